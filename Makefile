@@ -1,0 +1,35 @@
+# Two commands are enough: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check bench clean
+.DEFAULT_GOAL := help
+
+help: ## show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "upscore needs Python 3.11 or later; found " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 ...")'
+	@echo "setting up .venv (a few minutes the first time)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: .venv/ready ## train, evaluate and predict on pictures made on the spot; writes demo/
+	$(BIN)/upscore demo --out demo
+
+test: .venv/ready ## every test
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/ready ## style, types and floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready ## speed beside the peers, as JSON (installs the peers)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+
+clean: ## remove .venv, runs and the demo
+	rm -rf .venv demo runs build dist src/*.egg-info

@@ -1,0 +1,72 @@
+"""upscore labels every pixel: train, judge and use semantic-segmentation networks.
+
+The five verbs, from Python::
+
+    import upscore
+
+    run = upscore.train(upscore.Recipe.parse({"data": {"path": "street/dataset.yaml"}}))
+    evaluation = upscore.evaluate(run.best, "street/dataset.yaml")
+    prediction = upscore.Predictor(run.best).predict("picture.jpg")
+    upscore.list_models()
+    upscore.run_demo("demo")
+
+Names are imported when first used, so that ``import upscore`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upscore.data.opening import open_dataset as open_dataset
+    from upscore.demo import run_demo as run_demo
+    from upscore.errors import UpscoreError as UpscoreError
+    from upscore.evaluation.evaluate import Evaluation as Evaluation
+    from upscore.evaluation.evaluate import evaluate as evaluate
+    from upscore.evaluation.report import write_report as write_report
+    from upscore.inference.predictor import Predictor as Predictor
+    from upscore.models.bundle import Bundle as Bundle
+    from upscore.models.zoo import create_model as create_model
+    from upscore.models.zoo import list_models as list_models
+    from upscore.ops.geometry import Geometry as Geometry
+    from upscore.training.recipe import Recipe as Recipe
+    from upscore.training.run import resume as resume
+    from upscore.training.run import train as train
+    from upscore.types import LabelSpace as LabelSpace
+    from upscore.types import Prediction as Prediction
+    from upscore.types import Sample as Sample
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "models.bundle",
+    "Evaluation": "evaluation.evaluate",
+    "Geometry": "ops.geometry",
+    "LabelSpace": "types",
+    "Prediction": "types",
+    "Predictor": "inference.predictor",
+    "Recipe": "training.recipe",
+    "Sample": "types",
+    "UpscoreError": "errors",
+    "create_model": "models.zoo",
+    "evaluate": "evaluation.evaluate",
+    "list_models": "models.zoo",
+    "open_dataset": "data.opening",
+    "resume": "training.run",
+    "run_demo": "demo",
+    "train": "training.run",
+    "write_report": "evaluation.report",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"upscore.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'upscore' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,87 @@
+"""What can go wrong, as a tree: every error a user can cause or mend is an ``UpscoreError``.
+
+::
+
+    UpscoreError                 one line: what was found, what was expected, what to do
+    ├── DataError                pictures, masks, datasets: files and what they hold
+    ├── RecipeError              recipes, flags and ``--set``: names, types, ranges
+    ├── BundleError              a bundle that is damaged, foreign or does not fit the data
+    ├── GeometryError            grids that cannot be aligned by a whole number of cells
+    ├── ModelError               an architecture, trunk or weights file that does not fit
+    ├── TrainingError            a run that cannot go on (a non-finite loss, another run's folder)
+    ├── OutputError              a place that cannot be written: rights, space, something in the way
+    └── MissingExtraError        an optional package that is not installed
+
+The command line prints the message alone and exits with code 1 (``--debug`` shows the
+traceback). ``assert`` stays for programmers; users never meet one.
+"""
+
+__all__ = [
+    "BundleError",
+    "DataError",
+    "GeometryError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "RecipeError",
+    "TrainingError",
+    "UpscoreError",
+    "nearest_name",
+]
+
+
+class UpscoreError(Exception):
+    """Anything a user can cause or mend; its text is one line that says how."""
+
+
+class DataError(UpscoreError):
+    """A picture, mask or dataset is not what it should be."""
+
+
+class RecipeError(UpscoreError, ValueError):
+    """A setting has an unknown name, the wrong type or an impossible value."""
+
+
+class BundleError(UpscoreError):
+    """A bundle is damaged, incomplete, made by something else, or does not fit the data."""
+
+
+class GeometryError(UpscoreError, ValueError):
+    """Two grids cannot be aligned by cropping whole cells."""
+
+
+class ModelError(UpscoreError, ValueError):
+    """An architecture, trunk or weights file is unknown or does not fit."""
+
+
+class TrainingError(UpscoreError):
+    """A run cannot start or cannot go on."""
+
+
+class OutputError(UpscoreError):
+    """Results cannot be written where they were asked for."""
+
+
+class MissingExtraError(UpscoreError, ImportError):
+    """An optional package is needed and not installed; the text holds the install line."""
+
+
+def nearest_name(wanted: str, known: "list[str] | tuple[str, ...]") -> str:
+    """Return ``" (did you mean 'x'?)"`` for the closest known name, or ``""``.
+
+    Parameters
+    ----------
+    wanted : str
+        What the user wrote.
+    known : sequence of str
+        What there is.
+
+    Returns
+    -------
+    str
+        A phrase to append to an error message; empty when nothing is close.
+    """
+    import difflib
+
+    close = difflib.get_close_matches(wanted, known, n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,202 @@
+"""The values that flow: what a stage hands to the next, and nothing else.
+
+``LabelSpace`` names the classes, a ``Sample`` is one picture with its truth, a ``Batch``
+is what a network trains on, a ``Prediction`` is what a user gets back. Logits and
+probabilities stay plain (N, K, H, W) tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["IGNORE", "Batch", "LabelSpace", "Prediction", "Sample", "voc_palette"]
+
+IGNORE = 255
+"""The label of a pixel that is neither learned from nor judged (VOC's void)."""
+
+
+def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return PASCAL VOC's colours for labels 0 to ``count - 1``.
+
+    The bits of a label are dealt out to red, green and blue from the top down, so
+    that neighbouring labels are far apart in colour.
+
+    Parameters
+    ----------
+    count : int
+        How many colours, 0 to 256.
+
+    Returns
+    -------
+    tuple of (int, int, int)
+        RGB, 0 to 255.
+    """
+    colours = []
+    for label in range(count):
+        red = green = blue = 0
+        rest = label
+        for bit in range(7, -1, -1):
+            red |= (rest & 1) << bit
+            green |= (rest >> 1 & 1) << bit
+            blue |= (rest >> 2 & 1) << bit
+            rest >>= 3
+        colours.append((red, green, blue))
+    return tuple(colours)
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes: the only place that knows their names and colours.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Name of class 0, 1, …; unique, not empty, at most 255 of them.
+    palette : sequence of (int, int, int), optional
+        RGB colour of each class, 0 to 255; PASCAL VOC's colours when not given.
+    ignore : int
+        The label that is neither learned nor judged. Always 255: label maps are uint8
+        and no class may take its place.
+
+    Raises
+    ------
+    DataError
+        Names are missing, repeated or too many, or the palette has another length.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...] = ()
+    ignore: int = IGNORE
+
+    def __post_init__(self) -> None:
+        names = tuple(str(name) for name in self.names)
+        palette = tuple(tuple(int(v) for v in colour) for colour in self.palette)
+        if not 1 <= len(names) <= 255:
+            raise DataError(f"found {len(names)} class names, expected 1 to 255: label maps are 8-bit and 255 means ignored")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f"class name '{repeated[0]}' is given {names.count(repeated[0])} times: names must be unique")
+        if self.ignore != IGNORE:
+            raise DataError(f"found ignore label {self.ignore}, expected {IGNORE}: map other values to it with label_mapping")
+        if not palette:
+            palette = voc_palette(len(names))
+        if len(palette) != len(names):
+            raise DataError(f"found {len(palette)} palette colours for {len(names)} classes: give one colour per class, or none")
+        if any(len(colour) != 3 or not all(0 <= v <= 255 for v in colour) for colour in palette):
+            raise DataError("a palette colour is not three numbers from 0 to 255")
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "palette", palette)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def colours(self) -> npt.NDArray[np.uint8]:
+        """Return a (256, 3) uint8 RGB table; the ignored label is VOC's cream, the rest black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.palette
+        table[self.ignore] = (224, 224, 192)
+        return table
+
+    def difference(self, other: LabelSpace) -> str:
+        """Say in words how ``other`` differs in number, names or order of classes; ``""`` if it does not.
+
+        Colours may differ: they change no meaning.
+        """
+        if self.names == other.names:
+            return ""
+        if len(self) != len(other):
+            return f"{len(self)} classes {_listed(self.names)} against {len(other)} {_listed(other.names)}"
+        changed = [f"class {i} is '{a}' against '{b}'" for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b]
+        return "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    return "(" + ", ".join(names[:most]) + (", …" if len(names) > most else "") + ")"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture, with its truth where there is one.
+
+    Parameters
+    ----------
+    key : str
+        Unique and stable within a dataset: augmentation and reports are keyed by it.
+    image : (H, W, 3) uint8
+        RGB.
+    label : (H, W) uint8, optional
+        Class of each pixel, or 255.
+    instances : (H, W) integer, optional
+        Number of the object each pixel belongs to, 0 for none.
+    """
+
+    key: str
+    image: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.uint8] | None = None
+    instances: npt.NDArray[np.integer] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step of training or evaluation reads.
+
+    Parameters
+    ----------
+    images : (N, 3, H, W) float32 in [0, 1]
+        RGB, not normalised: that is the network's first layer.
+    labels : (N, H, W) int64
+        Class of each pixel; 255 where ignored or padded.
+    keys : tuple of str
+        The samples' keys, in order.
+    """
+
+    images: Tensor
+    labels: Tensor
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A labelled picture.
+
+    Parameters
+    ----------
+    label_map : (H, W) uint8
+        The most probable class of each pixel; exactly the picture's size.
+    labels : LabelSpace
+        What the numbers mean.
+    probs : (K, H, W) float32 in [0, 1], optional
+        Kept only when asked for; sums to 1 over K.
+    key : str
+        Where it came from: the picture's path, or "".
+    """
+
+    label_map: npt.NDArray[np.uint8]
+    labels: LabelSpace
+    probs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    key: str = ""
+
+    def shares(self) -> dict[str, float]:
+        """Return each class's share of the picture's pixels, by name, in class order."""
+        counts = np.bincount(self.label_map.ravel(), minlength=256)
+        total = max(1, self.label_map.size)
+        return {name: float(counts[i] / total) for i, name in enumerate(self.labels.names)}
+
+    def colours(self) -> npt.NDArray[np.uint8]:
+        """Return the label map painted in the palette, (H, W, 3) uint8 RGB."""
+        return self.labels.colours()[self.label_map]
+
+    def overlay(self, image: npt.NDArray[np.uint8], opacity: float = 0.5) -> npt.NDArray[np.uint8]:
+        """Return ``image`` (H, W, 3) uint8 with the painted label map laid over it at ``opacity`` in [0, 1]."""
+        mixed = image.astype(np.float32) * (1 - opacity) + self.colours().astype(np.float32) * opacity
+        return np.rint(mixed).astype(np.uint8)
