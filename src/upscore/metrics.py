@@ -1,0 +1,296 @@
+"""How well label maps agree: one confusion matrix over all pictures, and the four scores of the FCN paper.
+
+With ``n_ij`` the pixels of class i labelled j and ``t_i`` the pixels of class i (Long,
+Shelhamer and Darrell 2015, §5)::
+
+    pixel accuracy      sum_i n_ii / sum_i t_i
+    mean accuracy       mean_i n_ii / t_i
+    mean IoU            mean_i n_ii / (t_i + sum_j n_ji - n_ii)
+    f.w. IoU            sum_i t_i n_ii / (t_i + sum_j n_ji - n_ii) / sum_i t_i
+
+Counts are exact integers, so neither the order of pictures nor their division among
+processes can change a score. Scores are never averaged over pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.errors import DataError, RecipeError
+from upscore.types import IGNORE, LabelSpace
+
+__all__ = ["ABSENT_POLICIES", "ConfusionMatrix", "Scores"]
+
+ABSENT_POLICIES = {
+    "union": "classes in neither truth nor prediction are left out of the means, classes only predicted count as 0",
+    "present": "the means are over the classes that occur in the truth",
+    "all": "the means are over all classes, those that occur nowhere count as 0",
+}
+"""What a mean does with a class that does not occur, by name: the text printed with every score."""
+
+
+class ConfusionMatrix:
+    """Pixels counted by true and predicted class.
+
+    Parameters
+    ----------
+    num_classes : int
+        K, 1 to 255.
+
+    Attributes
+    ----------
+    counts : (K, K) int64
+        Row is truth, column is prediction.
+    ignored : int
+        Pixels whose truth is 255; they are in no other count.
+
+    Raises
+    ------
+    DataError
+        ``num_classes`` is not 1 to 255.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        if not 1 <= num_classes <= 255:
+            raise DataError(f"found {num_classes} classes, expected 1 to 255: label maps are 8-bit and 255 means ignored")
+        self.counts: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes), np.int64)
+        self.ignored = 0
+
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.int64], *, ignored: int = 0) -> ConfusionMatrix:
+        """Return the matrix that holds ``counts`` (K, K) integer, row = truth: from a file, or summed over processes.
+
+        Raises
+        ------
+        DataError
+            The counts are not square, or one is negative.
+        """
+        counts = np.asarray(counts)
+        if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu" or (counts < 0).any() or ignored < 0:
+            raise DataError(f"found {counts.dtype} counts of shape {counts.shape}, expected (K, K) integers, none negative")
+        matrix = cls(len(counts))
+        matrix.counts += counts.astype(np.int64)
+        matrix.ignored = ignored
+        return matrix
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.counts)
+
+    def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
+        """Count one picture.
+
+        Parameters
+        ----------
+        truth : (H, W) uint8
+            Class of each pixel, or 255 for a pixel that is not judged. May be empty.
+        predicted : (H, W) uint8
+            Predicted class of each pixel. Where the truth is 255 any value may stand.
+
+        Raises
+        ------
+        DataError
+            Shapes or types differ, or a value is neither a class nor (in the truth) 255.
+            Nothing is counted then.
+        """
+        if truth.shape != predicted.shape:
+            raise DataError(
+                f"found truth of shape {truth.shape} and prediction of shape {predicted.shape}, expected the same: do not resize"
+            )
+        if truth.dtype != np.uint8 or predicted.dtype != np.uint8:
+            raise DataError(f"found label maps of {truth.dtype} and {predicted.dtype}, expected uint8: convert them")
+        classes = self.num_classes
+        rows = truth.ravel() + np.uint8(1)  # the ignored label, 255, comes round to row 0
+        columns = predicted.ravel()
+        if (most := int(rows.max(initial=0))) > classes:
+            raise DataError(
+                f"found label {most - 1} in the truth, expected 0 to {classes - 1} or {IGNORE}: map it to a class or to {IGNORE}"
+            )
+        if columns.max(initial=0) >= classes:
+            if (most := int(columns[rows > 0].max(initial=0))) >= classes:
+                raise DataError(f"found label {most} in the prediction, expected 0 to {classes - 1}: the model has other classes")
+            columns = np.where(rows > 0, columns, np.uint8(0))
+        for start in range(0, rows.size, _BLOCK):
+            table = _count_pairs(rows[start : start + _BLOCK], columns[start : start + _BLOCK], classes)
+            self.counts += table[1:]
+            self.ignored += int(table[0].sum())
+
+    def __iadd__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        if other.num_classes != self.num_classes:
+            raise DataError(f"found confusion matrices of {self.num_classes} and {other.num_classes} classes, expected the same classes")
+        self.counts += other.counts
+        self.ignored += other.ignored
+        return self
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        result = ConfusionMatrix(self.num_classes)
+        result += self
+        result += other
+        return result
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConfusionMatrix):
+            return NotImplemented
+        return self.ignored == other.ignored and np.array_equal(self.counts, other.counts)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes as it counts
+
+    def __repr__(self) -> str:
+        return f"ConfusionMatrix({self.num_classes} classes, {int(self.counts.sum())} pixels, {self.ignored} ignored)"
+
+    def scores(self, absent: str = "union") -> Scores:
+        """Return the scores of everything counted so far.
+
+        Parameters
+        ----------
+        absent : {"union", "present", "all"}
+            Which classes the means are over; see :data:`ABSENT_POLICIES`. "union" is what the
+            FCN authors' code does, "present" what their SIFT Flow table does, "all" the
+            paper's formula as printed and SegNet's script.
+
+        Raises
+        ------
+        RecipeError
+            ``absent`` is none of the three.
+        """
+        if absent not in ABSENT_POLICIES:
+            raise RecipeError(f"found policy '{absent}' for absent classes, expected one of {', '.join(ABSENT_POLICIES)}")
+        hits = np.diag(self.counts).astype(np.float64)
+        truth = self.counts.sum(axis=1)
+        union = truth + self.counts.sum(axis=0) - np.diag(self.counts)
+        total = int(truth.sum())
+        class_iou = _divide(hits, union)
+        class_accuracy = _divide(hits, truth)
+        present = truth > 0
+        return Scores(
+            pixel_accuracy=float(hits.sum() / total) if total else math.nan,
+            mean_accuracy=_mean(class_accuracy, np.ones_like(present) if absent == "all" else present),
+            mean_iou=_mean(class_iou, {"union": union > 0, "present": present, "all": np.ones_like(present)}[absent]),
+            frequency_weighted_iou=float((truth[present] * class_iou[present]).sum() / total) if total else math.nan,
+            class_iou=class_iou,
+            class_accuracy=class_accuracy,
+            class_pixels=truth,
+            ignored_pixels=self.ignored,
+            absent=absent,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of a confusion matrix; nan where there is nothing to divide by.
+
+    Parameters
+    ----------
+    pixel_accuracy, mean_accuracy, mean_iou, frequency_weighted_iou : float in [0, 1]
+        nan when no valid pixel was counted.
+    class_iou : (K,) float64
+        nan for a class in neither truth nor prediction.
+    class_accuracy : (K,) float64
+        Recall; nan for a class that is not in the truth.
+    class_pixels : (K,) int64
+        Pixels of each class in the truth.
+    ignored_pixels : int
+        Pixels whose truth is 255.
+    absent : {"union", "present", "all"}
+        Which classes the means are over.
+    """
+
+    pixel_accuracy: float
+    mean_accuracy: float
+    mean_iou: float
+    frequency_weighted_iou: float
+    class_iou: npt.NDArray[np.float64]
+    class_accuracy: npt.NDArray[np.float64]
+    class_pixels: npt.NDArray[np.int64]
+    ignored_pixels: int
+    absent: str
+
+    @property
+    def policy(self) -> str:
+        """One sentence on what was left out: print it with the numbers."""
+        valid = int(self.class_pixels.sum())
+        missing = int((self.class_pixels == 0).sum())
+        if valid == 0:
+            return f"No valid pixel was counted ({self.ignored_pixels} are ignored), so no score is defined."
+        total = valid + self.ignored_pixels
+        return (
+            f"{self.ignored_pixels} of {total} pixels ({self.ignored_pixels / total:.1%}) are ignored, {missing} of "
+            f"{len(self.class_pixels)} classes do not occur in the truth; {ABSENT_POLICIES[self.absent]}."
+        )
+
+    def as_dict(self, labels: LabelSpace) -> dict[str, Any]:
+        """Return everything as JSON-safe values, classes by name, nan as None.
+
+        Raises
+        ------
+        DataError
+            ``labels`` has another number of classes.
+        """
+        if len(labels) != len(self.class_pixels):
+            raise DataError(f"found {len(labels)} class names for scores of {len(self.class_pixels)} classes, expected one name each")
+        classes = {
+            name: {"iou": _json(iou), "accuracy": _json(accuracy), "pixels": int(pixels)}
+            for name, iou, accuracy, pixels in zip(labels.names, self.class_iou, self.class_accuracy, self.class_pixels, strict=True)
+        }
+        return {
+            "pixel_accuracy": _json(self.pixel_accuracy),
+            "mean_accuracy": _json(self.mean_accuracy),
+            "mean_iou": _json(self.mean_iou),
+            "frequency_weighted_iou": _json(self.frequency_weighted_iou),
+            "classes": classes,
+            "valid_pixels": int(self.class_pixels.sum()),
+            "ignored_pixels": self.ignored_pixels,
+            "absent": self.absent,
+            "policy": self.policy,
+        }
+
+
+def _json(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _divide(hits: npt.NDArray[np.float64], totals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    quotients = np.full(len(hits), np.nan)
+    np.divide(hits, totals, out=quotients, where=totals > 0)
+    return quotients
+
+
+def _mean(values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> float:
+    return float(np.nan_to_num(values[chosen]).mean()) if chosen.any() and not np.isnan(values).all() else math.nan
+
+
+_BLOCK = 1 << 18
+"""Pixels counted at a time: what a processor's cache holds."""
+
+
+def _count_pairs(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.int64]:
+    """Return (K + 1, K): how often each row and column stand at one place.
+
+    Neighbouring pixels mostly repeat, so that it is faster to find the runs of equal pairs
+    and add their lengths; in noise every pixel is counted by itself.
+    """
+    bins = (classes + 1) * classes
+    changed = rows[1:] != rows[:-1]
+    changed |= columns[1:] != columns[:-1]
+    runs = np.count_nonzero(changed) + 1
+    if runs * 10 > rows.size:
+        return np.bincount(_pair(rows, columns, classes), minlength=bins).reshape(-1, classes)
+    last = np.empty(runs, np.intp)
+    last[:-1], last[-1] = np.flatnonzero(changed), rows.size - 1
+    lengths = last.astype(np.float64)  # exact: far below 2**53
+    lengths[0] += 1
+    lengths[1:] -= last[:-1]
+    return np.bincount(_pair(rows.take(last), columns.take(last), classes), lengths, bins).astype(np.int64).reshape(-1, classes)
+
+
+def _pair(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.uint16]:
+    pairs = rows.astype(np.uint16)
+    pairs *= np.uint16(classes)
+    pairs += columns
+    return pairs

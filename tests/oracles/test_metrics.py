@@ -1,0 +1,117 @@
+"""Counts and scores against loops over pixels and classes, and against the FCN paper's formulas done by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from upscore.metrics import ConfusionMatrix
+
+
+def count_slowly(classes, truth, predicted):
+    counts, ignored = [[0] * classes for _ in range(classes)], 0
+    for t, p in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True):
+        if t == 255:
+            ignored += 1
+        else:
+            counts[t][p] += 1
+    return counts, ignored
+
+
+def score_slowly(counts, absent):
+    """Means over Python lists; follows the definitions, class by class."""
+    classes = range(len(counts))
+    truth = [sum(counts[i]) for i in classes]
+    predicted = [sum(counts[i][j] for i in classes) for j in classes]
+    hits = [counts[i][i] for i in classes]
+    union = [truth[i] + predicted[i] - hits[i] for i in classes]
+    chosen = {"union": [i for i in classes if union[i]], "present": [i for i in classes if truth[i]], "all": list(classes)}[absent]
+    recalled = list(classes) if absent == "all" else [i for i in classes if truth[i]]
+    return {
+        "pixel_accuracy": sum(hits) / sum(truth),
+        "mean_accuracy": sum(hits[i] / truth[i] if truth[i] else 0 for i in recalled) / len(recalled),
+        "mean_iou": sum(hits[i] / union[i] if union[i] else 0 for i in chosen) / len(chosen),
+        "frequency_weighted_iou": sum(truth[i] * hits[i] / union[i] for i in classes if truth[i]) / sum(truth),
+    }
+
+
+def blobs(rng, classes, h, w, patch):
+    coarse = rng.integers(classes, size=(-(-h // patch), -(-w // patch))).astype(np.uint8)
+    return coarse.repeat(patch, 0).repeat(patch, 1)[:h, :w]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 21, 150, 255])
+@pytest.mark.parametrize("patch", [1, 3, 16, 200])
+def test_counts_and_scores_equal_slow_ones(classes, patch):
+    rng = np.random.default_rng(classes * 1000 + patch)
+    truth, predicted = blobs(rng, classes, 61, 83, patch), np.roll(blobs(rng, classes, 61, 83, patch), 5, axis=1)
+    predicted = np.where(rng.random(truth.shape) < 0.5, truth, predicted) if patch == 1 else predicted
+    truth[10:13] = 255
+    predicted[11, 40:50] = 255  # says nothing where nothing is judged
+    matrix = ConfusionMatrix(classes)
+    matrix.add(truth, predicted)
+    counts, ignored = count_slowly(classes, truth, predicted)
+    np.testing.assert_array_equal(matrix.counts, counts)
+    assert matrix.ignored == ignored == 3 * 83
+    for absent in ("union", "present", "all"):
+        scores = matrix.scores(absent=absent)
+        for name, value in score_slowly(counts, absent).items():
+            assert getattr(scores, name) == pytest.approx(value, rel=1e-12)
+
+
+def test_a_picture_larger_than_the_block_counted_at_a_time():
+    rng = np.random.default_rng(0)
+    truth, predicted = blobs(rng, 7, 700, 800, 30), blobs(rng, 7, 700, 800, 41)
+    truth[:, 300:310] = 255
+    noisy = rng.integers(7, size=(700, 800)).astype(np.uint8)
+    for guess in (predicted, noisy, np.zeros_like(truth)):
+        matrix = ConfusionMatrix(7)
+        matrix.add(truth, guess)
+        wanted = np.zeros((256, 7), np.int64)
+        np.add.at(wanted, (truth, guess), 1)
+        np.testing.assert_array_equal(matrix.counts, wanted[:7])
+        assert matrix.ignored == wanted[255].sum()
+
+
+def test_the_papers_formulas_by_hand():
+    """Class 0: 6 pixels, 5 found; class 1: 4, 2 found; class 2 is only predicted; class 3 is nowhere."""
+    matrix = ConfusionMatrix(4)
+    matrix.add(np.uint8([[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 255, 255]]), np.uint8([[0, 0, 0, 0, 0, 1], [1, 1, 0, 2, 0, 3]]))
+    scores = matrix.scores()
+    iou0, iou1 = 5 / 7, 2 / 5
+    assert scores.pixel_accuracy == pytest.approx(7 / 10)
+    assert scores.mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 2)
+    assert scores.mean_iou == pytest.approx((iou0 + iou1 + 0) / 3)
+    assert scores.frequency_weighted_iou == pytest.approx((6 * iou0 + 4 * iou1) / 10)
+    assert scores.class_iou[:3].tolist() == pytest.approx([iou0, iou1, 0])
+    assert math.isnan(scores.class_iou[3])
+    assert np.isnan(scores.class_accuracy[2:]).all()
+    assert matrix.scores(absent="present").mean_iou == pytest.approx((iou0 + iou1) / 2)
+    assert matrix.scores(absent="all").mean_iou == pytest.approx((iou0 + iou1) / 4)
+    assert matrix.scores(absent="all").mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 4)
+
+
+def test_scores_are_not_means_over_pictures():
+    """One picture is all right and small, one all wrong and large: per picture the mean would be a half."""
+    matrix = ConfusionMatrix(2)
+    matrix.add(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
+    matrix.add(np.zeros((3, 3), np.uint8), np.ones((3, 3), np.uint8))
+    assert matrix.scores().pixel_accuracy == pytest.approx(1 / 10)
+
+
+def test_coarse_truth_bounds_the_mean_iou_less_the_finer_it_is():
+    """The shape of the FCN paper's appendix A, on discs: truth sampled every f pixels and spread again."""
+    y, x = np.mgrid[:256, :256]
+    discs = [(60, 70, 40, 1), (150, 180, 60, 2), (210, 50, 25, 3), (40, 200, 18, 4)]
+    truth = np.zeros((256, 256), np.uint8)
+    for row, column, radius, label in discs:
+        truth[(y - row) ** 2 + (x - column) ** 2 < radius**2] = label
+    bounds = []
+    for factor in (64, 32, 16, 8, 4, 2, 1):
+        coarse = truth[factor // 2 :: factor, factor // 2 :: factor]
+        matrix = ConfusionMatrix(5)
+        matrix.add(truth, coarse.repeat(factor, 0).repeat(factor, 1))
+        bounds.append(matrix.scores().mean_iou)
+    assert bounds == sorted(bounds)
+    assert bounds[-1] == 1
+    assert bounds[1] < 0.9 < bounds[4]
