@@ -1,0 +1,53 @@
+"""Datasets: files to samples, samples to batches. Nothing here knows a network.
+
+::
+
+    path ── opening ──> folder | voc | shapes ──> Sample ── transforms ──> Sample ── loading ──> Batch
+                              │
+                              └── census: every mask is counted and judged before training
+
+Readers do not know one another; they share ``pictures`` (files) and ``pairs`` (matching).
+"""
+
+from upscore.data.census import Census, Fault, check_dataset, take_census
+from upscore.data.dataset import Dataset
+from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
+from upscore.data.opening import list_splits, open_dataset
+from upscore.data.pictures import (
+    MAX_PIXELS,
+    PICTURE_SUFFIXES,
+    decode_picture,
+    picture_size,
+    read_instances,
+    read_label,
+    read_picture,
+    write_label_map,
+    write_picture,
+)
+from upscore.data.transforms import FILL, Augmentation, rng_for
+
+__all__ = [
+    "FILL",
+    "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
+    "Augmentation",
+    "Census",
+    "Dataset",
+    "Fault",
+    "TrainingPictures",
+    "check_dataset",
+    "collate",
+    "decode_picture",
+    "epoch_order",
+    "list_splits",
+    "open_dataset",
+    "picture_size",
+    "read_instances",
+    "read_label",
+    "read_picture",
+    "rng_for",
+    "settle_worker",
+    "take_census",
+    "write_label_map",
+    "write_picture",
+]

@@ -1,0 +1,109 @@
+"""From samples to batches: what a ``torch.utils.data.DataLoader`` is given.
+
+The loader's sampler yields ``(epoch, index)``, so that the augmentation of a sample is a
+function of (seed, epoch, key) whatever worker reads it::
+
+    pictures = TrainingPictures(dataset, Augmentation(crop=(256, 256)), seed=0)
+    order = epoch_order(len(pictures), seed=0, epoch=3)
+    loader = DataLoader(pictures, sampler=[(3, int(i)) for i in order], batch_size=8,
+                        collate_fn=collate, worker_init_fn=settle_worker, num_workers=2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.dataset import Dataset
+from upscore.data.transforms import FILL, Augmentation, rng_for
+from upscore.errors import DataError
+from upscore.types import IGNORE, Batch, Sample
+
+__all__ = ["TrainingPictures", "collate", "epoch_order", "settle_worker"]
+
+
+class TrainingPictures:
+    """A dataset seen through its augmentation; item ``(epoch, index)`` is a Sample.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where samples come from.
+    augmentation : Augmentation
+        How they are varied; called with the sample's own generator.
+    seed : int
+        The run's seed.
+    """
+
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        """Read and vary sample ``index`` for ``epoch``, ``place`` being ``(epoch, index)``.
+
+        Raises
+        ------
+        DataError
+            The sample cannot be read.
+        """
+        epoch, index = place
+        sample = self.dataset[index]
+        return self.augmentation(sample, rng=rng_for(self.seed, epoch, sample.key))
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Return the order of the ``count`` samples in one epoch: a permutation, (count,) int64."""
+    return rng_for(seed, epoch, "the order of samples").permutation(count)
+
+
+def settle_worker(worker: int) -> None:
+    """Keep a loader's worker process to one thread: its siblings have the other cores."""
+    cv2.setNumThreads(0)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        At least one. Smaller ones are padded below and on the right, pictures with
+        :data:`~upscore.data.transforms.FILL` and labels with 255.
+
+    Returns
+    -------
+    Batch
+        Images (N, 3, H, W) float32 in [0, 1] in channels-last memory order, labels
+        (N, H, W) int64, all 255 for a sample without one; H and W of the largest.
+
+    Raises
+    ------
+    DataError
+        A picture's label has another size.
+    """
+    import torch
+
+    height = max(sample.image.shape[0] for sample in samples)
+    width = max(sample.image.shape[1] for sample in samples)
+    images = np.empty((len(samples), height, width, 3), np.uint8)
+    labels = np.full((len(samples), height, width), IGNORE, np.int64)
+    for i, sample in enumerate(samples):
+        h, w = sample.image.shape[:2]
+        images[i, :h, :w] = sample.image
+        images[i, h:] = FILL
+        images[i, :h, w:] = FILL
+        if sample.label is not None:
+            if sample.label.shape != (h, w):
+                raise DataError(f"{sample.key}: the label is {sample.label.shape} and the picture {(h, w)}: they must agree")
+            labels[i, :h, :w] = sample.label
+    # A permuted (N, H, W, 3) array is channels-last already: no pixel moves but to become a float.
+    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
+    return Batch(scaled, torch.from_numpy(labels), tuple(sample.key for sample in samples))

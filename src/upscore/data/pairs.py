@@ -1,0 +1,222 @@
+"""Pictures and masks as files in pairs: matching them by name, and the dataset they make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.pictures import PICTURE_SUFFIXES, picture_size, read_instances, read_label, read_picture
+from upscore.errors import DataError
+from upscore.types import IGNORE, LabelSpace, Sample
+
+__all__ = ["Pair", "PairedFiles", "find_pictures", "listed", "match_masks"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture's files: its key, the picture, its mask, and its instance mask where there is one."""
+
+    key: str
+    picture: Path
+    mask: Path
+    instances: Path | None = None
+
+
+class PairedFiles:
+    """A dataset of picture and mask files.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        At least one; keys are unique.
+    labels : LabelSpace
+        What the masks' numbers mean.
+    split, name : str
+        Which part of which dataset this is.
+    mapping : dict of int to int, optional
+        Class of each stored value; 255 or -1, and every value not named, is ignored.
+        Without it stored values are classes, and any other value but 255 is an error.
+    void_instance : int, optional
+        An instance number that means no object, such as VOC's 255.
+    notes : sequence of str
+        Decisions the user should see.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        labels: LabelSpace,
+        *,
+        split: str,
+        name: str,
+        mapping: Mapping[int, int] | None = None,
+        void_instance: int | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.pairs = tuple(pairs)
+        self.labels = labels
+        self.split = split
+        self.name = name
+        self.notes = tuple(notes)
+        self.keys = [pair.key for pair in pairs]
+        self.mapping: npt.NDArray[np.uint8] | None = None
+        self.mapped_values: frozenset[int] = frozenset(mapping or ())
+        self._void_instance = void_instance
+        if mapping is not None:
+            self.mapping = np.full(256, IGNORE, np.uint8)
+            for value, label in mapping.items():
+                self.mapping[value] = IGNORE if label == -1 else label
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read sample ``index``.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, sizes differ, or the mask holds a value that is no class.
+        """
+        pair = self.pairs[index]
+        image = read_picture(pair.picture)
+        stored = read_label(pair.mask)
+        _check_size(pair, image.shape[:2], stored.shape, pair.mask)
+        label = self._to_classes(pair, stored)
+        instances = None
+        if pair.instances is not None:
+            instances = read_instances(pair.instances)
+            _check_size(pair, image.shape[:2], instances.shape, pair.instances)
+            if self._void_instance is not None:
+                instances[instances == self._void_instance] = 0
+        return Sample(pair.key, image, label, instances)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.split}: {len(self)} pictures, {len(self.labels)} classes>"
+
+    def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return mask ``index`` as stored, (H, W) uint8, after comparing its size with the picture's header.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, or the two differ in size.
+        """
+        pair = self.pairs[index]
+        stored = read_label(pair.mask)
+        _check_size(pair, picture_size(pair.picture), stored.shape, pair.mask)
+        return stored
+
+    def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        if self.mapping is not None:
+            return np.asarray(cv2.LUT(stored, self.mapping), np.uint8)
+        classes = len(self.labels)
+        if classes < IGNORE and cv2.countNonZero(cv2.inRange(stored, classes, IGNORE - 1)):
+            wrong = [int(value) for value in np.unique(stored) if classes <= value < IGNORE]
+            raise DataError(
+                f"{pair.mask}: found {listed(wrong)} in the mask, expected 0 to {classes - 1} for the {classes} classes "
+                f"or {IGNORE} for ignored: map the values with label_mapping"
+            )
+        return stored
+
+
+def listed(found: Collection[object], most: int = 3) -> str:
+    """Return the first few of ``found`` as ``"a, b, c and 7 more"``."""
+    shown = ", ".join(str(one) for one in list(found)[:most])
+    return shown + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return a folder's pictures, however deep, and its other files; both sorted.
+
+    Links are followed, never in circles. Names that begin with a dot are left out.
+
+    Raises
+    ------
+    DataError
+        The folder does not exist or cannot be listed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    pictures: list[Path] = []
+    others: list[Path] = []
+    seen = set()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        place = os.path.realpath(root)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith("."):
+                (pictures if name.lower().endswith(PICTURE_SUFFIXES) else others).append(Path(root, name))
+    return sorted(pictures), sorted(others)
+
+
+def match_masks(
+    pictures: Iterable[tuple[str, Path]],
+    masks: Iterable[tuple[str, Path]],
+    *,
+    instances: Iterable[tuple[str, Path]] = (),
+    extra_allowed: bool = False,
+) -> list[Pair]:
+    """Pair pictures with masks of the same key.
+
+    Parameters
+    ----------
+    pictures, masks, instances : iterable of (key, path)
+        A key is a path below its folder without the suffix.
+    extra_allowed : bool
+        Whether masks without a picture are fine, as they are where a list picks the pictures.
+
+    Returns
+    -------
+    list of Pair
+        In the pictures' order.
+
+    Raises
+    ------
+    DataError
+        Two files share a key, a picture has no mask, or a mask no picture.
+    """
+    picture_of = _by_key(pictures, "pictures")
+    mask_of = _by_key(masks, "masks")
+    instances_of = _by_key(instances, "instance masks")
+    missing = [key for key in picture_of if key not in mask_of]
+    extra = [] if extra_allowed else [key for key in mask_of if key not in picture_of]
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} of {len(picture_of)} pictures have no mask ({listed(missing)})")
+    if extra:
+        faults.append(f"{len(extra)} of {len(mask_of)} masks have no picture ({listed(extra)})")
+    if faults:
+        raise DataError(f"{' and '.join(faults)}: a mask carries its picture's name and place, with a suffix such as .png")
+    return [Pair(key, path, mask_of[key], instances_of.get(key)) for key, path in picture_of.items()]
+
+
+def _by_key(files: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for key, path in files:
+        if key in found:
+            raise DataError(f"two {what} share the name '{key}': {found[key]} and {path}: rename or remove one")
+        found[key] = path
+    return found
+
+
+def _check_size(pair: Pair, picture: Sequence[int], mask: Sequence[int], file: Path) -> None:
+    if tuple(picture) != tuple(mask):
+        raise DataError(
+            f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its picture {pair.picture.name} is "
+            f"{picture[0]}×{picture[1]}: they must agree pixel for pixel"
+        )

@@ -1,0 +1,233 @@
+"""Laws of augmentation: label and picture cannot part, randomness has one source, nothing is invented."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from upscore.data.transforms import FILL, Augmentation, rng_for
+from upscore.errors import RecipeError
+from upscore.types import IGNORE, Sample
+
+augmentations = st.builds(
+    lambda low, ratio, crop, flip, rotation: Augmentation(scale=(low, low * ratio), crop=crop, flip=flip, rotation=rotation),
+    st.floats(0.2, 2.5),
+    st.floats(1, 3),
+    st.none() | st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([0.0, 10.0, 180.0]),
+)
+sizes = st.tuples(st.integers(1, 200), st.integers(1, 200))
+
+
+def coordinates(height: int, width: int) -> Sample:
+    """A picture that says where each pixel came from: red is its column, green its row; the label is one, instances both."""
+    y, x = np.mgrid[:height, :width]
+    image = np.dstack([x, y, np.zeros_like(x)]).astype(np.uint8)
+    return Sample("where", image, x.astype(np.uint8), (y * 1000 + x).astype(np.int32))
+
+
+@settings(max_examples=150, deadline=None)
+@given(size=sizes, augmentation=augmentations, seed=st.integers(0, 2**32))
+@example(size=(100, 120), augmentation=Augmentation(scale=(0.5, 0.5), crop=(40, 40)), seed=1)
+@example(size=(100, 120), augmentation=Augmentation(scale=(0.23, 0.23), rotation=30), seed=5)
+@example(size=(90, 120), augmentation=Augmentation(scale=(2.3, 2.3), crop=(60, 61), flip=1, rotation=45), seed=3)
+def test_picture_label_and_instances_come_from_the_same_place(size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
+    sample = augmentation(coordinates(*size), rng=rng_for(seed, 0, "k"))
+    label, instances, image = sample.label, sample.instances, sample.image
+    assert label is not None
+    assert instances is not None
+    inside = (label != IGNORE) & (label > 1) & (label < size[1] - 2) & (instances // 1000 > 1) & (instances // 1000 < size[0] - 2)
+    # Rows and columns of the nearest pixel, against those the interpolated picture shows: half a
+    # pixel for "nearest", half for rounding, and what averaging over a shrunk pixel may add.
+    reach = 1 + 0.5 / min(augmentation.scale) * (min(augmentation.scale) < 0.5)
+    # Fill that is blended in at rotated borders is no coordinate.
+    inside &= cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
+    assert np.array_equal(instances[inside] % 1000, label[inside])
+    red, green = image[inside][:, 0].astype(float), image[inside][:, 1].astype(float)
+    if augmentation.rotation and min(augmentation.scale) < 0.5:
+        reach += 1
+    assert np.all(np.abs(red - label[inside]) <= reach)
+    assert np.all(np.abs(green - instances[inside] // 1000) <= reach)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 1e-3])
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.6, 2.0])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_pixel_centres_are_where_the_convention_puts_them(rotation: float, scale: float, flip: float) -> None:
+    # Mixed-up conventions (corners for centres, x * s for (x + 0.5) * s - 0.5) would be off by up to half a pixel.
+    y, x = np.mgrid[:60, :60]
+    original = Sample("ramp", np.dstack([4 * x, 4 * y, x]).astype(np.uint8), x.astype(np.uint8), y.astype(np.int32))
+    sample = Augmentation(scale=(scale, scale), flip=flip, rotation=rotation)(original, rng=rng_for(0, 0, "k"))
+    assert sample.label is not None
+    assert sample.instances is not None
+    rows, columns = (((np.arange(side) + 0.5) / scale - 0.5) for side in sample.label.shape)
+    columns = columns[::-1] if flip else columns
+    for shown, label, expected in (
+        (sample.image[20, :, 0], sample.label[20], columns),
+        (sample.image[:, 20, 1], sample.instances[:, 20], rows),
+    ):
+        kept = (expected > 2) & (expected < 57)
+        assert np.abs(shown / 4 - expected)[kept].max() < 0.2
+        assert np.abs(label - expected)[kept].max() < 0.51
+
+
+@settings(max_examples=100, deadline=None)
+@given(size=sizes, augmentation=augmentations, seed=st.integers(0, 2**32))
+def test_every_label_existed_and_padding_is_ignored_together(size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
+    height, width = size
+    rng = np.random.default_rng(seed)
+    original = Sample("k", rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(0, 5, size, np.uint8), np.ones(size, np.int32))
+    sample = augmentation(original, rng=rng)
+    assert sample.label is not None
+    assert sample.instances is not None
+    assert set(np.unique(sample.label)) <= {*np.unique(original.label).tolist(), IGNORE}
+    assert np.array_equal(sample.label == IGNORE, sample.instances == 0)
+    if augmentation.crop is not None:
+        assert sample.label.shape == augmentation.crop
+    elif augmentation.scale[0] == augmentation.scale[1]:
+        assert sample.label.shape == tuple(max(1, round(side * augmentation.scale[0])) for side in (height, width))
+    assert sample.image.shape == (*sample.label.shape, 3)
+    assert sample.image.flags.c_contiguous
+    assert sample.label.flags.c_contiguous
+    if augmentation.rotation == 0:
+        assert np.all(sample.image[sample.label == IGNORE] == FILL)
+
+
+def test_identity_returns_the_very_sample() -> None:
+    sample = coordinates(20, 30)
+    for augmentation in (Augmentation(), Augmentation(crop=(20, 30))):
+        assert augmentation(sample, rng=rng_for(0, 0, "k")) is sample
+
+
+def test_a_plain_crop_and_flip_copies_pixels() -> None:
+    original = coordinates(60, 80)
+    seen = set()
+    for seed in range(40):
+        sample = Augmentation(crop=(20, 30), flip=0.5)(original, rng=rng_for(seed, 0, "k"))
+        columns = sample.image[0, :, 0].astype(int)
+        left, top = int(columns.min()), int(sample.image[0, 0, 1])
+        expected = original.image[top : top + 20, left : left + 30]
+        assert np.array_equal(sample.image, expected[:, ::-1] if columns[0] > columns[-1] else expected)
+        seen.add((left, top, columns[0] > columns[-1]))
+    assert len(seen) > 30
+    assert {mirrored for _, _, mirrored in seen} == {True, False}
+
+
+def test_a_crop_reaches_every_place() -> None:
+    lefts = {int(Augmentation(crop=(4, 4))(coordinates(4, 8), rng=rng_for(seed, 0, "k")).image[0, 0, 0]) for seed in range(200)}
+    assert lefts == {0, 1, 2, 3, 4}
+
+
+@settings(max_examples=50, deadline=None)
+@given(augmentation=augmentations, seed=st.integers(0, 1000), epoch=st.integers(0, 1000), key=st.text(max_size=20))
+def test_randomness_is_a_function_of_seed_epoch_and_key(augmentation: Augmentation, seed: int, epoch: int, key: str) -> None:
+    sample = coordinates(40, 50)
+    state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
+    first, second = (augmentation(sample, rng=rng_for(seed, epoch, key)) for _ in range(2))
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(np.random.get_state()[1], state)  # type: ignore[arg-type, index]
+
+
+def test_streams_differ_by_seed_epoch_and_key_and_never_change() -> None:
+    draws = {rng_for(*place).integers(2**62) for place in [(0, 0, "a"), (1, 0, "a"), (0, 1, "a"), (0, 0, "b"), (0, 11, "a"), (0, 1, "1a")]}
+    assert len(draws) == 6
+    # A pinned value: were it to change, no run could be repeated with another version.
+    assert rng_for(0, 0, "a").integers(2**62) == 3464143929028630547
+
+
+def test_changing_colour_leaves_geometry_alone() -> None:
+    sample = coordinates(50, 60)
+    for seed in range(10):
+        plain = Augmentation(scale=(0.5, 2), crop=(32, 32), flip=0.5)(sample, rng=rng_for(seed, 0, "k"))
+        coloured = Augmentation(scale=(0.5, 2), crop=(32, 32), flip=0.5, brightness=0.4, hue=0.1)(sample, rng=rng_for(seed, 0, "k"))
+        assert np.array_equal(plain.label, coloured.label)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), saturation=st.floats(0, 1), hue=st.floats(0, 0.5))
+def test_hue_and_saturation_leave_grey_alone(seed: int, saturation: float, hue: float) -> None:
+    grey = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    out = Augmentation(saturation=saturation, hue=hue)(Sample("k", grey), rng=rng_for(seed, 0, "k"))
+    assert np.abs(out.image.astype(int) - grey).max() <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), brightness=st.floats(0.01, 1))
+def test_brightness_multiplies(seed: int, brightness: float) -> None:
+    image = np.random.default_rng(seed).integers(0, 120, (8, 8, 3), np.uint8)
+    out = Augmentation(brightness=brightness)(Sample("k", image), rng=rng_for(seed, 0, "k")).image
+    draw = rng_for(seed, 0, "k").random(9)[5]
+    factor = 1 + brightness * (2 * draw - 1)
+    assert np.abs(out - np.clip(image * factor, 0, 255)).max() <= 0.51
+
+
+def test_contrast_turns_about_the_mean_grey() -> None:
+    image = np.random.default_rng(0).integers(100, 150, (64, 64, 3), np.uint8)
+    luma = np.array([0.299, 0.587, 0.114])
+    spreads = set()
+    for seed in range(20):
+        out = Augmentation(contrast=0.5)(Sample("k", image), rng=rng_for(seed, 0, "k")).image
+        assert abs((out @ luma).mean() - (image @ luma).mean()) < 0.5
+        spreads.add(round(float(out.std() / image.std()), 1))
+    assert min(spreads) < 0.8 < 1.2 < max(spreads)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 10.0])
+def test_shrinking_far_averages_instead_of_skipping(rotation: float) -> None:
+    # Averaging 64 values leaves an eighth of their spread; looking at four of them would leave half.
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    out = Augmentation(scale=(0.125, 0.125), rotation=rotation)(Sample("k", noise), rng=rng_for(0, 0, "k")).image
+    assert out[8:24, 8:24].std() < 0.2 * noise.std()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.5, 2), flip=st.sampled_from([0.0, 1.0]))
+def test_hardly_turning_is_not_turning(seed: int, scale: float, flip: float) -> None:
+    # The two ways of moving pixels, cut-and-resize and warp, must be one transform.
+    original = coordinates(90, 70)
+    still, turned = (
+        Augmentation(scale=(scale, scale), crop=(80, 80), flip=flip, rotation=rotation)(original, rng=rng_for(seed, 0, "k"))
+        for rotation in (0.0, 1e-7)
+    )
+    assert still.label is not None
+    assert turned.label is not None
+    both = (still.label != IGNORE) & (turned.label != IGNORE)
+    # Nearest-pixel ties and the last partial pixel may fall either way.
+    assert ((still.label == IGNORE) != (turned.label == IGNORE)).mean() < 0.06
+    assert np.abs(still.label.astype(int) - turned.label)[both].max(initial=0) <= 1
+    inner = cv2.erode(both.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).astype(bool)
+    assert np.abs(still.image.astype(int) - turned.image)[inner].max(initial=0) <= 1
+
+
+def test_rotation_turns_the_way_and_as_far_as_it_says() -> None:
+    sample = coordinates(201, 201)
+    for seed in range(20):
+        out = Augmentation(rotation=40)(sample, rng=rng_for(seed, 0, "k"))
+        angle = math.radians(40 * (2 * rng_for(seed, 0, "k").random(9)[4] - 1))
+        # 50 pixels right of the centre shows what lay at that angle in the picture.
+        assert abs(int(out.image[100, 150, 0]) - (100 + 50 * math.cos(angle))) < 1.1
+        assert abs(int(out.image[100, 150, 1]) - (100 + 50 * math.sin(angle))) < 1.1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": (0, 1)},
+        {"scale": (2, 1)},
+        {"scale": (1, 1e9)},
+        {"crop": (0, 5)},
+        {"flip": 1.5},
+        {"rotation": -1},
+        {"hue": 0.6},
+        {"contrast": 2},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=rf"^{next(iter(wrong))} is .*expected"):
+        Augmentation(**wrong)  # type: ignore[arg-type]
