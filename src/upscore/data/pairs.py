@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.pictures import PICTURE_SUFFIXES, picture_size, read_instances, read_label, read_picture
+from upscore.data.pictures import PICTURE_SUFFIXES, check_picture, read_instances, read_label, read_picture
 from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace, Sample
 
@@ -101,7 +101,7 @@ class PairedFiles:
         return f"<{self.name} {self.split}: {len(self)} pictures, {len(self.labels)} classes>"
 
     def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return mask ``index`` as stored, (H, W) uint8, after comparing its size with the picture's header.
+        """Return mask ``index`` as stored, (H, W) uint8, after making sure that the picture is whole and of its size.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class PairedFiles:
         """
         pair = self.pairs[index]
         stored = read_label(pair.mask)
-        _check_size(pair, picture_size(pair.picture), stored.shape, pair.mask)
+        _check_size(pair, check_picture(pair.picture), stored.shape, pair.mask)
         return stored
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

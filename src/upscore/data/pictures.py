@@ -19,21 +19,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from upscore.data.headers import MAX_PIXELS, UPRIGHT, check_file, damaged, decode, open_header, read_bytes
+from upscore.data.headers import MAX_PIXELS, UPRIGHT, damaged, decode, open_header, read_bytes
 from upscore.errors import DataError, OutputError
 from upscore.types import LabelSpace, voc_palette
 
 __all__ = [
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
+    "check_picture",
     "decode_picture",
-    "picture_size",
     "read_instances",
     "read_label",
     "read_picture",
     "write_label_map",
     "write_picture",
 ]
+
+_JPEG = ("JPEG", "MPO")
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 """File name endings, in lower case, that are taken for pictures when a folder is searched."""
@@ -69,11 +71,9 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 def decode_picture(data: bytes, *, name: str = "picture") -> npt.NDArray[np.uint8]:
     """Do what :func:`read_picture` does with a file's content; errors call it ``name``."""
     image, turn = open_header(name, io.BytesIO(data))
-    is_jpeg = image.format in ("JPEG", "MPO")
-    if is_jpeg and not _is_complete(data):
-        raise DataError(f"{name}: the JPEG is cut short (it has no end marker): copy or export it again")
+    _check_end(name, image.format, data)
     try:
-        if is_jpeg and image.mode in ("L", "RGB"):  # CMYK is Pillow's, which knows Adobe's inverted files
+        if image.format in _JPEG and image.mode in ("L", "RGB"):  # CMYK is Pillow's, which knows Adobe's inverted files
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
             if pixels is not None:
                 return pixels if turn == 1 else np.array(Image.fromarray(pixels).transpose(UPRIGHT[turn]))
@@ -150,21 +150,20 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(pixels, np.int32)
 
 
-def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return ``(H, W)`` of the upright picture or mask from its header, without decoding it.
+def check_picture(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return ``(H, W)`` of the upright picture, after making sure that the file was not cut short.
+
+    Nothing is decoded: JPEGs must have their end marker and PNGs their last chunk, which is
+    what an interrupted copy lacks.
 
     Raises
     ------
     DataError
-        The file is missing, empty, no picture or too large.
+        As :func:`read_picture`, where it can be known without decoding.
     """
-    path = Path(path)
-    check_file(path)
-    try:
-        with path.open("rb") as file:
-            image, turn = open_header(str(path), file)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    data = read_bytes(Path(path))
+    image, turn = open_header(os.fspath(path), io.BytesIO(data))
+    _check_end(os.fspath(path), image.format, data)
     width, height = image.size
     return (width, height) if turn >= 5 else (height, width)
 
@@ -201,6 +200,14 @@ def write_picture(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) ->
     assert image.shape[2] == 3
     assert image.dtype == np.uint8
     _write_png(Path(path), Image.fromarray(np.ascontiguousarray(image)))
+
+
+def _check_end(name: str, kind: str | None, data: bytes) -> None:
+    """Refuse a JPEG or PNG whose end is missing."""
+    if kind in _JPEG and not _is_complete(data):
+        raise DataError(f"{name}: the JPEG is cut short (it has no end marker): copy or export it again")
+    if kind == "PNG" and b"IEND" not in data:
+        raise DataError(f"{name}: the PNG is cut short (its last chunk is missing): copy or export it again")
 
 
 def _is_complete(data: bytes) -> bool:

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from upscore.data import pictures
 from upscore.data.pictures import (
+    check_picture,
     decode_picture,
-    picture_size,
     read_instances,
     read_label,
     read_picture,
@@ -58,7 +58,7 @@ def test_orientation_is_that_of_pillow(tmp_path: Path, form: str, orientation: i
     found = read_picture(path)
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= (3 if form == "JPEG" else 0)
-    assert picture_size(path) == expected.shape[:2]
+    assert check_picture(path) == expected.shape[:2]
 
 
 @settings(max_examples=30, deadline=None)
@@ -128,6 +128,19 @@ def test_a_cut_jpeg_is_an_error_whatever_fills_the_gap(tmp_path: Path, progressi
             with pytest.raises(DataError, match=r"cut\.jpg: .*cut short") as error:
                 read_picture(path)
             one_line(error)
+            with pytest.raises(DataError, match=r"cut\.jpg: .*cut short"):
+                check_picture(path)
+
+
+def test_a_png_cut_short_is_known_without_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    whole = encoded(Image.fromarray(PHOTO), "PNG")
+    path.write_bytes(whole)
+    assert check_picture(path) == PHOTO.shape[:2]
+    path.write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=r"cut\.png: .*cut short") as error:
+        check_picture(path)
+    one_line(error)
 
 
 @settings(max_examples=150, deadline=None)
@@ -174,7 +187,7 @@ def test_masks_of_few_bits_give_what_is_stored(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(huge_png(width, height))
-    for read in (read_picture, read_label, picture_size):
+    for read in (read_picture, read_label, check_picture):
         with pytest.raises(DataError, match=rf"bomb\.png.*expected at most {pictures.MAX_PIXELS} pixels") as error:
             read(path)
         one_line(error)
@@ -182,8 +195,8 @@ def test_a_bomb_is_refused_from_its_header(tmp_path: Path, width: int, height: i
 
 def test_a_large_but_allowed_picture_is_measured_undecoded_and_warns_nobody(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
-    path.write_bytes(huge_png(10000, 10000)[:60])  # Pillow warns of more than 89 million pixels; there are none behind the header
-    assert picture_size(path) == (10000, 10000)
+    path.write_bytes(huge_png(10000, 10000))  # Pillow warns of more than 89 million pixels
+    assert check_picture(path) == (10000, 10000)
 
 
 def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
@@ -202,7 +215,7 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.png")
         cases["pipe.png"] = "not a regular file"
     for name, message in cases.items():
-        for read in (read_picture, read_label, picture_size, read_instances):
+        for read in (read_picture, read_label, check_picture, read_instances):
             with pytest.raises(DataError, match=rf"{name}: .*{message}") as error:
                 read(tmp_path / name)
             one_line(error)
