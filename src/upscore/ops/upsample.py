@@ -152,7 +152,6 @@ class BilinearUpsample(nn.Module):
         later = self._later(cells)
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return _matrix(cells.shape[-2], later, top, size[0]) @ (cells @ _matrix(cells.shape[-1], later, left, size[1]).mT)
-        cells = cells.contiguous()
         columns = torch.lerp(cells[..., :-1, None], cells[..., 1:, None], later).flatten(-2)[..., left : left + size[1]]
         return cast(Tensor, _Rows.apply(columns, later, top, size[0]))  # type: ignore[no-untyped-call]
 

@@ -45,10 +45,11 @@ def features():
 
 def test_the_parts_keep_their_names_and_modes():
     trunk, head = features(), nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 2)).eval()
+    trunk[2].eval()
     network = convolutionalize(trunk, head, input_size=8)
     assert network.features is trunk
     assert trunk.training
-    assert all(m.training for m in trunk.modules())
+    assert [m.training for m in trunk] == [True, True, False]
     assert trunk[1].num_batches_tracked == 0
     assert not network.training
     assert not network.classifier.training

@@ -24,6 +24,7 @@ def test_a_learned_layer_has_one_kernel_for_each_class():
     layer = BilinearUpsample(3, factor=2, learned=True)
     assert list(layer.state_dict()) == ["weight"]
     assert layer.weight.shape == (3, 1, 4, 4)
+    assert layer.weight.is_contiguous()
     assert layer.weight.is_leaf
     assert layer.weight.requires_grad
 
