@@ -1,8 +1,8 @@
 """An embedded dataset: shapes of very different sizes, drawn when asked for.
 
 Six shapes lie on textured ground, from blobs a third of the picture wide to discs of five
-pixels and rods two pixels thick; they overlap, cast shadows and share their colours and
-textures, so that only the outline tells the class. Coarse networks find the big ones and
+pixels and rods two pixels thick; they overlap, cast shadows and share their textures. A
+hue hints at the class, and the outline tells it. Coarse networks find the big ones and
 lose the thin ones, which is what the papers' skips are for.
 
 An outline is a signed distance: the label is where it is negative, the picture's soft edge
@@ -107,7 +107,6 @@ class _Scene(NamedTuple):
     canvas: _Array  # (3, H, W) float32: with colours apart, NumPy broadcasts a plane over them fast
     label: _Array
     instances: _Array
-    tint: float  # hue of the ground; objects keep some distance from it
     light: tuple[float, float]  # x and y of the direction the light comes from
     rng: np.random.Generator
 
@@ -116,7 +115,7 @@ def _draw(key: str, size: tuple[int, int], rng: np.random.Generator) -> Sample:
     height, width = size
     tint, sun = rng.uniform(0, 1), rng.uniform(0, math.tau)
     label, instances = np.zeros(size, np.uint8), np.zeros(size, np.int32)
-    scene = _Scene(_ground(size, tint, rng), label, instances, tint, (math.cos(sun), math.sin(sun)), rng)
+    scene = _Scene(_ground(size, tint, rng), label, instances, (math.cos(sun), math.sin(sun)), rng)
     count = max(1, int(rng.integers(11, 19) * height * width / (128 * 160)))
     longest = 0.3 * min(height, width)
     reaches = longest * np.exp(-rng.uniform(0, 1, count) * math.log(longest / 2.6))
@@ -173,7 +172,9 @@ def _lay(scene: _Scene, kind: int, reach: float, number: int) -> None:
     away = np.array([[1, 0, -light_x * cast], [0, 1, -light_y * cast]])
     under *= 1 - cv2.warpAffine(shade, away, shade.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
 
-    first = _colour(scene.tint + rng.uniform(0.15, 0.85), rng.uniform(0.35, 0.9), rng.uniform(120, 250))
+    # Each kind has a hue it leans to, and strays from as far as the next kind's: a hint, not the answer.
+    hue = (kind - 1) / (len(SHAPES_LABELS) - 1) + rng.normal(0, 0.1)
+    first = _colour(hue, rng.uniform(0.35, 0.9), rng.uniform(120, 250))
     second = first * np.float32(rng.uniform(0.55, 0.85)) + np.float32(rng.uniform(0, 40))
     blend = 0.5 + np.float32(0.5) * _pattern(u, v, rng) if rng.random() < 0.6 else 0.5 + v / np.float32(2 * reach + 2)
     surface = first + np.clip(blend, 0, 1) * (second - first)
