@@ -1,0 +1,1 @@
+"""Networks: trunks, architectures, the zoo that names them, and bundles that keep them."""

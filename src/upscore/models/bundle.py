@@ -1,0 +1,295 @@
+"""A trained network in a folder, with everything that is needed to use it.
+
+::
+
+    my-model/
+    ├── bundle.json            architecture and arguments, classes, inference defaults, card
+    └── weights.safetensors    tensors by name
+
+A bundle may come from anywhere, so reading one runs no code, follows no path or address in
+it, and compares names, shapes and types of all tensors with the architecture, built on the
+meta device, before it allocates any. Writing one is all or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from upscore.errors import BundleError, DataError, ModelError, OutputError
+from upscore.models.description import (
+    Description,
+    Fingerprint,
+    Labels,
+    as_json,
+    one_line,
+    read_description,
+    write_description,
+)
+from upscore.models.weights import name_mismatch
+from upscore.models.zoo import create_model
+from upscore.types import LabelSpace
+
+__all__ = ["Bundle"]
+
+DESCRIPTION = "bundle.json"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network, its classes and its history.
+
+    Parameters
+    ----------
+    architecture : str
+        Name in the zoo.
+    arguments : dict
+        The other arguments of :func:`upscore.models.zoo.create_model`: ``backbone``,
+        ``num_classes`` and so on, but never ``weights``.
+    labels : LabelSpace
+        The classes, ``num_classes`` of them.
+    weights : dict of str to Tensor
+        The state of the network, on the CPU.
+    inference : dict
+        Defaults for prediction; JSON values.
+    card : dict
+        Where the network comes from: recipe digest, scores, fingerprint of the data, versions,
+        history; JSON values.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+    labels: LabelSpace
+    weights: dict[str, Tensor] = field(repr=False)
+    inference: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        architecture: str,
+        arguments: Mapping[str, Any],
+        model: nn.Module,
+        labels: LabelSpace,
+        *,
+        inference: Mapping[str, Any] | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return a bundle of a network as it is now; later training does not change it.
+
+        Parameters
+        ----------
+        architecture, arguments
+            What ``create_model`` was called with; ``weights`` is left out, and
+            ``num_classes`` may be.
+        model : nn.Module
+            The network, on any device.
+        labels, inference, card
+            As in the class.
+
+        Raises
+        ------
+        BundleError
+            Arguments, network and labels do not belong together, or ``inference`` or ``card`` hold
+            what JSON cannot.
+        """
+        kept = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
+        if arguments.get("num_classes", len(labels)) != len(labels):
+            raise BundleError(f"found a network of {arguments['num_classes']} classes and {len(labels)} labels: they must agree")
+        expected = _skeleton(architecture, kept).state_dict()
+        state = model.state_dict()
+        mismatch = name_mismatch(expected, state)
+        if mismatch:
+            raise BundleError(f"the network is not '{architecture}' with the given arguments: it {mismatch}")
+        weights = {name: state[name].detach().to("cpu", expected[name].dtype, copy=True).contiguous() for name in expected}
+        return cls(architecture, kept, labels, weights, as_json(inference or {}), as_json(card or {}))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before.
+
+        A bundle that is there already is replaced.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        OutputError
+            The folder holds something else, or cannot be written.
+        """
+        folder = Path(folder).absolute()
+        partial, replaced = _beside(folder, "partial"), _beside(folder, "replaced")
+        try:
+            _refuse_other_contents(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            save_file(self.weights, partial / WEIGHTS)
+            write_description(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
+            for path in (partial / WEIGHTS, partial / DESCRIPTION, partial):
+                _flush(path)
+            if folder.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                folder.rename(replaced)
+            partial.rename(folder)
+            _flush(folder.parent)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if replaced.exists() and not folder.exists():
+                replaced.rename(folder)
+            raise OutputError(
+                f"the bundle cannot be written to '{folder}' ({one_line(error)}): check space and rights, or choose another place"
+            ) from error
+        shutil.rmtree(replaced, ignore_errors=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read and check a bundle.
+
+        Parameters
+        ----------
+        folder : path
+            A bundle, or a run's folder, whose ``best`` bundle is taken.
+
+        Raises
+        ------
+        BundleError
+            There is no bundle, or it is damaged, foreign or made by a newer version.
+        """
+        folder = _find(Path(folder))
+        description = read_description(folder / DESCRIPTION)
+        try:
+            labels = LabelSpace(tuple(description.labels.names), tuple(description.labels.palette))
+        except DataError as error:
+            raise BundleError(f"the bundle '{folder}' has impossible classes: {error}") from error
+        if description.arguments.get("num_classes") != len(labels):
+            made_for = description.arguments.get("num_classes")
+            raise BundleError(f"the bundle '{folder}' names {len(labels)} classes for a network of {made_for}: it was altered")
+        try:
+            expected = _skeleton(description.architecture, description.arguments).state_dict()
+        except BundleError as error:
+            raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
+        weights = _read_weights(folder / WEIGHTS, expected, description.weights)
+        return cls(
+            description.architecture, dict(description.arguments), labels, weights, dict(description.inference), dict(description.card)
+        )
+
+    def build(self) -> nn.Module:
+        """Return the network with its weights, in eval mode, on the CPU; nothing is downloaded.
+
+        Each call gives a network of its own.
+        """
+        model = _skeleton(self.architecture, self.arguments)
+        model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
+        if any(buffer.is_meta for buffer in model.buffers()):  # some timm networks compute buffers that are not saved
+            model = create_model(self.architecture, **self.arguments)
+            model.load_state_dict(self.weights)
+        return model.eval()
+
+    def _describe(self, weights: Path) -> Description:
+        return Description(
+            architecture=self.architecture,
+            arguments=self.arguments,
+            labels=Labels(names=list(self.labels.names), palette=list(self.labels.palette)),
+            inference=self.inference,
+            card=self.card,
+            weights=Fingerprint(sha256=_digest(weights), bytes=weights.stat().st_size),
+        )
+
+
+def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return the network on the meta device: names and shapes, no numbers."""
+    if "weights" in arguments:
+        raise BundleError("its arguments ask for other weights than its own: it was altered")
+    if not all(isinstance(value, bool | int | float | str | None) for value in arguments.values()):
+        raise BundleError("an argument of the network is not a number, a word or a yes or no")
+    try:
+        with torch.device("meta"):
+            return create_model(architecture, **arguments)
+    except ModelError as error:
+        raise BundleError(str(error)) from error
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise BundleError(f"the arguments {dict(arguments)!r:.200} do not make a network ({one_line(error)})") from error
+
+
+def _find(folder: Path) -> Path:
+    """Return the folder that holds ``bundle.json``: this one, a run's best, or one whose replacement was interrupted."""
+    for place in (folder, folder / "best", _beside(folder, "replaced"), _beside(folder / "best", "replaced")):
+        if (place / DESCRIPTION).is_file():
+            return place
+    if folder.is_file():
+        raise BundleError(f"'{folder}' is a file, expected a bundle: a folder with {DESCRIPTION} and {WEIGHTS}")
+    if not folder.exists():
+        raise BundleError(f"there is no bundle at '{folder}'")
+    raise BundleError(f"'{folder}' is no bundle: it holds no {DESCRIPTION}, nor does '{folder / 'best'}'")
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor], recorded: Fingerprint) -> dict[str, Tensor]:
+    """Return the tensors of a file whose names, shapes and types are ``expected``."""
+    try:
+        size = path.stat().st_size
+        if size != recorded.bytes:
+            raise BundleError(f"'{path}' has {size} bytes, expected {recorded.bytes}: it is incomplete or was altered")
+        with safe_open(path, framework="pt") as file:
+            headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: torch.empty(h.get_shape(), dtype=_DTYPES.get(h.get_dtype()), device="meta") for name, h in headers.items()}
+            mismatch = name_mismatch(expected, found)
+            for name in expected if not mismatch else ():
+                if headers[name].get_dtype() not in _DTYPES or found[name].dtype != expected[name].dtype:
+                    mismatch = f"has '{name}' of type {headers[name].get_dtype()}, expected {expected[name].dtype}"
+                    break
+        if mismatch:
+            raise BundleError(f"'{path}' does not fit its architecture: it {mismatch}")
+        if _digest(path) != recorded.sha256:
+            raise BundleError(f"'{path}' is not the file that was saved: its SHA-256 differs; copy the bundle again")
+        weights: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError as error:
+        raise BundleError(f"the bundle '{path.parent}' lacks {path.name}: copy it again") from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise BundleError(f"'{path}' cannot be read ({one_line(error)})") from error
+    return weights
+
+
+_DTYPES = {"F32": torch.float32, "I64": torch.int64, "F64": torch.float64, "BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def _refuse_other_contents(folder: Path) -> None:
+    if not folder.exists():
+        return
+    others = sorted(p.name for p in folder.iterdir() if p.name not in (DESCRIPTION, WEIGHTS)) if folder.is_dir() else [folder.name]
+    if others:
+        raise OutputError(f"'{folder}' is not a bundle (it holds '{others[0]}') and is left as it is: choose another place")
+
+
+def _beside(folder: Path, state: str) -> Path:
+    return folder.parent / f".{folder.name}.{state}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Force a file or folder to the disk, where the system can."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

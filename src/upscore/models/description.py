@@ -1,0 +1,104 @@
+"""``bundle.json``: what it may hold, read from anyone and written whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from upscore.errors import BundleError
+
+__all__ = ["Description", "Fingerprint", "Labels", "as_json", "one_line", "read_description", "write_description"]
+
+LARGEST = 16 * 2**20
+"""Bytes; a card with a long history has some hundred thousand."""
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class Labels(BaseModel):
+    """The classes: their names, and a colour for each."""
+
+    model_config = _STRICT
+
+    names: list[str] = Field(min_length=1, max_length=255)
+    palette: list[tuple[int, int, int]]
+
+
+class Fingerprint(BaseModel):
+    """What the weights file must be."""
+
+    model_config = _STRICT
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    bytes: int
+
+
+class Description(BaseModel):
+    """A bundle without its tensors; unknown keys are refused."""
+
+    model_config = _STRICT
+
+    format: Literal["upscore-bundle"] = "upscore-bundle"
+    version: int = 1
+    architecture: str
+    arguments: dict[str, bool | int | float | str | None]
+    labels: Labels
+    inference: dict[str, JsonValue]
+    card: dict[str, JsonValue]
+    weights: Fingerprint
+
+
+def read_description(path: Path) -> Description:
+    """Read ``bundle.json``.
+
+    Raises
+    ------
+    BundleError
+        It is too large, damaged, not a bundle's, or of a newer version.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise BundleError(f"'{path}' has {size} bytes, expected at most {LARGEST}: it is damaged or not a bundle's")
+        description = Description.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"'{path}' cannot be read ({one_line(error)})") from error
+    except ValidationError as error:
+        raise BundleError(f"'{path}' is damaged or not a bundle's: {_first_finding(error)}") from error
+    if description.version != 1:
+        raise BundleError(f"'{path}' has format version {description.version}, expected 1: a newer upscore made it, upgrade to read it")
+    return description
+
+
+def write_description(description: Description, path: Path) -> None:
+    """Write ``bundle.json``; an ``OSError`` is the caller's to explain."""
+    text = json.dumps(description.model_dump(), indent=1, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``value`` as JSON would give it back: tuples become lists.
+
+    Raises
+    ------
+    BundleError
+        It holds a NaN, an infinity or something that is not plain data.
+    """
+    try:
+        return cast("dict[str, Any]", json.loads(json.dumps(dict(value), allow_nan=False)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BundleError(f"found what JSON cannot hold ({one_line(error)}): use finite numbers, words, lists and None") from error
+
+
+def one_line(error: object, most: int = 160) -> str:
+    """Return an error's text on one line, cut to ``most`` characters."""
+    return " ".join(str(error).split())[:most]
+
+
+def _first_finding(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {one_line(first['msg'])}"

@@ -1,0 +1,267 @@
+"""Fully convolutional networks: FCN-32s, FCN-16s and FCN-8s.
+
+Jonathan Long, Evan Shelhamer, Trevor Darrell, "Fully Convolutional Networks for Semantic
+Segmentation", CVPR 2015 (arXiv 1411.4038), figure 3; PAMI 2017 (arXiv 1605.06211)::
+
+    images ─ normalization ─ trunk ───────┬──────────────┬──────────────┐
+    N C H W                               │ /8           │ /16          │ /32
+                                        pool3          pool4           fc7
+                                          │              │              │
+                                     score_pool3    score_pool4      score_fr
+                                          │ 9            │ 5            │
+                                          │              │              ├── upscore (×32) ─ 19 ──► FCN-32s
+                                          │              ▼              │
+                                          │              + ◄──────── upscore2 (×2)
+                                          │              ├───────────────── upscore16 (×16) ─ 27 ► FCN-16s
+                                          ▼              │
+                                          + ◄──── upscore_pool4 (×2)
+                                          └──────────────────────────────── upscore8 (×8) ── 31 ─► FCN-8s
+
+    score_*    1×1 convolution to K classes, zero at the start: a finer net starts as the coarser
+    upscore*   bilinear transposed convolution, one kernel per class, no bias
+    +          sum
+    numbers    leading cells that are cropped, for VGG16 padded by 100; computed by ``Geometry``
+    output     (N, K, H, W) logits of exactly the pictures' size
+
+Deviations. Normalisation is the first layer. Upsampling is computed only where its output
+is kept. On trunks without the wide padding (``trunk.padding == "covering"``) the
+normalised picture is padded with zeros until cells lie symmetrically on it, and scores
+are continued by their outermost cells instead of fading to zero; every offset still
+comes from ``Geometry``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+from upscore.models.alignment import Frame, Fusion, align_with_picture, size_of, widen_for_tiles
+from upscore.models.trunk import Tap, Trunk
+
+__all__ = ["FCN8s", "FCN16s", "FCN32s", "Upsampling", "start_from"]
+
+Upsampling = Literal["frozen", "learned"]
+"""Of the ×2 steps: "frozen" bilinear as in the reference release, or "learned" from bilinear as
+in the CVPR paper. The last step to the picture is bilinear in both."""
+
+AT_ONCE_SCALES = (0.01, 0.0001)
+"""What pool4 and pool3 are multiplied by when all streams of FCN-8s are trained at once."""
+
+
+class FCN32s(nn.Module):
+    """Scores of the deepest features, upsampled by 32 in one step.
+
+    Parameters
+    ----------
+    trunk : Trunk
+        Feature maps keyed by stride; this network reads 32.
+    num_classes : int
+        K, 1 to 255.
+    normalization : nn.Module
+        From pictures in [0, 1] to what the trunk expects.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        Grid of the coarsest scores on the picture; its ``margin()`` is what a tile needs.
+    stride : int
+        32.
+    num_classes : int
+        K.
+
+    Raises
+    ------
+    ModelError
+        The trunk lacks a stride, or K is out of range.
+    GeometryError
+        The trunk's grids cannot be aligned with one another or with the picture.
+    """
+
+    stride = 32
+
+    def __init__(self, trunk: Trunk, *, num_classes: int, normalization: nn.Module) -> None:
+        super().__init__()
+        (fc7,) = _taps(trunk, 32)
+        self.num_classes = num_classes
+        self.normalization = normalization
+        self.frame = Frame.around(fc7.geometry, trunk.padding)
+        self.trunk = trunk
+        self.score_fr = _score_layer(fc7, num_classes)
+        self.upscore, self.crop = align_with_picture(fc7.geometry, 32, self.frame, num_classes)
+        self.geometry = widen_for_tiles(self.frame, fc7.geometry, self.upscore)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) float in [0, 1]
+            Any H and W from 1.
+
+        Returns
+        -------
+        Tensor
+            (N, K, H, W) float.
+        """
+        taps = self.trunk(self.frame.pad(self.normalization(images)))
+        scores = self.score_fr(taps[32])
+        return cast(Tensor, self.upscore(scores, offset=self.crop, size=size_of(images)))
+
+
+class FCN16s(nn.Module):
+    """FCN-32s whose scores are doubled and joined by those of pool4, then upsampled by 16.
+
+    Parameters
+    ----------
+    trunk, num_classes, normalization
+        As in :class:`FCN32s`; the trunk's strides 16 and 32 are read.
+    upsampling : {"frozen", "learned"}
+        Of ``upscore2``.
+
+    Attributes
+    ----------
+    geometry, stride, num_classes
+        As in :class:`FCN32s`.
+    """
+
+    stride = 32
+
+    def __init__(self, trunk: Trunk, *, num_classes: int, normalization: nn.Module, upsampling: Upsampling = "frozen") -> None:
+        super().__init__()
+        pool4, fc7 = _taps(trunk, 16, 32)
+        learned = _is_learned(upsampling)
+        self.num_classes = num_classes
+        self.normalization = normalization
+        self.frame = Frame.around(fc7.geometry, trunk.padding)
+        self.trunk = trunk
+        self.score_fr = _score_layer(fc7, num_classes)
+        self.score_pool4 = _score_layer(pool4, num_classes)
+        self.at_pool4 = Fusion.of(fc7.geometry, pool4.geometry, trunk.padding)
+        self.upscore2 = self.at_pool4.upsample(num_classes, learned=learned)
+        self.upscore16, self.crop = align_with_picture(self.at_pool4.geometry, 16, self.frame, num_classes)
+        self.geometry = widen_for_tiles(self.frame, fc7.geometry, self.upscore2, self.upscore16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
+        taps = self.trunk(self.frame.pad(self.normalization(images)))
+        scores = self.score_fr(taps[32])
+        scores = self.at_pool4(scores, self.upscore2, taps[16], self.score_pool4)
+        return cast(Tensor, self.upscore16(scores, offset=self.crop, size=size_of(images)))
+
+
+class FCN8s(nn.Module):
+    """FCN-16s whose joined scores are doubled again and joined by those of pool3, then upsampled by 8.
+
+    Parameters
+    ----------
+    trunk, num_classes, normalization
+        As in :class:`FCN32s`; the trunk's strides 8, 16 and 32 are read.
+    upsampling : {"frozen", "learned"}
+        Of ``upscore2`` and ``upscore_pool4``.
+    at_once : bool
+        Scale pool4 by 0.01 and pool3 by 0.0001 before their scores, which lets all three
+        streams be trained in one stage from VGG16's weights, whose earlier maps are larger by
+        those factors.
+
+    Attributes
+    ----------
+    geometry, stride, num_classes
+        As in :class:`FCN32s`.
+    """
+
+    stride = 32
+
+    def __init__(
+        self, trunk: Trunk, *, num_classes: int, normalization: nn.Module, upsampling: Upsampling = "frozen", at_once: bool = False
+    ) -> None:
+        super().__init__()
+        pool3, pool4, fc7 = _taps(trunk, 8, 16, 32)
+        learned = _is_learned(upsampling)
+        scales = AT_ONCE_SCALES if at_once else (1.0, 1.0)
+        self.num_classes = num_classes
+        self.normalization = normalization
+        self.frame = Frame.around(fc7.geometry, trunk.padding)
+        self.trunk = trunk
+        self.score_fr = _score_layer(fc7, num_classes)
+        self.score_pool4 = _score_layer(pool4, num_classes)
+        self.score_pool3 = _score_layer(pool3, num_classes)
+        self.at_pool4 = Fusion.of(fc7.geometry, pool4.geometry, trunk.padding, scale=scales[0])
+        self.at_pool3 = Fusion.of(self.at_pool4.geometry, pool3.geometry, trunk.padding, scale=scales[1])
+        self.upscore2 = self.at_pool4.upsample(num_classes, learned=learned)
+        self.upscore_pool4 = self.at_pool3.upsample(num_classes, learned=learned)
+        self.upscore8, self.crop = align_with_picture(self.at_pool3.geometry, 8, self.frame, num_classes)
+        self.geometry = widen_for_tiles(self.frame, fc7.geometry, self.upscore2, self.upscore_pool4, self.upscore8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
+        taps = self.trunk(self.frame.pad(self.normalization(images)))
+        scores = self.score_fr(taps[32])
+        scores = self.at_pool4(scores, self.upscore2, taps[16], self.score_pool4)
+        scores = self.at_pool3(scores, self.upscore_pool4, taps[8], self.score_pool3)
+        return cast(Tensor, self.upscore8(scores, offset=self.crop, size=size_of(images)))
+
+
+def start_from(model: nn.Module, coarser: Mapping[str, Tensor]) -> None:
+    """Copy a trained coarser net into a finer one: the stages 32s → 16s → 8s.
+
+    Every tensor is copied by name. The finer net's own score layers keep their zeros, so it
+    begins with the coarser net's prediction (up to the extra interpolation step).
+
+    Parameters
+    ----------
+    model : nn.Module
+        FCN-16s or FCN-8s; changed in place.
+    coarser : mapping of str to Tensor
+        State of an FCN with the same trunk and classes.
+
+    Raises
+    ------
+    ModelError
+        The coarser net has tensors that this one has not, or of other shapes, or lacks some
+        that are not new score or upsampling layers.
+    """
+    own = model.state_dict()
+    foreign = [name for name in coarser if name not in own]
+    if foreign:
+        raise ModelError(
+            f"cannot start from this network: it holds '{foreign[0]}', which the finer one has not; trunk and head must be the same"
+        )
+    for name, tensor in coarser.items():
+        if tensor.shape != own[name].shape:
+            raise ModelError(
+                f"cannot start from this network: its '{name}' is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}; "
+                "number of classes, channels and width must be the same"
+            )
+    lacking = [name for name in own if name not in coarser and not name.startswith(("score_pool", "upscore"))]
+    if lacking:
+        raise ModelError(f"cannot start from this network: it lacks '{lacking[0]}'; give the state of an FCN with the same trunk")
+    for name in own:
+        if name.startswith("normalization.") and not torch.equal(own[name].cpu(), coarser[name].cpu()):
+            raise ModelError(f"cannot start from this network: its '{name}' differs, it was trained with another normalization")
+    model.load_state_dict(dict(coarser), strict=False)
+
+
+def _taps(trunk: Trunk, *strides: int) -> list[Tap]:
+    lacking = [stride for stride in strides if stride not in trunk.taps]
+    if lacking:
+        raise ModelError(f"the trunk has no feature map of stride {lacking[0]}, only {sorted(trunk.taps)}: choose another backbone")
+    return [trunk.taps[stride] for stride in strides]
+
+
+def _is_learned(upsampling: str) -> bool:
+    if upsampling not in ("frozen", "learned"):
+        raise ModelError(f"found upsampling '{upsampling}', expected 'frozen' or 'learned'")
+    return upsampling == "learned"
+
+
+def _score_layer(tap: Tap, num_classes: int) -> nn.Conv2d:
+    if not isinstance(num_classes, int) or not 1 <= num_classes <= 255:
+        raise ModelError(f"found {num_classes} classes, expected a whole number from 1 to 255")
+    layer = nn.Conv2d(tap.channels, num_classes, 1)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

@@ -1,0 +1,111 @@
+"""Layer 0 of every network: pictures in [0, 1] become what the trunk was trained on.
+
+Normalisation is part of the model so that training, prediction and an exported file can
+not disagree about channel order, range, mean or deviation: weights trained on one and fed
+another are the commonest reason for a network that answers "background" everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet's pictures, RGB in [0, 1]."""
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of ImageNet's pictures, RGB in [0, 1]."""
+
+CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
+
+
+class Normalization(nn.Module):
+    """Return ``(images * span - mean) / std``, in RGB or BGR order.
+
+    Parameters
+    ----------
+    mean, std : sequence of float
+        One per channel, in the order and range that the trunk sees. Kept as buffers, so they
+        travel with the weights.
+    span : float
+        1 for trunks trained on [0, 1], 255 for those trained on 0 to 255.
+    bgr : bool
+        Reverse the channels first.
+
+    Raises
+    ------
+    ModelError
+        The numbers are not one positive deviation per mean.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], *, span: float = 1.0, bgr: bool = False) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
+            raise ModelError(f"found {len(mean)} means and {len(std)} deviations, expected one of each per channel, deviations above 0")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        self.span, self.bgr = span, bgr
+
+    @classmethod
+    def imagenet(cls, in_channels: int = 3) -> Normalization:
+        """Return the normalisation of weights trained by PyTorch's own recipe: RGB, ImageNet's mean and deviation."""
+        return cls.for_channels(IMAGENET_MEAN, IMAGENET_STD, in_channels)
+
+    @classmethod
+    def caffe(cls) -> Normalization:
+        """Return that of the Caffe models of the papers: BGR, 0 to 255, minus the mean, deviation 1."""
+        return cls(CAFFE_MEAN, (1.0, 1.0, 1.0), span=255.0, bgr=True)
+
+    @classmethod
+    def for_channels(cls, mean: Sequence[float], std: Sequence[float], in_channels: int) -> Normalization:
+        """Return a normalisation by RGB statistics for pictures of any number of channels.
+
+        Parameters
+        ----------
+        mean, std : (3,) sequence of float
+            RGB statistics in [0, 1].
+        in_channels : int
+            3 uses them as they are; 1 (grey) uses their averages; for any other number nothing
+            is known about the channels, and all of them get 0.5 and 0.25.
+        """
+        if in_channels == 3:
+            return cls(mean, std)
+        if in_channels == 1:
+            return cls([sum(mean) / len(mean)], [sum(std) / len(std)])
+        return cls([0.5] * in_channels, [0.25] * in_channels)
+
+    def extra_repr(self) -> str:
+        """Return the settings, for ``print(model)``."""
+        return f"{self.mean.numel()}, span={self.span:g}, bgr={self.bgr}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise a batch.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) float in [0, 1]
+            RGB where C is 3.
+
+        Returns
+        -------
+        Tensor
+            (N, C, H, W), of the same dtype.
+
+        Raises
+        ------
+        ModelError
+            The pictures have another number of channels.
+        """
+        if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
+            raise ModelError(f"found pictures of shape {tuple(images.shape)}, expected (N, {self.mean.shape[0]}, H, W)")
+        x = images.flip(1) if self.bgr else images
+        return (x * self.span - self.mean.to(x.dtype)) / self.std.to(x.dtype)

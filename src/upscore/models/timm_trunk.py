@@ -1,0 +1,199 @@
+"""Any timm classifier with feature maps of stride 8, 16 and 32 as a trunk.
+
+timm is imported when the first trunk is asked for, not before: it brings torchvision, and
+together they take seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from upscore.errors import GeometryError, ModelError, nearest_name
+from upscore.models.measuring import measure_taps
+from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
+from upscore.models.trunk import Padding, Tap
+
+__all__ = ["STRIDES", "Anatomy", "TimmTrunk", "check_name", "dissect", "import_timm", "pretrained"]
+
+STRIDES = (8, 16, 32)
+
+
+@functools.cache
+def import_timm() -> ModuleType:
+    """Import timm, also where torchvision's compiled operations do not fit the installed torch.
+
+    torchvision registers rules for its operations ``nms`` and ``qnms`` while it is imported and
+    fails where these do not exist, as with builds for another device. Nothing here uses them,
+    so they are declared, without an implementation, and the import goes through.
+    """
+    found = importlib.util.find_spec("torchvision")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        for library in sorted(Path(folder).glob("_C*")):
+            try:
+                torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+            except OSError:
+                continue
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import timm
+    return timm  # type: ignore[no-any-return]
+
+
+class TimmTrunk(nn.Module):
+    """A timm classifier without its head.
+
+    Parameters
+    ----------
+    name : str
+        timm's name of the architecture, with or without the tag of its weights; never a path
+        or an address.
+    in_channels : int
+        Channels of the picture.
+    weights : {"imagenet"}, optional
+        Take timm's trained weights, downloaded once.
+
+    Raises
+    ------
+    ModelError
+        The name is unknown, the network lacks a stride, its cells do not lie on a regular grid
+        (padding that depends on the picture's size, windows), or weights cannot be downloaded.
+    """
+
+    padding: Padding = "covering"
+
+    def __init__(self, name: str, *, in_channels: int = 3, weights: Literal["imagenet"] | None = None) -> None:
+        super().__init__()
+        anatomy = dissect(name)
+        self.taps = dict(zip(STRIDES, anatomy.taps, strict=True))
+        self.mean, self.std = anatomy.mean, anatomy.std
+        parts = {"out_indices": anatomy.indices, "in_chans": in_channels}
+        self.features = pretrained(name, features_only=True, **parts) if weights == "imagenet" else _build(name, **parts)
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Return the maps of stride 8, 16 and 32 of normalised pictures (N, C, H, W)."""
+        return dict(zip(STRIDES, self.features(x), strict=True))
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is known of a timm network without its weights.
+
+    Parameters
+    ----------
+    indices : tuple of int
+        Which of timm's feature maps have stride 8, 16 and 32.
+    taps : tuple of Tap
+        Theirs, measured.
+    mean, std : tuple of float
+        RGB statistics in [0, 1] that its weights were trained with.
+    """
+
+    indices: tuple[int, ...]
+    taps: tuple[Tap, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@functools.cache
+def dissect(name: str) -> Anatomy:
+    """Return the anatomy of a timm network, built on the meta device: nothing is allocated or downloaded.
+
+    Raises
+    ------
+    ModelError
+        As :class:`TimmTrunk`.
+    """
+    check_name(name)
+    with torch.device("meta"):
+        every = _build(name)
+        strides = list(every.feature_info.reduction())
+        lacking = [stride for stride in STRIDES if stride not in strides]
+        if lacking:
+            raise ModelError(f"backbone '{name}' has feature maps of stride {strides}, not of {lacking[0]}: choose one with 8, 16 and 32")
+        places = [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
+        indices = tuple(every.feature_info.out_indices[place] for place in places)
+        chosen = _build(name, out_indices=indices).eval()
+    try:
+        taps = tuple(measure_taps(chosen))
+    except GeometryError as error:
+        raise ModelError(f"backbone '{name}' cannot be aligned with the picture: {error}; choose another") from error
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
+        raise ModelError(f"backbone '{name}' does not take pictures of any size ({_one_line(error)}): choose another") from error
+    for stride, channels, tap in zip(STRIDES, chosen.feature_info.channels(), taps, strict=True):
+        if tap.geometry.jump != stride:
+            raise ModelError(f"backbone '{name}' has cells {tap.geometry.jump} pixels apart where timm says {stride}: choose another")
+        if tap.channels != channels:
+            raise ModelError(f"backbone '{name}' does not give its feature maps as (N, C, H, W): choose another")
+    settings = import_timm().get_pretrained_cfg(name)
+    mean, std = (settings.mean, settings.std) if settings else (IMAGENET_MEAN, IMAGENET_STD)
+    return Anatomy(indices, taps, tuple(mean), tuple(std))
+
+
+def check_name(name: str) -> None:
+    """Refuse what is not one of timm's own names: paths and addresses would fetch foreign code or weights.
+
+    Raises
+    ------
+    ModelError
+        With the nearest known name.
+    """
+    timm = import_timm()
+    if not isinstance(name, str):
+        raise ModelError(f"found backbone {name!r}, expected a name: 'vgg16' or one of timm's")
+    architecture, _, tag = name.partition(".")
+    known = timm.list_models()
+    if architecture not in known:
+        near = nearest_name(architecture, ["vgg16", *known])
+        raise ModelError(f"unknown backbone '{name[:80]}'{near}: give 'vgg16' or one of timm's names")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(architecture)]
+    if tag and tag not in tags:
+        raise ModelError(f"backbone '{architecture}' has no weights tagged '{tag[:80]}', only {', '.join(tags) or 'none'}")
+
+
+def pretrained(name: str, **arguments: Any) -> Any:
+    """Return a timm network with its ImageNet weights, from timm's cache or downloaded.
+
+    Raises
+    ------
+    ModelError
+        There are none, or the hub cannot be reached. It is asked once, before timm asks again
+        and again for a minute.
+    """
+    timm = import_timm()
+    import huggingface_hub as hub
+
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None or not settings.has_weights:
+        raise ModelError(f"timm has no ImageNet weights for '{name}': give weights=<file>, or none to train from scratch")
+    try:
+        if settings.hf_hub_id and not isinstance(hub.try_to_load_from_cache(settings.hf_hub_id, "model.safetensors"), str):
+            hub.get_session().head(hub.constants.ENDPOINT, timeout=10)
+        return timm.create_model(name, pretrained=True, **arguments)
+    except Exception as error:  # the hub's client and what it is built on have no kind of error in common
+        raise ModelError(
+            f"the ImageNet weights of '{name}' cannot be downloaded ({type(error).__name__}: {_one_line(error)}): "
+            "give weights=<file>, or none to train from scratch"
+        ) from error
+
+
+def _build(name: str, **arguments: Any) -> Any:
+    try:
+        return import_timm().create_model(name, features_only=True, **arguments)
+    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"backbone '{name}' gives no feature maps ({type(error).__name__}: {_one_line(error)}): choose another") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,79 @@
+"""Weights files of trunks: read them without running code, name their tensors as ours, and fit them exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+
+__all__ = ["load_exactly", "name_mismatch", "read_weights"]
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from ``.safetensors``, or from anything that ``torch.save`` wrote.
+
+    A state dict wrapped as ``{"state_dict": …}``, ``{"model": …}`` or ``{"model_state": …}`` is unwrapped.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    ModelError
+        There is no such file, it cannot be read without running code, or it holds no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no weights file at '{path}'")
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load and safetensors raise a dozen unrelated kinds for a damaged or foreign file
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"'{path}' is not a readable weights file ({type(error).__name__}: {reason}): expected .safetensors or a state dict"
+        ) from error
+    for wrapper in ("state_dict", "model", "model_state"):
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ModelError(f"'{path}' holds no state dict: expected tensors by name")
+    return {str(name): tensor for name, tensor in found.items()}
+
+
+def name_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say in words how ``found`` differs from ``expected`` in names or shapes; ``""`` if it does not."""
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    if missing:
+        return f"lacks {_listed(missing)}" + (f" and holds {_listed(extra)} instead" if extra else "")
+    if extra:
+        return f"holds {_listed(extra)}, which the network has not"
+    for name, tensor in expected.items():
+        if tensor.shape != found[name].shape:
+            return f"has '{name}' of shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
+    return ""
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    return ", ".join(f"'{name}'" for name in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
+    """Load weights whose names and shapes are exactly the module's.
+
+    Raises
+    ------
+    ModelError
+        Names are missing or extra, or shapes differ.
+    """
+    mismatch = name_mismatch(module.state_dict(), weights)
+    if mismatch:
+        raise ModelError(f"the weights '{source}' do not fit this backbone: the file {mismatch}")
+    module.load_state_dict(dict(weights))

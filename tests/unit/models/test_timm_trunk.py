@@ -1,0 +1,139 @@
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from upscore.errors import ModelError
+from upscore.models.backbones import build_trunk
+from upscore.models.timm_trunk import TimmTrunk, dissect, import_timm, pretrained
+
+
+def test_taps_are_what_forward_gives():
+    trunk = TimmTrunk("mobilenetv2_050", in_channels=2).eval()
+    seen = trunk(torch.rand(1, 2, 65, 97))
+    assert {stride: (x.shape[1], *x.shape[2:]) for stride, x in seen.items()} == {
+        stride: (tap.channels, 64 // stride + 1, 96 // stride + 1) for stride, tap in trunk.taps.items()
+    }
+
+
+def test_statistics_are_timms():
+    assert TimmTrunk("mobilenetv2_050").mean == (0.485, 0.456, 0.406)
+    assert dissect("efficientnet_b0").std == (0.229, 0.224, 0.225)
+    assert dissect("resnetv2_50").mean == (0.5, 0.5, 0.5) or dissect("resnetv2_50").mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf-hub:timm/resnet18",
+        "local-dir:/etc",
+        "../resnet18",
+        "timm/resnet18",
+        "resnet18@main",
+        "",
+        ".",
+        "RESNET18",
+        "resnet18.a1_in1k/../..",
+    ],
+)
+def test_paths_and_addresses_are_no_names(name):
+    with pytest.raises(ModelError, match=r"unknown backbone|no weights tagged"):
+        TimmTrunk(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("tf_efficientnet_b0", "padding depends on the size"),
+        ("vit_tiny_patch16_224", "stride .*, not of 8"),
+        ("pvt_v2_b0", "attention"),
+        ("swin_tiny_patch4_window7_224", "does not take pictures of any size"),
+        ("hrnet_w18_small", "equal stretches"),
+    ],
+)
+def test_networks_without_a_regular_grid_are_refused_in_words(name, complaint):
+    with pytest.raises(ModelError, match=complaint) as error:
+        TimmTrunk(name)
+    assert "\n" not in str(error.value)
+    assert "choose" in str(error.value)
+
+
+def test_unreachable_weights_are_one_line(monkeypatch):
+    import huggingface_hub
+
+    class Offline:
+        def head(self, *_, **__):
+            raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Offline)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(ModelError, match=r"cannot be downloaded .*no route to host.*give weights=<file>") as error:
+        build_trunk("resnet18", weights="imagenet")
+    assert "\n" not in str(error.value)
+
+
+def test_architectures_without_weights_say_so():
+    timm = import_timm()
+    bare = next(name for name in timm.list_models("resnet*") if not timm.get_pretrained_cfg(name).has_weights)
+    with pytest.raises(ModelError, match="no ImageNet weights"):
+        pretrained(bare)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_050", "convnext_atto", "regnetx_002"])
+def test_files_of_the_whole_network_fit_its_trunk(tmp_path, name):
+    """Heads are left out, and the features are those that timm itself gives with these weights."""
+    torch.manual_seed(0)
+    whole = import_timm().create_model(name, num_classes=3).eval()
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    trunk = build_trunk(name, weights=tmp_path / "whole.pth").eval()
+    assert all(not parameter.is_meta for parameter in trunk.parameters())
+    tensors = {tensor.data_ptr(): tensor for tensor in whole.state_dict().values()}.values()
+    known = {(tuple(t.shape), float(t.double().sum())) for t in tensors}
+    assert {(tuple(t.shape), float(t.double().sum())) for t in trunk.state_dict().values()} <= known
+    if hasattr(whole, "forward_intermediates"):
+        picture = torch.rand(1, 3, 64, 64)
+        deepest = trunk(picture)[32]
+        every = whole.forward_intermediates(picture, intermediates_only=True)
+        assert any(x.shape == deepest.shape and torch.equal(x, deepest) for x in every)
+    again = build_trunk(name, weights=save(tmp_path / "own.pth", trunk.state_dict())).eval()
+    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in trunk.state_dict().items())
+
+
+def test_files_that_do_not_fit_name_the_tensor(tmp_path):
+    state = import_timm().create_model("mobilenetv2_050").state_dict()
+    state["stranger"] = state.pop("conv_stem.weight")
+    with pytest.raises(ModelError, match=r"lacks 'features.conv_stem.weight' and holds 'stranger' instead"):
+        build_trunk("mobilenetv2_050", weights=save(tmp_path / "w.pth", state))
+    with pytest.raises(ModelError, match="of shape"):
+        build_trunk("mobilenetv2_100", weights=save(tmp_path / "w.pth", import_timm().create_model("mobilenetv2_050").state_dict()))
+
+
+def test_timm_networks_take_no_arguments():
+    with pytest.raises(ModelError, match="takes no argument 'dropout'"):
+        build_trunk("resnet18", dropout=0.1)
+
+
+def test_gates_make_the_field_unbounded_and_move_nothing():
+    taps = dissect("mobilenetv3_small_100").taps
+    assert [(tap.geometry.jump, tap.geometry.start, tap.geometry.field) for tap in taps] == [(s, 0, math.inf) for s in (8, 16, 32)]
+
+
+def test_dissecting_allocates_no_weights(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(nn.init, "kaiming_normal_", lambda tensor, **_: drawn.append(tensor.device.type))
+    dissect.__wrapped__("resnet34")
+    assert set(drawn) == {"meta"}
+
+
+def test_importing_backbones_does_not_import_timm():
+    code = "import sys, upscore.models.zoo; assert 'timm' not in sys.modules and 'torchvision' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+def save(path, state):
+    torch.save(dict(state), path)
+    return path

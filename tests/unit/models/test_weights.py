@@ -1,0 +1,58 @@
+import pickle
+
+import pytest
+import torch
+
+from upscore.errors import ModelError
+from upscore.models.weights import name_mismatch, read_weights
+
+
+class Payload:
+    ran = False
+
+    def __reduce__(self):
+        return (exec, ("from test_weights import Payload; Payload.ran = True",))
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "model_state"])
+def test_state_dicts_are_unwrapped(tmp_path, wrapper):
+    state = {"a.weight": torch.arange(3.0)}
+    torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "w.pth")
+    assert torch.equal(read_weights(tmp_path / "w.pth")["a.weight"], state["a.weight"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a weights file",
+        pickle.dumps({"a": Payload()}),
+        (10**12).to_bytes(8, "little") + b"{}",
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_foreign_and_hostile_files_are_one_line(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match="not a readable weights file") as error:
+        read_weights(tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert not Payload.ran
+
+
+def test_files_without_tensors(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="holds no state dict"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ModelError, match="no weights file"):
+        read_weights(tmp_path / "absent.pth")
+
+
+def test_mismatch_is_listed_shortly():
+    one = {f"layer{i}": torch.zeros(i) for i in range(9)}
+    assert name_mismatch(one, dict(one)) == ""
+    assert name_mismatch(one, {}) == "lacks 'layer0', 'layer1', 'layer2' and 6 more"
+    assert name_mismatch({}, one).startswith("holds 'layer0'")
+    assert name_mismatch({"a": torch.zeros(2)}, {"b": torch.zeros(2)}) == "lacks 'a' and holds 'b' instead"

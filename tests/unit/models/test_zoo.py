@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+
+from upscore.errors import ModelError
+from upscore.models.fcn import FCN8s, FCN16s, FCN32s
+from upscore.models.normalization import Normalization
+from upscore.models.zoo import ARCHITECTURES, create_model, list_models
+
+
+@pytest.mark.parametrize(("name", "kind"), [("fcn32s", FCN32s), ("fcn16s", FCN16s), ("fcn8s", FCN8s), ("fcn8s-atonce", FCN8s)])
+def test_names(name, kind):
+    with torch.device("meta"):
+        model = create_model(name, num_classes=3)
+    assert isinstance(model, kind)
+    assert model.num_classes == 3
+    assert model(torch.empty(1, 3, 50, 40, device="meta")).shape == (1, 3, 50, 40)
+
+
+def test_fcn32s_has_the_papers_number_of_parameters():
+    with torch.device("meta"):
+        model = create_model("fcn32s", num_classes=21)
+    assert sum(p.numel() for p in model.parameters()) == 134_346_581
+
+
+def test_only_score_layers_are_added_by_the_finer_nets():
+    with torch.device("meta"):
+        names = [set(create_model(name, num_classes=21).state_dict()) for name in ("fcn32s", "fcn16s", "fcn8s")]
+    assert names[1] - names[0] == {"score_pool4.weight", "score_pool4.bias"}
+    assert names[2] - names[1] == {"score_pool3.weight", "score_pool3.bias"}
+
+
+def test_learned_upsampling_adds_the_intermediate_kernels_only():
+    with torch.device("meta"):
+        frozen, learned = (create_model("fcn8s", num_classes=21, upsampling=how).state_dict() for how in ("frozen", "learned"))
+    assert {name: tuple(learned[name].shape) for name in set(learned) - set(frozen)} == {
+        "upscore2.weight": (21, 1, 4, 4),
+        "upscore_pool4.weight": (21, 1, 4, 4),
+    }
+
+
+def test_at_once_scales_pool4_and_pool3():
+    torch.manual_seed(0)
+    staged, at_once = (create_model(name, num_classes=2, width=1 / 32).eval() for name in ("fcn8s", "fcn8s-atonce"))
+    for layer in (staged.score_fr, staged.score_pool4, staged.score_pool3):
+        torch.nn.init.normal_(layer.weight)
+    at_once.load_state_dict(staged.state_dict())
+    with torch.no_grad():
+        staged.score_pool4.weight.mul_(0.01)
+        staged.score_pool3.weight.mul_(0.0001)
+        x = torch.rand(1, 3, 40, 50)
+        torch.testing.assert_close(at_once(x), staged(x))
+
+
+def test_normalization_is_the_backbones_or_the_one_asked_for():
+    def of(**arguments):
+        return create_model("fcn32s", num_classes=2, width=1 / 64, **arguments).normalization
+
+    assert torch.equal(of().mean, Normalization.imagenet().mean)
+    assert of(normalization="caffe").bgr
+    assert of(in_channels=1).mean.shape == (1, 1, 1)
+    with pytest.raises(ModelError, match=r"unknown normalization 'cafe' \(did you mean 'caffe'\?\)"):
+        of(normalization="cafe")
+    with pytest.raises(ModelError, match="expected 3"):
+        of(normalization="caffe", in_channels=1)
+
+
+def test_pictures_of_other_channels():
+    model = create_model("fcn16s", num_classes=2, width=1 / 64, in_channels=5).eval()
+    assert model(torch.rand(2, 5, 33, 20)).shape == (2, 2, 33, 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"name": "fcn-8s"}, r"unknown model 'fcn-8s' \(did you mean 'fcn8s'\?\)"),
+        ({"name": "x" * 500}, "unknown model 'xxx"),
+        ({"widht": 0.5}, r"no argument 'widht' \(did you mean 'width'\?\): expected upsampling, width, dropout, batch_norm, padding"),
+        ({"backbone": "resnet18", "width": 0.5}, r"'fcn8s' with backbone 'resnet18' takes no argument 'width': expected upsampling"),
+        ({"name": "fcn32s", "upsampling": "learned"}, "no argument 'upsampling'"),
+        ({"upsampling": "bilinear"}, "expected 'frozen' or 'learned'"),
+        ({"at_once": True}, "no argument 'at_once'"),
+        ({"num_classes": 0}, "found 0 classes"),
+        ({"num_classes": 256}, "found 256 classes"),
+        ({"in_channels": 0}, "found 0 input channels"),
+        ({"in_channels": 10**9}, "input channels"),
+        ({"backbone": "resnet81"}, r"unknown backbone 'resnet81' \(did you mean 'resnet18'\?\)"),
+        ({"backbone": "vgg61"}, "did you mean"),
+        ({"weights": "absent.pth"}, "no weights file at 'absent.pth'"),
+    ],
+)
+def test_what_is_unknown_is_refused(arguments, complaint):
+    with pytest.raises(ModelError, match=complaint) as error, torch.device("meta"):
+        create_model(**{"name": "fcn8s", "num_classes": 2} | arguments)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_listing():
+    rows = {(row.name, row.backbone): row for row in list_models(backbones=("vgg16", "mobilenetv2_100", "mobilenetv3_large_100"))}
+    assert {name for name, _ in rows} == set(ARCHITECTURES)
+    assert rows["fcn32s", "vgg16"].parameters == pytest.approx(134.346581)
+    assert (rows["fcn8s", "vgg16"].stride, rows["fcn8s", "vgg16"].field) == (32, 404)
+    assert rows["fcn8s", "mobilenetv2_100"].field == 491
+    assert rows["fcn8s", "mobilenetv3_large_100"].field == math.inf
