@@ -1,0 +1,219 @@
+"""Folders of pictures in, label maps, overlays, probabilities and one account of them out.
+
+For a picture ``street/0001.jpg`` of a folder ``shots`` given on the command line::
+
+    out/street/0001.png           label map: palette PNG, exactly the picture's size
+    out/street/0001.overlay.jpg   the label map over the picture          (overlay=True)
+    out/street/0001.probs.npy     (K, H, W) float16, can be memory-mapped (probs=True)
+    out/predictions.json          what became of every picture
+
+Every file appears whole or not at all. A picture that cannot be read is reported and the
+rest go on; a place that cannot be written ends the work, for it would end all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from upscore.data.pictures import read_picture, write_label_map
+from upscore.errors import OutputError, UpscoreError
+from upscore.files import write_atomically
+from upscore.inference.finding import NamedPicture, expand_pictures
+from upscore.inference.predictor import Predictor
+from upscore.types import Prediction
+
+__all__ = ["LabelledPicture", "NamedPicture", "expand_pictures", "predict_files"]
+
+_OVERLAY_ROWS = 256
+_JPEG_MOST = 65535
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """What became of one picture; the rows of ``predictions.json``.
+
+    Parameters
+    ----------
+    file : str
+        The picture's path.
+    size : (int, int), optional
+        Height and width in pixels; none if it could not be read.
+    shares : dict of str to float
+        Each class's share of the pixels, by name.
+    confidence : float, optional
+        Mean over the pixels of the greatest class probability, 0 to 1.
+    outputs : dict of str to str
+        Files written, relative to the output folder, by kind: labels, overlay, probs.
+    error : str, optional
+        Why there are none.
+    """
+
+    file: str
+    size: tuple[int, int] | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+def predict_files(
+    predictor: Predictor,
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    overlay: bool = False,
+    probs: bool = False,
+) -> Generator[LabelledPicture, None, None]:
+    """Label pictures and write the results; yields one row for each, as it is done.
+
+    Everything that can be known beforehand (what is meant, whether ``out`` can be written)
+    is checked before the first picture. ``predictions.json`` is written at the end, also
+    when the work is broken off; its ``failed`` counts the pictures that could not be labelled.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Labels them.
+    paths
+        As for :func:`expand_pictures`.
+    out : path
+        Folder for the results; made if need be. Files of the same name are replaced.
+    overlay : bool
+        Write ``.overlay.jpg`` (PNG for pictures larger than JPEG allows, 65535 pixels a side).
+    probs : bool
+        Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
+        and read in pieces: 2 × K bytes a pixel.
+
+    Yields
+    ------
+    LabelledPicture
+        With ``error`` set where a picture could not be labelled.
+
+    Raises
+    ------
+    DataError
+        As :func:`expand_pictures`.
+    OutputError
+        The output folder, or a file in it, cannot be written.
+    """
+    folder = Path(out)
+    pictures = expand_pictures(paths, exclude=folder)
+    _check_writable(folder)
+    return _label_all(predictor, pictures, folder, overlay=overlay, probs=probs)
+
+
+def _label_all(
+    predictor: Predictor, pictures: list[NamedPicture], folder: Path, *, overlay: bool, probs: bool
+) -> Generator[LabelledPicture, None, None]:
+    rows: list[LabelledPicture] = []
+    try:
+        for picture in pictures:
+            try:
+                row = _label(predictor, picture, folder, overlay=overlay, probs=probs)
+            except OutputError:
+                raise
+            except UpscoreError as error:
+                row = LabelledPicture(str(picture.path), error=str(error))
+            rows.append(row)
+            yield row
+    finally:
+        failed = sum(row.error is not None for row in rows)
+        account = {
+            "model": predictor.source,
+            "classes": list(predictor.labels.names),
+            "settings": predictor.settings.model_dump(mode="json"),
+            "pictures": len(pictures),
+            "labelled": len(rows) - failed,
+            "failed": failed,
+            "predictions": [asdict(row) for row in rows],
+        }
+        write_atomically(folder / "predictions.json", _as_json(account))
+
+
+def _as_json(account: dict[str, object]) -> bytes:
+    # File names may hold bytes that are no text; they are kept as escapes.
+    return (json.dumps(account, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _label(predictor: Predictor, picture: NamedPicture, folder: Path, *, overlay: bool, probs: bool) -> LabelledPicture:
+    image = read_picture(picture.path)
+    height, width = image.shape[:2]
+    label_map = np.empty((height, width), np.uint8)
+    outputs = {"labels": f"{picture.name}.png"}
+    total = 0.0
+    with _probabilities_file(folder / f"{picture.name}.probs.npy", (len(predictor.labels), height, width), wanted=probs) as kept:
+        for window, part in predictor.iterate(image):
+            greatest, label = part.max(0)
+            label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
+            total += float(greatest.sum(dtype=torch.float64 if part.device.type != "mps" else None))
+            if kept is not None:
+                kept[(slice(None), *window.slices)] = part.cpu().numpy()
+    if probs:
+        outputs["probs"] = f"{picture.name}.probs.npy"
+    prediction = Prediction(label_map, predictor.labels, key=str(picture.path))
+    write_label_map(folder / outputs["labels"], label_map, predictor.labels)
+    if overlay:
+        ending, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92]) if max(height, width) <= _JPEG_MOST else (".png", [])
+        outputs["overlay"] = f"{picture.name}.overlay{ending}"
+        _, encoded = cv2.imencode(ending, _lay_over(prediction, image)[..., ::-1], options)
+        write_atomically(folder / outputs["overlay"], encoded.tobytes())
+    return LabelledPicture(str(picture.path), (height, width), prediction.shares(), total / (height * width), outputs)
+
+
+def _lay_over(prediction: Prediction, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the overlay, made in strips: the mixing is done in floating point."""
+    mixed = np.empty_like(image)
+    for top in range(0, len(image), _OVERLAY_ROWS):
+        strip = slice(top, top + _OVERLAY_ROWS)
+        mixed[strip] = Prediction(prediction.label_map[strip], prediction.labels).overlay(image[strip])
+    return mixed
+
+
+@contextmanager
+def _probabilities_file(path: Path, shape: tuple[int, int, int], *, wanted: bool) -> Iterator[npt.NDArray[np.float16] | None]:
+    """Give an array on disk to fill; it takes its name when it is full, and is gone if that fails."""
+    if not wanted:
+        yield None
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Room is taken up at once: a memory map that outgrows the disk would end the process.
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            begin = file.tell()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, begin + 2 * int(np.prod(shape)))
+            else:
+                file.truncate(begin + 2 * int(np.prod(shape)))
+        array = np.memmap(temporary, np.float16, mode="r+", offset=begin, shape=shape)
+        yield array
+        array.flush()
+        del array
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}): free some space or choose another place") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"{folder}: results cannot be written there ({reason}): choose another folder") from None

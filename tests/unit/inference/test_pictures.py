@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from upscore.data.pictures import read_label, read_picture, write_picture
+from upscore.errors import DataError, OutputError
+from upscore.inference import pictures as module
+from upscore.inference.pictures import expand_pictures, predict_files
+from upscore.inference.predictor import Predictor
+from upscore.ops.geometry import Geometry
+from upscore.types import LabelSpace
+
+LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))
+
+
+class Brightest(nn.Module):
+    """Labels each pixel by itself: red, blue, or dark where neither passes a half."""
+
+    geometry = Geometry()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return 5 * torch.cat([torch.full_like(images[:, :1], 0.5), images[:, :1], images[:, 2:]], 1)
+
+
+def picture() -> np.ndarray:
+    blocks = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    return np.repeat(np.repeat(blocks, 10, axis=0), 10, axis=1)
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    folder = tmp_path / "shots"
+    for name in ("a.png", "b/a.png", "b/c.PNG"):
+        write_picture(folder / name, picture())
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "._a.png").write_text("a file manager's")
+    return folder
+
+
+def names(paths: object, **options: object) -> list[str]:
+    return [str(one.name) for one in expand_pictures(paths, **options)]
+
+
+def test_folders_files_and_patterns(shots: Path):
+    assert names(shots) == ["a", "b/a", "b/c"]
+    assert names([shots / "b" / "a.png"]) == ["a"]
+    assert names(str(shots / "**" / "*.png")) == ["a", "b/a"]
+    assert names(shots, exclude=shots / "b") == ["a"]
+
+
+def test_a_picture_named_twice_is_labelled_once(shots: Path):
+    assert names([shots, shots / "a.png", str(shots / "*.png")]) == ["a", "b/a", "b/c"]
+
+
+def test_equal_names_are_told_apart(shots: Path, tmp_path: Path):
+    write_picture(tmp_path / "other" / "a.png", picture())
+    (shots / "A.jpg").write_bytes(b"")
+    found = names([shots, tmp_path / "other"])
+    assert len({name.casefold() for name in found}) == len(found) == 5
+    assert found == ["A_jpg", "a_png", "b/a", "b/c", "a_png-2"]
+
+
+def test_names_stay_below_the_output_folder(shots: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(shots / "b")
+    for given in ("../*.png", "../a.png", "../b/../*.png", ".", ".."):
+        for name in names(given):
+            assert ".." not in Path(name).parts
+            assert not Path(name).is_absolute()
+
+
+@pytest.mark.parametrize("given", ["nowhere", "nowhere/*.png", "empty", [], "shots/*.txt", "nul\0byte"])
+def test_nothing_found_is_an_error(given: object, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        expand_pictures(given)
+
+
+def test_links_in_a_circle_end(shots: Path):
+    os.symlink(shots, shots / "b" / "again")
+    assert names(shots) == ["a", "b/a", "b/c"]
+
+
+def test_everything_is_written(shots: Path, tmp_path: Path):
+    predictor = Predictor.of(Brightest(), LABELS, tile=8)
+    out = tmp_path / "out"
+    rows = list(predict_files(predictor, shots, out, overlay=True, probs=True))
+    assert [row.error for row in rows] == [None] * 3
+    expected = predictor.predict(shots / "a.png", probs=True)
+    np.testing.assert_array_equal(read_label(out / "a.png"), expected.label_map)
+    with Image.open(out / "a.png") as written:
+        assert written.mode == "P"
+    probs = np.load(out / "b" / "a.probs.npy", mmap_mode="r")
+    assert (probs.dtype, probs.shape) == (np.float16, (3, 20, 30))
+    np.testing.assert_allclose(probs, expected.probs, atol=1e-3)
+    mixed = read_picture(out / "b" / "c.overlay.jpg").astype(int)
+    assert abs(mixed - expected.overlay(picture())).mean() < 12
+    account = json.loads((out / "predictions.json").read_text())
+    assert (account["labelled"], account["failed"], account["classes"]) == (3, 0, list(LABELS.names))
+    first = account["predictions"][0]
+    assert first["file"] == str(shots / "a.png")
+    assert first["size"] == [20, 30]
+    assert first["shares"] == pytest.approx(expected.shares())
+    assert first["confidence"] == pytest.approx(expected.probs.max(0).mean(), abs=1e-5)
+    assert first["outputs"] == {"labels": "a.png", "probs": "a.probs.npy", "overlay": "a.overlay.jpg"}
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_second_run_does_not_label_the_first_ones_results(shots: Path):
+    predictor = Predictor.of(Brightest(), LABELS)
+    for _ in range(2):
+        assert len(list(predict_files(predictor, shots, shots / "out", overlay=True))) == 3
+
+
+def test_one_bad_picture_is_reported_and_the_rest_go_on(shots: Path, tmp_path: Path):
+    (shots / "b" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
+    rows = list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", probs=True))
+    assert [row.error is None for row in rows] == [True, False, True]
+    assert "a.png" in rows[1].error
+    account = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (account["pictures"], account["labelled"], account["failed"]) == (3, 2, 1)
+    assert not (tmp_path / "out" / "b" / "a.png").exists()
+
+
+def test_an_unwritable_place_is_known_before_any_work(shots: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    model = Brightest()
+    with pytest.raises(OutputError, match="file"):
+        predict_files(Predictor.of(model, LABELS), shots, tmp_path / "file")
+    assert model.calls == 0
+
+
+def test_a_place_that_fills_up_ends_the_work_and_leaves_no_parts(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "posix_fallocate", full)
+    rows = predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", probs=True)
+    with pytest.raises(OutputError, match="No space"):
+        list(rows)
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
+
+
+def test_breaking_off_still_accounts_for_what_was_done(shots: Path, tmp_path: Path):
+    rows = predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out")
+    next(rows)
+    rows.close()
+    account = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (account["pictures"], account["labelled"]) == (3, 1)
+
+
+def test_names_that_are_no_text_survive(tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9.png")
+    write_picture(tmp_path / "shots" / "a.png", picture())
+    os.rename(tmp_path / "shots" / "a.png", tmp_path / "shots" / name)
+    (row,) = predict_files(Predictor.of(Brightest(), LABELS), tmp_path / "shots", tmp_path / "out")
+    assert row.error is None
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labelled"] == 1
+
+
+def test_results_do_not_depend_on_the_tiles(shots: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    for tile in (4, "whole"):
+        list(predict_files(Predictor.of(Brightest(), LABELS, tile=tile), shots, tmp_path / str(tile), probs=True))
+    one, other = (json.loads((tmp_path / tile / "predictions.json").read_text())["predictions"] for tile in ("4", "whole"))
+    for a, b in zip(one, other, strict=True):
+        assert a.pop("confidence") == pytest.approx(b.pop("confidence"), abs=1e-6)
+        assert a == b

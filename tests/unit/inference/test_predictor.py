@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from upscore.data.pictures import write_picture
+from upscore.errors import BundleError, DataError, GeometryError, RecipeError
+from upscore.inference import predictor as module
+from upscore.inference.predictor import InferenceSettings, Predictor
+from upscore.models.bundle import Bundle
+from upscore.models.zoo import create_model
+from upscore.ops.geometry import Geometry
+from upscore.types import LabelSpace
+
+LABELS = LabelSpace(("dark", "red", "blue"))
+ARGUMENTS = {"backbone": "vgg16", "width": 1 / 32}
+
+
+class Brightest(nn.Module):
+    """Labels each pixel by itself: red, blue, or dark where neither passes a half."""
+
+    geometry = Geometry()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, int]] = []
+        self.scale = nn.Parameter(torch.tensor(50.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls.append((images.shape[-2], images.shape[-1]))
+        return self.scale * torch.cat([torch.full_like(images[:, :1], 0.5), images[:, :1], images[:, 2:]], 1)
+
+
+def picture(height: int = 20, width: int = 30) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def small_bundle(seed: int = 0, labels: LabelSpace = LABELS, **inference: object) -> Bundle:
+    torch.manual_seed(seed)
+    model = create_model("fcn32s", num_classes=len(labels), **ARGUMENTS)
+    nn.init.normal_(model.score_fr.weight, std=0.1)
+    return Bundle.of("fcn32s", ARGUMENTS, model, labels, inference=inference, card={"epoch": 3})
+
+
+def test_colours_are_red_green_blue():
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[0, 0], image[1, 2] = (255, 0, 0), (0, 0, 255)
+    prediction = Predictor.of(Brightest(), LABELS).predict(image)
+    assert prediction.label_map.tolist() == [[1, 0, 0], [0, 0, 2]]
+    assert prediction.label_map.dtype == np.uint8
+    assert prediction.probs is None
+    assert prediction.labels == LABELS
+
+
+def test_arrays_paths_and_tensors_agree(tmp_path: Path):
+    image = picture()
+    write_picture(tmp_path / "a.png", image)
+    predictor = Predictor.of(Brightest(), LABELS)
+    whole = predictor.predict(image, probs=True)
+    read = predictor.predict(tmp_path / "a.png", probs=True)
+    assert read.key == str(tmp_path / "a.png")
+    np.testing.assert_array_equal(read.label_map, whole.label_map)
+    np.testing.assert_array_equal(read.probs, whole.probs)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    np.testing.assert_allclose(predictor.predict_probs(tensor)[0].numpy(), whole.probs, atol=1e-6)
+    np.testing.assert_array_equal(whole.probs.argmax(0), whole.label_map)
+
+
+def test_the_chain_is_what_the_settings_say():
+    image = picture(64, 96)
+    model = Brightest()
+    Predictor.of(model, LABELS, tile=32, margin=8, flips=True, scales=(1.0, 0.5)).predict(image)
+    assert len(model.calls) == 2 * 3 * 2 * 2
+    model.calls.clear()
+    Predictor.of(model, LABELS, tile="whole").predict(image)
+    assert model.calls == [(64, 96)]
+
+
+def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
+    model = Brightest()
+    predictor = Predictor.of(model, LABELS, margin=10)
+    predictor.predict(picture(300, 300))
+    assert model.calls == [(300, 300)]
+    model.calls.clear()
+    large = picture(290, 700)
+    labels = predictor.predict(large).label_map
+    assert len(model.calls) > 1
+    assert max(height * width for height, width in model.calls) <= 300 * 300
+    np.testing.assert_array_equal(labels, Predictor.of(model, LABELS, tile="whole").predict(large).label_map)
+    model.calls.clear()
+    Predictor.of(model, LABELS, margin=10, scales=(2.0,)).predict(picture(300, 300))
+    assert len(model.calls) > 1  # what counts is the picture the network sees
+
+
+def test_unbounded_fields_are_never_cut_unasked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 10)
+    model = Brightest()
+    model.geometry = Geometry(field=float("inf"))
+    Predictor.of(model, LABELS).predict(picture())
+    assert model.calls == [(20, 30)]
+    with pytest.raises(GeometryError, match="margin"):
+        Predictor.of(model, LABELS, tile=8).predict(picture())
+    unknown = Predictor.of(nn.Conv2d(3, 3, 3, padding=1), LABELS, tile=8)
+    with pytest.raises(GeometryError, match="margin"):
+        unknown.predict(picture())
+    Predictor.of(model, LABELS, tile=8, margin=4).predict(picture())
+
+
+def test_a_live_model_is_only_borrowed():
+    model = Brightest().train()
+    predictor = Predictor.of(model, LABELS)
+    before = predictor.predict(picture()).label_map
+    assert model.training
+    with torch.no_grad():
+        model.scale.neg_()
+    assert (predictor.predict(picture()).label_map != before).any()
+
+
+def test_bundles_bring_their_settings_and_card(tmp_path: Path):
+    bundle = small_bundle(tile=64, flips=True)
+    bundle.save(tmp_path / "bundle")
+    for given in (bundle, tmp_path / "bundle", str(tmp_path / "bundle")):
+        predictor = Predictor(given, device="cpu", flips=None, scales=(1.0, 0.5))
+        assert predictor.settings == InferenceSettings(tile=64, flips=True, scales=(1.0, 0.5))
+        assert predictor.card == {"epoch": 3}
+        assert predictor.predict(picture()).label_map.shape == (20, 30)
+    assert predictor.source == str(tmp_path / "bundle")
+
+
+def test_several_bundles_are_averaged():
+    image = picture()
+    bundles = [small_bundle(seed) for seed in (1, 2)]
+    alone = [Predictor(bundle, device="cpu").predict(image, probs=True).probs for bundle in bundles]
+    together = Predictor(bundles, device="cpu").predict(image, probs=True).probs
+    np.testing.assert_allclose(together, (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert abs(alone[0] - alone[1]).max() > 1e-3
+    with pytest.raises(BundleError, match="sky"):
+        Predictor([bundles[0], small_bundle(labels=LabelSpace(("dark", "red", "sky")))], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [({"tiles": 3}, "did you mean 'tile'"), ({"tile": 0}, "tile"), ({"precision": "fp8"}, "precision"), ({"scales": (0,)}, "scale")],
+)
+def test_impossible_overrides_are_refused(override: dict[str, object], message: str):
+    with pytest.raises(RecipeError, match=message):
+        Predictor.of(Brightest(), LABELS, **override)
+
+
+def test_settings_from_strings_and_from_bundles():
+    assert InferenceSettings.of({}, tile="512").tile == 512
+    assert InferenceSettings.of(InferenceSettings(tile=3), tile=None).tile == 3
+    for stored in ({"tile": -1}, {"pickle": "x"}, [1]):
+        with pytest.raises(BundleError, match="inference settings"):
+            InferenceSettings.of(stored)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
+def test_other_arrays_are_refused(shape: tuple[int, ...]):
+    with pytest.raises(DataError, match="expected a picture"):
+        Predictor.of(Brightest(), LABELS).predict(np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match="float64"):
+        Predictor.of(Brightest(), LABELS).predict(np.zeros((4, 4, 3)))
+
+
+def breaks(change: Callable[[Tensor], Tensor]) -> nn.Module:
+    class Broken(Brightest):
+        def forward(self, images: Tensor) -> Tensor:
+            return change(super().forward(images))
+
+    return Broken()
+
+
+def test_networks_that_do_not_fit_are_found_out():
+    with pytest.raises(BundleError, match="2 classes, but its labels name 3"):
+        Predictor.of(breaks(lambda logits: logits[:, :2]), LABELS).predict(picture())
+    with pytest.raises(BundleError, match="not numbers"):
+        Predictor.of(breaks(lambda logits: logits * float("nan")), LABELS).predict(picture())
