@@ -1,0 +1,1 @@
+"""Predictions against the truth: scores, and the report that shows them."""

@@ -1,0 +1,325 @@
+"""A predictor against a dataset: one confusion matrix, one row per picture.
+
+The truth is never resized, every picture is counted exactly once, and the scores come
+from one matrix over all pixels, never from a mean over pictures. Rows per picture are
+there to find the worst ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.dataset import Dataset
+from upscore.data.opening import open_dataset
+from upscore.errors import BundleError, DataError
+from upscore.inference.predictor import Predictor
+from upscore.metrics import ConfusionMatrix, Scores
+from upscore.models.bundle import Bundle
+from upscore.types import LabelSpace, Prediction, Sample
+
+__all__ = ["Evaluation", "Labeller", "PictureScore", "evaluate", "merge"]
+
+
+class Labeller(Protocol):
+    """What is judged: a Predictor, or anything else that labels pictures."""
+
+    @property
+    def labels(self) -> LabelSpace:
+        """What the numbers of its label maps mean."""
+        ...
+
+    def predict(self, image: npt.NDArray[np.uint8], /) -> Prediction:
+        """Label (H, W, 3) uint8 RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """How one picture was labelled.
+
+    Parameters
+    ----------
+    key : str
+        The sample's.
+    height, width : int
+        Its size in pixels.
+    pixel_accuracy : float in [0, 1]
+        nan where every pixel is ignored.
+    mean_iou : float in [0, 1]
+        Over the classes in this picture's truth or prediction; nan likewise.
+    ignored : float in [0, 1]
+        Share of the pixels whose truth is 255.
+    digest : str
+        Of picture and truth, 32 hexadecimal digits.
+    """
+
+    key: str
+    height: int
+    width: int
+    pixel_accuracy: float
+    mean_iou: float
+    ignored: float
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The judgement, and what was judged.
+
+    Parameters
+    ----------
+    matrix : ConfusionMatrix
+        Over all pictures.
+    pictures : sequence of PictureScore
+        In the dataset's order; of a shard, only its own.
+    labels : LabelSpace
+        The dataset's names and colours.
+    absent : {"union", "present", "all"}
+        Which classes the means are over.
+    dataset, split : str
+        What was judged on.
+    model : str
+        What was judged: a bundle's path, or the name of a live model's class.
+    settings : dict
+        The inference settings in force; empty where the labeller has none.
+    seconds : float
+        Spent predicting; reading and counting are left out.
+    path : str
+        Where the dataset was opened; "" for one that was passed as an object.
+    """
+
+    matrix: ConfusionMatrix
+    pictures: tuple[PictureScore, ...]
+    labels: LabelSpace
+    absent: str
+    dataset: str
+    split: str
+    model: str
+    settings: dict[str, Any]
+    seconds: float
+    path: str = ""
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The four scores, overall and per class."""
+        return self.matrix.scores(absent=self.absent)
+
+    @property
+    def policy(self) -> str:
+        """One sentence on ignored pixels and absent classes; print it with the scores."""
+        return self.scores.policy
+
+    @property
+    def fingerprint(self) -> str:
+        """Which data this was: a digest of every key, picture and truth, whatever their order."""
+        lines = sorted(f"{picture.key}\0{picture.digest}" for picture in self.pictures)
+        return hashlib.blake2b("\n".join([*self.labels.names, "", *lines]).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+    def ranked(self) -> list[PictureScore]:
+        """Return the pictures from the lowest mean IoU to the highest; those that are ignored altogether are left out."""
+        judged = [picture for picture in self.pictures if not math.isnan(picture.mean_iou)]
+        return sorted(judged, key=lambda picture: (picture.mean_iou, picture.pixel_accuracy, picture.key))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-safe values; nan as None."""
+        return {
+            "model": self.model,
+            "dataset": {
+                "name": self.dataset,
+                "split": self.split,
+                "path": self.path,
+                "pictures": len(self.pictures),
+                "fingerprint": self.fingerprint,
+            },
+            "settings": self.settings,
+            "scores": self.scores.as_dict(self.labels),
+            "confusion": self.matrix.counts.tolist(),
+            "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
+            "seconds": self.seconds,
+            "pictures": [
+                {
+                    "key": picture.key,
+                    "size": [picture.height, picture.width],
+                    "pixel_accuracy": None if math.isnan(picture.pixel_accuracy) else picture.pixel_accuracy,
+                    "mean_iou": None if math.isnan(picture.mean_iou) else picture.mean_iou,
+                    "ignored": picture.ignored,
+                    "digest": picture.digest,
+                }
+                for picture in self.pictures
+            ],
+        }
+
+
+def evaluate(
+    predictor: Labeller | Bundle | str | os.PathLike[str],
+    dataset: Dataset | str | os.PathLike[str],
+    *,
+    split: str = "val",
+    absent: str = "union",
+    progress: Callable[[int, int], None] | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> Evaluation:
+    """Judge a network on a dataset.
+
+    Parameters
+    ----------
+    predictor : Predictor, Bundle, path, or anything with ``labels`` and ``predict``
+        A bundle is opened with its own inference settings on the best device.
+    dataset : Dataset or path
+        A path is opened by :func:`upscore.data.opening.open_dataset`.
+    split : str
+        Which part of a path's dataset; a Dataset is taken as it is.
+    absent : {"union", "present", "all"}
+        Which classes the means are over: those in truth or prediction, those in the
+        truth, or all of them.
+    progress : callable, optional
+        Called with (pictures done, pictures in all) of this shard after each picture.
+    shard : (int, int)
+        (rank, world): judge the pictures rank, rank + world, …; put together with :func:`merge`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DataError
+        Keys are repeated, a picture has no truth or one of another size, the truth holds
+        a label that is no class, or there is no picture at all.
+    BundleError
+        The network's classes are not the dataset's, or it returns another size.
+    """
+    labeller: Labeller = Predictor(predictor) if isinstance(predictor, (Bundle, str, os.PathLike)) else predictor
+    pictures = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
+    if difference := labeller.labels.difference(pictures.labels):
+        raise BundleError(
+            f"the model's classes are not those of {pictures.name}: {difference}: use the data it was trained for, or train on this"
+        )
+    _check_keys(pictures)
+    rank, world = shard
+    if not 0 <= rank < world:
+        raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
+    mine = range(rank, len(pictures), world)
+    matrix = ConfusionMatrix(len(pictures.labels))
+    rows, seconds = [], 0.0
+    # The policy is checked before the work, not after it.
+    matrix.scores(absent=absent)
+    for done, index in enumerate(mine, start=1):
+        sample = pictures[index]
+        truth = _check_truth(sample)
+        began = time.perf_counter()
+        predicted = labeller.predict(sample.image).label_map
+        seconds += time.perf_counter() - began
+        if predicted.shape != truth.shape:
+            raise BundleError(
+                f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} picture, expected the same size"
+            )
+        one = ConfusionMatrix(len(pictures.labels))
+        try:
+            one.add(truth, predicted)
+        except DataError as error:
+            raise DataError(f"{sample.key}: {error}") from None
+        matrix += one
+        rows.append(_score(sample, truth, one))
+        if progress is not None:
+            progress(done, len(mine))
+    settings = getattr(labeller, "settings", None)
+    return Evaluation(
+        matrix,
+        tuple(rows),
+        pictures.labels,
+        absent,
+        pictures.name,
+        pictures.split,
+        model=str(getattr(labeller, "source", type(labeller).__name__)),
+        settings=settings.model_dump(mode="json") if settings is not None else {},
+        seconds=seconds,
+        path=os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else "",
+    )
+
+
+def merge(shards: Iterable[Evaluation]) -> Evaluation:
+    """Put the shards of one evaluation together; the result is that of one process.
+
+    Parameters
+    ----------
+    shards : iterable of Evaluation
+        In the order of their ranks, so that the pictures are again in the dataset's order.
+        Scores and fingerprint do not depend on it.
+
+    Raises
+    ------
+    DataError
+        There is none, they are not of one dataset, or a picture is in two of them.
+    """
+    parts = list(shards)
+    if not parts:
+        raise DataError("found no evaluation to merge, expected at least one")
+    first = parts[0]
+    matrix = ConfusionMatrix(len(first.labels))
+    rows: list[PictureScore] = []
+    for part in parts:
+        if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
+            raise DataError(
+                f"cannot merge evaluations of {first.dataset} {first.split} and {part.dataset} {part.split}: expected one dataset"
+            )
+        matrix += part.matrix
+        rows += part.pictures
+    _refuse_repeated([row.key for row in rows], first.dataset)
+    # Rank r holds pictures r, r + world, …: dealing them out again in turn restores the dataset's order.
+    dealt = [part.pictures[i] for i in range(max(len(part.pictures) for part in parts)) for part in parts if i < len(part.pictures)]
+    return Evaluation(
+        matrix,
+        tuple(dealt),
+        first.labels,
+        first.absent,
+        first.dataset,
+        first.split,
+        first.model,
+        first.settings,
+        sum(part.seconds for part in parts),
+        first.path,
+    )
+
+
+def _check_keys(pictures: Dataset) -> None:
+    if len(pictures) == 0:
+        raise DataError(f"{pictures.name}: the split '{pictures.split}' holds no picture, expected at least one")
+    _refuse_repeated(pictures.keys, pictures.name)
+
+
+def _refuse_repeated(keys: Sequence[str], name: str) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise DataError(f"{name}: the picture '{key}' occurs twice, expected each once: it would be counted twice")
+        seen.add(key)
+
+
+def _check_truth(sample: Sample) -> npt.NDArray[np.uint8]:
+    if sample.label is None:
+        raise DataError(f"{sample.key}: the picture has no truth: evaluation needs a mask for every picture")
+    if sample.label.shape != sample.image.shape[:2]:
+        raise DataError(
+            f"{sample.key}: the truth is {sample.label.shape} and the picture {sample.image.shape[:2]}, expected one size: "
+            "masks are never resized, export them again"
+        )
+    return sample.label
+
+
+def _score(sample: Sample, truth: npt.NDArray[np.uint8], matrix: ConfusionMatrix) -> PictureScore:
+    scores = matrix.scores(absent="union")
+    digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
+    digest.update(truth.tobytes())
+    height, width = truth.shape
+    return PictureScore(sample.key, height, width, scores.pixel_accuracy, scores.mean_iou, matrix.ignored / truth.size, digest.hexdigest())

@@ -1,0 +1,278 @@
+"""An evaluation as one page that explains itself, and as numbers for machines.
+
+``report.html`` needs nothing but itself: no network, no script, no font; pictures are
+inside. ``report.json`` holds every number, ``confusion.csv`` the matrix. Class names and
+keys are untrusted: the template escapes them, and the page forbids itself to load or run
+anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import upscore
+from upscore.data.dataset import Dataset
+from upscore.errors import DataError
+from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
+from upscore.evaluation.evaluate import Evaluation, Labeller, PictureScore
+from upscore.files import write_atomically
+from upscore.types import IGNORE, LabelSpace, Prediction
+
+__all__ = ["write_report"]
+
+WORST, BEST = 4, 2
+"""How many pictures are shown from either end."""
+
+THUMBNAIL = 440
+"""Longer side of a picture in the page, in pixels."""
+
+_ERROR = (214, 40, 60)
+_IGNORED = (150, 150, 150)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the page: its scores, and four views of it as data URIs."""
+
+    score: PictureScore
+    kind: str
+    picture: str
+    truth: str
+    prediction: str
+    errors: str
+    width: int
+    height: int
+
+
+def write_report(
+    evaluation: Evaluation,
+    out: str | os.PathLike[str],
+    *,
+    history: Sequence[Mapping[str, Any]] | None = None,
+    card: Mapping[str, Any] | None = None,
+    predictor: Labeller | None = None,
+    dataset: Dataset | None = None,
+    command: str | None = None,
+) -> Path:
+    """Write ``report.html``, ``report.json`` and ``confusion.csv``.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What to report.
+    out : path
+        Folder; made if need be, files of these names are replaced.
+    history : sequence of mapping, optional
+        A row per epoch: ``epoch``, ``loss``, ``miou``, ``lr``, …; the card's ``history`` when not given.
+    card : mapping, optional
+        The bundle's card; the predictor's when not given.
+    predictor, dataset : optional
+        What was judged, and on what: with both, the worst and best pictures are shown.
+    command : str, optional
+        The command line that repeats this; the Python lines when not given.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``.
+
+    Raises
+    ------
+    DataError
+        The dataset is not the one that was judged on.
+    OutputError
+        The folder cannot be written.
+    """
+    folder = Path(out)
+    card = dict(card if card is not None else getattr(predictor, "card", None) or {})
+    rows = [dict(row) for row in (history if history is not None else card.get("history") or [])]
+    panels = _show_extremes(evaluation, predictor, dataset) if predictor is not None and dataset is not None else []
+    environment = _describe_environment(predictor)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    command = command or _python_lines(evaluation)
+    page = _template().render(
+        evaluation=evaluation,
+        scores=evaluation.scores,
+        classes=_class_rows(evaluation),
+        heatmap=draw_heatmap(evaluation.matrix.counts, evaluation.labels),
+        confusions=list_confusions(evaluation.matrix.counts, evaluation.labels),
+        curves=[
+            curve
+            for curve in (
+                draw_curve(rows, "loss", title="Training loss"),
+                draw_curve(rows, "miou", title="Validation mean IoU", best="most"),
+            )
+            if curve is not None
+        ],
+        panels=panels,
+        card=_flatten({name: value for name, value in card.items() if name not in ("history", "scores")}),
+        settings=_flatten(evaluation.settings),
+        environment=environment,
+        when=when,
+        command=command,
+    )
+    numbers = evaluation.as_dict() | {"history": rows, "card": card, "environment": environment, "written": when, "repeat": command}
+    write_atomically(
+        folder / "report.json", (json.dumps(_finite(numbers), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    )
+    write_atomically(folder / "confusion.csv", _as_csv(evaluation).encode("utf-8", "replace"))
+    write_atomically(folder / "report.html", page.encode("utf-8", "replace"))
+    return folder / "report.html"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("upscore", "evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value: "–" if math.isnan(value) else f"{100 * value:.1f}"
+    environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
+    environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u2009")
+    return environment.get_template("report.html.j2")
+
+
+def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    scores, valid = evaluation.scores, max(1, int(evaluation.scores.class_pixels.sum()))
+    return [
+        {
+            "name": name,
+            "colour": evaluation.labels.palette[i],
+            "iou": float(scores.class_iou[i]),
+            "accuracy": float(scores.class_accuracy[i]),
+            "pixels": int(scores.class_pixels[i]),
+            "share": float(scores.class_pixels[i] / valid),
+        }
+        for i, name in enumerate(evaluation.labels.names)
+    ]
+
+
+def _show_extremes(evaluation: Evaluation, predictor: Labeller, dataset: Dataset) -> list[Panel]:
+    ranked = evaluation.ranked()
+    worst = ranked[: min(WORST, math.ceil(len(ranked) / 2))]
+    best = ranked[::-1][: min(BEST, len(ranked) - len(worst))]
+    places = {key: index for index, key in enumerate(dataset.keys)}
+    panels = []
+    for kind, scores in (("worst", worst), ("best", best)):
+        for score in scores:
+            if score.key not in places:
+                raise DataError(f"{dataset.name}: has no picture '{score.key}': give the dataset that was judged on")
+            sample = dataset[places[score.key]]
+            if sample.label is None or sample.label.shape != (score.height, score.width) or sample.image.shape[:2] != sample.label.shape:
+                raise DataError(f"{dataset.name}: '{score.key}' is no longer what was judged: give the dataset that was judged on")
+            predicted = predictor.predict(sample.image).label_map
+            panels.append(_draw_panel(score, kind, sample.image, sample.label, predicted, evaluation.labels))
+    return panels
+
+
+def _draw_panel(
+    score: PictureScore,
+    kind: str,
+    image: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.uint8],
+    predicted: npt.NDArray[np.uint8],
+    labels: LabelSpace,
+) -> Panel:
+    scale = min(1.0, THUMBNAIL / max(score.height, score.width))
+    width, height = max(1, round(score.width * scale)), max(1, round(score.height * scale))
+
+    def shrink(pixels: npt.NDArray[np.uint8], *, exact: bool) -> npt.NDArray[np.uint8]:
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), np.uint8)
+
+    picture, truth, predicted = shrink(image, exact=False), shrink(truth, exact=True), shrink(predicted, exact=True)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    errors = np.repeat((255 - (255 - grey.astype(np.uint16)) // 3).astype(np.uint8)[..., None], 3, axis=2)
+    errors[truth != predicted] = _ERROR
+    errors[truth == IGNORE] = _IGNORED
+    return Panel(
+        score,
+        kind,
+        _as_uri(picture, quality=82),
+        _as_uri(Prediction(truth, labels).colours()),
+        _as_uri(Prediction(predicted, labels).colours()),
+        _as_uri(errors, quality=82),
+        width,
+        height,
+    )
+
+
+def _as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
+    """Return (H, W, 3) uint8 RGB as a WebP data URI; quality 101 loses nothing."""
+    _, encoded = cv2.imencode(".webp", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def _describe_environment(predictor: Labeller | None) -> dict[str, str]:
+    device = getattr(predictor, "device", None)
+    described = {
+        "upscore": upscore.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if device is not None:
+        described["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return described
+
+
+def _python_lines(evaluation: Evaluation) -> str:
+    data = evaluation.path or evaluation.dataset
+    arguments = f"{evaluation.model!r}, {data!r}, split={evaluation.split!r}, absent={evaluation.absent!r}"
+    return f"from upscore import evaluate\nevaluate({arguments}).scores"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested mappings as (dotted name, text) pairs."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            pairs += _flatten(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
+    return pairs
+
+
+def _as_csv(evaluation: Evaluation) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    names = [_harmless(name) for name in evaluation.labels.names]
+    table.writerow(["truth \\ predicted", *names])
+    for name, row in zip(names, evaluation.matrix.counts.tolist(), strict=True):
+        table.writerow([name, *row])
+    return text.getvalue()
+
+
+def _harmless(name: str) -> str:
+    """Keep a spreadsheet from taking a class name for a formula."""
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` as strict JSON can hold it: nan and infinities become None, what JSON does not know its text."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions, round_ticks
+from upscore.types import LabelSpace
+
+finite = st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda value: round(value, 6))
+
+
+@given(low=finite, high=finite)
+def test_ticks_are_round_and_enclose(low: float, high: float):
+    low, high = sorted((low, high))
+    ticks = round_ticks(low, high, 5)
+    slack = 1e-8 * max(1, abs(low), abs(high))
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
+    assert 2 <= len(ticks) <= 8
+    assert np.diff(ticks).min() > 0
+
+
+def test_a_curve_leaves_out_what_is_no_number():
+    rows = [
+        {"epoch": 1, "loss": 2.0},
+        {"epoch": 2, "loss": float("nan")},
+        {"epoch": 3},
+        {"epoch": 4, "loss": None},
+        {"epoch": 5, "loss": 1.0},
+    ]
+    curve = draw_curve(rows, "loss", title="Loss")
+    assert curve is not None
+    assert len(curve.dots) == 2
+    assert curve.mark[2] == "1"
+    assert "2 in epoch 1, 1 in epoch 5" in curve.summary
+    assert draw_curve(rows, "miou", title="mIoU") is None
+
+
+@given(values=st.lists(finite, min_size=1, max_size=60))
+def test_points_lie_within_the_picture(values: list[float]):
+    curve = draw_curve([{"epoch": i, "v": value} for i, value in enumerate(values)], "v", title="v", best="most")
+    assert curve is not None
+    for point in curve.line.split():
+        x, y = map(float, point.split(","))
+        assert curve.left <= x <= curve.right
+        assert 0 <= y <= curve.base + 0.1
+    assert curve.mark[2] == f"{max(values):.3g}"
+
+
+@pytest.mark.parametrize("classes", [1, 2, 24, 25, 150, 255])
+def test_heatmaps_of_any_number_of_classes(classes: int):
+    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    counts[0] = 0
+    heatmap = draw_heatmap(counts, LabelSpace(tuple(f"class {i}" for i in range(classes))))
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(heatmap.image.split(",")[1]), np.uint8), cv2.IMREAD_UNCHANGED)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    np.testing.assert_allclose((pixels[..., 3] / 255) ** 2, shares, atol=0.01)
+    assert len(heatmap.names) == classes
+    assert bool(heatmap.numbers) == (2 <= classes <= 24)
+
+
+def test_confusions_are_ranked_by_pixels():
+    counts = np.array([[90, 10, 0], [1, 3, 0], [30, 0, 0]])
+    labels = LabelSpace(("a", "b", "c"))
+    assert list_confusions(counts, labels) == [("c", "a", 1.0, 30), ("a", "b", 0.1, 10), ("b", "a", 0.25, 1)]
+    assert list_confusions(np.diag([1, 2, 3]), labels) == []

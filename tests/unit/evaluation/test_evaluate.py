@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from upscore.data.opening import open_dataset
+from upscore.data.pictures import write_label_map, write_picture
+from upscore.errors import BundleError, DataError, RecipeError
+from upscore.evaluation.evaluate import evaluate, merge
+from upscore.models.bundle import Bundle
+from upscore.models.zoo import create_model
+from upscore.types import LabelSpace, Prediction, Sample
+
+LABELS = LabelSpace(("a", "b"))
+PLAIN = np.zeros((2, 3, 3), np.uint8)
+
+
+class Fixed:
+    """A dataset of given samples."""
+
+    name, split, notes = "fixed", "val", ()
+
+    def __init__(self, *samples: Sample, labels: LabelSpace = LABELS) -> None:
+        self.samples, self.labels = samples, labels
+        self.keys = [sample.key for sample in samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+class Always:
+    """Labels everything as one class."""
+
+    def __init__(self, label: int = 0, labels: LabelSpace = LABELS) -> None:
+        self.label, self.labels = label, labels
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        return Prediction(np.full(image.shape[:2], self.label, np.uint8), self.labels)
+
+
+def sample(key: str = "k", truth: object = ((0, 0, 1), (0, 255, 1))) -> Sample:
+    return Sample(key, PLAIN, np.array(truth, np.uint8))
+
+
+def test_rows_and_policy():
+    evaluation = evaluate(Always(), Fixed(sample()))
+    assert evaluation.matrix.counts.tolist() == [[3, 0], [2, 0]]
+    (row,) = evaluation.pictures
+    assert (row.key, row.height, row.width) == ("k", 2, 3)
+    assert row.pixel_accuracy == pytest.approx(3 / 5)
+    assert row.mean_iou == pytest.approx((3 / 5 + 0) / 2)
+    assert row.ignored == pytest.approx(1 / 6)
+    assert "1 of 6 pixels" in evaluation.policy
+    assert (evaluation.dataset, evaluation.split, evaluation.model) == ("fixed", "val", "Always")
+
+
+def test_absent_classes_follow_the_policy():
+    data = Fixed(sample(truth=((0, 0, 0), (0, 0, 0))))
+    assert evaluate(Always(), data).scores.mean_iou == 1
+    assert evaluate(Always(), data, absent="all").scores.mean_iou == 0.5
+    with pytest.raises(RecipeError, match="some"):
+        evaluate(Always(), data, absent="some")
+
+
+def test_progress_counts_this_shards_pictures():
+    data, seen = Fixed(*(sample(str(i)) for i in range(5))), []
+    evaluate(Always(), data, shard=(1, 2), progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_an_ignored_picture_has_no_score_and_no_rank():
+    evaluation = evaluate(Always(), Fixed(sample(), sample("void", np.full((2, 3), 255))))
+    assert math.isnan(evaluation.pictures[1].mean_iou)
+    assert [row.key for row in evaluation.ranked()] == ["k"]
+    assert evaluation.as_dict()["pictures"][1]["mean_iou"] is None
+
+
+def test_other_classes_are_refused_with_the_difference():
+    with pytest.raises(BundleError, match="class 1 is 'c' against 'b'"):
+        evaluate(Always(labels=LabelSpace(("a", "c"))), Fixed(sample()))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (Fixed(sample(), sample()), "'k' occurs twice"),
+        (Fixed(), "no picture"),
+        (Fixed(Sample("k", PLAIN)), "k: the picture has no truth"),
+        (Fixed(sample(truth=((0, 1),))), "k: the truth is"),
+        (Fixed(sample(truth=((0, 7, 1), (0, 0, 0)))), "k: found label 7"),
+    ],
+)
+def test_data_that_cannot_be_judged_is_refused(data: Fixed, message: str):
+    with pytest.raises(DataError, match=message):
+        evaluate(Always(), data)
+
+
+def test_labellers_that_resize_are_found_out():
+    class Halves(Always):
+        def predict(self, image: np.ndarray) -> Prediction:
+            return super().predict(image[::2])
+
+    with pytest.raises(BundleError, match="same size"):
+        evaluate(Halves(), Fixed(sample()))
+
+
+def test_impossible_shards_and_merges_are_refused():
+    with pytest.raises(DataError, match="shard 2 of 2"):
+        evaluate(Always(), Fixed(sample()), shard=(2, 2))
+    one = evaluate(Always(), Fixed(sample()))
+    with pytest.raises(DataError, match="twice"):
+        merge([one, one])
+    with pytest.raises(DataError, match="at least one"):
+        merge([])
+    with pytest.raises(DataError, match="cannot merge"):
+        merge([one, evaluate(Always(), Fixed(sample("j")), absent="all")])
+
+
+def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
+    for i in range(2):
+        write_picture(tmp_path / "data/images/val" / f"{i}.png", PLAIN)
+        write_label_map(tmp_path / "data/masks/val" / f"{i}.png", np.full((2, 3), i, np.uint8), LABELS)
+    (tmp_path / "data/dataset.yaml").write_text("path: .\nval: images/val\ntrain: images/val\nmasks_dir: masks\nnames: [a, b]\n")
+    arguments = {"backbone": "vgg16", "width": 1 / 32}
+    model = create_model("fcn32s", num_classes=2, **arguments)
+    with torch.no_grad():
+        model.score_fr.bias.copy_(torch.tensor([0.0, 1.0]))
+    Bundle.of("fcn32s", arguments, model, LABELS).save(tmp_path / "bundle")
+    evaluation = evaluate(tmp_path / "bundle", tmp_path / "data" / "dataset.yaml")
+    assert evaluation.matrix.counts.tolist() == [[0, 6], [0, 6]]
+    assert evaluation.model == str(tmp_path / "bundle")
+    assert evaluation.settings["tile"] == "auto"
+    same = evaluate(Bundle.load(tmp_path / "bundle"), open_dataset(tmp_path / "data", "val"))
+    assert same.fingerprint == evaluation.fingerprint

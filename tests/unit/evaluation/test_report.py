@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from upscore.errors import DataError, OutputError
+from upscore.evaluation.evaluate import Evaluation, evaluate
+from upscore.evaluation.report import write_report
+from upscore.types import LabelSpace, Prediction, Sample
+
+HOSTILE = '</td><script>alert(1)</script><img src="http://evil.example/x" onerror=1>'
+LABELS = LabelSpace(("ground", HOSTILE, "=1+1"))
+
+
+class Pictures:
+    """Six pictures of growing difficulty; one is ignored altogether."""
+
+    name, split, labels, notes = "fields & <b>woods</b>", "val", LABELS, ()
+    keys = tuple(f"{HOSTILE}{i}" for i in range(6))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        truth = np.zeros((30, 1000), np.uint8)
+        truth[:, 500:] = 1
+        truth[:5] = 255
+        if index == 5:
+            truth[:] = 255
+        return Sample(self.keys[index], np.full((30, 1000, 3), index, np.uint8), truth)
+
+
+class Drifting:
+    """Mistakes a strip that is the wider the later the picture."""
+
+    labels = LABELS
+    card: ClassVar = {"epoch": 7, "recipe": {"lr": 0.1, "note": HOSTILE}, "history": [{"epoch": 1, "loss": 2.0, "miou": 0.1}]}
+    source = "bundle/x"
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        label_map = np.zeros(image.shape[:2], np.uint8)
+        label_map[:, 500 + 80 * int(image[0, 0, 0]) :] = 1
+        return Prediction(label_map, LABELS)
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch, run or show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.images: list[dict[str, str | None]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        self.addresses += [str(value) for name, value in attrs if name in ("src", "href", "xlink:href", "action", "data", "srcset")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    return evaluate(Drifting(), Pictures())
+
+
+def read(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+def test_the_page_stands_alone_and_untrusted_names_are_text(evaluation: Evaluation, tmp_path: Path):
+    page = read(write_report(evaluation, tmp_path / "a" / "b", predictor=Drifting(), dataset=Pictures()))
+    assert not {"script", "link", "iframe", "object", "embed", "form", "b1"} & set(page.tags)
+    assert page.addresses
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert "url(" not in (tmp_path / "a" / "b" / "report.html").read_text()
+    assert HOSTILE in page.text
+    assert "fields & <b>woods</b>" in page.text
+
+
+def test_the_four_scores_their_policy_and_the_origin_are_there(evaluation: Evaluation, tmp_path: Path):
+    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures(), command="upscore evaluate x y"))
+    scores = evaluation.scores
+    for value in (scores.mean_iou, scores.pixel_accuracy, scores.mean_accuracy, scores.frequency_weighted_iou):
+        assert f"{100 * value:.1f}" in page.text
+    assert evaluation.policy in page.text
+    assert evaluation.fingerprint in page.text
+    assert "upscore evaluate x y" in page.text
+    assert "recipe.lr" in page.text
+    assert "Training loss" in page.text  # from the card's history
+
+
+def test_worst_come_first_best_last_and_none_twice(evaluation: Evaluation, tmp_path: Path):
+    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures()))
+    shown = [alt[-1] for image in page.images if (alt := str(image["alt"])).startswith("The picture")]
+    assert shown == ["4", "3", "2", "0", "1"]
+    assert all(image["alt"] for image in page.images)
+
+
+def test_panels_show_truth_prediction_and_errors(evaluation: Evaluation, tmp_path: Path):
+    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures()))
+    views = [
+        cv2.imdecode(np.frombuffer(base64.b64decode(str(i["src"]).split(",")[1]), np.uint8), cv2.IMREAD_COLOR_RGB) for i in page.images[:4]
+    ]
+    assert all(view.shape == (13, 440, 3) for view in views)
+    colours = LABELS.colours()
+    _, truth, prediction, errors = views
+    assert truth[12, 10].tolist() == colours[0].tolist()
+    assert truth[12, 300].tolist() == colours[1].tolist()
+    assert truth[0, 10].tolist() == colours[255].tolist()
+    assert prediction[12, 300].tolist() == colours[0].tolist()
+    red, green, blue = errors[12, 300].astype(int)  # 500 to 820 of 1000 is mistaken
+    assert red > green + 100
+    assert red > blue + 80
+    assert np.ptp(errors[12, 100].astype(int)) < 20
+    assert np.ptp(errors[0, 300].astype(int)) < 20
+    assert abs(int(errors[0, 300].mean()) - 150) < 12
+
+
+def test_json_and_csv_hold_every_number(evaluation: Evaluation, tmp_path: Path):
+    write_report(evaluation, tmp_path, card={"oddity": float("nan")}, history=[{"epoch": 1, "miou": float("inf")}])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    numbers = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert numbers["scores"]["mean_iou"] == evaluation.scores.mean_iou
+    assert numbers["confusion"] == evaluation.matrix.counts.tolist()
+    assert numbers["history"] == [{"epoch": 1, "miou": None}]
+    assert len(numbers["pictures"]) == 6
+    with (tmp_path / "confusion.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.reader(file))
+    assert table[0][1:] == ["ground", HOSTILE, "'=1+1"]
+    assert [[int(cell) for cell in row[1:]] for row in table[1:]] == evaluation.matrix.counts.tolist()
+
+
+def test_without_pictures_history_or_card(evaluation: Evaluation, tmp_path: Path):
+    page = read(write_report(evaluation, tmp_path))
+    assert "No pictures are shown" in page.text
+    assert page.images == []
+    assert "Training loss" not in page.text
+
+
+@pytest.mark.parametrize("classes", [1, 2, 150, 255])
+def test_any_number_of_classes(classes: int, tmp_path: Path):
+    labels = LabelSpace(tuple(f"class {i}" for i in range(classes)))
+
+    class Data(Pictures):
+        keys = ("k",)
+
+        def __getitem__(self, index: int) -> Sample:
+            return Sample("k", np.zeros((9, 9, 3), np.uint8), np.full((9, 9), classes - 1, np.uint8))
+
+    class Model:
+        def predict(self, image: np.ndarray) -> Prediction:
+            return Prediction(np.zeros((9, 9), np.uint8), labels)
+
+    Data.labels = Model.labels = labels
+    path = write_report(evaluate(Model(), Data()), tmp_path, predictor=Model(), dataset=Data())
+    assert read(path).tags.count("tr") == classes + 1
+    assert path.stat().st_size < 1_000_000
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", path.read_text()))
+
+
+def test_another_dataset_is_refused(evaluation: Evaluation, tmp_path: Path):
+    class Renamed(Pictures):
+        keys = ("x",)
+
+    class Cropped(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.key, sample.image[1:], sample.label[1:])
+
+    for other in (Renamed(), Cropped()):
+        with pytest.raises(DataError, match="judged on"):
+            write_report(evaluation, tmp_path, predictor=Drifting(), dataset=other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_place_is_an_output_error(evaluation: Evaluation, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        write_report(evaluation, tmp_path / "file")
