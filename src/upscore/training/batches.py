@@ -1,0 +1,87 @@
+"""The batches of a run: a stream that is the same from any step on, whatever the number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
+from upscore.data.transforms import Augmentation
+from upscore.training.recipe import AugmentSection, Recipe
+from upscore.types import Batch
+
+__all__ = ["BatchPlan", "augmentation_of", "batches_from"]
+
+
+def augmentation_of(settings: AugmentSection) -> Augmentation:
+    """Return the augmentation a complete ``[augment]`` section describes."""
+    values = settings.model_dump()
+    crop, scale = values.pop("crop_size"), values.pop("scale")
+    return Augmentation(crop=tuple(crop), scale=tuple(scale), **values)
+
+
+class BatchPlan(Sampler[list[tuple[int, int]]]):
+    """Which pictures each step reads: lists of (epoch, index).
+
+    An epoch is a permutation by (seed, epoch), cut into batches; its last batch is filled
+    from the permutation's beginning, so that every batch is full and every picture is read.
+    A step's batch is dealt out to parts (accumulation) and ranks.
+
+    Parameters
+    ----------
+    pictures : int
+        In the dataset.
+    batch_size : int
+        Pictures in a step, over all parts and ranks; divisible by their product.
+    seed, first_step, steps : int
+        The plan begins with step ``first_step`` and ends before ``steps``.
+    parts, rank, world : int
+        This rank's share of each step, in ``parts`` batches.
+    """
+
+    def __init__(
+        self, pictures: int, batch_size: int, *, seed: int, first_step: int, steps: int, parts: int = 1, rank: int = 0, world: int = 1
+    ):
+        self.pictures, self.batch_size, self.seed = pictures, batch_size, seed
+        self.first_step, self.steps = first_step, steps
+        self.parts, self.rank, self.world = parts, rank, world
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.parts
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        an_epoch = -(-self.pictures // self.batch_size)
+        known, order = -1, []
+        for step in range(self.first_step, self.steps):
+            epoch, place = divmod(step, an_epoch)
+            if epoch != known:
+                known, order = epoch, [int(i) for i in epoch_order(self.pictures, seed=self.seed, epoch=epoch)]
+            first = place * self.batch_size
+            batch = [order[i % self.pictures] for i in range(first, first + self.batch_size)]
+            for part in range(self.parts):
+                mine = batch[part * self.world + self.rank :: self.parts * self.world]
+                yield [(epoch, index) for index in mine]
+
+
+def batches_from(dataset: Any, recipe: Recipe, *, first_step: int, steps: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+    """Return this rank's batches from ``first_step`` to the end of the run, as one stream.
+
+    One stream for the whole run: workers read ahead across epochs and through validation.
+    """
+    run = recipe.run
+    assert run.batch_size
+    plan = BatchPlan(
+        len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
+    )
+    return DataLoader(
+        cast(Any, TrainingPictures(dataset, augmentation_of(recipe.augment), seed=run.seed)),  # a sequence by (epoch, index)
+        batch_sampler=plan,
+        num_workers=run.workers or 0,
+        collate_fn=collate,
+        pin_memory=run.device == "cuda",
+        worker_init_fn=settle_worker,
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,158 @@
+"""A run's state on disk, replaced as a whole or not at all.
+
+One safetensors file holds the weights, their running mean and the optimizer's state under
+plain names, and the counters and history as JSON in its header: no pickle, nothing that
+runs when it is read. A reader finds the old file or the new one, never a mixture, even if
+the writer is killed in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from upscore.errors import TrainingError
+from upscore.files import write_atomically
+
+__all__ = ["Progress", "load_checkpoint", "read_progress", "save_checkpoint"]
+
+FORMAT = "upscore-checkpoint-1"
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps taken.
+    best_miou : float
+        The best validation mIoU so far, in [0, 1]; -1 before the first.
+    best_epoch : int
+        The epoch it was reached after, counted from 1; 0 before the first.
+    stale : int
+        Validations since then.
+    stopped : bool
+        The run ended early, for want of improvement.
+    seconds : float
+        Time spent training, without validation.
+    history : list of dict
+        One row per finished epoch: what the log and the learning curves show.
+    running_loss : list of float
+        Sum of the step losses of the epoch under way, and their number.
+    """
+
+    step: int = 0
+    best_miou: float = -1.0
+    best_epoch: int = 0
+    stale: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    running_loss: list[float] = field(default_factory=lambda: [0.0, 0])
+
+
+def save_checkpoint(
+    path: Path, *, model: nn.Module, average: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, progress: Progress, run: str
+) -> None:
+    """Write the run's state to ``path``, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    model : Module
+        Its parameters and buffers are kept.
+    average : dict of str to Tensor, optional
+        The running mean of the weights, by the same names.
+    optimizer : Optimizer
+        Over the model's parameters; its state is kept under their names.
+    progress : Progress
+        Counters and history.
+    run : str
+        The recipe's digest, so that another run's state is never taken for this one's.
+    """
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in (average or {}).items()}
+    for parameter, state in optimizer.state.items():
+        tensors |= {f"optimizer/{names[parameter]}/{key}": value for key, value in state.items() if value is not None}
+    header = {"format": FORMAT, "run": run, "progress": json.dumps(asdict(progress))}
+    # clone() unties tensors that share memory: safetensors keeps each under its own name.
+    plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(plain, metadata=header))
+
+
+def load_checkpoint(
+    path: Path, *, model: nn.Module, average: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, run: str
+) -> Progress:
+    """Put the state in ``path`` into ``model``, ``average`` and ``optimizer``; return how far the run had come.
+
+    Raises
+    ------
+    TrainingError
+        The file is damaged, or belongs to a run with another recipe.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise TrainingError(
+                    f"{path}: found format '{header.get('format')}', expected '{FORMAT}': this is not a checkpoint of upscore"
+                )
+            if header.get("run") != run:
+                raise TrainingError(
+                    f"{path}: belongs to recipe {header.get('run')}, this run is {run}: resume with the run folder's own recipe"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safetensors file is no dict)
+        progress = Progress(**json.loads(header["progress"]))
+        _part(tensors, "model/", model.state_dict())
+        if average is not None:
+            _part(tensors, "average/", average)
+        parameters = dict(model.named_parameters())
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer":
+                parameter_name, _, key = rest.rpartition("/")
+                parameter = parameters[parameter_name]
+                # AdamW keeps its step counter on the processor; moments live with their parameter.
+                place: Any = tensor if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
+                if tensor.ndim == 4:
+                    place = torch.empty_like(parameter).copy_(place)
+                optimizer.state[parameter][key] = place
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"{path}: the checkpoint is damaged ({error}): delete it to start the run again") from None
+    return progress
+
+
+def _part(tensors: dict[str, Tensor], prefix: str, into: dict[str, Tensor]) -> None:
+    found = {name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+    if found != set(into):
+        odd = sorted(found ^ set(into))[0]
+        raise ValueError(f"{prefix}{odd} is not in both the file and the network")
+    with torch.no_grad():
+        for name, target in into.items():
+            target.copy_(tensors[prefix + name])
+
+
+def read_progress(path: Path) -> Progress:
+    """Return how far the run in checkpoint ``path`` has come, without its tensors.
+
+    Raises
+    ------
+    TrainingError
+        The file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Progress(**json.loads((file.metadata() or {})["progress"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read as a checkpoint ({error})") from None

@@ -1,0 +1,199 @@
+"""Settings a user left open, chosen from the data and the machine, each with its reason.
+
+A pure function of (recipe, census, machine): the same three give the same recipe, so that
+a choice can be read, tested and argued with. What a user sets is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from upscore.data.census import Census
+from upscore.training.recipe import Recipe
+
+__all__ = ["Choice", "Machine", "choose"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to train on.
+
+    Parameters
+    ----------
+    device : str
+        "cuda", "mps" or "cpu".
+    devices : int
+        How many of them.
+    cores : int
+        Processor cores this process may use.
+    bf16 : bool
+        Whether bfloat16 arithmetic is native, so that it is faster than float32.
+    tensorboard : bool
+        Whether TensorBoard is installed.
+    """
+
+    device: str
+    devices: int
+    cores: int
+    bf16: bool
+    tensorboard: bool
+
+    @classmethod
+    def look(cls, device: str | None = None) -> Machine:
+        """Return what this machine has; ``device`` overrides the kind of device looked at."""
+        from importlib.util import find_spec
+
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if device == "cuda":
+            devices, bf16 = (
+                max(1, torch.cuda.device_count()),
+                torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
+            )
+        else:
+            # Emulated bfloat16 (AVX2, plain AVX-512) is many times slower than float32; only these two instruction sets compute with it.
+            devices, bf16 = 1, device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(device, devices, cores, bf16, find_spec("tensorboard") is not None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that was left open: its dotted name, the value chosen and why."""
+
+    setting: str
+    value: Any
+    why: str
+
+
+def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, list[Choice]]:
+    """Return the recipe with every open setting chosen, and the choices.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Open settings are ``None``.
+    census : Census
+        Of the training split: how many pictures, of what size, and their classes.
+    machine : Machine
+        What there is to train on.
+    """
+    chosen = recipe.model_copy(deep=True)
+    choices: list[Choice] = []
+
+    def settle(setting: str, value: Any, why: str) -> None:
+        section, key = setting.split(".")
+        if getattr(getattr(chosen, section), key) is None:
+            setattr(getattr(chosen, section), key, value)
+            if value is not None:
+                choices.append(Choice(setting, value, why))
+
+    on_cpu = (chosen.run.device or machine.device) == "cpu"
+    pictures = census.pictures
+    settle(
+        "run.device",
+        machine.device,
+        f"{machine.devices} of it found" if machine.device != "cpu" else f"no accelerator found; {machine.cores} cores",
+    )
+    settle("run.devices", 1 if on_cpu else machine.devices, "one process uses every core" if on_cpu else "all there are")
+    settle(
+        "run.precision",
+        "bf16" if machine.bf16 else "fp32",
+        "native bfloat16" if machine.bf16 else "bfloat16 would be emulated here, and slower",
+    )
+
+    settle(
+        "model.backbone",
+        "mobilenetv2_100" if on_cpu else "resnet50",
+        "light enough for a processor" if on_cpu else "a strong trunk for an accelerator",
+    )
+    settle("model.weights", "none" if chosen.model.backbone == "vgg16" or chosen.model.start_from else "imagenet", _about_weights(chosen))
+    plain_vgg = chosen.model.backbone == "vgg16" and chosen.run.precision == "fp32"
+    settle("run.channels_last", not plain_vgg, "slower for VGG16 in float32" if plain_vgg else "faster convolutions")
+
+    height, width = census.median
+    longest = 512 if on_cpu else 768
+    shrink = min(1.0, longest / max(height, width))
+    crop = [_whole_cells(height * shrink), _whole_cells(width * shrink)]
+    settle(
+        "augment.crop_size",
+        crop,
+        f"the median picture is {height}×{width}, cut to whole cells of 32 pixels" + (f" and at most {longest}" if shrink < 1 else ""),
+    )
+    settle("augment.scale", [0.5, 2.0], "objects come nearer and farther")
+    settle("augment.flip", 0.5, "a mirrored picture is as likely")
+    settle("augment.rotation", 0.0, "most pictures have an upright")
+    settle("augment.brightness", 0.2, "light varies")
+    settle("augment.contrast", 0.2, "light varies")
+    settle("augment.saturation", 0.2, "cameras vary")
+    settle("augment.hue", 0.02, "cameras vary a little")
+
+    assert chosen.augment.crop_size is not None
+    crop_pixels = chosen.augment.crop_size[0] * chosen.augment.crop_size[1]
+    budget = 4 * 512 * 512 if on_cpu else 16 * 512 * 512
+    batch = max(2, min(4 if on_cpu else 16, budget // crop_pixels))
+    assert chosen.run.devices is not None
+    share = chosen.run.devices * chosen.run.accumulate
+    batch = max(share, min(batch, pictures) // share * share)
+    settle("run.batch_size", batch, "more, smaller steps learn faster on a processor" if on_cpu else "fills the accelerator")
+    assert chosen.run.batch_size is not None
+    steps_an_epoch = -(-pictures // chosen.run.batch_size)
+    wanted = 4000 if on_cpu else 12000
+    epochs = min(300, max(10, -(-wanted // max(steps_an_epoch, 1))))
+    settle("run.epochs", epochs, f"about {wanted} steps of {chosen.run.batch_size} pictures, between 10 and 300 epochs")
+    assert chosen.run.epochs is not None
+
+    settle("optimizer.name", "adamw", "forgiving about the learning rate")
+    sgd = chosen.optimizer.name == "sgd"
+    rate, why = (1e-2, "usual for SGD with the mean loss") if sgd else (1e-3, "usual for AdamW")
+    if sgd and chosen.loss.normalize == "none":
+        rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
+    if chosen.model.start_from:
+        rate, why = (
+            (rate / 100, f"{why}; ÷100 for a stage that starts from a coarser network (FCN §4.3)")
+            if sgd
+            else (
+                rate / 10,
+                f"{why}; ÷10 for a stage that starts from a coarser network",
+            )
+        )
+    settle("optimizer.lr", rate, why)
+    settle("optimizer.weight_decay", 5e-4 if sgd else 1e-2, "as the papers" if sgd else "usual for AdamW")
+    steps = steps_an_epoch * chosen.run.epochs
+    settle("schedule.warmup_steps", min(100, steps // 20), "statistics settle first")
+    settle("loss.class_weights", "none", "plain cross-entropy is what mean IoU was reported with")
+    average = 0.0 if steps < 200 else min(0.999, 1 - 20 / steps)
+    settle(
+        "run.average",
+        round(average, 4),
+        "too few steps to average" if not average else "the mean of the last twentieth of the run judges better than its last step",
+    )
+
+    settle(
+        "run.workers",
+        0 if on_cpu else min(8, max(1, machine.cores - 1)),
+        "the processor is busy with the network" if on_cpu else "one core is left for the loop",
+    )
+    every = max(1, chosen.run.epochs // 20)
+    settle("run.validate_every", every, "about 20 validations in a run" if every > 1 else "each epoch")
+    validations = -(-chosen.run.epochs // (chosen.run.validate_every or 1))
+    settle("run.patience", max(5, validations // 2), "half the run without a better score is the end of it")
+    settle("run.tensorboard", machine.tensorboard, "it is installed" if machine.tensorboard else "it is not installed")
+    chosen.chosen = {**recipe.chosen, **{choice.setting: choice.why for choice in choices}}
+    return chosen, choices
+
+
+def _about_weights(recipe: Recipe) -> str:
+    if recipe.model.start_from:
+        return "they come with the network it starts from"
+    if recipe.model.backbone == "vgg16":
+        return "VGG16 has none that can be fetched: give a file for a far better result"
+    return "a pretrained trunk is worth many points"
+
+
+def _whole_cells(pixels: float) -> int:
+    return max(32, int(pixels) // 32 * 32)

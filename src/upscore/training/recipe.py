@@ -1,0 +1,278 @@
+"""The recipe: everything a run needs, as a value that a TOML file holds.
+
+A setting left out is chosen from the data and the machine (:mod:`upscore.training.choices`)
+before the run starts; the complete recipe, with the reason of every choice in its
+``[chosen]`` table, is saved in the run folder and can be run again as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from upscore.errors import RecipeError, nearest_name
+from upscore.files import write_atomically
+
+__all__ = [
+    "AugmentSection",
+    "DataSection",
+    "LossSection",
+    "ModelSection",
+    "OptimizerSection",
+    "Recipe",
+    "RunSection",
+    "ScheduleSection",
+    "describe_settings",
+]
+
+LARGEST_FILE = 1 << 20
+"""Bytes; a recipe is a page of text, and a file beyond this is something else."""
+
+Size = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=2, max_length=2)]
+Interval = Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)]
+Strength = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class DataSection(_Section):
+    """Where the pictures and masks are."""
+
+    path: str | None = Field(None, description="a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
+    train: str = Field("train", description="the split to learn from")
+    val: str = Field("val", description="the split to validate on")
+    fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")
+
+
+class ModelSection(_Section):
+    """The network, its trunk and the weights it starts from."""
+
+    name: str = Field("fcn8s", description="an architecture; 'upscore models' lists them")
+    backbone: str | None = Field(None, description="'vgg16' or any timm trunk with strides 8, 16 and 32")
+    weights: str | None = Field(None, description="of the trunk: a file, 'imagenet' (fetched) or 'none'")
+    start_from: str | None = Field(None, description="a bundle of a coarser FCN to start from (staged training)")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="the architecture's own, e.g. width or upsampling")
+
+
+class AugmentSection(_Section):
+    """How training pictures vary; validation pictures never do."""
+
+    crop_size: Size | None = Field(None, description="[H, W] in pixels")
+    scale: Interval | None = Field(None, description="[smallest, largest] zoom")
+    flip: Strength | None = Field(None, description="probability of a left-right mirror")
+    rotation: Annotated[float, Field(ge=0, le=180)] | None = Field(None, description="largest turn, in degrees")
+    brightness: Strength | None = Field(None, description="strength, 0 is off")
+    contrast: Strength | None = Field(None, description="strength, 0 is off")
+    saturation: Strength | None = Field(None, description="strength, 0 is off")
+    hue: Annotated[float, Field(ge=0, le=0.5)] | None = Field(None, description="strength in turns of the colour wheel, 0 is off")
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"the smallest zoom {value[0]:g} is above the largest {value[1]:g}")
+        return value
+
+
+class LossSection(_Section):
+    """Per-pixel cross-entropy and what is done to it."""
+
+    class_weights: Literal["none", "median", "enet", "inverse"] | None = Field(None, description="how rare classes are lifted")
+    normalize: Literal["valid", "none"] = Field(
+        "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over a picture, as the papers trained"
+    )
+    sample_probability: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="loss sampling (patchwise training), FCN §3.4")
+
+
+class OptimizerSection(_Section):
+    """How gradients become steps."""
+
+    name: Literal["adamw", "sgd"] | None = Field(None, description="adamw or sgd")
+    lr: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="the schedule's peak")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD's")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="never on biases and norms")
+    bias_lr: Annotated[float, Field(gt=0, le=100)] = Field(
+        1.0, description="learning rate of biases over that of weights; the papers use 2"
+    )
+
+
+class ScheduleSection(_Section):
+    """How the learning rate falls."""
+
+    name: Literal["poly", "step", "constant"] = Field("poly", description="poly, step or constant")
+    power: Annotated[float, Field(gt=0, le=10)] = Field(0.9, description="poly: (1 - step / steps) ** power")
+    step_epochs: Annotated[int, Field(ge=1)] = Field(10, description="step: epochs between two falls")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: the factor of a fall")
+    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps of linear rise before it")
+
+
+class RunSection(_Section):
+    """How long, on what, and where to."""
+
+    out: str | None = Field(None, description="the run folder")
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every picture is read")
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="pictures in one step over all devices")
+    accumulate: Annotated[int, Field(ge=1, le=65536)] = Field(
+        1, description="parts a step is computed in; changes memory and not the objective"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of everything random")
+    device: Literal["cpu", "cuda", "mps"] | None = Field(None, description="cpu, cuda or mps")
+    devices: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="processes, one device each")
+    precision: Literal["fp32", "bf16"] | None = Field(None, description="fp32, or bf16 where the arithmetic is native")
+    channels_last: bool | None = Field(None, description="memory layout")
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read pictures, per device")
+    average: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="decay per step of the running mean of the weights that is judged and kept; 0 is off"
+    )
+    validate_every: Annotated[int, Field(ge=1)] | None = Field(None, description="epochs")
+    patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="between checkpoints inside an epoch; one always ends an epoch"
+    )
+    tensorboard: bool | None = Field(None, description="event files in the run folder")
+
+
+class Recipe(_Section):
+    """Everything a run needs; settings that are ``None`` are still to be chosen.
+
+    A value: read it from TOML with :meth:`load`, change it with :meth:`with_settings`,
+    write it with :meth:`save`. Unknown names are refused with the nearest known one.
+    """
+
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    augment: AugmentSection = AugmentSection()
+    loss: LossSection = LossSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: ScheduleSection = ScheduleSection()
+    run: RunSection = RunSection()
+    chosen: dict[str, str] = Field(default_factory=dict, description="why each setting that was left open is what it is")
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], *, source: str = "recipe") -> Recipe:
+        """Return the recipe that nested ``values`` describe.
+
+        Raises
+        ------
+        RecipeError
+            A name is unknown (the nearest one is offered), or a value has the wrong type or range.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise RecipeError(f"{source}: {_first_fault(error)}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe from a TOML file.
+
+        Raises
+        ------
+        RecipeError
+            The file is missing, too large, not TOML, or holds what a recipe does not.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise RecipeError(f"{path}: found {path.stat().st_size} bytes, expected a recipe of at most {LARGEST_FILE}")
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as a recipe ({error.__class__.__name__}): give a TOML file") from None
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise RecipeError(f"{path}: not valid TOML: {error}") from None
+        return cls.parse(values, source=str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe as TOML, atomically; settings still open are left out."""
+        write_atomically(Path(path), self.dumps().encode())
+
+    def dumps(self) -> str:
+        """Return the recipe as TOML text."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+
+    def with_values(self, values: dict[str, Any]) -> Recipe:
+        """Return a copy with the values of dotted setting names changed; the rest stays as it is."""
+        changed = self.model_dump()
+        for name, value in values.items():
+            section, _, key = name.partition(".")
+            changed[section][key] = value
+            changed["chosen"].pop(name, None)
+        return Recipe.parse(changed, source="flags")
+
+    def with_settings(self, settings: Sequence[str]) -> Recipe:
+        """Return a copy with ``section.key=value`` settings applied; values are TOML, bare words are strings.
+
+        Raises
+        ------
+        RecipeError
+            A setting is not of that form, its name is unknown or its value does not fit.
+        """
+        values = self.model_dump()
+        for setting in settings:
+            name, equals, text = setting.partition("=")
+            keys = name.strip().split(".")
+            if not equals or len(keys) < 2:
+                raise RecipeError(f"--set {setting}: expected section.key=value, such as optimizer.lr=1e-4")
+            place: Any = values
+            for key in keys[:-1]:
+                if not isinstance(place, dict) or not isinstance(place.get(key), dict):
+                    known = [k for k, v in place.items() if isinstance(v, dict) and k != "chosen"] if isinstance(place, dict) else []
+                    raise RecipeError(f"--set {setting}: no section '{key}'{nearest_name(key, known)}; there are {', '.join(known)}")
+                place = place[key]
+            place[keys[-1]] = _value(text.strip())
+            values["chosen"].pop(".".join(keys), None)
+        return Recipe.parse(values, source=f"--set {' '.join(settings)}" if settings else "recipe")
+
+    def open_settings(self) -> Iterator[str]:
+        """Yield the dotted names of settings still to be chosen, in order."""
+        for section, values in self.model_dump(exclude={"chosen"}).items():
+            yield from (f"{section}.{key}" for key, value in values.items() if value is None)
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that name what determines the result (not where it is written or on how many workers)."""
+        values = self.model_dump(mode="json", exclude={"chosen": True, "run": {"out", "workers", "tensorboard", "checkpoint_minutes"}})
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if fault["type"] == "extra_forbidden":
+        section: type[BaseModel] = Recipe
+        for part in fault["loc"][:-1]:
+            inner = section.model_fields[str(part)].annotation
+            assert isinstance(inner, type)
+            section = inner
+        known = list(section.model_fields)
+        return f"unknown setting '{place}'{nearest_name(str(fault['loc'][-1]), known)}; known there: {', '.join(known)}{more}"
+    return f"{place} = {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{more}"
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Return (dotted name, default, meaning) of every setting, for help texts and documents."""
+    rows = []
+    for section, field in Recipe.model_fields.items():
+        inner = field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            continue
+        for key, setting in inner.model_fields.items():
+            default = setting.get_default(call_default_factory=True)
+            rows.append((f"{section}.{key}", "chosen" if default is None else json.dumps(default), setting.description or ""))
+    return rows

@@ -1,0 +1,356 @@
+"""From a recipe to a bundle: read the data, choose what was left open, make the run folder, train.
+
+A run folder holds ``recipe.toml`` (complete), ``log.csv``, ``checkpoint.safetensors`` (the
+last state), ``best/`` and, once the run is over, ``last/`` (bundles), and TensorBoard's
+event files where that is installed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+
+import upscore
+from upscore.data.census import Census, check_dataset
+from upscore.data.dataset import Dataset
+from upscore.data.opening import open_dataset
+from upscore.errors import DataError, ModelError, RecipeError, TrainingError
+from upscore.files import write_atomically
+from upscore.losses import class_weights
+from upscore.metrics import Scores
+from upscore.models.bundle import Bundle
+from upscore.models.fcn import start_from
+from upscore.models.zoo import create_model
+from upscore.training.checkpoint import Progress
+from upscore.training.choices import Choice, Machine, choose
+from upscore.training.loop import Display, Materials, NoDisplay, fit
+from upscore.training.recipe import Recipe
+
+__all__ = ["Plan", "Run", "plan", "resume", "train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start: nothing left to choose, nothing about the data left to find out.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Complete.
+    choices : list of Choice
+        What was chosen, and why.
+    census : Census
+        Of the training split.
+    notes : list of str
+        What a user should know before it starts.
+    """
+
+    recipe: Recipe
+    choices: list[Choice]
+    census: Census
+    notes: list[str]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        assert self.recipe.run.out
+        return Path(self.recipe.run.out)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Parameters
+    ----------
+    folder : Path
+        Where everything is.
+    best : Path
+        The bundle with the best validation mIoU.
+    progress : Progress
+        How it went; ``progress.history`` has a row per epoch.
+    """
+
+    folder: Path
+    best: Path
+    progress: Progress
+
+
+def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[int, int], None] | None = None) -> Plan:
+    """Check the data, choose every open setting and name the run folder; nothing is written.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With ``data.path`` set.
+    machine : Machine, optional
+        Looked at when not given.
+    checking : callable, optional
+        Called with (masks read, of how many).
+
+    Raises
+    ------
+    UpscoreError
+        Whatever can be known before training to be wrong with the data, the recipe, the
+        weights or the place to write to.
+    """
+    if not recipe.data.path:
+        raise RecipeError("no data given: name a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
+    machine = machine or Machine.look(recipe.run.device)
+    train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
+    if difference := train.labels.difference(val.labels):
+        raise DataError(f"{recipe.data.path}: the splits differ in their classes: {difference}")
+    total = len(train) + len(val)
+    census = check_dataset(train, progress=checking and (lambda done, _: checking(done, total)))
+    check_dataset(val, progress=checking and (lambda done, _: checking(len(train) + done, total)))
+    chosen, choices = choose(recipe, census, machine)
+    chosen.data.fingerprint = _fingerprint(train, census)
+    if chosen.run.out is None:
+        chosen.run.out = str(_next_folder(recipe))
+    _check_fit(chosen, machine)
+    return Plan(chosen, choices, census, [*train.notes])
+
+
+def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
+    """Train a network as ``recipe`` says and return the finished run.
+
+    Parameters
+    ----------
+    recipe : Recipe or Plan
+        A recipe is planned first.
+    display : callable
+        Makes the display, in the process that trains; importable by name when
+        ``run.devices`` is more than 1.
+
+    Returns
+    -------
+    Run
+        Its ``best`` is a bundle.
+
+    Raises
+    ------
+    UpscoreError
+        Anything a user can mend, before training where it can be known.
+    """
+    ready = recipe if isinstance(recipe, Plan) else plan(recipe)
+    folder = ready.folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
+    model = _build(ready.recipe, ready.census)  # before the folder: weights that do not fit must leave nothing behind
+    ready.recipe.save(folder / "recipe.toml")
+    return _launch(ready, model, display)
+
+
+def resume(folder: str | Path, *, changes: Recipe | None = None, display: Callable[[], Display] = NoDisplay) -> Run:
+    """Continue the run in ``folder`` from its last checkpoint, to the weights it would have had unbroken.
+
+    Parameters
+    ----------
+    folder : path
+        A run folder; one killed before its first checkpoint starts at the beginning.
+    changes : Recipe, optional
+        Settings that may change without changing the result: ``run.workers``,
+        ``run.checkpoint_minutes``, ``run.tensorboard``.
+
+    Raises
+    ------
+    TrainingError
+        The folder is no run, its data has changed, or the checkpoint is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "recipe.toml").is_file():
+        raise TrainingError(f"{folder}: holds no recipe.toml: --resume continues a run folder that 'upscore train' made")
+    recipe = Recipe.load(folder / "recipe.toml")
+    recipe.run.out = str(folder)
+    for name in ("workers", "checkpoint_minutes", "tensorboard") if changes else ():
+        value = getattr(changes.run, name)  # type: ignore[union-attr]
+        if value is not None and name in changes.run.model_fields_set:  # type: ignore[union-attr]
+            setattr(recipe.run, name, value)
+    if still_open := [name for name in recipe.open_settings() if name not in OPTIONAL]:
+        raise TrainingError(f"{folder}/recipe.toml: {still_open[0]} is not set: it is not the recipe this run was started with")
+    ready = plan(recipe)
+    if recipe.data.fingerprint != ready.recipe.data.fingerprint:
+        raise TrainingError(f"{recipe.data.path}: the pictures or masks have changed since {folder} was started: start a new run")
+    return _launch(ready, _build(ready.recipe, ready.census), display)
+
+
+OPTIONAL = ("model.start_from",)
+"""Settings that may stay open in a complete recipe."""
+
+
+def _fingerprint(dataset: Dataset, census: Census) -> str:
+    """Return 16 hexadecimal digits that change with any key, size, class or label count of the training split."""
+    facts = [dataset.labels.names, list(dataset.keys), census.sizes.tolist(), census.class_pixels.tolist(), census.ignored_pixels]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+
+
+def _next_folder(recipe: Recipe) -> Path:
+    path = Path(recipe.data.path or "")
+    name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
+    stem = Path("runs") / f"{name or 'data'}-{recipe.model.name}"
+    return next(folder for n in range(1, 100_000) if not (folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")).exists())
+
+
+def _check_fit(recipe: Recipe, machine: Machine) -> None:
+    run = recipe.run
+    assert run.batch_size is not None
+    assert run.devices is not None
+    share = run.accumulate * run.devices
+    if run.batch_size % share:
+        raise RecipeError(
+            f"run.batch_size = {run.batch_size} cannot be dealt out evenly to {run.devices} devices × {run.accumulate} parts: "
+            f"use a multiple of {share}"
+        )
+    if run.device == "cuda" and run.devices > machine.devices:
+        raise RecipeError(f"run.devices = {run.devices}: found {machine.devices} GPU(s); use at most that many")
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("run.device = cuda: no GPU is available to PyTorch here; use --device cpu")
+    if run.tensorboard and not machine.tensorboard:
+        raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
+
+
+def _build(recipe: Recipe, census: Census) -> nn.Module:
+    torch.manual_seed(recipe.run.seed)
+    settings = recipe.model
+    assert settings.backbone is not None
+    weights = None if settings.weights in (None, "none") else settings.weights
+    model = create_model(settings.name, backbone=settings.backbone, num_classes=len(census.labels), weights=weights, **settings.arguments)
+    if settings.start_from:
+        coarser = Bundle.load(settings.start_from)
+        if difference := coarser.labels.difference(census.labels):
+            raise ModelError(f"{settings.start_from}: its classes differ from the data's: {difference}")
+        start_from(model, coarser.weights)
+    return model
+
+
+def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Run:
+    recipe = ready.recipe
+    assert recipe.run.devices
+    if recipe.run.devices == 1 or "WORLD_SIZE" in os.environ:  # one process, or torchrun has made them
+        _work(ready, model, display)
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        model.share_memory()
+        try:
+            spawn(  # type: ignore[no-untyped-call]
+                _worker, (recipe.run.devices, port, ready, model, display), nprocs=recipe.run.devices
+            )
+        except ProcessRaisedException as error:
+            raise _as_one_line(error) from None
+    # The checkpoint is the one account of the run that every process agrees on.
+    return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder))
+
+
+def _worker(rank: int, world: int, port: int, ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(world),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+    }
+    if ready.recipe.run.device == "cpu":
+        torch.set_num_threads(max(1, Machine.look("cpu").cores // world))
+    try:
+        _work(ready, model, display)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
+    recipe, folder = ready.recipe, ready.folder
+    assert recipe.data.path
+    train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
+    arguments = {"backbone": recipe.model.backbone, "num_classes": len(train.labels), **recipe.model.arguments}
+
+    def bundle_of(network: nn.Module, progress: Progress, scores: dict[str, Any] | None) -> Bundle:
+        card = {
+            "recipe": recipe.model_dump(mode="json", exclude_none=True),
+            "recipe_digest": recipe.digest(),
+            "data": {"path": recipe.data.path, "pictures": len(train), "fingerprint": recipe.data.fingerprint},
+            "epoch": len(progress.history),
+            "history": progress.history,
+            "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
+        } | ({"scores": scores} if scores else {})
+        return Bundle.of(recipe.model.name, arguments, network, train.labels, card=card)
+
+    def keep_best(network: nn.Module, progress: Progress, scores: Scores) -> None:
+        bundle_of(network, progress, scores.as_dict(train.labels)).save(folder / "best")
+
+    weights = None
+    if recipe.loss.class_weights not in (None, "none"):
+        weights = class_weights(ready.census.class_pixels, ready.census.pixels_with_class, method=recipe.loss.class_weights)
+    materials = Materials(model=model, labels=train.labels, train=train, val=val, class_weights=weights, keep_best=keep_best, folder=folder)
+    first = int(os.environ.get("RANK", "0")) == 0
+    shown: Display = _Logged(display(), folder, bool(recipe.run.tensorboard)) if first else NoDisplay()
+    progress = fit(recipe, materials, display=shown)
+    if first:
+        bundle_of(model, progress, None).save(folder / "last")
+
+
+class _Logged:
+    """The display, with each epoch written to ``log.csv`` and TensorBoard as well."""
+
+    def __init__(self, display: Display, folder: Path, tensorboard: bool):
+        self.display, self.folder, self.tensorboard = display, folder, tensorboard
+        self.rows: list[dict[str, float]] = []
+        self.writer: Any = None
+
+    def begin(self, *, recipe: Recipe, progress: Progress, steps_an_epoch: int) -> None:
+        self.rows = list(progress.history)
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=len(self.rows) + 1)
+        self.display.begin(recipe=recipe, progress=progress, steps_an_epoch=steps_an_epoch)
+
+    def step(self, *, epoch: int, loss: float, images: int) -> None:
+        self.display.step(epoch=epoch, loss=loss, images=images)
+
+    def validating(self, done: int, total: int) -> None:
+        self.display.validating(done, total)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, columns)
+        table.writeheader()
+        table.writerows(self.rows)
+        write_atomically(self.folder / "log.csv", text.getvalue().encode())
+        if self.writer is not None:
+            for name in row.keys() - {"epoch", "step"}:
+                self.writer.add_scalar(name, row[name], int(row["epoch"]))
+            self.writer.flush()
+        self.display.epoch(row)
+
+    def end(self, progress: Progress) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self.display.end(progress)
+
+
+def _progress_of(folder: Path) -> Progress:
+    from upscore.training.checkpoint import read_progress
+
+    return read_progress(folder / "checkpoint.safetensors")
+
+
+def _as_one_line(error: Exception) -> TrainingError:
+    last = str(error).strip().splitlines()[-1]
+    return TrainingError(last.rpartition("Error: ")[2] or last)

@@ -1,0 +1,70 @@
+"""What is left open is chosen from the data and the machine, with a reason; what is set stays."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upscore.data.census import Census
+from upscore.training.choices import Machine, choose
+from upscore.training.recipe import Recipe
+from upscore.types import LabelSpace
+
+CPU = Machine(device="cpu", devices=1, cores=2, bf16=False, tensorboard=True)
+GPU = Machine(device="cuda", devices=2, cores=16, bf16=True, tensorboard=False)
+
+
+def census(pictures: int = 367, size: tuple[int, int] = (360, 480)) -> Census:
+    counts = np.array([100, 50, 10], np.int64)
+    return Census(
+        labels=LabelSpace(("a", "b", "c")),
+        pictures=pictures,
+        class_pixels=counts,
+        pixels_with_class=counts * 2,
+        pictures_with_class=np.ones(3, np.int64),
+        ignored_pixels=0,
+        sizes=np.tile(np.array(size, np.int64), (pictures, 1)),
+    )
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU])
+@given(pictures=st.integers(1, 5000), height=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_every_choice_has_a_reason_and_makes_a_run_that_can_start(machine, pictures, height, width):
+    recipe, choices = choose(Recipe().with_values({"run.out": "x"}), census(pictures, (height, width)), machine)
+    assert set(recipe.open_settings()) <= {"data.path", "data.fingerprint", "model.start_from"}
+    assert all(choice.why and recipe.chosen[choice.setting] == choice.why for choice in choices)
+    assert Recipe.parse(recipe.model_dump()) == recipe
+    assert recipe.run.batch_size % recipe.run.devices == 0
+    assert all(side % 32 == 0 and side >= 32 for side in recipe.augment.crop_size)
+    again, none = choose(recipe, census(pictures, (height, width)), machine)
+    assert again == recipe
+    assert not none
+
+
+def test_what_a_user_sets_is_never_touched():
+    given_values = {
+        "run.batch_size": 7,
+        "run.epochs": 3,
+        "optimizer.lr": 0.5,
+        "augment.crop_size": [100, 90],
+        "model.backbone": "vgg16",
+        "run.devices": 1,
+    }
+    recipe, choices = choose(Recipe().with_values(given_values), census(), CPU)
+    values = recipe.model_dump()
+    for name, value in given_values.items():
+        section, key = name.split(".")
+        assert values[section][key] == value
+    assert not set(given_values) & {choice.setting for choice in choices}
+
+
+def test_choices_follow_the_machine_and_the_papers():
+    on_cpu, _ = choose(Recipe(), census(), CPU)
+    on_gpu, _ = choose(Recipe(), census(), GPU)
+    assert (on_cpu.run.precision, on_gpu.run.precision) == ("fp32", "bf16")
+    assert (on_cpu.run.tensorboard, on_gpu.run.tensorboard) == (True, False)
+    stage, _ = choose(Recipe().with_values({"optimizer.name": "sgd", "model.start_from": "coarser"}), census(), CPU)
+    whole, _ = choose(Recipe().with_values({"optimizer.name": "sgd"}), census(), CPU)
+    assert whole.optimizer.lr == pytest.approx(100 * stage.optimizer.lr)
+    few, _ = choose(Recipe(), census(pictures=3), CPU)
+    assert few.run.batch_size <= 3

@@ -1,0 +1,95 @@
+"""A recipe is a value: it survives the file, and refuses what it does not know by the nearest name."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upscore.errors import OutputError, RecipeError
+from upscore.training.recipe import LARGEST_FILE, Recipe, describe_settings
+
+
+@given(
+    lr=st.floats(1e-12, 1.0),
+    epochs=st.integers(1, 1000),
+    crop=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+    path=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30),
+)
+def test_a_recipe_comes_back_from_its_text(tmp_path_factory, lr, epochs, crop, path):
+    recipe = Recipe().with_values({"optimizer.lr": lr, "run.epochs": epochs, "augment.crop_size": list(crop), "data.path": path})
+    file = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    recipe.save(file)
+    assert Recipe.load(file) == recipe
+    assert Recipe.load(file).digest() == recipe.digest()
+
+
+def test_set_reads_toml_values_and_bare_words():
+    recipe = Recipe().with_settings(
+        ["optimizer.lr=1e-4", "optimizer.name=sgd", "augment.scale=[0.5, 2]", "model.arguments.width=0.125", "run.tensorboard=true"]
+    )
+    assert recipe.optimizer.lr == 1e-4
+    assert recipe.optimizer.name == "sgd"
+    assert recipe.augment.scale == [0.5, 2.0]
+    assert recipe.model.arguments == {"width": 0.125}
+    assert recipe.run.tensorboard is True
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("optimizer.lrr=1", "did you mean 'lr'"),
+        ("optimiser.lr=1", "did you mean 'optimizer'"),
+        ("optimizer.lr=fast", "optimizer.lr"),
+        ("optimizer.lr=-1", "greater than 0"),
+        ("run.epochs=0", "run.epochs"),
+        ("augment.scale=[2, 1]", "above the largest"),
+        ("augment.crop_size=[1]", "crop_size"),
+        ("lr=1", "section.key=value"),
+        ("optimizer.lr", "section.key=value"),
+        ("optimizer.lr=nan", "finite"),
+    ],
+)
+def test_bad_settings_get_one_line_that_names_them(setting, words):
+    with pytest.raises(RecipeError, match=r".+") as caught:
+        Recipe().with_settings([setting])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["data = [", "[data]\npathh = 'x'", "[run]\nepochs = 'many'", "x = 1", "[run]\nepochs = 1e400", "a" * 10])
+def test_bad_files_get_one_line(tmp_path, text):
+    file = tmp_path / "recipe.toml"
+    file.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_bytes(b"#" * (LARGEST_FILE + 1))
+    with pytest.raises(RecipeError, match="bytes"):
+        Recipe.load(file)
+    with pytest.raises(RecipeError, match="cannot be read"):
+        Recipe.load(tmp_path / "none.toml")
+
+
+def test_saving_where_nothing_can_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError):
+        Recipe().save(tmp_path / "file" / "recipe.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_digest_names_what_determines_the_result():
+    recipe = Recipe()
+    for same in ({"run.out": "x"}, {"run.workers": 4}, {"run.tensorboard": True}):
+        assert recipe.with_values(same).digest() == recipe.digest()
+    for other in ({"run.seed": 1}, {"optimizer.lr": 0.1}, {"run.batch_size": 3}, {"augment.flip": 0.0}):
+        assert recipe.with_values(other).digest() != recipe.digest()
+
+
+def test_every_setting_is_described():
+    names = [name for name, _, _ in describe_settings()]
+    assert len(names) == len(set(names)) > 30
+    assert {"data.path", "optimizer.lr", "run.seed"} <= set(names)

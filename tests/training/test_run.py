@@ -1,0 +1,284 @@
+"""A run from recipe to bundle: the same weights however it was interrupted, read or divided."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from painting import paint, small_recipe
+from upscore.data.opening import open_dataset
+from upscore.errors import TrainingError, UpscoreError
+from upscore.models.bundle import Bundle
+from upscore.training import loop
+from upscore.training.recipe import Recipe
+from upscore.training.run import plan, resume, train
+
+
+def weights_of(folder):
+    return load_file(folder / "last" / "weights.safetensors") | {
+        f"best/{name}": tensor for name, tensor in load_file(folder / "best" / "weights.safetensors").items()
+    }
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+@pytest.fixture(scope="module")
+def unbroken(painted, tmp_path_factory):
+    """A run that nothing disturbed, to compare with."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    return train(small_recipe(painted, out, **{"run.average": 0.9}))
+
+
+def test_a_run_leaves_everything_needed_to_use_and_repeat_it(unbroken, painted):
+    folder = unbroken.folder
+    assert {path.name for path in folder.iterdir()} == {"recipe.toml", "log.csv", "checkpoint.safetensors", "best", "last"}
+    recipe = Recipe.load(folder / "recipe.toml")
+    assert set(recipe.open_settings()) <= {"model.start_from"}
+    assert recipe.chosen["optimizer.lr"]
+    rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2]
+    assert all(0 <= float(row["miou"]) <= 1 for row in rows)
+    card = json.loads((folder / "best" / "bundle.json").read_text())["card"]
+    assert card["recipe_digest"] == recipe.digest()
+    assert 0 <= card["scores"]["mean_iou"] <= 1
+    assert Bundle.load(folder).labels.names == ("ground", "square", "bar")
+
+
+def test_the_same_recipe_gives_the_same_weights(unbroken, painted, tmp_path):
+    again = train(Recipe.load(unbroken.folder / "recipe.toml").with_values({"run.out": str(tmp_path / "again"), "run.workers": 2}))
+    assert_same_weights(weights_of(unbroken.folder), weights_of(again.folder))
+    assert [r["miou"] for r in again.progress.history] == [r["miou"] for r in unbroken.progress.history]
+
+
+class _Bang(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["step 1", "step 4", "validation", "checkpoint", "bundle"])
+def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, painted, tmp_path, monkeypatch, moment):
+    calls = {"n": 0}
+
+    def breaking(function, after):
+        def run(*args, **values):
+            calls["n"] += 1
+            if calls["n"] > after:
+                raise _Bang
+            return function(*args, **values)
+
+        return run
+
+    target, after = {
+        "step 1": ("pixel_cross_entropy", 1),
+        "step 4": ("pixel_cross_entropy", 4),
+        "validation": ("evaluate", 1),
+        "checkpoint": ("save_checkpoint", 2),
+        "bundle": ("save_checkpoint", 1),
+    }[moment]
+    out = tmp_path / "broken"
+    recipe = small_recipe(painted, out, **{"run.average": 0.9, "run.checkpoint_minutes": 1e-9})
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, target, breaking(getattr(loop, target), after))
+        with pytest.raises(_Bang):
+            train(recipe)
+    finished = resume(out)
+    assert_same_weights(weights_of(unbroken.folder), weights_of(finished.folder))
+    assert [r["loss"] for r in finished.progress.history] == [r["loss"] for r in unbroken.progress.history]
+
+
+def test_a_killed_process_leaves_a_run_that_ends_in_the_same_weights(unbroken, painted, tmp_path):
+    """SIGKILL at arbitrary times, again and again, until the run gets through."""
+    out = tmp_path / "killed"
+    recipe = tmp_path / "recipe.toml"
+    small_recipe(painted, out, **{"run.average": 0.9, "run.checkpoint_minutes": 1e-9}).save(recipe)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills = 0
+    for delay in (0.02, 0.3, 0.6, 0.9, None):
+        if (out / "recipe.toml").exists():
+            words = ["train", "--resume", "--out", str(out)]
+        else:
+            words = ["train", "--recipe", str(recipe), "--out", str(out)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "upscore.cli", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if delay is not None:
+            while process.poll() is None and not (out / "recipe.toml").exists():
+                time.sleep(0.01)
+            time.sleep(delay)
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        said = process.communicate()[0]
+        if process.returncode == 0:
+            break
+    assert kills
+    assert process.returncode == 0, said
+    assert_same_weights(weights_of(unbroken.folder), weights_of(out))
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part")] or True
+
+
+def test_a_finished_run_resumed_stays_as_it_is(unbroken):
+    before = weights_of(unbroken.folder)
+    resume(unbroken.folder)
+    assert_same_weights(before, weights_of(unbroken.folder))
+
+
+def test_two_processes_follow_the_objective_of_one(painted, tmp_path):
+    """Without dropout, parts and ranks change the weights by rounding only."""
+    values = {
+        "model.arguments": {"width": 0.03125, "dropout": 0.0},
+        "run.epochs": 1,
+        "run.batch_size": 4,
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.05,
+    }
+    one = train(small_recipe(painted, tmp_path / "one", **values))
+    parts = train(small_recipe(painted, tmp_path / "parts", **values, **{"run.accumulate": 2}))
+    ranks = train(small_recipe(painted, tmp_path / "ranks", **values, **{"run.devices": 2}))
+    start = dict(Bundle.load(one.folder).build().named_parameters())
+    for other in (parts, ranks):
+        for name, tensor in weights_of(one.folder).items():
+            torch.testing.assert_close(tensor, weights_of(other.folder)[name], rtol=1e-4, atol=1e-6, msg=name)
+        assert other.progress.history[0]["miou"] == pytest.approx(one.progress.history[0]["miou"], abs=1e-3)
+    assert start
+
+
+def learned_by_heart(data, out, **values) -> float:
+    """Train on four pictures and validate on the same; return the pixel accuracy."""
+    always = {"run.validate_every": 1000, "run.patience": 1000, "run.average": 0.0, "run.batch_size": 4, "data.val": "train"}
+    still = {"augment.scale": [1.0, 1.0], "augment.flip": 0.0} | {
+        f"augment.{name}": 0.0 for name in ("brightness", "contrast", "saturation", "hue")
+    }
+    run = train(small_recipe(data, out, **(always | still | {"model.arguments": {}} | values)))
+    return run.progress.history[-1]["pixel_accuracy"]
+
+
+def test_the_loop_learns(tmp_path):
+    data = paint(tmp_path / "data", train=4, scale=4)
+    values = {"model.backbone": "test_resnet", "augment.crop_size": [192, 224], "run.epochs": 60, "optimizer.lr": 3e-3}
+    assert learned_by_heart(data, tmp_path / "run", **values) > 0.97
+
+
+def test_the_loop_learns_four_real_photographs(shared_data, tmp_path):
+    """Four pictures of CamVid by heart, to more than 97 % of their pixels."""
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        folder = tmp_path / "data" / kind / "train"
+        folder.mkdir(parents=True)
+        for path in sorted((shared_data / "camvid" / kind / "train").glob(f"*.{suffix}"))[:320:80]:
+            (folder / path.name).symlink_to(path)
+    (tmp_path / "data" / "dataset.yaml").write_text((shared_data / "camvid" / "dataset.yaml").read_text())
+    values = {
+        "model.backbone": "mobilenetv2_100",
+        "model.weights": str(shared_data.parent / "weights" / "mobilenet_v2-b0353104.pth"),
+        "augment.crop_size": [352, 480],
+        "run.epochs": 60,
+        "optimizer.lr": 2e-3,
+        "run.channels_last": True,
+    }
+    assert learned_by_heart(tmp_path / "data" / "dataset.yaml", tmp_path / "run", **values) > 0.97
+
+
+def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):
+    coarse = train(small_recipe(painted, tmp_path / "32s", **{"model.name": "fcn32s", "run.epochs": 1}))
+    ready = plan(small_recipe(painted, tmp_path / "16s", **{"model.name": "fcn16s", "model.start_from": str(coarse.folder)}))
+    assert ready.recipe.optimizer.lr == pytest.approx(1e-4)
+    from upscore.training.run import _build
+
+    finer, coarser = _build(ready.recipe, ready.census).state_dict(), Bundle.load(coarse.folder).weights
+    assert all(torch.equal(finer[name], tensor) for name, tensor in coarser.items())
+    assert not finer["score_pool4.weight"].any()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(painted, tmp_path, monkeypatch):
+    real, calls = loop.pixel_cross_entropy, {"n": 0}
+
+    def poisoned(*args, **values):
+        calls["n"] += 1
+        return real(*args, **values) * (float("nan") if calls["n"] == 5 else 1)
+
+    monkeypatch.setattr(loop, "pixel_cross_entropy", poisoned)
+    with pytest.raises(TrainingError, match="epoch 2, step 5") as caught:
+        train(small_recipe(painted, tmp_path / "nan"))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(loop, "pixel_cross_entropy", real)
+    weights = load_file(tmp_path / "nan" / "checkpoint.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_a_run_without_improvement_stops_early(painted, tmp_path):
+    run = train(
+        small_recipe(painted, tmp_path / "early", **{"run.epochs": 20, "run.patience": 1, "optimizer.lr": 1e-12, "run.average": 0.0})
+    )
+    assert run.progress.stopped
+    assert len(run.progress.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"data.path": "nowhere"}, "nowhere"),
+        ({"model.name": "fcn9s"}, "fcn8s"),
+        ({"model.backbone": "vgg61"}, "vgg16"),
+        ({"model.weights": "missing.pth"}, "missing.pth"),
+        ({"run.batch_size": 3, "run.accumulate": 2}, "multiple of 2"),
+        ({"run.device": "cuda"}, "cpu"),
+        ({"model.arguments": {"widht": 1}}, "width"),
+        ({"data.val": "elsewhere"}, "elsewhere"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, values, words):
+    if values.get("run.device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UpscoreError) as caught:
+        train(small_recipe(painted, tmp_path / "run", **values))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_and_a_folder_that_is_no_run_are_refused(unbroken, painted, tmp_path):
+    with pytest.raises(TrainingError, match="--resume"):
+        train(small_recipe(painted, unbroken.folder))
+    with pytest.raises(TrainingError, match=r"recipe\.toml"):
+        resume(tmp_path)
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(unbroken, painted, tmp_path):
+    run = train(small_recipe(painted, tmp_path / "run", **{"run.epochs": 1}))
+    checkpoint = run.folder / "checkpoint.safetensors"
+    good = checkpoint.read_bytes()
+    checkpoint.write_bytes(good[: len(good) // 2])
+    with pytest.raises(TrainingError, match="damaged"):
+        resume(run.folder)
+    checkpoint.write_bytes((unbroken.folder / "checkpoint.safetensors").read_bytes())
+    with pytest.raises(TrainingError, match="belongs to recipe"):
+        resume(run.folder)
+
+
+def test_data_that_changed_under_a_run_is_noticed(tmp_path):
+    data = paint(tmp_path / "data")
+    run = train(small_recipe(data, tmp_path / "run", **{"run.epochs": 1}))
+    for path in (tmp_path / "data").rglob("train/000.png"):
+        path.unlink()
+    with pytest.raises(TrainingError, match="changed"):
+        resume(run.folder)
+
+
+def test_validation_judges_each_picture_once_at_its_own_size(unbroken, painted):
+    from upscore.evaluation.evaluate import evaluate
+
+    dataset = open_dataset(str(painted), "val")
+    evaluation = evaluate(unbroken.best, dataset)
+    assert int(evaluation.matrix.counts.sum()) == sum(int(np.sum(dataset[i].label != 255)) for i in range(len(dataset)))
+    assert evaluation.scores.mean_iou == pytest.approx(unbroken.progress.best_miou)
