@@ -1,0 +1,296 @@
+"""The verbs and their flags.
+
+Only typer is imported at the top: ``upscore --help`` and every verb's help answer without
+loading PyTorch. A verb imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="upscore",
+    help="Label every pixel: train, judge and use semantic-segmentation networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="A first look: [bold]upscore demo[/bold]  ·  Then: [bold]upscore train DATA[/bold],  [bold]upscore evaluate RUN DATA[/bold],  "
+    "[bold]upscore predict RUN PICTURES[/bold]",
+)
+
+DATA_HELP = "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC root, or 'shapes' (made up)."
+BUNDLE_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
+
+
+@app.callback()
+def _upscore(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    pass
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\n"
+    "upscore train street/dataset.yaml\n\n"
+    "upscore train street --backbone resnet18 --weights resnet18.pth --epochs 50\n\n"
+    "upscore train VOC2012 --model fcn32s --backbone vgg16 --weights vgg16.pth --set optimizer.name=sgd\n\n"
+    "upscore train --resume --out runs/street-fcn8s\n\n"
+    "upscore train --recipe runs/street-fcn8s/recipe.toml --seed 1 --out runs/again"
+)
+def train(
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="An architecture; 'upscore models' lists them.  [default: fcn8s]", show_default=False)
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="'vgg16' or any timm trunk with strides 8, 16, 32.", show_default="chosen")] = None,
+    weights: Annotated[str | None, typer.Option(help="The trunk's: a FILE, 'imagenet' or 'none'.", show_default="chosen")] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="A coarser FCN's run to start from: 32s → 16s → 8s, in stages.", show_default=False)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, show_default="chosen")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a step, over all devices.", show_default="chosen")] = None,
+    crop_size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Of training pictures, in pixels.", show_default="chosen")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="chosen")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="chosen")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Processes, one device each.", show_default="chosen")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="chosen")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="chosen")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.  [default: 0]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")] = False,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Start from this recipe; flags change it.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, show what would be done, and stop.")] = False,
+) -> None:
+    """Train a network on pictures and masks; keep the best and the last.
+
+    Settings that are not given are chosen from the data and the machine; the choices and their reasons are printed and kept in the recipe.
+    """
+    from upscore.cli import shown
+    from upscore.errors import RecipeError
+    from upscore.training.recipe import Recipe
+
+    flags: dict[str, Any] = {
+        "data.path": data,
+        "model.name": model,
+        "model.backbone": backbone,
+        "model.weights": weights,
+        "model.start_from": start_from,
+        "run.epochs": epochs,
+        "run.batch_size": batch_size,
+        "augment.crop_size": _crop_size(crop_size),
+        "optimizer.lr": lr,
+        "run.device": device,
+        "run.devices": devices,
+        "run.precision": precision,
+        "run.workers": workers,
+        "run.seed": seed,
+        "run.out": None if out is None else str(out),
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    asked = (Recipe.load(recipe) if recipe else Recipe()).with_values(given).with_settings(settings or [])
+    if not resume and recipe and out is None:
+        asked.run.out = None  # a recipe from another run's folder names that folder
+    with shown.errors_on_their_own_line():
+        from upscore.training import run as training
+
+        if resume:
+            if out is None:
+                raise RecipeError("--resume: say which run with --out, as in: upscore train --resume --out runs/street-fcn8s")
+            finished = training.resume(out, changes=asked, display=shown.TrainingDisplay)
+        else:
+            with shown.checking() as checking:
+                ready = training.plan(asked, checking=checking)
+            shown.plan(ready)
+            if dry_run:
+                return
+            finished = training.train(ready, display=shown.TrainingDisplay)
+    shown.finished(finished, data=data)
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nupscore evaluate runs/street-fcn8s street/dataset.yaml\n\n"
+    "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json"
+)
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
+    split: Annotated[str, typer.Option(help="The split to judge on.")] = "val",
+    out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="RUN/evaluation-SPLIT")] = None,
+    absent: Annotated[
+        str,
+        typer.Option(
+            help="Classes the mean IoU leaves out: 'union' those in neither truth nor prediction, "
+            "'present' those not in the truth, 'all' none."
+        ),
+    ] = "union",
+    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else, to standard output.")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")] = False,
+    scales: Annotated[
+        str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)
+    ] = None,
+    tile: Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Judge a trained network on a split: four scores, per class, and a report with pictures.
+
+    The truth is never resized and no picture is counted twice; the policy for ignored and absent classes is printed with the scores.
+    """
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.data.opening import open_dataset
+        from upscore.evaluation.evaluate import evaluate as judge
+        from upscore.evaluation.report import write_report
+        from upscore.inference.predictor import Predictor
+
+        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile))
+        dataset = open_dataset(data, split)
+        with shown.bar("judging", quiet=json) as progress:
+            evaluation = judge(predictor, dataset, absent=absent, progress=progress)
+        folder = out or _beside(bundle, f"evaluation-{split}")
+        page = write_report(
+            evaluation, folder, predictor=predictor, dataset=dataset, command=f"upscore evaluate {bundle} {data} --split {split}"
+        )
+    shown.scores(evaluation, page, as_json=json)
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nupscore predict runs/street-fcn8s photo.jpg\n\n"
+    "upscore predict runs/street-fcn8s photos/ 'more/*.png' --out labelled --flips --scales 0.75,1,1.25\n\n"
+    "upscore predict runs/street-fcn8s mosaic.tif --tile 1024"
+)
+def predict(
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    pictures: Annotated[list[str], typer.Argument(help="Files, folders and globs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
+    overlay: Annotated[bool, typer.Option(help="Also lay the labels over the picture.")] = True,
+    probs: Annotated[bool, typer.Option("--probs", help="Also keep each class's probabilities (.npy, float16).")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")] = False,
+    scales: Annotated[
+        str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)
+    ] = None,
+    tile: Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
+
+    One bad picture among many is reported and the rest are done; the exit code is then 1.
+    """
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.inference.pictures import expand_pictures, predict_files
+        from upscore.inference.predictor import Predictor
+
+        total = len(expand_pictures(pictures, exclude=out))
+        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile))
+        with shown.bar("labelling") as progress:
+            results = []
+            for result in predict_files(predictor, pictures, out, overlay=overlay, probs=probs):
+                results.append(result)
+                progress(len(results), total)
+                shown.bad_picture(result)
+    shown.predicted(results, out)
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="[bold]Example[/bold]\n\nupscore models --backbone resnet34 --backbone efficientnet_b0")
+def models(
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="A trunk to show the networks on; may be repeated.", show_default="some common ones")
+    ] = None,
+) -> None:
+    """List the networks: parameters, stride and receptive field."""
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.models.zoo import list_models
+
+        rows = list_models(backbones=tuple(backbone)) if backbone else list_models()
+    shown.models(rows)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """See it all work, on pictures made on the spot: train, evaluate, predict, and a report to open."""
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.demo import run_demo
+
+        made = run_demo(out, seed=seed, display=shown.TrainingDisplay, say=shown.say)
+    shown.demonstrated(made)
+
+
+def _crop_size(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"found '{text}', expected N or HxW in pixels, such as 352 or 352x480", param_hint="--crop-size")
+    numbers = [int(part) for part in parts]
+    return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _inference(flips: bool, scales: str | None, tile: str | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {"flips": True} if flips else {}
+    if scales is not None:
+        try:
+            changes["scales"] = tuple(float(scale) for scale in scales.split(","))
+        except ValueError:
+            raise typer.BadParameter(f"found '{scales}', expected numbers such as 0.75,1,1.25", param_hint="--scales") from None
+    if tile is not None:
+        if tile not in ("auto", "whole") and not tile.isdecimal():
+            raise typer.BadParameter(f"found '{tile}', expected auto, whole or a number of pixels", param_hint="--tile")
+        changes["tile"] = int(tile) if tile.isdecimal() else tile
+    return changes
+
+
+def _beside(bundle: str, name: str) -> Path:
+    """Return where a bundle's report goes: in its run folder, or here when it stands alone."""
+    path = Path(bundle)
+    for folder in (path, path.parent):
+        if (folder / "recipe.toml").is_file():
+            return folder / name
+    return Path(name)
+
+
+def main() -> NoReturn:
+    """Run the command line; an error a user can mend is one line on standard error and exit code 1."""
+    from upscore.errors import UpscoreError
+
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments)
+    except UpscoreError as error:
+        if debug:
+            raise
+        print(f"upscore: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("upscore: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        line = " ".join(str(error).split())
+        print(
+            f"upscore: unexpected {type(error).__name__}: {line} (run it with --debug for the traceback, and please report it)",
+            file=sys.stderr,
+        )
+    sys.exit(1)

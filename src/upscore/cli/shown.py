@@ -1,0 +1,212 @@
+"""What the commands show: bars while something takes long, tables and lines when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from upscore.demo import Demonstration
+    from upscore.evaluation.evaluate import Evaluation
+    from upscore.inference.pictures import LabelledPicture
+    from upscore.models.zoo import ListedModel
+    from upscore.training.checkpoint import Progress as RunProgress
+    from upscore.training.recipe import Recipe
+    from upscore.training.run import Plan, Run
+
+console = Console(highlight=False)
+aside = Console(stderr=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Pictures per second, as text."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.fields.get('rate', 0.0):.1f} images/s", style="cyan")
+
+
+class TrainingDisplay:
+    """A bar over the whole run, and a line for each epoch."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Rate(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=aside,
+            transient=True,
+        )
+        self.task = self.bar.add_task("starting", total=None, rate=0.0)
+        self.epochs = self.started_at = self.images = 0
+        self.started = 0.0
+        self.best = -1.0
+
+    def begin(self, *, recipe: Recipe, progress: RunProgress, steps_an_epoch: int) -> None:
+        """Start the bar, at the step a resumed run had reached."""
+        self.epochs = recipe.run.epochs or 0
+        self.best = progress.best_miou
+        if progress.step:
+            aside.print(f"continuing after step {progress.step}, epoch {len(progress.history)} of {self.epochs}")
+        self.bar.update(self.task, total=steps_an_epoch * self.epochs, completed=progress.step)
+        self.started = time.monotonic()
+        self.bar.start()
+
+    def step(self, *, epoch: int, loss: float, images: int) -> None:
+        """Advance by a step."""
+        self.images += images
+        rate = self.images / max(1e-9, time.monotonic() - self.started)
+        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}", rate=rate)
+
+    def validating(self, done: int, total: int) -> None:
+        """Say that validation is under way."""
+        self.bar.update(self.task, description=f"validating {done}/{total}")
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """Print the epoch's line."""
+        line = f"epoch {int(row['epoch']):>3}/{self.epochs}  loss {row['loss']:.4f}"
+        if "miou" in row:
+            better = row["miou"] > self.best
+            self.best = max(self.best, row["miou"])
+            line += f"  mIoU {100 * row['miou']:5.2f}  pixel accuracy {100 * row['pixel_accuracy']:5.2f}" + (
+                "  [green]best[/green]" if better else ""
+            )
+        self.bar.console.print(line)
+        self.started, self.images = time.monotonic(), 0
+
+    def end(self, progress: RunProgress) -> None:
+        """Take the bar away."""
+        self.bar.stop()
+        if progress.stopped:
+            aside.print(f"stopped early: no better mIoU in {progress.stale} validations")
+
+
+@contextlib.contextmanager
+def errors_on_their_own_line() -> Iterator[None]:
+    """Let nothing of a bar stand before an error's line."""
+    try:
+        yield
+    except BaseException:
+        aside.show_cursor(True)
+        raise
+
+
+@contextlib.contextmanager
+def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for ``what``; yields a function of (done, total)."""
+    with Progress(
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=aside, transient=True, disable=quiet
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
+    """Show a bar while masks are read."""
+    return bar("checking masks")
+
+
+def say(line: str) -> None:
+    """Print a line of narration."""
+    console.print(line)
+
+
+def plan(ready: Plan) -> None:
+    """Print what was chosen, and why."""
+    census = ready.census
+    console.print(
+        f"[bold]{escape(str(ready.recipe.data.path))}[/bold]: {census.pictures} pictures to learn from, {len(census.labels)} classes"
+    )
+    for note in ready.notes:
+        console.print(f"  {escape(note)}")
+    if ready.choices:
+        table = Table(box=None, pad_edge=False, header_style="dim", title="chosen", title_justify="left", title_style="bold")
+        for column in ("setting", "value", "why"):
+            table.add_column(column, overflow="fold")
+        for choice in ready.choices:
+            table.add_row(choice.setting, escape(str(choice.value)), f"[dim]{escape(choice.why)}[/dim]")
+        console.print(table)
+    console.print(f"run folder: [bold]{escape(str(ready.folder))}[/bold]")
+
+
+def finished(run: Run, *, data: str | None) -> None:
+    """Print how a run ended and what to do next."""
+    progress = run.progress
+    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch}: {escape(str(run.best))}")
+    console.print(f"next: upscore evaluate {escape(str(run.folder))} {escape(data or 'DATA')}")
+
+
+def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
+    """Print an evaluation: as tables, or as JSON alone."""
+    values = evaluation.scores.as_dict(evaluation.labels)
+    if as_json:
+        print(json.dumps(values | {"report": str(page)}, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("class", "IoU", "accuracy", "pixels"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for i, name in enumerate(evaluation.labels.names):
+        table.add_row(
+            escape(name),
+            _percent(evaluation.scores.class_iou[i]),
+            _percent(evaluation.scores.class_accuracy[i]),
+            f"{int(evaluation.scores.class_pixels[i]):,}",
+        )
+    console.print(table)
+    s = evaluation.scores
+    console.print(
+        f"mean IoU [bold]{_percent(s.mean_iou)}[/bold]   pixel accuracy {_percent(s.pixel_accuracy)}   "
+        f"mean accuracy {_percent(s.mean_accuracy)}   frequency-weighted IoU {_percent(s.frequency_weighted_iou)}"
+    )
+    console.print(f"[dim]{escape(s.policy)}[/dim]")
+    console.print(f"report: [bold]{escape(str(page))}[/bold]")
+
+
+def bad_picture(result: LabelledPicture) -> None:
+    """Report a picture that could not be labelled."""
+    if result.error:
+        aside.print(f"upscore: {escape(result.error)}", style="red", soft_wrap=True)
+
+
+def predicted(results: Sequence[LabelledPicture], out: Path) -> None:
+    """Print how many pictures were labelled and where they are."""
+    failed = sum(bool(result.error) for result in results)
+    console.print(
+        f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(str(out))}[/bold]"
+    )
+
+
+def models(rows: Sequence[ListedModel]) -> None:
+    """Print the networks there are."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("model", "backbone", "parameters", "stride", "field"):
+        table.add_column(column, justify="left" if column in ("model", "backbone") else "right")
+    for row in rows:
+        table.add_row(row.name, row.backbone, f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
+    console.print(table)
+    console.print(
+        "[dim]with 21 classes; field: pixels one cell of the coarsest features sees. "
+        "--backbone takes vgg16 and any timm trunk with strides 8, 16 and 32.[/dim]"
+    )
+
+
+def demonstrated(made: Demonstration) -> None:
+    """Print where the demo's results are."""
+    for what, path in made.places().items():
+        console.print(f"{what:<12} [bold]{escape(str(path))}[/bold]")
+
+
+def _percent(value: Any) -> str:
+    return "–" if value != value else f"{100 * float(value):.2f}"

@@ -1,0 +1,202 @@
+"""The commands as a person runs them: what they say, what they leave behind, and how they refuse."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from painting import paint, small_recipe
+from upscore.cli import main
+from upscore.training.run import train
+
+
+@pytest.fixture
+def upscore(capsys, monkeypatch):
+    """Run a command line; return (exit code, standard output, standard error)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["upscore", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return left.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(painted, tmp_path_factory):
+    return train(small_recipe(painted, tmp_path_factory.mktemp("runs") / "run", **{"run.epochs": 1})).folder
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_train_evaluate_predict(upscore, painted, tmp_path):
+    out = tmp_path / "run"
+    recipe = tmp_path / "recipe.toml"
+    small_recipe(painted, out, **{"run.epochs": 1, "run.batch_size": None, "optimizer.lr": None}).save(recipe)
+    code, said, _ = upscore("train", painted, "--recipe", recipe, "--out", out, "--crop-size", "40x48", "--set", "augment.flip=0")
+    assert code == 0
+    assert "optimizer.lr" in said
+    assert "usual for AdamW" in said
+    assert "best mIoU" in said
+
+    code, said, _ = upscore("evaluate", out, painted)
+    assert code == 0
+    said = " ".join(said.split())
+    assert all(words in said for words in ("mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted IoU", "ignored", "square"))
+    assert (out / "evaluation-val" / "report.html").is_file()
+
+    code, said, _ = upscore("evaluate", out, painted, "--json", "--out", tmp_path / "judged")
+    assert code == 0
+    assert 0 <= json.loads(said)["mean_iou"] <= 1
+
+    code, said, _ = upscore(
+        "predict", out, painted.parent / "images" / "val", "--out", tmp_path / "labelled", "--flips", "--scales", "0.5,1", "--probs"
+    )
+    assert code == 0
+    for path in sorted((painted.parent / "images" / "val").glob("*.png")):
+        with Image.open(tmp_path / "labelled" / path.name) as made, Image.open(path) as source:
+            assert made.mode == "P"
+            assert made.size == source.size
+            assert set(np.unique(np.asarray(made))) <= {0, 1, 2}
+    assert json.loads((tmp_path / "labelled" / "predictions.json").read_text())["labelled"] == 3
+
+
+def test_a_dry_run_writes_nothing(upscore, painted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, said, _ = upscore("train", painted, "--dry-run", "--backbone", "test_resnet", "--weights", "none")
+    assert code == 0
+    assert "run.epochs" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_bad_picture_is_reported_and_the_rest_are_done(upscore, trained, tmp_path):
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (20, 30)).save(tmp_path / name)
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    code, said, error = upscore("predict", trained, tmp_path, "--out", tmp_path / "out")
+    assert code == 1
+    assert "2 labelled, 1 failed" in said
+    assert "b.jpg" in error
+    assert {"a.png", "c.png", "predictions.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def replace_mask(folder, change):
+    path = folder / "masks" / "train" / "000.png"
+    with Image.open(path) as mask:
+        values = np.array(mask)
+    change(path, values)
+
+
+def to_value(value):
+    def change(path, values):
+        values[values == 1] = value
+        Image.fromarray(values).save(path)
+
+    return change
+
+
+FAULTS = {
+    "a value outside the classes": (to_value(7), ["000", "7", "px"]),
+    "another size": (lambda path, values: Image.fromarray(values[:-2]).save(path), ["000", "48", "46"]),
+    "a colour mask": (lambda path, values: Image.fromarray(np.stack([values * 9, values, values], -1)).save(path), ["000", "colour"]),
+    "a missing mask": (lambda path, values: path.unlink(), ["000"]),
+    "an extra mask": (lambda path, values: Image.fromarray(values).save(path.with_name("zzz.png")), ["zzz"]),
+    "a damaged mask": (lambda path, values: path.write_bytes(path.read_bytes()[:60]), ["000"]),
+    "a picture cut short": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "cut short"]),
+    "yaml with an unknown key": (lambda path, values: write_yaml(path, "nmes: [a]"), ["nmes", "names"]),
+    "yaml of the wrong type": (lambda path, values: write_yaml(path, "train: 3"), ["train"]),
+    "yaml that is none": (lambda path, values: write_yaml(path, "names: ["), ["dataset.yaml"]),
+    "an empty split": (lambda path, values: [p.unlink() for p in (path.parents[2] / "images" / "train").iterdir()], ["train"]),
+}
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def write_yaml(mask, line):
+    text = "path: .\ntrain: images/train\nval: images/val\nmasks_dir: masks\nnames: [ground, square, bar]\n"
+    key = line.partition(":")[0]
+    kept = [other for other in text.splitlines() if not other.startswith(key + ":")]
+    (mask.parents[2] / "dataset.yaml").write_text("\n".join([*kept, line]) + "\n")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_data_is_one_line_before_training_starts(upscore, tmp_path, fault):
+    change, words = FAULTS[fault]
+    data = paint(tmp_path / "data", train=3, val=1)
+    replace_mask(tmp_path / "data", change)
+    code, _, error = upscore("train", data, "--out", tmp_path / "run", "--backbone", "test_resnet", "--weights", "none")
+    assert code == 1
+    assert len(lines(error)) == 1, error
+    assert all(word in error for word in words), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_of_0_and_255_are_named_as_such(upscore, tmp_path):
+    data = paint(tmp_path / "data", train=3, val=1)
+    for path in (tmp_path / "data" / "masks").rglob("*.png"):
+        with Image.open(path) as mask:
+            values = np.where(np.array(mask) == 1, 255, 0).astype(np.uint8)
+        Image.fromarray(values).save(path)
+    data.write_text(data.read_text().replace("[ground, square, bar]", "[ground, square]"))
+    code, _, error = upscore("train", data, "--out", tmp_path / "run", "--weights", "none")
+    assert code == 1
+    assert "label_mapping: {0: 0, 255: 1}" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train"], "no data given"),
+        (["train", "nowhere"], "nowhere"),
+        (["train", "shapes", "--set", "optimizer.lrr=1"], "did you mean 'lr'"),
+        (["train", "shapes", "--recipe", "none.toml"], "none.toml"),
+        (["train", "--resume"], "--out"),
+        (["evaluate", "nowhere", "shapes"], "nowhere"),
+        (["predict", "nowhere", "x.png"], "x.png"),
+        (["models", "--backbone", "resnet_18"], "resnet18"),
+    ],
+)
+def test_refusals_are_one_line(upscore, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = upscore(*words)
+    assert code == 1
+    assert len(lines(error)) == 1, error
+    assert said in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_that_differ_are_shown(upscore, trained, tmp_path):
+    data = paint(tmp_path / "data", train=1, val=1)
+    data.write_text(data.read_text().replace("square, bar", "bar, square"))
+    code, _, error = upscore("evaluate", trained, data)
+    assert code == 1
+    assert "class 1 is 'square' against 'bar'" in error
+
+
+@pytest.mark.parametrize("words", [["train", "shapes", "--epochs", "0"], ["train", "shapes", "--crop-size", "3x4x5"], ["fly"], ["predict"]])
+def test_usage_errors_exit_with_2(upscore, words):
+    assert upscore(*words)[0] == 2
+
+
+def test_debug_shows_the_traceback(capsys, monkeypatch):
+    from upscore.errors import DataError
+
+    monkeypatch.setattr(sys, "argv", ["upscore", "train", "nowhere", "--debug"])
+    with pytest.raises(DataError):
+        main()
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "models"])
+def test_help_teaches_by_example(upscore, verb):
+    code, said, _ = upscore(verb, "--help")
+    assert code == 0
+    assert f"upscore {verb}" in said
+    assert "Example" in said
