@@ -62,7 +62,7 @@ def test_every_class_appears_in_every_size_and_the_ground_does_not_drown_them() 
 
 def test_colour_hints_at_the_class_and_does_not_tell_it() -> None:
     # The best guess from the colour of a pixel alone, learnt on some pictures and judged on others,
-    # finds next to no object; told where objects are, it names about half of them.
+    # finds next to no object; told where objects are, it names three of four.
     def colours(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         dataset = open_shapes("train", count=last)
         samples = [dataset[i] for i in range(first, last)]
@@ -75,9 +75,9 @@ def test_colour_hints_at_the_class_and_does_not_tell_it() -> None:
     codes, labels = colours(100, 160)
     guess = table.argmax(axis=1)[codes]
     ious = [((guess == k) & (labels == k)).sum() / max(1, ((guess == k) | (labels == k)).sum()) for k in range(1, len(SHAPES_LABELS))]
-    assert np.mean(ious) < 0.2
+    assert np.mean(ious) < 0.4
     named = table[:, 1:].argmax(axis=1)[codes] + 1
-    assert 0.35 < (named == labels)[labels > 0].mean() < 0.65
+    assert 0.5 < (named == labels)[labels > 0].mean() < 0.85
 
 
 def test_edges_of_the_picture_lie_on_edges_of_the_label() -> None:

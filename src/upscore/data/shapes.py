@@ -172,8 +172,8 @@ def _lay(scene: _Scene, kind: int, reach: float, number: int) -> None:
     away = np.array([[1, 0, -light_x * cast], [0, 1, -light_y * cast]])
     under *= 1 - cv2.warpAffine(shade, away, shade.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
 
-    # Each kind has a hue it leans to, and strays from as far as the next kind's: a hint, not the answer.
-    hue = (kind - 1) / (len(SHAPES_LABELS) - 1) + rng.normal(0, 0.1)
+    # Each kind has a hue it leans to, and strays from it, now and then past the next kind's: a hint, not the answer.
+    hue = (kind - 1) / (len(SHAPES_LABELS) - 1) + rng.normal(0, 0.06)
     first = _colour(hue, rng.uniform(0.35, 0.9), rng.uniform(120, 250))
     second = first * np.float32(rng.uniform(0.55, 0.85)) + np.float32(rng.uniform(0, 40))
     blend = 0.5 + np.float32(0.5) * _pattern(u, v, rng) if rng.random() < 0.6 else 0.5 + v / np.float32(2 * reach + 2)

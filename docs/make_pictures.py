@@ -1,0 +1,35 @@
+"""Make docs/pictures/demo.png from what `make demo` left: `python docs/make_pictures.py demo`.
+
+Six new pictures, what they are, and what the demo's network says.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from upscore.data.opening import open_dataset
+from upscore.data.pictures import read_label, write_picture
+
+ROWS, GAP, ZOOM = ("picture", "truth", "prediction"), 4, 2
+
+
+def main() -> None:
+    """Lay the rows out and write the sheet."""
+    demo = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    test = open_dataset("shapes", "test")
+    colours = test.labels.colours()
+    columns = []
+    for i, path in enumerate(sorted((demo / "pictures").glob("*.png"))):
+        sample = test[i]
+        assert sample.label is not None
+        cells = [sample.image, colours[sample.label], colours[read_label(demo / "predictions" / path.name)]]
+        columns.append(np.concatenate([np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in cells]))
+    sheet = np.concatenate(columns, axis=1)[:-GAP, :-GAP]
+    target = Path(__file__).with_name("pictures") / "demo.png"
+    write_picture(target, np.ascontiguousarray(sheet.repeat(ZOOM, 0).repeat(ZOOM, 1)))
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
