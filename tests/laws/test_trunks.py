@@ -103,6 +103,13 @@ def test_stacks_of_layers(stack):
         assert found == taps
 
 
+def test_the_callers_mode_does_not_matter():
+    expected = [tap.geometry for tap in measure_taps(lambda x: [F.max_pool2d(x, 3, 2, 1)])]
+    with torch.inference_mode(), torch.device("meta"):
+        found = [tap.geometry for tap in measure_taps(lambda x: [F.max_pool2d(x, 3, 2, 1)])]
+    assert found == expected == [Geometry().pool(3, 2, 1)]
+
+
 def stem_and_blocks(stem, blocks):
     geometry = Geometry()
     for arguments in stem:

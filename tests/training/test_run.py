@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from painting import paint, small_recipe
 from upscore.data.opening import open_dataset
-from upscore.errors import TrainingError, UpscoreError
+from upscore.errors import DataError, ModelError, TrainingError, UpscoreError
 from upscore.models.bundle import Bundle
 from upscore.training import loop
+from upscore.training import run as training_run
 from upscore.training.recipe import Recipe
 from upscore.training.run import plan, resume, train
 
@@ -247,6 +248,20 @@ def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_that_cannot_be_fetched_are_left_out_unless_asked_for(painted, tmp_path, monkeypatch):
+    def unreachable(*args, weights, **values):
+        raise ModelError("cannot be downloaded")
+
+    monkeypatch.setattr(training_run, "create_model", unreachable)
+    values = {"model.backbone": "test_resnet", "model.arguments": {}}
+    left_open = plan(small_recipe(painted, tmp_path / "run", **values, **{"model.weights": None}))
+    assert left_open.recipe.model.weights == "none"
+    assert "cannot be fetched" in left_open.recipe.chosen["model.weights"]
+    assert "cannot be fetched" in next(choice.why for choice in left_open.choices if choice.setting == "model.weights")
+    asked_for = plan(small_recipe(painted, tmp_path / "run", **values, **{"model.weights": "imagenet"}))
+    assert asked_for.recipe.model.weights == "imagenet"
+
+
 def test_a_folder_in_use_and_a_folder_that_is_no_run_are_refused(unbroken, painted, tmp_path):
     with pytest.raises(TrainingError, match="--resume"):
         train(small_recipe(painted, unbroken.folder))
@@ -282,3 +297,16 @@ def test_validation_judges_each_picture_once_at_its_own_size(unbroken, painted):
     evaluation = evaluate(unbroken.best, dataset)
     assert int(evaluation.matrix.counts.sum()) == sum(int(np.sum(dataset[i].label != 255)) for i in range(len(dataset)))
     assert evaluation.scores.mean_iou == pytest.approx(unbroken.progress.best_miou)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_fails_in_the_middle_of_a_run_is_one_line(tmp_path, workers):
+    data = paint(tmp_path / "data", train=2, val=1)
+    path = tmp_path / "data" / "images" / "train" / "001.png"
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)  # its header and end are whole
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        train(small_recipe(data, tmp_path / "run", **{"run.workers": workers}))
+    assert "001.png" in str(caught.value)
+    assert "\n" not in str(caught.value)

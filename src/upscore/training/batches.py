@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
 from upscore.data.transforms import Augmentation
+from upscore.errors import UpscoreError
 from upscore.training.recipe import AugmentSection, Recipe
 from upscore.types import Batch
 
@@ -66,17 +67,22 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
                 yield [(epoch, index) for index in mine]
 
 
-def batches_from(dataset: Any, recipe: Recipe, *, first_step: int, steps: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+def batches_from(dataset: Any, recipe: Recipe, *, first_step: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """Return this rank's batches from ``first_step`` to the end of the run, as one stream.
 
     One stream for the whole run: workers read ahead across epochs and through validation.
+
+    Raises
+    ------
+    UpscoreError
+        A picture cannot be read; in one line, also when a worker read it.
     """
     run = recipe.run
     assert run.batch_size
     plan = BatchPlan(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
     )
-    return DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         cast(Any, TrainingPictures(dataset, augmentation_of(recipe.augment), seed=run.seed)),  # a sequence by (epoch, index)
         batch_sampler=plan,
         num_workers=run.workers or 0,
@@ -85,3 +91,9 @@ def batches_from(dataset: Any, recipe: Recipe, *, first_step: int, steps: int, r
         worker_init_fn=settle_worker,
         generator=torch.Generator(),
     )
+    try:
+        yield from loader
+    except UpscoreError as error:
+        # A worker's error comes back with the worker's traceback around it; its last line is the error's own.
+        lines = str(error).strip().splitlines()
+        raise error if len(lines) == 1 else type(error)(lines[-1].partition(": ")[2]) from None

@@ -111,7 +111,8 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         "mobilenetv2_100" if on_cpu else "resnet50",
         "light enough for a processor" if on_cpu else "a strong trunk for an accelerator",
     )
-    settle("model.weights", "none" if chosen.model.backbone == "vgg16" or chosen.model.start_from else "imagenet", _about_weights(chosen))
+    narrow = chosen.model.arguments.get("width", 1) != 1
+    settle("model.weights", "none" if narrow or chosen.model.start_from else "imagenet", _about_weights(chosen, narrow=narrow))
     plain_vgg = chosen.model.backbone == "vgg16" and chosen.run.precision == "fp32"
     settle("run.channels_last", not plain_vgg, "slower for VGG16 in float32" if plain_vgg else "faster convolutions")
 
@@ -187,11 +188,11 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
     return chosen, choices
 
 
-def _about_weights(recipe: Recipe) -> str:
+def _about_weights(recipe: Recipe, *, narrow: bool) -> str:
     if recipe.model.start_from:
         return "they come with the network it starts from"
-    if recipe.model.backbone == "vgg16":
-        return "VGG16 has none that can be fetched: give a file for a far better result"
+    if narrow:
+        return "there are none for a network of another width"
     return "a pretrained trunk is worth many points"
 
 

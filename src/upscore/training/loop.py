@@ -117,7 +117,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
 
     steps_an_epoch = -(-len(materials.train) // batch_size)
     steps = steps_an_epoch * epochs
-    batches = iter(batches_from(materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world))
+    batches = batches_from(materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world)
     saved = time.monotonic()
 
     def keep() -> None:

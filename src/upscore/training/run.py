@@ -116,6 +116,8 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     census = check_dataset(train, progress=checking and (lambda done, _: checking(done, total)))
     check_dataset(val, progress=checking and (lambda done, _: checking(len(train) + done, total)))
     chosen, choices = choose(recipe, census, machine)
+    if recipe.model.weights is None and chosen.model.weights == "imagenet":
+        chosen, choices = _only_if_fetched(chosen, choices, census)
     chosen.data.fingerprint = _fingerprint(train, census)
     if chosen.run.out is None:
         chosen.run.out = str(_next_folder(recipe))
@@ -188,6 +190,18 @@ def resume(folder: str | Path, *, changes: Recipe | None = None, display: Callab
 
 OPTIONAL = ("model.start_from",)
 """Settings that may stay open in a complete recipe."""
+
+
+def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: Census) -> tuple[Recipe, list[Choice]]:
+    """Choose no weights instead of ImageNet's where these cannot be fetched; who asks for them by name gets the error."""
+    try:
+        _build(recipe, census)
+    except ModelError:
+        why = "ImageNet's cannot be fetched here; give --weights FILE for a far better result"
+        choices = [Choice("model.weights", "none", why) if choice.setting == "model.weights" else choice for choice in choices]
+        recipe = recipe.with_values({"model.weights": "none"})
+        recipe.chosen["model.weights"] = why
+    return recipe, choices
 
 
 def _fingerprint(dataset: Dataset, census: Census) -> str:
@@ -352,5 +366,6 @@ def _progress_of(folder: Path) -> Progress:
 
 
 def _as_one_line(error: Exception) -> TrainingError:
+    """Return what a process that was started said last: its traceback ends in ``upscore.errors.Name: message``."""
     last = str(error).strip().splitlines()[-1]
-    return TrainingError(last.rpartition("Error: ")[2] or last)
+    return TrainingError(last.partition(": ")[2] or last)
