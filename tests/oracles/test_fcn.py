@@ -129,3 +129,28 @@ def test_crops_are_the_papers(name, final):
         assert (model.at_pool4.crop, model.at_pool4.kernel, model.at_pool4.offset) == (5, 4, None)
     if name == "fcn8s":
         assert (model.at_pool3.crop, model.at_pool3.kernel, model.at_pool3.offset) == (9, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "on_corners"),
+    [("mobilenetv2_035", (97, 129), True), ("convnext_atto", (96, 128), False), ("regnetx_002", (65, 33), True)],
+)
+def test_modern_trunks_equal_plain_interpolation(backbone, size, on_corners):
+    """On sizes that cells cover: odd trunks as torch interpolates between corners, even ones between pixel edges."""
+    torch.manual_seed(0)
+    model = create_model("fcn8s", backbone=backbone, num_classes=4).double().eval()
+    for score in (model.score_fr, model.score_pool4, model.score_pool3):
+        torch.nn.init.normal_(score.weight)
+    images = torch.rand(1, 3, *size, dtype=torch.float64)
+
+    def interpolate(x, to):
+        return F.interpolate(x, size=to, mode="bilinear", align_corners=on_corners)
+
+    with torch.no_grad():
+        taps = model.trunk(model.normalization(images))
+        y = model.score_fr(taps[32])
+        for stride, score in ((16, model.score_pool4), (8, model.score_pool3)):
+            y = interpolate(y, taps[stride].shape[-2:]) + score(taps[stride])
+        expected = interpolate(y, size)
+        found = model(images)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))

@@ -29,6 +29,11 @@ app = typer.Typer(
 DATA_HELP = "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC root, or 'shapes' (made up)."
 BUNDLE_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
 
+Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")]
+Scales = Annotated[str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)]
+Tile = Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
 
 @app.callback()
 def _upscore(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
@@ -135,12 +140,10 @@ def evaluate(
         ),
     ] = "union",
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else, to standard output.")] = False,
-    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")] = False,
-    scales: Annotated[
-        str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)
-    ] = None,
-    tile: Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    flips: Flips = False,
+    scales: Scales = None,
+    tile: Tile = None,
+    device: Device = "auto",
 ) -> None:
     """Judge a trained network on a split: four scores, per class, and a report with pictures.
 
@@ -176,12 +179,10 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Also lay the labels over the picture.")] = True,
     probs: Annotated[bool, typer.Option("--probs", help="Also keep each class's probabilities (.npy, float16).")] = False,
-    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")] = False,
-    scales: Annotated[
-        str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)
-    ] = None,
-    tile: Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    flips: Flips = False,
+    scales: Scales = None,
+    tile: Tile = None,
+    device: Device = "auto",
 ) -> None:
     """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from upscore.data.headers import MAX_PIXELS, UPRIGHT, damaged, decode, open_header, read_bytes
-from upscore.errors import DataError, OutputError
+from upscore.errors import DataError
+from upscore.files import write_atomically
 from upscore.types import LabelSpace, voc_palette
 
 __all__ = [
@@ -294,14 +294,4 @@ def _one_channel(path: Path, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _write_png(path: Path, image: Image.Image) -> None:
     encoded = io.BytesIO()
     image.save(encoded, "PNG", compress_level=4)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(encoded.getbuffer())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{path}: cannot be written: {reason}") from error
+    write_atomically(path, encoded.getvalue())

@@ -228,12 +228,17 @@ def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 def _find(folder: Path) -> Path:
     """Return the folder that holds ``bundle.json``: this one, a run's best, or one whose replacement was interrupted."""
-    for place in (folder, folder / "best", _beside(folder, "replaced"), _beside(folder / "best", "replaced")):
-        if (place / DESCRIPTION).is_file():
-            return place
-    if folder.is_file():
+    places = (folder, folder / "best", _beside(folder, "replaced"), _beside(folder / "best", "replaced"))
+    try:
+        found = next((place for place in places if (place / DESCRIPTION).is_file()), None)
+        is_file, exists = folder.is_file(), folder.exists()
+    except OSError as error:
+        raise BundleError(f"'{folder}' cannot be read ({one_line(error)})") from error
+    if found is not None:
+        return found
+    if is_file:
         raise BundleError(f"'{folder}' is a file, expected a bundle: a folder with {DESCRIPTION} and {WEIGHTS}")
-    if not folder.exists():
+    if not exists:
         raise BundleError(f"there is no bundle at '{folder}'")
     raise BundleError(f"'{folder}' is no bundle: it holds no {DESCRIPTION}, nor does '{folder / 'best'}'")
 

@@ -181,6 +181,8 @@ class FCN8s(nn.Module):
         super().__init__()
         pool3, pool4, fc7 = _taps(trunk, 8, 16, 32)
         learned = _is_learned(upsampling)
+        if not isinstance(at_once, bool):
+            raise ModelError(f"found at_once {at_once!r}, expected true or false")
         scales = AT_ONCE_SCALES if at_once else (1.0, 1.0)
         self.num_classes = num_classes
         self.normalization = normalization

@@ -17,7 +17,7 @@ __all__ = ["load_exactly", "name_mismatch", "read_weights"]
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from ``.safetensors``, or from anything that ``torch.save`` wrote.
 
-    A state dict wrapped as ``{"state_dict": …}``, ``{"model": …}`` or ``{"model_state": …}`` is unwrapped.
+    A state dict wrapped as ``{"state_dict": …}`` or ``{"model": …}`` is unwrapped.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(
             f"'{path}' is not a readable weights file ({type(error).__name__}: {reason}): expected .safetensors or a state dict"
         ) from error
-    for wrapper in ("state_dict", "model", "model_state"):
+    for wrapper in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
     if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):

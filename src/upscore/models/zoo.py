@@ -59,7 +59,7 @@ def create_model(
         What the backbone's weights expect. By default its own statistics; "caffe" for weights
         converted from the papers' Caffe models.
     **arguments
-        Of the architecture (``upsampling``) or of VGG16 (``width``, ``dropout``,
+        Of the architecture (``upsampling``, ``at_once``) or of VGG16 (``width``, ``dropout``,
         ``batch_norm``, ``padding``).
 
     Returns
@@ -104,7 +104,7 @@ def _accepted(builder: Callable[..., nn.Module]) -> tuple[str, ...]:
     fixed = builder.keywords if isinstance(builder, functools.partial) else {}
     parameters = inspect.signature(builder).parameters.values()
     parts = ("num_classes", "normalization", "in_channels")
-    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*parts, *fixed, "at_once"))
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in (*parts, *fixed))
 
 
 def _normalization(name: str | None, mean: tuple[float, ...], std: tuple[float, ...], in_channels: int) -> Normalization:

@@ -7,9 +7,7 @@ event files where that is installed.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import socket
@@ -27,7 +25,6 @@ from upscore.data.census import Census, check_dataset
 from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
-from upscore.files import write_atomically
 from upscore.losses import class_weights
 from upscore.metrics import Scores
 from upscore.models.bundle import Bundle
@@ -35,6 +32,7 @@ from upscore.models.fcn import start_from
 from upscore.models.zoo import create_model
 from upscore.training.checkpoint import Progress
 from upscore.training.choices import Choice, Machine, choose
+from upscore.training.log import LoggedDisplay
 from upscore.training.loop import Display, Materials, NoDisplay, fit
 from upscore.training.recipe import Recipe
 
@@ -311,52 +309,10 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
         weights = class_weights(ready.census.class_pixels, ready.census.pixels_with_class, method=recipe.loss.class_weights)
     materials = Materials(model=model, labels=train.labels, train=train, val=val, class_weights=weights, keep_best=keep_best, folder=folder)
     first = int(os.environ.get("RANK", "0")) == 0
-    shown: Display = _Logged(display(), folder, bool(recipe.run.tensorboard)) if first else NoDisplay()
+    shown: Display = LoggedDisplay(display(), folder, bool(recipe.run.tensorboard)) if first else NoDisplay()
     progress = fit(recipe, materials, display=shown)
     if first:
         bundle_of(model, progress, None).save(folder / "last")
-
-
-class _Logged:
-    """The display, with each epoch written to ``log.csv`` and TensorBoard as well."""
-
-    def __init__(self, display: Display, folder: Path, tensorboard: bool):
-        self.display, self.folder, self.tensorboard = display, folder, tensorboard
-        self.rows: list[dict[str, float]] = []
-        self.writer: Any = None
-
-    def begin(self, *, recipe: Recipe, progress: Progress, steps_an_epoch: int) -> None:
-        self.rows = list(progress.history)
-        if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.folder), purge_step=len(self.rows) + 1)
-        self.display.begin(recipe=recipe, progress=progress, steps_an_epoch=steps_an_epoch)
-
-    def step(self, *, epoch: int, loss: float, images: int) -> None:
-        self.display.step(epoch=epoch, loss=loss, images=images)
-
-    def validating(self, done: int, total: int) -> None:
-        self.display.validating(done, total)
-
-    def epoch(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        text = io.StringIO()
-        table = csv.DictWriter(text, columns)
-        table.writeheader()
-        table.writerows(self.rows)
-        write_atomically(self.folder / "log.csv", text.getvalue().encode())
-        if self.writer is not None:
-            for name in row.keys() - {"epoch", "step"}:
-                self.writer.add_scalar(name, row[name], int(row["epoch"]))
-            self.writer.flush()
-        self.display.epoch(row)
-
-    def end(self, progress: Progress) -> None:
-        if self.writer is not None:
-            self.writer.close()
-        self.display.end(progress)
 
 
 def _progress_of(folder: Path) -> Progress:

@@ -124,7 +124,7 @@ def test_cards_hold_json(card):
         (lambda d: d.update(architecture="fcn8"), "unknown model 'fcn8'"),
         (lambda d: d.update(architecture="__import__('os')"), "unknown model"),
         (lambda d: d["arguments"].update(backbone="hf-hub:someone/else"), "unknown backbone"),
-        (lambda d: d["arguments"].update(backbone="local-dir:/tmp"), "unknown backbone"),
+        (lambda d: d["arguments"].update(backbone="local-dir:/etc"), "unknown backbone"),
         (lambda d: d["arguments"].update(backbone=7), "found backbone (7|None), expected a name"),
         (lambda d: d["arguments"].update(backbone=None), "found backbone (7|None), expected a name"),
         (lambda d: d["arguments"].update(width=1e9), "found width"),
@@ -188,6 +188,7 @@ def test_weights_of_another_network_are_refused(saved, change, complaint):
 
 def test_places_without_a_bundle(tmp_path, saved):
     refused(tmp_path / "absent", "there is no bundle")
+    refused(tmp_path / ("x" * 300), "cannot be read|there is no bundle")
     refused(saved / "bundle.json", "is a file, expected a bundle")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "is no bundle")

@@ -10,6 +10,8 @@ from torch import nn
 from upscore.errors import ModelError
 from upscore.models.backbones import build_trunk
 from upscore.models.timm_trunk import TimmTrunk, dissect, import_timm, pretrained
+from upscore.models.trunk import Tap
+from upscore.ops.geometry import Geometry
 
 
 def test_taps_are_what_forward_gives():
@@ -60,6 +62,19 @@ def test_networks_without_a_regular_grid_are_refused_in_words(name, complaint):
         TimmTrunk(name)
     assert "\n" not in str(error.value)
     assert "choose" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("channels", "jump", "complaint"),
+    [(64, 32, "32 pixels apart where timm says 8"), (7, 8, r"does not give its feature maps as \(N, C, H, W\)")],
+)
+def test_networks_that_are_not_what_timm_says_are_refused(monkeypatch, channels, jump, complaint):
+    from upscore.models import timm_trunk
+
+    taps = [Tap(channels, Geometry(jump)), Tap(channels, Geometry(16)), Tap(channels, Geometry(32))]
+    monkeypatch.setattr(timm_trunk, "measure_taps", lambda _: taps)
+    with pytest.raises(ModelError, match=complaint):
+        dissect.__wrapped__("resnet18")
 
 
 def test_unreachable_weights_are_one_line(monkeypatch):

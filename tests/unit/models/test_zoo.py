@@ -76,11 +76,15 @@ def test_pictures_of_other_channels():
     [
         ({"name": "fcn-8s"}, r"unknown model 'fcn-8s' \(did you mean 'fcn8s'\?\)"),
         ({"name": "x" * 500}, "unknown model 'xxx"),
-        ({"widht": 0.5}, r"no argument 'widht' \(did you mean 'width'\?\): expected upsampling, width, dropout, batch_norm, padding"),
+        (
+            {"widht": 0.5},
+            r"no argument 'widht' \(did you mean 'width'\?\): expected upsampling, at_once, width, dropout, batch_norm, padding",
+        ),
         ({"backbone": "resnet18", "width": 0.5}, r"'fcn8s' with backbone 'resnet18' takes no argument 'width': expected upsampling"),
         ({"name": "fcn32s", "upsampling": "learned"}, "no argument 'upsampling'"),
         ({"upsampling": "bilinear"}, "expected 'frozen' or 'learned'"),
-        ({"at_once": True}, "no argument 'at_once'"),
+        ({"name": "fcn8s-atonce", "at_once": False}, "no argument 'at_once'"),
+        ({"at_once": "no"}, "expected true or false"),
         ({"num_classes": 0}, "found 0 classes"),
         ({"num_classes": 256}, "found 256 classes"),
         ({"in_channels": 0}, "found 0 input channels"),
