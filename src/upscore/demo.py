@@ -60,7 +60,7 @@ def demo_recipe(out: Path, *, seed: int = 0) -> Recipe:
             "augment.scale": [1.0, 1.0],  # the scenes hold every size already
             "augment.hue": 0.0,
             "optimizer.lr": 3e-3,
-            "run.epochs": 4,
+            "run.epochs": 3,
             "run.batch_size": 8,
             "run.device": "cpu",
             "run.devices": 1,

@@ -59,7 +59,7 @@ def test_normalization_is_the_backbones_or_the_one_asked_for():
 
     assert torch.equal(of().mean, Normalization.imagenet().mean)
     assert of(normalization="caffe").bgr
-    assert of(in_channels=1).mean.shape == (1, 1, 1)
+    assert of(in_channels=1).mean.shape == of(in_channels=1, normalization="imagenet").mean.shape == (1, 1, 1)
     with pytest.raises(ModelError, match=r"unknown normalization 'cafe' \(did you mean 'caffe'\?\)"):
         of(normalization="cafe")
     with pytest.raises(ModelError, match="expected 3"):
