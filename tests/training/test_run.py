@@ -171,25 +171,6 @@ def test_the_loop_learns(tmp_path):
     assert learned_by_heart(data, tmp_path / "run", **values) > 0.97
 
 
-def test_the_loop_learns_four_real_photographs(shared_data, tmp_path):
-    """Four pictures of CamVid by heart, to more than 97 % of their pixels."""
-    for kind, suffix in (("images", "jpg"), ("masks", "png")):
-        folder = tmp_path / "data" / kind / "train"
-        folder.mkdir(parents=True)
-        for path in sorted((shared_data / "camvid" / kind / "train").glob(f"*.{suffix}"))[:320:80]:
-            (folder / path.name).symlink_to(path)
-    (tmp_path / "data" / "dataset.yaml").write_text((shared_data / "camvid" / "dataset.yaml").read_text())
-    values = {
-        "model.backbone": "mobilenetv2_100",
-        "model.weights": str(shared_data.parent / "weights" / "mobilenet_v2-b0353104.pth"),
-        "augment.crop_size": [352, 480],
-        "run.epochs": 60,
-        "optimizer.lr": 2e-3,
-        "run.channels_last": True,
-    }
-    assert learned_by_heart(tmp_path / "data" / "dataset.yaml", tmp_path / "run", **values) > 0.97
-
-
 def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):
     coarse = train(small_recipe(painted, tmp_path / "32s", **{"model.name": "fcn32s", "run.epochs": 1}))
     ready = plan(small_recipe(painted, tmp_path / "16s", **{"model.name": "fcn16s", "model.start_from": str(coarse.folder)}))
