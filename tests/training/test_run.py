@@ -126,7 +126,7 @@ def test_a_killed_process_leaves_a_run_that_ends_in_the_same_weights(unbroken, p
     assert kills
     assert process.returncode == 0, said
     assert_same_weights(weights_of(unbroken.folder), weights_of(out))
-    assert not [path for path in out.rglob("*") if path.name.endswith(".part")] or True
+    assert not list(out.glob(".*.part"))
 
 
 def test_a_finished_run_resumed_stays_as_it_is(unbroken):
@@ -147,12 +147,10 @@ def test_two_processes_follow_the_objective_of_one(painted, tmp_path):
     one = train(small_recipe(painted, tmp_path / "one", **values))
     parts = train(small_recipe(painted, tmp_path / "parts", **values, **{"run.accumulate": 2}))
     ranks = train(small_recipe(painted, tmp_path / "ranks", **values, **{"run.devices": 2}))
-    start = dict(Bundle.load(one.folder).build().named_parameters())
     for other in (parts, ranks):
         for name, tensor in weights_of(one.folder).items():
             torch.testing.assert_close(tensor, weights_of(other.folder)[name], rtol=1e-4, atol=1e-6, msg=name)
         assert other.progress.history[0]["miou"] == pytest.approx(one.progress.history[0]["miou"], abs=1e-3)
-    assert start
 
 
 def learned_by_heart(data, out, **values) -> float:

@@ -265,6 +265,10 @@ def _first_fault(error: ValidationError) -> str:
     return f"{place} = {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{more}"
 
 
+NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from")
+"""Settings that stay as they are when left out: they are given, found or not there."""
+
+
 def describe_settings() -> list[tuple[str, str, str]]:
     """Return (dotted name, default, meaning) of every setting, for help texts and documents."""
     rows = []
@@ -273,6 +277,7 @@ def describe_settings() -> list[tuple[str, str, str]]:
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             continue
         for key, setting in inner.model_fields.items():
-            default = setting.get_default(call_default_factory=True)
-            rows.append((f"{section}.{key}", "chosen" if default is None else json.dumps(default), setting.description or ""))
+            default, name = setting.get_default(call_default_factory=True), f"{section}.{key}"
+            unset = "none" if name in NEVER_CHOSEN else "chosen"
+            rows.append((name, unset if default is None else json.dumps(default), setting.description or ""))
     return rows

@@ -183,6 +183,8 @@ def resume(folder: str | Path, *, changes: Recipe | None = None, display: Callab
     ready = plan(recipe)
     if recipe.data.fingerprint != ready.recipe.data.fingerprint:
         raise TrainingError(f"{recipe.data.path}: the pictures or masks have changed since {folder} was started: start a new run")
+    for part in folder.glob(".*.part"):  # what a process that was killed had begun to write
+        part.unlink(missing_ok=True)
     return _launch(ready, _build(ready.recipe, ready.census), display)
 
 
