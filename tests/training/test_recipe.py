@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upscore.errors import OutputError, RecipeError
-from upscore.training.recipe import LARGEST_FILE, Recipe, describe_settings
+from upscore.training.recipe import LARGEST_FILE, Recipe, describe_settings, parse_settings
 
 
 @given(
@@ -23,9 +23,8 @@ def test_a_recipe_comes_back_from_its_text(tmp_path_factory, lr, epochs, crop, p
 
 
 def test_set_reads_toml_values_and_bare_words():
-    recipe = Recipe().with_settings(
-        ["optimizer.lr=1e-4", "optimizer.name=sgd", "augment.scale=[0.5, 2]", "model.arguments.width=0.125", "run.tensorboard=true"]
-    )
+    settings = ["optimizer.lr=1e-4", "optimizer.name=sgd", "augment.scale=[0.5, 2]", "model.arguments.width=0.125", "run.tensorboard=true"]
+    recipe = Recipe().with_values(parse_settings(settings))
     assert recipe.optimizer.lr == 1e-4
     assert recipe.optimizer.name == "sgd"
     assert recipe.augment.scale == [0.5, 2.0]
@@ -50,7 +49,7 @@ def test_set_reads_toml_values_and_bare_words():
 )
 def test_bad_settings_get_one_line_that_names_them(setting, words):
     with pytest.raises(RecipeError, match=r".+") as caught:
-        Recipe().with_settings([setting])
+        Recipe().with_values(parse_settings([setting]))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -83,9 +82,9 @@ def test_saving_where_nothing_can_be_written_leaves_nothing(tmp_path):
 
 def test_the_digest_names_what_determines_the_result():
     recipe = Recipe()
-    for same in ({"run.out": "x"}, {"run.workers": 4}, {"run.tensorboard": True}):
+    for same in ({"run.out": "x"}, {"run.workers": 4}, {"run.tensorboard": True}, {"data.path": "moved"}, {"run.devices": 2}):
         assert recipe.with_values(same).digest() == recipe.digest()
-    for other in ({"run.seed": 1}, {"optimizer.lr": 0.1}, {"run.batch_size": 3}, {"augment.flip": 0.0}):
+    for other in ({"run.seed": 1}, {"optimizer.lr": 0.1}, {"run.batch_size": 3}, {"augment.flip": 0.0}, {"data.fingerprint": "0"}):
         assert recipe.with_values(other).digest() != recipe.digest()
 
 

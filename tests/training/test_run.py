@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 from painting import paint, small_recipe
 from upscore.data.opening import open_dataset
-from upscore.errors import DataError, ModelError, TrainingError, UpscoreError
+from upscore.errors import DataError, ModelError, RecipeError, TrainingError, UpscoreError
 from upscore.models.bundle import Bundle
 from upscore.training import loop
 from upscore.training import run as training_run
@@ -67,19 +68,20 @@ class _Bang(Exception):
     pass
 
 
+def _breaking(function, after):
+    """Return ``function`` as it is for ``after`` calls, and broken from then on."""
+    calls = iter(range(after))
+
+    def run(*args, **values):
+        if next(calls, None) is None:
+            raise _Bang
+        return function(*args, **values)
+
+    return run
+
+
 @pytest.mark.parametrize("moment", ["step 1", "step 4", "validation", "checkpoint", "bundle"])
 def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, painted, tmp_path, monkeypatch, moment):
-    calls = {"n": 0}
-
-    def breaking(function, after):
-        def run(*args, **values):
-            calls["n"] += 1
-            if calls["n"] > after:
-                raise _Bang
-            return function(*args, **values)
-
-        return run
-
     target, after = {
         "step 1": ("pixel_cross_entropy", 1),
         "step 4": ("pixel_cross_entropy", 4),
@@ -90,7 +92,7 @@ def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, paint
     out = tmp_path / "broken"
     recipe = small_recipe(painted, out, **{"run.average": 0.9, "run.checkpoint_minutes": 1e-9})
     with monkeypatch.context() as patch:
-        patch.setattr(loop, target, breaking(getattr(loop, target), after))
+        patch.setattr(loop, target, _breaking(getattr(loop, target), after))
         with pytest.raises(_Bang):
             train(recipe)
     finished = resume(out)
@@ -246,6 +248,33 @@ def test_a_folder_in_use_and_a_folder_that_is_no_run_are_refused(unbroken, paint
         train(small_recipe(painted, unbroken.folder))
     with pytest.raises(TrainingError, match=r"recipe\.toml"):
         resume(tmp_path)
+
+
+def test_resuming_takes_no_setting_that_would_make_it_another_run(unbroken):
+    before = (unbroken.folder / "recipe.toml").read_bytes()
+    with pytest.raises(TrainingError, match=r"run\.epochs = 2, found 9") as caught:
+        resume(unbroken.folder, changes={"run.epochs": 9})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        resume(unbroken.folder, changes={"run.epoch": 9})
+    assert (unbroken.folder / "recipe.toml").read_bytes() == before
+    resume(unbroken.folder, changes={"run.epochs": 2, "run.out": "elsewhere"})
+
+
+def test_a_run_goes_on_where_its_data_moved_and_its_weights_file_is_gone(unbroken, painted, tmp_path, monkeypatch):
+    """On another machine the same pictures lie elsewhere, and what the run began from is not needed again."""
+    coarse = train(small_recipe(painted, tmp_path / "coarse", **{"model.name": "fcn16s", "run.epochs": 1}))
+    values = {"model.start_from": str(coarse.folder)}
+    whole = train(small_recipe(painted, tmp_path / "whole", **values))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", _breaking(loop.evaluate, 1))
+        with pytest.raises(_Bang):
+            train(small_recipe(painted, tmp_path / "broken", **values))
+    coarse.folder.rename(tmp_path / "gone")
+    moved = shutil.copytree(painted.parent, tmp_path / "moved") / painted.name
+    finished = resume(tmp_path / "broken", changes={"data.path": str(moved), "run.workers": 1})
+    assert_same_weights(weights_of(whole.folder), weights_of(finished.folder))
+    assert Recipe.load(finished.folder / "recipe.toml").data.path == str(moved)
 
 
 def test_damaged_and_foreign_checkpoints_are_refused(unbroken, painted, tmp_path):

@@ -68,7 +68,7 @@ def train(
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="chosen")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.  [default: 0]", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint, as it was begun.")] = False,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Start from this recipe; flags change it.", show_default=False)
     ] = None,
@@ -83,7 +83,7 @@ def train(
     """
     from upscore.cli import shown
     from upscore.errors import RecipeError
-    from upscore.training.recipe import Recipe
+    from upscore.training.recipe import Recipe, parse_settings
 
     flags: dict[str, Any] = {
         "data.path": data,
@@ -103,17 +103,21 @@ def train(
         "run.out": None if out is None else str(out),
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    asked = (Recipe.load(recipe) if recipe else Recipe()).with_values(given).with_settings(settings or [])
-    if not resume and recipe and out is None:
-        asked.run.out = None  # a recipe from another run's folder names that folder
+    also = parse_settings(settings or [])
     with shown.errors_on_their_own_line():
         from upscore.training import run as training
 
         if resume:
             if out is None:
                 raise RecipeError("--resume: say which run with --out, as in: upscore train --resume --out runs/street-fcn8s")
-            finished = training.resume(out, changes=asked, display=shown.TrainingDisplay)
+            if recipe is not None:
+                raise RecipeError(f"--resume: the run in {out} has a recipe of its own: leave --recipe out")
+            finished = training.resume(out, changes=given | also, display=shown.TrainingDisplay)
         else:
+            asked = Recipe.load(recipe) if recipe else Recipe()
+            asked = asked.with_values(given).with_values(also, source=f"--set {' '.join(settings or [])}")
+            if recipe and out is None:
+                asked.run.out = None  # a recipe from another run's folder names that folder
             with shown.checking() as checking:
                 ready = training.plan(asked, checking=checking)
             shown.plan(ready)

@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from upscore.errors import TrainingError
 from upscore.files import write_atomically
 
-__all__ = ["Progress", "load_checkpoint", "read_progress", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "Progress", "load_checkpoint", "read_progress", "save_checkpoint"]
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Its name in a run folder."""
 
 FORMAT = "upscore-checkpoint-1"
 

@@ -26,7 +26,7 @@ from upscore.inference.predictor import Predictor
 from upscore.losses import count_valid, pixel_cross_entropy
 from upscore.metrics import ConfusionMatrix, Scores
 from upscore.training.batches import batches_from
-from upscore.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from upscore.training.optimization import average_weights, build_optimizer, learning_rate
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
@@ -95,7 +95,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     TrainingError
         The loss is not finite; says where. The last checkpoint is kept.
     """
-    run, checkpoint = recipe.run, materials.folder / "checkpoint.safetensors"
+    run, checkpoint = recipe.run, materials.folder / CHECKPOINT
     epochs, batch_size, lr = run.epochs, run.batch_size, recipe.optimizer.lr
     assert epochs is not None
     assert batch_size is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from upscore.errors import RecipeError, nearest_name
 from upscore.files import write_atomically
 
 __all__ = [
+    "MAY_CHANGE",
     "AugmentSection",
     "DataSection",
     "LossSection",
@@ -30,7 +31,11 @@ __all__ = [
     "RunSection",
     "ScheduleSection",
     "describe_settings",
+    "parse_settings",
 ]
+
+MAY_CHANGE = ("data.path", "run.device", "run.devices", "run.workers", "run.checkpoint_minutes", "run.tensorboard")
+"""Settings a resumed run may be given anew: where its data lies and how it is computed, not what is computed."""
 
 LARGEST_FILE = 1 << 20
 """Bytes; a recipe is a page of text, and a file beyond this is something else."""
@@ -144,7 +149,7 @@ class RunSection(_Section):
 class Recipe(_Section):
     """Everything a run needs; settings that are ``None`` are still to be chosen.
 
-    A value: read it from TOML with :meth:`load`, change it with :meth:`with_settings`,
+    A value: read it from TOML with :meth:`load`, change it with :meth:`with_values`,
     write it with :meth:`save`. Unknown names are refused with the nearest known one.
     """
 
@@ -199,38 +204,33 @@ class Recipe(_Section):
         """Return the recipe as TOML text."""
         return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
 
-    def with_values(self, values: dict[str, Any]) -> Recipe:
-        """Return a copy with the values of dotted setting names changed; the rest stays as it is."""
-        changed = self.model_dump()
-        for name, value in values.items():
-            section, _, key = name.partition(".")
-            changed[section][key] = value
-            changed["chosen"].pop(name, None)
-        return Recipe.parse(changed, source="flags")
-
-    def with_settings(self, settings: Sequence[str]) -> Recipe:
-        """Return a copy with ``section.key=value`` settings applied; values are TOML, bare words are strings.
+    def with_values(self, values: Mapping[str, Any], *, source: str = "flags") -> Recipe:
+        """Return a copy with the values of dotted setting names changed; the rest stays as it is.
 
         Raises
         ------
         RecipeError
-            A setting is not of that form, its name is unknown or its value does not fit.
+            A name is unknown or a value does not fit; ``source`` is what the error calls them.
         """
-        values = self.model_dump()
-        for setting in settings:
-            name, equals, text = setting.partition("=")
-            keys = name.strip().split(".")
-            if not equals or len(keys) < 2:
-                raise RecipeError(f"--set {setting}: expected section.key=value, such as optimizer.lr=1e-4")
-            place: Any = values
-            for key in keys[:-1]:
-                if not isinstance(place, dict) or not isinstance(place.get(key), dict):
+        changed = self.model_dump()
+        for name, value in values.items():
+            *sections, key = name.split(".")
+            place: Any = changed
+            for section in sections:
+                if not isinstance(place, dict) or not isinstance(place.get(section), dict):
                     known = [k for k, v in place.items() if isinstance(v, dict) and k != "chosen"] if isinstance(place, dict) else []
-                    raise RecipeError(f"--set {setting}: no section '{key}'{nearest_name(key, known)}; there are {', '.join(known)}")
-                place = place[key]
-            place[keys[-1]] = _value(text.strip())
-            values["chosen"].pop(".".join(keys), None)
-        return Recipe.parse(values, source=f"--set {' '.join(settings)}" if settings else "recipe")
+                    raise RecipeError(f"{source}: no section '{section}'{nearest_name(section, known)}; there are {', '.join(known)}")
+                place = place[section]
+            place[key] = value
+            changed["chosen"].pop(name, None)
+        return Recipe.parse(changed, source=source)
+
+    def value_of(self, name: str) -> Any:
+        """Return the value of a dotted setting name, such as ``optimizer.lr``; None where it is not set."""
+        value: Any = self.model_dump()
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
 
     def open_settings(self) -> Iterator[str]:
         """Yield the dotted names of settings still to be chosen, in order."""
@@ -238,9 +238,29 @@ class Recipe(_Section):
             yield from (f"{section}.{key}" for key, value in values.items() if value is None)
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that name what determines the result (not where it is written or on how many workers)."""
-        values = self.model_dump(mode="json", exclude={"chosen": True, "run": {"out", "workers", "tensorboard", "checkpoint_minutes"}})
+        """Return 16 hexadecimal digits that name what determines the result: all but :data:`MAY_CHANGE`, ``run.out`` and ``chosen``."""
+        values = self.model_dump(mode="json", exclude={"chosen"})
+        for name in (*MAY_CHANGE, "run.out"):
+            section, key = name.split(".")
+            del values[section][key]
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the dotted names and the values of ``section.key=value`` settings; values are TOML, bare words are strings.
+
+    Raises
+    ------
+    RecipeError
+        A setting is not of that form.
+    """
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or "." not in name:
+            raise RecipeError(f"--set {setting}: expected section.key=value, such as optimizer.lr=1e-4")
+        values[name.strip()] = _value(text.strip())
+    return values
 
 
 def _value(text: str) -> Any:

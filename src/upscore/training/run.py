@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from upscore.metrics import Scores
 from upscore.models.bundle import Bundle
 from upscore.models.fcn import start_from
 from upscore.models.zoo import create_model
-from upscore.training.checkpoint import Progress
+from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
 from upscore.training.log import LoggedDisplay
 from upscore.training.loop import Display, Materials, NoDisplay, fit
-from upscore.training.recipe import Recipe
+from upscore.training.recipe import MAY_CHANGE, Recipe
 
 __all__ = ["Plan", "Run", "plan", "resume", "train"]
 
@@ -153,31 +153,36 @@ def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) 
     return _launch(ready, model, display)
 
 
-def resume(folder: str | Path, *, changes: Recipe | None = None, display: Callable[[], Display] = NoDisplay) -> Run:
+def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, display: Callable[[], Display] = NoDisplay) -> Run:
     """Continue the run in ``folder`` from its last checkpoint, to the weights it would have had unbroken.
 
     Parameters
     ----------
     folder : path
         A run folder; one killed before its first checkpoint starts at the beginning.
-    changes : Recipe, optional
-        Settings that may change without changing the result: ``run.workers``,
-        ``run.checkpoint_minutes``, ``run.tensorboard``.
+    changes : mapping of str to value, optional
+        New values by dotted name, for settings of :data:`upscore.training.recipe.MAY_CHANGE`.
+        Another device, or another number of them, changes the weights by rounding (and what
+        batch normalisation averages over); the rest changes nothing.
 
     Raises
     ------
     TrainingError
-        The folder is no run, its data has changed, or the checkpoint is damaged.
+        The folder is no run, its data has changed, the checkpoint is damaged, or ``changes``
+        would make it another run.
     """
     folder = Path(folder)
     if not (folder / "recipe.toml").is_file():
         raise TrainingError(f"{folder}: holds no recipe.toml: --resume continues a run folder that 'upscore train' made")
-    recipe = Recipe.load(folder / "recipe.toml")
+    kept = Recipe.load(folder / "recipe.toml")
+    recipe = kept.with_values(dict(changes or {}))
+    for name in changes or {}:
+        if name not in (*MAY_CHANGE, "run.out") and recipe.value_of(name) != kept.value_of(name):
+            raise TrainingError(
+                f"{folder}: this run has {name} = {kept.value_of(name)!r}, found {recipe.value_of(name)!r}: --resume finishes a run as it "
+                f"was begun; leave that out, or begin another run (from these weights with --start-from {folder})"
+            )
     recipe.run.out = str(folder)
-    for name in ("workers", "checkpoint_minutes", "tensorboard") if changes else ():
-        value = getattr(changes.run, name)  # type: ignore[union-attr]
-        if value is not None and name in changes.run.model_fields_set:  # type: ignore[union-attr]
-            setattr(recipe.run, name, value)
     if still_open := [name for name in recipe.open_settings() if name not in OPTIONAL]:
         raise TrainingError(f"{folder}/recipe.toml: {still_open[0]} is not set: it is not the recipe this run was started with")
     ready = plan(recipe)
@@ -185,7 +190,10 @@ def resume(folder: str | Path, *, changes: Recipe | None = None, display: Callab
         raise TrainingError(f"{recipe.data.path}: the pictures or masks have changed since {folder} was started: start a new run")
     for part in folder.glob(".*.part"):  # what a process that was killed had begun to write
         part.unlink(missing_ok=True)
-    return _launch(ready, _build(ready.recipe, ready.census), display)
+    if recipe != kept:
+        recipe.save(folder / "recipe.toml")
+    begun = (folder / CHECKPOINT).exists()
+    return _launch(ready, _build(ready.recipe, ready.census, empty=begun), display)
 
 
 OPTIONAL = ("model.start_from",)
@@ -235,13 +243,14 @@ def _check_fit(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
 
 
-def _build(recipe: Recipe, census: Census) -> nn.Module:
+def _build(recipe: Recipe, census: Census, *, empty: bool = False) -> nn.Module:
+    """Return the network to train; an ``empty`` one is for a checkpoint to fill, and what the run began from may be gone."""
     torch.manual_seed(recipe.run.seed)
     settings = recipe.model
     assert settings.backbone is not None
-    weights = None if settings.weights in (None, "none") else settings.weights
+    weights = None if empty or settings.weights in (None, "none") else settings.weights
     model = create_model(settings.name, backbone=settings.backbone, num_classes=len(census.labels), weights=weights, **settings.arguments)
-    if settings.start_from:
+    if settings.start_from and not empty:
         coarser = Bundle.load(settings.start_from)
         if difference := coarser.labels.difference(census.labels):
             raise ModelError(f"{settings.start_from}: its classes differ from the data's: {difference}")
@@ -318,9 +327,7 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
 
 
 def _progress_of(folder: Path) -> Progress:
-    from upscore.training.checkpoint import read_progress
-
-    return read_progress(folder / "checkpoint.safetensors")
+    return read_progress(folder / CHECKPOINT)
 
 
 def _as_one_line(error: Exception) -> TrainingError:
