@@ -1,6 +1,7 @@
 """The commands as a person runs them: what they say, what they leave behind, and how they refuse."""
 
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_train_evaluate_predict(upscore, painted, tmp_path):
             assert made.size == source.size
             assert set(np.unique(np.asarray(made))) <= {0, 1, 2}
     assert json.loads((tmp_path / "labelled" / "predictions.json").read_text())["labelled"] == 3
+
+
+def test_the_report_names_a_command_that_repeats_its_scores(upscore, trained, painted, tmp_path):
+    words = ["evaluate", trained, painted, "--split", "train", "--flips", "--scales", "1,1.25", "--absent", "all"]
+    code, said, _ = upscore(*words, "--json", "--out", tmp_path / "report 1")
+    assert code == 0
+    repeated = shlex.split(json.loads((tmp_path / "report 1" / "report.json").read_text())["repeat"])
+    assert repeated[0] == "upscore"
+    code, again, _ = upscore(*repeated[1:], "--json", "--out", tmp_path / "report 2")
+    assert code == 0
+    assert json.loads(again)["classes"] == json.loads(said)["classes"]
+    assert json.loads(again)["mean_iou"] == json.loads(said)["mean_iou"]
 
 
 def test_a_dry_run_writes_nothing(upscore, painted, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ loading PyTorch. A verb imports what it needs when it runs.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -166,8 +167,15 @@ def evaluate(
         with shown.bar("judging", quiet=json) as progress:
             evaluation = judge(predictor, dataset, absent=absent, progress=progress)
         folder = out or _beside(bundle, f"evaluation-{split}")
+        flags = [
+            *("--split", split),
+            *(("--absent", absent) if absent != "union" else ()),
+            *(("--flips",) if flips else ()),
+            *(("--scales", scales) if scales else ()),
+            *(("--tile", tile) if tile else ()),
+        ]
         page = write_report(
-            evaluation, folder, predictor=predictor, dataset=dataset, command=f"upscore evaluate {bundle} {data} --split {split}"
+            evaluation, folder, predictor=predictor, dataset=dataset, command=shlex.join(["upscore", "evaluate", bundle, data, *flags])
         )
     shown.scores(evaluation, page, as_json=json)
 
