@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,26 @@ def test_a_killed_process_leaves_a_run_that_ends_in_the_same_weights(unbroken, p
     assert process.returncode == 0, said
     assert_same_weights(weights_of(unbroken.folder), weights_of(out))
     assert not list(out.glob(".*.part"))
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_when_there_is_room(unbroken, painted, tmp_path):
+    out, recipe = tmp_path / "full", tmp_path / "recipe.toml"
+    small_recipe(painted, out, **{"run.average": 0.9}).save(recipe)
+    limit = 2 * (unbroken.folder / "best" / "weights.safetensors").stat().st_size  # the bundle fits, the checkpoint does not
+    assert limit < (unbroken.folder / "checkpoint.safetensors").stat().st_size
+    full = subprocess.run(
+        [sys.executable, "-m", "upscore.cli", "train", "--recipe", str(recipe), "--out", str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert full.returncode == 1
+    assert [line for line in full.stderr.splitlines() if line.startswith("upscore:")] == full.stderr.splitlines()[-1:]
+    assert "checkpoint.safetensors: cannot be written" in full.stderr
+    assert {path.name for path in out.iterdir()} == {"recipe.toml", "best"}
+    assert_same_weights(weights_of(unbroken.folder), weights_of(resume(out).folder))
 
 
 def test_a_finished_run_resumed_stays_as_it_is(unbroken):
