@@ -27,8 +27,11 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_papers_recipes_are_recipes(path):
+def test_the_recipes_are_recipes(path):
     recipe = Recipe.load(path)
+    if not path.stem.endswith("-voc"):
+        return
+    # The papers' own.
     assert recipe.optimizer.name == "sgd"
     assert recipe.optimizer.bias_lr == 2.0
     assert recipe.loss.normalize == "none"
