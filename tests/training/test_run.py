@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from painting import paint, small_recipe
@@ -152,6 +153,21 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_when_there_is_room
     assert_same_weights(weights_of(unbroken.folder), weights_of(resume(out).folder))
 
 
+def test_epochs_too_short_to_be_worth_a_checkpoint_are_not_all_kept(painted, tmp_path, monkeypatch):
+    kept = []
+
+    def save(path, **values):
+        kept.append(len(values["progress"].history))
+        save_checkpoint(path, **values)
+
+    save_checkpoint = loop.save_checkpoint
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    monkeypatch.setattr(loop, "LEAST_INTERVAL", 1e9)
+    run = train(small_recipe(painted, tmp_path / "run", **{"run.epochs": 4}))
+    assert kept == [1, 4]  # what one takes is known after the first
+    assert len(run.progress.history) == 4
+
+
 def test_a_finished_run_resumed_stays_as_it_is(unbroken):
     before = weights_of(unbroken.folder)
     resume(unbroken.folder)
@@ -190,6 +206,30 @@ def test_the_loop_learns(tmp_path):
     data = paint(tmp_path / "data", train=4, scale=4)
     values = {"model.backbone": "test_resnet", "augment.crop_size": [192, 224], "run.epochs": 60, "optimizer.lr": 3e-3}
     assert learned_by_heart(data, tmp_path / "run", **values) > 0.97
+
+
+def test_the_loop_learns_four_real_photographs(shared_data, tmp_path):
+    """A piece of four pictures of CamVid by heart, ten classes in it.
+
+    Scores on a grid of stride 8 bound what can be had: fitted to the truth themselves, without a
+    network, they give 98.8 % here. (97.4 % on as large a piece of the middle, whose far poles and
+    people are thinner than a cell, and 98.0 % on the whole pictures.)
+    """
+    camvid, piece = shared_data / "camvid", (0, 200, 160, 328)
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / kind / "train").mkdir(parents=True)
+        for path in sorted((camvid / kind / "train").glob(f"*.{suffix}"))[:320:80]:
+            with Image.open(path) as picture:
+                picture.crop(piece).save(tmp_path / kind / "train" / f"{path.stem}.png")
+    (tmp_path / "dataset.yaml").write_text((camvid / "dataset.yaml").read_text())
+    values = {
+        "model.backbone": "mobilenetv2_100",
+        "model.weights": str(shared_data.parent / "weights" / "mobilenet_v2-b0353104.pth"),
+        "augment.crop_size": [128, 160],
+        "run.epochs": 60,
+        "optimizer.lr": 1e-2,
+    }
+    assert learned_by_heart(tmp_path / "dataset.yaml", tmp_path / "run", **values) > 0.97
 
 
 def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):

@@ -33,6 +33,9 @@ from upscore.types import LabelSpace
 
 __all__ = ["Display", "NoDisplay", "fit"]
 
+LEAST_INTERVAL = 20
+"""Epochs shorter than this many times what a checkpoint takes are not all kept: a run goes to training, not to writing."""
+
 
 class Display(Protocol):
     """Where a run shows how it goes; the loop calls it on the first process only."""
@@ -118,13 +121,15 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     steps_an_epoch = -(-len(materials.train) // batch_size)
     steps = steps_an_epoch * epochs
     batches = batches_from(materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world)
-    saved = time.monotonic()
+    saved, cost = time.monotonic(), 0.0
 
     def keep() -> None:
-        nonlocal saved
+        nonlocal saved, cost
         if first:
+            began = time.monotonic()
             save_checkpoint(checkpoint, model=model, average=average, optimizer=optimizer, progress=progress, run=recipe.digest())
             saved = time.monotonic()
+            cost = saved - began
 
     def take_step() -> float:
         """Forward, backward and one step over ``run.accumulate`` parts; return the objective."""
@@ -208,7 +213,8 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
             progress.running_loss = [0.0, 0]
             if progress.best_epoch == epoch and first:
                 materials.keep_best(judge, progress, scores)
-            keep()
+            if epoch == epochs or progress.stopped or time.monotonic() - saved > LEAST_INTERVAL * cost:
+                keep()
             display.epoch(row)
     except KeyboardInterrupt:
         keep()

@@ -141,7 +141,7 @@ class RunSection(_Section):
     validate_every: Annotated[int, Field(ge=1)] | None = Field(None, description="epochs")
     patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="between checkpoints inside an epoch; one always ends an epoch"
+        10.0, description="between checkpoints inside an epoch; one ends every epoch that takes much longer than writing it"
     )
     tensorboard: bool | None = Field(None, description="event files in the run folder")
 
