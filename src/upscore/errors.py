@@ -7,6 +7,7 @@
     ├── RecipeError              recipes, flags and ``--set``: names, types, ranges
     ├── BundleError              a bundle that is damaged, foreign or does not fit the data
     ├── GeometryError            grids that cannot be aligned by a whole number of cells
+    ├── CRFError                 scores, pictures and kernels of a CRF that do not fit together
     ├── ModelError               an architecture, trunk or weights file that does not fit
     ├── TrainingError            a run that cannot go on (a non-finite loss, another run's folder)
     ├── OutputError              a place that cannot be written: rights, space, something in the way
@@ -18,6 +19,7 @@ traceback). ``assert`` stays for programmers; users never meet one.
 
 __all__ = [
     "BundleError",
+    "CRFError",
     "DataError",
     "GeometryError",
     "MissingExtraError",
@@ -48,6 +50,10 @@ class BundleError(UpscoreError):
 
 class GeometryError(UpscoreError, ValueError):
     """Two grids cannot be aligned by cropping whole cells."""
+
+
+class CRFError(UpscoreError, ValueError):
+    """What a CRF was given does not fit together, or is not what it was said to be."""
 
 
 class ModelError(UpscoreError, ValueError):

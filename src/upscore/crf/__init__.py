@@ -1,0 +1,20 @@
+"""A fully connected CRF that stands alone: NumPy arrays in, NumPy arrays out, no network anywhere.
+
+::
+
+    from upscore.crf import DenseCRF
+
+    refined = DenseCRF().refine(probs, picture)      # (K, H, W) or (H, W, K), and (H, W, 3) uint8
+
+    scores ── unary ──► energy (N, K) ──┐
+                                        ├── meanfield: messages, costs, softmax ──► probabilities
+    picture ── kernels ──► features ────┘              │
+                                              lattice | exact
+
+Importing it imports NumPy alone; the lattice takes SciPy's sparse matrices when it is first built.
+"""
+
+from upscore.crf.kernels import Bilateral, Compatibility, Features, Gaussian, Kernel, Normalization
+from upscore.crf.meanfield import DenseCRF, Inference
+
+__all__ = ["Bilateral", "Compatibility", "DenseCRF", "Features", "Gaussian", "Inference", "Kernel", "Normalization"]

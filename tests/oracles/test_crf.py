@@ -1,0 +1,199 @@
+"""The CRF against double loops in plain Python, and against numbers of the authors' code."""
+
+import math
+
+import numpy as np
+import pytest
+
+from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
+
+
+def scene(classes=3, shape=(7, 9), seed=0):
+    """Return probabilities (K, H, W) and a picture of two halves, (H, W, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.ones(classes), shape).transpose(2, 0, 1)
+    picture = rng.normal(90, 8, (*shape, 3))
+    picture[:, shape[1] // 2 :] += 80
+    return probs, np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def by_hand(probs, picture, kernels, *, iterations, self_message):
+    """Mean field as the paper's algorithm 1 says it, one pair of pixels at a time."""
+    classes, height, width = probs.shape
+    pixels = [(y, x) for y in range(height) for x in range(width)]
+    energy = {i: [-math.log(max(float(p), 1e-5)) for p in probs[:, i[0], i[1]]] for i in pixels}
+
+    def normalized(costs):
+        weights = [math.exp(min(costs) - c) for c in costs]
+        return [w / sum(weights) for w in weights]
+
+    q = {i: normalized(energy[i]) for i in pixels}
+    between = []
+    for kernel in kernels:
+        k = {}
+        for i in pixels:
+            for j in pixels:
+                distance = ((i[0] - j[0]) ** 2 + (i[1] - j[1]) ** 2) / kernel.sigma**2
+                if isinstance(kernel, Bilateral):
+                    distance += (
+                        sum((float(a) - float(b)) ** 2 for a, b in zip(picture[i], picture[j], strict=True)) / kernel.sigma_colour**2
+                    )
+                k[i, j] = math.exp(-distance / 2)
+        rows = {i: sum(k[i, j] for j in pixels) for i in pixels}
+        one = dict.fromkeys(pixels, 1.0)
+        inverse, root = {i: 1 / rows[i] for i in pixels}, {i: rows[i] ** -0.5 for i in pixels}
+        sides = {"symmetric": (root, root), "before": (one, inverse), "after": (inverse, one), "none": (one, one)}[kernel.normalization]
+        between.append((kernel, k, *sides))
+    for _ in range(iterations):
+        new = {}
+        for i in pixels:
+            costs = list(energy[i])
+            for kernel, k, after, before in between:
+                messages = [
+                    after[i] * sum(k[i, j] * before[j] * q[j][label] for j in pixels if self_message or j != i) for label in range(classes)
+                ]
+                weights = np.broadcast_to(kernel.compatibility, (classes,)) if np.ndim(kernel.compatibility) < 2 else None
+                for label in range(classes):
+                    if weights is not None:
+                        costs[label] -= weights[label] * messages[label]
+                    else:
+                        costs[label] += sum(kernel.compatibility[other][label] * messages[other] for other in range(classes))
+            new[i] = normalized(costs)
+        q = new
+    return np.array([[[q[y, x][label] for x in range(width)] for y in range(height)] for label in range(classes)])
+
+
+MATRIX = np.array([[0, 2.0, 5.0], [2.0, 0, 1.0], [5.0, 1.0, 0]])
+
+
+@pytest.mark.parametrize("self_message", [True, False])
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        (Gaussian(2.0, 3.0), Bilateral(6.0, 20.0, 8.0)),
+        (Gaussian(1.5, 2.0, "after"), Bilateral(5.0, 15.0, (4.0, 8.0, 6.0), "before")),
+        (Bilateral(4.0, 30.0, MATRIX, "none"),),
+    ],
+    ids=["usual", "one-sided", "matrix"],
+)
+def test_exact_inference_is_the_papers_algorithm(kernels, self_message):
+    probs, picture = scene()
+    crf = DenseCRF(kernels, iterations=3, self_message=self_message, engine="exact")
+    inference = crf.start(probs, picture)
+    for _ in range(3):
+        inference.step()
+    expected = by_hand(probs, picture, kernels, iterations=3, self_message=self_message)
+    np.testing.assert_allclose(inference._q.T.reshape(probs.shape), expected, atol=1e-9)
+    np.testing.assert_allclose(crf.refine(probs, picture), expected, atol=1e-6)
+
+
+PLACES = ((0, 0), (3, 8), (6, 9), (12, 16))
+
+# The authors' C++ code by way of pydensecrf2 1.1, run on 2026-11-21 on ``reference_scene``: Gaussian(3), Bilateral with
+# sigmas 20 along x and 10 along y, 13, 9 and 20 for red, green and blue; by normalization and iterations, the
+# compatibilities of the two kernels and the five labels' probabilities at PLACES.
+REFERENCE = {
+    ("symmetric", 1): (3, 10, [[0.39273, 0.26332, 0.15329, 0.10364, 0.08702], [0.13227, 0.57085, 0.04772, 0.1482, 0.10095],
+                               [0.09673, 0.13427, 0.26529, 0.36592, 0.13779], [0.23564, 0.4798, 0.08808, 0.01642, 0.18006]]),
+    ("before", 1): (3, 10, [[0.38106, 0.27104, 0.15624, 0.1053, 0.08636], [0.12901, 0.58764, 0.04477, 0.14442, 0.09417],
+                            [0.10195, 0.13857, 0.27701, 0.33766, 0.1448], [0.25496, 0.47787, 0.08644, 0.01589, 0.16484]]),
+    ("after", 1): (3, 10, [[0.4103, 0.25683, 0.14738, 0.09973, 0.08575], [0.13425, 0.55837, 0.05018, 0.15071, 0.1065],
+                           [0.09015, 0.12855, 0.24966, 0.40242, 0.12921], [0.22091, 0.47579, 0.08838, 0.01678, 0.19814]]),
+    ("none", 1): (0.02, 0.1, [[0.17821, 0.28077, 0.22662, 0.17876, 0.13565], [0.21933, 0.29857, 0.07559, 0.24139, 0.16512],
+                              [0.15727, 0.16424, 0.33327, 0.18144, 0.16379], [0.08714, 0.47186, 0.16251, 0.02728, 0.2512]]),
+    ("symmetric", 5): (0.5, 1, [[0.19176, 0.28248, 0.22132, 0.173, 0.13144], [0.21755, 0.30802, 0.07448, 0.23756, 0.16238],
+                                [0.15562, 0.16245, 0.32814, 0.19041, 0.16337], [0.09849, 0.47369, 0.15461, 0.02625, 0.24695]]),
+    ("before", 5): (0.5, 1, [[0.19013, 0.28273, 0.22206, 0.17359, 0.13149], [0.21758, 0.31024, 0.07406, 0.23697, 0.16116],
+                             [0.15622, 0.16275, 0.32908, 0.18784, 0.16411], [0.09967, 0.47553, 0.15487, 0.02621, 0.24373]]),
+    ("after", 5): (0.5, 1, [[0.19428, 0.28295, 0.21997, 0.17183, 0.13097], [0.21743, 0.30641, 0.07485, 0.23798, 0.16333],
+                            [0.15483, 0.16206, 0.32687, 0.19373, 0.16251], [0.09761, 0.47094, 0.15402, 0.02628, 0.25116]]),
+    ("none", 5): (0.02, 0.1, [[0.18348, 0.28217, 0.2243, 0.17633, 0.13371], [0.21453, 0.31124, 0.07548, 0.23808, 0.16066],
+                              [0.15389, 0.16243, 0.33271, 0.18879, 0.16218], [0.08755, 0.47025, 0.16192, 0.02727, 0.25301]]),
+}  # fmt: skip
+
+
+def reference_scene():
+    """Return probabilities (5, 13, 17) and a picture made of whole numbers, the same everywhere."""
+    y, x = np.mgrid[:13, :17]
+    weights = np.stack([1 + (7 * x + 3 * y + 11 * k + x * y * (k + 1)) % 13 + 6 * ((x // 5 + y // 4) % 5 == k) for k in range(5)])
+    red, green, blue = 40 + 60 * ((x + 2 * y) // 9) + (5 * x * y) % 11, 90 + (3 * x + y) % 17 + 50 * (x > 8), 200 - 9 * y + (x * x) % 7
+    return (weights / weights.sum(0)).astype(np.float32), np.stack([red, green, blue], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("normalization", "iterations"), REFERENCE)
+def test_the_lattice_gives_the_numbers_of_the_authors_code(normalization, iterations):
+    near, alike, expected = REFERENCE[normalization, iterations]
+    kernels = (Gaussian(3.0, near, normalization), Bilateral((10, 20), (13, 9, 20), alike, normalization))
+    refined = DenseCRF(kernels, iterations=iterations).refine(*reference_scene())
+    np.testing.assert_allclose([refined[:, y, x] for y, x in PLACES], expected, atol=1.1e-5)
+
+
+def test_the_lattice_is_near_the_exact_kernel_in_two_dimensions():
+    probs, picture = scene(shape=(20, 30))
+    kernels = (Gaussian(3.0, 3.0),)
+    near = DenseCRF(kernels).refine(probs, picture)
+    exact = DenseCRF(kernels, engine="exact").refine(probs, picture)
+    assert np.abs(near - exact).max() < 0.06
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 5, 8, 16])
+def test_the_lattice_filter_is_the_one_of_its_definition(dimensions):
+    """Against the definition with dictionaries, a point at a time."""
+    from upscore.crf.lattice import LatticeFilter
+
+    rng = np.random.default_rng(dimensions)
+    features = rng.normal(0, 1.5, (60, dimensions)).astype(np.float32)
+    values = rng.normal(size=(60, 4)).astype(np.float32)
+    np.testing.assert_allclose(LatticeFilter(features)(values), lattice_by_definition(features, values), atol=2e-4)
+
+
+def lattice_by_definition(features, values):
+    d = features.shape[1]
+    basis = np.zeros((d + 1, d))  # columns span the plane of zero sum; see Adams and others (2010), §3.1
+    for i in range(d):
+        basis[: i + 1, i], basis[i + 1, i] = 1, -(i + 1)
+        basis[:, i] *= math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2))
+    corners = []
+    table = {}
+    for point, value in zip(features.astype(np.float64), values.astype(np.float64), strict=True):
+        raised = basis @ point
+        best = None
+        # The enclosing simplex has a corner of each remainder; the nearest point of remainder 0 gives it.
+        start = np.rint(raised / (d + 1)) * (d + 1)
+        excess = round(start.sum() / (d + 1))
+        order = np.argsort(-(raised - start), kind="stable")
+        for step in range(abs(excess)):
+            start[order[::-1][step] if excess > 0 else order[step]] -= math.copysign(d + 1, excess)
+        order = np.argsort(-(raised - start), kind="stable")
+        ahead = (raised - start)[order] / (d + 1)
+        weights = np.empty(d + 1)
+        weights[0] = 1 - ahead[0] + ahead[-1]
+        for r in range(1, d + 1):
+            weights[r] = ahead[d - r] - ahead[d + 1 - r]
+        best = []
+        for r in range(d + 1):
+            corner = start + r
+            corner[order[d + 1 - r :]] -= d + 1
+            best.append((tuple(int(c) for c in corner), weights[r]))
+        assert min(weights) > -1e-9
+        corners.append(best)
+        for corner, weight in best:
+            table[corner] = table.get(corner, 0) + weight * value
+    for axis in range(d + 1):
+        step = -np.ones(d + 1, int)
+        step[axis] = d
+        nothing = np.zeros(values.shape[1])
+        table = {
+            corner: value + 0.5 * (table.get(tuple(np.add(corner, step)), nothing) + table.get(tuple(np.subtract(corner, step)), nothing))
+            for corner, value in table.items()
+        }
+    scale = 1 / (1 + 2.0**-d)
+    return np.array([scale * sum(weight * table[corner] for corner, weight in best) for best in corners])
+
+
+def test_features_of_depth_do_what_a_bilateral_kernel_of_it_does():
+    probs, picture = scene()
+    depth = picture[..., :1].astype(np.float32)
+    one = DenseCRF((Bilateral(6.0, 20.0, 8.0),), engine="exact").refine(probs, depth)
+    other = DenseCRF((Features(depth[..., 0], 20.0, 6.0, 8.0),), engine="exact").refine(probs)
+    np.testing.assert_allclose(one, other, atol=1e-6)
