@@ -68,3 +68,11 @@ def test_choices_follow_the_machine_and_the_papers():
     assert whole.optimizer.lr == pytest.approx(100 * stage.optimizer.lr)
     few, _ = choose(Recipe(), census(pictures=3), CPU)
     assert few.run.batch_size <= 3
+
+
+def test_pictures_seen_often_are_varied_more():
+    once, _ = choose(Recipe().with_values({"run.epochs": 20}), census(), CPU)
+    often, _ = choose(Recipe().with_values({"run.epochs": 200}), census(), CPU)
+    assert often.augment.scale[0] < once.augment.scale[0] < 1 < once.augment.scale[1] < often.augment.scale[1]
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        assert 0 < getattr(once.augment, name) < getattr(often.augment, name)

@@ -17,6 +17,9 @@ from upscore.training.recipe import Recipe
 
 __all__ = ["Choice", "Machine", "choose"]
 
+OFTEN = 60
+"""Epochs from which on pictures are varied more: a short run has not learned them as they are yet (docs/measurements.md)."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -125,14 +128,6 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         crop,
         f"the median picture is {height}×{width}, cut to whole cells of 32 pixels" + (f" and at most {longest}" if shrink < 1 else ""),
     )
-    settle("augment.scale", [0.5, 2.0], "objects come nearer and farther")
-    settle("augment.flip", 0.5, "a mirrored picture is as likely")
-    settle("augment.rotation", 0.0, "most pictures have an upright")
-    settle("augment.brightness", 0.2, "light varies")
-    settle("augment.contrast", 0.2, "light varies")
-    settle("augment.saturation", 0.2, "cameras vary")
-    settle("augment.hue", 0.02, "cameras vary a little")
-
     assert chosen.augment.crop_size is not None
     crop_pixels = chosen.augment.crop_size[0] * chosen.augment.crop_size[1]
     budget = 4 * 512 * 512 if on_cpu else 16 * 512 * 512
@@ -147,6 +142,19 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
     epochs = min(300, max(10, -(-wanted // max(steps_an_epoch, 1))))
     settle("run.epochs", epochs, f"about {wanted} steps of {chosen.run.batch_size} pictures, between 10 and 300 epochs")
     assert chosen.run.epochs is not None
+
+    often = chosen.run.epochs >= OFTEN
+    seen = f"each picture is seen {chosen.run.epochs} times"
+    settle("augment.scale", [0.5, 2.0] if often else [0.75, 1.5], f"{seen}: {'much' if often else 'some'} nearer and farther")
+    settle("augment.flip", 0.5, "a mirrored picture is as likely")
+    settle("augment.rotation", 0.0, "most pictures have an upright")
+    for name, strength, why in (
+        ("brightness", 0.2, "light varies"),
+        ("contrast", 0.2, "light varies"),
+        ("saturation", 0.2, "cameras vary"),
+    ):
+        settle(f"augment.{name}", strength if often else strength / 2, why)
+    settle("augment.hue", 0.02 if often else 0.01, "cameras vary a little")
 
     settle("optimizer.name", "adamw", "forgiving about the learning rate")
     sgd = chosen.optimizer.name == "sgd"
