@@ -13,6 +13,8 @@ import upscore
 MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(upscore.__path__, "upscore.") if not name.endswith("__main__"))
 BANNED = {"utils", "util", "helpers", "helper", "misc", "common", "base", "manager", "handler"}
 
+NAMED_BY_OTHERS = ("upscore.crf.pydensecrf.utils",)  # users change one import and nothing else
+
 
 def test_every_public_name_of_the_package_resolves():
     for name in upscore.__all__:
@@ -31,7 +33,7 @@ def test_modules_say_what_they_are_and_what_is_public(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_drawers(module):
-    assert not set(module.split(".")) & BANNED
+    assert not set(module.split(".")) & BANNED or module in NAMED_BY_OTHERS
     source = inspect.getsource(importlib.import_module(module))
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from authors_crf import PLACES, REFERENCE, reference_scene
 from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
 
 
@@ -85,39 +86,6 @@ def test_exact_inference_is_the_papers_algorithm(kernels, self_message):
     expected = by_hand(probs, picture, kernels, iterations=3, self_message=self_message)
     np.testing.assert_allclose(inference._q.T.reshape(probs.shape), expected, atol=1e-9)
     np.testing.assert_allclose(crf.refine(probs, picture), expected, atol=1e-6)
-
-
-PLACES = ((0, 0), (3, 8), (6, 9), (12, 16))
-
-# The authors' C++ code by way of pydensecrf2 1.1, run on 2026-11-21 on ``reference_scene``: Gaussian(3), Bilateral with
-# sigmas 20 along x and 10 along y, 13, 9 and 20 for red, green and blue; by normalization and iterations, the
-# compatibilities of the two kernels and the five labels' probabilities at PLACES.
-REFERENCE = {
-    ("symmetric", 1): (3, 10, [[0.39273, 0.26332, 0.15329, 0.10364, 0.08702], [0.13227, 0.57085, 0.04772, 0.1482, 0.10095],
-                               [0.09673, 0.13427, 0.26529, 0.36592, 0.13779], [0.23564, 0.4798, 0.08808, 0.01642, 0.18006]]),
-    ("before", 1): (3, 10, [[0.38106, 0.27104, 0.15624, 0.1053, 0.08636], [0.12901, 0.58764, 0.04477, 0.14442, 0.09417],
-                            [0.10195, 0.13857, 0.27701, 0.33766, 0.1448], [0.25496, 0.47787, 0.08644, 0.01589, 0.16484]]),
-    ("after", 1): (3, 10, [[0.4103, 0.25683, 0.14738, 0.09973, 0.08575], [0.13425, 0.55837, 0.05018, 0.15071, 0.1065],
-                           [0.09015, 0.12855, 0.24966, 0.40242, 0.12921], [0.22091, 0.47579, 0.08838, 0.01678, 0.19814]]),
-    ("none", 1): (0.02, 0.1, [[0.17821, 0.28077, 0.22662, 0.17876, 0.13565], [0.21933, 0.29857, 0.07559, 0.24139, 0.16512],
-                              [0.15727, 0.16424, 0.33327, 0.18144, 0.16379], [0.08714, 0.47186, 0.16251, 0.02728, 0.2512]]),
-    ("symmetric", 5): (0.5, 1, [[0.19176, 0.28248, 0.22132, 0.173, 0.13144], [0.21755, 0.30802, 0.07448, 0.23756, 0.16238],
-                                [0.15562, 0.16245, 0.32814, 0.19041, 0.16337], [0.09849, 0.47369, 0.15461, 0.02625, 0.24695]]),
-    ("before", 5): (0.5, 1, [[0.19013, 0.28273, 0.22206, 0.17359, 0.13149], [0.21758, 0.31024, 0.07406, 0.23697, 0.16116],
-                             [0.15622, 0.16275, 0.32908, 0.18784, 0.16411], [0.09967, 0.47553, 0.15487, 0.02621, 0.24373]]),
-    ("after", 5): (0.5, 1, [[0.19428, 0.28295, 0.21997, 0.17183, 0.13097], [0.21743, 0.30641, 0.07485, 0.23798, 0.16333],
-                            [0.15483, 0.16206, 0.32687, 0.19373, 0.16251], [0.09761, 0.47094, 0.15402, 0.02628, 0.25116]]),
-    ("none", 5): (0.02, 0.1, [[0.18348, 0.28217, 0.2243, 0.17633, 0.13371], [0.21453, 0.31124, 0.07548, 0.23808, 0.16066],
-                              [0.15389, 0.16243, 0.33271, 0.18879, 0.16218], [0.08755, 0.47025, 0.16192, 0.02727, 0.25301]]),
-}  # fmt: skip
-
-
-def reference_scene():
-    """Return probabilities (5, 13, 17) and a picture made of whole numbers, the same everywhere."""
-    y, x = np.mgrid[:13, :17]
-    weights = np.stack([1 + (7 * x + 3 * y + 11 * k + x * y * (k + 1)) % 13 + 6 * ((x // 5 + y // 4) % 5 == k) for k in range(5)])
-    red, green, blue = 40 + 60 * ((x + 2 * y) // 9) + (5 * x * y) % 11, 90 + (3 * x + y) % 17 + 50 * (x > 8), 200 - 9 * y + (x * x) % 7
-    return (weights / weights.sum(0)).astype(np.float32), np.stack([red, green, blue], -1).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("normalization", "iterations"), REFERENCE)

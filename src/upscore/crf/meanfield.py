@@ -15,7 +15,7 @@ message to itself is included, as in the authors' code, or left out, as in their
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.crf.exact import ExactFilter
-from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel
+from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Compatibility, Gaussian, Kernel
 from upscore.crf.lattice import LatticeFilter
 from upscore.crf.unary import Layout, energy_of_labels, energy_of_logits, energy_of_probabilities, find_layout
 from upscore.errors import CRFError
 
-__all__ = ["DenseCRF", "Inference"]
+__all__ = ["DenseCRF", "Inference", "MeanField", "Message"]
 
 ENGINES: dict[str, Any] = {"lattice": LatticeFilter, "exact": ExactFilter}
 
@@ -157,30 +157,53 @@ class DenseCRF:
             if np.shape(ignored) != layout.shape:
                 raise CRFError(f"found a mask of shape {np.shape(ignored)}, expected {layout.shape}")
             listening = np.flatnonzero(~np.asarray(ignored, bool).ravel())
-        parts = []
+        messages = []
         for kernel in self.kernels if listening is None or len(listening) else ():
             features = kernel.features(layout.shape, picture)
-            parts.append(_Message(kernel, features if listening is None else features[listening], layout.classes, ENGINES[self.engine]))
-        return Inference(unary, parts, layout, listening, self_message=self.self_message)
+            heard = features if listening is None else features[listening]
+            messages.append(Message(heard, kernel.compatibility, kernel.normalization, classes=layout.classes, engine=self.engine))
+        field = MeanField(unary if listening is None else unary[listening], messages, self_message=self.self_message)
+        return Inference(field, unary, layout, listening)
 
 
-class _Message:
-    """One kernel at work: filter, normalise, and count what disagreement costs."""
+class Message:
+    """One kernel at work on N pixels: filter, normalise, and count what disagreement costs.
 
-    def __init__(self, kernel: Kernel, features: npt.NDArray[np.float64], classes: int, engine: Callable[[npt.NDArray[Any]], Any]) -> None:
+    Parameters
+    ----------
+    features : (N, d) floating
+        Divided by their sigmas.
+    compatibility : float, (K,) or (K, K)
+        What disagreement costs; see :mod:`upscore.crf.kernels`.
+    normalization : {"symmetric", "before", "after", "none"}
+        Where messages are divided by the row sums of the kernel.
+    classes : int
+        K.
+    engine : {"lattice", "exact"}
+        How messages are summed.
+
+    Raises
+    ------
+    CRFError
+        A feature is not a number, or a setting is impossible.
+    """
+
+    def __init__(
+        self, features: npt.NDArray[Any], compatibility: Compatibility, normalization: str, *, classes: int, engine: str = "lattice"
+    ) -> None:
         if not np.isfinite(features).all():
             raise CRFError("found features that are not numbers: check the picture and the features given")
-        if kernel.normalization not in NORMALIZATIONS:
-            raise CRFError(f"found normalization '{kernel.normalization}', expected {', '.join(NORMALIZATIONS)}")
-        self.filter = engine(features)
+        if normalization not in NORMALIZATIONS:
+            raise CRFError(f"found normalization '{normalization}', expected {', '.join(NORMALIZATIONS)}")
+        self.filter = ENGINES[engine](features)
         dtype = self.filter.dtype
-        self.cost = _costs_of(kernel.compatibility, classes).astype(dtype)
+        self.cost = _costs_of(compatibility, classes).astype(dtype)
         rows = self.filter(np.ones((len(features), 1), dtype)) + dtype(1e-20)
-        whole = {"symmetric": rows**-0.5, "before": 1 / rows, "after": 1 / rows, "none": None}[kernel.normalization]
-        self.before = whole if kernel.normalization in ("symmetric", "before") else None
-        self.after = whole if kernel.normalization in ("symmetric", "after") else None
+        whole = {"symmetric": rows**-0.5, "before": 1 / rows, "after": 1 / rows, "none": None}[normalization]
+        self.before = whole if normalization in ("symmetric", "before") else None
+        self.after = whole if normalization in ("symmetric", "after") else None
 
-    def messages(self, q: npt.NDArray[Any], *, with_self: bool) -> npt.NDArray[Any]:
+    def received(self, q: npt.NDArray[Any], *, with_self: bool) -> npt.NDArray[Any]:
         """Return the normalised messages (N, K)."""
         sent = q if self.before is None else q * self.before
         received = self.filter(sent)
@@ -190,12 +213,51 @@ class _Message:
 
     def costs(self, q: npt.NDArray[Any], *, with_self: bool) -> npt.NDArray[Any]:
         """Return what each label costs at each pixel, (N, K)."""
-        messages = self.messages(q, with_self=with_self)
-        return np.asarray(messages * self.cost if self.cost.ndim == 1 else messages @ self.cost)
+        received = self.received(q, with_self=with_self)
+        return np.asarray(received * self.cost if self.cost.ndim == 1 else received @ self.cost)
+
+
+class MeanField:
+    """The algorithm on plain arrays (N, K): energies, and one message for each kernel.
+
+    Parameters
+    ----------
+    unary : (N, K) floating
+        Energy of each label at each pixel.
+    messages : sequence of Message
+        One for each kernel; none are a softmax of the energies.
+    self_message : bool
+        As in :class:`DenseCRF`.
+    """
+
+    def __init__(self, unary: npt.NDArray[Any], messages: Sequence[Message], *, self_message: bool = True) -> None:
+        self.unary = np.asarray(unary, np.result_type(np.float32, *(message.filter.dtype for message in messages)))
+        self.messages, self.self_message = messages, self_message
+
+    def start(self) -> npt.NDArray[Any]:
+        """Return Q before any message, (N, K)."""
+        return _softmax(-self.unary)
+
+    def step(self, q: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return Q after every message was sent once."""
+        energy = -self.unary
+        for message in self.messages:
+            energy -= message.costs(q, with_self=self.self_message)
+        return _softmax(energy)
+
+    def divergence(self, q: npt.NDArray[Any]) -> float:
+        """Return ``Σ Q log Q + Σ Q U + ½ Σ_m Σ Q μ_m Q̃_m``."""
+        wide = q.astype(np.float64)
+        entropy = float((wide * np.log(np.maximum(wide, 1e-20))).sum())
+        return entropy + float((wide * self.unary).sum()) + self.disagreement(q) / 2
+
+    def disagreement(self, q: npt.NDArray[Any]) -> float:
+        """Return ``Σ_m Σ Q μ_m Q̃_m``, every pair counted twice."""
+        return sum(float((message.costs(q, with_self=self.self_message) * q.astype(np.float64)).sum()) for message in self.messages)
 
 
 class Inference:
-    """Mean field, a step at a time. Made by :meth:`DenseCRF.start`.
+    """Mean field on a grid, a step at a time. Made by :meth:`DenseCRF.start`.
 
     Attributes
     ----------
@@ -203,28 +265,14 @@ class Inference:
         Taken so far.
     """
 
-    def __init__(
-        self,
-        unary: npt.NDArray[Any],
-        parts: list[_Message],
-        layout: Layout,
-        listening: npt.NDArray[np.intp] | None,
-        *,
-        self_message: bool,
-    ) -> None:
-        self._all, self._layout, self._listening = unary, layout, listening
-        dtype = np.result_type(np.float32, *(part.filter.dtype for part in parts))
-        self._unary = np.asarray(unary if listening is None else unary[listening], dtype)
-        self._parts, self._self_message = parts, self_message
-        self._q = _softmax(-self._unary)
+    def __init__(self, field: MeanField, unary: npt.NDArray[Any], layout: Layout, listening: npt.NDArray[np.intp] | None) -> None:
+        self._field, self._unary, self._layout, self._listening = field, unary, layout, listening
+        self._q = field.start()
         self.steps = 0
 
     def step(self) -> Inference:
         """Send every message once; returns itself."""
-        energy = -self._unary
-        for part in self._parts:
-            energy -= part.costs(self._q, with_self=self._self_message)
-        self._q = _softmax(energy)
+        self._q = self._field.step(self._q)
         self.steps += 1
         return self
 
@@ -232,9 +280,8 @@ class Inference:
         """Return what is believed now, in the layout that was given."""
         q = self._q
         if self._listening is not None:
-            whole = _softmax(-self._all)
-            whole[self._listening] = q
-            q = whole
+            q = _softmax(-self._unary)
+            q[self._listening] = self._q
         return self._layout.from_pixels(q)
 
     def labels(self) -> npt.NDArray[np.intp]:
@@ -244,12 +291,9 @@ class Inference:
     def divergence(self) -> float:
         """Return the Kullback-Leibler divergence from what is believed to the CRF, up to its constant: what mean field lowers.
 
-        ``Σ Q log Q + Σ Q U + ½ Σ_m Σ Q μ_m Q̃_m``. Steps that change all pixels at once may raise it.
+        Steps that change all pixels at once may raise it.
         """
-        q = self._q.astype(np.float64)
-        entropy = float((q * np.log(np.maximum(q, 1e-300))).sum())
-        pairs = sum(float((q * part.costs(self._q, with_self=self._self_message)).sum()) for part in self._parts)
-        return entropy + float((q * self._unary).sum()) + pairs / 2
+        return self._field.divergence(self._q)
 
 
 def _checked_picture(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

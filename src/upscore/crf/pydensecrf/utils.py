@@ -1,0 +1,155 @@
+"""pydensecrf.utils: energies and features, in arrays (labels, pixels) and (D, pixels)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.errors import CRFError
+
+__all__ = [
+    "compute_unary",
+    "create_pairwise_bilateral",
+    "create_pairwise_gaussian",
+    "softmax_to_unary",
+    "unary_from_labels",
+    "unary_from_softmax",
+]
+
+Matrix = npt.NDArray[np.float32]
+
+
+def unary_from_softmax(sm: npt.ArrayLike, scale: float | None = None, clip: float | None = 1e-5) -> Matrix:
+    """Return the energies of probabilities.
+
+    Parameters
+    ----------
+    sm : (labels, …) floating
+        Probabilities.
+    scale : float in (0, 1], optional
+        How far they are believed: mixed with equal probabilities by the rest.
+    clip : float, optional
+        Least probability.
+
+    Returns
+    -------
+    (labels, pixels) float32
+
+    Raises
+    ------
+    CRFError
+        They are no probabilities, or ``scale`` is out of range.
+    """
+    probs = np.asarray(sm, np.float64)
+    if probs.ndim < 1 or not np.isfinite(probs).all() or probs.min(initial=0) < 0 or probs.max(initial=0) > 1 + 1e-3:
+        raise CRFError("found values that are no probabilities (0 to 1): take the softmax of logits over the first axis before")
+    if scale is not None:
+        if not 0 < scale <= 1:
+            raise CRFError(f"found scale {scale:g}, expected above 0 and at most 1")
+        probs = scale * probs + (1 - scale) / len(probs)
+    if clip is not None:
+        probs = np.clip(probs, clip, 1)
+    return -np.log(probs).reshape(len(probs), -1).astype(np.float32)
+
+
+def unary_from_labels(labels: npt.ArrayLike, n_labels: int, gt_prob: float, zero_unsure: bool = True) -> Matrix:
+    """Return the energies of a label map that is believed with ``gt_prob``.
+
+    Parameters
+    ----------
+    labels : integer array
+        With ``zero_unsure`` 0 is unknown and labels are 1 to ``n_labels``; without, 0 to ``n_labels - 1``.
+    n_labels : int
+        Labels, 0 not counted where it is unknown.
+    gt_prob : float in (0, 1)
+        Probability of the label that is given; the others share the rest.
+    zero_unsure : bool
+        Whether 0 is unknown.
+
+    Returns
+    -------
+    (n_labels, pixels) float32
+
+    Raises
+    ------
+    CRFError
+        A label or the probability is out of range.
+    """
+    flat = np.asarray(labels).ravel()
+    if not 0 < gt_prob < 1:
+        raise CRFError(f"found gt_prob {gt_prob:g}, expected above 0 and below 1")
+    first = 1 if zero_unsure else 0
+    most = n_labels - 1 + first
+    if flat.size and not (flat.min() >= 0 and flat.max() <= most):
+        hint = ": 0 is unknown and is not counted in n_labels; if it is a label, pass zero_unsure=False" if zero_unsure else ""
+        raise CRFError(f"found labels from {flat.min()} to {flat.max()}, expected 0 to {most}{hint}")
+    energy = np.full((n_labels, flat.size), -np.log((1 - gt_prob) / max(1, n_labels - 1)), np.float32)
+    known = np.flatnonzero(flat >= first)
+    energy[flat[known] - first, known] = -np.log(gt_prob)
+    energy[:, flat < first] = np.log(n_labels)
+    return energy
+
+
+def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Matrix:
+    """Return positions divided by ``sdims``, rows first: (axes, pixels) float32.
+
+    Parameters
+    ----------
+    sdims : sequence of float
+        A sigma for each axis.
+    shape : sequence of int
+        Of the picture or volume.
+    """
+    if len(sdims) != len(shape):
+        raise CRFError(f"found {len(sdims)} sigmas for {len(shape)} axes, expected one for each")
+    return _positions(sdims, shape).reshape(len(shape), -1)
+
+
+def create_pairwise_bilateral(sdims: Sequence[float], schan: float | Sequence[float], img: npt.ArrayLike, chdim: int = -1) -> Matrix:
+    """Return positions and colours divided by their sigmas: (axes + channels, pixels) float32.
+
+    Parameters
+    ----------
+    sdims : sequence of float
+        A sigma for each axis but that of the channels, rows first.
+    schan : float or sequence of float
+        A sigma for all channels, or for each.
+    img : array
+        The picture or volume, of any type.
+    chdim : int
+        Axis of the channels; -1 says that there is none.
+    """
+    picture = np.asarray(img)
+    values = picture[None] if chdim == -1 else np.moveaxis(picture, chdim, 0)
+    if len(sdims) != values.ndim - 1:
+        hint = ": chdim=-1 says that the picture has no axis of channels; pass chdim=2 for (H, W, 3)" if chdim == -1 else ""
+        raise CRFError(f"found {len(sdims)} sigmas for a picture of shape {picture.shape}, expected {values.ndim - 1}{hint}")
+    sigmas = np.broadcast_to(np.asarray(schan, np.float32).reshape(-1), (len(values),)) if np.size(schan) in (1, len(values)) else None
+    if sigmas is None:
+        raise CRFError(f"found {np.size(schan)} sigmas for {len(values)} channels, expected 1 or {len(values)}")
+    colours = values.astype(np.float32) / sigmas.reshape(-1, *[1] * (values.ndim - 1))
+    both = np.concatenate([_positions(sdims, values.shape[1:]), colours])
+    return both.reshape(len(both), -1)
+
+
+def compute_unary(labels: npt.ArrayLike, M: int, GT_PROB: float = 0.5) -> Matrix:
+    """Do what :func:`unary_from_labels` does, under its older name."""
+    warnings.warn("compute_unary is deprecated: use unary_from_labels", DeprecationWarning, stacklevel=2)
+    return unary_from_labels(labels, M, GT_PROB)
+
+
+def softmax_to_unary(sm: npt.ArrayLike, GT_PROB: float = 1) -> Matrix:
+    """Do what :func:`unary_from_softmax` does, under its older name."""
+    warnings.warn("softmax_to_unary is deprecated: use unary_from_softmax", DeprecationWarning, stacklevel=2)
+    return unary_from_softmax(sm, scale=None if GT_PROB == 1 else GT_PROB, clip=None)
+
+
+def _positions(sigmas: Sequence[float], shape: Sequence[int]) -> npt.NDArray[Any]:
+    places = np.indices(tuple(shape), np.float32)
+    for place, sigma in zip(places, sigmas, strict=True):
+        place /= sigma
+    return places
