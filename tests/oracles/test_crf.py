@@ -107,7 +107,7 @@ def test_the_lattice_is_near_the_exact_kernel_in_two_dimensions():
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 5, 8, 16])
 def test_the_lattice_filter_is_the_one_of_its_definition(dimensions):
     """Against the definition with dictionaries, a point at a time."""
-    from upscore.crf.lattice import LatticeFilter
+    from upscore.crf.engines.portable import LatticeFilter
 
     rng = np.random.default_rng(dimensions)
     features = rng.normal(0, 1.5, (60, dimensions)).astype(np.float32)

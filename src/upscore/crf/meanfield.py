@@ -17,20 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from upscore.crf.exact import ExactFilter
+from upscore.crf.engines import Engine, filter_of
 from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Compatibility, Gaussian, Kernel
-from upscore.crf.lattice import LatticeFilter
 from upscore.crf.unary import Layout, energy_of_labels, energy_of_logits, energy_of_probabilities, find_layout
 from upscore.errors import CRFError
 
 __all__ = ["DenseCRF", "Inference", "MeanField", "Message"]
-
-ENGINES: dict[str, Any] = {"lattice": LatticeFilter, "exact": ExactFilter}
 
 MOST_PIXELS = 2**27
 """Larger pictures are refused: with their labels and vertices they would not fit into memory."""
@@ -61,11 +58,11 @@ class DenseCRF:
     kernels: Sequence[Kernel] = field(default_factory=lambda: (Gaussian(), Bilateral()))
     iterations: int = 5
     self_message: bool = True
-    engine: Literal["lattice", "exact"] = "lattice"
+    engine: Engine = "lattice"
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise CRFError(f"found engine '{self.engine}', expected {' or '.join(ENGINES)}")
+        if self.engine not in get_args(Engine):
+            raise CRFError(f"found engine '{self.engine}', expected {', '.join(get_args(Engine))}")
         if not 0 <= self.iterations <= 1000:
             raise CRFError(f"found {self.iterations} iterations, expected 0 to 1000")
 
@@ -143,7 +140,8 @@ class DenseCRF:
         energies = {"probabilities": energy_of_probabilities, "logits": energy_of_logits}
         if kind not in energies:
             raise CRFError(f"found kind '{kind}', expected {' or '.join(energies)}")
-        return self._begin(energies[kind](layout.to_pixels(scores, ENGINES[self.engine].dtype)), layout, picture, ignored)
+        pixels = layout.to_pixels(scores, np.float64 if self.engine == "exact" else np.float32)
+        return self._begin(energies[kind](pixels), layout, picture, ignored)
 
     def _begin(
         self, unary: npt.NDArray[Any], layout: Layout, picture: npt.NDArray[Any] | None, ignored: npt.NDArray[np.bool_] | None
@@ -189,13 +187,13 @@ class Message:
     """
 
     def __init__(
-        self, features: npt.NDArray[Any], compatibility: Compatibility, normalization: str, *, classes: int, engine: str = "lattice"
+        self, features: npt.NDArray[Any], compatibility: Compatibility, normalization: str, *, classes: int, engine: Engine = "lattice"
     ) -> None:
         if not np.isfinite(features).all():
             raise CRFError("found features that are not numbers: check the picture and the features given")
         if normalization not in NORMALIZATIONS:
             raise CRFError(f"found normalization '{normalization}', expected {', '.join(NORMALIZATIONS)}")
-        self.filter = ENGINES[engine](features)
+        self.filter = filter_of(engine, features)
         dtype = self.filter.dtype
         self.cost = _costs_of(compatibility, classes).astype(dtype)
         rows = self.filter(np.ones((len(features), 1), dtype)) + dtype(1e-20)

@@ -8,7 +8,7 @@ Adams, Baek, Davis (2010), "Fast High-Dimensional Filtering Using the Permutohed
 A pixel lies in a simplex of d + 1 vertices and gives each its barycentric weight. The
 features are scaled so that splat, blur and slice together blur by about exp(-|Δ|²/2): near
 enough in two dimensions, a coarse likeness in five. What the field calls a dense CRF is this
-one; :mod:`upscore.crf.exact` is the other.
+one; :mod:`upscore.crf.engines.exact` is the other.
 """
 
 from __future__ import annotations
