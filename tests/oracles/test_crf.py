@@ -84,7 +84,7 @@ def test_exact_inference_is_the_papers_algorithm(kernels, self_message):
     for _ in range(3):
         inference.step()
     expected = by_hand(probs, picture, kernels, iterations=3, self_message=self_message)
-    np.testing.assert_allclose(inference._q.T.reshape(probs.shape), expected, atol=1e-9)
+    np.testing.assert_allclose(inference._belief.T.reshape(probs.shape), expected, atol=1e-9)
     np.testing.assert_allclose(crf.refine(probs, picture), expected, atol=1e-6)
 
 

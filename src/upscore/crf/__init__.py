@@ -14,7 +14,7 @@
 Importing it imports NumPy alone; the lattice takes SciPy's sparse matrices when it is first built.
 """
 
+from upscore.crf.dense import DenseCRF, Inference
 from upscore.crf.kernels import Bilateral, Compatibility, Features, Gaussian, Kernel, Normalization
-from upscore.crf.meanfield import DenseCRF, Inference
 
 __all__ = ["Bilateral", "Compatibility", "DenseCRF", "Features", "Gaussian", "Inference", "Kernel", "Normalization"]

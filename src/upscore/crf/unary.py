@@ -7,27 +7,98 @@
     labels              energy = -log of how sure they are: `confidence` for the label, the rest shared out
     energies            as they are
 
-Inside, pixels come first and labels last, (N, K), contiguous: one pixel's labels are
-neighbours in memory.
+Inside, arrays are (N, K), pixels by labels, whatever their order in memory: scores (K, H, W)
+are read where they lie, and never copied whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from upscore.errors import CRFError
 
-__all__ = ["LEAST_PROBABILITY", "Layout", "energy_of_labels", "energy_of_logits", "energy_of_probabilities", "find_layout"]
+__all__ = ["LEAST_PROBABILITY", "Layout", "Scores", "Unary", "energy_of_labels", "find_layout"]
 
 LEAST_PROBABILITY = 1e-5
 """A probability below this is taken for it: no network is surer than that."""
 
 SUM_TOLERANCE = 1e-2
 """By how much the probabilities of a pixel may miss 1 (half precision does)."""
+
+Scores: TypeAlias = Literal["probabilities", "logits", "energies"]
+"""What the numbers of an array of scores are."""
+
+_BLOCK = 1 << 18
+"""Numbers looked at a time: they and what is made of them stay in the processor's cache."""
+
+
+class Unary:
+    """What is said about each pixel alone: checked when it is made, read where it lies.
+
+    Parameters
+    ----------
+    values : (N, K) floating
+        In any memory order; not copied, so do not change it.
+    kind : {"probabilities", "logits", "energies"}
+        What the values are.
+
+    Raises
+    ------
+    CRFError
+        A value is not a number; or probabilities are below 0, above 1, or do not sum to 1: logits,
+        most often.
+    """
+
+    def __init__(self, values: npt.NDArray[Any], kind: Scores) -> None:
+        if kind not in get_args(Scores):
+            raise CRFError(f"found kind '{kind}', expected {', '.join(get_args(Scores))}")
+        self.values, self.kind = values, kind
+        if kind == "probabilities":
+            self._check_probabilities()
+        elif not all(np.isfinite(self.values[rows]).all() for rows in self._blocks()):
+            raise CRFError(f"found {kind} that are not numbers: the network diverged, or divided by zero")
+
+    def energy(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return the energies (N, K), C-contiguous: a copy. Logits are taken less each pixel's greatest."""
+        energy = np.empty(self.values.shape, dtype)
+        for rows in self._blocks():
+            part = self.values[rows].astype(dtype, copy=False)
+            if self.kind == "probabilities":
+                energy[rows] = -np.log(np.clip(part, LEAST_PROBABILITY, 1))
+            elif self.kind == "logits":
+                energy[rows] = part.max(1, keepdims=True) - part
+            else:
+                energy[rows] = part
+        return energy
+
+    def take(self, pixels: npt.NDArray[np.intp]) -> Unary:
+        """Return what is said about some of the pixels: a copy."""
+        return Unary(self.values[pixels], self.kind)
+
+    def _check_probabilities(self) -> None:
+        low, high, least, most = np.inf, -np.inf, np.inf, -np.inf
+        for rows in self._blocks():
+            part = self.values[rows]
+            sums = part.sum(1, dtype=np.result_type(part.dtype, np.float32))
+            if not np.isfinite(sums).all():
+                raise CRFError("found probabilities that are not numbers: the network diverged, or divided by zero")
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+            least, most = min(least, float(sums.min())), max(most, float(sums.max()))
+        if low < -SUM_TOLERANCE or high > 1 + SUM_TOLERANCE or least < 1 - SUM_TOLERANCE or most > 1 + SUM_TOLERANCE:
+            raise CRFError(
+                f"found values from {low:g} to {high:g} whose sums over the labels go from {least:g} to {most:g}, "
+                "expected probabilities: pass logits with kind='logits'"
+            )
+
+    def _blocks(self) -> Iterator[slice]:
+        pixels, labels = self.values.shape
+        step = max(1, _BLOCK // max(1, labels))
+        return (slice(first, first + step) for first in range(0, pixels, step))
 
 
 @dataclass(frozen=True)
@@ -48,10 +119,15 @@ class Layout:
     classes: int
     last: bool
 
-    def to_pixels(self, scores: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return (N, K) of ``dtype``, contiguous: a copy."""
+    def to_pixels(self, scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return scores as (N, K): a view where their memory allows."""
         ordered = scores if self.last else np.moveaxis(scores, 0, -1)
-        return np.array(ordered.reshape(-1, self.classes), dtype, order="C")
+        return ordered.reshape(-1, self.classes)
+
+    def empty(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """Return room for (N, K) that :meth:`from_pixels` will not have to copy."""
+        pixels = int(np.prod(self.shape))
+        return np.empty((pixels, self.classes), dtype, order="C" if self.last else "F")
 
     def from_pixels(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return float32 in the layout the scores came in, contiguous."""
@@ -94,40 +170,6 @@ def find_layout(scores: npt.NDArray[Any], picture: npt.NDArray[Any] | None, *, c
         assert picture is not None
         raise CRFError(f"found scores of shape {scores.shape} and a picture of {picture.shape}, expected one grid, labels first or last")
     return fitting[0]
-
-
-def energy_of_probabilities(probs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return ``-log p`` of (N, K) probabilities.
-
-    Raises
-    ------
-    CRFError
-        A value is not a number, is negative or above 1, or a pixel's do not sum to 1: logits, most
-        often.
-    """
-    if not np.isfinite(probs).all():
-        raise CRFError("found probabilities that are not numbers: the network diverged, or divided by zero")
-    low, high = float(probs.min()), float(probs.max())
-    sums = probs.sum(1)
-    if low < -SUM_TOLERANCE or high > 1 + SUM_TOLERANCE or np.abs(sums - 1).max() > SUM_TOLERANCE:
-        raise CRFError(
-            f"found values from {low:g} to {high:g} whose sums over the labels go from {sums.min():g} to {sums.max():g}, "
-            "expected probabilities: pass logits with kind='logits'"
-        )
-    return np.asarray(-np.log(np.clip(probs, LEAST_PROBABILITY, 1)))
-
-
-def energy_of_logits(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return ``-z`` of (N, K) logits, less each pixel's greatest.
-
-    Raises
-    ------
-    CRFError
-        A value is not a number.
-    """
-    if not np.isfinite(logits).all():
-        raise CRFError("found logits that are not numbers: the network diverged, or divided by zero")
-    return np.asarray(logits.max(1, keepdims=True) - logits)
 
 
 def energy_of_labels(

@@ -1,55 +1,108 @@
-"""How messages are summed: ``values ↦ K values`` with ``K_ij = exp(-|f_i - f_j|² / 2)``.
+"""How messages are summed, and where.
 
-================  ====================================================  ==================
-``"lattice"``     permutohedral lattice                                 float32
-``"exact"``       every pixel with every other                          float64
-================  ====================================================  ==================
+::
 
-An engine is a class of filters: made once from features, called with values as often as there
-are steps. Each is imported when it is asked for.
+    engine ── message(features, cost, normalization) ──┐      made once: a lattice, say
+       └───── field(unary, messages) ──────────────────┴──► Field ── advance(belief, steps) ──► belief
+
+===========  ==================================================  ==========================
+"lattice"    permutohedral lattice                               float32
+"exact"      every pixel with every other                        float64
+===========  ==================================================  ==========================
+
+Each engine is imported when it is asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
-__all__ = ["Engine", "Filter", "filter_of"]
+__all__ = ["Engine", "EngineName", "Field", "check_engine", "engine_of"]
 
-Engine: TypeAlias = Literal["lattice", "exact"]
+EngineName: TypeAlias = Literal["lattice", "exact"]
 
 
-class Filter(Protocol):
-    """A kernel that values can be multiplied by."""
+class Engine(Protocol):
+    """Makes fields; holds no state of its own."""
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
         """What it computes in."""
         ...
 
-    def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the kernel times ``values`` (N, C); each pixel's message to itself is in it."""
+    def message(self, features: npt.NDArray[Any], cost: npt.NDArray[np.float64], normalization: str) -> Any:
+        """Return what is worth keeping of one kernel, whatever the unary is.
+
+        Parameters
+        ----------
+        features : (N, d) floating
+            Finite, divided by their sigmas.
+        cost : (K,) or (K, K) float64
+            What messages (N, K) are multiplied by, elementwise or as matrices.
+        normalization : {"symmetric", "before", "after", "none"}
+            Where messages are divided by the kernel's row sums.
+        """
+        ...
+
+    def field(self, unary: Unary, messages: Sequence[Any], *, self_message: bool) -> Field:
+        """Return the mean field of N pixels and K labels."""
         ...
 
 
-def filter_of(engine: Engine, features: npt.NDArray[Any]) -> Filter:
-    """Return the filter of ``features`` (N, d), divided by their sigmas.
+class Field(Protocol):
+    """Mean field over N pixels. What pixels believe, Q, is the engine's own kind of array."""
+
+    def advance(self, belief: Any, steps: int) -> Any:
+        """Return what is believed ``steps`` later; None is what is believed before any message."""
+        ...
+
+    def believe(self, array: npt.NDArray[Any]) -> Any:
+        """Return (N, K) probabilities as this engine keeps them."""
+        ...
+
+    def array(self, belief: Any) -> npt.NDArray[Any]:
+        """Return a belief as an array (N, K)."""
+        ...
+
+    def divergence(self, belief: Any) -> tuple[float, float]:
+        """Return ``Σ Q log Q + Σ Q U`` and ``Σ_m Σ Q μ_m Q̃_m``, in which every pair counts twice."""
+        ...
+
+
+def check_engine(name: str) -> None:
+    """Refuse a name that no engine has.
+
+    Raises
+    ------
+    CRFError
+        Always, then.
+    """
+    if name not in get_args(EngineName):
+        raise CRFError(f"found engine '{name}', expected {', '.join(get_args(EngineName))}")
+
+
+def engine_of(name: EngineName) -> Engine:
+    """Return an engine by name.
 
     Raises
     ------
     CRFError
         There is no such engine.
     """
-    if engine == "exact":
+    check_engine(name)
+    from upscore.crf.engines.arrays import ArrayEngine
+
+    if name == "exact":
         from upscore.crf.engines.exact import ExactFilter
 
-        return ExactFilter(features)
-    if engine == "lattice":
-        from upscore.crf.engines.portable import LatticeFilter
+        return ArrayEngine(ExactFilter, np.float64)
+    from upscore.crf.engines.portable import LatticeFilter
 
-        return LatticeFilter(features)
-    raise CRFError(f"found engine '{engine}', expected {', '.join(get_args(Engine))}")
+    return ArrayEngine(LatticeFilter, np.float32)

@@ -26,8 +26,6 @@ class ExactFilter:
         Divided by their sigmas.
     """
 
-    dtype = np.float64
-
     def __init__(self, features: npt.NDArray[Any]) -> None:
         # Centred, so that the squares below cancel little.
         self.features = np.asarray(features, np.float64) - np.mean(features, 0, dtype=np.float64)

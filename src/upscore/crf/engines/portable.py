@@ -30,8 +30,6 @@ class LatticeFilter:
         Divided by their sigmas.
     """
 
-    dtype = np.float32
-
     def __init__(self, features: npt.NDArray[Any]) -> None:
         from scipy import sparse
 

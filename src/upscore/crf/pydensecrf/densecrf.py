@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upscore.crf.dense import check_size, message_of
+from upscore.crf.engines import Field, engine_of
 from upscore.crf.kernels import Bilateral, Gaussian
-from upscore.crf.meanfield import MeanField, Message
+from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
 __all__ = [
@@ -72,9 +74,11 @@ class DenseCRF:
     def __init__(self, nvar: int, nlabels: int) -> None:
         if nvar < 1 or nlabels < 1:
             raise CRFError(f"found {nvar} pixels and {nlabels} labels, expected at least one of each")
+        check_size(nvar)
         self._pixels, self._labels = int(nvar), int(nlabels)
-        self._unary: Matrix | None = None
-        self._messages: list[Message] = []
+        self._engine = engine_of("lattice")
+        self._unary: Unary | None = None
+        self._messages: list[Any] = []
 
     def setUnary(self, u: ConstUnary | LogisticUnary) -> None:
         """Set the energies."""
@@ -108,7 +112,7 @@ class DenseCRF:
             )
         if self._labels > 1 and flat.min() >= 0 and np.allclose(flat.sum(0), 1, atol=1e-3):
             raise CRFError("found probabilities where energies are expected: pass them through utils.unary_from_softmax")
-        self._unary = np.ascontiguousarray(flat.T, np.float32)
+        self._unary = Unary(np.array(flat, np.float32, order="C").T, "energies")
 
     def addPairwiseEnergy(
         self, features: npt.ArrayLike, compat: Any, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
@@ -138,24 +142,23 @@ class DenseCRF:
     def inference(self, niter: int) -> Matrix:
         """Return probabilities (labels, pixels) after ``niter`` steps."""
         field = self._field()
-        q = field.start()
-        for _ in range(niter):
-            q = field.step(q)
-        return np.ascontiguousarray(q.T, np.float32)
+        return _as_matrix(field.array(field.advance(None, niter)))
 
     def startInference(self) -> tuple[Matrix, Matrix, Matrix]:
         """Return Q and two arrays to pass on to :meth:`stepInference`."""
-        q = np.ascontiguousarray(self._field().start().T, np.float32)
+        q = self.inference(0)
         return q, np.empty_like(q), np.empty_like(q)
 
     def stepInference(self, Q: Matrix, tmp1: Matrix | None = None, tmp2: Matrix | None = None) -> None:
         """Take one step; ``Q`` is changed in place."""
-        Q[...] = self._field().step(np.ascontiguousarray(Q.T)).T
+        field = self._field()
+        Q[...] = field.array(field.advance(field.believe(np.asarray(Q).T), 1)).T
 
     def klDivergence(self, Q: npt.ArrayLike) -> float:
         """Return the divergence of ``Q`` as pydensecrf counts it: every pair of pixels twice."""
-        field, q = self._field(), np.ascontiguousarray(np.asarray(Q, np.float32).T)
-        return field.divergence(q) + field.disagreement(q) / 2
+        field = self._field()
+        alone, pairs = field.divergence(field.believe(np.asarray(Q, np.float32).T))
+        return alone + pairs
 
     def _add(self, features: npt.NDArray[Any], compat: Any, kernel: int, normalization: int) -> None:
         if kernel not in (CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL):
@@ -167,12 +170,12 @@ class DenseCRF:
             cost = -cost
         elif cost.ndim == 2 and cost.shape[0] == cost.shape[1]:
             cost = (cost + cost.T) / 2
-        self._messages.append(Message(features, cost, _NORMALIZATIONS[normalization], classes=self._labels))
+        self._messages.append(message_of(self._engine, features, cost, _NORMALIZATIONS[normalization], self._labels))
 
-    def _field(self) -> MeanField:
+    def _field(self) -> Field:
         if self._unary is None:
             raise CRFError("no energies are set: call setUnaryEnergy first")
-        return MeanField(self._unary, self._messages)
+        return self._engine.field(self._unary, self._messages, self_message=True)
 
 
 class DenseCRF2D(DenseCRF):
@@ -245,3 +248,8 @@ class DenseCRF2D(DenseCRF):
 def _rows_first(sxy: float | Sequence[float]) -> list[float]:
     """Return sigmas for rows and columns from pydensecrf's x and y."""
     return [float(s) for s in np.atleast_1d(np.asarray(sxy, np.float64))[::-1]]
+
+
+def _as_matrix(pixels: npt.NDArray[Any]) -> Matrix:
+    """Return (labels, pixels) of (N, K)."""
+    return np.ascontiguousarray(pixels.T, np.float32)

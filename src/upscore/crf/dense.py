@@ -17,20 +17,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from upscore.crf.engines import Engine, filter_of
-from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Compatibility, Gaussian, Kernel
-from upscore.crf.unary import Layout, energy_of_labels, energy_of_logits, energy_of_probabilities, find_layout
+from upscore.crf.engines import Engine, EngineName, Field, check_engine, engine_of
+from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel
+from upscore.crf.unary import Layout, Scores, Unary, energy_of_labels, find_layout
 from upscore.errors import CRFError
 
-__all__ = ["DenseCRF", "Inference", "MeanField", "Message"]
+__all__ = ["MOST_PIXELS", "DenseCRF", "Inference", "check_size", "message_of"]
 
-MOST_PIXELS = 2**27
-"""Larger pictures are refused: with their labels and vertices they would not fit into memory."""
+MOST_FEATURES = 16
+"""A lattice has one vertex more than features for each pixel."""
+
+MOST_PIXELS = 2**26
+"""Larger pictures are refused: the lattices alone take some hundred bytes a pixel."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,10 @@ class DenseCRF:
     kernels: Sequence[Kernel] = field(default_factory=lambda: (Gaussian(), Bilateral()))
     iterations: int = 5
     self_message: bool = True
-    engine: Engine = "lattice"
+    engine: EngineName = "lattice"
 
     def __post_init__(self) -> None:
-        if self.engine not in get_args(Engine):
-            raise CRFError(f"found engine '{self.engine}', expected {', '.join(get_args(Engine))}")
+        check_engine(self.engine)
         if not 0 <= self.iterations <= 1000:
             raise CRFError(f"found {self.iterations} iterations, expected 0 to 1000")
 
@@ -71,7 +73,7 @@ class DenseCRF:
         scores: npt.NDArray[Any],
         picture: npt.NDArray[Any] | None = None,
         *,
-        kind: Literal["probabilities", "logits"] = "probabilities",
+        kind: Scores = "probabilities",
         channels: Literal["first", "last"] | None = None,
         ignored: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.float32]:
@@ -83,7 +85,7 @@ class DenseCRF:
             Of any number of axes, of any type and layout.
         picture : (H, W, C) or (H, W), optional
             The picture, 0 to 255; only kernels that compare colours need it.
-        kind : {"probabilities", "logits"}
+        kind : {"probabilities", "logits", "energies"}
             What the scores are.
         channels : {"first", "last"}, optional
             Where the labels are, if the picture does not tell.
@@ -101,9 +103,7 @@ class DenseCRF:
             Shapes do not fit, or values are not what ``kind`` says.
         """
         inference = self.start(scores, picture, kind=kind, channels=channels, ignored=ignored)
-        for _ in range(self.iterations):
-            inference.step()
-        return inference.probabilities()
+        return inference.step(self.iterations).probabilities()
 
     def refine_labels(
         self,
@@ -120,34 +120,27 @@ class DenseCRF:
         """
         labels = np.asarray(labels)
         layout = Layout(labels.shape, classes, False)
-        inference = self._begin(energy_of_labels(labels, classes, confidence=confidence, unknown=unknown), layout, picture, None)
-        for _ in range(self.iterations):
-            inference.step()
-        return inference.probabilities()
+        energy = energy_of_labels(labels, classes, confidence=confidence, unknown=unknown)
+        inference = self._begin(Unary(energy, "energies"), layout, picture, None)
+        return inference.step(self.iterations).probabilities()
 
     def start(
         self,
         scores: npt.NDArray[Any],
         picture: npt.NDArray[Any] | None = None,
         *,
-        kind: Literal["probabilities", "logits"] = "probabilities",
+        kind: Scores = "probabilities",
         channels: Literal["first", "last"] | None = None,
         ignored: npt.NDArray[np.bool_] | None = None,
     ) -> Inference:
         """Return the inference before its first step, to go through it step by step; arguments as for :meth:`refine`."""
         scores = np.asarray(scores)
         layout = find_layout(scores, None if picture is None else np.asarray(picture), channels=channels)
-        energies = {"probabilities": energy_of_probabilities, "logits": energy_of_logits}
-        if kind not in energies:
-            raise CRFError(f"found kind '{kind}', expected {' or '.join(energies)}")
-        pixels = layout.to_pixels(scores, np.float64 if self.engine == "exact" else np.float32)
-        return self._begin(energies[kind](pixels), layout, picture, ignored)
+        check_size(int(np.prod(layout.shape)))
+        scores = scores.astype(np.float64 if self.engine == "exact" else np.float32, copy=False)
+        return self._begin(Unary(layout.to_pixels(scores), kind), layout, picture, ignored)
 
-    def _begin(
-        self, unary: npt.NDArray[Any], layout: Layout, picture: npt.NDArray[Any] | None, ignored: npt.NDArray[np.bool_] | None
-    ) -> Inference:
-        if len(unary) > MOST_PIXELS:
-            raise CRFError(f"found {len(unary)} pixels, expected at most {MOST_PIXELS}: cut the picture into tiles")
+    def _begin(self, unary: Unary, layout: Layout, picture: npt.NDArray[Any] | None, ignored: npt.NDArray[np.bool_] | None) -> Inference:
         if picture is not None:
             picture = _checked_picture(np.asarray(picture), layout.shape)
         listening = None
@@ -155,103 +148,14 @@ class DenseCRF:
             if np.shape(ignored) != layout.shape:
                 raise CRFError(f"found a mask of shape {np.shape(ignored)}, expected {layout.shape}")
             listening = np.flatnonzero(~np.asarray(ignored, bool).ravel())
+        engine = engine_of(self.engine)
         messages = []
         for kernel in self.kernels if listening is None or len(listening) else ():
             features = kernel.features(layout.shape, picture)
             heard = features if listening is None else features[listening]
-            messages.append(Message(heard, kernel.compatibility, kernel.normalization, classes=layout.classes, engine=self.engine))
-        field = MeanField(unary if listening is None else unary[listening], messages, self_message=self.self_message)
+            messages.append(message_of(engine, heard, kernel.compatibility, kernel.normalization, layout.classes))
+        field = engine.field(unary if listening is None else unary.take(listening), messages, self_message=self.self_message)
         return Inference(field, unary, layout, listening)
-
-
-class Message:
-    """One kernel at work on N pixels: filter, normalise, and count what disagreement costs.
-
-    Parameters
-    ----------
-    features : (N, d) floating
-        Divided by their sigmas.
-    compatibility : float, (K,) or (K, K)
-        What disagreement costs; see :mod:`upscore.crf.kernels`.
-    normalization : {"symmetric", "before", "after", "none"}
-        Where messages are divided by the row sums of the kernel.
-    classes : int
-        K.
-    engine : {"lattice", "exact"}
-        How messages are summed.
-
-    Raises
-    ------
-    CRFError
-        A feature is not a number, or a setting is impossible.
-    """
-
-    def __init__(
-        self, features: npt.NDArray[Any], compatibility: Compatibility, normalization: str, *, classes: int, engine: Engine = "lattice"
-    ) -> None:
-        if not np.isfinite(features).all():
-            raise CRFError("found features that are not numbers: check the picture and the features given")
-        if normalization not in NORMALIZATIONS:
-            raise CRFError(f"found normalization '{normalization}', expected {', '.join(NORMALIZATIONS)}")
-        self.filter = filter_of(engine, features)
-        dtype = self.filter.dtype
-        self.cost = _costs_of(compatibility, classes).astype(dtype)
-        rows = self.filter(np.ones((len(features), 1), dtype)) + dtype(1e-20)
-        whole = {"symmetric": rows**-0.5, "before": 1 / rows, "after": 1 / rows, "none": None}[normalization]
-        self.before = whole if normalization in ("symmetric", "before") else None
-        self.after = whole if normalization in ("symmetric", "after") else None
-
-    def received(self, q: npt.NDArray[Any], *, with_self: bool) -> npt.NDArray[Any]:
-        """Return the normalised messages (N, K)."""
-        sent = q if self.before is None else q * self.before
-        received = self.filter(sent)
-        if not with_self:
-            received = received - sent  # k(f, f) = 1
-        return np.asarray(received if self.after is None else received * self.after)
-
-    def costs(self, q: npt.NDArray[Any], *, with_self: bool) -> npt.NDArray[Any]:
-        """Return what each label costs at each pixel, (N, K)."""
-        received = self.received(q, with_self=with_self)
-        return np.asarray(received * self.cost if self.cost.ndim == 1 else received @ self.cost)
-
-
-class MeanField:
-    """The algorithm on plain arrays (N, K): energies, and one message for each kernel.
-
-    Parameters
-    ----------
-    unary : (N, K) floating
-        Energy of each label at each pixel.
-    messages : sequence of Message
-        One for each kernel; none are a softmax of the energies.
-    self_message : bool
-        As in :class:`DenseCRF`.
-    """
-
-    def __init__(self, unary: npt.NDArray[Any], messages: Sequence[Message], *, self_message: bool = True) -> None:
-        self.unary = np.asarray(unary, np.result_type(np.float32, *(message.filter.dtype for message in messages)))
-        self.messages, self.self_message = messages, self_message
-
-    def start(self) -> npt.NDArray[Any]:
-        """Return Q before any message, (N, K)."""
-        return _softmax(-self.unary)
-
-    def step(self, q: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return Q after every message was sent once."""
-        energy = -self.unary
-        for message in self.messages:
-            energy -= message.costs(q, with_self=self.self_message)
-        return _softmax(energy)
-
-    def divergence(self, q: npt.NDArray[Any]) -> float:
-        """Return ``Σ Q log Q + Σ Q U + ½ Σ_m Σ Q μ_m Q̃_m``."""
-        wide = q.astype(np.float64)
-        entropy = float((wide * np.log(np.maximum(wide, 1e-20))).sum())
-        return entropy + float((wide * self.unary).sum()) + self.disagreement(q) / 2
-
-    def disagreement(self, q: npt.NDArray[Any]) -> float:
-        """Return ``Σ_m Σ Q μ_m Q̃_m``, every pair counted twice."""
-        return sum(float((message.costs(q, with_self=self.self_message) * q.astype(np.float64)).sum()) for message in self.messages)
 
 
 class Inference:
@@ -263,24 +167,28 @@ class Inference:
         Taken so far.
     """
 
-    def __init__(self, field: MeanField, unary: npt.NDArray[Any], layout: Layout, listening: npt.NDArray[np.intp] | None) -> None:
+    def __init__(self, field: Field, unary: Unary, layout: Layout, listening: npt.NDArray[np.intp] | None) -> None:
         self._field, self._unary, self._layout, self._listening = field, unary, layout, listening
-        self._q = field.start()
+        self._belief: Any = None
         self.steps = 0
 
-    def step(self) -> Inference:
-        """Send every message once; returns itself."""
-        self._q = self._field.step(self._q)
-        self.steps += 1
+    def step(self, steps: int = 1) -> Inference:
+        """Send every message once, or ``steps`` times; returns itself."""
+        if steps:
+            self._belief = self._field.advance(self._belief, steps)
+        self.steps += steps
         return self
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Return what is believed now, in the layout that was given."""
-        q = self._q
+        believed = self._believed()
         if self._listening is not None:
-            q = _softmax(-self._unary)
-            q[self._listening] = self._q
-        return self._layout.from_pixels(q)
+            energy = self._unary.energy(np.float32)
+            weights = np.exp(energy.min(1, keepdims=True) - energy)
+            alone = weights / weights.sum(1, keepdims=True)
+            alone[self._listening] = believed
+            believed = alone
+        return self._layout.from_pixels(believed)
 
     def labels(self) -> npt.NDArray[np.intp]:
         """Return the most probable label of each pixel, of the grid's shape."""
@@ -291,7 +199,13 @@ class Inference:
 
         Steps that change all pixels at once may raise it.
         """
-        return self._field.divergence(self._q)
+        alone, pairs = self._field.divergence(self._field.believe(self._believed()))
+        return alone + pairs / 2
+
+    def _believed(self) -> npt.NDArray[Any]:
+        if self._belief is None:
+            self._belief = self._field.advance(None, 0)
+        return self._field.array(self._belief)
 
 
 def _checked_picture(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -306,6 +220,47 @@ def _checked_picture(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.N
     if np.issubdtype(picture.dtype, np.floating) and picture.size and 0 < float(picture.max()) <= 1:
         raise CRFError("found a picture from 0 to 1, expected 0 to 255, which sigma_colour counts in: multiply it by 255")
     return picture
+
+
+def message_of(engine: Engine, features: npt.NDArray[Any], compatibility: Any, normalization: str, classes: int) -> Any:
+    """Return what ``engine`` makes of a kernel.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where it will run.
+    features : (N, d) floating
+        Divided by their sigmas.
+    compatibility, normalization
+        As a kernel has them.
+    classes : int
+        K.
+
+    Raises
+    ------
+    CRFError
+        A feature is not a number, there are too many, or a setting is impossible.
+    """
+    check_size(len(features))
+    if features.shape[1] > MOST_FEATURES:
+        raise CRFError(f"found {features.shape[1]} features of each pixel, expected at most {MOST_FEATURES}")
+    if not np.isfinite(features).all():
+        raise CRFError("found features that are not numbers: check the picture and the features given")
+    if normalization not in NORMALIZATIONS:
+        raise CRFError(f"found normalization '{normalization}', expected {', '.join(NORMALIZATIONS)}")
+    return engine.message(features, _costs_of(compatibility, classes), normalization)
+
+
+def check_size(pixels: int) -> None:
+    """Refuse more pixels than memory is likely to hold.
+
+    Raises
+    ------
+    CRFError
+        There are more than :data:`MOST_PIXELS`.
+    """
+    if pixels > MOST_PIXELS:
+        raise CRFError(f"found {pixels} pixels, expected at most {MOST_PIXELS}: refine the picture in overlapping tiles")
 
 
 def _costs_of(compatibility: Any, classes: int) -> npt.NDArray[np.float64]:
@@ -328,8 +283,3 @@ def _costs_of(compatibility: Any, classes: int) -> npt.NDArray[np.float64]:
     raise CRFError(
         f"found a compatibility of shape {given.shape} for {classes} labels, expected a number, ({classes},) or ({classes}, {classes})"
     )
-
-
-def _softmax(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    weights = np.exp(scores - scores.max(1, keepdims=True))
-    return np.asarray(weights / weights.sum(1, keepdims=True))
