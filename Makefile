@@ -8,7 +8,7 @@ BIN := .venv/bin
 help: ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt $(wildcard native/* native/*/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "upscore needs Python 3.11 or later; found " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 ...")'
 	@echo "setting up .venv (a few minutes the first time)"
 	$(PYTHON) -m venv .venv

@@ -10,7 +10,7 @@ import pytest
 
 import upscore
 
-MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(upscore.__path__, "upscore.") if not name.endswith("__main__"))
+MODULES = sorted(name for _, name, _ in pkgutil.walk_packages(upscore.__path__, "upscore.") if not name.endswith(("__main__", "._native")))
 BANNED = {"utils", "util", "helpers", "helper", "misc", "common", "base", "manager", "handler"}
 
 NAMED_BY_OTHERS = ("upscore.crf.pydensecrf.utils",)  # users change one import and nothing else

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from upscore.crf.engines import Engine, EngineName, Field, check_engine, engine_of
+from upscore.crf.engines import Engine, EngineName, Field, engine_of
 from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel
 from upscore.crf.unary import Layout, Scores, Unary, energy_of_labels, find_layout
 from upscore.errors import CRFError
@@ -54,17 +54,22 @@ class DenseCRF:
     self_message : bool
         Keep each pixel's message to itself, as the authors' code does; False takes it out, as
         their paper writes.
-    engine : {"lattice", "exact"}
-        How messages are summed: by the permutohedral lattice, or over all pairs.
+    engine : {"lattice", "numpy", "exact"}
+        How messages are summed: by the permutohedral lattice, compiled where it can be had; by
+        the same in NumPy; or over all pairs.
+    threads : int, optional
+        Of the compiled lattice; as many as the process may use when not given. The same number
+        gives the same bits, another nearly the same (within 1e-5).
     """
 
     kernels: Sequence[Kernel] = field(default_factory=lambda: (Gaussian(), Bilateral()))
     iterations: int = 5
     self_message: bool = True
     engine: EngineName = "lattice"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
-        check_engine(self.engine)
+        engine_of(self.engine, threads=self.threads)
         if not 0 <= self.iterations <= 1000:
             raise CRFError(f"found {self.iterations} iterations, expected 0 to 1000")
 
@@ -148,7 +153,7 @@ class DenseCRF:
             if np.shape(ignored) != layout.shape:
                 raise CRFError(f"found a mask of shape {np.shape(ignored)}, expected {layout.shape}")
             listening = np.flatnonzero(~np.asarray(ignored, bool).ravel())
-        engine = engine_of(self.engine)
+        engine = engine_of(self.engine, threads=self.threads)
         messages = []
         for kernel in self.kernels if listening is None or len(listening) else ():
             features = kernel.features(layout.shape, picture)

@@ -77,8 +77,8 @@ class Gaussian:
     normalization: Normalization = "symmetric"
 
     def features(self, shape: tuple[int, ...], picture: npt.NDArray[Any] | None = None) -> npt.NDArray[np.float64]:
-        """Return (pixels, axes) float32."""
-        return _positions(shape, self.sigma)
+        """Return (pixels, axes) float64."""
+        return _joined(shape, self.sigma)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Bilateral:
         """
         if picture is None:
             raise CRFError("a bilateral kernel compares colours, and no picture was given: pass picture=, or use a Gaussian alone")
-        return np.concatenate([_positions(shape, self.sigma), _scaled(picture.reshape(-1, picture.shape[-1]), self.sigma_colour)], 1)
+        return _joined(shape, self.sigma, *_scaled(picture, self.sigma_colour))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,19 +149,25 @@ class Features:
             raise CRFError(
                 f"found features of shape {values.shape}, expected {shape} or {(*shape, 'C')}: one value or vector for each pixel"
             )
-        measured = _scaled(values.reshape(int(np.prod(shape)), -1), self.sigma_values)
-        return measured if self.sigma is None else np.concatenate([_positions(shape, self.sigma), measured], 1)
+        measured = values[..., None] if values.ndim == len(shape) else values
+        return _joined(shape, self.sigma, *_scaled(measured, self.sigma_values))
 
 
-def _positions(shape: tuple[int, ...], sigma: float | Sequence[float]) -> npt.NDArray[np.float64]:
-    # The last axis first: x before y, as the authors' code has them.
-    axes = np.meshgrid(*(np.arange(size) for size in shape), indexing="ij")
-    sigmas = _one_each(sigma, len(shape), "axis")
-    return np.stack([axis.ravel() / s for axis, s in zip(axes[::-1], sigmas[::-1], strict=True)], 1)
+def _joined(shape: tuple[int, ...], sigma: Sequence[float] | float | None, *measured: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (pixels, features), each feature contiguous: the last axis first (x before y, as the authors' code has them), then values."""
+    sigmas = [] if sigma is None else _one_each(sigma, len(shape), "axis")
+    features = np.empty((len(sigmas) + len(measured), *shape))
+    for row, axis in enumerate(reversed(range(len(sigmas)))):
+        features[row] = (np.arange(shape[axis]) / sigmas[axis]).reshape(-1, *[1] * (len(shape) - 1 - axis))
+    for row, values in enumerate(measured, len(sigmas)):
+        features[row] = values
+    return features.reshape(len(features), -1).T
 
 
-def _scaled(values: npt.NDArray[Any], sigma: float | Sequence[float]) -> npt.NDArray[np.float64]:
-    return np.asarray(np.asarray(values, np.float64) / np.array(_one_each(sigma, values.shape[1], "channel")))
+def _scaled(values: npt.NDArray[Any], sigma: float | Sequence[float]) -> list[npt.NDArray[np.float64]]:
+    """Return each channel of (*shape, C) divided by its sigma."""
+    sigmas = _one_each(sigma, values.shape[-1], "channel")
+    return [np.divide(values[..., channel], s, dtype=np.float64) for channel, s in enumerate(sigmas)]
 
 
 def _one_each(sigma: float | Sequence[float], count: int, what: str) -> list[float]:

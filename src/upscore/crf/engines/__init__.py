@@ -6,7 +6,8 @@
        └───── field(unary, messages) ──────────────────┴──► Field ── advance(belief, steps) ──► belief
 
 ===========  ==================================================  ==========================
-"lattice"    permutohedral lattice                               float32
+"lattice"    permutohedral lattice: compiled, or "numpy"         float32
+"numpy"      the same lattice in NumPy and SciPy                 float32
 "exact"      every pixel with every other                        float64
 ===========  ==================================================  ==========================
 
@@ -24,9 +25,13 @@ import numpy.typing as npt
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
-__all__ = ["Engine", "EngineName", "Field", "check_engine", "engine_of"]
+__all__ = ["Engine", "EngineName", "Field", "engine_of"]
 
-EngineName: TypeAlias = Literal["lattice", "exact"]
+EngineName: TypeAlias = Literal["lattice", "numpy", "exact"]
+
+
+MOST_THREADS = 64
+"""Each thread of the compiled lattice keeps sums of its own, which costs memory."""
 
 
 class Engine(Protocol):
@@ -76,7 +81,7 @@ class Field(Protocol):
         ...
 
 
-def check_engine(name: str) -> None:
+def _check_engine(name: str) -> None:
     """Refuse a name that no engine has.
 
     Raises
@@ -88,15 +93,29 @@ def check_engine(name: str) -> None:
         raise CRFError(f"found engine '{name}', expected {', '.join(get_args(EngineName))}")
 
 
-def engine_of(name: EngineName) -> Engine:
+def engine_of(name: EngineName, *, threads: int | None = None) -> Engine:
     """Return an engine by name.
+
+    Parameters
+    ----------
+    name : {"lattice", "numpy", "exact"}
+        See the module.
+    threads : int, optional
+        For the compiled lattice: as many as the process may use, when not given.
 
     Raises
     ------
     CRFError
-        There is no such engine.
+        There is no such engine, or no such number of threads.
     """
-    check_engine(name)
+    _check_engine(name)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise CRFError(f"found {threads} threads, expected 1 to {MOST_THREADS}")
+    if name == "lattice":
+        from upscore.crf.engines import native
+
+        if native.available():
+            return native.NativeEngine(min(threads or native.processors(), MOST_THREADS))
     from upscore.crf.engines.arrays import ArrayEngine
 
     if name == "exact":

@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upscore.errors import CRFError
+
 __all__ = ["LatticeFilter"]
+
+_FARTHEST = 2.0**50
+"""Beyond it, double precision no longer tells vertices apart."""
 
 
 class LatticeFilter:
@@ -93,6 +98,8 @@ def _locate(features: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], n
         elevated[:, j] = total - j * scaled[:, j - 1]
         total += scaled[:, j - 1]
     elevated[:, 0] = total
+    if not np.abs(elevated).max() < _FARTHEST:
+        raise CRFError(f"found features up to {np.abs(features).max():.3g} sigmas, too far apart for a lattice: use larger sigmas")
     # The nearest point whose coordinates are all multiples of d + 1.
     nearest = np.rint(elevated / (d + 1))
     excess = nearest.sum(1).astype(np.int64)

@@ -1,0 +1,153 @@
+#include "lattice.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "../parallel.hpp"
+#include "table.hpp"
+
+namespace upscore::crf {
+
+namespace {
+
+// A vertex in one number: its remainder in the lowest bits, above it the multiples of d + 1 of its first d coordinates, which
+// decide the last. A step along an axis is an addition.
+constexpr int REMAINDER_BITS = 5;
+constexpr int MOST_BITS = 126;
+
+}  // namespace
+
+Lattice::Lattice(const std::vector<const float*>& features, int64_t points, int threads, const Kernels& kernels)
+    : points_(points), corners_(static_cast<int>(features.size()) + 1) {
+    const int d = corners_ - 1;
+    if (d < 1 || d > MOST_DIMENSIONS) throw std::invalid_argument("expected 1 to 16 features");
+    if (points < 1) throw std::invalid_argument("expected at least one point");
+    for (int i = 0; i < d; ++i) spread_.push_back(std::sqrt(2.0 / 3.0) * (d + 1) / std::sqrt((i + 1.0) * (i + 2.0)));
+    // The bounds of the features bound the coordinates.
+    std::vector<double> least(d), most(d);
+    in_parts(d, std::min(threads, d), [&](int, int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+            float low = features[i][0], high = low;
+            for (int64_t p = 0; p < points; ++p) {
+                low = std::min(low, features[i][p]);
+                high = std::max(high, features[i][p]);
+            }
+            least[i] = low * spread_[i], most[i] = high * spread_[i];
+        }
+    });
+    std::vector<int> bits(d);
+    std::vector<int64_t> low(d);
+    int total = REMAINDER_BITS;
+    for (int j = 0; j < d; ++j) {
+        double lower = j > 0 ? -j * most[j - 1] : 0, upper = j > 0 ? -j * least[j - 1] : 0;
+        for (int i = j; i < d; ++i) lower += least[i], upper += most[i];
+        lower = std::floor(lower / (d + 1)) - 4, upper = std::ceil(upper / (d + 1)) + 4;
+        if (!(lower > -1e9 && upper < 1e9)) throw TooFarApart("features lie too far apart");
+        low[j] = static_cast<int64_t>(lower);
+        bits[j] = 1;
+        while (static_cast<double>(int64_t{1} << bits[j]) < upper - lower + 1) ++bits[j];
+        total += bits[j];
+    }
+    if (total > MOST_BITS) throw TooFarApart("features lie too far apart");
+    if (total <= 64)
+        build<uint64_t>(features, bits, low, threads, kernels);
+    else
+        build<unsigned __int128>(features, bits, low, threads, kernels);
+}
+
+template <class Code>
+void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, int threads, const Kernels& kernels) {
+    const int n = corners_, d = n - 1;
+    vertex_.reset(new int32_t[points_ * n]);
+    weight_.reset(new float[points_ * n]);
+    Code unit[MOST_DIMENSIONS + 1];
+    for (int j = 0, shift = REMAINDER_BITS; j < d; shift += bits[j++]) unit[j] = Code{1} << shift;
+    unit[d] = 0;
+
+    // Each part numbers the vertices that its points lie between, in a table of its own.
+    const int parts = static_cast<int>(std::clamp<int64_t>(points_ / 4096, 1, threads));
+    std::vector<Table<Code>> tables;
+    for (int part = 0; part < parts; ++part) tables.emplace_back(points_ / 8 / parts);
+    in_parts(points_, parts, [&](int part, int64_t first, int64_t last) {
+        Table<Code>& table = tables[part];
+        Places places;
+        Code before[MOST_DIMENSIONS + 1];
+        int32_t known[MOST_DIMENSIONS + 1];
+        for (int r = 0; r < n; ++r) before[r] = ~Code{0}, known[r] = -1;
+        for (int64_t begin = first; begin < last; begin += BLOCK) {
+            const int count = static_cast<int>(std::min<int64_t>(BLOCK, last - begin));
+            kernels.locate(features.data(), begin, count, d, spread_.data(), places);
+            for (int p = 0; p < count; ++p) {
+                Code code = 0;
+                int holder[MOST_DIMENSIONS + 1];
+                for (int j = 0; j < n; ++j) holder[places.rank[j][p]] = j;
+                for (int j = 0; j < d; ++j) code += static_cast<Code>(static_cast<uint64_t>(places.multiple[j][p] - low[j])) * unit[j];
+                int32_t* vertex = vertex_.get() + (begin + p) * n;
+                float* weight = weight_.get() + (begin + p) * n;
+                for (int r = 0; r < n; ++r) {
+                    if (code != before[r]) {
+                        // Neighbouring pixels often share vertices.
+                        before[r] = code;
+                        known[r] = table.insert(code);
+                    }
+                    vertex[r] = known[r];
+                    weight[r] = places.weight[r][p];
+                    // To remainder r + 1: every coordinate one more, but that of rank d - r, which drops by d.
+                    code += 1;
+                    code -= unit[holder[d - r]];
+                }
+            }
+        }
+    });
+
+    // One numbering for all, in the order of the parts.
+    Table<Code>& all = tables[0];
+    for (int part = 1; part < parts; ++part) {
+        std::vector<int32_t> number(tables[part].size());
+        for (size_t v = 0; v < number.size(); ++v) number[v] = all.insert(tables[part].codes()[v]);
+        const int64_t first = points_ * part / parts * n, last = points_ * (part + 1) / parts * n;
+        for (int64_t k = first; k < last; ++k) vertex_[k] = number[vertex_[k]];
+        tables[part] = Table<Code>(0);
+    }
+    vertices_ = all.size();
+    neighbour_.assign(vertices_ * n * 2, static_cast<int32_t>(vertices_));
+    in_parts(n, std::min(threads, n), [&](int, int64_t first, int64_t last) {
+        for (int64_t axis = first; axis < last; ++axis) {
+            int32_t* to = neighbour_.data() + axis * vertices_ * 2;
+            for (int64_t v = 0; v < vertices_; ++v) {
+                // Every coordinate one more, but the axis', which drops by d; remainder d becomes 0 of the next corner.
+                Code next = all.codes()[v] + 1 - unit[axis];
+                if (static_cast<int>(all.codes()[v] & ((1 << REMAINDER_BITS) - 1)) == d) {
+                    next -= static_cast<Code>(n);
+                    for (int j = 0; j < d; ++j) next += unit[j];
+                }
+                const int32_t found = all.find(next);
+                if (found >= 0) {
+                    to[v * 2] = found;
+                    to[int64_t{found} * 2 + 1] = static_cast<int32_t>(v);
+                }
+            }
+        }
+    });
+}
+
+float Lattice::scale() const { return static_cast<float>(1.0 / (1.0 + std::pow(2.0, -(corners_ - 1)))); }
+
+void Lattice::filter(const float* values, float* out) const {
+    const int n = corners_;
+    std::vector<float> at(vertices_ + 1, 0.0f), next(vertices_ + 1, 0.0f);
+    for (int64_t i = 0; i < points_; ++i)
+        for (int c = 0; c < n; ++c) at[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
+    for (int axis = 0; axis < n; ++axis) {
+        const int32_t* neighbour = neighbours(axis);
+        for (int64_t v = 0; v < vertices_; ++v) next[v] = at[v] + 0.5f * (at[neighbour[v * 2]] + at[neighbour[v * 2 + 1]]);
+        std::swap(at, next);
+    }
+    for (int64_t i = 0; i < points_; ++i) {
+        float sum = 0;
+        for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
+        out[i] = sum * scale();
+    }
+}
+
+}  // namespace upscore::crf

@@ -1,0 +1,50 @@
+// The permutohedral lattice of N points: which vertices each lies between, with what weights, and who neighbours whom.
+//
+// Adams, Baek, Davis (2010), "Fast High-Dimensional Filtering Using the Permutohedral Lattice".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace upscore::crf {
+
+// Thrown where features lie too far apart for codes of 126 bits.
+struct TooFarApart : std::range_error {
+    using std::range_error::range_error;
+};
+
+class Lattice {
+  public:
+    // features (d, N), float32, each divided by its sigma and finite.
+    Lattice(const std::vector<const float*>& features, int64_t points, int threads, const Kernels& kernels);
+
+    int64_t points() const { return points_; }
+    int corners() const { return corners_; }
+    int64_t vertices() const { return vertices_; }
+    float scale() const;  // brings splat, blur and slice back to a kernel of about exp(-|Δ|²/2)
+
+    const int32_t* vertex() const { return vertex_.get(); }
+    const float* weight() const { return weight_.get(); }
+    // (V, 2) neighbours along an axis; V where there is none.
+    const int32_t* neighbours(int axis) const { return neighbour_.data() + int64_t{axis} * vertices_ * 2; }
+
+    // out = kernel · values, one column (N,) each.
+    void filter(const float* values, float* out) const;
+
+  private:
+    template <class Code>
+    void build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, int threads, const Kernels& kernels);
+
+    int64_t points_, vertices_ = 0;
+    int corners_;
+    std::vector<double> spread_;
+    std::unique_ptr<int32_t[]> vertex_;  // (N, d + 1)
+    std::unique_ptr<float[]> weight_;    // (N, d + 1)
+    std::vector<int32_t> neighbour_;     // (d + 1, V, 2)
+};
+
+}  // namespace upscore::crf

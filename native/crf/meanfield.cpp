@@ -1,0 +1,119 @@
+#include "meanfield.hpp"
+
+#include <algorithm>
+#include <memory>
+
+#include "../parallel.hpp"
+
+namespace upscore::crf {
+
+namespace {
+
+constexpr float NO_LABEL = -1e30f;
+
+// Rows of floats for all vertices and one of zeros, for neighbours that are not there.
+class Grid {
+  public:
+    Grid(int64_t vertices, int width) : rows_(vertices + 1), width_(width), at_(new float[rows_ * width]) {}
+    float* data() { return at_.get(); }
+    void clear() { std::fill_n(at_.get(), rows_ * width_, 0.0f); }
+    void clear_last() { std::fill_n(at_.get() + (rows_ - 1) * width_, width_, 0.0f); }
+
+  private:
+    int64_t rows_;
+    int width_;
+    std::unique_ptr<float[]> at_;
+};
+
+// One kernel at work: what was said, by each part of the pixels for itself, and what is heard.
+struct Speech {
+    const Lattice* lattice;
+    std::vector<float> cost, matrix;
+    std::vector<Grid> spoken;
+    Grid heard;
+};
+
+int width_of(int labels, const Kernels& kernels) {
+    const int lanes = labels <= 4 ? 4 : kernels.lanes;
+    return (labels + lanes - 1) / lanes * lanes;
+}
+
+// Grids of its own for each part cost memory: more parts than pixels have vertices to share would not pay.
+int parts_of(const Problem& problem, int threads) {
+    int64_t vertices = 1;
+    for (const Message& message : problem.messages) vertices = std::max(vertices, message.lattice->vertices());
+    const int64_t most = std::max<int64_t>(2, problem.points / vertices);
+    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({threads, most, (problem.points + 1023) / 1024})));
+}
+
+void blur(Speech& speech, int width, int threads, const Kernels& kernels) {
+    const int64_t vertices = speech.lattice->vertices();
+    if (speech.spoken.size() > 1)
+        in_parts(vertices, threads, [&](int, int64_t first, int64_t last) {
+            for (size_t part = 1; part < speech.spoken.size(); ++part)
+                kernels.add(speech.spoken[0].data() + first * width, speech.spoken[part].data() + first * width, (last - first) * width);
+        });
+    speech.heard.clear_last();
+    for (int axis = 0; axis < speech.lattice->corners(); ++axis) {
+        in_parts(vertices, threads, [&](int, int64_t first, int64_t last) {
+            kernels.blur(speech.spoken[0].data(), speech.heard.data(), speech.lattice->neighbours(axis), first, last, width);
+        });
+        std::swap(speech.spoken[0], speech.heard);
+    }
+    std::swap(speech.spoken[0], speech.heard);
+}
+
+}  // namespace
+
+void mean_field(const Problem& problem, int steps, int threads, const Kernels& kernels, const std::function<void()>& between) {
+    const int labels = problem.labels, width = width_of(labels, kernels);
+    const int parts = parts_of(problem, threads);
+    std::vector<float> pad(width, 0.0f);
+    std::fill(pad.begin() + labels, pad.end(), NO_LABEL);
+    std::vector<Speech> speeches;
+    if (steps > 0)
+        for (const Message& message : problem.messages) {
+            const int64_t vertices = message.lattice->vertices();
+            speeches.push_back({message.lattice, {}, {}, {}, Grid(vertices, width)});
+            Speech& speech = speeches.back();
+            for (int part = 0; part < parts; ++part) speech.spoken.emplace_back(vertices, width);
+            std::vector<float>& costs = message.matrix ? speech.matrix : speech.cost;
+            const int rows = message.matrix ? labels : 1;
+            costs.assign(size_t(rows) * width, 0.0f);
+            for (int row = 0; row < rows; ++row) std::copy_n(message.cost + size_t(row) * labels, labels, costs.data() + size_t(row) * width);
+        }
+    for (int step = 0; step <= steps; ++step) {
+        const bool begins = step == 0, ends = step == steps;
+        if (!begins)
+            for (Speech& speech : speeches) blur(speech, width, threads, kernels);
+        in_parts(problem.points, parts, [&](int part, int64_t first, int64_t last) {
+            std::vector<Voice> voices;
+            for (size_t m = 0; m < speeches.size(); ++m) {
+                Speech& speech = speeches[m];
+                const Message& message = problem.messages[m];
+                if (!ends) speech.spoken[part].clear();
+                voices.push_back({speech.lattice->corners(), speech.lattice->vertex(), speech.lattice->weight(), message.before, message.after,
+                                  speech.lattice->scale(), message.matrix ? nullptr : speech.cost.data(),
+                                  message.matrix ? speech.matrix.data() : nullptr, speech.heard.data(), speech.spoken[part].data()});
+            }
+            Pass pass{};
+            pass.labels = labels, pass.width = width;
+            pass.scores = problem.scores, pass.kind = problem.kind, pass.pad = pad.data();
+            if (begins) pass.given = problem.belief;
+            // A pixel's message to itself is made of what it believed, which is kept in `out`.
+            const Strided<const float> kept{problem.out.at, problem.out.pixel, problem.out.label};
+            if (!problem.self_message && !begins) pass.previous = kept;
+            if (ends || !problem.self_message) pass.out = problem.out;
+            pass.hears = !begins, pass.speaks = !ends;
+            pass.voices = static_cast<int>(voices.size()), pass.voice = voices.data();
+            std::vector<float> scratch(size_t(SCRATCH_ROWS) * width);
+            // Small enough that a caller who wants to stop is heard.
+            for (int64_t begin = first; begin < last; begin += 1 << 20) {
+                kernels.pass(pass, begin, std::min<int64_t>(last, begin + (1 << 20)), scratch.data());
+                if (part == 0) between();
+            }
+        });
+    }
+}
+
+}  // namespace upscore::crf

@@ -1,0 +1,150 @@
+// upscore._native: what Python sees of the compiled parts. Arguments are checked there, sizes once more here.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "crf/kernels.hpp"
+#include "crf/lattice.hpp"
+#include "crf/meanfield.hpp"
+#include "parallel.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace upscore;
+
+namespace {
+
+using Floats = nb::ndarray<const float, nb::device::cpu>;
+using Writable = nb::ndarray<float, nb::device::cpu>;
+
+constexpr int MOST_LABELS = 1 << 16;
+constexpr int MOST_STEPS = 1000;
+constexpr int MOST_THREADS = 256;
+
+void expect(bool holds, const char* what) {
+    if (!holds) throw std::invalid_argument(what);
+}
+
+const crf::Kernels& kernels_of(const std::string& instructions) {
+#ifdef UPSCORE_AVX2
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (instructions == "avx2") {
+        expect(avx2, "this processor has no AVX2");
+        return crf::avx2::kernels;
+    }
+    if (instructions == "best" && avx2) return crf::avx2::kernels;
+#endif
+    expect(instructions == "best" || instructions == "portable", "expected instructions 'best', 'avx2' or 'portable'");
+    return crf::portable::kernels;
+}
+
+int checked_threads(int threads) {
+    expect(threads >= 1 && threads <= MOST_THREADS, "expected 1 to 256 threads");
+    return threads;
+}
+
+const float* contiguous(const Floats& array, std::initializer_list<int64_t> shape, const char* what) {
+    expect(array.ndim() == shape.size(), what);
+    int64_t stride = 1;
+    for (size_t axis = shape.size(); axis-- > 0;) {
+        const int64_t size = shape.begin()[axis];
+        expect(static_cast<int64_t>(array.shape(axis)) == size && (size <= 1 || array.stride(axis) == stride), what);
+        stride *= size;
+    }
+    return array.data();
+}
+
+template <class T, class Array>
+crf::Strided<T> strided(const Array& array, int64_t points, int64_t labels, const char* what) {
+    expect(array.ndim() == 2 && static_cast<int64_t>(array.shape(0)) == points && static_cast<int64_t>(array.shape(1)) == labels, what);
+    return {array.data(), array.stride(0), array.stride(1)};
+}
+
+crf::Lattice* lattice_of(const Floats& features, int threads, const std::string& instructions) {
+    expect(features.ndim() == 2, "expected features (d, N)");
+    const int64_t d = features.shape(0), points = features.shape(1);
+    expect(d >= 1 && d <= crf::MOST_DIMENSIONS, "expected 1 to 16 features");
+    expect(points >= 1 && points < INT32_MAX / (crf::MOST_DIMENSIONS + 1), "expected 1 to 126 million points");
+    expect(points == 1 || features.stride(1) == 1, "expected each feature's values beside one another in memory");
+    std::vector<const float*> rows;
+    for (int64_t i = 0; i < d; ++i) rows.push_back(features.data() + i * features.stride(0));
+    const crf::Kernels& kernels = kernels_of(instructions);
+    checked_threads(threads);
+    nb::gil_scoped_release release;
+    return new crf::Lattice(rows, points, threads, kernels);
+}
+
+void filter(const crf::Lattice& lattice, const Floats& values, const Writable& out, int threads) {
+    expect(values.ndim() == 2 && static_cast<int64_t>(values.shape(1)) == lattice.points(), "expected values (C, N)");
+    const int64_t columns = values.shape(0), points = lattice.points();
+    const float* from = contiguous(values, {columns, points}, "expected contiguous values (C, N)");
+    float* to = const_cast<float*>(contiguous(Floats(out), {columns, points}, "expected contiguous room (C, N)"));
+    checked_threads(threads);
+    nb::gil_scoped_release release;
+    in_parts(columns, static_cast<int>(std::clamp<int64_t>(columns, 1, threads)), [&](int, int64_t first, int64_t last) {
+        for (int64_t c = first; c < last; ++c) lattice.filter(from + c * points, to + c * points);
+    });
+}
+
+void mean_field(const Floats& scores, const std::string& kind, const nb::list& messages, bool self_message, const nb::object& belief, const Writable& out,
+                int steps, int threads, const std::string& instructions) {
+    expect(scores.ndim() == 2, "expected scores (N, K)");
+    crf::Problem problem{};
+    problem.points = scores.shape(0);
+    expect(scores.shape(1) >= 1 && scores.shape(1) <= MOST_LABELS, "expected 1 to 65536 labels");
+    problem.labels = static_cast<int>(scores.shape(1));
+    problem.scores = strided<const float>(scores, problem.points, problem.labels, "expected scores (N, K)");
+    problem.out = strided<float>(out, problem.points, problem.labels, "expected room (N, K)");
+    problem.self_message = self_message;
+    expect(kind == "energies" || kind == "logits" || kind == "probabilities", "expected kind 'energies', 'logits' or 'probabilities'");
+    problem.kind = kind == "energies" ? crf::Kind::energies : kind == "logits" ? crf::Kind::logits : crf::Kind::probabilities;
+    Floats given;
+    if (!belief.is_none()) {
+        given = nb::cast<Floats>(belief);
+        problem.belief = strided<const float>(given, problem.points, problem.labels, "expected a belief (N, K)");
+    }
+    std::vector<Floats> kept;  // what the pointers point into
+    for (nb::handle item : messages) {
+        const nb::tuple parts = nb::cast<nb::tuple>(item);
+        expect(parts.size() == 4, "expected messages (lattice, before, after, cost)");
+        crf::Message message{};
+        message.lattice = nb::cast<const crf::Lattice*>(parts[0]);
+        expect(message.lattice && message.lattice->points() == problem.points, "expected a lattice of as many points");
+        for (int side = 1; side <= 2; ++side)
+            if (!parts[side].is_none()) {
+                kept.push_back(nb::cast<Floats>(parts[side]));
+                (side == 1 ? message.before : message.after) = contiguous(kept.back(), {problem.points}, "expected a factor for each pixel");
+            }
+        kept.push_back(nb::cast<Floats>(parts[3]));
+        message.matrix = kept.back().ndim() == 2;
+        message.cost = message.matrix ? contiguous(kept.back(), {problem.labels, problem.labels}, "expected costs (K, K)")
+                                      : contiguous(kept.back(), {problem.labels}, "expected costs (K,)");
+        problem.messages.push_back(message);
+    }
+    expect(steps >= 0 && steps <= MOST_STEPS, "expected 0 to 1000 steps");
+    checked_threads(threads);
+    const crf::Kernels& kernels = kernels_of(instructions);
+    nb::gil_scoped_release release;
+    crf::mean_field(problem, steps, threads, kernels, [] {
+        nb::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    });
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+    nb::exception<crf::TooFarApart>(module, "TooFarApart", PyExc_OverflowError);
+    nb::class_<crf::Lattice>(module, "Lattice")
+        .def_prop_ro("points", &crf::Lattice::points)
+        .def_prop_ro("vertices", &crf::Lattice::vertices);
+    module.def("lattice", &lattice_of, nb::rv_policy::take_ownership, "features"_a, "threads"_a, "instructions"_a = "best");
+    module.def("filter", &filter, "lattice"_a, "values"_a, "out"_a, "threads"_a);
+    module.def("mean_field", &mean_field, "scores"_a, "kind"_a, "messages"_a, "self_message"_a, "belief"_a.none(), "out"_a, "steps"_a, "threads"_a,
+               "instructions"_a = "best");
+    module.def("instructions", [](const std::string& name) { return std::string(kernels_of(name).name); }, "name"_a = "best");
+}
