@@ -15,7 +15,7 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
     const int n = d + 1;
     constexpr double ROUND = 6755399441055744.0;  // 1.5 · 2^52: adding and taking it away rounds to the nearest
     double raised[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
-    double apart[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
+    float apart[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
     double total[BLOCK];
     int32_t excess[BLOCK];
     for (int p = 0; p < BLOCK; ++p) total[p] = 0, excess[p] = 0;
@@ -37,7 +37,7 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
         for (int p = 0; p < BLOCK; ++p) {
             const double here = raised[j][p] * down;
             const double nearest = (here + ROUND) - ROUND;
-            apart[j][p] = here - nearest;
+            apart[j][p] = static_cast<float>(here - nearest);
             places.multiple[j][p] = static_cast<int32_t>(nearest);
             excess[p] += static_cast<int32_t>(nearest);
         }
@@ -57,14 +57,14 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
             const int32_t step = (rank < 0) - (rank > d);
             places.rank[j][p] = rank + step * n;
             places.multiple[j][p] += step;
-            apart[j][p] -= step;
+            apart[j][p] -= static_cast<float>(step);
         }
     // Barycentric: weight r is the coordinate of rank d - r less that of rank d + 1 - r; and 1 around the corner.
     float ranked[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
     for (int r = 0; r < n; ++r) {
         for (int p = 0; p < BLOCK; ++p) ranked[r][p] = 0;
         for (int j = 0; j < n; ++j)
-            for (int p = 0; p < BLOCK; ++p) ranked[r][p] += places.rank[j][p] == r ? static_cast<float>(apart[j][p]) : 0.0f;
+            for (int p = 0; p < BLOCK; ++p) ranked[r][p] += places.rank[j][p] == r ? apart[j][p] : 0.0f;
     }
     for (int p = 0; p < BLOCK; ++p) places.weight[0][p] = 1.0f + ranked[d][p] - ranked[0][p];
     for (int r = 1; r < n; ++r)

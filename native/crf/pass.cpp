@@ -33,7 +33,7 @@ inline void store(float* at, typename Vector<W>::F value) {
 
 template <int W>
 inline typename Vector<W>::F all(float x) {
-    return typename Vector<W>::F{} + x;
+    return x - typename Vector<W>::F{};  // x + 0 would have to be added: x may be -0
 }
 
 template <int W>

@@ -100,27 +100,27 @@ def _locate(features: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], n
     elevated[:, 0] = total
     if not np.abs(elevated).max() < _FARTHEST:
         raise CRFError(f"found features up to {np.abs(features).max():.3g} sigmas, too far apart for a lattice: use larger sigmas")
-    # The nearest point whose coordinates are all multiples of d + 1.
-    nearest = np.rint(elevated / (d + 1))
-    excess = nearest.sum(1).astype(np.int64)
-    corner = nearest.astype(np.int64) * (d + 1)
-    apart = elevated - corner
-    rank = np.zeros((n, d + 1), np.int64)
+    # The nearest point whose coordinates are all multiples of d + 1; the rest in single precision, as the compiled lattice has it,
+    # so that points on the border of two simplices fall to the same side.
+    elevated *= 1 / (d + 1)
+    nearest = np.rint(elevated)
+    multiple = nearest.astype(np.int64)
+    apart = (elevated - nearest).astype(np.float32)
+    rank = np.repeat(multiple.sum(1)[:, None], d + 1, 1)
     for a in range(d + 1):
         for b in range(a + 1, d + 1):
             behind = apart[:, a] < apart[:, b]
             rank[:, a] += behind
             rank[:, b] += ~behind
     # It may lie off the plane: step back along the coordinates that moved most.
-    rank += excess[:, None]
-    for outside, step in ((rank < 0, d + 1), (rank > d, -(d + 1))):
-        rank[outside] += step
-        corner[outside] += step
-    apart = (elevated - corner) / (d + 1)
-    weights = np.zeros((n, d + 2))
+    step = (rank < 0).astype(np.int64) - (rank > d)
+    rank += step * (d + 1)
+    multiple += step
+    apart -= step
+    weights = np.zeros((n, d + 2), np.float32)
     rows = np.arange(n)
     for j in range(d + 1):
         weights[rows, d - rank[:, j]] += apart[:, j]
         weights[rows, d + 1 - rank[:, j]] -= apart[:, j]
     weights[:, 0] += 1 + weights[:, d + 1]
-    return corner, rank, weights[:, : d + 1].astype(np.float32)
+    return multiple * (d + 1), rank, np.ascontiguousarray(weights[:, : d + 1])
