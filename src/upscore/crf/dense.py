@@ -54,17 +54,23 @@ class DenseCRF:
     self_message : bool
         Keep each pixel's message to itself, as the authors' code does; False takes it out, as
         their paper writes.
-    engine : {"lattice", "exact"}
-        How messages are summed: by the permutohedral lattice, or over all pairs.
+    engine : {"lattice", "exact", "torch"}
+        How messages are summed: by the permutohedral lattice, or over all pairs; "torch" is the
+        lattice on tensors.
+    device : str, optional
+        Where "torch" and "exact" compute, by torch's name: "cpu", "cuda", "cuda:1". Without it
+        "torch" takes the processor, and "exact" computes in float64 on NumPy arrays, not in
+        float32.
     """
 
     kernels: Sequence[Kernel] = field(default_factory=lambda: (Gaussian(), Bilateral()))
     iterations: int = 5
     self_message: bool = True
     engine: EngineName = "lattice"
+    device: str | None = None
 
     def __post_init__(self) -> None:
-        check_engine(self.engine)
+        check_engine(self.engine, self.device)
         if not 0 <= self.iterations <= 1000:
             raise CRFError(f"found {self.iterations} iterations, expected 0 to 1000")
 
@@ -148,7 +154,7 @@ class DenseCRF:
             if np.shape(ignored) != layout.shape:
                 raise CRFError(f"found a mask of shape {np.shape(ignored)}, expected {layout.shape}")
             listening = np.flatnonzero(~np.asarray(ignored, bool).ravel())
-        engine = engine_of(self.engine)
+        engine = engine_of(self.engine, self.device)
         messages = []
         for kernel in self.kernels if listening is None or len(listening) else ():
             features = kernel.features(layout.shape, picture)

@@ -8,9 +8,11 @@
 ===========  ==================================================  ==========================
 "lattice"    permutohedral lattice                               float32
 "exact"      every pixel with every other                        float64
+"torch"      the same lattice on tensors, on a device            float32
 ===========  ==================================================  ==========================
 
-Each engine is imported when it is asked for.
+With a device, "exact" computes there, by tiles, in float32. Each engine is imported when it is
+asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from upscore.errors import CRFError
 
 __all__ = ["Engine", "EngineName", "Field", "check_engine", "engine_of"]
 
-EngineName: TypeAlias = Literal["lattice", "exact"]
+EngineName: TypeAlias = Literal["lattice", "exact", "torch"]
+
+_WITH_DEVICES = ("torch", "exact")
 
 
 class Engine(Protocol):
@@ -76,8 +80,8 @@ class Field(Protocol):
         ...
 
 
-def check_engine(name: str) -> None:
-    """Refuse a name that no engine has.
+def check_engine(name: str, device: str | None = None) -> None:
+    """Refuse a name that no engine has, and a device for an engine that has none.
 
     Raises
     ------
@@ -86,17 +90,27 @@ def check_engine(name: str) -> None:
     """
     if name not in get_args(EngineName):
         raise CRFError(f"found engine '{name}', expected {', '.join(get_args(EngineName))}")
+    if device is not None and name not in _WITH_DEVICES:
+        raise CRFError(f"found device '{device}' for engine '{name}', expected none: only {' and '.join(_WITH_DEVICES)} take one")
 
 
-def engine_of(name: EngineName) -> Engine:
-    """Return an engine by name.
+def engine_of(name: EngineName, device: str | None = None) -> Engine:
+    """Return an engine by name, on a device by torch's name.
 
     Raises
     ------
     CRFError
-        There is no such engine.
+        There is no such engine, or no such device.
     """
-    check_engine(name)
+    check_engine(name, device)
+    if name == "torch" or device is not None:
+        from upscore.crf.engines.tensors import TorchEngine
+
+        if name == "exact":
+            from upscore.crf.engines.tiles import TiledFilter
+
+            return TorchEngine(device or "cpu", TiledFilter)
+        return TorchEngine(device or "cpu")
     from upscore.crf.engines.arrays import ArrayEngine
 
     if name == "exact":
