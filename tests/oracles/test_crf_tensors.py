@@ -172,6 +172,12 @@ def test_a_precision_that_was_lowered_is_full_inside_and_lowered_after():
 
 
 def test_autocast_around_it_changes_nothing():
+    values = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    for filter_of in FILTERS:
+        kernel = filter_of(torch.from_numpy(points(3, 1.0)))
+        with torch.autocast("cpu", torch.bfloat16):
+            under = filter_of(torch.from_numpy(points(3, 1.0))).multiply(values)
+        assert torch.equal(under, kernel.multiply(values))
     probs, picture = scene()
     kernels = (Bilateral(5.0, 30.0, MATRIX),)
     for settings in ({"engine": "torch"}, {"engine": "exact", "device": "cpu"}):

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from upscore.crf.engines.permutohedral import check_values
+from upscore.crf.engines.tensors import full_precision
 from upscore.errors import CRFError
 
 __all__ = ["TiledFilter"]
@@ -108,12 +109,13 @@ class TiledFilter:
         given[: self.count] = values[self.order]
         given = given.reshape(tiles, tile, -1)
         sums = torch.zeros_like(given)
-        for row, (centre, near, radius) in enumerate(zip(self.centres, self.near, self.radii, strict=True)):
-            asking = self.points[row] - centre
-            for some in torch.split(near, self.at_once):
-                answering = (self.points[some] - centre).reshape(-1, d)
-                entries = _exponents(asking, answering, radius, self.dtype).exp_().to(self.dtype)
-                sums[row].addmm_(entries, given[some].flatten(0, 1))
+        with full_precision():  # on the way back too, where the caller's settings hold
+            for row, (centre, near, radius) in enumerate(zip(self.centres, self.near, self.radii, strict=True)):
+                asking = self.points[row] - centre
+                for some in torch.split(near, self.at_once):
+                    answering = (self.points[some] - centre).reshape(-1, d)
+                    entries = _exponents(asking, answering, radius, self.dtype).exp_().to(self.dtype)
+                    sums[row].addmm_(entries, given[some].flatten(0, 1))
         result = torch.empty_like(values)
         result[self.order] = sums.flatten(0, 1)[: self.count]
         return result
