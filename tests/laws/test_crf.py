@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
 from upscore.errors import CRFError
 
-ENGINES = ("lattice", "numpy", "exact")
+ENGINES = ("lattice", "numpy", "torch", "exact")
 
 
 def scene(classes=4, shape=(12, 15), seed=0):

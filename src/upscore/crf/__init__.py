@@ -9,9 +9,11 @@
     scores ── unary ──► energy (N, K) ──┐
                                         ├── meanfield: messages, costs, softmax ──► probabilities
     picture ── kernels ──► features ────┘              │
-                                              lattice | exact
+                                       lattice | exact | torch
 
-Importing it imports NumPy alone; the lattice takes SciPy's sparse matrices when it is first built.
+Importing it imports NumPy alone; the lattice takes SciPy's sparse matrices when it is first
+built, and torch is taken where it or a device is asked for. As a network's last layer, trained
+with it: :class:`upscore.crf.layer.CRFLayer`.
 """
 
 from upscore.crf.dense import DenseCRF, Inference

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from upscore.crf.engines import Engine, EngineName, Field, engine_of
+from upscore.crf.engines import Engine, EngineName, Field, check_engine, engine_of
 from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel
 from upscore.crf.unary import Layout, Scores, Unary, energy_of_labels, find_layout
 from upscore.errors import CRFError
@@ -54,12 +54,16 @@ class DenseCRF:
     self_message : bool
         Keep each pixel's message to itself, as the authors' code does; False takes it out, as
         their paper writes.
-    engine : {"lattice", "numpy", "exact"}
-        How messages are summed: by the permutohedral lattice, compiled where it can be had; by
-        the same in NumPy; or over all pairs.
+    engine : {"lattice", "numpy", "torch", "exact"}
+        How messages are summed: by the permutohedral lattice, compiled where it can be had, or
+        named: in NumPy or on tensors; or over all pairs.
     threads : int, optional
         Of the compiled lattice; as many as the process may use when not given. The same number
         gives the same bits, another nearly the same (within 1e-5).
+    device : str, optional
+        Where "torch" and "exact" compute, by torch's name: "cpu", "cuda", "cuda:1". Without it
+        "torch" takes the processor, and "exact" computes in float64 on NumPy arrays, not in
+        float32.
     """
 
     kernels: Sequence[Kernel] = field(default_factory=lambda: (Gaussian(), Bilateral()))
@@ -67,9 +71,10 @@ class DenseCRF:
     self_message: bool = True
     engine: EngineName = "lattice"
     threads: int | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
-        engine_of(self.engine, threads=self.threads)
+        check_engine(self.engine, threads=self.threads, device=self.device)
         if not 0 <= self.iterations <= 1000:
             raise CRFError(f"found {self.iterations} iterations, expected 0 to 1000")
 
@@ -153,7 +158,7 @@ class DenseCRF:
             if np.shape(ignored) != layout.shape:
                 raise CRFError(f"found a mask of shape {np.shape(ignored)}, expected {layout.shape}")
             listening = np.flatnonzero(~np.asarray(ignored, bool).ravel())
-        engine = engine_of(self.engine, threads=self.threads)
+        engine = engine_of(self.engine, threads=self.threads, device=self.device)
         messages = []
         for kernel in self.kernels if listening is None or len(listening) else ():
             features = kernel.features(layout.shape, picture)

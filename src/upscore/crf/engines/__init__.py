@@ -8,10 +8,12 @@
 ===========  ==================================================  ==========================
 "lattice"    permutohedral lattice: compiled, or "numpy"         float32
 "numpy"      the same lattice in NumPy and SciPy                 float32
+"torch"      the same lattice on tensors, on a device            float32
 "exact"      every pixel with every other                        float64
 ===========  ==================================================  ==========================
 
-Each engine is imported when it is asked for.
+With a device, "exact" computes there, by tiles, in float32. Each engine is imported when it is
+asked for.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ import numpy.typing as npt
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
-__all__ = ["Engine", "EngineName", "Field", "engine_of"]
+__all__ = ["Engine", "EngineName", "Field", "check_engine", "engine_of"]
 
-EngineName: TypeAlias = Literal["lattice", "numpy", "exact"]
-
+EngineName: TypeAlias = Literal["lattice", "numpy", "torch", "exact"]
 
 MOST_THREADS = 64
 """Each thread of the compiled lattice keeps sums of its own, which costs memory."""
+
+_WITH_DEVICES = ("torch", "exact")
 
 
 class Engine(Protocol):
@@ -81,8 +84,8 @@ class Field(Protocol):
         ...
 
 
-def _check_engine(name: str) -> None:
-    """Refuse a name that no engine has.
+def check_engine(name: str, *, threads: int | None = None, device: str | None = None) -> None:
+    """Refuse a name that no engine has, an impossible number of threads, and a device for an engine that has none.
 
     Raises
     ------
@@ -91,31 +94,43 @@ def _check_engine(name: str) -> None:
     """
     if name not in get_args(EngineName):
         raise CRFError(f"found engine '{name}', expected {', '.join(get_args(EngineName))}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise CRFError(f"found {threads} threads, expected 1 to {MOST_THREADS}")
+    if device is not None and name not in _WITH_DEVICES:
+        raise CRFError(f"found device '{device}' for engine '{name}', expected none: only {' and '.join(_WITH_DEVICES)} take one")
 
 
-def engine_of(name: EngineName, *, threads: int | None = None) -> Engine:
+def engine_of(name: EngineName, *, threads: int | None = None, device: str | None = None) -> Engine:
     """Return an engine by name.
 
     Parameters
     ----------
-    name : {"lattice", "numpy", "exact"}
+    name : {"lattice", "numpy", "torch", "exact"}
         See the module.
     threads : int, optional
         For the compiled lattice: as many as the process may use, when not given.
+    device : str, optional
+        For "torch" and "exact", by torch's name.
 
     Raises
     ------
     CRFError
-        There is no such engine, or no such number of threads.
+        There is no such engine, no such number of threads, or no such device.
     """
-    _check_engine(name)
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise CRFError(f"found {threads} threads, expected 1 to {MOST_THREADS}")
+    check_engine(name, threads=threads, device=device)
     if name == "lattice":
         from upscore.crf.engines import native
 
         if native.available():
             return native.NativeEngine(min(threads or native.processors(), MOST_THREADS))
+    if name == "torch" or device is not None:
+        from upscore.crf.engines.tensors import TorchEngine
+
+        if name == "exact":
+            from upscore.crf.engines.tiles import TiledFilter
+
+            return TorchEngine(device or "cpu", TiledFilter)
+        return TorchEngine(device or "cpu")
     from upscore.crf.engines.arrays import ArrayEngine
 
     if name == "exact":
