@@ -3,14 +3,12 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "crf/kernels.hpp"
 #include "crf/lattice.hpp"
 #include "crf/meanfield.hpp"
-#include "parallel.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -85,9 +83,7 @@ void filter(const crf::Lattice& lattice, const Floats& values, const Writable& o
     float* to = const_cast<float*>(contiguous(Floats(out), {columns, points}, "expected contiguous room (C, N)"));
     checked_threads(threads);
     nb::gil_scoped_release release;
-    in_parts(columns, static_cast<int>(std::clamp<int64_t>(columns, 1, threads)), [&](int, int64_t first, int64_t last) {
-        for (int64_t c = first; c < last; ++c) lattice.filter(from + c * points, to + c * points);
-    });
+    for (int64_t c = 0; c < columns; ++c) lattice.filter(from + c * points, to + c * points, threads);
 }
 
 void mean_field(const Floats& scores, const std::string& kind, const nb::list& messages, bool self_message, const nb::object& belief, const Writable& out,

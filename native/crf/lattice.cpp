@@ -133,21 +133,36 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
 
 float Lattice::scale() const { return static_cast<float>(1.0 / (1.0 + std::pow(2.0, -(corners_ - 1)))); }
 
-void Lattice::filter(const float* values, float* out) const {
-    const int n = corners_;
-    std::vector<float> at(vertices_ + 1, 0.0f), next(vertices_ + 1, 0.0f);
-    for (int64_t i = 0; i < points_; ++i)
-        for (int c = 0; c < n; ++c) at[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
+void Lattice::filter(const float* values, float* out, int threads) const {
+    const int n = corners_, parts = parts_of(threads);
+    std::vector<std::vector<float>> sums(parts);
+    in_parts(points_, parts, [&](int part, int64_t first, int64_t last) {
+        std::vector<float>& at = sums[part];
+        at.assign(vertices_ + 1, 0.0f);
+        for (int64_t i = first; i < last; ++i)
+            for (int c = 0; c < n; ++c) at[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
+    });
+    std::vector<float>& at = sums[0];
+    for (int part = 1; part < parts; ++part)
+        for (int64_t v = 0; v < vertices_; ++v) at[v] += sums[part][v];
+    std::vector<float> next(vertices_ + 1, 0.0f);
     for (int axis = 0; axis < n; ++axis) {
         const int32_t* neighbour = neighbours(axis);
         for (int64_t v = 0; v < vertices_; ++v) next[v] = at[v] + 0.5f * (at[neighbour[v * 2]] + at[neighbour[v * 2 + 1]]);
         std::swap(at, next);
     }
-    for (int64_t i = 0; i < points_; ++i) {
-        float sum = 0;
-        for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
-        out[i] = sum * scale();
-    }
+    in_parts(points_, parts, [&](int, int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+            float sum = 0;
+            for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
+            out[i] = sum * scale();
+        }
+    });
+}
+
+int Lattice::parts_of(int threads) const {
+    const int64_t most = std::max<int64_t>(2, points_ / vertices_);
+    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({threads, most, (points_ + 1023) / 1024})));
 }
 
 }  // namespace upscore::crf

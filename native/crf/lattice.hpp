@@ -32,8 +32,12 @@ class Lattice {
     // (V, 2) neighbours along an axis; V where there is none.
     const int32_t* neighbours(int axis) const { return neighbour_.data() + int64_t{axis} * vertices_ * 2; }
 
-    // out = kernel · values, one column (N,) each.
-    void filter(const float* values, float* out) const;
+    // out = kernel · values, one column (N,) each; they may be the same.
+    void filter(const float* values, float* out, int threads) const;
+
+    // Into how many parts the points are worth cutting: each has sums of its own at the vertices, which cost memory, and more
+    // parts than points have vertices to share would not pay.
+    int parts_of(int threads) const;
 
   private:
     template <class Code>

@@ -38,14 +38,6 @@ int width_of(int labels, const Kernels& kernels) {
     return (labels + lanes - 1) / lanes * lanes;
 }
 
-// Grids of its own for each part cost memory: more parts than pixels have vertices to share would not pay.
-int parts_of(const Problem& problem, int threads) {
-    int64_t vertices = 1;
-    for (const Message& message : problem.messages) vertices = std::max(vertices, message.lattice->vertices());
-    const int64_t most = std::max<int64_t>(2, problem.points / vertices);
-    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({threads, most, (problem.points + 1023) / 1024})));
-}
-
 void blur(Speech& speech, int width, int threads, const Kernels& kernels) {
     const int64_t vertices = speech.lattice->vertices();
     if (speech.spoken.size() > 1)
@@ -67,7 +59,8 @@ void blur(Speech& speech, int width, int threads, const Kernels& kernels) {
 
 void mean_field(const Problem& problem, int steps, int threads, const Kernels& kernels, const std::function<void()>& between) {
     const int labels = problem.labels, width = width_of(labels, kernels);
-    const int parts = parts_of(problem, threads);
+    int parts = threads;
+    for (const Message& message : problem.messages) parts = std::min(parts, message.lattice->parts_of(threads));
     std::vector<float> pad(width, 0.0f);
     std::fill(pad.begin() + labels, pad.end(), NO_LABEL);
     std::vector<Speech> speeches;

@@ -112,12 +112,13 @@ void read_tile(float* tile, Strided<const float> from, int64_t first, int count,
     if (from.pixel == 1 && count == TILE && width % 8 == 0) {
         // More streams than the processor foresees by itself.
         for (int k = 0; k < labels; ++k) __builtin_prefetch(at + k * from.label + 64);
-        for (int k = 0; k < width; k += 8) {
-            __m256 rows[8];
-            for (int r = 0; r < 8; ++r) rows[r] = k + r < labels ? _mm256_loadu_ps(at + (k + r) * from.label) : _mm256_setzero_ps();
-            transpose(rows);
-            for (int p = 0; p < 8; ++p) _mm256_storeu_ps(tile + p * width + k, rows[p]);
-        }
+        for (int k = 0; k < width; k += 8)
+            for (int half = 0; half < TILE; half += 8) {
+                __m256 rows[8];
+                for (int r = 0; r < 8; ++r) rows[r] = k + r < labels ? _mm256_loadu_ps(at + (k + r) * from.label + half) : _mm256_setzero_ps();
+                transpose(rows);
+                for (int p = 0; p < 8; ++p) _mm256_storeu_ps(tile + (half + p) * width + k, rows[p]);
+            }
         return;
     }
 #endif
@@ -131,12 +132,13 @@ void write_tile(const float* tile, Strided<float> to, int64_t first, int count, 
     float* at = to.at + first * to.pixel;
 #ifdef __AVX2__
     if (to.pixel == 1 && count == TILE && width % 8 == 0) {
-        for (int k = 0; k < width; k += 8) {
-            __m256 rows[8];
-            for (int p = 0; p < 8; ++p) rows[p] = _mm256_loadu_ps(tile + p * width + k);
-            transpose(rows);
-            for (int r = 0; r < 8 && k + r < labels; ++r) _mm256_storeu_ps(at + (k + r) * to.label, rows[r]);
-        }
+        for (int k = 0; k < width; k += 8)
+            for (int half = 0; half < TILE; half += 8) {
+                __m256 rows[8];
+                for (int p = 0; p < 8; ++p) rows[p] = _mm256_loadu_ps(tile + (half + p) * width + k);
+                transpose(rows);
+                for (int r = 0; r < 8 && k + r < labels; ++r) _mm256_storeu_ps(at + (k + r) * to.label + half, rows[r]);
+            }
         return;
     }
 #endif

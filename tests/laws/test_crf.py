@@ -230,6 +230,24 @@ def test_any_numbers_are_refined_or_refused(probs):
         assert np.isfinite(refined).all()
 
 
+def test_a_batch_is_its_pictures_one_by_one():
+    scenes = [scene(seed=seed) for seed in range(3)]
+    probs, pictures = np.stack([probs for probs, _ in scenes]), np.stack([picture for _, picture in scenes])
+    crf = DenseCRF(iterations=2)
+    for refined, one, picture in zip(crf.refine_batch(probs, pictures), probs, pictures, strict=True):
+        np.testing.assert_array_equal(refined, crf.refine(one, picture))
+    with pytest.raises(CRFError, match="expected as many"):
+        crf.refine_batch(probs, pictures[:2])
+    with pytest.raises(CRFError, match="picture 1 of the batch: found probabilities"):
+        crf.refine_batch([probs[0], probs[1] * np.nan], pictures[:2])
+
+
+def test_more_pixels_than_memory_holds_are_refused_before_any_is_read():
+    many = np.broadcast_to(np.float32(0.5), (2, 10_000, 10_001))
+    with pytest.raises(CRFError, match="overlapping tiles"):
+        DenseCRF().refine(many, np.broadcast_to(np.uint8(0), (10_000, 10_001, 3)))
+
+
 def test_importing_it_takes_numpy_alone():
     probe = "import sys; from upscore.crf import DenseCRF; sys.stdout.write(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()

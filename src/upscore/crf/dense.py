@@ -115,6 +115,40 @@ class DenseCRF:
         inference = self.start(scores, picture, kind=kind, channels=channels, ignored=ignored)
         return inference.step(self.iterations).probabilities()
 
+    def refine_batch(
+        self,
+        scores: Sequence[npt.NDArray[Any]] | npt.NDArray[Any],
+        pictures: Sequence[npt.NDArray[Any]] | npt.NDArray[Any],
+        *,
+        kind: Scores = "probabilities",
+        channels: Literal["first", "last"] | None = None,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Do what :meth:`refine` does to each of a batch; returns a list, since sizes may differ.
+
+        Parameters
+        ----------
+        scores : (B, K, H, W) or (B, H, W, K) floating, or sequence
+            As many as pictures.
+        pictures : (B, H, W, C), or sequence
+            The pictures.
+        kind, channels
+            As for :meth:`refine`.
+
+        Raises
+        ------
+        CRFError
+            There are more of the ones than of the others, or one is unfit; the message says which.
+        """
+        if len(scores) != len(pictures):
+            raise CRFError(f"found {len(scores)} arrays of scores and {len(pictures)} pictures, expected as many")
+        refined = []
+        for number, (one, picture) in enumerate(zip(scores, pictures, strict=True)):
+            try:
+                refined.append(self.refine(one, picture, kind=kind, channels=channels))
+            except CRFError as error:
+                raise CRFError(f"picture {number} of the batch: {error}") from None
+        return refined
+
     def refine_labels(
         self,
         labels: npt.NDArray[Any],
