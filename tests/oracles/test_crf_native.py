@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -184,6 +185,24 @@ assert np.array_equal(DenseCRF(threads=2).refine(probs, picture), expected)
         pytest.skip("only root can give up the right to threads in a test")
     ran = subprocess.run([sys.executable, "-c", probe], timeout=60, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are another matter there")
+def test_who_interrupts_it_is_heard():
+    probe = """
+import numpy as np
+from upscore.crf import DenseCRF
+probs = np.full((21, 300, 300), 1 / 21, np.float32)
+print("begun", flush=True)
+try:
+    DenseCRF(iterations=1000, threads=2).refine(probs, np.zeros((300, 300, 3), np.uint8))
+except KeyboardInterrupt:
+    print("heard", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", probe], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "heard\n"
 
 
 ARRAYS = st.one_of(

@@ -1,0 +1,55 @@
+"""How far the lattice is from the CRF it stands for: labels and marginals beside those over all pairs of pixels.
+
+Each picture is made smaller, labelled by the bundle's network and refined twice with the same
+kernels, by the lattice and over all pairs in float32 on the device; all pairs take the square of
+the pixels in time. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from measuring import machine, report
+from PIL import Image
+
+from upscore import Predictor
+from upscore.crf import Bilateral, DenseCRF, Gaussian
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle")
+    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--side", type=int, default=160, help="the longer side of what is refined")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    predictor = Predictor(arguments.bundle)
+    results = []
+    for path in arguments.pictures:
+        image = Image.open(path).convert("RGB")
+        image.thumbnail((arguments.side, arguments.side))
+        picture = np.array(image)
+        probs = predictor.predict(picture, probs=True).probs
+        assert probs is not None
+        for name, kernels in {"both": (Gaussian(), Bilateral()), "gaussian": (Gaussian(),)}.items():
+            for steps in arguments.steps:
+                near = DenseCRF(kernels, steps).refine(probs, picture)
+                exact = DenseCRF(kernels, steps, engine="exact", device=arguments.device).refine(probs, picture)
+                results.append(
+                    {
+                        "picture": Path(path).name,
+                        "kernels": name,
+                        "steps": steps,
+                        "labels_equal": round(float((near.argmax(0) == exact.argmax(0)).mean()), 5),
+                        "greatest_difference": round(float(np.abs(near - exact).max()), 4),
+                        "mean_difference": round(float(np.abs(near - exact).mean()), 6),
+                    }
+                )
+    report({"what": "lattice beside all pairs", "side": arguments.side, "results": results} | machine("numpy", "torch"))
+
+
+if __name__ == "__main__":
+    main()
