@@ -193,8 +193,8 @@ def test_who_interrupts_it_is_heard():
 import numpy as np
 from upscore.crf import DenseCRF
 probs = np.full((21, 300, 300), 1 / 21, np.float32)
-print("begun", flush=True)
 try:
+    print("begun", flush=True)
     DenseCRF(iterations=1000, threads=2).refine(probs, np.zeros((300, 300, 3), np.uint8))
 except KeyboardInterrupt:
     print("heard", flush=True)
