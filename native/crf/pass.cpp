@@ -45,7 +45,7 @@ inline typename Vector<W>::F greater_of(typename Vector<W>::F a, typename Vector
 inline Vector<4>::F turned(Vector<4>::F v, int by) {
     return by == 2 ? __builtin_shufflevector(v, v, 2, 3, 0, 1) : __builtin_shufflevector(v, v, 1, 0, 3, 2);
 }
-inline Vector<8>::F turned(Vector<8>::F v, int by) {
+[[maybe_unused]] inline Vector<8>::F turned(Vector<8>::F v, int by) {
     return by == 4   ? __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
            : by == 2 ? __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
                      : __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
