@@ -33,6 +33,12 @@ BUNDLE_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)
 Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")]
 Scales = Annotated[str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)]
 Tile = Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf", help="Refine by the picture's colours, with the fully connected CRF.", show_default="as the bundle says"
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
@@ -130,7 +136,8 @@ def train(
 
 @app.command(
     epilog="[bold]Examples[/bold]\n\nupscore evaluate runs/street-fcn8s street/dataset.yaml\n\n"
-    "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json"
+    "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json\n\n"
+    "upscore evaluate runs/street-fcn8s street/dataset.yaml --crf"
 )
 def evaluate(
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
@@ -148,11 +155,13 @@ def evaluate(
     flips: Flips = False,
     scales: Scales = None,
     tile: Tile = None,
+    crf: Crf = None,
     device: Device = "auto",
 ) -> None:
     """Judge a trained network on a split: four scores, per class, and a report with pictures.
 
     The truth is never resized and no picture is counted twice; the policy for ignored and absent classes is printed with the scores.
+    With the CRF, every score is printed before and after it.
     """
     from upscore.cli import shown
 
@@ -162,7 +171,7 @@ def evaluate(
         from upscore.evaluation.report import write_report
         from upscore.inference.predictor import Predictor
 
-        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile))
+        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile, crf))
         dataset = open_dataset(data, split)
         with shown.bar("judging", quiet=json) as progress:
             evaluation = judge(predictor, dataset, absent=absent, progress=progress)
@@ -173,6 +182,7 @@ def evaluate(
             *(("--flips",) if flips else ()),
             *(("--scales", scales) if scales else ()),
             *(("--tile", tile) if tile else ()),
+            *(("--crf",) if predictor.settings.refines else ("--no-crf",) if crf is False else ()),
         ]
         page = write_report(
             evaluation, folder, predictor=predictor, dataset=dataset, command=shlex.join(["upscore", "evaluate", bundle, data, *flags])
@@ -194,6 +204,7 @@ def predict(
     flips: Flips = False,
     scales: Scales = None,
     tile: Tile = None,
+    crf: Crf = None,
     device: Device = "auto",
 ) -> None:
     """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
@@ -207,14 +218,14 @@ def predict(
         from upscore.inference.predictor import Predictor
 
         total = len(expand_pictures(pictures, exclude=out))
-        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile))
+        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile, crf))
         with shown.bar("labelling") as progress:
             results = []
             for result in predict_files(predictor, pictures, out, overlay=overlay, probs=probs):
                 results.append(result)
                 progress(len(results), total)
                 shown.bad_picture(result)
-    shown.predicted(results, out)
+    shown.predicted(results, out, predictor.settings)
     if any(result.error for result in results):
         raise typer.Exit(1)
 
@@ -260,8 +271,8 @@ def _crop_size(text: str | None) -> list[int] | None:
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
-def _inference(flips: bool, scales: str | None, tile: str | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {"flips": True} if flips else {}
+def _inference(flips: bool, scales: str | None, tile: str | None, crf: bool | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {"crf": crf} | ({"flips": True} if flips else {})
     if scales is not None:
         try:
             changes["scales"] = tuple(float(scale) for scale in scales.split(","))
