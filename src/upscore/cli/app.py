@@ -191,6 +191,56 @@ def evaluate(
 
 
 @app.command(
+    epilog="[bold]Examples[/bold]\n\nupscore tune runs/street-fcn8s street/dataset.yaml\n\n"
+    "upscore tune runs/street-fcn8s street/dataset.yaml --metric both --trials 60 --out street-tuned"
+)
+def tune(
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
+    split: Annotated[str, typer.Option(help="The split to tune on; report scores on another.")] = "val",
+    trials: Annotated[int, typer.Option(min=1, help="How many settings to try.")] = 30,
+    metric: Annotated[
+        str, typer.Option(help="What to make large: mean_iou, boundary_iou, trimap_iou, or both, the mean of the first two.")
+    ] = "mean_iou",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Where to write the tuned bundle.", show_default="over the old one")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Tune a bundle that was tuned before.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Find the CRF's numbers for a trained network, and switch it on if it helps.
+
+    They are chosen on the first half of the split and confirmed on the second; only if both gain is the CRF switched on in the bundle.
+    """
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.evaluation.tune import tune as search
+        from upscore.models.bundle import Bundle, find_bundle, refuse_other_contents
+
+        # What would refuse the result at the end is asked before the work.
+        place = out or find_bundle(bundle)
+        refuse_other_contents(place)
+        network = Bundle.load(bundle)
+        with shown.tuning() as (say, progress):
+            tuned = search(
+                network,
+                data,
+                split=split,
+                trials=trials,
+                metric=metric,  # type: ignore[arg-type]  # checked there
+                seed=seed,
+                device=device,
+                again=again,
+                say=say,
+                progress=progress,
+            )
+        tuned.apply(network).save(place)
+    shown.tuned(tuned, place)
+
+
+@app.command(
     epilog="[bold]Examples[/bold]\n\nupscore predict runs/street-fcn8s photo.jpg\n\n"
     "upscore predict runs/street-fcn8s photos/ 'more/*.png' --out labelled --flips --scales 0.75,1,1.25\n\n"
     "upscore predict runs/street-fcn8s mosaic.tif --tile 1024"

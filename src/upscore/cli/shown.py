@@ -18,6 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
+    from upscore.evaluation.tune import Tuning
     from upscore.inference.pictures import LabelledPicture
     from upscore.inference.settings import InferenceSettings
     from upscore.models.zoo import ListedModel
@@ -114,6 +115,25 @@ def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def tuning() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int, float | None], None]]]:
+    """Show a bar for each stage of tuning, with the best gain so far; yields a function of a line, and one of (what, done, total, best)."""
+    with Progress(
+        TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}"),
+        console=aside, transient=True,
+    ) as progress:  # fmt: skip
+        task, stage = progress.add_task("", total=None, best=""), [""]
+
+        def show(what: str, done: int, total: int, best: float | None) -> None:
+            if what != stage[0] and {what, stage[0]} != {"drawing", "refining"}:
+                progress.reset(task)
+            stage[0] = what
+            gain = "" if best is None else f"best {100 * best:+.2f} points"
+            progress.update(task, description=what, completed=done, total=total, best=gain)
+
+        yield lambda line: aside.print(line, soft_wrap=True), show
+
+
 def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
     """Show a bar while masks are read."""
     return bar("checking masks")
@@ -205,6 +225,20 @@ def _crf_words(settings: dict[str, Any]) -> str:
     from upscore.inference.settings import CRFSettings
 
     return str(CRFSettings.model_validate(settings))
+
+
+def tuned(found: Tuning, place: Path) -> None:
+    """Print what tuning found, whether the CRF is on, and where the bundle is."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "pictures", "mean IoU\nbefore", "\nafter", "boundary IoU\nbefore", "\nafter", "trimap IoU\nbefore", "\nafter"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, half in (("chosen on", found.chosen_on), ("confirmed on", found.confirmed_on), ("together", found.whole)):
+        scores = [scores[score] for score in ("mean_iou", "boundary_iou", "trimap_iou") for scores in (half.before, half.after)]
+        table.add_row(name, str(half.pictures), *(_percent(score) for score in scores))
+    console.print(table)
+    console.print(f"CRF: {escape(str(found.settings))}")
+    console.print(f"[bold]{escape(found.verdict)}[/bold]", soft_wrap=True)
+    console.print(f"bundle: [bold]{escape(str(place))}[/bold]")
 
 
 def bad_picture(result: LabelledPicture) -> None:
