@@ -410,7 +410,7 @@ class BorderScores:
     def policy(self) -> str:
         """One sentence on what counts as a border: print it with the numbers."""
         return (
-            f"Boundary IoU is over the pixels at most {100 * self.share:g} % of the diagonal from the contours of truth and prediction, "
+            f"Boundary IoU is over the pixels at most {100 * self.share:g}% of the diagonal from the contours of truth and prediction, "
             f"the picture's edge included; trimap IoU over those at most {self.width} pixels from a border in the truth; "
             "where a class meets ignored pixels there is no border."
         )

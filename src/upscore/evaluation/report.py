@@ -310,7 +310,7 @@ def _draw_change(
         truth=_as_uri(Prediction(truth, labels).colours()),
         without=_as_uri(Prediction(before, labels).colours()),
         refined=_as_uri(Prediction(after, labels).colours()),
-        changed=_as_uri(changed, quality=82),
+        changed=_as_uri(changed),  # lines a pixel wide would lose their colours
         width=picture.shape[1],
         height=picture.shape[0],
         mended=float(mended.sum() / judged),

@@ -431,4 +431,5 @@ def _where(account: object) -> str:
 
 def _size(count: int) -> str:
     """Return a number of bytes in words."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    unit, name = (1e9, "GB") if count >= 1e8 else (1e6, "MB") if count >= 1e5 else (1e3, "kB")
+    return f"{count / unit:.{2 if count >= 1e8 else 1}f} {name}"
