@@ -135,7 +135,7 @@ def test_tune(upscore, trained, painted, tmp_path):
     halves = [account[name] for name in ("chosen_on", "confirmed_on")]
     gains = [half["after"]["mean_iou"] - half["before"]["mean_iou"] for half in halves]
     assert settings["on"] is (min(gains) > 1e-4)
-    assert ("on: " if settings["on"] else "off, since it does not help") in said
+    assert ("the CRF is on: " if settings["on"] else "the CRF is off, since it does not help") in said
 
     code, _, error = upscore("tune", tuned, painted, "--trials", "1")
     assert code == 1

@@ -125,7 +125,7 @@ def tuning() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int, f
         task, stage = progress.add_task("", total=None, best=""), [""]
 
         def show(what: str, done: int, total: int, best: float | None) -> None:
-            if what != stage[0] and {what, stage[0]} != {"drawing", "refining"}:
+            if what in ("predicting", "drawing") and what != stage[0]:
                 progress.reset(task)
             stage[0] = what
             gain = "" if best is None else f"best {100 * best:+.2f} points"
@@ -199,7 +199,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         )
     else:
         console.print(_before_and_after(evaluation.before, evaluation))
-        console.print(f"CRF: {escape(_crf_words(evaluation.settings['crf']))}")
+        console.print(f"CRF: {escape(_crf_words(evaluation.settings['crf']))}", soft_wrap=True)
     console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
     console.print(f"report: [bold]{escape(str(page))}[/bold]")
 
@@ -236,7 +236,7 @@ def tuned(found: Tuning, place: Path) -> None:
         scores = [scores[score] for score in ("mean_iou", "boundary_iou", "trimap_iou") for scores in (half.before, half.after)]
         table.add_row(name, str(half.pictures), *(_percent(score) for score in scores))
     console.print(table)
-    console.print(f"CRF: {escape(str(found.settings))}")
+    console.print(f"CRF: {escape(str(found.settings))}", soft_wrap=True)
     console.print(f"[bold]{escape(found.verdict)}[/bold]", soft_wrap=True)
     console.print(f"bundle: [bold]{escape(str(place))}[/bold]")
 
@@ -251,7 +251,7 @@ def predicted(results: Sequence[LabelledPicture], out: Path, settings: Inference
     """Print how many pictures were labelled, with which CRF, and where they are."""
     failed = sum(bool(result.error) for result in results)
     if settings.crf is not None and settings.crf.on:
-        console.print(f"CRF: {escape(str(settings.crf))}")
+        console.print(f"CRF: {escape(str(settings.crf))}", soft_wrap=True)
     console.print(
         f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(str(out))}[/bold]"
     )

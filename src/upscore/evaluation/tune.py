@@ -135,8 +135,8 @@ class Tuning:
             for what, half in halves
         )
         if self.settings.on:
-            return f"on: {name} {found}"
-        return f"off, since it does not help on both halves: {name} {found}; --crf uses the numbers all the same"
+            return f"the CRF is on: {name} {found}"
+        return f"the CRF is off, since it does not help on both halves: {name} {found}; --crf uses the numbers all the same"
 
     def apply(self, bundle: Bundle) -> Bundle:
         """Return ``bundle`` with the settings among its inference settings and the account on its card."""
@@ -198,7 +198,8 @@ def tune(
     say : callable
         Told what will be needed, in a line.
     progress : callable
-        Called with (what is done, done, total, best gain so far or None).
+        Called with (what is done, pictures done, pictures in all, best gain so far or None); fewer
+        are done than said where nothing is left to gain.
 
     Returns
     -------
@@ -311,7 +312,9 @@ class _Search:
         middle = (len(pictures) + 1) // 2
         self.first, self.second = range(middle), range(middle, len(pictures))
         self.few = sorted({int(place) for place in np.linspace(0, middle - 1, min(COARSE_PICTURES, middle))})
-        self.done, self.trials = 0, 0
+        self.what, self.done, self.total = "", 0, 0
+        self.best: float | None = None
+        self.trials = self.most = 0
 
     def run(self, trials: int, seed: int) -> Tuning:
         classes = len(self.pictures.labels)
@@ -323,8 +326,12 @@ class _Search:
         for which, half in (("first", first), ("second", second)):
             if not half.matrix.counts.any():
                 raise DataError(f"{self.pictures.name}: the {which} half of '{self.pictures.split}' has no judged pixel to tune by")
-        self.trials = trials
+        self.most = trials
+        drawn = max(1, trials // 2)
+        finals = 0 if len(self.few) == len(self.first) else min(FINALISTS, drawn)
+        self.total = drawn * len(self.few) + (finals + trials - drawn) * len(self.first) + len(self.second)
         best, chosen = self._choose(few.scores(), first.scores(), np.random.default_rng(seed))
+        self.what, self.done = "confirming", self.total - len(self.second)
         confirmed = self._judge(best, self.second)
         judged = Judged(len(self.first), first.scores(), chosen.scores()), Judged(len(self.second), second.scores(), confirmed.scores())
         return Tuning(
@@ -335,7 +342,7 @@ class _Search:
             chosen_on=judged[0],
             confirmed_on=judged[1],
             whole=Judged(len(self.pictures), (first + second).scores(), (chosen + confirmed).scores()),
-            trials=self.done,
+            trials=self.trials,
             seed=seed,
         )
 
@@ -364,45 +371,43 @@ class _Search:
             for piece in iterate_refined(dense, sample.image, read, classes=self.kept.classes):
                 label_map[piece.window.slices] = piece.after.argmax(0)
             counts.add(truth, label_map)
+            self.done += 1
+            self.progress(self.what, self.done, self.total, self.best)
         return counts
 
     def _choose(self, few: dict[str, float], first: dict[str, float], rng: np.random.Generator) -> tuple[CRFSettings, _Counts]:
         """Return the best settings on the first half, and its counts."""
-        drawn = [CRFSettings(), *(_draw(rng) for _ in range(max(1, self.trials // 2) - 1))]
-        best_gain: float | None = None
-        ranked: list[tuple[float, int, CRFSettings]] = []
-        for candidate in drawn:
-            gain = _value(self._judge(candidate, self.few).scores(), self.metric) - _value(few, self.metric)
-            best_gain = gain if best_gain is None else max(best_gain, gain)
-            ranked.append((-gain, len(ranked), candidate))
-            self._count("drawing", best_gain)
-        finalists = [candidate for *_, candidate in sorted(ranked)[:FINALISTS]]
-        best, counts, value = finalists[0], self._judge(finalists[0], self.first), -math.inf
-        for candidate in finalists:
-            found = counts if candidate is best and value == -math.inf else self._judge(candidate, self.first)
-            if (one := _value(found.scores(), self.metric)) > value:
-                best, counts, value = candidate, found, one
-        factor = FIRST_FACTOR
-        while factor > LEAST_FACTOR and self.done < self.trials:
+        self.what = "drawing"
+        ranked: list[tuple[float, CRFSettings, _Counts]] = []
+        for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
+            counts = self._judge(candidate, self.few)
+            ranked.append((_value(counts.scores(), self.metric), candidate, counts))
+            self.trials += 1
+            self.best = max(value for value, *_ in ranked) - _value(few, self.metric)
+        ranked.sort(key=lambda one: -one[0])
+        if len(self.few) < len(self.first):
+            self.what, self.best = "comparing", None
+            finalists = [(candidate, self._judge(candidate, self.first)) for _, candidate, _ in ranked[:FINALISTS]]
+            ranked = [(_value(counts.scores(), self.metric), candidate, counts) for candidate, counts in finalists]
+        value, best, counts = max(ranked, key=lambda one: one[0])
+        self.what, self.best = "refining", value - _value(first, self.metric)
+        factor, seen = FIRST_FACTOR, {candidate for _, candidate, _ in ranked}
+        while factor > LEAST_FACTOR and self.trials < self.most:
             gained = False
             for name in RANGES:
                 for by in (factor, 1 / factor):
                     changed = _changed(best, name, by)
-                    if self.done >= self.trials or changed is None:
+                    if self.trials >= self.most or changed is None or changed in seen:
                         continue
+                    seen.add(changed)
                     found = self._judge(changed, self.first)
-                    better = (one := _value(found.scores(), self.metric)) > value
-                    if better:
-                        best, counts, value, gained = changed, found, one, True
-                    self._count("refining", value - _value(first, self.metric))
-                    if better:
+                    self.trials += 1
+                    if (one := _value(found.scores(), self.metric)) > value:
+                        value, best, counts, gained = one, changed, found, True
+                        self.best = value - _value(first, self.metric)
                         break
             factor = factor if gained else math.sqrt(factor)
         return best, counts
-
-    def _count(self, what: str, best: float) -> None:
-        self.done += 1
-        self.progress(what, self.done, self.trials, best)
 
 
 def _draw(rng: np.random.Generator) -> CRFSettings:

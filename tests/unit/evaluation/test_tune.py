@@ -38,7 +38,7 @@ def test_specks_are_found_to_be_worth_mending(tuned: Tuning):
         assert half.gain("mean_iou") == half.after["mean_iou"] - half.before["mean_iou"]
     assert (tuned.chosen_on.pictures, tuned.confirmed_on.pictures, tuned.whole.pictures) == (3, 3, 6)
     assert tuned.trials == 6
-    assert tuned.verdict.startswith("on: mean IoU ")
+    assert tuned.verdict.startswith("the CRF is on: mean IoU ")
 
 
 def test_the_scores_are_those_of_an_evaluation(tuned: Tuning):
@@ -59,7 +59,7 @@ def test_the_same_seed_finds_the_same(tuned: Tuning):
 def test_it_is_off_unless_both_halves_gain(stubborn: range):
     found = tune(network(), Scenes(stubborn), trials=2)
     assert not found.settings.on
-    assert found.verdict.startswith("off, since it does not help on both halves: mean IoU ")
+    assert found.verdict.startswith("the CRF is off, since it does not help on both halves: mean IoU ")
     helped = found.chosen_on if stubborn == range(3, 6) else found.confirmed_on if stubborn == range(3) else None
     assert helped is None or helped.gain("mean_iou") > 0.05
 
@@ -173,7 +173,22 @@ def test_room_is_asked_for_and_given_back(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_progress_ends_where_it_said():
     seen: list[tuple[str, int, int, float | None]] = []
     tune(network(), Scenes(), trials=4, progress=lambda *step: seen.append(step))
-    for what, end in (("checking masks", 6), ("predicting", 6), ("refining", 4)):
+    for what, end in (("checking masks", 6), ("predicting", 6), ("confirming", 2 * 3 + 2 * 3 + 3)):
         assert [step for step in seen if step[0] == what][-1][1:3] == (end, end)
-    best = [step[3] for step in seen if step[0] == "refining"]
-    assert best == sorted(best)
+    gains = [step[3] for step in seen if step[0] in ("refining", "confirming")]
+    assert gains == sorted(gains)
+    assert [step[1] for step in seen[12:]] == list(range(1, 16))
+
+
+def test_what_was_drawn_is_compared_on_the_whole_half(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "COARSE_PICTURES", 2)
+    seen: list[tuple[CRFSettings, list[int]]] = []
+    judge = module._Search._judge
+    monkeypatch.setattr(module._Search, "_judge", lambda self, s, indices: seen.append((s, list(indices))) or judge(self, s, indices))
+    steps: list[tuple[str, int, int, float | None]] = []
+    found = tune(network(), Scenes(), trials=10, progress=lambda *step: steps.append(step))
+    assert [indices for _, indices in seen[:5]] == [[0, 2]] * 5
+    assert all(indices == [0, 1, 2] for _, indices in seen[5:-1])
+    assert {s for s, _ in seen[5:8]} <= {s for s, _ in seen[:5]}
+    assert found.trials == 10
+    assert steps[-1][1] == steps[-1][2]
