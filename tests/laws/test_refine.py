@@ -77,9 +77,10 @@ def test_every_byte_of_a_picture_comes_back():
             return scores
 
     picture = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, 2)
-    crf(redness, Watching())(as_images(picture))
-    np.testing.assert_array_equal(seen[0], picture)
-    assert seen[0].dtype == np.uint8
+    for off in (0.0, 0.3 / 255, -0.3 / 255):
+        crf(redness, Watching())(as_images(picture) + off)
+        np.testing.assert_array_equal(seen[-1], picture)
+        assert seen[-1].dtype == np.uint8
 
 
 def test_specks_go_and_borders_stay():
@@ -123,7 +124,7 @@ def test_what_is_no_probability_is_one_line():
         crf(lambda images: torch.full((1, 2, *images.shape[-2:]), float("nan")))(as_images(scene(5, 5)))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     height=st.integers(1, 3000),
     width=st.integers(1, 3000),

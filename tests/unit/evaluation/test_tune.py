@@ -117,7 +117,7 @@ def test_a_bundle_remembers_and_is_not_tuned_twice(tuned: Tuning, tmp_path):
     assert "crf" not in bundle.card
     with pytest.raises(BundleError, match="tuned already, on scenes val"):
         tune(loaded, Scenes(), device="cpu")
-    assert tune(loaded, Scenes(), device="cpu", trials=1, again=True).trials == 1
+    assert tune(loaded, Scenes(count=2), device="cpu", trials=1, again=True).trials == 1
 
 
 def small_bundle(labels: LabelSpace = LABELS, **inference: object) -> Bundle:
