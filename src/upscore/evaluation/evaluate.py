@@ -218,6 +218,7 @@ def evaluate(
     Returns
     -------
     Evaluation
+        With ``before`` where the predictor's settings have a CRF; the network then runs once for both.
 
     Raises
     ------

@@ -210,7 +210,7 @@ def tune(
     BundleError
         The bundle was tuned already, is damaged, or has other classes.
     DataError
-        There are fewer than 2 pictures or classes, a half has no judged pixel, or a picture or
+        There are fewer than 2 pictures or classes, a half has nothing to judge by, or a picture or
         truth is not usable.
     OutputError
         The probabilities do not fit where temporary files are kept.
@@ -324,8 +324,10 @@ class _Search:
             self._predict(index, counts)
             self.progress("predicting", index + 1, len(self.pictures), None)
         for which, half in (("first", first), ("second", second)):
-            if not half.matrix.counts.any():
-                raise DataError(f"{self.pictures.name}: the {which} half of '{self.pictures.split}' has no judged pixel to tune by")
+            if math.isnan(_value(half.scores(), self.metric)):
+                raise DataError(
+                    f"{self.pictures.name}: the {which} half of '{self.pictures.split}' has no judged pixel or border to tune by"
+                )
         self.most = trials
         drawn = max(1, trials // 2)
         finals = 0 if len(self.few) == len(self.first) else min(FINALISTS, drawn)
