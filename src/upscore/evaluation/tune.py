@@ -22,7 +22,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any, Literal, TypeAlias, get_args
 
@@ -278,23 +278,24 @@ class _Kept:
 @contextmanager
 def _room(classes: int, sizes: Sequence[tuple[int, ...]], say: Callable[[str], None]) -> Iterator[_Kept]:
     """Give a file with room for all probabilities, which is gone afterwards, whatever happens."""
-    place = tempfile.gettempdir()
     needed = sum(2 * classes * height * width for height, width in sizes)
-    say(f"the network's probabilities take {_size(needed)} in {place} while it works")
-    try:
-        if (free := shutil.disk_usage(place).free) < needed:
-            raise OSError(f"{_size(free)} free")
-        with tempfile.TemporaryFile() as file:
+    say(f"the network's probabilities take {_size(needed)} in {tempfile.gettempdir()} while it works")
+    with ExitStack() as stack:
+        try:
+            if (free := shutil.disk_usage(tempfile.gettempdir()).free) < needed:
+                raise OSError(f"{_size(free)} free")
+            file = stack.enter_context(tempfile.TemporaryFile())
             # Room is taken up at once: a memory map that outgrows the disk would end the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, needed)
             else:
                 file.truncate(needed)
-            yield _Kept(file, classes, sizes)
-    except OSError as error:
-        raise OutputError(
-            f"{place}: no room for {_size(needed)} of probabilities ({error.strerror or error}): free some, or set TMPDIR to another place"
-        ) from None
+        except OSError as error:
+            raise OutputError(
+                f"{tempfile.gettempdir()}: no room for {_size(needed)} of probabilities ({error.strerror or error}): "
+                "free some, or set TMPDIR to another place"
+            ) from None
+        yield _Kept(file, classes, sizes)
 
 
 class _Search:
@@ -356,8 +357,11 @@ class _Search:
         for window, probs in self.predictor.iterate(sample.image):
             label_map[window.slices] = probs.argmax(0).cpu().numpy()
             room[(slice(None), *window.slices)] = probs.cpu().numpy()
-        for one in counts:
-            one.add(truth, label_map)
+        try:
+            for one in counts:
+                one.add(truth, label_map)
+        except DataError as error:
+            raise DataError(f"{sample.key}: {error}") from None
 
     def _judge(self, settings: CRFSettings, indices: Sequence[int]) -> _Counts:
         """Count the pictures ``indices`` as the CRF labels them."""

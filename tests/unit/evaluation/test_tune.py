@@ -156,6 +156,23 @@ def test_what_cannot_be_tuned_is_said_before_the_work(monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match="second half of 'val' has no judged pixel"):
         tune(network(), Blank())
 
+    class Foreign(Scenes):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.key, sample.image, sample.label + np.uint8(7) * (index == 4))
+
+    with pytest.raises(DataError, match="k4: found label"):
+        tune(network(), Foreign())
+
+    class Lost(Scenes):
+        def __getitem__(self, index: int) -> Sample:
+            if self.reads == 8:
+                raise OSError("the disk went away")
+            return super().__getitem__(index)
+
+    with pytest.raises(OSError, match="went away"):  # which is not for want of room
+        tune(network(), Lost())
+
 
 def test_room_is_asked_for_and_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
