@@ -1,11 +1,12 @@
 """upscore labels every pixel: train, judge and use semantic-segmentation networks.
 
-The five verbs, from Python::
+The verbs, from Python::
 
     import upscore
 
     run = upscore.train(upscore.Recipe.parse({"data": {"path": "street/dataset.yaml"}}))
     evaluation = upscore.evaluate(run.best, "street/dataset.yaml")
+    tuning = upscore.tune(run.best, "street/dataset.yaml")
     prediction = upscore.Predictor(run.best).predict("picture.jpg")
     upscore.list_models()
     upscore.run_demo("demo")
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.evaluate import Evaluation as Evaluation
     from upscore.evaluation.evaluate import evaluate as evaluate
     from upscore.evaluation.report import write_report as write_report
+    from upscore.evaluation.tune import tune as tune
     from upscore.inference.predictor import Predictor as Predictor
     from upscore.models.bundle import Bundle as Bundle
     from upscore.models.zoo import create_model as create_model
@@ -56,6 +58,7 @@ _HOMES = {
     "resume": "training.run",
     "run_demo": "demo",
     "train": "training.run",
+    "tune": "evaluation.tune",
     "write_report": "evaluation.report",
 }
 

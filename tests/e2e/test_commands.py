@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -78,6 +79,125 @@ def test_the_report_names_a_command_that_repeats_its_scores(upscore, trained, pa
     assert code == 0
     assert json.loads(again)["classes"] == json.loads(said)["classes"]
     assert json.loads(again)["mean_iou"] == json.loads(said)["mean_iou"]
+
+
+def test_the_crf_before_and_after(upscore, trained, painted, tmp_path):
+    code, said, _ = upscore("evaluate", trained, painted, "--crf", "--out", tmp_path / "shown")
+    assert code == 0
+    said = " ".join(said.split())
+    words = ("before", "after", "change", "boundary IoU", "trimap IoU", "CRF: 5 iterations; Gaussian sigma 3, weight 3; bilateral sigma 80")
+    assert all(word in said for word in words), said
+
+    code, said, _ = upscore("evaluate", trained, painted, "--crf", "--json", "--out", tmp_path / "judged")
+    numbers = json.loads(said)
+    _, said, _ = upscore("evaluate", trained, painted, "--json", "--out", tmp_path / "alone")
+    alone = json.loads(said)
+    assert "before" not in alone
+    assert numbers["before"] == {name: alone[name] for name in numbers["before"]}
+    assert numbers["settings"]["crf"]["on"] is True
+
+    written = json.loads((tmp_path / "judged" / "report.json").read_text())
+    repeated = shlex.split(written["repeat"])
+    assert "--crf" in repeated
+    code, said, _ = upscore(*repeated[1:], "--json", "--out", tmp_path / "again")
+    assert {**json.loads(said), "report": ""} == {**numbers, "report": ""}
+    assert "What the CRF changed" in (tmp_path / "judged" / "report.html").read_text()
+
+
+def test_predict_says_which_crf(upscore, trained, painted, tmp_path):
+    pictures = painted.parent / "images" / "val"
+    code, said, _ = upscore("predict", trained, pictures, "--out", tmp_path / "with", "--crf", "--probs")
+    assert code == 0
+    assert "CRF: 5 iterations" in said
+    code, said, _ = upscore("predict", trained, pictures, "--out", tmp_path / "without", "--no-crf", "--probs")
+    assert "CRF" not in said
+    settings = [json.loads((tmp_path / name / "predictions.json").read_text())["settings"]["crf"] for name in ("with", "without")]
+    assert settings[0]["on"] is True
+    assert settings[1] is None
+    with_crf, without = (np.load(tmp_path / name / "000.probs.npy").astype(float) for name in ("with", "without"))
+    assert np.abs(with_crf - without).max() > 0.01
+
+
+def test_tune(upscore, trained, painted, tmp_path):
+    bundle, tuned = tmp_path / "bundle", tmp_path / "tuned"
+    shutil.copytree(trained / "best", bundle)
+    before = (bundle / "bundle.json").read_bytes()
+    code, said, aside = upscore("tune", bundle, painted, "--trials", "2", "--out", tuned)
+    assert code == 0
+    said = " ".join(said.split())
+    assert all(words in said for words in ("chosen on", "confirmed on", "together", "CRF: 5 iterations", "mean IoU", str(tuned)))
+    assert "take 48.4 kB" in aside
+    assert (bundle / "bundle.json").read_bytes() == before
+    description = json.loads((tuned / "bundle.json").read_text())
+    settings, account = description["inference"]["crf"], description["card"]["crf"]
+    assert account["split"] == "val"
+    assert account["settings"] == settings
+    halves = [account[name] for name in ("chosen_on", "confirmed_on")]
+    gains = [half["after"]["mean_iou"] - half["before"]["mean_iou"] for half in halves]
+    assert settings["on"] is (min(gains) > 1e-4)
+    assert ("the CRF is on: " if settings["on"] else "the CRF is off, since it does not help") in said
+
+    code, _, error = upscore("tune", tuned, painted, "--trials", "1")
+    assert code == 1
+    assert len(lines(error)) == 1
+    assert "--again" in error
+    code, said, _ = upscore("tune", tuned, painted, "--trials", "1", "--again", "--metric", "both")
+    assert code == 0
+    again = json.loads((tuned / "bundle.json").read_text())
+    assert again["card"]["crf"]["trials"] == 1
+    assert again["card"]["crf"]["metric"] == "both"
+    assert again["weights"] == description["weights"]
+
+    # What the bundle says holds without a flag, and the flag overrides it.
+    for words, on in (((), again["inference"]["crf"]["on"]), (("--crf",), True), (("--no-crf",), False)):
+        code, said, _ = upscore("evaluate", tuned, painted, "--json", "--out", tmp_path / "judged", *words)
+        assert json.loads(said)["settings"]["crf"] == again["inference"]["crf"] | {"on": on}
+        assert ("before" in json.loads(said)) is on
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"iterations": 10**9}, "crf.iterations"),
+        ({"bilateral_sigma": -3}, "crf.bilateral_sigma"),
+        ({"gaussian_weight": float("nan")}, "crf.gaussian_weight"),
+        ({"code": "import os"}, "crf.code"),
+        ([], "crf"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "tune"])
+def test_a_bundle_whose_crf_was_tampered_with_is_refused(upscore, trained, painted, tmp_path, verb, values, said):
+    shutil.copytree(trained / "best", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inference": {"crf": values}}))
+    what = painted.parent / "images" / "val" if verb == "predict" else painted
+    code, _, error = upscore(verb, tmp_path / "bundle", what, "--out", tmp_path / "out")
+    assert code == 1
+    assert len(lines(error)) == 1, error
+    assert said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_tune_refuses_before_the_work(upscore, trained, painted, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("x")
+    refusals = [
+        (("--out", full), "is not a bundle (it holds 'thesis.tex')"),
+        (("--split", "tset"), "tset"),
+        (("--metric", "miou"), "metric 'miou', expected mean_iou"),
+    ]
+    for words, said in refusals:
+        code, _, error = upscore("tune", trained, painted, *words)
+        assert code == 1
+        assert len(lines(error)) == 1, error
+        assert said in error
+    assert (full / "thesis.tex").read_text() == "x"
+    assert upscore("tune", trained, painted, "--trials", "0")[0] == 2
+    one = paint(tmp_path / "one", train=1, val=1)
+    code, _, error = upscore("tune", trained, one)
+    assert code == 1
+    assert "found one picture in 'val'" in error
 
 
 def test_a_dry_run_writes_nothing(upscore, painted, tmp_path, monkeypatch):
@@ -174,6 +294,7 @@ def test_masks_of_0_and_255_are_named_as_such(upscore, tmp_path):
         (["train", "--resume"], "--out"),
         (["evaluate", "nowhere", "shapes"], "nowhere"),
         (["predict", "nowhere", "x.png"], "x.png"),
+        (["tune", "nowhere", "shapes"], "nowhere"),
         (["models", "--backbone", "resnet_18"], "resnet18"),
     ],
 )
@@ -207,7 +328,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch):
         main()
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "models"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "tune", "predict", "models"])
 def test_help_teaches_by_example(upscore, verb):
     code, said, _ = upscore(verb, "--help")
     assert code == 0

@@ -165,6 +165,7 @@ GOOD = scene()
     [
         ((np.full((4, 12, 15), np.nan), GOOD[1]), "not numbers"),
         ((GOOD[0] - 1, GOOD[1]), "logits"),
+        ((np.full((4, 12, 15), 1e38, np.float32), GOOD[1]), "logits"),
         ((GOOD[0] * 3, GOOD[1]), "sums over the labels"),
         ((GOOD[0], GOOD[1][:-1]), "one grid"),
         ((GOOD[0],), "no picture"),

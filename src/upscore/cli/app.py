@@ -33,6 +33,12 @@ BUNDLE_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)
 Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")]
 Scales = Annotated[str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)]
 Tile = Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf", help="Refine by the picture's colours, with the fully connected CRF.", show_default="as the bundle says"
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
@@ -130,7 +136,8 @@ def train(
 
 @app.command(
     epilog="[bold]Examples[/bold]\n\nupscore evaluate runs/street-fcn8s street/dataset.yaml\n\n"
-    "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json"
+    "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json\n\n"
+    "upscore evaluate runs/street-fcn8s street/dataset.yaml --crf"
 )
 def evaluate(
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
@@ -148,11 +155,13 @@ def evaluate(
     flips: Flips = False,
     scales: Scales = None,
     tile: Tile = None,
+    crf: Crf = None,
     device: Device = "auto",
 ) -> None:
     """Judge a trained network on a split: four scores, per class, and a report with pictures.
 
     The truth is never resized and no picture is counted twice; the policy for ignored and absent classes is printed with the scores.
+    With the CRF, every score is printed before and after it.
     """
     from upscore.cli import shown
 
@@ -162,7 +171,7 @@ def evaluate(
         from upscore.evaluation.report import write_report
         from upscore.inference.predictor import Predictor
 
-        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile))
+        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile, crf))
         dataset = open_dataset(data, split)
         with shown.bar("judging", quiet=json) as progress:
             evaluation = judge(predictor, dataset, absent=absent, progress=progress)
@@ -173,11 +182,62 @@ def evaluate(
             *(("--flips",) if flips else ()),
             *(("--scales", scales) if scales else ()),
             *(("--tile", tile) if tile else ()),
+            *(("--crf",) if predictor.settings.refines else ("--no-crf",) if crf is False else ()),
         ]
         page = write_report(
             evaluation, folder, predictor=predictor, dataset=dataset, command=shlex.join(["upscore", "evaluate", bundle, data, *flags])
         )
     shown.scores(evaluation, page, as_json=json)
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nupscore tune runs/street-fcn8s street/dataset.yaml\n\n"
+    "upscore tune runs/street-fcn8s street/dataset.yaml --metric both --trials 60 --out street-tuned"
+)
+def tune(
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
+    split: Annotated[str, typer.Option(help="The split to tune on; report scores on another.")] = "val",
+    trials: Annotated[int, typer.Option(min=1, help="How many settings to try.")] = 30,
+    metric: Annotated[
+        str, typer.Option(help="What to make large: mean_iou, boundary_iou, trimap_iou, or both, the mean of the first two.")
+    ] = "mean_iou",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Where to write the tuned bundle.", show_default="over the old one")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Tune a bundle that was tuned before.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Find the CRF's numbers for a trained network, and switch it on if it helps.
+
+    They are chosen on the first half of the split and confirmed on the second; only if both gain is the CRF switched on in the bundle.
+    """
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.evaluation.tune import tune as search
+        from upscore.models.bundle import Bundle, find_bundle, refuse_other_contents
+
+        # What would refuse the result at the end is asked before the work.
+        place = out or find_bundle(bundle)
+        refuse_other_contents(place)
+        network = Bundle.load(bundle)
+        with shown.tuning() as (say, progress):
+            tuned = search(
+                network,
+                data,
+                split=split,
+                trials=trials,
+                metric=metric,  # type: ignore[arg-type]  # checked there
+                seed=seed,
+                device=device,
+                again=again,
+                say=say,
+                progress=progress,
+            )
+        tuned.apply(network).save(place)
+    shown.tuned(tuned, place)
 
 
 @app.command(
@@ -194,6 +254,7 @@ def predict(
     flips: Flips = False,
     scales: Scales = None,
     tile: Tile = None,
+    crf: Crf = None,
     device: Device = "auto",
 ) -> None:
     """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
@@ -207,14 +268,14 @@ def predict(
         from upscore.inference.predictor import Predictor
 
         total = len(expand_pictures(pictures, exclude=out))
-        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile))
+        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile, crf))
         with shown.bar("labelling") as progress:
             results = []
             for result in predict_files(predictor, pictures, out, overlay=overlay, probs=probs):
                 results.append(result)
                 progress(len(results), total)
                 shown.bad_picture(result)
-    shown.predicted(results, out)
+    shown.predicted(results, out, predictor.settings)
     if any(result.error for result in results):
         raise typer.Exit(1)
 
@@ -260,8 +321,8 @@ def _crop_size(text: str | None) -> list[int] | None:
     return numbers * 2 if len(numbers) == 1 else numbers
 
 
-def _inference(flips: bool, scales: str | None, tile: str | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {"flips": True} if flips else {}
+def _inference(flips: bool, scales: str | None, tile: str | None, crf: bool | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {"crf": crf} | ({"flips": True} if flips else {})
     if scales is not None:
         try:
             changes["scales"] = tuple(float(scale) for scale in scales.split(","))

@@ -18,7 +18,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
+    from upscore.evaluation.tune import Tuning
     from upscore.inference.pictures import LabelledPicture
+    from upscore.inference.settings import InferenceSettings
     from upscore.models.zoo import ListedModel
     from upscore.training.checkpoint import Progress as RunProgress
     from upscore.training.recipe import Recipe
@@ -113,6 +115,25 @@ def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextlib.contextmanager
+def tuning() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int, float | None], None]]]:
+    """Show a bar for each stage of tuning, with the best gain so far; yields a function of a line, and one of (what, done, total, best)."""
+    with Progress(
+        TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}"),
+        console=aside, transient=True,
+    ) as progress:  # fmt: skip
+        task, stage = progress.add_task("", total=None, best=""), [""]
+
+        def show(what: str, done: int, total: int, best: float | None) -> None:
+            if what in ("predicting", "drawing") and what != stage[0]:
+                progress.reset(task)
+            stage[0] = what
+            gain = "" if best is None else f"best {100 * best:+.2f} points"
+            progress.update(task, description=what, completed=done, total=total, best=gain)
+
+        yield lambda line: aside.print(line, soft_wrap=True), show
+
+
 def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
     """Show a bar while masks are read."""
     return bar("checking masks")
@@ -149,29 +170,75 @@ def finished(run: Run, *, data: str | None) -> None:
 
 
 def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
-    """Print an evaluation: as tables, or as JSON alone."""
-    values = evaluation.scores.as_dict(evaluation.labels)
+    """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
     if as_json:
-        print(json.dumps(values | {"report": str(page)}, indent=2))
+        print(json.dumps(evaluation.numbers() | {"settings": evaluation.settings, "report": str(page)}, indent=2))
         return
+    both = [evaluation] if evaluation.before is None else [evaluation.before, evaluation]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("class", "IoU", "accuracy", "pixels"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    table.add_column("class")
+    for column in ("IoU", "boundary IoU", "accuracy"):
+        for when in ("",) if len(both) == 1 else ("before", "after"):
+            table.add_column(f"{column}\n{when}" if when else column, justify="right")
+    table.add_column("pixels", justify="right")
     for i, name in enumerate(evaluation.labels.names):
         table.add_row(
             escape(name),
-            _percent(evaluation.scores.class_iou[i]),
-            _percent(evaluation.scores.class_accuracy[i]),
+            *(_percent(one.scores.class_iou[i]) for one in both),
+            *(_percent(one.border_scores.class_boundary_iou[i]) for one in both),
+            *(_percent(one.scores.class_accuracy[i]) for one in both),
             f"{int(evaluation.scores.class_pixels[i]):,}",
         )
     console.print(table)
-    s = evaluation.scores
-    console.print(
-        f"mean IoU [bold]{_percent(s.mean_iou)}[/bold]   pixel accuracy {_percent(s.pixel_accuracy)}   "
-        f"mean accuracy {_percent(s.mean_accuracy)}   frequency-weighted IoU {_percent(s.frequency_weighted_iou)}"
-    )
-    console.print(f"[dim]{escape(s.policy)}[/dim]")
+    s, b = evaluation.scores, evaluation.border_scores
+    if evaluation.before is None:
+        console.print(
+            f"mean IoU [bold]{_percent(s.mean_iou)}[/bold]   pixel accuracy {_percent(s.pixel_accuracy)}   "
+            f"mean accuracy {_percent(s.mean_accuracy)}   frequency-weighted IoU {_percent(s.frequency_weighted_iou)}   "
+            f"boundary IoU {_percent(b.boundary_iou)}   trimap IoU {_percent(b.trimap_iou)}"
+        )
+    else:
+        console.print(_before_and_after(evaluation.before, evaluation))
+        console.print(f"CRF: {escape(_crf_words(evaluation.settings['crf']))}", soft_wrap=True)
+    console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
     console.print(f"report: [bold]{escape(str(page))}[/bold]")
+
+
+def _before_and_after(before: Evaluation, after: Evaluation) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("score", "before", "after", "change"):
+        table.add_column(column, justify="left" if column == "score" else "right")
+    values = {
+        "mean IoU": (before.scores.mean_iou, after.scores.mean_iou),
+        "pixel accuracy": (before.scores.pixel_accuracy, after.scores.pixel_accuracy),
+        "mean accuracy": (before.scores.mean_accuracy, after.scores.mean_accuracy),
+        "frequency-weighted IoU": (before.scores.frequency_weighted_iou, after.scores.frequency_weighted_iou),
+        "boundary IoU": (before.border_scores.boundary_iou, after.border_scores.boundary_iou),
+        "trimap IoU": (before.border_scores.trimap_iou, after.border_scores.trimap_iou),
+    }
+    for name, (was, now) in values.items():
+        table.add_row(name, _percent(was), f"[bold]{_percent(now)}[/bold]", _change(was, now))
+    return table
+
+
+def _crf_words(settings: dict[str, Any]) -> str:
+    from upscore.inference.settings import CRFSettings
+
+    return str(CRFSettings.model_validate(settings))
+
+
+def tuned(found: Tuning, place: Path) -> None:
+    """Print what tuning found, whether the CRF is on, and where the bundle is."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("", "pictures", "mean IoU\nbefore", "\nafter", "boundary IoU\nbefore", "\nafter", "trimap IoU\nbefore", "\nafter"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, half in (("chosen on", found.chosen_on), ("confirmed on", found.confirmed_on), ("together", found.whole)):
+        scores = [scores[score] for score in ("mean_iou", "boundary_iou", "trimap_iou") for scores in (half.before, half.after)]
+        table.add_row(name, str(half.pictures), *(_percent(score) for score in scores))
+    console.print(table)
+    console.print(f"CRF: {escape(str(found.settings))}", soft_wrap=True)
+    console.print(f"[bold]{escape(found.verdict)}[/bold]", soft_wrap=True)
+    console.print(f"bundle: [bold]{escape(str(place))}[/bold]")
 
 
 def bad_picture(result: LabelledPicture) -> None:
@@ -180,9 +247,11 @@ def bad_picture(result: LabelledPicture) -> None:
         aside.print(f"upscore: {escape(result.error)}", style="red", soft_wrap=True)
 
 
-def predicted(results: Sequence[LabelledPicture], out: Path) -> None:
-    """Print how many pictures were labelled and where they are."""
+def predicted(results: Sequence[LabelledPicture], out: Path, settings: InferenceSettings) -> None:
+    """Print how many pictures were labelled, with which CRF, and where they are."""
     failed = sum(bool(result.error) for result in results)
+    if settings.crf is not None and settings.crf.on:
+        console.print(f"CRF: {escape(str(settings.crf))}", soft_wrap=True)
     console.print(
         f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(str(out))}[/bold]"
     )
@@ -210,3 +279,12 @@ def demonstrated(made: Demonstration) -> None:
 
 def _percent(value: Any) -> str:
     return "–" if value != value else f"{100 * float(value):.2f}"
+
+
+def _change(was: float, now: float) -> str:
+    """Return a difference in points, green or red."""
+    if was != was or now != now:
+        return "–"
+    points = round(100 * (now - was), 2)
+    colour = "green" if points > 0 else "red" if points < 0 else "dim"
+    return f"[{colour}]{points:+.2f}[/{colour}]"

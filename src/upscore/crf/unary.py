@@ -84,8 +84,9 @@ class Unary:
         low, high, least, most = np.inf, -np.inf, np.inf, -np.inf
         for rows in self._blocks():
             part = self.values[rows]
-            sums = part.sum(1, dtype=np.result_type(part.dtype, np.float32))
-            if not np.isfinite(sums).all():
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no probability may be of any size
+                sums = part.sum(1, dtype=np.result_type(part.dtype, np.float32))
+            if not np.isfinite(sums).all() and not np.isfinite(part).all():
                 raise CRFError("found probabilities that are not numbers: the network diverged, or divided by zero")
             low, high = min(low, float(part.min())), max(high, float(part.max()))
             least, most = min(least, float(sums.min())), max(most, float(sums.max()))

@@ -3,6 +3,9 @@
 The truth is never resized, every picture is counted exactly once, and the scores come
 from one matrix over all pixels, never from a mean over pictures. Rows per picture are
 there to find the worst ones.
+
+Pixels near borders are counted too (:class:`upscore.metrics.BorderCounts`). Of a predictor with
+a CRF, the network alone is judged in the same pass: every number exists before and after.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -23,11 +26,11 @@ from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
 from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
-from upscore.metrics import ConfusionMatrix, Scores
+from upscore.metrics import BorderCounts, BorderScores, ConfusionMatrix, Scores
 from upscore.models.bundle import Bundle
 from upscore.types import LabelSpace, Prediction, Sample
 
-__all__ = ["Evaluation", "Labeller", "PictureScore", "evaluate", "merge"]
+__all__ = ["Evaluation", "Labeller", "PictureScore", "checked_dataset", "checked_truth", "evaluate", "merge"]
 
 
 class Labeller(Protocol):
@@ -96,6 +99,10 @@ class Evaluation:
         Spent predicting; reading and counting are left out.
     path : str
         Where the dataset was opened; "" for one that was passed as an object.
+    borders : BorderCounts, optional
+        The pixels near borders, over all pictures.
+    before : Evaluation, optional
+        The network alone on the same pictures, where a CRF had the last word.
     """
 
     matrix: ConfusionMatrix
@@ -108,11 +115,18 @@ class Evaluation:
     settings: dict[str, Any]
     seconds: float
     path: str = ""
+    borders: BorderCounts | None = None
+    before: Evaluation | None = None
 
     @cached_property
     def scores(self) -> Scores:
         """The four scores, overall and per class."""
         return self.matrix.scores(absent=self.absent)
+
+    @cached_property
+    def border_scores(self) -> BorderScores:
+        """Boundary IoU and trimap IoU, overall and per class; nan where no borders were counted."""
+        return (self.borders or BorderCounts(len(self.labels))).scores(absent=self.absent)
 
     @property
     def policy(self) -> str:
@@ -130,6 +144,18 @@ class Evaluation:
         judged = [picture for picture in self.pictures if not math.isnan(picture.mean_iou)]
         return sorted(judged, key=lambda picture: (picture.mean_iou, picture.pixel_accuracy, picture.key))
 
+    def gains(self) -> list[tuple[PictureScore, PictureScore]]:
+        """Return (before, after) of every picture that the CRF was judged on, from the greatest gain of mean IoU to the greatest loss."""
+        if self.before is None:
+            return []
+        pairs = [pair for pair in zip(self.before.pictures, self.pictures, strict=True) if not math.isnan(pair[1].mean_iou)]
+        return sorted(pairs, key=lambda pair: (pair[0].mean_iou - pair[1].mean_iou, pair[0].pixel_accuracy - pair[1].pixel_accuracy))
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the scores as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
+        numbers = self.scores.as_dict(self.labels) | {"borders": self.border_scores.as_dict(self.labels)}
+        return numbers if self.before is None else numbers | {"before": self.before.numbers()}
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values; nan as None."""
         return {
@@ -143,6 +169,8 @@ class Evaluation:
             },
             "settings": self.settings,
             "scores": self.scores.as_dict(self.labels),
+            "borders": self.border_scores.as_dict(self.labels),
+            "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
             "seconds": self.seconds,
@@ -190,6 +218,7 @@ def evaluate(
     Returns
     -------
     Evaluation
+        With ``before`` where the predictor's settings have a CRF; the network then runs once for both.
 
     Raises
     ------
@@ -201,51 +230,78 @@ def evaluate(
     """
     labeller: Labeller = Predictor(predictor) if isinstance(predictor, (Bundle, str, os.PathLike)) else predictor
     pictures = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
-    if difference := labeller.labels.difference(pictures.labels):
-        raise BundleError(
-            f"the model's classes are not those of {pictures.name}: {difference}: use the data it was trained for, or train on this"
-        )
-    _check_keys(pictures)
+    checked_dataset(pictures, labeller.labels)
     rank, world = shard
     if not 0 <= rank < world:
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
     mine = range(rank, len(pictures), world)
-    matrix = ConfusionMatrix(len(pictures.labels))
-    rows, seconds = [], 0.0
+    after, before = _Tally(pictures.labels), _Tally(pictures.labels)
+    refines = isinstance(labeller, Predictor) and labeller.settings.refines
     # The policy is checked before the work, not after it.
-    matrix.scores(absent=absent)
+    after.matrix.scores(absent=absent)
     for done, index in enumerate(mine, start=1):
         sample = pictures[index]
-        truth = _check_truth(sample)
+        truth = checked_truth(sample)
         began = time.perf_counter()
-        predicted = labeller.predict(sample.image).label_map
-        seconds += time.perf_counter() - began
+        if isinstance(labeller, Predictor) and refines:
+            compared = labeller.compare(sample.image)
+            after.seconds += time.perf_counter() - began
+            before.seconds += time.perf_counter() - began - compared.seconds
+            before.add(sample, truth, compared.before.label_map)
+            after.add(sample, truth, compared.after.label_map)
+        else:
+            predicted = labeller.predict(sample.image).label_map
+            after.seconds += time.perf_counter() - began
+            after.add(sample, truth, predicted)
+        if progress is not None:
+            progress(done, len(mine))
+    path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else ""
+    alone = before.evaluation(labeller, pictures, absent, path) if refines else None
+    if alone is not None:
+        alone = replace(alone, settings=alone.settings | {"crf": None})
+    return after.evaluation(labeller, pictures, absent, path, before=alone)
+
+
+class _Tally:
+    """What is counted as pictures go by."""
+
+    def __init__(self, labels: LabelSpace) -> None:
+        self.matrix, self.borders = ConfusionMatrix(len(labels)), BorderCounts(len(labels))
+        self.rows: list[PictureScore] = []
+        self.seconds = 0.0
+
+    def add(self, sample: Sample, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
+        """Count one picture."""
         if predicted.shape != truth.shape:
             raise BundleError(
                 f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} picture, expected the same size"
             )
-        one = ConfusionMatrix(len(pictures.labels))
+        one = ConfusionMatrix(self.matrix.num_classes)
         try:
             one.add(truth, predicted)
         except DataError as error:
             raise DataError(f"{sample.key}: {error}") from None
-        matrix += one
-        rows.append(_score(sample, truth, one))
-        if progress is not None:
-            progress(done, len(mine))
-    settings = getattr(labeller, "settings", None)
-    return Evaluation(
-        matrix,
-        tuple(rows),
-        pictures.labels,
-        absent,
-        pictures.name,
-        pictures.split,
-        model=str(getattr(labeller, "source", type(labeller).__name__)),
-        settings=settings.model_dump(mode="json") if settings is not None else {},
-        seconds=seconds,
-        path=os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else "",
-    )
+        self.matrix += one
+        self.borders.add(truth, predicted)
+        self.rows.append(_score(sample, truth, one))
+
+    def evaluation(self, labeller: Labeller, pictures: Dataset, absent: str, path: str, *, before: Evaluation | None = None) -> Evaluation:
+        """Return the judgement."""
+        settings = getattr(labeller, "settings", None)
+        return Evaluation(
+            self.matrix,
+            tuple(self.rows),
+            pictures.labels,
+            absent,
+            pictures.name,
+            pictures.split,
+            model=str(getattr(labeller, "source", type(labeller).__name__)),
+            settings=settings.model_dump(mode="json") if settings is not None else {},
+            seconds=self.seconds,
+            path=path,
+            borders=self.borders,
+            before=before,
+        )
 
 
 def merge(shards: Iterable[Evaluation]) -> Evaluation:
@@ -267,13 +323,18 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         raise DataError("found no evaluation to merge, expected at least one")
     first = parts[0]
     matrix = ConfusionMatrix(len(first.labels))
+    borders = BorderCounts(len(first.labels)) if first.borders is not None else None
     rows: list[PictureScore] = []
     for part in parts:
         if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
             raise DataError(
                 f"cannot merge evaluations of {first.dataset} {first.split} and {part.dataset} {part.split}: expected one dataset"
             )
+        if (part.borders is None, part.before is None) != (first.borders is None, first.before is None):
+            raise DataError("cannot merge evaluations with and without borders or a CRF: expected shards of one evaluation")
         matrix += part.matrix
+        if borders is not None and part.borders is not None:
+            borders += part.borders
         rows += part.pictures
     _refuse_repeated([row.key for row in rows], first.dataset)
     # Rank r holds pictures r, r + world, …: dealing them out again in turn restores the dataset's order.
@@ -289,13 +350,29 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         first.settings,
         sum(part.seconds for part in parts),
         first.path,
+        borders,
+        merge([part.before for part in parts if part.before is not None]) if first.before is not None else None,
     )
 
 
-def _check_keys(pictures: Dataset) -> None:
+def checked_dataset(pictures: Dataset, labels: LabelSpace) -> Dataset:
+    """Return ``pictures``, if a network of these labels can be judged on them.
+
+    Raises
+    ------
+    BundleError
+        The classes are others.
+    DataError
+        There is no picture, or a key is repeated.
+    """
+    if difference := labels.difference(pictures.labels):
+        raise BundleError(
+            f"the model's classes are not those of {pictures.name}: {difference}: use the data it was trained for, or train on this"
+        )
     if len(pictures) == 0:
         raise DataError(f"{pictures.name}: the split '{pictures.split}' holds no picture, expected at least one")
     _refuse_repeated(pictures.keys, pictures.name)
+    return pictures
 
 
 def _refuse_repeated(keys: Sequence[str], name: str) -> None:
@@ -306,7 +383,14 @@ def _refuse_repeated(keys: Sequence[str], name: str) -> None:
         seen.add(key)
 
 
-def _check_truth(sample: Sample) -> npt.NDArray[np.uint8]:
+def checked_truth(sample: Sample) -> npt.NDArray[np.uint8]:
+    """Return the sample's truth.
+
+    Raises
+    ------
+    DataError
+        It has none, or one of another size.
+    """
     if sample.label is None:
         raise DataError(f"{sample.key}: the picture has no truth: evaluation needs a mask for every picture")
     if sample.label.shape != sample.image.shape[:2]:

@@ -33,6 +33,8 @@ from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
 from upscore.evaluation.evaluate import Evaluation, Labeller, PictureScore
 from upscore.files import write_atomically
+from upscore.inference.predictor import Predictor
+from upscore.inference.settings import CRFSettings
 from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["write_report"]
@@ -40,11 +42,15 @@ __all__ = ["write_report"]
 WORST, BEST = 4, 2
 """How many pictures are shown from either end."""
 
+HELPED, HURT = 3, 3
+"""How many are shown of those that a CRF helped most and hurt most."""
+
 THUMBNAIL = 440
 """Longer side of a picture in the page, in pixels."""
 
 _ERROR = (214, 40, 60)
 _IGNORED = (150, 150, 150)
+_MENDED, _REMAINS = (36, 104, 196), (232, 200, 128)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,24 @@ class Panel:
     errors: str
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """One picture that the CRF changed: its scores before and after, and five views of it as data URIs."""
+
+    before: PictureScore
+    after: PictureScore
+    kind: str
+    picture: str
+    truth: str
+    without: str
+    refined: str
+    changed: str
+    width: int
+    height: int
+    mended: float
+    spoiled: float
 
 
 def write_report(
@@ -84,7 +108,8 @@ def write_report(
     card : mapping, optional
         The bundle's card; the predictor's when not given.
     predictor, dataset : optional
-        What was judged, and on what: with both, the worst and best pictures are shown.
+        What was judged, and on what: with both, the worst and best pictures are shown, and those
+        that a CRF helped and hurt most.
     command : str, optional
         The command line that repeats this; the Python lines when not given.
 
@@ -104,6 +129,7 @@ def write_report(
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})
     rows = [dict(row) for row in (history if history is not None else card.get("history") or [])]
     panels = _show_extremes(evaluation, predictor, dataset) if predictor is not None and dataset is not None else []
+    changes = _show_changes(evaluation, predictor, dataset) if isinstance(predictor, Predictor) and dataset is not None else []
     environment = _describe_environment(predictor)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     command = command or _python_lines(evaluation)
@@ -122,6 +148,11 @@ def write_report(
             if curve is not None
         ],
         panels=panels,
+        before=evaluation.before,
+        totals=_total_rows(evaluation),
+        crf=str(CRFSettings.model_validate(evaluation.settings["crf"])) if evaluation.before is not None else "",
+        changes=changes,
+        marks={"mended": _MENDED, "spoiled": _ERROR, "remains": _REMAINS},
         card=_flatten({name: value for name, value in card.items() if name not in ("history", "scores")}),
         settings=_flatten(evaluation.settings),
         environment=environment,
@@ -146,19 +177,45 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda value: "–" if math.isnan(value) else f"{100 * value:.1f}"
+    environment.filters["change"] = _signed
     environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u2009")
     return environment.get_template("report.html.j2")
 
 
+def _signed(value: float) -> str:
+    """Return a difference of scores in points, with its sign."""
+    points = round(100 * value, 1) if not math.isnan(value) else math.nan
+    return "–" if math.isnan(points) else "0.0" if points == 0 else f"{points:+.1f}".replace("-", "\u2212")
+
+
+def _total_rows(evaluation: Evaluation) -> list[tuple[str, float, float]]:
+    """Return (score, before, after) of the CRF; empty without one."""
+    if evaluation.before is None:
+        return []
+    ours, theirs = evaluation.scores, evaluation.before.scores
+    return [
+        ("Mean IoU", theirs.mean_iou, ours.mean_iou),
+        ("Pixel accuracy", theirs.pixel_accuracy, ours.pixel_accuracy),
+        ("Mean accuracy", theirs.mean_accuracy, ours.mean_accuracy),
+        ("Frequency-weighted IoU", theirs.frequency_weighted_iou, ours.frequency_weighted_iou),
+        ("Boundary IoU", evaluation.before.border_scores.boundary_iou, evaluation.border_scores.boundary_iou),
+        ("Trimap IoU", evaluation.before.border_scores.trimap_iou, evaluation.border_scores.trimap_iou),
+    ]
+
+
 def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     scores, valid = evaluation.scores, max(1, int(evaluation.scores.class_pixels.sum()))
+    borders, before = evaluation.border_scores, evaluation.before or evaluation
     return [
         {
             "name": name,
             "colour": evaluation.labels.palette[i],
             "iou": float(scores.class_iou[i]),
             "accuracy": float(scores.class_accuracy[i]),
+            "boundary": float(borders.class_boundary_iou[i]),
+            "iou_before": float(before.scores.class_iou[i]),
+            "boundary_before": float(before.border_scores.class_boundary_iou[i]),
             "pixels": int(scores.class_pixels[i]),
             "share": float(scores.class_pixels[i] / valid),
         }
@@ -170,18 +227,38 @@ def _show_extremes(evaluation: Evaluation, predictor: Labeller, dataset: Dataset
     ranked = evaluation.ranked()
     worst = ranked[: min(WORST, math.ceil(len(ranked) / 2))]
     best = ranked[::-1][: min(BEST, len(ranked) - len(worst))]
-    places = {key: index for index, key in enumerate(dataset.keys)}
     panels = []
     for kind, scores in (("worst", worst), ("best", best)):
         for score in scores:
-            if score.key not in places:
-                raise DataError(f"{dataset.name}: has no picture '{score.key}': give the dataset that was judged on")
-            sample = dataset[places[score.key]]
-            if sample.label is None or sample.label.shape != (score.height, score.width) or sample.image.shape[:2] != sample.label.shape:
-                raise DataError(f"{dataset.name}: '{score.key}' is no longer what was judged: give the dataset that was judged on")
-            predicted = predictor.predict(sample.image).label_map
-            panels.append(_draw_panel(score, kind, sample.image, sample.label, predicted, evaluation.labels))
+            image, truth = _judged(score, dataset)
+            predicted = predictor.predict(image).label_map
+            panels.append(_draw_panel(score, kind, image, truth, predicted, evaluation.labels))
     return panels
+
+
+def _show_changes(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) -> list[Change]:
+    gains = evaluation.gains()
+    helped = [pair for pair in gains if pair[1].mean_iou > pair[0].mean_iou][:HELPED]
+    hurt = [pair for pair in gains[::-1] if pair[1].mean_iou < pair[0].mean_iou][:HURT]
+    changes = []
+    for kind, pairs in (("helped", helped), ("hurt", hurt)):
+        for before, after in pairs:
+            image, truth = _judged(after, dataset)
+            compared = predictor.compare(image)
+            maps = (truth, compared.before.label_map, compared.after.label_map)
+            changes.append(_draw_change((before, after), kind, image, maps, evaluation.labels))
+    return changes
+
+
+def _judged(score: PictureScore, dataset: Dataset) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return picture and truth of a row, as they were when it was judged."""
+    place = next((index for index, key in enumerate(dataset.keys) if key == score.key), None)
+    if place is None:
+        raise DataError(f"{dataset.name}: has no picture '{score.key}': give the dataset that was judged on")
+    sample = dataset[place]
+    if sample.label is None or sample.label.shape != (score.height, score.width) or sample.image.shape[:2] != sample.label.shape:
+        raise DataError(f"{dataset.name}: '{score.key}' is no longer what was judged: give the dataset that was judged on")
+    return sample.image, sample.label
 
 
 def _draw_panel(
@@ -192,15 +269,9 @@ def _draw_panel(
     predicted: npt.NDArray[np.uint8],
     labels: LabelSpace,
 ) -> Panel:
-    scale = min(1.0, THUMBNAIL / max(score.height, score.width))
-    width, height = max(1, round(score.width * scale)), max(1, round(score.height * scale))
-
-    def shrink(pixels: npt.NDArray[np.uint8], *, exact: bool) -> npt.NDArray[np.uint8]:
-        return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), np.uint8)
-
-    picture, truth, predicted = shrink(image, exact=False), shrink(truth, exact=True), shrink(predicted, exact=True)
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    errors = np.repeat((255 - (255 - grey.astype(np.uint16)) // 3).astype(np.uint8)[..., None], 3, axis=2)
+    picture = _shrink(image, exact=False)
+    truth, predicted = (_shrink(labels, exact=True) for labels in (truth, predicted))
+    errors = _faint(picture)
     errors[truth != predicted] = _ERROR
     errors[truth == IGNORE] = _IGNORED
     return Panel(
@@ -210,9 +281,54 @@ def _draw_panel(
         _as_uri(Prediction(truth, labels).colours()),
         _as_uri(Prediction(predicted, labels).colours()),
         _as_uri(errors, quality=82),
-        width,
-        height,
+        picture.shape[1],
+        picture.shape[0],
     )
+
+
+def _draw_change(
+    scores: tuple[PictureScore, PictureScore],
+    kind: str,
+    image: npt.NDArray[np.uint8],
+    maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
+    labels: LabelSpace,
+) -> Change:
+    judged = max(1, int((maps[0] != IGNORE).sum()))
+    mended, spoiled = ((wrong != right) & (maps[0] == right) for wrong, right in ((maps[1], maps[2]), (maps[2], maps[1])))
+    picture = _shrink(image, exact=False)
+    truth, before, after = (_shrink(label_map, exact=True) for label_map in maps)
+    changed = _faint(picture)
+    changed[(truth != before) & (truth != after)] = _REMAINS
+    changed[(truth != before) & (truth == after)] = _MENDED
+    changed[(truth == before) & (truth != after)] = _ERROR
+    changed[truth == IGNORE] = _IGNORED
+    return Change(
+        before=scores[0],
+        after=scores[1],
+        kind=kind,
+        picture=_as_uri(picture, quality=82),
+        truth=_as_uri(Prediction(truth, labels).colours()),
+        without=_as_uri(Prediction(before, labels).colours()),
+        refined=_as_uri(Prediction(after, labels).colours()),
+        changed=_as_uri(changed),  # lines a pixel wide would lose their colours
+        width=picture.shape[1],
+        height=picture.shape[0],
+        mended=float(mended.sum() / judged),
+        spoiled=float(spoiled.sum() / judged),
+    )
+
+
+def _shrink(pixels: npt.NDArray[np.uint8], *, exact: bool) -> npt.NDArray[np.uint8]:
+    """Return a picture, or with ``exact`` a label map, whose longer side is at most ``THUMBNAIL``."""
+    scale = min(1.0, THUMBNAIL / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), np.uint8)
+
+
+def _faint(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a picture as a pale grey ground to mark things on."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    return np.repeat((255 - (255 - grey.astype(np.uint16)) // 3).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
@@ -237,8 +353,11 @@ def _describe_environment(predictor: Labeller | None) -> dict[str, str]:
 
 def _python_lines(evaluation: Evaluation) -> str:
     data = evaluation.path or evaluation.dataset
-    arguments = f"{evaluation.model!r}, {data!r}, split={evaluation.split!r}, absent={evaluation.absent!r}"
-    return f"from upscore import evaluate\nevaluate({arguments}).scores"
+    arguments = f"{data!r}, split={evaluation.split!r}, absent={evaluation.absent!r}"
+    if evaluation.before is None:
+        return f"from upscore import evaluate\nevaluate({evaluation.model!r}, {arguments}).scores"
+    model = f"Predictor({evaluation.model!r}, crf={evaluation.settings['crf']!r})"
+    return f"from upscore import Predictor, evaluate\nevaluate({model}, {arguments}).scores"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

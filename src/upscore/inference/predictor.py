@@ -2,11 +2,11 @@
 
 ::
 
-    bundle ── network ── averaging (flips, scales) ── tiles ── label map, probabilities
+    bundle ── network ── averaging (flips, scales) ── tiles ── CRF ── label map, probabilities
               each step takes a segmenter and gives one back; the settings say which are used
 
-Probabilities live one tile at a time. A picture of any size needs its own bytes, the
-label map and one tile.
+Probabilities live one tile at a time; with a CRF, one of its windows, which are larger. A
+picture of any size needs its own bytes, the label map and one of either.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from upscore.crf import DenseCRF
 from upscore.data.pictures import read_picture
-from upscore.errors import BundleError, DataError, GeometryError
+from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference.averaging import averaging_context, ensemble, tta
+from upscore.inference.refine import Refined, crf, iterate_refined
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device
-from upscore.inference.settings import InferenceSettings
-from upscore.inference.tiling import Window, iterate_tiles, tiled
+from upscore.inference.settings import CRFSettings, InferenceSettings
+from upscore.inference.tiling import iterate_tiles, tiled
+from upscore.inference.windows import Window, widen
 from upscore.models.bundle import Bundle
 from upscore.types import LabelSpace, Prediction
 
-__all__ = ["InferenceSettings", "Predictor"]
+__all__ = ["CRFSettings", "Comparison", "InferenceSettings", "Predictor"]
 
 WHOLE_PIXELS = {"cpu": 1_500_000, "cuda": 4_000_000, "mps": 2_000_000}
 """Pictures of at most this many pixels are labelled in one piece under ``tile="auto"``."""
@@ -40,6 +44,22 @@ AUTO_TILES = (256, 1024)
 
 UNKNOWN_STRIDE = 32
 """Taken for networks that do not say theirs, when a margin is given for them."""
+
+
+class Comparison(NamedTuple):
+    """One picture as the network alone labels it, and as it is labelled with the CRF.
+
+    Attributes
+    ----------
+    before, after : Prediction
+        Without and with the CRF.
+    seconds : float
+        What the CRF took.
+    """
+
+    before: Prediction
+    after: Prediction
+    seconds: float
 
 
 class Predictor:
@@ -54,7 +74,8 @@ class Predictor:
     settings : InferenceSettings, optional
         In place of the (first) bundle's own.
     **overrides
-        Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``.
+        Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``,
+        ``crf`` (True, False, a mapping of its numbers, or CRFSettings).
 
     Attributes
     ----------
@@ -142,6 +163,7 @@ class Predictor:
         together: Segmenter = networks[0] if len(networks) == 1 else ensemble(networks)
         self._segment = tta(together, flips=settings.flips, scales=settings.scales)
         self._margin, self._stride, self._grain = _context(models, settings)
+        self._dense = settings.crf.dense() if settings.crf is not None and settings.crf.on else None
 
     def predict(self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False) -> Prediction:
         """Label one picture.
@@ -176,6 +198,30 @@ class Predictor:
                 kept[(slice(None), *window.slices)] = part.cpu().numpy()
         return Prediction(label_map, self.labels, kept, key)
 
+    def compare(self, image: npt.NDArray[np.uint8]) -> Comparison:
+        """Label one picture without and with the CRF; the network runs once.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            RGB.
+
+        Raises
+        ------
+        RecipeError
+            The settings have no CRF, or it is off.
+        DataError, GeometryError
+            As :meth:`predict`.
+        """
+        if self._dense is None:
+            raise RecipeError("found no CRF to compare with: give crf=True")
+        _check_picture(image)
+        before, after, seconds = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8), 0.0
+        for piece in self._refine(image, self._dense):
+            before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
+            seconds += piece.seconds
+        return Comparison(Prediction(before, self.labels), Prediction(after, self.labels), seconds)
+
     def iterate(self, image: npt.NDArray[np.uint8]) -> Iterator[tuple[Window, Tensor]]:
         """Yield the probabilities of one picture piece by piece, in bounded memory.
 
@@ -187,7 +233,8 @@ class Predictor:
         Yields
         ------
         window : Window
-            Where the piece lies; every pixel is in exactly one.
+            Where the piece lies; every pixel is in exactly one. A tile, or with a CRF what is
+            refined at a time (:mod:`upscore.inference.refine`).
         probs : (K, h, w) float32 tensor
             Its probabilities, on the predictor's device.
 
@@ -196,8 +243,11 @@ class Predictor:
         DataError, GeometryError
             As :meth:`predict`.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
+        _check_picture(image)
+        if self._dense is not None:
+            for piece in self._refine(image, self._dense):
+                yield piece.window, torch.from_numpy(np.ascontiguousarray(piece.after)).to(self.device)
+            return
         for window, probs in iterate_tiles(self._segment, image, **self._tiling(*image.shape[:2])):
             self._check(probs)
             yield window, probs
@@ -208,9 +258,41 @@ class Predictor:
         The settings hold here too; only the result is whole. On the predictor's device.
         """
         height, width = images.shape[-2:]
-        probs = tiled(self._segment, **self._tiling(height, width))(images)
-        self._check(probs[0])
-        return probs
+        network = tiled(self._segment, **self._tiling(height, width))
+
+        def segment(images: Tensor) -> Tensor:
+            probs = network(images)
+            self._check(probs[0])
+            return probs
+
+        return (segment if self._dense is None else crf(segment, self._dense))(images)
+
+    def _refine(self, image: npt.NDArray[np.uint8], dense: DenseCRF) -> Iterator[Refined]:
+        """Yield the picture before and after the CRF, piece by piece."""
+        height, width = image.shape[:2]
+        tiling = self._tiling(height, width)
+        whole = self._read(image, Window(0, 0, height, width), tiling) if tiling["tile"] >= max(height, width) else None
+
+        def read(window: Window) -> npt.NDArray[np.float32]:
+            # A network that is not cut holds everything anyway, and should not run for each window.
+            return self._read(image, window, tiling) if whole is None else whole[(slice(None), *window.slices)]
+
+        yield from iterate_refined(dense, image, read, classes=len(self.labels))
+
+    def _read(self, image: npt.NDArray[np.uint8], window: Window, tiling: dict[str, int]) -> npt.NDArray[np.float32]:
+        """Return the network's probabilities of a window (K, h, w): those that the whole picture would give there."""
+        context = {name: tiling[name] for name in ("margin", "stride", "grain")}
+        wide = widen(window, *image.shape[:2], **context)
+        kept = np.empty((len(self.labels), window.bottom - window.top, window.right - window.left), np.float32)
+        for tile, probs in iterate_tiles(self._segment, image[wide.slices], **tiling):
+            self._check(probs)
+            # Where the tile lies in the window, and what of it does.
+            top, left = wide.top + tile.top - window.top, wide.left + tile.left - window.left
+            part = probs[:, max(0, -top) :, max(0, -left) :].cpu().numpy()
+            room = kept[:, max(0, top) :, max(0, left) :]
+            rows, columns = min(part.shape[1], room.shape[1]), min(part.shape[2], room.shape[2])
+            room[:, :rows, :columns] = part[:, :rows, :columns]
+        return kept
 
     def _check(self, probs: Tensor) -> None:
         if len(probs) != len(self.labels):
@@ -244,6 +326,11 @@ class Predictor:
         least, most = AUTO_TILES
         side = min(max(math.isqrt(int(budget)) - 2 * self._margin, least), most)
         return max(side // self._stride, 1) * self._stride
+
+
+def _check_picture(image: npt.NDArray[np.uint8]) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
 
 
 def _context(models: list[nn.Module], settings: InferenceSettings) -> tuple[int | None, int, int]:

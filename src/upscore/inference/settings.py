@@ -2,14 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import BundleError, RecipeError, nearest_name
 from upscore.inference.segmenter import Precision
 
-__all__ = ["InferenceSettings"]
+__all__ = ["CRFSettings", "InferenceSettings"]
+
+Sigma: TypeAlias = Annotated[float, Field(ge=0.5, le=1000)]
+Weight: TypeAlias = Annotated[float, Field(ge=0, le=1000)]
+
+
+class CRFSettings(BaseModel):
+    """How probabilities are refined by the fully connected CRF; see :class:`upscore.crf.DenseCRF`.
+
+    Those who tune a network's CRF and find that it does not help keep what they found with ``on``
+    false, and whoever asks for the CRF all the same gets those numbers.
+
+    Parameters
+    ----------
+    on : bool
+        Whether it is used.
+    iterations : int
+        Steps of mean field, 1 to 100.
+    gaussian_sigma : float
+        Within how many pixels neighbours agree, 0.5 to 1000.
+    gaussian_weight : float
+        What disagreement with them costs, 0 to 1000; 0 leaves this kernel out.
+    bilateral_sigma : float
+        Within how many pixels those of one colour agree, 0.5 to 1000.
+    bilateral_sigma_colour : float
+        How far apart colours of 0 to 255 may be for that, 0.5 to 1000.
+    bilateral_weight : float
+        What disagreement with them costs, 0 to 1000; 0 leaves this kernel out.
+
+    The numbers not given are those that everyone begins with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    on: bool = True
+    iterations: int = Field(default=5, ge=1, le=100)
+    gaussian_sigma: Sigma = 3.0
+    gaussian_weight: Weight = 3.0
+    bilateral_sigma: Sigma = 80.0
+    bilateral_sigma_colour: Sigma = 13.0
+    bilateral_weight: Weight = 10.0
+
+    def dense(self) -> DenseCRF:
+        """Return the CRF that these settings describe."""
+        smooth = Gaussian(sigma=self.gaussian_sigma, compatibility=self.gaussian_weight)
+        alike = Bilateral(sigma=self.bilateral_sigma, sigma_colour=self.bilateral_sigma_colour, compatibility=self.bilateral_weight)
+        kernels = ((smooth, self.gaussian_weight), (alike, self.bilateral_weight))
+        return DenseCRF(kernels=tuple(kernel for kernel, weight in kernels if weight), iterations=self.iterations)
+
+    def __str__(self) -> str:
+        """Return the numbers in one line of words."""
+        return (
+            f"{self.iterations} iteration{'s' * (self.iterations > 1)}; "
+            f"Gaussian sigma {self.gaussian_sigma:.3g}, weight {self.gaussian_weight:.3g}; "
+            f"bilateral sigma {self.bilateral_sigma:.3g}, colour {self.bilateral_sigma_colour:.3g}, weight {self.bilateral_weight:.3g}"
+        )
 
 
 class InferenceSettings(BaseModel):
@@ -32,6 +89,9 @@ class InferenceSettings(BaseModel):
         Average over these sizes of the picture.
     precision : {"fp32", "bf16"}
         As in :class:`upscore.inference.segmenter.NetworkSegmenter`.
+    crf : CRFSettings, optional
+        Refine the probabilities last. As an override also True (as stored, or the usual numbers)
+        or False, or a mapping of the numbers to change, which switches it on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
@@ -41,6 +101,12 @@ class InferenceSettings(BaseModel):
     flips: bool = False
     scales: tuple[float, ...] = Field(default=(1.0,), max_length=16)
     precision: Precision = "fp32"
+    crf: CRFSettings | None = None
+
+    @property
+    def refines(self) -> bool:
+        """Whether the CRF has the last word."""
+        return self.crf is not None and self.crf.on
 
     @field_validator("tile")
     @classmethod
@@ -72,13 +138,25 @@ class InferenceSettings(BaseModel):
         except ValidationError as error:
             raise BundleError(f"the bundle's inference settings are not usable: {_first_line(error)}") from None
         given = {name: value for name, value in overrides.items() if value is not None}
+        if "crf" in given:
+            given["crf"] = _changed_crf(settings.crf, given["crf"])
         try:
             return cls.model_validate(settings.model_dump() | given)
         except ValidationError as error:
             raise RecipeError(_first_line(error)) from None
 
 
+def _changed_crf(stored: CRFSettings | None, change: object) -> object:
+    """Return what an override makes of the stored settings of the CRF."""
+    if isinstance(change, bool):
+        return (stored or CRFSettings()).model_dump() | {"on": change} if stored or change else None
+    if isinstance(change, Mapping):
+        return (stored or CRFSettings()).model_dump() | {"on": True} | dict(change)
+    return change
+
+
 def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][:1]) or "inference"
+    # Of tile, the rest of the place is pydantic's names of types; of crf, it is the setting.
+    place = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][:1] == ("crf",) else 1]) or "inference"
     return f"inference setting '{place}': found {first['input']!r:.80}, {first['msg'].removeprefix('Value error, ')}"

@@ -40,7 +40,7 @@ from upscore.models.weights import name_mismatch
 from upscore.models.zoo import create_model
 from upscore.types import LabelSpace
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "find_bundle", "refuse_other_contents"]
 
 DESCRIPTION = "bundle.json"
 WEIGHTS = "weights.safetensors"
@@ -133,7 +133,7 @@ class Bundle:
         folder = Path(folder).absolute()
         partial, replaced = _beside(folder, "partial"), _beside(folder, "replaced")
         try:
-            _refuse_other_contents(folder)
+            refuse_other_contents(folder)
             folder.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -226,6 +226,18 @@ def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise BundleError(f"the arguments {dict(arguments)!r:.200} do not make a network ({one_line(error)})") from error
 
 
+def find_bundle(folder: str | Path) -> Path:
+    """Return the folder of the bundle that :meth:`Bundle.load` reads: this one, or a run's ``best``.
+
+    Raises
+    ------
+    BundleError
+        There is none.
+    """
+    found = _find(folder := Path(folder))
+    return next((place for place in (folder, folder / "best") if found in (place, _beside(place, "replaced"))), found)
+
+
 def _find(folder: Path) -> Path:
     """Return the folder that holds ``bundle.json``: this one, a run's best, or one whose replacement was interrupted."""
     places = (folder, folder / "best", _beside(folder, "replaced"), _beside(folder / "best", "replaced"))
@@ -272,7 +284,8 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor], recorded: Fingerpr
 _DTYPES = {"F32": torch.float32, "I64": torch.int64, "F64": torch.float64, "BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def _refuse_other_contents(folder: Path) -> None:
+def refuse_other_contents(folder: Path) -> None:
+    """Raise an OutputError where ``folder`` holds what is no bundle, so that :meth:`Bundle.save` would refuse it."""
     if not folder.exists():
         return
     others = sorted(p.name for p in folder.iterdir() if p.name not in (DESCRIPTION, WEIGHTS)) if folder.is_dir() else [folder.name]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from speckles import LABELS as RED_AND_BLUE
+from speckles import Scenes, Speckled
 from upscore.data.opening import open_dataset
 from upscore.data.pictures import write_label_map, write_picture
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.evaluate import evaluate, merge
+from upscore.inference.predictor import Predictor
+from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.zoo import create_model
 from upscore.types import LabelSpace, Prediction, Sample
@@ -139,3 +144,51 @@ def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
     assert evaluation.settings["tile"] == "auto"
     same = evaluate(Bundle.load(tmp_path / "bundle"), open_dataset(tmp_path / "data", "val"))
     assert same.fingerprint == evaluation.fingerprint
+
+
+def refining(**settings: object) -> Predictor:
+    return Predictor.of(Speckled(), RED_AND_BLUE, **({"crf": {"iterations": 2}} | settings))
+
+
+def test_before_the_crf_is_the_network_alone_and_after_it_the_predictor():
+    scenes = Scenes(range(1), count=3)
+    both, alone = evaluate(refining(), scenes), evaluate(refining(crf=False), scenes)
+    assert alone.before is None
+    assert (both.before.matrix, both.before.borders) == (alone.matrix, alone.borders)
+    assert both.before.pictures == alone.pictures
+    assert both.before.fingerprint == both.fingerprint == alone.fingerprint
+    assert both.settings["crf"]["on"] is True
+    assert both.before.settings["crf"] is None
+    counted = ConfusionMatrix(2)
+    for i in range(3):
+        counted.add(scenes[i].label, refining().predict(scenes[i].image).label_map)
+    assert both.matrix == counted
+    assert both.seconds > both.before.seconds > 0
+
+
+def test_gains_go_from_the_greatest_to_the_greatest_loss():
+    evaluation = evaluate(refining(), Scenes(range(1), count=3))
+    gains = [after.mean_iou - before.mean_iou for before, after in evaluation.gains()]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] > 0.05 > -0.05 > gains[-1]
+    assert evaluation.gains()[-1][0].key == evaluation.gains()[-1][1].key == "k0"
+    assert evaluation.before.gains() == []
+
+
+def test_numbers_hold_both():
+    evaluation = evaluate(refining(), Scenes(count=2))
+    numbers = json.loads(json.dumps(evaluation.numbers(), allow_nan=False))
+    assert numbers["mean_iou"] == evaluation.scores.mean_iou > numbers["before"]["mean_iou"]
+    assert numbers["borders"]["boundary_iou"] == evaluation.border_scores.boundary_iou
+    assert numbers["before"]["borders"]["classes"]["red"]["trimap_iou"] == evaluation.before.border_scores.class_trimap_iou[1]
+    assert "before" not in numbers["before"]
+
+
+def test_shards_with_a_crf_add_up_and_do_not_mix():
+    scenes = Scenes(count=3)
+    whole = evaluate(refining(), scenes)
+    merged = merge([evaluate(refining(), scenes, shard=(rank, 2)) for rank in range(2)])
+    assert (merged.matrix, merged.borders, merged.pictures) == (whole.matrix, whole.borders, whole.pictures)
+    assert (merged.before.matrix, merged.before.pictures) == (whole.before.matrix, whole.before.pictures)
+    with pytest.raises(DataError, match="with and without"):
+        merge([evaluate(refining(), scenes, shard=(0, 2)), evaluate(refining(crf=False), scenes, shard=(1, 2))])

@@ -12,9 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from speckles import LABELS as RED_AND_BLUE
+from speckles import Scenes, Speckled
 from upscore.errors import DataError, OutputError
 from upscore.evaluation.evaluate import Evaluation, evaluate
 from upscore.evaluation.report import write_report
+from upscore.inference.predictor import Predictor
 from upscore.types import LabelSpace, Prediction, Sample
 
 HOSTILE = '</td><script>alert(1)</script><img src="http://evil.example/x" onerror=1>'
@@ -204,3 +207,56 @@ def test_an_unwritable_place_is_an_output_error(evaluation: Evaluation, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         write_report(evaluation, tmp_path / "file")
+
+
+@pytest.fixture(scope="module")
+def refined() -> tuple[Predictor, Scenes, Evaluation]:
+    """Specks that a CRF mends in two pictures, and takes for specks in the other two where they are the truth."""
+    predictor, scenes = Predictor.of(Speckled(), RED_AND_BLUE, crf={"iterations": 3}), Scenes(range(2), count=4)
+    return predictor, scenes, evaluate(predictor, scenes)
+
+
+def decode(image: dict[str, str | None]) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(base64.b64decode(str(image["src"]).split(",")[1]), np.uint8), cv2.IMREAD_COLOR_RGB).astype(int)
+
+
+def test_what_the_crf_changed_is_shown(refined: tuple[Predictor, Scenes, Evaluation], tmp_path: Path):
+    predictor, scenes, evaluation = refined
+    page = read(write_report(evaluation, tmp_path, predictor=predictor, dataset=scenes))
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert "3 iterations; Gaussian sigma 3" in page.text
+    before, after = evaluation.before, evaluation
+    for one in (before, after):
+        for value in (one.scores.mean_iou, one.border_scores.boundary_iou, one.border_scores.trimap_iou, *one.scores.class_iou):
+            assert f"{100 * value:.1f}" in page.text
+    change = f"{100 * (after.scores.mean_iou - before.scores.mean_iou):+.1f}".replace("-", "\u2212")
+    assert change in page.text
+    _, _, section = page.text.partition("What the CRF changed")
+    assert re.findall("k[0-3](?=\nmean IoU)", section.partition("What is taken")[0]) == [
+        *(row.key for _, row in evaluation.gains()[:2]),
+        *(row.key for _, row in evaluation.gains()[:1:-1]),
+    ]
+    views = [image for image in page.images if "CRF put right" in str(image["alt"])]
+    assert len(views) == 4
+    mended, spoiled = (decode(views[i]) for i in (0, 2))
+    for view, blue in ((mended, True), (spoiled, False)):
+        marks = np.abs(view - np.array([36, 104, 196] if blue else [214, 40, 60])).sum(-1) < 90
+        others = np.abs(view - np.array([214, 40, 60] if blue else [36, 104, 196])).sum(-1) < 90
+        assert marks.sum() > 40 > 5 > others.sum()
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["before"]["scores"]["mean_iou"] == before.scores.mean_iou
+    assert numbers["borders"]["boundary_iou"] == after.border_scores.boundary_iou
+    assert numbers["settings"]["crf"]["iterations"] == 3
+    assert "Predictor(" in numbers["repeat"]
+
+
+def test_without_a_crf_nothing_is_said_of_it(refined: tuple[Predictor, Scenes, Evaluation], tmp_path: Path):
+    *_, evaluation = refined
+    assert "network alone" not in read(write_report(evaluation.before, tmp_path / "a")).text.lower()
+    page = read(write_report(evaluation, tmp_path / "b"))
+    assert "What the CRF changed" in page.text
+    assert page.images == []
+    assert json.loads((tmp_path / "a" / "report.json").read_text())["before"] is None
+    gaining = evaluate(Predictor.of(Speckled(), RED_AND_BLUE, crf=True), Scenes(count=2))
+    page = read(write_report(gaining, tmp_path / "c", predictor=Predictor.of(Speckled(), RED_AND_BLUE, crf=True), dataset=Scenes(count=2)))
+    assert "No picture's mean IoU lost." in page.text

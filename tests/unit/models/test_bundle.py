@@ -8,7 +8,7 @@ from torch import nn
 
 from upscore.errors import BundleError, OutputError
 from upscore.models import bundle as bundle_module
-from upscore.models.bundle import Bundle
+from upscore.models.bundle import Bundle, find_bundle
 from upscore.models.zoo import create_model
 from upscore.types import LabelSpace
 
@@ -77,6 +77,17 @@ def test_half_precision_networks_are_kept_in_single():
 def test_a_runs_folder_gives_its_best(tmp_path):
     Bundle.of("fcn8s", ARGUMENTS, small(), LABELS, card={"which": "best"}).save(tmp_path / "run" / "best")
     assert Bundle.load(tmp_path / "run").card == {"which": "best"}
+
+
+def test_a_bundle_is_found_where_it_should_be_written(tmp_path):
+    """Also when its replacement was interrupted and it lies beside its place."""
+    for place, given in ((tmp_path / "run" / "best", tmp_path / "run"), (tmp_path / "bundle", tmp_path / "bundle")):
+        Bundle.of("fcn8s", ARGUMENTS, small(), LABELS).save(place)
+        assert find_bundle(given) == find_bundle(str(place)) == place
+        place.rename(place.with_name(f".{place.name}.replaced"))
+        assert find_bundle(given) == place
+    with pytest.raises(BundleError, match="no bundle"):
+        find_bundle(tmp_path)
 
 
 def test_weights_are_never_an_argument(saved):

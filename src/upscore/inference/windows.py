@@ -1,0 +1,108 @@
+"""How a picture is divided: windows that cover it once, each with the crop that is read to compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from upscore.errors import GeometryError
+
+__all__ = ["Tile", "Window", "plan_tiles", "widen"]
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels: rows ``top`` to ``bottom - 1``, columns ``left`` to ``right - 1``."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an (H, W) array with."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+class Tile(NamedTuple):
+    """What a tile keeps (``window``) and what is read to compute it (``crop``)."""
+
+    window: Window
+    crop: Window
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Where the window lies within the crop."""
+        top, left = self.window.top - self.crop.top, self.window.left - self.crop.left
+        return slice(top, top + self.window.bottom - self.window.top), slice(left, left + self.window.right - self.window.left)
+
+
+def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, grain: int = 1) -> Iterator[Tile]:
+    """Divide a picture into tiles, row by row.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the picture in pixels, each at least 1.
+    tile : int
+        Greatest side of a tile in pixels, taken up to the next multiple of ``stride``.
+        Tiles are then made as equal as the stride allows, so that none is a sliver.
+    margin : int
+        Least context in pixels around a tile, cut at the picture's edges.
+    stride : int
+        Crops begin on multiples of it, and end a multiple of it before the picture's end,
+        so that a mirrored crop is in step with the mirrored picture too.
+    grain : int
+        Multiple to which the segmenter first pads its pictures at the end
+        (:func:`upscore.inference.averaging.averaging_context`); ``stride`` is a multiple of it.
+
+    Yields
+    ------
+    Tile
+        The windows cover every pixel exactly once.
+
+    Raises
+    ------
+    GeometryError
+        A size is not positive, or ``stride`` is not a multiple of ``grain``.
+    """
+    if min(height, width, tile, stride, grain) < 1 or margin < 0 or stride % grain:
+        raise GeometryError(
+            f"found picture {height}×{width}, tile {tile}, margin {margin}, stride {stride}, grain {grain}: "
+            "expected positive sizes, margin at least 0 and a stride that is a multiple of grain"
+        )
+    columns = list(_plan_axis(width, tile=tile, margin=margin, stride=stride, grain=grain))
+    for (top, bottom), (upper, lower) in _plan_axis(height, tile=tile, margin=margin, stride=stride, grain=grain):
+        for (left, right), (first, last) in columns:
+            yield Tile(Window(top, left, bottom, right), Window(upper, first, lower, last))
+
+
+def widen(window: Window, height: int, width: int, *, margin: int, stride: int, grain: int = 1) -> Window:
+    """Return the crop that must be read for the pixels of ``window``: with ``margin`` around it, and in step with ``stride``.
+
+    Arguments are those of :func:`plan_tiles`.
+    """
+    first, last = _widen_axis(window.top, window.bottom, height, margin=margin, stride=stride, grain=grain)
+    left, right = _widen_axis(window.left, window.right, width, margin=margin, stride=stride, grain=grain)
+    return Window(first, left, last, right)
+
+
+def _plan_axis(size: int, *, tile: int, margin: int, stride: int, grain: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield ((begin, end) of the window, (begin, end) of the crop) along one axis."""
+    count = _ceil(size, _ceil(tile, stride)) // _ceil(tile, stride)
+    side = _ceil(-(-size // count), stride)
+    for begin in range(0, size, side):
+        end = min(begin + side, size)
+        yield (begin, end), _widen_axis(begin, end, size, margin=margin, stride=stride, grain=grain)
+
+
+def _widen_axis(begin: int, end: int, size: int, *, margin: int, stride: int, grain: int) -> tuple[int, int]:
+    padded = _ceil(size, grain)
+    first = max(0, begin - margin) // stride * stride
+    last = padded - max(0, padded - end - margin) // stride * stride
+    return first, min(last, size)
+
+
+def _ceil(size: int, multiple: int) -> int:
+    """Return the least multiple of ``multiple`` that is at least ``size``."""
+    return -(-size // multiple) * multiple

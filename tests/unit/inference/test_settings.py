@@ -1,0 +1,86 @@
+"""The settings of the CRF: stored, switched, changed and refused."""
+
+import json
+
+import pytest
+
+from upscore.crf import Bilateral, DenseCRF, Gaussian
+from upscore.errors import BundleError, RecipeError
+from upscore.inference.settings import CRFSettings, InferenceSettings
+
+TUNED = {"on": False, "iterations": 4, "bilateral_sigma": 40.0}
+
+
+def test_the_defaults_are_the_usual_numbers():
+    dense = CRFSettings().dense()
+    assert dense.kernels == (Gaussian(3.0, 3.0), Bilateral(80.0, 13.0, 10.0)) == tuple(DenseCRF().kernels)
+    assert dense.iterations == 5
+
+
+def test_a_kernel_of_no_weight_is_left_out():
+    assert CRFSettings(gaussian_weight=0).dense().kernels == (Bilateral(),)
+    assert CRFSettings(gaussian_weight=0, bilateral_weight=0).dense().kernels == ()
+
+
+def test_a_bundle_from_before_the_crf_has_none():
+    settings = InferenceSettings.of({"tile": 64, "flips": True})
+    assert settings.crf is None
+    assert not settings.refines
+
+
+def test_they_survive_a_bundle():
+    settings = InferenceSettings(crf=CRFSettings(**TUNED))
+    assert InferenceSettings.of(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
+    assert not settings.refines
+
+
+@pytest.mark.parametrize("stored", [{}, {"crf": TUNED}, {"crf": TUNED | {"on": True}}])
+def test_on_off_and_silence(stored):
+    kept = CRFSettings(**stored.get("crf", {}))
+    assert InferenceSettings.of(stored, crf=True).crf == kept.model_copy(update={"on": True})
+    assert not InferenceSettings.of(stored, crf=False).refines
+    assert InferenceSettings.of(stored, crf=None) == InferenceSettings.of(stored)
+    assert InferenceSettings.of(stored, flips=True).crf == InferenceSettings.of(stored).crf
+
+
+def test_single_numbers_are_changed_and_switch_it_on():
+    changed = InferenceSettings.of({"crf": TUNED}, crf={"iterations": 7}).crf
+    assert changed == CRFSettings(iterations=7, bilateral_sigma=40)
+    assert InferenceSettings.of({"crf": TUNED}, crf={"on": False, "iterations": 7}).crf.on is False
+    assert InferenceSettings.of({"crf": TUNED}, crf=CRFSettings()).crf == CRFSettings()
+
+
+IMPOSSIBLE = [
+    ({"iterations": 10**9}, "crf.iterations"),
+    ({"iterations": 0}, "crf.iterations"),
+    ({"bilateral_sigma": -1.0}, "crf.bilateral_sigma"),
+    ({"bilateral_sigma_colour": float("nan")}, "crf.bilateral_sigma_colour"),
+    ({"gaussian_sigma": float("inf")}, "crf.gaussian_sigma"),
+    ({"gaussian_weight": -0.1}, "crf.gaussian_weight"),
+    ({"bilateral_weight": 1e30}, "crf.bilateral_weight"),
+    ({"engine": "exact"}, "crf.engine"),
+    ({"on": "perhaps"}, "crf.on"),
+]
+
+
+@pytest.mark.parametrize(("values", "place"), IMPOSSIBLE)
+def test_impossible_numbers_are_refused_in_bundles_and_overrides(values, place):
+    with pytest.raises(BundleError, match=place) as stored:
+        InferenceSettings.of({"crf": values})
+    with pytest.raises(RecipeError, match=place) as given:
+        InferenceSettings.of({}, crf=values)
+    assert "\n" not in str(stored.value) + str(given.value)
+
+
+@pytest.mark.parametrize("value", ["yes", 3, [1]])
+def test_other_values_are_refused(value):
+    with pytest.raises(BundleError, match="crf"):
+        InferenceSettings.of({"crf": value})
+    with pytest.raises(RecipeError, match="crf"):
+        InferenceSettings.of({}, crf=value)
+
+
+def test_they_say_themselves_in_words():
+    assert str(CRFSettings(iterations=1, bilateral_sigma=40)) == (
+        "1 iteration; Gaussian sigma 3, weight 3; bilateral sigma 40, colour 13, weight 10"
+    )
