@@ -73,7 +73,8 @@ crf::Lattice* lattice_of(const Floats& features, int threads, const std::string&
     const crf::Kernels& kernels = kernels_of(instructions);
     checked_threads(threads);
     nb::gil_scoped_release release;
-    return new crf::Lattice(rows, points, threads, kernels);
+    Team team(threads);
+    return new crf::Lattice(rows, points, team, kernels);
 }
 
 void filter(const crf::Lattice& lattice, const Floats& values, const Writable& out, int threads) {
@@ -83,7 +84,8 @@ void filter(const crf::Lattice& lattice, const Floats& values, const Writable& o
     float* to = const_cast<float*>(contiguous(Floats(out), {columns, points}, "expected contiguous room (C, N)"));
     checked_threads(threads);
     nb::gil_scoped_release release;
-    for (int64_t c = 0; c < columns; ++c) lattice.filter(from + c * points, to + c * points, threads);
+    Team team(threads);
+    for (int64_t c = 0; c < columns; ++c) lattice.filter(from + c * points, to + c * points, team);
 }
 
 void mean_field(const Floats& scores, const std::string& kind, const nb::list& messages, bool self_message, const nb::object& belief, const Writable& out,
@@ -125,7 +127,8 @@ void mean_field(const Floats& scores, const std::string& kind, const nb::list& m
     checked_threads(threads);
     const crf::Kernels& kernels = kernels_of(instructions);
     nb::gil_scoped_release release;
-    crf::mean_field(problem, steps, threads, kernels, [] {
+    Team team(threads);
+    crf::mean_field(problem, steps, team, kernels, [] {
         nb::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals() != 0) throw nb::python_error();
     });

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../parallel.hpp"
 #include "table.hpp"
 
 namespace upscore::crf {
@@ -17,7 +16,7 @@ constexpr int MOST_BITS = 126;
 
 }  // namespace
 
-Lattice::Lattice(const std::vector<const float*>& features, int64_t points, int threads, const Kernels& kernels)
+Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels)
     : points_(points), corners_(static_cast<int>(features.size()) + 1) {
     const int d = corners_ - 1;
     if (d < 1 || d > MOST_DIMENSIONS) throw std::invalid_argument("expected 1 to 16 features");
@@ -25,7 +24,7 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, int 
     for (int i = 0; i < d; ++i) spread_.push_back(std::sqrt(2.0 / 3.0) * (d + 1) / std::sqrt((i + 1.0) * (i + 2.0)));
     // The bounds of the features bound the coordinates.
     std::vector<double> least(d), most(d);
-    in_parts(d, std::min(threads, d), [&](int, int64_t first, int64_t last) {
+    team.run(d, std::min(team.size(), d), [&](int, int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
             float low = features[i][0], high = low;
             for (int64_t p = 0; p < points; ++p) {
@@ -50,13 +49,13 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, int 
     }
     if (total > MOST_BITS) throw TooFarApart("features lie too far apart");
     if (total <= 64)
-        build<uint64_t>(features, bits, low, threads, kernels);
+        build<uint64_t>(features, bits, low, team, kernels);
     else
-        build<unsigned __int128>(features, bits, low, threads, kernels);
+        build<unsigned __int128>(features, bits, low, team, kernels);
 }
 
 template <class Code>
-void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, int threads, const Kernels& kernels) {
+void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels) {
     const int n = corners_, d = n - 1;
     vertex_.reset(new int32_t[points_ * n]);
     weight_.reset(new float[points_ * n]);
@@ -65,10 +64,10 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
     unit[d] = 0;
 
     // Each part numbers the vertices that its points lie between, in a table of its own.
-    const int parts = static_cast<int>(std::clamp<int64_t>(points_ / 4096, 1, threads));
+    const int parts = static_cast<int>(std::clamp<int64_t>(points_ / 4096, 1, team.size()));
     std::vector<Table<Code>> tables;
     for (int part = 0; part < parts; ++part) tables.emplace_back(points_ / 8 / parts);
-    in_parts(points_, parts, [&](int part, int64_t first, int64_t last) {
+    team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
         Table<Code>& table = tables[part];
         Places places;
         Code before[MOST_DIMENSIONS + 1];
@@ -111,7 +110,7 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
     }
     vertices_ = all.size();
     neighbour_.assign(vertices_ * n * 2, static_cast<int32_t>(vertices_));
-    in_parts(n, std::min(threads, n), [&](int, int64_t first, int64_t last) {
+    team.run(n, std::min(team.size(), n), [&](int, int64_t first, int64_t last) {
         for (int64_t axis = first; axis < last; ++axis) {
             int32_t* to = neighbour_.data() + axis * vertices_ * 2;
             for (int64_t v = 0; v < vertices_; ++v) {
@@ -133,10 +132,10 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
 
 float Lattice::scale() const { return static_cast<float>(1.0 / (1.0 + std::pow(2.0, -(corners_ - 1)))); }
 
-void Lattice::filter(const float* values, float* out, int threads) const {
-    const int n = corners_, parts = parts_of(threads);
+void Lattice::filter(const float* values, float* out, Team& team) const {
+    const int n = corners_, parts = parts_of(team);
     std::vector<std::vector<float>> sums(parts);
-    in_parts(points_, parts, [&](int part, int64_t first, int64_t last) {
+    team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
         std::vector<float>& at = sums[part];
         at.assign(vertices_ + 1, 0.0f);
         for (int64_t i = first; i < last; ++i)
@@ -151,7 +150,7 @@ void Lattice::filter(const float* values, float* out, int threads) const {
         for (int64_t v = 0; v < vertices_; ++v) next[v] = at[v] + 0.5f * (at[neighbour[v * 2]] + at[neighbour[v * 2 + 1]]);
         std::swap(at, next);
     }
-    in_parts(points_, parts, [&](int, int64_t first, int64_t last) {
+    team.run(points_, parts, [&](int, int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
             float sum = 0;
             for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
@@ -160,9 +159,9 @@ void Lattice::filter(const float* values, float* out, int threads) const {
     });
 }
 
-int Lattice::parts_of(int threads) const {
+int Lattice::parts_of(const Team& team) const {
     const int64_t most = std::max<int64_t>(2, points_ / vertices_);
-    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({threads, most, (points_ + 1023) / 1024})));
+    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({team.size(), most, (points_ + 1023) / 1024})));
 }
 
 }  // namespace upscore::crf

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "../parallel.hpp"
 #include "kernels.hpp"
 
 namespace upscore::crf {
@@ -20,7 +21,7 @@ struct TooFarApart : std::range_error {
 class Lattice {
   public:
     // features (d, N), float32, each divided by its sigma and finite.
-    Lattice(const std::vector<const float*>& features, int64_t points, int threads, const Kernels& kernels);
+    Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels);
 
     int64_t points() const { return points_; }
     int corners() const { return corners_; }
@@ -33,15 +34,15 @@ class Lattice {
     const int32_t* neighbours(int axis) const { return neighbour_.data() + int64_t{axis} * vertices_ * 2; }
 
     // out = kernel · values, one column (N,) each; they may be the same.
-    void filter(const float* values, float* out, int threads) const;
+    void filter(const float* values, float* out, Team& team) const;
 
     // Into how many parts the points are worth cutting: each has sums of its own at the vertices, which cost memory, and more
     // parts than points have vertices to share would not pay.
-    int parts_of(int threads) const;
+    int parts_of(const Team& team) const;
 
   private:
     template <class Code>
-    void build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, int threads, const Kernels& kernels);
+    void build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels);
 
     int64_t points_, vertices_ = 0;
     int corners_;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "../parallel.hpp"
 
 namespace upscore::crf {
 
@@ -38,16 +37,16 @@ int width_of(int labels, const Kernels& kernels) {
     return (labels + lanes - 1) / lanes * lanes;
 }
 
-void blur(Speech& speech, int width, int threads, const Kernels& kernels) {
+void blur(Speech& speech, int width, Team& team, const Kernels& kernels) {
     const int64_t vertices = speech.lattice->vertices();
     if (speech.spoken.size() > 1)
-        in_parts(vertices, threads, [&](int, int64_t first, int64_t last) {
+        team.run(vertices, team.size(), [&](int, int64_t first, int64_t last) {
             for (size_t part = 1; part < speech.spoken.size(); ++part)
                 kernels.add(speech.spoken[0].data() + first * width, speech.spoken[part].data() + first * width, (last - first) * width);
         });
     speech.heard.clear_last();
     for (int axis = 0; axis < speech.lattice->corners(); ++axis) {
-        in_parts(vertices, threads, [&](int, int64_t first, int64_t last) {
+        team.run(vertices, team.size(), [&](int, int64_t first, int64_t last) {
             kernels.blur(speech.spoken[0].data(), speech.heard.data(), speech.lattice->neighbours(axis), first, last, width);
         });
         std::swap(speech.spoken[0], speech.heard);
@@ -57,10 +56,10 @@ void blur(Speech& speech, int width, int threads, const Kernels& kernels) {
 
 }  // namespace
 
-void mean_field(const Problem& problem, int steps, int threads, const Kernels& kernels, const std::function<void()>& between) {
+void mean_field(const Problem& problem, int steps, Team& team, const Kernels& kernels, const std::function<void()>& between) {
     const int labels = problem.labels, width = width_of(labels, kernels);
-    int parts = threads;
-    for (const Message& message : problem.messages) parts = std::min(parts, message.lattice->parts_of(threads));
+    int parts = team.size();
+    for (const Message& message : problem.messages) parts = std::min(parts, message.lattice->parts_of(team));
     std::vector<float> pad(width, 0.0f);
     std::fill(pad.begin() + labels, pad.end(), NO_LABEL);
     std::vector<Speech> speeches;
@@ -78,8 +77,8 @@ void mean_field(const Problem& problem, int steps, int threads, const Kernels& k
     for (int step = 0; step <= steps; ++step) {
         const bool begins = step == 0, ends = step == steps;
         if (!begins)
-            for (Speech& speech : speeches) blur(speech, width, threads, kernels);
-        in_parts(problem.points, parts, [&](int part, int64_t first, int64_t last) {
+            for (Speech& speech : speeches) blur(speech, width, team, kernels);
+        team.run(problem.points, parts, [&](int part, int64_t first, int64_t last) {
             std::vector<Voice> voices;
             for (size_t m = 0; m < speeches.size(); ++m) {
                 Speech& speech = speeches[m];

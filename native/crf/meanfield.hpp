@@ -35,6 +35,6 @@ struct Problem {
 };
 
 // Take `steps` steps and write what is believed. `between` is called now and then, and may throw.
-void mean_field(const Problem& problem, int steps, int threads, const Kernels& kernels, const std::function<void()>& between);
+void mean_field(const Problem& problem, int steps, Team& team, const Kernels& kernels, const std::function<void()>& between);
 
 }  // namespace upscore::crf
