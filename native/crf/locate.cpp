@@ -3,6 +3,7 @@
 // In double precision and without fused multiplication: points on the border of two simplices, as whole pixels
 // often are, then fall to the same side as in NumPy, whatever the processor.
 #include "kernels.hpp"
+#include "vectors.hpp"
 
 namespace upscore::crf::UPSCORE_INSTRUCTIONS {
 
@@ -41,34 +42,39 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
             places.multiple[j][p] = static_cast<int32_t>(nearest);
             excess[p] += static_cast<int32_t>(nearest);
         }
-    for (int j = 0; j < n; ++j)
-        for (int p = 0; p < BLOCK; ++p) places.rank[j][p] = excess[p];
-    for (int a = 0; a < n; ++a)
-        for (int b = a + 1; b < n; ++b)
-            for (int p = 0; p < BLOCK; ++p) {
-                const int32_t behind = apart[a][p] < apart[b][p];
-                places.rank[a][p] += behind;
-                places.rank[b][p] += 1 - behind;
-            }
-    // The corner may lie off the plane of zero sum: step back along the coordinates that moved most.
-    for (int j = 0; j < n; ++j)
-        for (int p = 0; p < BLOCK; ++p) {
-            const int32_t rank = places.rank[j][p];
-            const int32_t step = (rank < 0) - (rank > d);
-            places.rank[j][p] = rank + step * n;
-            places.multiple[j][p] += step;
-            apart[j][p] -= static_cast<float>(step);
+    using F = Vector<LANES>::F;
+    using I = Vector<LANES>::I;
+    for (int p = 0; p < BLOCK; p += LANES) {
+        F part[(D ? D : MOST_DIMENSIONS) + 1];
+        I rank[(D ? D : MOST_DIMENSIONS) + 1];
+        for (int j = 0; j < n; ++j) {
+            part[j] = load<LANES>(apart[j] + p);
+            rank[j] = load<LANES>(excess + p);
         }
-    // Barycentric: weight r is the coordinate of rank d - r less that of rank d + 1 - r; and 1 around the corner.
-    float ranked[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
-    for (int r = 0; r < n; ++r) {
-        for (int p = 0; p < BLOCK; ++p) ranked[r][p] = 0;
-        for (int j = 0; j < n; ++j)
-            for (int p = 0; p < BLOCK; ++p) ranked[r][p] += places.rank[j][p] == r ? apart[j][p] : 0.0f;
+        for (int a = 0; a < n; ++a)
+            for (int b = a + 1; b < n; ++b) {
+                const I behind = part[a] < part[b];  // -1 where it is
+                rank[a] -= behind;
+                rank[b] += behind + 1;
+            }
+        // The corner may lie off the plane of zero sum: step back along the coordinates that moved most.
+        for (int j = 0; j < n; ++j) {
+            const I step = (rank[j] > d) - (rank[j] < 0);
+            rank[j] += step * n;
+            part[j] -= __builtin_convertvector(step, F);
+            store<LANES>(places.multiple[j] + p, load<LANES>(places.multiple[j] + p) + step);
+            store<LANES>(places.rank[j] + p, rank[j]);
+        }
+        // Barycentric: weight r is the coordinate of rank d - r less that of rank d + 1 - r; and 1 around the corner.
+        F before = F{};
+        for (int r = 0; r < n; ++r) {
+            F ranked = F{};
+            for (int j = 0; j < n; ++j) ranked += (F)((rank[j] == d - r) & (I)part[j]);
+            store<LANES>(places.weight[r] + p, ranked - before);
+            before = ranked;
+        }
+        store<LANES>(places.weight[0] + p, load<LANES>(places.weight[0] + p) + (1.0f - before));
     }
-    for (int p = 0; p < BLOCK; ++p) places.weight[0][p] = 1.0f + ranked[d][p] - ranked[0][p];
-    for (int r = 1; r < n; ++r)
-        for (int p = 0; p < BLOCK; ++p) places.weight[r][p] = ranked[d - r][p] - ranked[d + 1 - r][p];
 }
 
 }  // namespace

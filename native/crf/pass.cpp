@@ -1,4 +1,5 @@
 #include "kernels.hpp"
+#include "vectors.hpp"
 
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -7,34 +8,6 @@
 namespace upscore::crf::UPSCORE_INSTRUCTIONS {
 
 namespace {
-
-#ifdef __AVX2__
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
-
-template <int W>
-struct Vector {
-    typedef float F __attribute__((vector_size(W * 4)));
-    typedef int32_t I __attribute__((vector_size(W * 4)));
-    typedef float Loose __attribute__((vector_size(W * 4), aligned(4), may_alias));
-};
-
-template <int W>
-inline typename Vector<W>::F load(const float* at) {
-    return *reinterpret_cast<const typename Vector<W>::Loose*>(at);
-}
-
-template <int W>
-inline void store(float* at, typename Vector<W>::F value) {
-    *reinterpret_cast<typename Vector<W>::Loose*>(at) = value;
-}
-
-template <int W>
-inline typename Vector<W>::F all(float x) {
-    return x - typename Vector<W>::F{};  // x + 0 would have to be added: x may be -0
-}
 
 template <int W>
 inline typename Vector<W>::F greater_of(typename Vector<W>::F a, typename Vector<W>::F b) {
