@@ -10,7 +10,7 @@ namespace upscore::crf {
 
 // Points of a block that locate() works on at a time, and pixels of a tile.
 constexpr int BLOCK = 16;
-constexpr int TILE = 8;
+constexpr int TILE = 16;
 constexpr int SCRATCH_ROWS = 3 * TILE + 1;
 constexpr int MOST_DIMENSIONS = 16;
 

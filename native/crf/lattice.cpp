@@ -57,8 +57,8 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team
 template <class Code>
 void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels) {
     const int n = corners_, d = n - 1;
-    vertex_.reset(new int32_t[points_ * n]);
-    weight_.reset(new float[points_ * n]);
+    vertex_ = room<int32_t>(points_ * n);
+    weight_ = room<float>(points_ * n);
     Code unit[MOST_DIMENSIONS + 1];
     for (int j = 0, shift = REMAINDER_BITS; j < d; shift += bits[j++]) unit[j] = Code{1} << shift;
     unit[d] = 0;

@@ -4,10 +4,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <stdexcept>
 #include <vector>
 
+#include "../memory.hpp"
 #include "../parallel.hpp"
 #include "kernels.hpp"
 
@@ -47,9 +47,9 @@ class Lattice {
     int64_t points_, vertices_ = 0;
     int corners_;
     std::vector<double> spread_;
-    std::unique_ptr<int32_t[]> vertex_;  // (N, d + 1)
-    std::unique_ptr<float[]> weight_;    // (N, d + 1)
-    std::vector<int32_t> neighbour_;     // (d + 1, V, 2)
+    Room<int32_t> vertex_;            // (N, d + 1)
+    Room<float> weight_;              // (N, d + 1)
+    std::vector<int32_t> neighbour_;  // (d + 1, V, 2)
 };
 
 }  // namespace upscore::crf

@@ -1,7 +1,6 @@
 #include "meanfield.hpp"
 
 #include <algorithm>
-#include <memory>
 
 
 namespace upscore::crf {
@@ -13,7 +12,7 @@ constexpr float NO_LABEL = -1e30f;
 // Rows of floats for all vertices and one of zeros, for neighbours that are not there.
 class Grid {
   public:
-    Grid(int64_t vertices, int width) : rows_(vertices + 1), width_(width), at_(new float[rows_ * width]) {}
+    Grid(int64_t vertices, int width) : rows_(vertices + 1), width_(width), at_(room<float>(rows_ * width)) {}
     float* data() { return at_.get(); }
     void clear() { std::fill_n(at_.get(), rows_ * width_, 0.0f); }
     void clear_last() { std::fill_n(at_.get() + (rows_ - 1) * width_, width_, 0.0f); }
@@ -21,7 +20,7 @@ class Grid {
   private:
     int64_t rows_;
     int width_;
-    std::unique_ptr<float[]> at_;
+    Room<float> at_;
 };
 
 // One kernel at work: what was said, by each part of the pixels for itself, and what is heard.

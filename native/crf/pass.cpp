@@ -82,11 +82,12 @@ inline void transpose(__m256 (&r)[8]) {
 void read_tile(float* tile, Strided<const float> from, int64_t first, int count, int labels, int width) {
     const float* at = from.at + first * from.pixel;
 #ifdef __AVX2__
-    if (from.pixel == 1 && count == TILE && width % 8 == 0) {
-        // More streams than the processor foresees by itself.
-        for (int k = 0; k < labels; ++k) __builtin_prefetch(at + k * from.label + 64);
+    if (from.pixel == 1 && count % 8 == 0 && width % 8 == 0) {
+        // More streams than the processor foresees by itself; but where all fall into one set of its cache, it would be in vain.
+        if (from.label % 1024 != 0)
+            for (int k = 0; k < labels; ++k) __builtin_prefetch(at + k * from.label + 64);
         for (int k = 0; k < width; k += 8)
-            for (int half = 0; half < TILE; half += 8) {
+            for (int half = 0; half < count; half += 8) {
                 __m256 rows[8];
                 for (int r = 0; r < 8; ++r) rows[r] = k + r < labels ? _mm256_loadu_ps(at + (k + r) * from.label + half) : _mm256_setzero_ps();
                 transpose(rows);
@@ -104,9 +105,9 @@ void read_tile(float* tile, Strided<const float> from, int64_t first, int count,
 void write_tile(const float* tile, Strided<float> to, int64_t first, int count, int labels, int width) {
     float* at = to.at + first * to.pixel;
 #ifdef __AVX2__
-    if (to.pixel == 1 && count == TILE && width % 8 == 0) {
+    if (to.pixel == 1 && count % 8 == 0 && width % 8 == 0) {
         for (int k = 0; k < width; k += 8)
-            for (int half = 0; half < TILE; half += 8) {
+            for (int half = 0; half < count; half += 8) {
                 __m256 rows[8];
                 for (int p = 0; p < 8; ++p) rows[p] = _mm256_loadu_ps(tile + (half + p) * width + k);
                 transpose(rows);
@@ -214,8 +215,9 @@ void pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     float* selves = tile + TILE * width;
     float* scores = selves + TILE * width;
     float* heard = scores + TILE * width;
-    for (int64_t begin = first; begin < last; begin += TILE) {
-        const int count = last - begin < TILE ? static_cast<int>(last - begin) : TILE;
+    const int most = width <= 64 ? TILE : TILE / 2;  // a line of the cache, if the tile then stays in it
+    for (int64_t begin = first; begin < last; begin += most) {
+        const int count = last - begin < most ? static_cast<int>(last - begin) : most;
         read_tile(tile, pass.given.at ? pass.given : pass.scores, begin, count, pass.labels, width);
         if (!pass.given.at) {
             for (int p = 0; p < count; ++p)
