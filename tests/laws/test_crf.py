@@ -249,6 +249,15 @@ def test_more_pixels_than_memory_holds_are_refused_before_any_is_read():
         DenseCRF().refine(many, np.broadcast_to(np.uint8(0), (10_000, 10_001, 3)))
 
 
+@pytest.mark.parametrize(("engine", "missing"), [("torch", "torch"), ("numpy", "scipy")])
+def test_what_an_engine_lacks_is_one_line(engine, missing, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing or name == "upscore.crf.engines.tensors"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(CRFError, match=f"pip install {missing}"):
+        DenseCRF(engine=engine).refine(*GOOD)
+
+
 def test_importing_it_takes_numpy_alone():
     probe = "import sys; from upscore.crf import DenseCRF; sys.stdout.write(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()

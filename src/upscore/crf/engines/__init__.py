@@ -124,7 +124,10 @@ def engine_of(name: EngineName, *, threads: int | None = None, device: str | Non
         if native.available():
             return native.NativeEngine(min(threads or native.processors(), MOST_THREADS))
     if name == "torch" or device is not None:
-        from upscore.crf.engines.tensors import TorchEngine
+        try:
+            from upscore.crf.engines.tensors import TorchEngine
+        except ModuleNotFoundError as error:
+            raise CRFError(f"engine '{name}' computes with PyTorch here, which is not installed: pip install torch") from error
 
         if name == "exact":
             from upscore.crf.engines.tiles import TiledFilter

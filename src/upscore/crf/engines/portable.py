@@ -36,7 +36,10 @@ class LatticeFilter:
     """
 
     def __init__(self, features: npt.NDArray[Any]) -> None:
-        from scipy import sparse
+        try:
+            from scipy import sparse
+        except ModuleNotFoundError as error:
+            raise CRFError("the lattice in NumPy needs SciPy, which is not installed: pip install scipy") from error
 
         vertices, weights, self.neighbours = _build(np.asarray(features, np.float64))
         points, corners = vertices.shape
