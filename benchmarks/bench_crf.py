@@ -13,6 +13,7 @@ with a compiler, or give the folder of its site-packages with ``--peer``.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import time
@@ -86,6 +87,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.peer:
         sys.path.append(arguments.peer)
+    there = importlib.util.find_spec("pydensecrf") is not None
+    peer = "pydensecrf" if there else "upscore"
+    if not there:
+        print("pydensecrf is not here: upscore is measured alone", file=sys.stderr)
     height, width = arguments.size
     if arguments.memory:
         picture, probs = scene(arguments.picture, height, width, arguments.labels[0])
@@ -99,13 +104,12 @@ def main() -> None:
     results: dict[str, Any] = {}
     for labels in arguments.labels:
         picture, probs = scene(arguments.picture, height, width, labels)
-        engines: dict[str, Any] = {
-            "pydensecrf": lambda probs=probs, picture=picture: by_peer(probs, picture, arguments.steps),
-            "upscore": lambda probs=probs, picture=picture: by_upscore(probs, picture, arguments.steps, threads=1),
-        }
+        engines: dict[str, Any] = {"upscore": lambda probs=probs, picture=picture: by_upscore(probs, picture, arguments.steps, threads=1)}
+        if there:
+            engines = {"pydensecrf": lambda probs=probs, picture=picture: by_peer(probs, picture, arguments.steps)} | engines
         if arguments.numpy:
             engines["upscore in NumPy"] = lambda probs=probs, picture=picture: by_upscore(probs, picture, arguments.steps, engine="numpy")
-        expected = engines["pydensecrf"]()
+        expected = engines[peer]()
         equal = {}
         for name, run in engines.items():
             found = run()
@@ -113,18 +117,18 @@ def main() -> None:
                 "labels_equal": float((found.argmax(0) == expected.argmax(0)).mean()),
                 "greatest_difference": float(np.abs(found - expected).max()),
             }
-        one = summary(interleave(engines, rounds=arguments.rounds, clock=time.process_time), peer="pydensecrf")
+        one = summary(interleave(engines, rounds=arguments.rounds, clock=time.process_time), peer=peer)
         both = {
-            "pydensecrf": engines["pydensecrf"],
+            peer: engines[peer],
             "upscore, 2 threads": lambda probs=probs, picture=picture: by_upscore(probs, picture, arguments.steps, threads=2),
         }
-        two = summary(interleave(both, rounds=arguments.rounds), peer="pydensecrf")
+        two = summary(interleave(both, rounds=arguments.rounds), peer=peer)
         command = [sys.executable, __file__, "--labels", str(labels), "--size", str(height), str(width), "--steps", str(arguments.steps)]
         command += ["--picture", arguments.picture] if arguments.picture else []
         command += ["--peer", arguments.peer] if arguments.peer else []
         memory = {
             which: round(float(subprocess.run([*command, "--memory", which], check=True, capture_output=True, text=True).stdout))
-            for which in ("peer", "lattice", *(["numpy"] if arguments.numpy else []))
+            for which in (*(["peer"] if there else []), "lattice", *(["numpy"] if arguments.numpy else []))
         }
         results[f"{labels} labels"] = {"equal": equal, "one thread": one, "wall clock": two, "peak MiB": memory}
     values = {"what": "dense CRF", "size": [height, width], "steps": arguments.steps, "compiled": available(), "results": results}
