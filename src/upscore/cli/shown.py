@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.evaluate import Evaluation
     from upscore.evaluation.tune import Tuning
     from upscore.inference.pictures import LabelledPicture
-    from upscore.inference.settings import InferenceSettings
+    from upscore.inference.settings import CRFSettings, InferenceSettings
     from upscore.models.zoo import ListedModel
     from upscore.training.checkpoint import Progress as RunProgress
     from upscore.training.recipe import Recipe
@@ -199,7 +199,9 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         )
     else:
         console.print(_before_and_after(evaluation.before, evaluation))
-        console.print(f"CRF: {escape(_crf_words(evaluation.settings['crf']))}", soft_wrap=True)
+        from upscore.inference.settings import CRFSettings
+
+        _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
     console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
     console.print(f"report: [bold]{escape(str(page))}[/bold]")
 
@@ -221,10 +223,16 @@ def _before_and_after(before: Evaluation, after: Evaluation) -> Table:
     return table
 
 
-def _crf_words(settings: dict[str, Any]) -> str:
-    from upscore.inference.settings import CRFSettings
+def _crf(settings: CRFSettings) -> None:
+    """Print the CRF's numbers, and whether it could have been faster."""
+    from upscore.crf.engines import native
 
-    return str(CRFSettings.model_validate(settings))
+    console.print(f"CRF: {escape(str(settings))}", soft_wrap=True)
+    if not native.available():
+        console.print(
+            "[dim]the CRF ran in NumPy, some nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
+            soft_wrap=True,
+        )
 
 
 def tuned(found: Tuning, place: Path) -> None:
@@ -236,7 +244,7 @@ def tuned(found: Tuning, place: Path) -> None:
         scores = [scores[score] for score in ("mean_iou", "boundary_iou", "trimap_iou") for scores in (half.before, half.after)]
         table.add_row(name, str(half.pictures), *(_percent(score) for score in scores))
     console.print(table)
-    console.print(f"CRF: {escape(str(found.settings))}", soft_wrap=True)
+    _crf(found.settings)
     console.print(f"[bold]{escape(found.verdict)}[/bold]", soft_wrap=True)
     console.print(f"bundle: [bold]{escape(str(place))}[/bold]")
 
@@ -251,7 +259,7 @@ def predicted(results: Sequence[LabelledPicture], out: Path, settings: Inference
     """Print how many pictures were labelled, with which CRF, and where they are."""
     failed = sum(bool(result.error) for result in results)
     if settings.crf is not None and settings.crf.on:
-        console.print(f"CRF: {escape(str(settings.crf))}", soft_wrap=True)
+        _crf(settings.crf)
     console.print(
         f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(str(out))}[/bold]"
     )
