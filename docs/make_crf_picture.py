@@ -3,16 +3,14 @@
 Four embedded pictures; their truth as coarse as a network of stride 16 would know it; and what the CRF makes of that.
 """
 
-from pathlib import Path
-
 import cv2
 import numpy as np
+from make_pictures import write_sheet
 
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.data.opening import open_dataset
-from upscore.data.pictures import write_picture
 
-PICTURES, STRIDE, GAP, ZOOM = (1, 4, 7, 9), 16, 4, 2
+PICTURES, STRIDE = (1, 4, 7, 9), 16
 CRF = DenseCRF((Gaussian(2.0, 1.0), Bilateral(12.0, 12.0, 6.0)))
 
 
@@ -30,12 +28,8 @@ def main() -> None:
         coarse = np.maximum(cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR), 1e-3)
         coarse /= coarse.sum(-1, keepdims=True)
         refined = CRF.refine(coarse, sample.image)
-        rows = [sample.image, colours[coarse.argmax(-1)], colours[refined.argmax(-1)]]
-        columns.append(np.concatenate([np.pad(row, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for row in rows]))
-    sheet = np.concatenate(columns, axis=1)[:-GAP, :-GAP]
-    target = Path(__file__).with_name("pictures") / "crf.png"
-    write_picture(target, np.ascontiguousarray(sheet.repeat(ZOOM, 0).repeat(ZOOM, 1)))
-    print(target)
+        columns.append([sample.image, colours[coarse.argmax(-1)], colours[refined.argmax(-1)]])
+    write_sheet(columns, "crf.png")
 
 
 if __name__ == "__main__":

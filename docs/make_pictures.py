@@ -14,6 +14,15 @@ from upscore.data.pictures import read_label, write_picture
 ROWS, GAP, ZOOM = ("picture", "truth", "prediction"), 4, 2
 
 
+def write_sheet(columns: list[list[np.ndarray]], name: str) -> None:
+    """Write columns of pictures (H, W, 3) of one size, side by side, enlarged."""
+    stacked = [np.concatenate([np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in cells]) for cells in columns]
+    sheet = np.concatenate(stacked, axis=1)[:-GAP, :-GAP]
+    target = Path(__file__).with_name("pictures") / name
+    write_picture(target, np.ascontiguousarray(sheet.repeat(ZOOM, 0).repeat(ZOOM, 1)))
+    print(target)
+
+
 def main() -> None:
     """Lay the rows out and write the sheet."""
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
@@ -23,12 +32,8 @@ def main() -> None:
     for i, path in enumerate(sorted((demo / "pictures").glob("*.png"))):
         sample = test[i]
         assert sample.label is not None
-        cells = [sample.image, colours[sample.label], colours[read_label(demo / "predictions" / path.name)]]
-        columns.append(np.concatenate([np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in cells]))
-    sheet = np.concatenate(columns, axis=1)[:-GAP, :-GAP]
-    target = Path(__file__).with_name("pictures") / "demo.png"
-    write_picture(target, np.ascontiguousarray(sheet.repeat(ZOOM, 0).repeat(ZOOM, 1)))
-    print(target)
+        columns.append([sample.image, colours[sample.label], colours[read_label(demo / "predictions" / path.name)]])
+    write_sheet(columns, "demo.png")
 
 
 if __name__ == "__main__":

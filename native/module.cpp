@@ -40,10 +40,7 @@ const crf::Kernels& kernels_of(const std::string& instructions) {
     return crf::portable::kernels;
 }
 
-int checked_threads(int threads) {
-    expect(threads >= 1 && threads <= MOST_THREADS, "expected 1 to 256 threads");
-    return threads;
-}
+void check_threads(int threads) { expect(threads >= 1 && threads <= MOST_THREADS, "expected 1 to 256 threads"); }
 
 const float* contiguous(const Floats& array, std::initializer_list<int64_t> shape, const char* what) {
     expect(array.ndim() == shape.size(), what);
@@ -71,7 +68,7 @@ crf::Lattice* lattice_of(const Floats& features, int threads, const std::string&
     std::vector<const float*> rows;
     for (int64_t i = 0; i < d; ++i) rows.push_back(features.data() + i * features.stride(0));
     const crf::Kernels& kernels = kernels_of(instructions);
-    checked_threads(threads);
+    check_threads(threads);
     nb::gil_scoped_release release;
     Team team(threads);
     return new crf::Lattice(rows, points, team, kernels);
@@ -82,7 +79,7 @@ void filter(const crf::Lattice& lattice, const Floats& values, const Writable& o
     const int64_t columns = values.shape(0), points = lattice.points();
     const float* from = contiguous(values, {columns, points}, "expected contiguous values (C, N)");
     float* to = const_cast<float*>(contiguous(Floats(out), {columns, points}, "expected contiguous room (C, N)"));
-    checked_threads(threads);
+    check_threads(threads);
     nb::gil_scoped_release release;
     Team team(threads);
     for (int64_t c = 0; c < columns; ++c) lattice.filter(from + c * points, to + c * points, team);
@@ -124,7 +121,7 @@ void mean_field(const Floats& scores, const std::string& kind, const nb::list& m
         problem.messages.push_back(message);
     }
     expect(steps >= 0 && steps <= MOST_STEPS, "expected 0 to 1000 steps");
-    checked_threads(threads);
+    check_threads(threads);
     const crf::Kernels& kernels = kernels_of(instructions);
     nb::gil_scoped_release release;
     Team team(threads);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-
 namespace upscore::crf {
 
 namespace {
@@ -92,8 +91,7 @@ void mean_field(const Problem& problem, int steps, Team& team, const Kernels& ke
             pass.scores = problem.scores, pass.kind = problem.kind, pass.pad = pad.data();
             if (begins) pass.given = problem.belief;
             // A pixel's message to itself is made of what it believed, which is kept in `out`.
-            const Strided<const float> kept{problem.out.at, problem.out.pixel, problem.out.label};
-            if (!problem.self_message && !begins) pass.previous = kept;
+            if (!problem.self_message && !begins) pass.previous = {problem.out.at, problem.out.pixel, problem.out.label};
             if (ends || !problem.self_message) pass.out = problem.out;
             pass.hears = !begins, pass.speaks = !ends;
             pass.voices = static_cast<int>(voices.size()), pass.voice = voices.data();

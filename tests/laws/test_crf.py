@@ -207,7 +207,7 @@ def test_bad_kernels_are_one_line(kernel, words):
 
 
 def test_bad_settings_are_one_line():
-    for values, words in (({"engine": "magic"}, "lattice"), ({"iterations": -1}, "iterations")):
+    for values, words in (({"engine": "magic"}, "lattice"), ({"threads": 0}, "1 to 64"), ({"iterations": -1}, "iterations")):
         with pytest.raises(CRFError, match=words):
             DenseCRF(**values)
     with pytest.raises(CRFError, match="kind"):
@@ -247,6 +247,8 @@ def test_more_pixels_than_memory_holds_are_refused_before_any_is_read():
     many = np.broadcast_to(np.float32(0.5), (2, 10_000, 10_001))
     with pytest.raises(CRFError, match="overlapping tiles"):
         DenseCRF().refine(many, np.broadcast_to(np.uint8(0), (10_000, 10_001, 3)))
+    with pytest.raises(CRFError, match="overlapping tiles"):
+        DenseCRF((Gaussian(),)).refine_labels(np.broadcast_to(np.uint8(0), (10_000, 10_001)), classes=2)
 
 
 @pytest.mark.parametrize(("engine", "missing"), [("torch", "torch"), ("numpy", "scipy")])

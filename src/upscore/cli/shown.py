@@ -192,11 +192,9 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     console.print(table)
     s, b = evaluation.scores, evaluation.border_scores
     if evaluation.before is None:
-        console.print(
-            f"mean IoU [bold]{_percent(s.mean_iou)}[/bold]   pixel accuracy {_percent(s.pixel_accuracy)}   "
-            f"mean accuracy {_percent(s.mean_accuracy)}   frequency-weighted IoU {_percent(s.frequency_weighted_iou)}   "
-            f"boundary IoU {_percent(b.boundary_iou)}   trimap IoU {_percent(b.trimap_iou)}"
-        )
+        shares = {name: _percent(value) for name, value in evaluation.totals.items()}
+        shares["mean IoU"] = f"[bold]{shares['mean IoU']}[/bold]"
+        console.print("   ".join(f"{name} {share}" for name, share in shares.items()))
     else:
         console.print(_before_and_after(evaluation.before, evaluation))
         from upscore.inference.settings import CRFSettings
@@ -210,15 +208,7 @@ def _before_and_after(before: Evaluation, after: Evaluation) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("score", "before", "after", "change"):
         table.add_column(column, justify="left" if column == "score" else "right")
-    values = {
-        "mean IoU": (before.scores.mean_iou, after.scores.mean_iou),
-        "pixel accuracy": (before.scores.pixel_accuracy, after.scores.pixel_accuracy),
-        "mean accuracy": (before.scores.mean_accuracy, after.scores.mean_accuracy),
-        "frequency-weighted IoU": (before.scores.frequency_weighted_iou, after.scores.frequency_weighted_iou),
-        "boundary IoU": (before.border_scores.boundary_iou, after.border_scores.boundary_iou),
-        "trimap IoU": (before.border_scores.trimap_iou, after.border_scores.trimap_iou),
-    }
-    for name, (was, now) in values.items():
+    for (name, was), now in zip(before.totals.items(), after.totals.values(), strict=True):
         table.add_row(name, _percent(was), f"[bold]{_percent(now)}[/bold]", _change(was, now))
     return table
 

@@ -50,7 +50,7 @@ class DenseCRF:
         What pixels compare. The usual two when not given: neighbours agree, and neighbours of
         one colour agree more.
     iterations : int
-        Steps of mean field; 5 is usual, 10 is the most that ever pays.
+        Steps of mean field; 5 is usual.
     self_message : bool
         Keep each pixel's message to itself, as the authors' code does; False takes it out, as
         their paper writes.
@@ -163,6 +163,7 @@ class DenseCRF:
         See :func:`upscore.crf.unary.energy_of_labels`.
         """
         labels = np.asarray(labels)
+        check_size(labels.size)
         layout = Layout(labels.shape, classes, False)
         energy = energy_of_labels(labels, classes, confidence=confidence, unknown=unknown)
         inference = self._begin(Unary(energy, "energies"), layout, picture, None)

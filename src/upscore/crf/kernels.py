@@ -40,6 +40,14 @@ Normalization: TypeAlias = Literal["symmetric", "before", "after", "none"]
 NORMALIZATIONS = ("symmetric", "before", "after", "none")
 
 
+def normalizing_factors(rows: Any, normalization: str) -> tuple[Any, Any]:
+    """Return what values are multiplied by before the kernel and after it, of its row sums (any kind of array); None for nothing."""
+    if normalization == "none":
+        return None, None
+    factors = rows**-0.5 if normalization == "symmetric" else 1 / rows
+    return factors if normalization != "after" else None, factors if normalization != "before" else None
+
+
 class Kernel(Protocol):
     """What the CRF asks of a kernel; any object with these will do."""
 

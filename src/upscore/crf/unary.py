@@ -125,11 +125,6 @@ class Layout:
         ordered = scores if self.last else np.moveaxis(scores, 0, -1)
         return ordered.reshape(-1, self.classes)
 
-    def empty(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Return room for (N, K) that :meth:`from_pixels` will not have to copy."""
-        pixels = int(np.prod(self.shape))
-        return np.empty((pixels, self.classes), dtype, order="C" if self.last else "F")
-
     def from_pixels(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return float32 in the layout the scores came in, contiguous."""
         grid = pixels.reshape(*self.shape, self.classes)

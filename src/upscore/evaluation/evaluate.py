@@ -144,6 +144,18 @@ class Evaluation:
         judged = [picture for picture in self.pictures if not math.isnan(picture.mean_iou)]
         return sorted(judged, key=lambda picture: (picture.mean_iou, picture.pixel_accuracy, picture.key))
 
+    @property
+    def totals(self) -> dict[str, float]:
+        """The four scores and the two of borders, in [0, 1] or nan, by the names people read."""
+        return {
+            "mean IoU": self.scores.mean_iou,
+            "pixel accuracy": self.scores.pixel_accuracy,
+            "mean accuracy": self.scores.mean_accuracy,
+            "frequency-weighted IoU": self.scores.frequency_weighted_iou,
+            "boundary IoU": self.border_scores.boundary_iou,
+            "trimap IoU": self.border_scores.trimap_iou,
+        }
+
     def gains(self) -> list[tuple[PictureScore, PictureScore]]:
         """Return (before, after) of every picture that the CRF was judged on, from the greatest gain of mean IoU to the greatest loss."""
         if self.before is None:

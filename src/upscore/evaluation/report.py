@@ -193,15 +193,7 @@ def _total_rows(evaluation: Evaluation) -> list[tuple[str, float, float]]:
     """Return (score, before, after) of the CRF; empty without one."""
     if evaluation.before is None:
         return []
-    ours, theirs = evaluation.scores, evaluation.before.scores
-    return [
-        ("Mean IoU", theirs.mean_iou, ours.mean_iou),
-        ("Pixel accuracy", theirs.pixel_accuracy, ours.pixel_accuracy),
-        ("Mean accuracy", theirs.mean_accuracy, ours.mean_accuracy),
-        ("Frequency-weighted IoU", theirs.frequency_weighted_iou, ours.frequency_weighted_iou),
-        ("Boundary IoU", evaluation.before.border_scores.boundary_iou, evaluation.border_scores.boundary_iou),
-        ("Trimap IoU", evaluation.before.border_scores.trimap_iou, evaluation.border_scores.trimap_iou),
-    ]
+    return [(name[0].upper() + name[1:], was, evaluation.totals[name]) for name, was in evaluation.before.totals.items()]
 
 
 def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from upscore.crf.kernels import normalizing_factors
 from upscore.crf.unary import Unary
 
 __all__ = ["ArrayEngine", "ArrayField", "Filter"]
@@ -36,10 +37,7 @@ class ArrayEngine:
         """Return the kernel's filter and its row sums."""
         kernel = self.filter_of(features)
         rows = kernel(np.ones((len(features), 1), self.dtype)) + self.dtype(1e-20)
-        whole = {"symmetric": rows**-0.5, "before": 1 / rows, "after": 1 / rows, "none": None}[normalization]
-        before = whole if normalization in ("symmetric", "before") else None
-        after = whole if normalization in ("symmetric", "after") else None
-        return _Message(kernel, before, after, cost.astype(self.dtype))
+        return _Message(kernel, *normalizing_factors(rows, normalization), cost.astype(self.dtype))
 
     def field(self, unary: Unary, messages: Sequence[_Message], *, self_message: bool) -> ArrayField:
         """Return the mean field."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from upscore.crf.engines.arrays import ArrayEngine, ArrayField
 from upscore.crf.engines.portable import LatticeFilter
+from upscore.crf.kernels import normalizing_factors
 from upscore.crf.unary import Unary
 
 if TYPE_CHECKING:
@@ -70,15 +71,11 @@ class NativeEngine:
         except OverflowError:
             return ArrayEngine(LatticeFilter, np.float32).message(features, cost, normalization)
         del rows
-        factors = None
+        rows = np.ones((1, len(features)), np.float32)
         if normalization != "none":
-            ones = np.ones((1, len(features)), np.float32)
-            native.filter(lattice, ones, ones, threads)
-            sums = ones[0] + np.float32(1e-20)
-            factors = 1 / np.sqrt(sums) if normalization == "symmetric" else 1 / sums
-        before = factors if normalization in ("symmetric", "before") else None
-        after = factors if normalization in ("symmetric", "after") else None
-        return NativeMessage(lattice, before, after, cost.astype(np.float32), threads)
+            native.filter(lattice, rows, rows, threads)
+            rows += np.float32(1e-20)
+        return NativeMessage(lattice, *normalizing_factors(rows[0], normalization), cost.astype(np.float32), threads)
 
     def field(self, unary: Unary, messages: Sequence[Any], *, self_message: bool) -> Field:
         """Return the mean field."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from upscore.crf.engines.permutohedral import TensorLattice
+from upscore.crf.kernels import normalizing_factors
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
@@ -79,10 +80,7 @@ class NormalizedFilter:
         """Return ``kernel`` normalised as it is said; ``ones`` (N, 1) are of its type and on its device."""
         with torch.no_grad():
             rows = kernel.multiply(ones) + 1e-20
-            whole = {"symmetric": rows**-0.5, "before": 1 / rows, "after": 1 / rows, "none": None}[normalization]
-        before = whole if normalization in ("symmetric", "before") else None
-        after = whole if normalization in ("symmetric", "after") else None
-        return cls(kernel, before, after)
+            return cls(kernel, *normalizing_factors(rows, normalization))
 
     def __call__(self, belief: Tensor, *, with_self: bool) -> Tensor:
         """Return what each pixel receives (N, K) when all send ``belief`` (N, K); differentiable in it."""
