@@ -60,7 +60,12 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="An architecture; 'upscore models' lists them.  [default: fcn8s]", show_default=False)
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="'vgg16' or any timm trunk with strides 8, 16, 32.", show_default="chosen")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="'vgg16' or any timm trunk with strides 8, 16, 32; not for networks that are whole by themselves.", show_default="chosen"
+        ),
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="The trunk's: a FILE, 'imagenet' or 'none'.", show_default="chosen")] = None,
     start_from: Annotated[
         str | None, typer.Option(help="A coarser FCN's run to start from: 32s → 16s → 8s, in stages.", show_default=False)

@@ -261,10 +261,10 @@ def models(rows: Sequence[ListedModel]) -> None:
     for column in ("model", "backbone", "parameters", "stride", "field"):
         table.add_column(column, justify="left" if column in ("model", "backbone") else "right")
     for row in rows:
-        table.add_row(row.name, row.backbone, f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
+        table.add_row(row.name, row.backbone or "its own", f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
     console.print(table)
     console.print(
-        "[dim]with 21 classes; field: pixels one cell of the coarsest features sees. "
+        "[dim]with 21 classes; field: pixels that a cell of the coarsest features sees, or a score of a network that is whole by itself. "
         "--backbone takes vgg16 and any timm trunk with strides 8, 16 and 32.[/dim]"
     )
 

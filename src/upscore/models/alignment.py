@@ -99,17 +99,21 @@ class Fusion:
             return cls(doubled, kernel, fine.crop_offset(doubled), None, scale)
         return cls(replace(doubled, start=fine.start), kernel, 0, doubled.crop_offset(fine), scale)
 
-    def upsample(self, num_classes: int, *, learned: bool) -> BilinearUpsample:
-        """Return the layer that doubles the scores."""
+    def upsample(self, channels: int, *, learned: bool = False) -> BilinearUpsample:
+        """Return the layer that doubles the coarse map, whose channels are the classes in an FCN."""
         border = "zeros" if self.offset is None else "replicate"
-        return BilinearUpsample(num_classes, factor=2, kernel=self.kernel, learned=learned, border=border)
+        return BilinearUpsample(channels, factor=2, kernel=self.kernel, learned=learned, border=border)
+
+    def align(self, scores: Tensor, upscore: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``upscore(scores)`` and the features, cell on cell, where both are defined."""
+        window = {} if self.offset is None else {"offset": (self.offset, self.offset), "size": size_of(features)}
+        doubled = cast(Tensor, upscore(scores, **window))
+        rows, columns = size_of(doubled)
+        return doubled, features[..., self.crop : self.crop + rows, self.crop : self.crop + columns]
 
     def __call__(self, scores: Tensor, upscore: nn.Module, features: Tensor, score: nn.Module) -> Tensor:
         """Return ``upscore(scores) + score(features)`` where both are defined."""
-        window = {} if self.offset is None else {"offset": (self.offset, self.offset), "size": size_of(features)}
-        doubled = upscore(scores, **window)
-        rows, columns = size_of(doubled)
-        features = features[..., self.crop : self.crop + rows, self.crop : self.crop + columns]
+        doubled, features = self.align(scores, upscore, features)
         return cast(Tensor, doubled + score(features if self.scale == 1 else features * self.scale))
 
 
@@ -118,12 +122,12 @@ def size_of(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
 
 
-def align_with_picture(scores: Geometry, factor: int, frame: Frame, num_classes: int) -> tuple[BilinearUpsample, tuple[int, int]]:
+def align_with_picture(scores: Geometry, factor: int, frame: Frame, channels: int) -> tuple[BilinearUpsample, tuple[int, int]]:
     """Return the layer that brings ``scores`` to pixels, and the row and column where the picture begins in it."""
     kernel = scores.bilinear_kernel(factor, frame.picture)
     crop = scores.deconv(kernel, factor).crop_offset(frame.picture)
     border = "zeros" if frame.covers else "replicate"
-    return BilinearUpsample(num_classes, factor=factor, kernel=kernel, border=border), (crop, crop)
+    return BilinearUpsample(channels, factor=factor, kernel=kernel, border=border), (crop, crop)
 
 
 def widen_for_tiles(frame: Frame, coarsest: Geometry, *steps: BilinearUpsample) -> Geometry:

@@ -23,7 +23,9 @@ from upscore.models.weights import load_exactly, read_weights
 __all__ = ["VGG16", "Tap", "TimmTrunk", "Trunk", "build_trunk", "check_name", "import_timm"]
 
 
-def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None = None, **arguments: Any) -> VGG16 | TimmTrunk:
+def build_trunk(
+    name: str, *, in_channels: int = 3, weights: str | Path | None = None, finer: bool = False, **arguments: Any
+) -> VGG16 | TimmTrunk:
     """Build a trunk.
 
     Parameters
@@ -36,6 +38,8 @@ def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None =
         None draws them; "imagenet" downloads timm's; a path reads a ``.pth`` or
         ``.safetensors`` file under our, torchvision's or timm's names (its classifier is left
         out).
+    finer : bool
+        Also give the maps of stride 2 and 4, where there are any.
     **arguments
         Those of :class:`VGG16`; timm's networks take none.
 
@@ -45,12 +49,12 @@ def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None =
         The name is unknown, or the weights cannot be had or do not fit.
     """
     if name == "vgg16":
-        return _build_vgg16(in_channels, weights, arguments)
+        return _build_vgg16(in_channels, weights, {**arguments, "finer": finer})
     if arguments:
         raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only 'vgg16' has any")
     if weights == "imagenet":
-        return TimmTrunk(name, in_channels=in_channels, weights="imagenet")
-    trunk = TimmTrunk(name, in_channels=in_channels)
+        return TimmTrunk(name, in_channels=in_channels, weights="imagenet", finer=finer)
+    trunk = TimmTrunk(name, in_channels=in_channels, finer=finer)
     if weights is not None:
         load_exactly(trunk, _named_as_timm_trunk(name, trunk, read_weights(weights)), source=weights)
     return trunk

@@ -22,6 +22,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of ImageNet's pictures, RGB in [0, 1]."""
 
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey, Rec. 601."""
+
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
 
 
@@ -66,6 +69,11 @@ class Normalization(nn.Module):
         return cls(CAFFE_MEAN, (1.0, 1.0, 1.0), span=255.0, bgr=True)
 
     @classmethod
+    def raw(cls, in_channels: int = 3) -> Normalization:
+        """Return that of SegNet's release: 0 to 255, BGR where there are three channels, nothing subtracted."""
+        return cls((0.0,) * in_channels, (1.0,) * in_channels, span=255.0, bgr=in_channels == 3)
+
+    @classmethod
     def for_channels(cls, mean: Sequence[float], std: Sequence[float], in_channels: int) -> Normalization:
         """Return a normalisation by RGB statistics for pictures of any number of channels.
 
@@ -93,7 +101,8 @@ class Normalization(nn.Module):
         Parameters
         ----------
         images : (N, C, H, W) float in [0, 1]
-            RGB where C is 3.
+            RGB where C is 3. A network for grey pictures, C = 1, also takes RGB, and reads its
+            luminance (Rec. 601), which of a grey picture is the grey.
 
         Returns
         -------
@@ -105,6 +114,8 @@ class Normalization(nn.Module):
         ModelError
             The pictures have another number of channels.
         """
+        if images.ndim == 4 and images.shape[1] == 3 and self.mean.shape[0] == 1:
+            images = (images * images.new_tensor(LUMINANCE).view(-1, 1, 1)).sum(1, keepdim=True)
         if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
             raise ModelError(f"found pictures of shape {tuple(images.shape)}, expected (N, {self.mean.shape[0]}, H, W)")
         x = images.flip(1) if self.bgr else images

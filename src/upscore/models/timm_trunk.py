@@ -25,6 +25,9 @@ from upscore.models.trunk import Padding, Tap
 __all__ = ["STRIDES", "Anatomy", "TimmTrunk", "check_name", "dissect", "import_timm", "pretrained"]
 
 STRIDES = (8, 16, 32)
+"""Every trunk has these; finer ones only where an architecture reads them."""
+
+FINER = (2, 4)
 
 
 @functools.cache
@@ -63,6 +66,8 @@ class TimmTrunk(nn.Module):
         Channels of the picture.
     weights : {"imagenet"}, optional
         Take timm's trained weights, downloaded once.
+    finer : bool
+        Also give the maps of stride 2 and 4, where the network has them.
 
     Raises
     ------
@@ -73,17 +78,17 @@ class TimmTrunk(nn.Module):
 
     padding: Padding = "covering"
 
-    def __init__(self, name: str, *, in_channels: int = 3, weights: Literal["imagenet"] | None = None) -> None:
+    def __init__(self, name: str, *, in_channels: int = 3, weights: Literal["imagenet"] | None = None, finer: bool = False) -> None:
         super().__init__()
-        anatomy = dissect(name)
-        self.taps = dict(zip(STRIDES, anatomy.taps, strict=True))
+        anatomy = dissect(name, finer=finer)
+        self.taps = dict(zip(anatomy.strides, anatomy.taps, strict=True))
         self.mean, self.std = anatomy.mean, anatomy.std
         parts = {"out_indices": anatomy.indices, "in_chans": in_channels}
         self.features = pretrained(name, features_only=True, **parts) if weights == "imagenet" else _build(name, **parts)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Return the maps of stride 8, 16 and 32 of normalised pictures (N, C, H, W)."""
-        return dict(zip(STRIDES, self.features(x), strict=True))
+        """Return the maps by stride of normalised pictures (N, C, H, W)."""
+        return dict(zip(self.taps, self.features(x), strict=True))
 
 
 @dataclass(frozen=True)
@@ -92,14 +97,17 @@ class Anatomy:
 
     Parameters
     ----------
+    strides : tuple of int
+        8, 16 and 32, and before them 2 and 4 where these were asked for and are there.
     indices : tuple of int
-        Which of timm's feature maps have stride 8, 16 and 32.
+        Which of timm's feature maps have these strides.
     taps : tuple of Tap
         Theirs, measured.
     mean, std : tuple of float
         RGB statistics in [0, 1] that its weights were trained with.
     """
 
+    strides: tuple[int, ...]
     indices: tuple[int, ...]
     taps: tuple[Tap, ...]
     mean: tuple[float, ...]
@@ -107,7 +115,7 @@ class Anatomy:
 
 
 @functools.cache
-def dissect(name: str) -> Anatomy:
+def dissect(name: str, *, finer: bool = False) -> Anatomy:
     """Return the anatomy of a timm network, built on the meta device: nothing is allocated or downloaded.
 
     Raises
@@ -118,11 +126,12 @@ def dissect(name: str) -> Anatomy:
     check_name(name)
     with torch.device("meta"):
         every = _build(name)
-        strides = list(every.feature_info.reduction())
-        lacking = [stride for stride in STRIDES if stride not in strides]
+        there = list(every.feature_info.reduction())
+        lacking = [stride for stride in STRIDES if stride not in there]
         if lacking:
-            raise ModelError(f"backbone '{name}' has feature maps of stride {strides}, not of {lacking[0]}: choose one with 8, 16 and 32")
-        places = [len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES]
+            raise ModelError(f"backbone '{name}' has feature maps of stride {there}, not of {lacking[0]}: choose one with 8, 16 and 32")
+        strides = (*(stride for stride in FINER if finer and stride in there), *STRIDES)
+        places = [len(there) - 1 - there[::-1].index(stride) for stride in strides]
         indices = tuple(every.feature_info.out_indices[place] for place in places)
         chosen = _build(name, out_indices=indices).eval()
     try:
@@ -131,14 +140,14 @@ def dissect(name: str) -> Anatomy:
         raise ModelError(f"backbone '{name}' cannot be aligned with the picture: {error}; choose another") from error
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
         raise ModelError(f"backbone '{name}' does not take pictures of any size ({_one_line(error)}): choose another") from error
-    for stride, channels, tap in zip(STRIDES, chosen.feature_info.channels(), taps, strict=True):
+    for stride, channels, tap in zip(strides, chosen.feature_info.channels(), taps, strict=True):
         if tap.geometry.jump != stride:
             raise ModelError(f"backbone '{name}' has cells {tap.geometry.jump} pixels apart where timm says {stride}: choose another")
         if tap.channels != channels:
             raise ModelError(f"backbone '{name}' does not give its feature maps as (N, C, H, W): choose another")
     settings = import_timm().get_pretrained_cfg(name)
     mean, std = (settings.mean, settings.std) if settings else (IMAGENET_MEAN, IMAGENET_STD)
-    return Anatomy(indices, taps, tuple(mean), tuple(std))
+    return Anatomy(strides, indices, taps, tuple(mean), tuple(std))
 
 
 def check_name(name: str) -> None:

@@ -55,6 +55,7 @@ _TABLE = (
     _Layer("fc7", 1, 4096),
 )
 _TAPS = {"pool3": 8, "pool4": 16, "fc7": 32}
+_FINER = {"pool1": 2, "pool2": 4}
 
 
 class VGG16(nn.Module):
@@ -75,6 +76,8 @@ class VGG16(nn.Module):
     padding : int
         Of conv1_1. 100 or more covers every picture by itself; with less, the architecture
         pads the picture.
+    finer : bool
+        Also give pool1 and pool2, of stride 2 and 4.
 
     Raises
     ------
@@ -86,7 +89,14 @@ class VGG16(nn.Module):
     std = IMAGENET_STD
 
     def __init__(
-        self, *, in_channels: int = 3, width: float = 1.0, dropout: float = 0.5, batch_norm: bool = False, padding: int = WIDE
+        self,
+        *,
+        in_channels: int = 3,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        batch_norm: bool = False,
+        padding: int = WIDE,
+        finer: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < width <= 4:
@@ -100,6 +110,7 @@ class VGG16(nn.Module):
         self.batch_norm = batch_norm
         self.padding: Padding = "wide" if padding >= WIDE else "covering"
         self.taps: dict[int, Tap] = {}
+        self._strides = _FINER | _TAPS if finer else _TAPS
         geometry, channels = Geometry(), in_channels
         for layer in _TABLE:
             pad = padding if layer.name == "conv1_1" else layer.padding
@@ -110,8 +121,8 @@ class VGG16(nn.Module):
                 if batch_norm and layer.name.startswith("conv"):
                     self.add_module(_norm_name(layer.name), nn.BatchNorm2d(wider))
                 channels = wider
-            if layer.name in _TAPS:
-                self.taps[_TAPS[layer.name]] = Tap(channels, geometry)
+            if layer.name in self._strides:
+                self.taps[self._strides[layer.name]] = Tap(channels, geometry)
         self.dropout = nn.Dropout(dropout)
         self._initialize()
 
@@ -123,7 +134,7 @@ class VGG16(nn.Module):
                 nn.init.zeros_(cast(Tensor, module.bias))
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Return pool3, pool4 and fc7 by their strides 8, 16 and 32.
+        """Return pool3, pool4 and fc7 by their strides 8, 16 and 32, and the finer ones if asked for.
 
         Parameters
         ----------
@@ -141,8 +152,8 @@ class VGG16(nn.Module):
                 x = F.relu(x, inplace=True)
                 if layer.name.startswith("fc"):
                     x = self.dropout(x)
-            if layer.name in _TAPS:
-                seen[_TAPS[layer.name]] = x
+            if layer.name in self._strides:
+                seen[self._strides[layer.name]] = x
         return seen
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from upscore.data.census import Census
+from upscore.models.zoo import takes_backbone
 from upscore.training.recipe import Recipe
 
 __all__ = ["Choice", "Machine", "choose"]
@@ -109,13 +110,17 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         "native bfloat16" if machine.bf16 else "bfloat16 would be emulated here, and slower",
     )
 
-    settle(
-        "model.backbone",
-        "mobilenetv2_100" if on_cpu else "resnet50",
-        "light enough for a processor" if on_cpu else "a strong trunk for an accelerator",
-    )
+    if on_a_trunk := takes_backbone(chosen.model.name):
+        settle(
+            "model.backbone",
+            "mobilenetv2_100" if on_cpu else "resnet50",
+            "light enough for a processor" if on_cpu else "a strong trunk for an accelerator",
+        )
     narrow = chosen.model.arguments.get("width", 1) != 1
-    settle("model.weights", "none" if narrow or chosen.model.start_from else "imagenet", _about_weights(chosen, narrow=narrow))
+    if on_a_trunk:
+        settle("model.weights", "none" if narrow or chosen.model.start_from else "imagenet", _about_weights(chosen, narrow=narrow))
+    else:
+        settle("model.weights", "none", "the network is whole by itself, and learns from the beginning")
     plain_vgg = chosen.model.backbone == "vgg16" and chosen.run.precision == "fp32"
     settle("run.channels_last", not plain_vgg, "slower for VGG16 in float32" if plain_vgg else "faster convolutions")
 

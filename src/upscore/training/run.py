@@ -196,7 +196,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
     return _launch(ready, _build(ready.recipe, ready.census, empty=begun), display)
 
 
-OPTIONAL = ("model.start_from",)
+OPTIONAL = ("model.start_from", "model.backbone")
 """Settings that may stay open in a complete recipe."""
 
 
@@ -247,7 +247,6 @@ def _build(recipe: Recipe, census: Census, *, empty: bool = False) -> nn.Module:
     """Return the network to train; an ``empty`` one is for a checkpoint to fill, and what the run began from may be gone."""
     torch.manual_seed(recipe.run.seed)
     settings = recipe.model
-    assert settings.backbone is not None
     weights = None if empty or settings.weights in (None, "none") else settings.weights
     model = create_model(settings.name, backbone=settings.backbone, num_classes=len(census.labels), weights=weights, **settings.arguments)
     if settings.start_from and not empty:
@@ -299,7 +298,8 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
     recipe, folder = ready.recipe, ready.folder
     assert recipe.data.path
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
-    arguments = {"backbone": recipe.model.backbone, "num_classes": len(train.labels), **recipe.model.arguments}
+    on_a_trunk = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
+    arguments = {**on_a_trunk, "num_classes": len(train.labels), **recipe.model.arguments}
 
     def bundle_of(network: nn.Module, progress: Progress, scores: dict[str, Any] | None) -> Bundle:
         card = {

@@ -1,0 +1,177 @@
+"""DeconvNet: a classifier, and the way back to the pixels it looked at.
+
+Hyeonwoo Noh, Seunghoon Hong, Bohyung Han, "Learning Deconvolution Network for Semantic
+Segmentation", ICCV 2015 (arXiv 1505.04366), figure 2 and table 4; layer names of the
+authors' release::
+
+    images ─ normalization ─┐                                        ┌─► seg_score_voc ─► logits
+    N C 224 224        conv1_1, 1_2         64                  deconv1_1, 1_2             224
+                            ├ pool1 ─ ─ ─ ─ switches ─ ─ ─ ─ ► unpool1
+                       conv2_1, 2_2        128                  deconv2_1, 2_2             112
+                            ├ pool2 ─ ─ ─ ─ switches ─ ─ ─ ─ ► unpool2
+                       conv3_1 … 3_3       256                  deconv3_1 … 3_3             56
+                            ├ pool3 ─ ─ ─ ─ switches ─ ─ ─ ─ ► unpool3
+                       conv4_1 … 4_3       512                  deconv4_1 … 4_3             28
+                            ├ pool4 ─ ─ ─ ─ switches ─ ─ ─ ─ ► unpool4
+                       conv5_1 … 5_3       512                  deconv5_1 … 5_3             14
+                            ├ pool5 ─ ─ ─ ─ switches ─ ─ ─ ─ ► unpool5
+                            │                                        │                       7
+                       fc6 7×7 ──► fc7 1×1 ──► fc6_deconv 7×7 ───────┘                       1
+                           4096        4096         512
+
+    conv, deconv   3×3, padding 1; every layer but the score is followed by batch normalisation and ReLU
+    pool, unpool   maxima of 2×2 and their places; switches are two bits a window
+    output         (N, K, H, W) logits of exactly the pictures' size
+
+The paper gives the network one object at a time, in a window of 224×224. It is fully
+convolutional here: larger pictures have more cells at fc6, and smaller ones are padded to
+the 224 pixels that fc6 needs.
+
+Deviations. Normalisation of the picture is the first layer. Batch normalisation keeps
+running statistics, where the release computes them after training, and adds 1e-5 to the
+variance, where it adds 1e-9.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+from upscore.models.alignment import size_of
+from upscore.models.stages import check_classes, draw_weights, mirrored_grid, scaled, stage
+from upscore.ops.unpool import max_pool, max_unpool
+
+__all__ = ["DeconvNet"]
+
+ENCODER = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels after each convolution of stages 1 to 5."""
+
+DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64, 64))
+"""Channels after each transposed convolution of stages 5 to 1."""
+
+LEAST = 224
+"""Pixels along each side that fc6, seven cells of 32, needs."""
+
+
+class DeconvNet(nn.Module):
+    """VGG16 up to fc7, its mirror image of unpooling and transposed convolutions, and a score.
+
+    Parameters
+    ----------
+    num_classes : int
+        K, 1 to 255.
+    normalization : nn.Module
+        From pictures in [0, 1] to what the encoder expects.
+    in_channels : int
+        Channels of the picture.
+    width : float
+        Factor on the number of channels of every layer; 1 is the paper's 252 million
+        parameters, 1/4 sixteen times fewer.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        Grid of pool5 on the picture, with the field of a score; its ``margin()`` is what a tile needs.
+    stride : int
+        32.
+    num_classes : int
+        K.
+
+    Raises
+    ------
+    ModelError
+        K or the width is out of range.
+    """
+
+    stride = 32
+
+    def __init__(self, *, num_classes: int, normalization: nn.Module, in_channels: int = 3, width: float = 1.0) -> None:
+        super().__init__()
+        self.num_classes = check_classes(num_classes)
+        self.normalization = normalization
+        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
+        channels = in_channels
+        for number, layers in enumerate(ENCODER, start=1):
+            names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
+            widths = [channels, *(scaled(n, width) for n in layers)]
+            self.encoder.add_module(f"conv{number}", stage(names, widths, norm=_norm_name))
+            channels = widths[-1]
+        middle = scaled(4096, width)
+        self.bottom = nn.Sequential(
+            stage(["fc6"], [channels, middle], kernel=7, padding=0, norm=_norm_name),
+            stage(["fc7"], [middle, middle], kernel=1, norm=_norm_name),
+            stage(["fc6_deconv"], [middle, channels], kernel=7, padding=0, norm=_norm_name, transposed=True),
+        )
+        for number, layers in zip(range(5, 0, -1), DECODER, strict=True):
+            names = [f"deconv{number}_{i}" for i in range(1, len(layers) + 1)]
+            widths = [channels, *(scaled(n, width) for n in layers)]
+            self.decoder.add_module(f"deconv{number}", stage(names, widths, norm=_norm_name, transposed=True))
+            channels = widths[-1]
+        self.seg_score_voc = nn.Conv2d(channels, num_classes, 1)
+        self._draw_weights()
+        self.geometry = mirrored_grid(self.encoder, self.decoder, bottom=self.bottom, score=self.seg_score_voc)
+
+    def _draw_weights(self) -> None:
+        """Draw the encoder as a classifier's; the rest as the paper does: deviation 0.01, shifts of 0.001."""
+        draw_weights(self)
+        for layer in self.modules():
+            if isinstance(layer, nn.ConvTranspose2d) or layer is self.seg_score_voc:
+                assert isinstance(layer, nn.ConvTranspose2d | nn.Conv2d)
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.BatchNorm2d):
+                nn.init.constant_(layer.bias, 0.001)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) float in [0, 1]
+            Any H and W from 1.
+
+        Returns
+        -------
+        Tensor
+            (N, K, H, W) float.
+
+        Raises
+        ------
+        ModelError
+            In training, a single picture of at most 224×224: fc6 has one cell, and there is
+            nothing to normalise over.
+        """
+        x = _pad_to_least(self.normalization(images))
+        pooled = []
+        for convolve in self.encoder:  # conv1 … conv5
+            x = convolve(x)
+            size = size_of(x)
+            x, switches = max_pool(x)
+            pooled.append((switches, size))
+        if self.training and x.shape[0] * (x.shape[2] - 6) * (x.shape[3] - 6) == 1:
+            raise ModelError("DeconvNet cannot normalise over one cell: train on batches of two or more, or on crops above 224×224")
+        x = self.bottom(x)  # fc6, fc7, fc6_deconv
+        for convolve in self.decoder:  # deconv5 … deconv1
+            x = convolve(max_unpool(x, *pooled.pop()))
+        return _cut_back(self.seg_score_voc(x), size_of(images))
+
+
+def _pad_to_least(x: Tensor) -> Tensor:
+    """Return (N, C, H, W) with zeros around, so that fc6 fits."""
+    rows, columns = (max(0, LEAST - n) for n in x.shape[-2:])
+    return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+
+
+def _cut_back(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the middle of (N, C, H, W): the picture of ``size`` that was padded."""
+    top, left = (max(0, LEAST - n) // 2 for n in size)
+    return x[..., top : top + size[0], left : left + size[1]]
+
+
+def _norm_name(layer: str) -> str:
+    """Return what the release calls the normalisation after a layer: bn1_1, bnfc6, fc6_deconv_bn, debn5_1."""
+    if layer == "fc6_deconv":
+        return "fc6_deconv_bn"
+    return layer.replace("deconv", "debn") if layer.startswith("deconv") else "bn" + layer.removeprefix("conv")

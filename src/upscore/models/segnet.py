@@ -1,0 +1,170 @@
+"""SegNet and SegNet-Basic: a decoder that puts every maximum back where the encoder found it.
+
+Vijay Badrinarayanan, Alex Kendall, Roberto Cipolla, "SegNet: A Deep Convolutional
+Encoder-Decoder Architecture for Image Segmentation", PAMI 2017 (arXiv 1511.00561),
+figure 2; layer names of the authors' release::
+
+    images ─ normalization ─┐                                        ┌─► conv1_1_D ─► logits
+    N C H W            conv1_1, 1_2         64                  conv1_2_D                 H × W
+                            ├ pool1 ─ ─ ─ ─ switches ─ ─ ─ ─ ► upsample1
+                       conv2_1, 2_2        128                  conv2_2_D, 2_1_D          H/2
+                            ├ pool2 ─ ─ ─ ─ switches ─ ─ ─ ─ ► upsample2
+                       conv3_1 … 3_3       256                  conv3_3_D … 3_1_D         H/4
+                            ├ pool3 ─ ─ ─ ─ switches ─ ─ ─ ─ ► upsample3
+                       conv4_1 … 4_3       512                  conv4_3_D … 4_1_D         H/8
+                            ├ pool4 ─ ─ ─ ─ switches ─ ─ ─ ─ ► upsample4
+                       conv5_1 … 5_3       512                  conv5_3_D … 5_1_D         H/16
+                            ├ pool5 ─ ─ ─ ─ switches ─ ─ ─ ─ ► upsample5
+                            └───────────────── H/32 ────────────────┘
+
+    conv       3×3, padding 1, batch normalisation, ReLU; conv1_1_D alone is the score
+    pool       maxima of 2×2, sizes rounded up: 45 rows pool to 23, and unpool to 45 again
+    upsample   each value at its maximum's place, zeros elsewhere: sparse, made dense by conv*_D
+    output     (N, K, H, W) logits of exactly the pictures' size
+
+Only the switches, two bits for each 2×2 window, pass from encoder to decoder; U-Net passes
+whole feature maps.
+
+Deviations. Normalisation of the picture is the first layer. Batch normalisation adds 1e-5
+to the variance where the release adds 1e-9.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from upscore.models.alignment import size_of
+from upscore.models.stages import check_classes, draw_weights, mirrored_grid, scaled, stage
+from upscore.ops.unpool import max_pool, max_unpool
+
+__all__ = ["SegNet", "SegNetBasic"]
+
+ENCODER = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels after each convolution of stages 1 to 5."""
+
+DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64,))
+"""Channels after each convolution of stages 5 to 1, but for the score."""
+
+
+class SegNet(nn.Module):
+    """VGG16's thirteen convolutions and their mirror image.
+
+    Parameters
+    ----------
+    num_classes : int
+        K, 1 to 255.
+    normalization : nn.Module
+        From pictures in [0, 1] to what the encoder expects.
+    in_channels : int
+        Channels of the picture.
+    width : float
+        Factor on the number of channels of every layer; 1 is the paper's.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        Grid of pool5 on the picture, with the field of a score; its ``margin()`` is what a tile needs.
+    stride : int
+        32.
+    num_classes : int
+        K.
+
+    Raises
+    ------
+    ModelError
+        K or the width is out of range.
+    """
+
+    stride = 32
+
+    def __init__(self, *, num_classes: int, normalization: nn.Module, in_channels: int = 3, width: float = 1.0) -> None:
+        super().__init__()
+        self.num_classes = check_classes(num_classes)
+        self.normalization = normalization
+        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
+        channels = in_channels
+        for number, layers in enumerate(ENCODER, start=1):
+            names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
+            widths = [channels, *(scaled(n, width) for n in layers)]
+            self.encoder.add_module(f"conv{number}", stage(names, widths, norm="{}_bn".format))
+            channels = widths[-1]
+        for number, layers in zip(range(5, 0, -1), DECODER, strict=True):
+            last = len(ENCODER[number - 1])
+            names = [f"conv{number}_{i}_D" for i in range(last, last - len(layers), -1)]
+            widths = [channels, *(scaled(n, width) for n in layers)]
+            self.decoder.add_module(f"conv{number}_D", stage(names, widths, norm="{}_bn".format))
+            channels = widths[-1]
+        self.conv1_1_D = nn.Conv2d(channels, num_classes, 3, padding=1)
+        draw_weights(self)
+        self.geometry = mirrored_grid(self.encoder, self.decoder, score=self.conv1_1_D)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
+        x = self.normalization(images)
+        pooled = []
+        for convolve in self.encoder:  # conv1 … conv5
+            x = convolve(x)
+            size = size_of(x)
+            x, switches = max_pool(x)
+            pooled.append((switches, size))
+        for convolve in self.decoder:  # conv5_D … conv1_D
+            x = convolve(max_unpool(x, *pooled.pop()))
+        return cast(Tensor, self.conv1_1_D(x))
+
+
+class SegNetBasic(nn.Module):
+    """The small SegNet of the paper's comparisons (§3.2): four stages of one 7×7 convolution.
+
+    ::
+
+        norm ─ 4 × [conv, batch normalisation, ReLU, pool] ─ 4 × [upsample, conv, batch normalisation] ─ 1×1 score
+
+    All layers have 64 channels. The decoder has no ReLU: the paper found its learning better without.
+    ``norm`` is the release's local response normalisation over the raw picture's channels.
+
+    Parameters
+    ----------
+    num_classes, normalization, in_channels, width
+        As in :class:`SegNet`.
+
+    Attributes
+    ----------
+    geometry, num_classes
+        As in :class:`SegNet`.
+    stride : int
+        16.
+    """
+
+    stride = 16
+
+    def __init__(self, *, num_classes: int, normalization: nn.Module, in_channels: int = 3, width: float = 1.0) -> None:
+        super().__init__()
+        self.num_classes = check_classes(num_classes)
+        self.normalization = normalization
+        self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
+        channels = scaled(64, width)
+        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
+        for number in (1, 2, 3, 4):
+            widths = [in_channels if number == 1 else channels, channels]
+            self.encoder.add_module(f"stage{number}", stage([f"conv{number}"], widths, kernel=7, norm="{}_bn".format))
+        for number in (4, 3, 2, 1):
+            decode = stage([f"conv_decode{number}"], [channels, channels], kernel=7, norm="{}_bn".format, relu=False)
+            self.decoder.add_module(f"decode{number}", decode)
+        self.conv_classifier = nn.Conv2d(channels, num_classes, 1)
+        draw_weights(self)
+        self.geometry = mirrored_grid(self.encoder, self.decoder, score=self.conv_classifier)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
+        x = self.norm(self.normalization(images))
+        pooled = []
+        for convolve in self.encoder:
+            x = convolve(x)
+            size = size_of(x)
+            x, switches = max_pool(x)
+            pooled.append((switches, size))
+        for convolve in self.decoder:
+            x = convolve(max_unpool(x, *pooled.pop()))
+        return cast(Tensor, self.conv_classifier(x))

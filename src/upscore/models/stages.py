@@ -1,0 +1,120 @@
+"""Runs of convolutions between two poolings: what SegNet, DeconvNet and U-Net are built of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from upscore.errors import ModelError
+from upscore.ops.geometry import Geometry
+
+__all__ = ["check_classes", "draw_weights", "grid_after", "mirrored_grid", "scaled", "stage"]
+
+
+def stage(
+    names: Sequence[str],
+    channels: Sequence[int],
+    *,
+    kernel: int = 3,
+    padding: int | None = None,
+    norm: Callable[[str], str] | None = None,
+    relu: bool = True,
+    transposed: bool = False,
+) -> nn.Sequential:
+    """Return convolutions of stride 1 under the given names, each with its normalisation and ReLU.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One for each convolution.
+    channels : sequence of int
+        One more: those of the input come first.
+    kernel : int
+        Height and width.
+    padding : int, optional
+        Half the kernel, which keeps the size, when not given.
+    norm : callable, optional
+        Name of the batch normalisation that follows a convolution; there is none when not given.
+    relu : bool
+        Whether ReLUs follow.
+    transposed : bool
+        Transposed convolutions, as DeconvNet's are.
+    """
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    run = nn.Sequential()
+    for name, before, after in zip(names, channels[:-1], channels[1:], strict=True):
+        run.add_module(name, kind(before, after, kernel, padding=kernel // 2 if padding is None else padding))
+        if norm is not None:
+            run.add_module(norm(name), nn.BatchNorm2d(after))
+        if relu:
+            run.add_module(f"relu_{name}", nn.ReLU(inplace=True))
+    return run
+
+
+def grid_after(layers: nn.Module, grid: Geometry) -> Geometry:
+    """Return where the cells lie after the convolutions of ``layers``, in order, when they lay on ``grid`` before."""
+    for layer in layers.modules():
+        if isinstance(layer, nn.Conv2d):
+            assert isinstance(layer.padding, tuple)
+            grid = grid.conv(layer.kernel_size[0], layer.stride[0], layer.padding[0], layer.dilation[0])
+        elif isinstance(layer, nn.ConvTranspose2d):
+            assert isinstance(layer.padding, tuple)
+            grid = grid.deconv(layer.kernel_size[0], layer.stride[0], layer.padding[0])
+    return grid
+
+
+def mirrored_grid(encoder: nn.Sequential, decoder: nn.Sequential, *, score: nn.Module, bottom: nn.Module | None = None) -> Geometry:
+    """Return the grid of the deepest pooled map, with the field of a score.
+
+    Parameters
+    ----------
+    encoder, decoder : nn.Sequential
+        Stages; a 2×2 pooling follows each of the encoder's, an unpooling precedes each of the
+        decoder's.
+    score : nn.Module
+        What makes logits of the last stage's output.
+    bottom : nn.Module, optional
+        What lies between.
+    """
+    grid = Geometry()
+    for convolve in encoder:
+        grid = grid_after(convolve, grid).pool(2, 2)
+    deepest = grid
+    if bottom is not None:
+        grid = grid_after(bottom, grid)
+    for convolve in decoder:
+        grid = grid_after(convolve, grid.deconv(2, 2))
+    grid = grid_after(score, grid)
+    assert grid == Geometry(field=grid.field)  # back on the picture's own pixels
+    return replace(deepest, field=grid.field)
+
+
+def draw_weights(network: nn.Module) -> None:
+    """Draw convolutions that keep the variance through ReLUs (He et al. 2015, eq. 10); biases are zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return ``channels`` times ``width``, at least 1.
+
+    Raises
+    ------
+    ModelError
+        The width is not above 0 and at most 4.
+    """
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 4:
+        raise ModelError(f"found width {width!r}, expected above 0 and at most 4: 1 is the paper's")
+    return max(1, round(channels * width))
+
+
+def check_classes(num_classes: int) -> int:
+    """Return ``num_classes``, or raise a ModelError where it is not a whole number from 1 to 255."""
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes <= 255:
+        raise ModelError(f"found {num_classes} classes, expected a whole number from 1 to 255")
+    return num_classes

@@ -1,0 +1,177 @@
+"""U-Net as published: valid convolutions, whole maps passed across, context mirrored at the edges.
+
+Olaf Ronneberger, Philipp Fischer, Thomas Brox, "U-Net: Convolutional Networks for
+Biomedical Image Segmentation", MICCAI 2015 (arXiv 1505.04597), figure 1. Sizes are those of
+its 572×572 tile::
+
+    572 ─ 64 ─ 64 ─ 568 ───────── crop 88 ─────────► 392 ─ 128 ─ 64 ─ 64 ─ 388 ─ score ─► logits
+                     ▼ pool                           ▲ up
+             284 ─ 128 ─ 128 ─ 280 ── crop 40 ──► 200 ─ 256 ─ 128 ─ 128 ─ 196
+                                 ▼ pool            ▲ up
+                     140 ─ 256 ─ 256 ─ 136 ─ 16 ─► 104 ─ 512 ─ 256 ─ 256 ─ 100
+                                         ▼ pool    ▲ up
+                          68 ─ 512 ─ 512 ─ 64 ─ 4 ─► 56 ─ 1024 ─ 512 ─ 512 ─ 52
+                                            ▼ pool   ▲ up
+                                 32 ─ 1024 ─ 1024 ─ 28
+
+    ─ 64 ─   3×3 convolution to 64 channels without padding, ReLU: a pixel is lost on each side
+    pool     maxima of 2×2
+    crop     cells cut from each side of the contracting map, so that it fits the expanding one
+    up       2×2 transposed convolution of stride 2 that halves the channels; its result follows
+             the cropped map along the channels
+    output   (N, K, H, W) logits of exactly the pictures' size
+
+A tile of 572 gives 388 pixels: 92 on each side are context. Where the picture ends, the
+context is its mirror image (figure 2), so that any picture can be labelled whole, or tile
+by tile with the same result.
+
+Deviations. Normalisation of the picture is the first layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+from upscore.models.alignment import size_of
+from upscore.models.stages import check_classes, draw_weights, grid_after, scaled, stage
+from upscore.ops.geometry import Geometry
+from upscore.ops.mirror import mirror
+
+__all__ = ["UNet"]
+
+CHANNELS = (64, 128, 256, 512, 1024)
+
+CONTEXT = 92
+"""Pixels lost on each side."""
+
+GRAIN, LEAST = 16, 188
+"""Tiles of 188 pixels and any multiple of 16 more pool evenly all the way down; 188 give 4."""
+
+
+class UNet(nn.Module):
+    """Four poolings down, four up-convolutions back.
+
+    Parameters
+    ----------
+    num_classes : int
+        K, 1 to 255.
+    normalization : nn.Module
+        From pictures in [0, 1] to what the network expects.
+    in_channels : int
+        Channels of the picture; the paper's has 1.
+    width : float
+        Factor on the number of channels of every layer; 1 is the paper's.
+    dropout : float
+        Probability after each of the two deepest contracting stages, element by element.
+
+    Attributes
+    ----------
+    geometry : Geometry
+        Grid of the deepest map on the picture, with the field of a score; its ``margin()`` is what a tile needs.
+    stride : int
+        16.
+    num_classes : int
+        K.
+
+    Raises
+    ------
+    ModelError
+        K, the width or the dropout is out of range.
+    """
+
+    stride = 16
+
+    def __init__(
+        self, *, num_classes: int, normalization: nn.Module, in_channels: int = 3, width: float = 1.0, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
+        self.num_classes = check_classes(num_classes)
+        self.normalization = normalization
+        widths = [scaled(n, width) for n in CHANNELS]
+        self.contracting, self.up, self.expanding = nn.Sequential(), nn.Sequential(), nn.Sequential()
+        for number, (before, after) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True), start=1):
+            self.contracting.add_module(f"stage{number}", _two_convolutions(before, after))
+        for number in (4, 3, 2, 1):
+            deep, shallow = widths[number], widths[number - 1]
+            self.up.add_module(f"stage{number}", nn.ConvTranspose2d(deep, shallow, 2, stride=2))
+            self.expanding.add_module(f"stage{number}", _two_convolutions(2 * shallow, shallow))
+        self.score = nn.Conv2d(widths[0], num_classes, 1)
+        self.dropout = nn.Dropout(dropout)
+        draw_weights(self)
+        self.geometry = self._grid()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
+        height, width = size_of(images)
+        rows, columns = ((CONTEXT, CONTEXT + _to_even_poolings(n)) for n in (height, width))
+        logits = self.valid(mirror(self.normalization(images), rows=rows, columns=columns))
+        return logits[..., :height, :width]
+
+    def valid(self, x: Tensor) -> Tensor:
+        """Return the logits of a normalised tile's inside, as in figure 1.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) float
+            H and W are 188, 204, 220, … 572, …
+
+        Returns
+        -------
+        Tensor
+            (N, K, H - 184, W - 184).
+
+        Raises
+        ------
+        ModelError
+            The tile is too small, or would not pool evenly.
+        """
+        for side in size_of(x):
+            if side < LEAST or (side - LEAST) % GRAIN:
+                raise ModelError(
+                    f"found a tile of {x.shape[-2]}×{x.shape[-1]} pixels, expected sides of {LEAST}, {LEAST + GRAIN}, … 572, …"
+                )
+        across = []
+        for number, convolve in enumerate(self.contracting, start=1):
+            x = convolve(x)
+            x = self.dropout(x) if number >= 4 else x
+            if number < len(CHANNELS):
+                across.append(x)
+                x = F.max_pool2d(x, 2)
+        for double, convolve in zip(self.up, self.expanding, strict=True):
+            x = double(x)
+            x = convolve(torch.cat((_centre(across.pop(), size_of(x)), x), 1))
+        return cast(Tensor, self.score(x))
+
+    def _grid(self) -> Geometry:
+        grid = Geometry(start=Fraction(-CONTEXT))
+        for number, convolve in enumerate(self.contracting, start=1):
+            grid = grid_after(convolve, grid if number == 1 else grid.pool(2, 2))
+        deepest = grid
+        for double, convolve in zip(self.up, self.expanding, strict=True):
+            grid = grid_after(convolve, grid_after(double, grid))
+        assert grid == Geometry(field=grid.field)  # 92 pixels of context land on the picture's own
+        return replace(deepest, field=grid.field)
+
+
+def _two_convolutions(before: int, after: int) -> nn.Sequential:
+    return stage(["conv1", "conv2"], [before, after, after], padding=0)
+
+
+def _centre(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop (N, C, H, W) to its middle."""
+    top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
+    return x[..., top : top + size[0], left : left + size[1]]
+
+
+def _to_even_poolings(size: int) -> int:
+    """Return how many pixels more than its context a picture needs to pool evenly."""
+    return (LEAST - 2 * CONTEXT - size) % GRAIN

@@ -1,0 +1,37 @@
+"""Context beyond a picture's edges, mirrored: what U-Net and sliding windows see where there is nothing.
+
+The edge itself is not repeated, and a picture smaller than its context is mirrored again
+and again::
+
+    3 2 1 │ 0 1 2 3 │ 2 1 0 1 2 …
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["mirror"]
+
+
+def mirror(x: Tensor, *, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Return a picture with mirrored context.
+
+    Parameters
+    ----------
+    x : (..., H, W)
+        Any H and W from 1; a single row or column is repeated.
+    rows, columns : (int, int)
+        How many to add before and after, any number from 0.
+
+    Returns
+    -------
+    Tensor
+        (..., rows[0] + H + rows[1], columns[0] + W + columns[1]), as ``numpy.pad`` of mode "reflect".
+    """
+    for axis, (before, after) in ((-2, rows), (-1, columns)):
+        size = x.shape[axis]
+        there_and_back = torch.sym_max(2 * size - 2, 1)  # type: ignore[no-untyped-call]
+        places = torch.arange(-before, size + after, device=x.device) % there_and_back
+        x = x.index_select(axis, torch.minimum(places, there_and_back - places) if size > 1 else places)
+    return x
