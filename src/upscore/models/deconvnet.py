@@ -34,6 +34,7 @@ variance, where it adds 1e-9.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -90,8 +91,8 @@ class DeconvNet(nn.Module):
         super().__init__()
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
-        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
         channels = in_channels
+        self.encoder = nn.Sequential()
         for number, layers in enumerate(ENCODER, start=1):
             names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
             widths = [channels, *(scaled(n, width) for n in layers)]
@@ -103,6 +104,7 @@ class DeconvNet(nn.Module):
             stage(["fc7"], [middle, middle], kernel=1, norm=_norm_name),
             stage(["fc6_deconv"], [middle, channels], kernel=7, padding=0, norm=_norm_name, transposed=True),
         )
+        self.decoder = nn.Sequential()
         for number, layers in zip(range(5, 0, -1), DECODER, strict=True):
             names = [f"deconv{number}_{i}" for i in range(1, len(layers) + 1)]
             widths = [channels, *(scaled(n, width) for n in layers)]
@@ -160,13 +162,13 @@ class DeconvNet(nn.Module):
 
 def _pad_to_least(x: Tensor) -> Tensor:
     """Return (N, C, H, W) with zeros around, so that fc6 fits."""
-    rows, columns = (max(0, LEAST - n) for n in x.shape[-2:])
+    rows, columns = (torch.sym_max(0, LEAST - n) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
     return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
 def _cut_back(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the middle of (N, C, H, W): the picture of ``size`` that was padded."""
-    top, left = (max(0, LEAST - n) // 2 for n in size)
+    top, left = (torch.sym_max(0, LEAST - n) // 2 for n in size)  # type: ignore[no-untyped-call]
     return x[..., top : top + size[0], left : left + size[1]]
 
 

@@ -174,4 +174,4 @@ def _centre(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _to_even_poolings(size: int) -> int:
     """Return how many pixels more than its context a picture needs to pool evenly."""
-    return (LEAST - 2 * CONTEXT - size) % GRAIN
+    return GRAIN - 1 - (size + GRAIN - 1 - (LEAST - 2 * CONTEXT)) % GRAIN
