@@ -1,4 +1,4 @@
-"""How well label maps agree: over all pixels (``confusion``), and near the borders of classes (``borders``).
+"""How well label maps agree: over all pixels (``confusion``), near the borders of classes (``borders``), cell by cell (``rand``).
 
 Counts are exact integers that add, so neither the order of pictures nor their division among
 processes can change a score.
@@ -6,5 +6,6 @@ processes can change a score.
 
 from upscore.metrics.borders import BorderCounts, BorderScores
 from upscore.metrics.confusion import ABSENT_POLICIES, ConfusionMatrix, Scores
+from upscore.metrics.rand import rand_error, segments
 
-__all__ = ["ABSENT_POLICIES", "BorderCounts", "BorderScores", "ConfusionMatrix", "Scores"]
+__all__ = ["ABSENT_POLICIES", "BorderCounts", "BorderScores", "ConfusionMatrix", "Scores", "rand_error", "segments"]
