@@ -41,6 +41,15 @@ def summary(seconds: dict[str, list[float]], *, peer: str) -> dict[str, Any]:
     }
 
 
+def multiply_adds(run: Callable[[], object]) -> int:
+    """Return how many multiply-adds convolutions and matrix products of ``run`` take; pools and activations are not counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops()) // 2
+
+
 def machine(*packages: str) -> dict[str, Any]:
     """Return processor, Python and package versions."""
     info = Path("/proc/cpuinfo")
