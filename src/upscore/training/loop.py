@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from upscore.errors import TrainingError
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
-from upscore.losses import count_valid, pixel_cross_entropy
+from upscore.losses import count_valid
 from upscore.metrics import ConfusionMatrix, Scores
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
-from upscore.training.optimization import average_weights, build_optimizer, learning_rate
+from upscore.training.optimization import average_weights, build_optimizer, learning_rate, objective_of
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
 
@@ -110,6 +110,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     layout = torch.channels_last if run.channels_last else torch.contiguous_format
     model = cast(Any, materials.model).to(accelerator.device, memory_format=layout)  # its stub lacks memory_format
     weights = None if materials.class_weights is None else materials.class_weights.to(accelerator.device)
+    objective = objective_of(recipe.loss, class_weights=weights)
     judge = copy.deepcopy(model) if run.average else model
     average = dict(judge.state_dict()) if run.average else None
     optimizer = build_optimizer(model, recipe.optimizer)
@@ -153,10 +154,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
                 images = images.contiguous()
             last = i == len(parts) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(network):
-                loss = pixel_cross_entropy(
-                    network(images), labels, class_weights=weights, sample_probability=recipe.loss.sample_probability
-                )
-                loss = loss / divisor
+                loss = objective(network(images), labels) / divisor
                 accelerator.backward(loss * world)  # DDP takes the mean over ranks; the objective is their sum
             total += loss.detach()
         value = float(accelerator.reduce(total, reduction="sum"))

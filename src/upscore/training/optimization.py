@@ -1,13 +1,26 @@
-"""From gradients to steps: parameter groups, the learning rate's course, the running mean of the weights."""
+"""From losses to steps: the objective, parameter groups, the learning rate's course, the running mean of the weights."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from upscore.training.recipe import OptimizerSection, ScheduleSection
+from upscore.losses import Objective
+from upscore.training.recipe import LossSection, OptimizerSection, ScheduleSection
 
-__all__ = ["average_weights", "build_optimizer", "learning_rate"]
+__all__ = ["average_weights", "build_optimizer", "learning_rate", "objective_of"]
+
+
+def objective_of(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
+    """Return the objective that a ``[loss]`` section describes, with the (K,) weights of the classes, if any."""
+    return Objective(
+        {**settings.terms},
+        class_weights=class_weights,
+        sampling=settings.sampling,
+        focal_gamma=settings.focal_gamma,
+        ohem_share=settings.ohem_share,
+        ohem_threshold=settings.ohem_threshold,
+    )
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:

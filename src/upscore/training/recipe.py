@@ -42,6 +42,7 @@ LARGEST_FILE = 1 << 20
 
 Size = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=2, max_length=2)]
 Interval = Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)]
+Term = Literal["cross_entropy", "focal", "ohem", "dice", "lovasz", "boundary"]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -89,13 +90,25 @@ class AugmentSection(_Section):
 
 
 class LossSection(_Section):
-    """Per-pixel cross-entropy and what is done to it."""
+    """What training makes small: a sum of losses, and what is done to them."""
 
+    terms: dict[Term, Annotated[float, Field(gt=0)]] = Field(
+        {"cross_entropy": 1.0},
+        min_length=1,
+        description="weight of each loss that is added up: cross_entropy, focal, ohem, dice, lovasz, boundary",
+    )
     class_weights: Literal["none", "median", "enet", "inverse"] | None = Field(None, description="how rare classes are lifted")
     normalize: Literal["valid", "none"] = Field(
         "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over a picture, as the papers trained"
     )
-    sample_probability: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="loss sampling (patchwise training), FCN §3.4")
+    sampling: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="probability of keeping a pixel's loss (loss sampling = patchwise training, FCN §3.4); 1 keeps all"
+    )
+    focal_gamma: Annotated[float, Field(ge=0, le=20)] = Field(2.0, description="focal: how fast easy pixels fade")
+    ohem_share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="ohem: share of each picture's pixels kept, the hardest")
+    ohem_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="ohem: pixels whose class is less probable than this are kept beyond that share"
+    )
 
 
 class OptimizerSection(_Section):
