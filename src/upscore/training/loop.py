@@ -154,7 +154,8 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
                 images = images.contiguous()
             last = i == len(parts) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(network):
-                loss = objective(network(images), labels) / divisor
+                pixels = None if part.weights is None else part.weights.to(accelerator.device, non_blocking=True)
+                loss = objective(network(images), labels, pixel_weights=pixels) / divisor
                 accelerator.backward(loss * world)  # DDP takes the mean over ranks; the objective is their sum
             total += loss.detach()
         value = float(accelerator.reduce(total, reduction="sum"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ __all__ = ["average_weights", "build_optimizer", "learning_rate", "objective_of"
 def objective_of(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
     """Return the objective that a ``[loss]`` section describes, with the (K,) weights of the classes, if any."""
     return Objective(
-        {**settings.terms},
+        cast(dict[str, float], settings.terms),  # by name: a mapping's keys do not widen
         class_weights=class_weights,
         sampling=settings.sampling,
         focal_gamma=settings.focal_gamma,

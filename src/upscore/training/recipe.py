@@ -80,6 +80,13 @@ class AugmentSection(_Section):
     contrast: Strength | None = Field(None, description="strength, 0 is off")
     saturation: Strength | None = Field(None, description="strength, 0 is off")
     hue: Annotated[float, Field(ge=0, le=0.5)] | None = Field(None, description="strength in turns of the colour wheel, 0 is off")
+    elastic: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="standard deviation of elastic displacements, in pixels of the crop; 0 is off, U-Net's is 10"
+    )
+    elastic_grid: Annotated[int, Field(ge=2, le=32)] = Field(3, description="knots a side of the grid they are drawn on")
+    border: Literal["ignore", "mirror"] = Field(
+        "ignore", description="what lies beyond a picture: grey with ignored labels, or picture and label as in a mirror"
+    )
 
     @field_validator("scale")
     @classmethod

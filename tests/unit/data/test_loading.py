@@ -51,6 +51,19 @@ def test_a_sample_without_label_is_ignored_and_a_misfit_refused() -> None:
         collate([Sample("b", image, np.zeros((3, 2), np.uint8))])
 
 
+def test_weights_are_padded_with_nothing_and_missing_ones_are_one() -> None:
+    image, label = np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8)
+    weights = np.arange(6, dtype=np.float32).reshape(2, 3)
+    plain, weighed = Sample("a", image, label), Sample("b", image[:, :2], label[:, :2], None, weights[:, :2])
+    assert collate([plain]).weights is None
+    batch = collate([plain, weighed])
+    assert batch.weights is not None
+    assert batch.weights.dtype == torch.float32
+    assert batch.weights.tolist() == [[[1, 1, 1], [1, 1, 1]], [[0, 1, 0], [3, 4, 0]]]
+    with pytest.raises(DataError, match=r"c: the weights are \(2, 3\)"):
+        collate([Sample("c", image[:, :2], label[:, :2], None, weights)])
+
+
 @settings(max_examples=50, deadline=None)
 @given(count=st.integers(0, 50), seed=st.integers(0, 9), epoch=st.integers(0, 9))
 def test_an_epoch_is_a_permutation(count: int, seed: int, epoch: int) -> None:
