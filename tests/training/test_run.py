@@ -212,6 +212,29 @@ def test_parts_change_no_loss_by_more_than_rounding(painted, tmp_path):
         torch.testing.assert_close(tensor, weights_of(parts.folder)[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_a_recipe_trains_with_unets_weights_and_deformation(painted, tmp_path, monkeypatch):
+    """w(x) is the weight of the class and the separation's term, once: the objective adds no weight of classes to it."""
+    seen = []
+
+    def call(objective, logits, labels, *, pixel_weights=None, **values):
+        seen.append((objective.class_weights, labels, pixel_weights))
+        return real(objective, logits, labels, pixel_weights=pixel_weights, **values)
+
+    real = Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", call)
+    values = {"loss.border_weight": 10.0, "loss.border_of": ["square", "bar"], "loss.class_weights": "median", "augment.elastic": 4.0}
+    run = train(small_recipe(painted, tmp_path / "run", **values, **{"augment.border": "mirror", "run.epochs": 1}))
+    assert np.isfinite(run.progress.history[0]["loss"])
+    lightest = set()
+    for class_weights, labels, weights in seen:
+        assert class_weights is None
+        assert weights.shape == labels.shape
+        lightest |= {(label, round(float(weights[labels == label].min()), 4)) for label in range(3) if (labels == label).any()}
+        assert float(weights[labels == 0].max()) > float(weights[labels == 0].min())
+        assert float(weights[labels == 1].max()) == float(weights[labels == 1].min())
+    assert len(lightest) == 3  # the weight of each class
+
+
 def test_a_recipe_trains_with_loss_sampling(unbroken, painted, tmp_path):
     """Fewer pixels of each step, drawn by (seed, step, rank): other weights, and the same again."""
     values = {"run.average": 0.9, "loss.sampling": 0.25}
@@ -308,6 +331,11 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"model.arguments": {"widht": 1}}, "width"),
         ({"data.val": "elsewhere"}, "elsewhere"),
         ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "to sample"),
+        ({"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]}, "to weigh"),
+        ({"loss.border_weight": 10.0}, "loss.border_of"),
+        ({"loss.border_weight": 10.0, "loss.border_of": ["baar"]}, "did you mean 'bar'"),
+        ({"loss.separate_with": "grund"}, "did you mean 'ground'"),
+        ({"loss.border_of": ["bar"]}, "loss.border_weight"),
         ({"loss.terms": {"dice": 1.0}, "loss.class_weights": "median"}, "to weigh"),
     ],
 )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
+from upscore.data.separation import Separation
 from upscore.data.transforms import FILL, Augmentation, rng_for
 from upscore.errors import DataError
 from upscore.types import IGNORE, Batch, Sample
@@ -36,12 +37,15 @@ class TrainingPictures:
         How they are varied; called with the sample's own generator.
     seed : int
         The run's seed.
+    separation : Separation, optional
+        Weighs every pixel after its picture is varied.
     """
 
-    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, separation: Separation | None = None) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
+        self.separation = separation
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -52,11 +56,14 @@ class TrainingPictures:
         Raises
         ------
         DataError
-            The sample cannot be read.
+            The sample cannot be read, or has no objects to separate.
         """
         epoch, index = place
         sample = self.dataset[index]
-        return self.augmentation(sample, rng=rng_for(self.seed, epoch, sample.key))
+        rng = rng_for(self.seed, epoch, sample.key)
+        if self.separation is None:
+            return self.augmentation(sample, rng=rng)
+        return self.separation.weigh(self.augmentation(self.separation.number(sample), rng=rng))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@
     lovasz      the convex surrogate of one less the IoU of each class
     boundary    how far from its true contour a class's probability lies
     weighting   weights of classes, from how often they occur
+    separation  U-Net's weight on the ground between two objects, for where pictures are read
     distances   how far pixels lie from a set of pixels, and from a class's contour
     objective   a weighted sum of these, as a recipe says
 

@@ -121,7 +121,9 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
 
     steps_an_epoch = -(-len(materials.train) // batch_size)
     steps = steps_an_epoch * epochs
-    batches = batches_from(materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world)
+    batches = batches_from(
+        materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world, class_weights=materials.class_weights
+    )
     saved, cost = time.monotonic(), 0.0
 
     def keep() -> None:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from upscore.losses import Objective
+from upscore.errors import RecipeError
+from upscore.losses.objective import WEIGHTED, Objective
 from upscore.training.recipe import LossSection, OptimizerSection, ScheduleSection
 
 __all__ = ["average_weights", "build_optimizer", "learning_rate", "objective_of"]
 
 
 def objective_of(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
-    """Return the objective that a ``[loss]`` section describes, with the (K,) weights of the classes, if any."""
-    return Objective(
+    """Return the objective that a ``[loss]`` section describes.
+
+    Parameters
+    ----------
+    settings : LossSection
+        Complete.
+    class_weights : (K,) floating, optional
+        Left to the weights of pixels where U-Net's are asked for: w(x) is a sum with them.
+
+    Raises
+    ------
+    RecipeError
+        A setting would have no effect: no term uses it.
+    """
+    objective = Objective(
         cast(dict[str, float], settings.terms),  # by name: a mapping's keys do not widen
         class_weights=class_weights,
         sampling=settings.sampling,
@@ -23,6 +38,11 @@ def objective_of(settings: LossSection, *, class_weights: Tensor | None = None) 
         ohem_share=settings.ohem_share,
         ohem_threshold=settings.ohem_threshold,
     )
+    if not settings.border_weight:
+        return objective
+    if not objective.uses(WEIGHTED):
+        raise RecipeError(f"found loss.border_weight {settings.border_weight:g}, but no term of {', '.join(WEIGHTED)} to weigh")
+    return replace(objective, class_weights=None)
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:

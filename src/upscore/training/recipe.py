@@ -116,6 +116,14 @@ class LossSection(_Section):
     ohem_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="ohem: pixels whose class is less probable than this are kept beyond that share"
     )
+    border_weight: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0, description="weight added on the ground between two objects; 0 is off, U-Net's is 10"
+    )
+    border_sigma: Annotated[float, Field(gt=0, le=1000)] = Field(5.0, description="how far it reaches, in pixels of the crop")
+    border_of: list[str] = Field(
+        default_factory=list, description="classes whose connected pieces are the objects, for data without instance masks"
+    )
+    separate_with: str = Field("", description="a class put between touching objects, two pixels wide; '' leaves them")
 
 
 class OptimizerSection(_Section):

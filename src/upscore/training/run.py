@@ -30,6 +30,7 @@ from upscore.metrics import Scores
 from upscore.models.bundle import Bundle
 from upscore.models.fcn import start_from
 from upscore.models.zoo import create_model
+from upscore.training.batches import separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
 from upscore.training.log import LoggedDisplay
@@ -121,7 +122,7 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     if chosen.run.out is None:
         chosen.run.out = str(_next_folder(recipe))
     _check_fit(chosen, machine)
-    objective_of(chosen.loss, class_weights=_class_weights(chosen, census))  # says what would have no effect
+    _check_loss(chosen, train, census)
     return Plan(chosen, choices, census, [*train.notes])
 
 
@@ -243,6 +244,14 @@ def _check_fit(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError("run.device = cuda: no GPU is available to PyTorch here; use --device cpu")
     if run.tensorboard and not machine.tensorboard:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
+
+
+def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
+    """Say what would have no effect, and what the data lacks, before training does."""
+    objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
+    separation = separation_of(recipe.loss, train.labels)
+    if separation is not None:
+        separation.number(train[0])
 
 
 def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
