@@ -87,10 +87,11 @@ def follow(plane: npt.NDArray[Any], rows: _Places, columns: _Places, *, fill: An
         (top, bottom), (left, right) = _read(rows, height), _read(columns, width)  # remap counts in 16 bits: only what is read
         x, y, plane = (columns - left).astype(np.float32), (rows - top).astype(np.float32), plane[top:bottom, left:right]
         return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
-    row, column = np.floor(rows + 0.5).astype(np.int64), np.floor(columns + 0.5).astype(np.int64)
+    row, column = np.floor(rows + 0.5).astype(np.int32), np.floor(columns + 0.5).astype(np.int32)
     nearest = plane[row.clip(0, height - 1), column.clip(0, width - 1)]
-    beyond = (row < 0) | (row >= height) | (column < 0) | (column >= width)
-    return np.asarray(np.where(beyond, plane.dtype.type(fill), nearest))
+    if not mirror:
+        nearest[(row < 0) | (row >= height) | (column < 0) | (column >= width)] = fill
+    return np.asarray(nearest)
 
 
 def _read(places: _Places, size: int) -> tuple[int, int]:
@@ -101,6 +102,7 @@ def _read(places: _Places, size: int) -> tuple[int, int]:
 
 def _mirrored(places: _Places, size: int) -> _Places:
     """Fold coordinates back into a picture of ``size`` pixels about its edges, half a pixel beyond the outermost centres."""
-    turned = (places + 0.5) % (2 * size)
-    folded: _Places = np.minimum(turned, 2 * size - turned) - 0.5
+    turned = (places + 0.5) / (2 * size)
+    turned -= np.floor(turned)
+    folded: _Places = np.minimum(turned, 1 - turned) * (2 * size) - 0.5
     return folded.clip(0, size - 1)

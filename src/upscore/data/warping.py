@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -133,30 +133,46 @@ class Move:
 
     def _warped(self, plane: npt.NDArray[Any], *, fill: Any, smooth: bool) -> npt.NDArray[Any]:
         """Do all of it in one warp: mirror, turn about the crop's centre, scale and shift."""
-        down, across = self.down, self.across
-        x, y = (across.size - 1) / 2, (down.size - 1) / 2
-        flip = np.diag([-1.0 if self.flipped else 1.0, 1, 1])
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-        about_centre = _scaling(1, x, 1, y) @ turn @ flip @ _scaling(1, -x, 1, -y)
-        to_source = _scaling(across.step, across.shift, down.step, down.shift) @ about_centre
-        shrink = max(1, int(across.step)), max(1, int(down.step))
+        to_plane = np.eye(3)
+        shrink = max(1, int(self.across.step)), max(1, int(self.down.step))
         if smooth and shrink != (1, 1):  # average what linear interpolation would skip
             height, width = plane.shape[:2]
             plane = cv2.resize(plane, (max(1, width // shrink[0]), max(1, height // shrink[1])), interpolation=cv2.INTER_AREA)
             ratio_x, ratio_y = plane.shape[1] / width, plane.shape[0] / height
-            to_source = _scaling(ratio_x, ratio_x / 2 - 0.5, ratio_y, ratio_y / 2 - 0.5) @ to_source
+            to_plane = _scaling(ratio_x, ratio_x / 2 - 0.5, ratio_y, ratio_y / 2 - 0.5)
         if self.field is not None:
-            rows, columns = self.field + np.mgrid[: down.size, : across.size]
-            columns, rows = (a * columns + b * rows + c for a, b, c in to_source[:2])
+            rows, columns = self._bent
+            if smooth and shrink != (1, 1):
+                rows, columns = to_plane[1, 1] * rows + to_plane[1, 2], to_plane[0, 0] * columns + to_plane[0, 2]
             return follow(plane, rows, columns, fill=fill, mirror=self.mirror)
-        warp = partial(cv2.warpAffine, M=to_source[:2], dsize=(across.size, down.size), borderMode=self._beyond, borderValue=fill)
+        to_source = (to_plane @ self._straight)[:2]
+        warp = partial(cv2.warpAffine, M=to_source, dsize=(self.across.size, self.down.size), borderMode=self._beyond, borderValue=fill)
         if smooth:
             return np.asarray(warp(plane, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR))
         # Byte by byte: OpenCV warps no int32, and breaks the ties of "nearest" otherwise for other types.
         pieces = np.ascontiguousarray(plane).view(np.uint8).reshape(*plane.shape, plane.itemsize)
         warped = [warp(piece, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST) for piece in np.moveaxis(pieces, 2, 0).copy()]
         return np.stack(warped, axis=2).view(plane.dtype)[..., 0]
+
+    @property
+    def _straight(self) -> npt.NDArray[np.float64]:
+        """The map from the crop to the picture but for the bend, (3, 3), x before y."""
+        down, across = self.down, self.across
+        x, y = (across.size - 1) / 2, (down.size - 1) / 2
+        flip = np.diag([-1.0 if self.flipped else 1.0, 1, 1])
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        about_centre = _scaling(1, x, 1, y) @ turn @ flip @ _scaling(1, -x, 1, -y)
+        return np.asarray(_scaling(across.step, across.shift, down.step, down.shift) @ about_centre)
+
+    @cached_property
+    def _bent(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Row and column of the picture that each pixel of the crop shows: once for all planes."""
+        assert self.field is not None
+        y = self.field[0] + np.arange(self.down.size)[:, None]
+        x = self.field[1] + np.arange(self.across.size)
+        columns, rows = (a * x + b * y + c for a, b, c in self._straight[:2])
+        return rows, columns
 
     @property
     def _beyond(self) -> int:
