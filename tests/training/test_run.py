@@ -103,6 +103,30 @@ def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, paint
     assert [r["loss"] for r in finished.progress.history] == [r["loss"] for r in unbroken.progress.history]
 
 
+def test_precise_statistics_are_those_of_the_kept_weights_and_disturb_nothing(painted, tmp_path, monkeypatch):
+    """Training, its checkpoint and a broken run's end are as without them; only what is judged and kept differs."""
+    values = {"model.backbone": "test_resnet", "model.arguments": {}, "run.average": 0.9, "run.checkpoint_minutes": 1e-9}
+    plain = train(small_recipe(painted, tmp_path / "plain", **values))
+    whole = train(small_recipe(painted, tmp_path / "whole", **values, **{"run.precise_bn": 3}))
+    assert [r["loss"] for r in whole.progress.history] == [r["loss"] for r in plain.progress.history]
+    assert_same_weights(*(load_file(run.folder / "checkpoint.safetensors") for run in (plain, whole)))
+    measured, running = weights_of(whole.folder), weights_of(plain.folder)
+    statistics = {name for name in measured if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    differing = {name for name in measured if not name.startswith("best/") and not torch.equal(measured[name], running[name])}
+    assert differing
+    assert differing <= statistics
+    assert {int(measured[name]) for name in measured if name.endswith("num_batches_tracked")} == {3}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", _breaking(loop.evaluate, 1))
+        with pytest.raises(_Bang):
+            train(small_recipe(painted, tmp_path / "broken", **values, **{"run.precise_bn": 3}))
+    finished = resume(tmp_path / "broken")
+    assert_same_weights(measured, weights_of(finished.folder))
+    resume(finished.folder)
+    assert_same_weights(measured, weights_of(finished.folder))
+
+
 def test_a_killed_process_leaves_a_run_that_ends_in_the_same_weights(unbroken, painted, tmp_path):
     """SIGKILL at arbitrary times, again and again, until the run gets through."""
     out = tmp_path / "killed"
@@ -332,6 +356,7 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"data.val": "elsewhere"}, "elsewhere"),
         ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "to sample"),
         ({"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]}, "to weigh"),
+        ({"run.precise_bn": 2}, "no batch normalisation"),
         ({"loss.border_weight": 10.0}, "loss.border_of"),
         ({"loss.border_weight": 10.0, "loss.border_of": ["baar"]}, "did you mean 'bar'"),
         ({"loss.separate_with": "grund"}, "did you mean 'ground'"),

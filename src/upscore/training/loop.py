@@ -28,7 +28,8 @@ from upscore.metrics import ConfusionMatrix, Scores
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from upscore.training.optimization import average_weights, build_optimizer, learning_rate, objective_of
-from upscore.training.recipe import Recipe
+from upscore.training.precise import measure_statistics
+from upscore.training.recipe import LossSection, Recipe
 from upscore.types import LabelSpace
 
 __all__ = ["Display", "NoDisplay", "fit"]
@@ -113,6 +114,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     objective = objective_of(recipe.loss, class_weights=weights)
     judge = copy.deepcopy(model) if run.average else model
     average = dict(judge.state_dict()) if run.average else None
+    judged = copy.deepcopy(judge) if run.precise_bn else judge  # what is measured for it must not flow back into training
     optimizer = build_optimizer(model, recipe.optimizer)
     progress = Progress()
     if checkpoint.exists():
@@ -174,11 +176,21 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
             average_weights(average, model, decay=run.average or 0, step=progress.step)
         return value
 
+    def measure(network: nn.Module) -> None:
+        """Measure what batch normalisation divides by over the run's first batches, all ranks together."""
+        plain = recipe.model_copy(update={"loss": LossSection()})
+        firsts = batches_from(materials.train, plain, first_step=0, steps=run.precise_bn, rank=rank, world=world)
+        with accelerator.autocast():
+            measure_statistics(network, firsts, device=accelerator.device, reduce=lambda mean: accelerator.reduce(mean, reduction="mean"))
+
     def validate() -> Scores:
-        predictor = Predictor.of(judge, materials.labels, device=str(accelerator.device), precision=run.precision or "fp32")
-        judged = evaluate(predictor, materials.val, shard=(rank, world), progress=display.validating if first else None)
-        counts = torch.from_numpy(judged.matrix.counts).to(accelerator.device)
-        ignored = torch.tensor(judged.matrix.ignored, device=accelerator.device)
+        if run.precise_bn:
+            judged.load_state_dict(judge.state_dict())
+            measure(judged)
+        predictor = Predictor.of(judged, materials.labels, device=str(accelerator.device), precision=run.precision or "fp32")
+        evaluation = evaluate(predictor, materials.val, shard=(rank, world), progress=display.validating if first else None)
+        counts = torch.from_numpy(evaluation.matrix.counts).to(accelerator.device)
+        ignored = torch.tensor(evaluation.matrix.ignored, device=accelerator.device)
         counts, ignored = (accelerator.reduce(number, reduction="sum") for number in (counts, ignored))
         return ConfusionMatrix.of(counts.cpu().numpy(), ignored=int(ignored)).scores()
 
@@ -213,10 +225,12 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
             progress.history.append(row)
             progress.running_loss = [0.0, 0]
             if progress.best_epoch == epoch and first:
-                materials.keep_best(judge, progress, scores)
+                materials.keep_best(judged, progress, scores)
             if epoch == epochs or progress.stopped or time.monotonic() - saved > LEAST_INTERVAL * cost:
                 keep()
             display.epoch(row)
+        if run.precise_bn:
+            measure(model)  # the last network, after its last checkpoint
     except KeyboardInterrupt:
         keep()
         raise

@@ -94,7 +94,8 @@ def learning_rate(settings: ScheduleSection, *, step: int, steps: int, steps_an_
     if settings.name == "poly":
         return float((1 - step / steps) ** settings.power)
     if settings.name == "step":
-        return float(settings.gamma ** (step // (settings.step_epochs * steps_an_epoch)))
+        every = settings.step_every or settings.step_epochs * steps_an_epoch
+        return float(settings.gamma ** (step // every))
     return 1.0
 
 

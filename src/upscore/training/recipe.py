@@ -144,6 +144,9 @@ class ScheduleSection(_Section):
     name: Literal["poly", "step", "constant"] = Field("poly", description="poly, step or constant")
     power: Annotated[float, Field(gt=0, le=10)] = Field(0.9, description="poly: (1 - step / steps) ** power")
     step_epochs: Annotated[int, Field(ge=1)] = Field(10, description="step: epochs between two falls")
+    step_every: Annotated[int, Field(ge=0)] = Field(
+        0, description="step: the same in optimizer steps; above 0 it takes the place of step_epochs"
+    )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: the factor of a fall")
     warmup_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps of linear rise before it")
 
@@ -165,6 +168,10 @@ class RunSection(_Section):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read pictures, per device")
     average: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="decay per step of the running mean of the weights that is judged and kept; 0 is off"
+    )
+    precise_bn: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0,
+        description="batches that batch normalisation's statistics are measured over before a network is judged or kept; 0 is off",
     )
     validate_every: Annotated[int, Field(ge=1)] | None = Field(None, description="epochs")
     patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")

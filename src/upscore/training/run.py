@@ -36,6 +36,7 @@ from upscore.training.choices import Choice, Machine, choose
 from upscore.training.log import LoggedDisplay
 from upscore.training.loop import Display, Materials, NoDisplay, fit
 from upscore.training.optimization import objective_of
+from upscore.training.precise import check_has_statistics
 from upscore.training.recipe import MAY_CHANGE, Recipe
 
 __all__ = ["Plan", "Run", "plan", "resume", "train"]
@@ -152,6 +153,8 @@ def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
     model = _build(ready.recipe, ready.census)  # before the folder: weights that do not fit must leave nothing behind
+    if ready.recipe.run.precise_bn:
+        check_has_statistics(model)
     ready.recipe.save(folder / "recipe.toml")
     return _launch(ready, model, display)
 
