@@ -3,6 +3,7 @@
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -192,21 +193,29 @@ def test_the_mean_over_all_samples_of_loss_and_gradient_is_the_whole(name, sampl
     torch.testing.assert_close(mean_slope, slope)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("name", SAMPLED)
 @pytest.mark.parametrize("sampling", [0.5, 0.1])
-def test_the_mean_of_many_draws_of_loss_and_gradient_nears_the_whole(name, sampling):
+def test_the_mean_of_many_draws_of_loss_and_gradient_nears_the_whole(name, sampling, weighed):
     """The function itself: within five standard errors, worked out from the Bernoulli variance of each pixel."""
     logits = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=drawn(0), requires_grad=True)
     labels = torch.randint(3, (1, 4, 4), generator=drawn(1))
-    (slope,) = torch.autograd.grad(Objective({name: 1.0})(logits, labels), logits)
-    sampled, times = Objective({name: 1.0}, sampling=sampling), 2000
-    many = logits.expand(times, -1, -1, -1).detach().requires_grad_()
-    loss = sampled(many, labels.expand(times, -1, -1), generator=drawn(2))
-    (slopes,) = torch.autograd.grad(loss, many)
-    alone = torch.stack(
-        [Objective({name: 1.0})(logits[..., r : r + 1, c : c + 1], labels[:, r : r + 1, c : c + 1]) for r, c in product(range(4), range(4))]
+    weights = torch.rand(1, 4, 4, generator=drawn(3)) if weighed else None
+    whole = Objective({name: 1.0})
+    (slope,) = torch.autograd.grad(whole(logits, labels, pixel_weights=weights), logits)
+    times = 2000
+    many = logits.detach().expand(times, -1, -1, -1).clone().requires_grad_()
+    loss = Objective({name: 1.0}, sampling=sampling)(
+        many,
+        labels.expand(times, -1, -1),
+        pixel_weights=None if weights is None else weights.expand(times, -1, -1),
+        generator=drawn(2),
     )
+    (slopes,) = torch.autograd.grad(loss, many)
+    places = [np.s_[..., row : row + 1, column : column + 1] for row, column in product(range(4), range(4))]
+    with torch.no_grad():
+        alone = torch.stack([whole(logits[p], labels[p], pixel_weights=None if weights is None else weights[p]) for p in places])
     spread = math.sqrt((1 - sampling) / sampling / times)
-    assert abs(float((loss / times - alone.sum()).detach())) < 5 * spread * float(alone.detach().norm())
+    assert abs(float(loss.detach() / times - alone.sum())) < 5 * spread * float(alone.norm())
     assert ((slopes.mean(0) - slope[0]).abs() <= 5 * spread * slope[0].abs() + 1e-12).all()
     assert (slopes.mean(0) != slope[0]).any()
