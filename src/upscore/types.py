@@ -138,12 +138,15 @@ class Sample:
         Class of each pixel, or 255.
     instances : (H, W) integer, optional
         Number of the object each pixel belongs to, 0 for none.
+    weights : (H, W) float32, optional
+        Factor on the loss of each pixel; 1 where there are none.
     """
 
     key: str
     image: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8] | None = None
     instances: npt.NDArray[np.integer] | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,11 +161,14 @@ class Batch:
         Class of each pixel; 255 where ignored or padded.
     keys : tuple of str
         The samples' keys, in order.
+    weights : (N, H, W) float32, optional
+        Factor on the loss of each pixel; 0 where padded.
     """
 
     images: Tensor
     labels: Tensor
     keys: tuple[str, ...] = ()
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)

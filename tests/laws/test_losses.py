@@ -54,7 +54,7 @@ def test_what_ignored_pixels_score_is_irrelevant(batch, probability):
     logits, labels, weights = batch
     ignored = (labels == 255)[:, None].expand_as(logits)
     changed = torch.where(ignored, logits + 7, logits).requires_grad_()
-    arguments = {"class_weights": weights, "sample_probability": probability}
+    arguments = {"class_weights": weights, "sampling": probability}
     loss = pixel_cross_entropy(changed, labels, generator=drawn(0), **arguments)
     assert loss == pixel_cross_entropy(logits, labels, generator=drawn(0), **arguments)
     loss.backward()
@@ -108,7 +108,7 @@ def test_loss_and_gradient_of_a_sample_are_unbiased(probability):
     weights = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
     found = {}
     for seed in range(3000):
-        loss = pixel_cross_entropy(logits, labels, class_weights=weights, sample_probability=probability, generator=drawn(seed))
+        loss = pixel_cross_entropy(logits, labels, class_weights=weights, sampling=probability, generator=drawn(seed))
         (gradient,) = torch.autograd.grad(loss, logits)
         found[tuple(gradient.abs().sum(1).flatten().gt(0).tolist())] = (loss.detach(), gradient)
         if len(found) == 16:
@@ -124,7 +124,7 @@ def test_loss_and_gradient_of_a_sample_are_unbiased(probability):
 @pytest.mark.parametrize("probability", [0.05, 0.5, 0.9])
 def test_pixels_are_kept_with_the_probability_asked_for(probability):
     logits = torch.zeros(1, 2, 200, 200, requires_grad=True)
-    loss = pixel_cross_entropy(logits, torch.zeros(1, 200, 200, dtype=torch.int64), sample_probability=probability, generator=drawn(0))
+    loss = pixel_cross_entropy(logits, torch.zeros(1, 200, 200, dtype=torch.int64), sampling=probability, generator=drawn(0))
     (gradient,) = torch.autograd.grad(loss, logits)
     kept = int(gradient[:, 0].count_nonzero())
     assert abs(kept - 40000 * probability) < 5 * math.sqrt(40000 * probability * (1 - probability))

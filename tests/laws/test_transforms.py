@@ -15,21 +15,24 @@ from upscore.errors import RecipeError
 from upscore.types import IGNORE, Sample
 
 augmentations = st.builds(
-    lambda low, ratio, crop, flip, rotation: Augmentation(scale=(low, low * ratio), crop=crop, flip=flip, rotation=rotation),
+    lambda low, ratio, crop, flip, rotation, elastic: Augmentation(
+        scale=(low, low * ratio), crop=crop, flip=flip, rotation=rotation, elastic=elastic
+    ),
     st.floats(0.2, 2.5),
     st.floats(1, 3),
     st.none() | st.tuples(st.integers(1, 150), st.integers(1, 150)),
     st.sampled_from([0.0, 0.5, 1.0]),
     st.sampled_from([0.0, 10.0, 180.0]),
+    st.sampled_from([0.0, 0.0, 3.0]),
 )
 sizes = st.tuples(st.integers(1, 200), st.integers(1, 200))
 
 
 def coordinates(height: int, width: int) -> Sample:
-    """A picture that says where each pixel came from: red is its column, green its row; the label is one, instances both."""
+    """A picture that says where each pixel came from: red, label and weights its column, green its row, instances both."""
     y, x = np.mgrid[:height, :width]
     image = np.dstack([x, y, np.zeros_like(x)]).astype(np.uint8)
-    return Sample("where", image, x.astype(np.uint8), (y * 1000 + x).astype(np.int32))
+    return Sample("where", image, x.astype(np.uint8), (y * 1000 + x).astype(np.int32), x.astype(np.float32))
 
 
 @settings(max_examples=150, deadline=None)
@@ -50,10 +53,12 @@ def test_picture_label_and_instances_come_from_the_same_place(size: tuple[int, i
     inside &= cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
     assert np.array_equal(instances[inside] % 1000, label[inside])
     red, green = image[inside][:, 0].astype(float), image[inside][:, 1].astype(float)
-    if augmentation.rotation and min(augmentation.scale) < 0.5:
+    if (augmentation.rotation or augmentation.elastic) and min(augmentation.scale) < 0.5:
         reach += 1
     assert np.all(np.abs(red - label[inside]) <= reach)
     assert np.all(np.abs(green - instances[inside] // 1000) <= reach)
+    assert sample.weights is not None
+    assert np.all(np.abs(sample.weights[inside] - label[inside]) <= reach)
 
 
 @pytest.mark.parametrize("rotation", [0.0, 1e-3])
@@ -95,7 +100,7 @@ def test_every_label_existed_and_padding_is_ignored_together(size: tuple[int, in
     assert sample.image.shape == (*sample.label.shape, 3)
     assert sample.image.flags.c_contiguous
     assert sample.label.flags.c_contiguous
-    if augmentation.rotation == 0:
+    if augmentation.rotation == 0 and augmentation.elastic == 0:
         assert np.all(sample.image[sample.label == IGNORE] == FILL)
 
 
@@ -205,6 +210,103 @@ def test_hardly_turning_is_not_turning(seed: int, scale: float, flip: float) -> 
     assert np.abs(still.image.astype(int) - turned.image)[inner].max(initial=0) <= 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 120), st.integers(20, 120)),
+    seed=st.integers(0, 10**6),
+    scale=st.floats(0.5, 2),
+    rotation=st.sampled_from([0.0, 40.0]),
+    elastic=st.floats(0.5, 12),
+    border=st.sampled_from(["ignore", "mirror"]),
+)
+def test_an_elastic_picture_label_and_weights_follow_one_field(size, seed, scale, rotation, elastic, border) -> None:
+    """Coordinates are encoded in all three: where the label says it came from, picture and weights say too."""
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    original = Sample(
+        "ramp",
+        np.dstack([2 * x, 2 * y, x]).astype(np.uint8),
+        y.astype(np.uint8),
+        (1 + x).astype(np.int32),
+        (x + 200 * y).astype(np.float32),
+    )
+    augmentation = Augmentation(scale=(scale, scale), flip=0.5, rotation=rotation, elastic=elastic, border=border)
+    sample = augmentation(original, rng=rng_for(seed, 0, "k"))
+    rows, columns = sample.label, sample.instances - 1
+    inside = (rows != IGNORE) & (rows > 0) & (rows < height - 1) & (columns > 0) & (columns < width - 1)
+    shown = sample.image[inside].astype(float) / 2
+    assert np.all(np.abs(shown[:, 1] - rows[inside]) <= 0.8)  # half a pixel for nearest, a quarter for the 8 bits
+    assert np.all(np.abs(shown[:, 0] - columns[inside]) <= 0.8)
+    assert np.all(np.abs(sample.weights[inside] - columns[inside] - 200.0 * rows[inside]) <= 0.55 * 201)
+    if border == "mirror":
+        assert not np.any(rows == IGNORE)
+        assert np.all(columns >= 0)
+
+
+def test_elastic_displacements_are_normal_with_the_deviation_asked_for() -> None:
+    """The centre is a knot of the grid: there each picture shows what lay at a normal displacement, down and across independent."""
+    y, x = np.mgrid[:121, :121]
+    original = Sample("ramp", np.zeros((121, 121, 3), np.uint8), None, (1000 * y + x).astype(np.int32))
+    centres = [int(Augmentation(elastic=10)(original, rng=rng_for(seed, 0, "k")).instances[60, 60]) for seed in range(300)]
+    found = np.array([(centre // 1000 - 60, centre % 1000 - 60) for centre in centres])
+    assert np.all(np.abs(found.mean(0)) < 5 * 10 / np.sqrt(300))
+    assert np.all(np.abs(found.std(0) - 10) < 5 * 10 / np.sqrt(600))
+    assert abs(np.corrcoef(found.T)[0, 1]) < 5 / np.sqrt(300)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.4, 2), flip=st.sampled_from([0.0, 1.0]), border=st.sampled_from(["ignore", "mirror"]))
+def test_hardly_bending_is_not_bending(seed: int, scale: float, flip: float, border: str) -> None:
+    original = coordinates(90, 70)
+    still, bent = (
+        Augmentation(scale=(scale, scale), crop=(80, 80), flip=flip, elastic=elastic, border=border)(original, rng=rng_for(seed, 0, "k"))
+        for elastic in (0.0, 1e-7)
+    )
+    assert ((still.label == IGNORE) != (bent.label == IGNORE)).mean() < 0.06
+    both = (still.label != IGNORE) & (bent.label != IGNORE)
+    assert np.abs(still.label.astype(int) - bent.label)[both].max(initial=0) <= 1
+    inner = cv2.erode(both.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).astype(bool)
+    assert np.abs(still.image.astype(int) - bent.image)[inner].max(initial=0) <= 1 + (scale < 0.5)
+
+
+def test_bending_leaves_everything_else_that_is_drawn_alone() -> None:
+    sample = coordinates(60, 60)
+    for seed in range(10):
+        plain, bent = (
+            Augmentation(scale=(0.5, 2), crop=(32, 32), flip=0.5, brightness=0.5, elastic=elastic)(sample, rng=rng_for(seed, 0, "k"))
+            for elastic in (0.0, 1e-9)
+        )
+        both = (plain.label != IGNORE) & (bent.label != IGNORE)
+        assert np.abs(plain.label.astype(int) - bent.label)[both].max(initial=0) <= 1
+        assert abs(plain.image[both].astype(float).mean() - bent.image[both].mean()) < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    crop=st.tuples(st.integers(1, 100), st.integers(1, 100)),
+    seed=st.integers(0, 999),
+)
+def test_a_mirrored_border_is_numpys(size: tuple[int, int], crop: tuple[int, int], seed: int) -> None:
+    """Beyond its edges a picture goes on as ``np.pad`` has it, however often it must be turned over; nothing is filled or ignored."""
+    original = coordinates(*size)
+    augmentation = Augmentation(crop=crop, border="mirror")
+    sample, ignored = (a(original, rng=rng_for(seed, 0, "k")) for a in (augmentation, Augmentation(crop=crop)))
+    assert not (sample.label == IGNORE).any()
+    rows, columns = np.nonzero(ignored.label != IGNORE)
+    top, left = rows.min(), columns.min()
+    held = np.s_[top : rows.max() + 1, left : columns.max() + 1]
+    height, width = rows.max() + 1 - top, columns.max() + 1 - left
+    around = ((top, crop[0] - top - height), (left, crop[1] - left - width))
+    for plane, inner in (
+        (sample.label, ignored.label[held]),
+        (sample.instances, ignored.instances[held]),
+        (sample.weights, ignored.weights[held]),
+    ):
+        assert np.array_equal(plane, np.pad(inner, around, "symmetric"))
+    assert np.array_equal(sample.image, np.pad(ignored.image[held], (*around, (0, 0)), "symmetric"))
+
+
 def test_rotation_turns_the_way_and_as_far_as_it_says() -> None:
     sample = coordinates(201, 201)
     for seed in range(20):
@@ -226,6 +328,9 @@ def test_rotation_turns_the_way_and_as_far_as_it_says() -> None:
         {"rotation": -1},
         {"hue": 0.6},
         {"contrast": 2},
+        {"elastic": -1},
+        {"elastic_grid": 1},
+        {"border": "wrap"},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:

@@ -57,6 +57,8 @@ def test_courses_of_the_learning_rate():
     assert all(a > b > 0 for a, b in pairwise(poly))
     falls = course(name="step", step_epochs=4, gamma=0.1)
     assert [falls[i] for i in (0, 39, 40, 79, 80)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    falls = course(name="step", step_every=7, step_epochs=4, gamma=0.5)
+    assert falls == pytest.approx([0.5 ** (i // 7) for i in range(100)])
     assert set(course(name="constant")) == {1.0}
     warm = course(name="constant", warmup_steps=4)
     assert warm[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])

@@ -1,10 +1,13 @@
 """A recipe is a value: it survives the file, and refuses what it does not know by the nearest name."""
 
+import tomllib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upscore.errors import OutputError, RecipeError
+from upscore.losses import TERMS
 from upscore.training.recipe import LARGEST_FILE, Recipe, describe_settings, parse_settings
 
 
@@ -42,6 +45,10 @@ def test_set_reads_toml_values_and_bare_words():
         ("run.epochs=0", "run.epochs"),
         ("augment.scale=[2, 1]", "above the largest"),
         ("augment.crop_size=[1]", "crop_size"),
+        ("loss.terms.dise=1", "'dice'"),
+        ("loss.terms.dice=0", "greater than 0"),
+        ("loss.terms={}", "at least 1"),
+        ("loss.sampling=0", "greater than 0"),
         ("lr=1", "section.key=value"),
         ("optimizer.lr", "section.key=value"),
         ("optimizer.lr=nan", "finite"),
@@ -62,6 +69,16 @@ def test_bad_files_get_one_line(tmp_path, text):
         Recipe.load(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_losses_are_added_by_name():
+    assert Recipe().loss.terms == {"cross_entropy": 1.0}
+    recipe = Recipe().with_values(parse_settings(["loss.terms.dice=0.5"]))
+    assert recipe.loss.terms == {"cross_entropy": 1.0, "dice": 0.5}
+    assert Recipe().with_values(parse_settings(["loss.terms={lovasz = 1.0}"])).loss.terms == {"lovasz": 1.0}
+    assert Recipe.parse(tomllib.loads(recipe.dumps())) == recipe
+    for name in TERMS:
+        assert Recipe().with_values({"loss.terms": {name: 1.0}}).loss.terms == {name: 1.0}
 
 
 def test_a_file_too_large_is_not_read(tmp_path):

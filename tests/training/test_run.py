@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from painting import paint, small_recipe
 from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError, UpscoreError
+from upscore.losses import Objective
 from upscore.models.bundle import Bundle
 from upscore.training import loop
 from upscore.training import run as training_run
@@ -84,22 +85,46 @@ def _breaking(function, after):
 
 @pytest.mark.parametrize("moment", ["step 1", "step 4", "validation", "checkpoint", "bundle"])
 def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, painted, tmp_path, monkeypatch, moment):
-    target, after = {
-        "step 1": ("pixel_cross_entropy", 1),
-        "step 4": ("pixel_cross_entropy", 4),
-        "validation": ("evaluate", 1),
-        "checkpoint": ("save_checkpoint", 2),
-        "bundle": ("save_checkpoint", 1),
+    owner, target, after = {
+        "step 1": (Objective, "__call__", 1),
+        "step 4": (Objective, "__call__", 4),
+        "validation": (loop, "evaluate", 1),
+        "checkpoint": (loop, "save_checkpoint", 2),
+        "bundle": (loop, "save_checkpoint", 1),
     }[moment]
     out = tmp_path / "broken"
     recipe = small_recipe(painted, out, **{"run.average": 0.9, "run.checkpoint_minutes": 1e-9})
     with monkeypatch.context() as patch:
-        patch.setattr(loop, target, _breaking(getattr(loop, target), after))
+        patch.setattr(owner, target, _breaking(getattr(owner, target), after))
         with pytest.raises(_Bang):
             train(recipe)
     finished = resume(out)
     assert_same_weights(weights_of(unbroken.folder), weights_of(finished.folder))
     assert [r["loss"] for r in finished.progress.history] == [r["loss"] for r in unbroken.progress.history]
+
+
+def test_precise_statistics_are_those_of_the_kept_weights_and_disturb_nothing(painted, tmp_path, monkeypatch):
+    """Training, its checkpoint and a broken run's end are as without them; only what is judged and kept differs."""
+    values = {"model.backbone": "test_resnet", "model.arguments": {}, "run.average": 0.9, "run.checkpoint_minutes": 1e-9}
+    plain = train(small_recipe(painted, tmp_path / "plain", **values))
+    whole = train(small_recipe(painted, tmp_path / "whole", **values, **{"run.precise_bn": 3}))
+    assert [r["loss"] for r in whole.progress.history] == [r["loss"] for r in plain.progress.history]
+    assert_same_weights(*(load_file(run.folder / "checkpoint.safetensors") for run in (plain, whole)))
+    measured, running = weights_of(whole.folder), weights_of(plain.folder)
+    statistics = {name for name in measured if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    differing = {name for name in measured if not name.startswith("best/") and not torch.equal(measured[name], running[name])}
+    assert differing
+    assert differing <= statistics
+    assert {int(measured[name]) for name in measured if name.endswith("num_batches_tracked")} == {3}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", _breaking(loop.evaluate, 1))
+        with pytest.raises(_Bang):
+            train(small_recipe(painted, tmp_path / "broken", **values, **{"run.precise_bn": 3}))
+    finished = resume(tmp_path / "broken")
+    assert_same_weights(measured, weights_of(finished.folder))
+    resume(finished.folder)
+    assert_same_weights(measured, weights_of(finished.folder))
 
 
 def test_a_killed_process_leaves_a_run_that_ends_in_the_same_weights(unbroken, painted, tmp_path):
@@ -192,6 +217,57 @@ def test_two_processes_follow_the_objective_of_one(painted, tmp_path):
         assert other.progress.history[0]["miou"] == pytest.approx(one.progress.history[0]["miou"], abs=1e-3)
 
 
+def test_parts_change_no_loss_by_more_than_rounding(painted, tmp_path):
+    """Losses of regions and of hard pixels are taken of each picture by itself."""
+    values = {
+        "model.arguments": {"width": 0.03125, "dropout": 0.0},
+        "run.epochs": 1,
+        "run.batch_size": 6,
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.05,
+        "loss.terms": {"dice": 1.0, "lovasz": 1.0, "ohem": 1.0, "focal": 1.0, "boundary": 0.1},
+        "loss.class_weights": "median",
+        "run.average": 0.0,
+    }
+    one = train(small_recipe(painted, tmp_path / "one", **values))
+    parts = train(small_recipe(painted, tmp_path / "parts", **values, **{"run.accumulate": 3}))
+    assert parts.progress.history[0]["loss"] == pytest.approx(one.progress.history[0]["loss"], rel=1e-5)
+    for name, tensor in weights_of(one.folder).items():
+        torch.testing.assert_close(tensor, weights_of(parts.folder)[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_recipe_trains_with_unets_weights_and_deformation(painted, tmp_path, monkeypatch):
+    """w(x) is the weight of the class and the separation's term, once: the objective adds no weight of classes to it."""
+    seen = []
+
+    def call(objective, logits, labels, *, pixel_weights=None, **values):
+        seen.append((objective.class_weights, labels, pixel_weights))
+        return real(objective, logits, labels, pixel_weights=pixel_weights, **values)
+
+    real = Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", call)
+    values = {"loss.border_weight": 10.0, "loss.border_of": ["square", "bar"], "loss.class_weights": "median", "augment.elastic": 4.0}
+    run = train(small_recipe(painted, tmp_path / "run", **values, **{"augment.border": "mirror", "run.epochs": 1}))
+    assert np.isfinite(run.progress.history[0]["loss"])
+    lightest = set()
+    for class_weights, labels, weights in seen:
+        assert class_weights is None
+        assert weights.shape == labels.shape
+        lightest |= {(label, round(float(weights[labels == label].min()), 4)) for label in range(3) if (labels == label).any()}
+        assert float(weights[labels == 0].max()) > float(weights[labels == 0].min())
+        assert float(weights[labels == 1].max()) == float(weights[labels == 1].min())
+    assert len(lightest) == 3  # the weight of each class
+
+
+def test_a_recipe_trains_with_loss_sampling(unbroken, painted, tmp_path):
+    """Fewer pixels of each step, drawn by (seed, step, rank): other weights, and the same again."""
+    values = {"run.average": 0.9, "loss.sampling": 0.25}
+    one, again = (train(small_recipe(painted, tmp_path / name, **values)) for name in ("one", "again"))
+    assert_same_weights(weights_of(one.folder), weights_of(again.folder))
+    assert one.progress.history[0]["loss"] != unbroken.progress.history[0]["loss"]
+    assert one.progress.history[0]["loss"] == pytest.approx(unbroken.progress.history[0]["loss"], rel=0.2)  # its expectation
+
+
 def learned_by_heart(data, out, **values) -> float:
     """Train on four pictures and validate on the same; return the pixel accuracy."""
     always = {"run.validate_every": 1000, "run.patience": 1000, "run.average": 0.0, "run.batch_size": 4, "data.val": "train"}
@@ -244,17 +320,17 @@ def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(painted, tmp_path, monkeypatch):
-    real, calls = loop.pixel_cross_entropy, {"n": 0}
+    real, calls = Objective.__call__, {"n": 0}
 
     def poisoned(*args, **values):
         calls["n"] += 1
         return real(*args, **values) * (float("nan") if calls["n"] == 5 else 1)
 
-    monkeypatch.setattr(loop, "pixel_cross_entropy", poisoned)
+    monkeypatch.setattr(Objective, "__call__", poisoned)
     with pytest.raises(TrainingError, match="epoch 2, step 5") as caught:
         train(small_recipe(painted, tmp_path / "nan"))
     assert "\n" not in str(caught.value)
-    monkeypatch.setattr(loop, "pixel_cross_entropy", real)
+    monkeypatch.setattr(Objective, "__call__", real)
     weights = load_file(tmp_path / "nan" / "checkpoint.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
@@ -278,6 +354,14 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"run.device": "cuda"}, "cpu"),
         ({"model.arguments": {"widht": 1}}, "width"),
         ({"data.val": "elsewhere"}, "elsewhere"),
+        ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "to sample"),
+        ({"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]}, "to weigh"),
+        ({"run.precise_bn": 2}, "no batch normalisation"),
+        ({"loss.border_weight": 10.0}, "loss.border_of"),
+        ({"loss.border_weight": 10.0, "loss.border_of": ["baar"]}, "did you mean 'bar'"),
+        ({"loss.separate_with": "grund"}, "did you mean 'ground'"),
+        ({"loss.border_of": ["bar"]}, "loss.border_weight"),
+        ({"loss.terms": {"dice": 1.0}, "loss.class_weights": "median"}, "to weigh"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, values, words):

@@ -24,6 +24,7 @@ from upscore.data.pictures import (
     write_label_map,
     write_picture,
 )
+from upscore.data.separation import Separation
 from upscore.data.transforms import FILL, Augmentation, rng_for
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Census",
     "Dataset",
     "Fault",
+    "Separation",
     "TrainingPictures",
     "check_dataset",
     "check_picture",

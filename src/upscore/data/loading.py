@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
+from upscore.data.separation import Separation
 from upscore.data.transforms import FILL, Augmentation, rng_for
 from upscore.errors import DataError
 from upscore.types import IGNORE, Batch, Sample
@@ -36,12 +37,15 @@ class TrainingPictures:
         How they are varied; called with the sample's own generator.
     seed : int
         The run's seed.
+    separation : Separation, optional
+        Weighs every pixel after its picture is varied.
     """
 
-    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, separation: Separation | None = None) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
+        self.separation = separation
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -52,11 +56,14 @@ class TrainingPictures:
         Raises
         ------
         DataError
-            The sample cannot be read.
+            The sample cannot be read, or has no objects to separate.
         """
         epoch, index = place
         sample = self.dataset[index]
-        return self.augmentation(sample, rng=rng_for(self.seed, epoch, sample.key))
+        rng = rng_for(self.seed, epoch, sample.key)
+        if self.separation is None:
+            return self.augmentation(sample, rng=rng)
+        return self.separation.weigh(self.augmentation(self.separation.number(sample), rng=rng))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
@@ -76,18 +83,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
     ----------
     samples : sequence of Sample
         At least one. Smaller ones are padded below and on the right, pictures with
-        :data:`~upscore.data.transforms.FILL` and labels with 255.
+        :data:`~upscore.data.transforms.FILL`, labels with 255 and weights with 0.
 
     Returns
     -------
     Batch
         Images (N, 3, H, W) float32 in [0, 1] in channels-last memory order, labels
-        (N, H, W) int64, all 255 for a sample without one; H and W of the largest.
+        (N, H, W) int64, all 255 for a sample without one; H and W of the largest. Weights
+        (N, H, W) float32 where any sample has some, 1 for those that have none.
 
     Raises
     ------
     DataError
-        A picture's label has another size.
+        A picture's label or weights have another size.
     """
     import torch
 
@@ -95,6 +103,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     width = max(sample.image.shape[1] for sample in samples)
     images = np.empty((len(samples), height, width, 3), np.uint8)
     labels = np.full((len(samples), height, width), IGNORE, np.int64)
+    weights = np.zeros(labels.shape, np.float32) if any(sample.weights is not None for sample in samples) else None
     for i, sample in enumerate(samples):
         h, w = sample.image.shape[:2]
         images[i, :h, :w] = sample.image
@@ -104,6 +113,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
             if sample.label.shape != (h, w):
                 raise DataError(f"{sample.key}: the label is {sample.label.shape} and the picture {(h, w)}: they must agree")
             labels[i, :h, :w] = sample.label
+        if weights is not None:
+            if sample.weights is not None and sample.weights.shape != (h, w):
+                raise DataError(f"{sample.key}: the weights are {sample.weights.shape} and the picture {(h, w)}: they must agree")
+            weights[i, :h, :w] = 1 if sample.weights is None else sample.weights
     # A permuted (N, H, W, 3) array is channels-last already: no pixel moves but to become a float.
     scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
-    return Batch(scaled, torch.from_numpy(labels), tuple(sample.key for sample in samples))
+    keys = tuple(sample.key for sample in samples)
+    return Batch(scaled, torch.from_numpy(labels), keys, None if weights is None else torch.from_numpy(weights))

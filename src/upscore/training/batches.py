@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
+from upscore.data.separation import Separation
 from upscore.data.transforms import Augmentation
-from upscore.errors import UpscoreError
-from upscore.training.recipe import AugmentSection, Recipe
-from upscore.types import Batch
+from upscore.errors import RecipeError, UpscoreError, nearest_name
+from upscore.training.recipe import AugmentSection, LossSection, Recipe
+from upscore.types import Batch, LabelSpace
 
-__all__ = ["BatchPlan", "augmentation_of", "batches_from"]
+__all__ = ["BatchPlan", "augmentation_of", "batches_from", "separation_of"]
 
 
 def augmentation_of(settings: AugmentSection) -> Augmentation:
@@ -22,6 +24,30 @@ def augmentation_of(settings: AugmentSection) -> Augmentation:
     values = settings.model_dump()
     crop, scale = values.pop("crop_size"), values.pop("scale")
     return Augmentation(crop=tuple(crop), scale=tuple(scale), **values)
+
+
+def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> Separation | None:
+    """Return how a ``[loss]`` section keeps touching objects apart, or None where it does not.
+
+    Raises
+    ------
+    RecipeError
+        It names a class that the data does not have, or objects that nothing is done with.
+    """
+    for name in (*settings.border_of, *([settings.separate_with] if settings.separate_with else [])):
+        if name not in labels.names:
+            raise RecipeError(f"loss: no class '{name}'{nearest_name(name, labels.names)}, expected one of {', '.join(labels.names)}")
+    if not (settings.border_weight or settings.separate_with):
+        if settings.border_of:
+            raise RecipeError("loss.border_of names objects that nothing is done with: set loss.border_weight (U-Net's is 10)")
+        return None
+    return Separation(
+        weight=settings.border_weight,
+        sigma=settings.border_sigma,
+        of=tuple(labels.names.index(name) for name in settings.border_of),
+        between=labels.names.index(settings.separate_with) if settings.separate_with else None,
+        class_weights=None if class_weights is None else tuple(class_weights.tolist()),
+    )
 
 
 class BatchPlan(Sampler[list[tuple[int, int]]]):
@@ -67,10 +93,20 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
                 yield [(epoch, index) for index in mine]
 
 
-def batches_from(dataset: Any, recipe: Recipe, *, first_step: int, steps: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+def batches_from(
+    dataset: Any,
+    recipe: Recipe,
+    *,
+    first_step: int,
+    steps: int,
+    rank: int = 0,
+    world: int = 1,
+    class_weights: Tensor | None = None,
+) -> Iterator[Batch]:
     """Return this rank's batches from ``first_step`` to the end of the run, as one stream.
 
     One stream for the whole run: workers read ahead across epochs and through validation.
+    The (K,) ``class_weights`` are part of U-Net's weights of pixels, where the recipe has these.
 
     Raises
     ------
@@ -82,8 +118,10 @@ def batches_from(dataset: Any, recipe: Recipe, *, first_step: int, steps: int, r
     plan = BatchPlan(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
     )
+    separation = separation_of(recipe.loss, dataset.labels, class_weights=class_weights)
+    pictures = TrainingPictures(dataset, augmentation_of(recipe.augment), seed=run.seed, separation=separation)
     loader: DataLoader[Batch] = DataLoader(
-        cast(Any, TrainingPictures(dataset, augmentation_of(recipe.augment), seed=run.seed)),  # a sequence by (epoch, index)
+        cast(Any, pictures),  # a sequence by (epoch, index)
         batch_sampler=plan,
         num_workers=run.workers or 0,
         collate_fn=collate,

@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from upscore.errors import TrainingError
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
-from upscore.losses import count_valid, pixel_cross_entropy
+from upscore.losses import count_valid
 from upscore.metrics import ConfusionMatrix, Scores
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
-from upscore.training.optimization import average_weights, build_optimizer, learning_rate
-from upscore.training.recipe import Recipe
+from upscore.training.optimization import average_weights, build_optimizer, learning_rate, objective_of
+from upscore.training.precise import measure_statistics
+from upscore.training.recipe import LossSection, Recipe
 from upscore.types import LabelSpace
 
 __all__ = ["Display", "NoDisplay", "fit"]
@@ -110,8 +111,10 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     layout = torch.channels_last if run.channels_last else torch.contiguous_format
     model = cast(Any, materials.model).to(accelerator.device, memory_format=layout)  # its stub lacks memory_format
     weights = None if materials.class_weights is None else materials.class_weights.to(accelerator.device)
+    objective = objective_of(recipe.loss, class_weights=weights)
     judge = copy.deepcopy(model) if run.average else model
     average = dict(judge.state_dict()) if run.average else None
+    judged = copy.deepcopy(judge) if run.precise_bn else judge  # what is measured for it must not flow back into training
     optimizer = build_optimizer(model, recipe.optimizer)
     progress = Progress()
     if checkpoint.exists():
@@ -120,7 +123,9 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
 
     steps_an_epoch = -(-len(materials.train) // batch_size)
     steps = steps_an_epoch * epochs
-    batches = batches_from(materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world)
+    batches = batches_from(
+        materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world, class_weights=materials.class_weights
+    )
     saved, cost = time.monotonic(), 0.0
 
     def keep() -> None:
@@ -153,10 +158,8 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
                 images = images.contiguous()
             last = i == len(parts) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(network):
-                loss = pixel_cross_entropy(
-                    network(images), labels, class_weights=weights, sample_probability=recipe.loss.sample_probability
-                )
-                loss = loss / divisor
+                pixels = None if part.weights is None else part.weights.to(accelerator.device, non_blocking=True)
+                loss = objective(network(images), labels, pixel_weights=pixels) / divisor
                 accelerator.backward(loss * world)  # DDP takes the mean over ranks; the objective is their sum
             total += loss.detach()
         value = float(accelerator.reduce(total, reduction="sum"))
@@ -173,11 +176,21 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
             average_weights(average, model, decay=run.average or 0, step=progress.step)
         return value
 
+    def measure(network: nn.Module) -> None:
+        """Measure what batch normalisation divides by over the run's first batches, all ranks together."""
+        plain = recipe.model_copy(update={"loss": LossSection()})
+        firsts = batches_from(materials.train, plain, first_step=0, steps=run.precise_bn, rank=rank, world=world)
+        with accelerator.autocast():
+            measure_statistics(network, firsts, device=accelerator.device, reduce=lambda mean: accelerator.reduce(mean, reduction="mean"))
+
     def validate() -> Scores:
-        predictor = Predictor.of(judge, materials.labels, device=str(accelerator.device), precision=run.precision or "fp32")
-        judged = evaluate(predictor, materials.val, shard=(rank, world), progress=display.validating if first else None)
-        counts = torch.from_numpy(judged.matrix.counts).to(accelerator.device)
-        ignored = torch.tensor(judged.matrix.ignored, device=accelerator.device)
+        if run.precise_bn:
+            judged.load_state_dict(judge.state_dict())
+            measure(judged)
+        predictor = Predictor.of(judged, materials.labels, device=str(accelerator.device), precision=run.precision or "fp32")
+        evaluation = evaluate(predictor, materials.val, shard=(rank, world), progress=display.validating if first else None)
+        counts = torch.from_numpy(evaluation.matrix.counts).to(accelerator.device)
+        ignored = torch.tensor(evaluation.matrix.ignored, device=accelerator.device)
         counts, ignored = (accelerator.reduce(number, reduction="sum") for number in (counts, ignored))
         return ConfusionMatrix.of(counts.cpu().numpy(), ignored=int(ignored)).scores()
 
@@ -212,10 +225,12 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
             progress.history.append(row)
             progress.running_loss = [0.0, 0]
             if progress.best_epoch == epoch and first:
-                materials.keep_best(judge, progress, scores)
+                materials.keep_best(judged, progress, scores)
             if epoch == epochs or progress.stopped or time.monotonic() - saved > LEAST_INTERVAL * cost:
                 keep()
             display.epoch(row)
+        if run.precise_bn:
+            measure(model)  # the last network, after its last checkpoint
     except KeyboardInterrupt:
         keep()
         raise

@@ -1,13 +1,48 @@
-"""From gradients to steps: parameter groups, the learning rate's course, the running mean of the weights."""
+"""From losses to steps: the objective, parameter groups, the learning rate's course, the running mean of the weights."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from upscore.training.recipe import OptimizerSection, ScheduleSection
+from upscore.errors import RecipeError
+from upscore.losses.objective import WEIGHTED, Objective
+from upscore.training.recipe import LossSection, OptimizerSection, ScheduleSection
 
-__all__ = ["average_weights", "build_optimizer", "learning_rate"]
+__all__ = ["average_weights", "build_optimizer", "learning_rate", "objective_of"]
+
+
+def objective_of(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
+    """Return the objective that a ``[loss]`` section describes.
+
+    Parameters
+    ----------
+    settings : LossSection
+        Complete.
+    class_weights : (K,) floating, optional
+        Left to the weights of pixels where U-Net's are asked for: w(x) is a sum with them.
+
+    Raises
+    ------
+    RecipeError
+        A setting would have no effect: no term uses it.
+    """
+    objective = Objective(
+        cast(dict[str, float], settings.terms),  # by name: a mapping's keys do not widen
+        class_weights=class_weights,
+        sampling=settings.sampling,
+        focal_gamma=settings.focal_gamma,
+        ohem_share=settings.ohem_share,
+        ohem_threshold=settings.ohem_threshold,
+    )
+    if not settings.border_weight:
+        return objective
+    if not objective.uses(WEIGHTED):
+        raise RecipeError(f"found loss.border_weight {settings.border_weight:g}, but no term of {', '.join(WEIGHTED)} to weigh")
+    return replace(objective, class_weights=None)
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
@@ -59,7 +94,8 @@ def learning_rate(settings: ScheduleSection, *, step: int, steps: int, steps_an_
     if settings.name == "poly":
         return float((1 - step / steps) ** settings.power)
     if settings.name == "step":
-        return float(settings.gamma ** (step // (settings.step_epochs * steps_an_epoch)))
+        every = settings.step_every or settings.step_epochs * steps_an_epoch
+        return float(settings.gamma ** (step // every))
     return 1.0
 
 

@@ -42,6 +42,7 @@ LARGEST_FILE = 1 << 20
 
 Size = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=2, max_length=2)]
 Interval = Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=2, max_length=2)]
+Term = Literal["cross_entropy", "focal", "ohem", "dice", "lovasz", "boundary"]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -79,6 +80,13 @@ class AugmentSection(_Section):
     contrast: Strength | None = Field(None, description="strength, 0 is off")
     saturation: Strength | None = Field(None, description="strength, 0 is off")
     hue: Annotated[float, Field(ge=0, le=0.5)] | None = Field(None, description="strength in turns of the colour wheel, 0 is off")
+    elastic: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="standard deviation of elastic displacements, in pixels of the crop; 0 is off, U-Net's is 10"
+    )
+    elastic_grid: Annotated[int, Field(ge=2, le=32)] = Field(3, description="knots a side of the grid they are drawn on")
+    border: Literal["ignore", "mirror"] = Field(
+        "ignore", description="what lies beyond a picture: grey with ignored labels, or picture and label as in a mirror"
+    )
 
     @field_validator("scale")
     @classmethod
@@ -89,13 +97,33 @@ class AugmentSection(_Section):
 
 
 class LossSection(_Section):
-    """Per-pixel cross-entropy and what is done to it."""
+    """What training makes small: a sum of losses, and what is done to them."""
 
+    terms: dict[Term, Annotated[float, Field(gt=0)]] = Field(
+        {"cross_entropy": 1.0},
+        min_length=1,
+        description="weight of each loss that is added up: cross_entropy, focal, ohem, dice, lovasz, boundary",
+    )
     class_weights: Literal["none", "median", "enet", "inverse"] | None = Field(None, description="how rare classes are lifted")
     normalize: Literal["valid", "none"] = Field(
         "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over a picture, as the papers trained"
     )
-    sample_probability: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="loss sampling (patchwise training), FCN §3.4")
+    sampling: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="probability of keeping a pixel's loss (loss sampling = patchwise training, FCN §3.4); 1 keeps all"
+    )
+    focal_gamma: Annotated[float, Field(ge=0, le=20)] = Field(2.0, description="focal: how fast easy pixels fade")
+    ohem_share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="ohem: share of each picture's pixels kept, the hardest")
+    ohem_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="ohem: pixels whose class is less probable than this are kept beyond that share"
+    )
+    border_weight: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0, description="weight added on the ground between two objects; 0 is off, U-Net's is 10"
+    )
+    border_sigma: Annotated[float, Field(gt=0, le=1000)] = Field(5.0, description="how far it reaches, in pixels of the crop")
+    border_of: list[str] = Field(
+        default_factory=list, description="classes whose connected pieces are the objects, for data without instance masks"
+    )
+    separate_with: str = Field("", description="a class put between touching objects, two pixels wide; '' leaves them")
 
 
 class OptimizerSection(_Section):
@@ -116,6 +144,9 @@ class ScheduleSection(_Section):
     name: Literal["poly", "step", "constant"] = Field("poly", description="poly, step or constant")
     power: Annotated[float, Field(gt=0, le=10)] = Field(0.9, description="poly: (1 - step / steps) ** power")
     step_epochs: Annotated[int, Field(ge=1)] = Field(10, description="step: epochs between two falls")
+    step_every: Annotated[int, Field(ge=0)] = Field(
+        0, description="step: the same in optimizer steps; above 0 it takes the place of step_epochs"
+    )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: the factor of a fall")
     warmup_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps of linear rise before it")
 
@@ -137,6 +168,10 @@ class RunSection(_Section):
     workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read pictures, per device")
     average: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None, description="decay per step of the running mean of the weights that is judged and kept; 0 is off"
+    )
+    precise_bn: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0,
+        description="batches that batch normalisation's statistics are measured over before a network is judged or kept; 0 is off",
     )
     validate_every: Annotated[int, Field(ge=1)] | None = Field(None, description="epochs")
     patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")

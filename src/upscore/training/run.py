@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 import upscore
@@ -30,10 +30,13 @@ from upscore.metrics import Scores
 from upscore.models.bundle import Bundle
 from upscore.models.fcn import start_from
 from upscore.models.zoo import create_model
+from upscore.training.batches import separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
 from upscore.training.log import LoggedDisplay
 from upscore.training.loop import Display, Materials, NoDisplay, fit
+from upscore.training.optimization import objective_of
+from upscore.training.precise import check_has_statistics
 from upscore.training.recipe import MAY_CHANGE, Recipe
 
 __all__ = ["Plan", "Run", "plan", "resume", "train"]
@@ -120,6 +123,7 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     if chosen.run.out is None:
         chosen.run.out = str(_next_folder(recipe))
     _check_fit(chosen, machine)
+    _check_loss(chosen, train, census)
     return Plan(chosen, choices, census, [*train.notes])
 
 
@@ -149,6 +153,8 @@ def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
     model = _build(ready.recipe, ready.census)  # before the folder: weights that do not fit must leave nothing behind
+    if ready.recipe.run.precise_bn:
+        check_has_statistics(model)
     ready.recipe.save(folder / "recipe.toml")
     return _launch(ready, model, display)
 
@@ -243,6 +249,19 @@ def _check_fit(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
 
 
+def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
+    """Say what would have no effect, and what the data lacks, before training does."""
+    objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
+    separation = separation_of(recipe.loss, train.labels)
+    if separation is not None:
+        separation.number(train[0])
+
+
+def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
+    method = recipe.loss.class_weights
+    return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, method=method)
+
+
 def _build(recipe: Recipe, census: Census, *, empty: bool = False) -> nn.Module:
     """Return the network to train; an ``empty`` one is for a checkpoint to fill, and what the run began from may be gone."""
     torch.manual_seed(recipe.run.seed)
@@ -315,9 +334,7 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
     def keep_best(network: nn.Module, progress: Progress, scores: Scores) -> None:
         bundle_of(network, progress, scores.as_dict(train.labels)).save(folder / "best")
 
-    weights = None
-    if recipe.loss.class_weights not in (None, "none"):
-        weights = class_weights(ready.census.class_pixels, ready.census.pixels_with_class, method=recipe.loss.class_weights)
+    weights = _class_weights(recipe, ready.census)
     materials = Materials(model=model, labels=train.labels, train=train, val=val, class_weights=weights, keep_best=keep_best, folder=folder)
     first = int(os.environ.get("RANK", "0")) == 0
     shown: Display = LoggedDisplay(display(), folder, bool(recipe.run.tensorboard)) if first else NoDisplay()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
+from upscore.data.separation import Separation
 from upscore.data.shapes import open_shapes
 from upscore.data.transforms import FILL, Augmentation
 from upscore.errors import DataError
@@ -51,6 +52,19 @@ def test_a_sample_without_label_is_ignored_and_a_misfit_refused() -> None:
         collate([Sample("b", image, np.zeros((3, 2), np.uint8))])
 
 
+def test_weights_are_padded_with_nothing_and_missing_ones_are_one() -> None:
+    image, label = np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8)
+    weights = np.arange(6, dtype=np.float32).reshape(2, 3)
+    plain, weighed = Sample("a", image, label), Sample("b", image[:, :2], label[:, :2], None, weights[:, :2])
+    assert collate([plain]).weights is None
+    batch = collate([plain, weighed])
+    assert batch.weights is not None
+    assert batch.weights.dtype == torch.float32
+    assert batch.weights.tolist() == [[[1, 1, 1], [1, 1, 1]], [[0, 1, 0], [3, 4, 0]]]
+    with pytest.raises(DataError, match=r"c: the weights are \(2, 3\)"):
+        collate([Sample("c", image[:, :2], label[:, :2], None, weights)])
+
+
 @settings(max_examples=50, deadline=None)
 @given(count=st.integers(0, 50), seed=st.integers(0, 9), epoch=st.integers(0, 9))
 def test_an_epoch_is_a_permutation(count: int, seed: int, epoch: int) -> None:
@@ -85,3 +99,34 @@ def test_another_epoch_shows_another_picture() -> None:
     pictures = TrainingPictures(open_shapes("train", size=(32, 40), count=2), AUGMENTATION, seed=0)
     assert not np.array_equal(pictures[0, 1].image, pictures[1, 1].image)
     assert pictures[0, 1].key == pictures[1, 1].key
+
+
+def test_an_object_that_a_crop_cuts_in_two_stays_one_and_distances_are_the_networks() -> None:
+    # A U whose arms are 6 pixels apart, and its foot below the crop: its two arms are no two objects.
+    label = np.zeros((40, 40), np.uint8)
+    label[4:36, 4:10] = label[4:36, 16:22] = label[30:36, 4:22] = 1
+    sample = Sample("u", np.zeros((40, 40, 3), np.uint8), label)
+
+    class One:
+        labels = open_shapes("train", count=1).labels
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return sample
+
+    whole = TrainingPictures(One(), Augmentation(), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    assert whole[0, 0].weights.max() == 1
+    cropped = TrainingPictures(One(), Augmentation(crop=(24, 40)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    assert all(cropped[epoch, 0].weights.max() == 1 for epoch in range(8))
+    label[30:36, 10:16] = 0
+    assert whole[0, 0].weights[10, 12] == pytest.approx(1 + 10 * np.exp(-(7**2) / 50))
+    doubled = TrainingPictures(One(), Augmentation(scale=(2, 2)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    assert doubled[0, 0].weights[20, 24] == pytest.approx(1 + 10 * np.exp(-(13**2) / 50))
+
+
+def test_a_sample_without_objects_is_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"k: has no instance mask .*loss\.border_of") as caught:
+        Separation().number(Sample("k", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)))
+    assert "\n" not in str(caught.value)

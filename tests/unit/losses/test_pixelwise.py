@@ -1,11 +1,11 @@
-"""The loss's precision, emptiness and refusals."""
+"""The cross-entropy's precision, emptiness and refusals."""
 
-import numpy as np
 import pytest
 import torch
 
 from upscore.errors import DataError, RecipeError
-from upscore.losses import class_weights, count_valid, pixel_cross_entropy
+from upscore.losses import count_valid, pixel_cross_entropy
+from upscore.losses.pixelwise import weighted
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def labels():
 def test_nothing_valid_costs_nothing(logits, probability):
     logits.requires_grad_()
     labels = torch.full((2, 4, 5), 255)
-    loss = pixel_cross_entropy(logits, labels, class_weights=torch.ones(3), sample_probability=probability)
+    loss = pixel_cross_entropy(logits, labels, class_weights=torch.ones(3), sampling=probability)
     assert loss == 0
     loss.backward()
     assert not logits.grad.any()
@@ -61,15 +61,15 @@ def test_huge_scores_stay_finite(labels):
 
 
 def test_a_generator_repeats_its_sample(logits, labels):
-    a, b = (pixel_cross_entropy(logits, labels, sample_probability=0.5, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    a, b = (pixel_cross_entropy(logits, labels, sampling=0.5, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert a == b
     torch.manual_seed(3)
-    assert pixel_cross_entropy(logits, labels, sample_probability=0.5) == a
+    assert pixel_cross_entropy(logits, labels, sampling=0.5) == a
 
 
 def test_labels_are_left_alone(logits, labels):
     before = labels.clone()
-    pixel_cross_entropy(logits, labels, sample_probability=0.5)
+    pixel_cross_entropy(logits, labels, sampling=0.5)
     assert torch.equal(labels, before)
 
 
@@ -87,12 +87,14 @@ def test_misfits_are_refused(logits, labels):
         pixel_cross_entropy(logits[0], labels[0])
     with pytest.raises(RecipeError, match=r"found class weights of shape \(2,\), expected \(3,\)"):
         pixel_cross_entropy(logits, labels, class_weights=torch.ones(2))
+    with pytest.raises(DataError, match=r"found pixel weights \(2, 4, 4\), expected \(2, 4, 5\)"):
+        pixel_cross_entropy(logits, labels, pixel_weights=torch.ones(2, 4, 4))
 
 
 @pytest.mark.parametrize("probability", [0.0, -0.5, 1.5, float("nan")])
 def test_impossible_probabilities_are_refused(logits, labels, probability):
-    with pytest.raises(RecipeError, match="expected above 0 and at most 1"):
-        pixel_cross_entropy(logits, labels, sample_probability=probability)
+    with pytest.raises(RecipeError, match="expected a probability above 0 and at most 1"):
+        pixel_cross_entropy(logits, labels, sampling=probability)
 
 
 def test_valid_pixels_are_counted():
@@ -103,21 +105,8 @@ def test_valid_pixels_are_counted():
     assert count_valid(torch.zeros(0, 3, 3, dtype=torch.int64)) == 0
 
 
-def test_class_weights_read_numpy_counts_too():
-    pixels, where = np.array([10, 30]), np.array([40, 40])
-    assert torch.equal(class_weights(pixels, where), class_weights(torch.from_numpy(pixels), torch.from_numpy(where)))
-
-
-def test_no_weighting_and_no_pixels_weigh_one():
-    assert class_weights(torch.tensor([5, 1]), torch.tensor([6, 6]), method="none").tolist() == [1, 1]
-    assert class_weights(torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), method="median").tolist() == [1, 1, 1]
-
-
-def test_impossible_counts_are_refused():
-    with pytest.raises(RecipeError, match="found class weighting 'focal', expected one of none, median, enet, inverse"):
-        class_weights(torch.ones(2), torch.ones(2), method="focal")
-    with pytest.raises(DataError, match=r"shapes \(2,\) and \(3,\)"):
-        class_weights(torch.ones(2), torch.ones(3))
-    for pixels in ([5, -1], [7, 0]):
-        with pytest.raises(DataError, match="count both over the same pictures"):
-            class_weights(torch.tensor(pixels), torch.tensor([6, 6]))
+def test_what_is_said_of_ignored_pixels_is_not_read():
+    losses = torch.tensor([[[1.0, 2.0]]], requires_grad=True)
+    summed = weighted(losses, torch.tensor([[[0, 255]]]), pixel_weights=torch.tensor([[[3.0, float("nan")]]])).sum()
+    assert summed == 3
+    assert torch.autograd.grad(summed, losses)[0].tolist() == [[[3.0, 0.0]]]

@@ -1,0 +1,185 @@
+"""Moving the pixels of a sample: window, zoom, mirror, turn and elastic displacement as one map.
+
+Pixel ``i`` covers the interval from ``i`` to ``i + 1``, its centre at ``i + 0.5``: scaling
+by ``s`` puts centre ``x`` (pixel 0 at 0) at ``(x + 0.5) * s - 0.5``. Picture and label go
+through the same map, the picture interpolated and the label by its nearest pixel, so the
+two cannot part by more than half a pixel. Without rotation and elastic deformation the window
+is cut out first and resized afterwards, which costs a fraction of a warp.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.elastic import follow
+
+__all__ = ["Move", "Window", "place"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One axis of the crop: ``length`` pixels from ``target`` on show ``span`` source pixels from ``source`` on."""
+
+    source: int
+    span: int
+    target: int
+    length: int
+    size: int  # of the whole crop
+
+    @property
+    def step(self) -> float:
+        """Source pixels for each pixel of the crop."""
+        return self.span / self.length
+
+    @property
+    def shift(self) -> float:
+        """Source coordinate of the crop's pixel 0, centres at whole numbers."""
+        return self.source - 0.5 + (0.5 - self.target) * self.step
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the crop holds no padding along this axis."""
+        return self.length == self.size
+
+    def is_all_of(self, size: int) -> bool:
+        """Whether the crop is the picture's ``size`` pixels as they are."""
+        return (self.source, self.span, self.target, self.length, self.size) == (0, size, 0, size, size)
+
+
+def place(size: int, crop: int | None, scale: float, draw: float) -> Window:
+    """Return one axis of the window.
+
+    Parameters
+    ----------
+    size : int
+        Of the picture along it.
+    crop : int, optional
+        Length of the window; the whole resized picture when not given.
+    scale : float
+        Factor the picture is resized by.
+    draw : float in [0, 1)
+        Where among the possible places it lies.
+    """
+    scaled = max(1, round(size * scale))
+    if crop is None:
+        return Window(0, size, 0, scaled, scaled)
+    if scaled <= crop:
+        return Window(0, size, int(draw * (crop - scaled + 1)), scaled, crop)
+    span = min(size, max(1, round(crop / scale)))
+    return Window(int(draw * (size - span + 1)), span, 0, crop, crop)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where every pixel of the crop comes from: the same for each plane of a sample.
+
+    Parameters
+    ----------
+    down, across : Window
+        The crop's rows and columns.
+    flipped : bool
+        Whether it is mirrored left and right.
+    angle : float
+        Its turn about its centre, in radians.
+    field : (2, H, W) float64, optional
+        Displacement of each pixel of the crop down and across, in its pixels.
+    mirror : bool
+        Whether pictures go on beyond their edges as in a mirror.
+    """
+
+    down: Window
+    across: Window
+    flipped: bool
+    angle: float
+    field: npt.NDArray[np.float64] | None
+    mirror: bool
+
+    def is_still(self, height: int, width: int) -> bool:
+        """Whether the crop is the picture as it is."""
+        turned = self.flipped or self.angle != 0 or self.field is not None
+        return not turned and self.down.is_all_of(height) and self.across.is_all_of(width)
+
+    def __call__(self, plane: npt.NDArray[Any], *, fill: Any) -> npt.NDArray[Any]:
+        """Return ``plane`` moved: colours and floating planes smoothly, whole numbers by their nearest pixel."""
+        smooth = plane.ndim == 3 or plane.dtype.kind == "f"
+        if self.angle == 0 and self.field is None:
+            return self._resized(plane, fill=fill, smooth=smooth)
+        return self._warped(plane, fill=fill, smooth=smooth)
+
+    def _resized(self, plane: npt.NDArray[Any], *, fill: Any, smooth: bool) -> npt.NDArray[Any]:
+        """Cut the window out, resize it, mirror it and pad it."""
+        down, across = self.down, self.across
+        cut = plane[down.source : down.source + down.span, across.source : across.source + across.span]
+        if cut.shape[:2] != (down.length, across.length):
+            # Linear interpolation reads two pixels an axis; where it would skip some, average them all.
+            shrinks = down.step >= 2 or across.step >= 2
+            how = (cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST_EXACT
+            cut = cv2.resize(cut, (across.length, down.length), interpolation=how)
+        if self.flipped:
+            cut = cv2.flip(cut, 1)
+        if not (down.is_full and across.is_full):
+            left = across.size - across.target - across.length if self.flipped else across.target
+            above = down.target
+            below, right = down.size - above - down.length, across.size - left - across.length
+            return np.asarray(cv2.copyMakeBorder(cut, above, below, left, right, self._beyond, value=fill))
+        return np.ascontiguousarray(cut)
+
+    def _warped(self, plane: npt.NDArray[Any], *, fill: Any, smooth: bool) -> npt.NDArray[Any]:
+        """Do all of it in one warp: mirror, turn about the crop's centre, scale and shift."""
+        to_plane = np.eye(3)
+        shrink = max(1, int(self.across.step)), max(1, int(self.down.step))
+        if smooth and shrink != (1, 1):  # average what linear interpolation would skip
+            height, width = plane.shape[:2]
+            plane = cv2.resize(plane, (max(1, width // shrink[0]), max(1, height // shrink[1])), interpolation=cv2.INTER_AREA)
+            ratio_x, ratio_y = plane.shape[1] / width, plane.shape[0] / height
+            to_plane = _scaling(ratio_x, ratio_x / 2 - 0.5, ratio_y, ratio_y / 2 - 0.5)
+        if self.field is not None:
+            rows, columns = self._bent
+            if smooth and shrink != (1, 1):
+                rows, columns = to_plane[1, 1] * rows + to_plane[1, 2], to_plane[0, 0] * columns + to_plane[0, 2]
+            return follow(plane, rows, columns, fill=fill, mirror=self.mirror)
+        to_source = (to_plane @ self._straight)[:2]
+        warp = partial(cv2.warpAffine, M=to_source, dsize=(self.across.size, self.down.size), borderMode=self._beyond, borderValue=fill)
+        if smooth:
+            return np.asarray(warp(plane, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR))
+        # Byte by byte: OpenCV warps no int32, and breaks the ties of "nearest" otherwise for other types.
+        pieces = np.ascontiguousarray(plane).view(np.uint8).reshape(*plane.shape, plane.itemsize)
+        warped = [warp(piece, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST) for piece in np.moveaxis(pieces, 2, 0).copy()]
+        return np.stack(warped, axis=2).view(plane.dtype)[..., 0]
+
+    @property
+    def _straight(self) -> npt.NDArray[np.float64]:
+        """The map from the crop to the picture but for the bend, (3, 3), x before y."""
+        down, across = self.down, self.across
+        x, y = (across.size - 1) / 2, (down.size - 1) / 2
+        flip = np.diag([-1.0 if self.flipped else 1.0, 1, 1])
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        about_centre = _scaling(1, x, 1, y) @ turn @ flip @ _scaling(1, -x, 1, -y)
+        return np.asarray(_scaling(across.step, across.shift, down.step, down.shift) @ about_centre)
+
+    @cached_property
+    def _bent(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Row and column of the picture that each pixel of the crop shows: once for all planes."""
+        assert self.field is not None
+        y = self.field[0] + np.arange(self.down.size)[:, None]
+        x = self.field[1] + np.arange(self.across.size)
+        columns, rows = (a * x + b * y + c for a, b, c in self._straight[:2])
+        return rows, columns
+
+    @property
+    def _beyond(self) -> int:
+        """What OpenCV puts beyond the picture; mirrored about its edge, as zooming keeps that in place."""
+        return int(cv2.BORDER_REFLECT if self.mirror else cv2.BORDER_CONSTANT)
+
+
+def _scaling(step_x: float, shift_x: float, step_y: float, shift_y: float) -> npt.NDArray[np.float64]:
+    """Return the map ``x -> step_x * x + shift_x`` and likewise for y, as a (3, 3) matrix."""
+    return np.array([[step_x, 0, shift_x], [0, step_y, shift_y], [0, 0, 1]])

@@ -1,0 +1,54 @@
+"""How far pixels lie from a set of pixels, and from the contour of a class; in pixels, between centres."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from upscore.types import IGNORE
+
+__all__ = ["distances_to", "signed_distances"]
+
+
+def distances_to(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return each pixel's Euclidean distance to the nearest of ``pixels`` (H, W), exact; infinite where there is none.
+
+    Returns
+    -------
+    (H, W) float32
+        0 on the pixels themselves, 1 beside them.
+    """
+    if not pixels.any():
+        return np.full(pixels.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+
+
+def signed_distances(label: npt.NDArray[Any], label_class: int) -> npt.NDArray[np.float32]:
+    """Return each pixel's distance to the contour of a class, negative inside.
+
+    The contour runs halfway between the centres of a pixel of the class and a valid pixel of
+    another: -½ and ½ beside it. Towards ignored pixels there is no contour, since nobody
+    knows where the class ends.
+
+    Parameters
+    ----------
+    label : (H, W) integer
+        Class of each pixel, or 255.
+    label_class : int
+        The class.
+
+    Returns
+    -------
+    (H, W) float32
+        Zero everywhere when there is no contour: the class has no pixel, or every valid one. The
+        values of ignored pixels mean nothing.
+    """
+    inside = label == label_class
+    outside = ~inside & (label != IGNORE)
+    if not (inside.any() and outside.any()):
+        return np.zeros(label.shape, np.float32)
+    half = np.float32(0.5)
+    return np.where(inside, half - distances_to(outside), distances_to(inside) - half)
