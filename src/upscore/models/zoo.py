@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from upscore.errors import ModelError, nearest_name
-from upscore.models.backbones import VGG16, build_trunk, check_name
+from upscore.models.backbones import OWN_TRUNKS, build_trunk, check_name
 from upscore.models.fcn import FCN8s, FCN16s, FCN32s
 from upscore.models.normalization import Normalization
 
@@ -47,7 +47,7 @@ def create_model(
     name : str
         A key of :data:`ARCHITECTURES`.
     backbone : str
-        "vgg16" or one of timm's names.
+        "alexnet", "googlenet", "vgg16" or one of timm's names.
     num_classes : int
         K.
     in_channels : int
@@ -59,8 +59,8 @@ def create_model(
         What the backbone's weights expect. By default its own statistics; "caffe" for weights
         converted from the papers' Caffe models.
     **arguments
-        Of the architecture (``upsampling``, ``at_once``) or of VGG16 (``width``, ``dropout``,
-        ``batch_norm``, ``padding``).
+        Of the architecture (``upsampling``, ``at_once``) or of one of the papers' trunks
+        (``width``, ``dropout``, ``padding``, ``batch_norm`` for VGG16, ``variant`` for the others).
 
     Returns
     -------
@@ -78,11 +78,11 @@ def create_model(
         )
     if not isinstance(in_channels, int) or not 1 <= in_channels <= 64:
         raise ModelError(f"found {in_channels} input channels, expected a whole number from 1 to 64")
-    if backbone != "vgg16":
+    if backbone not in OWN_TRUNKS:
         check_name(backbone)
     architecture = ARCHITECTURES[name]
     for_architecture = _accepted(architecture)
-    for_trunk = _accepted(VGG16) if backbone == "vgg16" else ()
+    for_trunk = _accepted(OWN_TRUNKS[backbone]) if backbone in OWN_TRUNKS else ()
     for argument in arguments:
         if argument not in (*for_architecture, *for_trunk):
             accepted = (*for_architecture, *for_trunk)
