@@ -9,11 +9,11 @@ which are ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
-__all__ = ["rename", "tables_of"]
+__all__ = ["is_encoder", "rename", "tables_of"]
 
 CLASSIFIER = "fc8"
 """The layer after the last features: classes of ImageNet, which a segmentation network has not."""
@@ -87,15 +87,15 @@ _SIDE_CLASSIFIERS = re.compile(r"(aux[12]\.|loss[12]/)")
 """Of GoogLeNet, used while it is trained."""
 
 
-def tables_of(backbone: str, layers: Iterable[str]) -> list[dict[str, str]]:
+def tables_of(backbone: str, *, normalised: bool) -> list[dict[str, str]]:
     """Return what is known of other names for a trunk.
 
     Parameters
     ----------
     backbone : str
         "alexnet", "googlenet", "vgg16"; anything else has no tables.
-    layers : iterable of str
-        The trunk's own layers, which tell its variant.
+    normalised : bool
+        The file holds batch normalisation, which moves the layers of torchvision's VGG16.
 
     Returns
     -------
@@ -103,8 +103,13 @@ def tables_of(backbone: str, layers: Iterable[str]) -> list[dict[str, str]]:
         Each from one origin's names to ours.
     """
     if backbone == "vgg16":
-        return [VGG16_BN_TORCHVISION, VGG16_BN_CAFFE] if "bn1_1" in set(layers) else [VGG16_TORCHVISION]
+        return [VGG16_BN_TORCHVISION, VGG16_BN_CAFFE] if normalised else [VGG16_TORCHVISION]
     return {"alexnet": [ALEXNET_TORCHVISION], "googlenet": [GOOGLENET_TORCHVISION, GOOGLENET_CAFFE]}.get(backbone, [])
+
+
+def is_encoder(name: str) -> bool:
+    """Say whether a tensor belongs to a layer that VGG16 has too: its convolutions, fc6 and fc7."""
+    return _layer(name) in (*_VGG16_CONVS, "fc6", "fc7")
 
 
 def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
@@ -126,7 +131,8 @@ def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str
     layers = {_layer(name) for name in own}
     bare = {layer.removeprefix("trunk.") for layer in layers}
     origin = {_layer(name) for name in found}
-    tables = (table for table in tables_of(backbone, bare) if any(name in origin and name not in bare for name in table))
+    normalised = any(name.endswith(".running_mean") for name in found)
+    tables = (table for table in tables_of(backbone, normalised=normalised) if any(name in origin and name not in bare for name in table))
     names = next(tables, {})
     renamed = {}
     for name, tensor in found.items():
@@ -148,7 +154,14 @@ def _plain(layer: str) -> str:
 
 
 def _as_convolution(tensor: Tensor, own: Tensor | None) -> Tensor:
-    """Shape a linear layer over a flattened (C, h, w) map as the convolution with the same numbers in the same order."""
-    if own is None or tensor.ndim != 2 or own.ndim != 4 or tensor.numel() != own.numel() or len(tensor) != len(own):
+    """Shape a linear layer over a flattened (C, h, w) map as the convolution with the same numbers in the same order.
+
+    Caffe's older files write a bias as (1, 1, 1, C), a norm as (1, C, 1, 1) and a linear layer
+    as (1, 1, O, I); these lose their ones.
+    """
+    if own is None or tensor.shape == own.shape or tensor.numel() != own.numel():
         return tensor
-    return tensor.reshape(own.shape)
+    if own.ndim == 1:
+        return tensor.flatten() if max(tensor.shape) == tensor.numel() else tensor
+    is_linear = (tensor.ndim == 2 and len(tensor) == len(own)) or (tensor.ndim == 4 and tensor.shape[:3] == (1, 1, len(own)))
+    return tensor.reshape(own.shape) if is_linear else tensor

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
+__all__ = ["CAFFE_MEAN", "IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's pictures, RGB in [0, 1]."""
@@ -23,6 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of ImageNet's pictures, RGB in [0, 1]."""
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
+"""Mean of ImageNet's pictures as FCN's authors have it, BGR in 0 to 255."""
 
 
 class Normalization(nn.Module):
@@ -64,6 +65,11 @@ class Normalization(nn.Module):
     def caffe(cls) -> Normalization:
         """Return that of the Caffe models of the papers: BGR, 0 to 255, minus the mean, deviation 1."""
         return cls(CAFFE_MEAN, (1.0, 1.0, 1.0), span=255.0, bgr=True)
+
+    @classmethod
+    def caffe_raw(cls) -> Normalization:
+        """Return that of SegNet's release: BGR, 0 to 255, nothing subtracted."""
+        return cls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), span=255.0, bgr=True)
 
     @classmethod
     def for_channels(cls, mean: Sequence[float], std: Sequence[float], in_channels: int) -> Normalization:

@@ -16,6 +16,7 @@ from upscore.errors import ModelError, nearest_name
 from upscore.models.backbones import OWN_TRUNKS, build_trunk, check_name
 from upscore.models.fcn import FCN8s, FCN16s, FCN32s
 from upscore.models.normalization import Normalization
+from upscore.models.transplant import holds_whole_network, normalization_of, transplant
 
 __all__ = ["ARCHITECTURES", "ListedModel", "create_model", "list_models"]
 
@@ -27,7 +28,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 }
 """Name to what builds it from ``(trunk, *, num_classes, normalization, **arguments)``."""
 
-NORMALIZATIONS = ("imagenet", "caffe")
+NORMALIZATIONS = ("imagenet", "caffe", "caffe-raw")
 
 
 def create_model(
@@ -54,10 +55,12 @@ def create_model(
         C of the pictures; 3 is RGB.
     weights : None, "imagenet" or path
         Of the backbone; see :func:`upscore.models.backbones.build_trunk`. The score layers
-        start at zero in any case.
-    normalization : {"imagenet", "caffe"}, optional
-        What the backbone's weights expect. By default its own statistics; "caffe" for weights
-        converted from the papers' Caffe models.
+        start at zero, unless the file holds a whole network.
+    normalization : {"imagenet", "caffe", "caffe-raw"}, optional
+        What the weights expect. By default what their names tell
+        (:func:`upscore.models.transplant.normalization_of`), or else the backbone's own
+        statistics; "caffe" for weights converted from the papers' Caffe models, "caffe-raw"
+        for SegNet's.
     **arguments
         Of the architecture (``upsampling``, ``at_once``) or of one of the papers' trunks
         (``width``, ``dropout``, ``padding``, ``batch_norm`` for VGG16, ``variant`` for the others).
@@ -90,13 +93,20 @@ def create_model(
                 f"'{name}' with backbone '{backbone}' takes no argument '{argument[:80]}'{nearest_name(argument, accepted)}: "
                 f"expected {', '.join(accepted) or 'none'}"
             )
-    trunk = build_trunk(backbone, in_channels=in_channels, weights=weights, **{k: v for k, v in arguments.items() if k in for_trunk})
-    return architecture(
+    whole = weights is not None and weights != "imagenet" and backbone in OWN_TRUNKS and holds_whole_network(weights)
+    if normalization is None and in_channels == 3 and backbone in OWN_TRUNKS:
+        normalization = normalization_of(weights, backbone)
+    of_trunk = {k: v for k, v in arguments.items() if k in for_trunk}
+    trunk = build_trunk(backbone, in_channels=in_channels, weights=None if whole else weights, **of_trunk)
+    model = architecture(
         trunk,
         num_classes=num_classes,
         normalization=_normalization(normalization, trunk.mean, trunk.std, in_channels),
         **{k: v for k, v in arguments.items() if k in for_architecture},
     )
+    if whole:
+        transplant(model, str(weights), backbone=backbone)
+    return model
 
 
 def _accepted(builder: Callable[..., nn.Module]) -> tuple[str, ...]:
@@ -110,10 +120,10 @@ def _accepted(builder: Callable[..., nn.Module]) -> tuple[str, ...]:
 def _normalization(name: str | None, mean: tuple[float, ...], std: tuple[float, ...], in_channels: int) -> Normalization:
     if name not in (None, *NORMALIZATIONS):
         raise ModelError(f"unknown normalization '{name}'{nearest_name(str(name), NORMALIZATIONS)}: expected {' or '.join(NORMALIZATIONS)}")
-    if name == "caffe":
+    if name in ("caffe", "caffe-raw"):
         if in_channels != 3:
-            raise ModelError(f"found {in_channels} input channels with normalization 'caffe', expected 3: it is made for BGR")
-        return Normalization.caffe()
+            raise ModelError(f"found {in_channels} input channels with normalization '{name}', expected 3: it is made for BGR")
+        return Normalization.caffe() if name == "caffe" else Normalization.caffe_raw()
     if name == "imagenet":
         return Normalization.imagenet(in_channels)
     return Normalization.for_channels(mean, std, in_channels)
