@@ -1,66 +1,16 @@
-"""A convolutionalized classifier against the classifier itself (Long, Shelhamer and Darrell 2015, §3.1)."""
+"""Convolutionalized classifiers of torchvision, timm and our own (Long, Shelhamer and Darrell 2015, §3.1)."""
 
 import pytest
 import torch
 from torch import nn
 
-from upscore.ops.convolutionalize import convolutionalize
-from upscore.ops.geometry import Geometry
+from upscore.errors import ModelError
+from upscore.models.classifier import create_classifier
+from upscore.models.timm_trunk import import_timm
+from upscore.ops.convolutionalize import InexactWarning, convolutionalize
 
-
-def alexnet(padding, ceil, channels=(6, 8, 8, 8, 8)):
-    """AlexNet's strides, kernels and pools, with few channels."""
-    one, two, three, four, five = channels
-    return nn.Sequential(
-        nn.Conv2d(3, one, 11, 4, padding and 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, ceil_mode=ceil),
-        nn.Conv2d(one, two, 5, padding=padding and 2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, ceil_mode=ceil),
-        nn.Conv2d(two, three, 3, padding=padding),
-        nn.ReLU(),
-        nn.Conv2d(three, four, 3, padding=padding),
-        nn.ReLU(),
-        nn.Conv2d(four, five, 3, padding=padding),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2, ceil_mode=ceil),
-    )
-
-
-def vgg(padding):
-    """Two stages in VGG16's manner."""
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=padding),
-        nn.ReLU(),
-        nn.Conv2d(4, 5, 3, padding=padding),
-        nn.ReLU(),
-        nn.MaxPool2d(2, 2),
-        nn.Conv2d(5, 6, 3, padding=padding),
-        nn.ReLU(),
-        nn.MaxPool2d(2, 2),
-    )
-
-
-def classifier(features, size, *, flatten=False, classes=7):
-    with torch.no_grad():
-        read = features(torch.zeros(1, 3, size, size)).numel()
-    layers = [nn.Dropout(), nn.Linear(read, 9), nn.ReLU(), nn.Dropout(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, classes)]
-    return nn.Sequential(*([nn.Flatten()] if flatten else []), *layers).eval()
-
-
-def geometry_of(features):
-    grid = Geometry()
-    for layer in features:
-        if isinstance(layer, nn.Conv2d):
-            grid = grid.conv(layer.kernel_size[0], layer.stride[0], layer.padding[0])
-        elif isinstance(layer, nn.MaxPool2d):
-            grid = grid.pool(layer.kernel_size, layer.stride, layer.padding)
-    return grid
-
-
-def answer(features, head, x):
-    return head(features(x).flatten(1))
+timm = import_timm()
+models = pytest.importorskip("torchvision.models")
 
 
 @pytest.fixture(autouse=True)
@@ -68,50 +18,114 @@ def _seed():
     torch.manual_seed(0)
 
 
+def torchvisions(name, **arguments):
+    return lambda: getattr(models, name)(num_classes=10, **arguments)
+
+
+def timms(name):
+    return lambda: timm.create_model(name, num_classes=10)
+
+
+def narrow_vgg():
+    network = models.VGG(models.vgg.make_layers([4, "M", 8, "M", 16, "M", 16, "M", 16, "M"]), init_weights=False)
+    network.classifier[0], network.classifier[3] = nn.Linear(16 * 49, 32), nn.Linear(32, 32)
+    network.classifier[6] = nn.Linear(32, 10)
+    return network
+
+
+def narrow_timm_vgg():
+    import timm.models.vgg as vgg
+
+    network = vgg.VGG((4, "M", 8, "M", 16, "M", 16, "M", 16, "M"), num_classes=10)
+    network.pre_logits, network.head.fc = vgg.ConvMlp(16, 32, 7), nn.Linear(32, 10)
+    return network
+
+
+def ours(name, **arguments):
+    return lambda: create_classifier(name, num_classes=10, width=1 / 16, **arguments)
+
+
 @pytest.mark.parametrize(
-    ("features", "size"),
-    [(alexnet(1, ceil=False), 224), (alexnet(0, ceil=True), 227), (vgg(1), 32), (vgg(0), 30)],
-    ids=["alexnet", "alexnet without padding", "vgg", "vgg without padding"],
+    ("build", "size", "gated"),
+    [
+        (narrow_vgg, 224, False),
+        (narrow_timm_vgg, 224, False),
+        (torchvisions("googlenet", init_weights=False, aux_logits=False), 224, False),
+        (torchvisions("mobilenet_v2", width_mult=0.1), 224, False),
+        (torchvisions("squeezenet1_1"), 224, False),
+        (timms("resnet18"), None, False),
+        (timms("mobilenetv2_050"), None, False),
+        (timms("mobilenetv3_small_050"), None, True),
+        (timms("efficientnet_lite0"), None, False),
+        (timms("convnext_atto"), None, False),
+        (timms("lcnet_035"), None, True),
+        (ours("alexnet"), None, False),
+        (ours("alexnet", variant="torchvision"), None, False),
+        (ours("vgg16"), None, False),
+        (ours("googlenet"), None, False),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", None),
 )
-@pytest.mark.parametrize("flatten", [False, True])
 @torch.no_grad()
-def test_on_the_training_size_it_gives_the_classifiers_logits(features, size, flatten):
-    head = classifier(features, size, flatten=flatten)
-    x = torch.randn(2, 3, size, size)
-    logits = convolutionalize(features, head, input_size=size)(x)
-    assert logits.shape == (2, 7, 1, 1)
-    torch.testing.assert_close(logits.flatten(1), answer(features, head, x), rtol=1e-5, atol=1e-5)
+def test_on_its_size_it_gives_the_classifiers_logits_and_elsewhere_a_grid(build, size, gated):
+    model = build().eval()
+    with pytest.warns(InexactWarning, match="not exactly the classifier's answers"):
+        dense = convolutionalize(model, input_size=size)
+    assert ("gates" in dense.caveat) == gated
+    assert "pad" in dense.caveat
+    assert dense.input_size in ((224, 224), (227, 227))
+    picture = torch.rand(1, 3, *dense.input_size)
+    expected = model(picture)
+    torch.testing.assert_close(dense(picture).flatten(1), expected, rtol=1e-4, atol=1e-4 * max(1.0, float(expected.abs().max())))
+    jump = int(dense.geometry.jump)
+    larger = dense(torch.rand(1, 3, dense.input_size[0] + 2 * jump, dense.input_size[1] + jump))
+    assert larger.shape == (1, 10, 3, 2)
 
 
-@pytest.mark.parametrize(("features", "size", "larger"), [(vgg(0), 28, (41, 38)), (alexnet(0, ceil=False), 227, (300, 267))])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mixer_s32_224", "edgenext_xx_small", "tf_mobilenetv3_small_minimal_100"])
+def test_what_has_no_grid_of_windows_is_refused(name):
+    with pytest.raises(ModelError) as error:
+        convolutionalize(timm.create_model(name))
+    assert "\n" not in str(error.value)
+
+
+def without_padding(ceil):
+    """Caffe's AlexNet, whose padding is taken away, so that its windows are exact."""
+    layers = [(4, 11, 4, True), (6, 5, 1, True), (6, 3, 1, False), (6, 3, 1, False), (6, 3, 1, True)]
+    trunk, channels = [], 3
+    for wide, kernel, stride, pool in layers:
+        trunk += [nn.Conv2d(channels, wide, kernel, stride), nn.ReLU(), *([nn.MaxPool2d(3, 2, ceil_mode=ceil)] if pool else [])]
+        channels = wide
+    trunk = nn.Sequential(*trunk)
+    read = trunk(torch.zeros(1, 3, 227, 227)).numel()
+    return nn.Sequential(trunk, nn.Flatten(), nn.Linear(read, 9), nn.ReLU(), nn.Dropout(), nn.Linear(9, 7)).eval()
+
+
 @torch.no_grad()
-def test_without_padding_every_cell_is_the_classifiers_answer_for_its_crop(features, size, larger):
-    head = classifier(features, size)
-    x = torch.randn(1, 3, *larger)
-    logits = convolutionalize(features, head, input_size=size)(x)
-    stride = int(geometry_of(features).jump)
-    assert logits.shape[2:] == tuple((n - size) // stride + 1 for n in larger)
-    assert logits[0, 0].numel() > 1
-    for i in range(logits.shape[2]):
-        for j in range(logits.shape[3]):
-            crop = x[..., stride * i : stride * i + size, stride * j : stride * j + size]
-            torch.testing.assert_close(logits[..., i, j], answer(features, head, crop), rtol=1e-5, atol=1e-5)
+def test_alexnet_without_padding_gives_the_answer_for_every_crop():
+    model = without_padding(ceil=False)
+    dense = convolutionalize(model, input_size=227)
+    picture = torch.randn(1, 3, 300, 267)
+    grid = dense(picture)
+    assert dense.exact
+    assert grid.shape[2:] == (3, 2)
+    for i in range(3):
+        for j in range(2):
+            crop = picture[..., 32 * i : 32 * i + 227, 32 * j : 32 * j + 227]
+            torch.testing.assert_close(grid[..., i, j], model(crop), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("variant", "size", "cells"), [("caffe", 227, 10), ("torchvision", 224, 10)])
+@pytest.mark.filterwarnings("ignore::upscore.ops.convolutionalize.InexactWarning")
 @torch.no_grad()
-def test_with_padding_cells_are_not_the_answers_for_their_crops():
-    """Padding stands at every crop's border, and only at the large picture's."""
-    features = vgg(1)
-    head = classifier(features, 32)
-    x = torch.randn(1, 3, 40, 40)
-    logits = convolutionalize(features, head, input_size=32)(x)
-    assert (logits[..., 1, 1] - answer(features, head, x[..., 4:36, 4:36])).abs().max() > 1e-3
+def test_the_papers_ten_by_ten_grid(variant, size, cells):
+    dense = convolutionalize(create_classifier("alexnet", num_classes=2, width=1 / 16, variant=variant).eval())
+    assert dense(torch.rand(1, 3, size, size)).shape[2:] == (1, 1)
+    assert dense(torch.rand(1, 3, 500, 500)).shape[2:] == (cells, cells)
 
 
-@pytest.mark.parametrize(("ceil", "cells"), [(True, 10), (False, 9)])
+@pytest.mark.filterwarnings("ignore::upscore.ops.convolutionalize.InexactWarning")
 @torch.no_grad()
-def test_the_papers_ten_by_ten_grid_needs_pools_that_round_up(ceil, cells):
-    features = alexnet(1, ceil=ceil)
-    features[0].padding = (0, 0)  # AlexNet pads its later convolutions alone
-    head = classifier(features, 227)
-    assert convolutionalize(features, head, input_size=227)(torch.zeros(1, 3, 500, 500)).shape[2:] == (cells, cells)
+def test_pools_that_round_down_give_nine_by_nine():
+    dense = convolutionalize(models.alexnet(num_classes=2).eval(), input_size=224)
+    assert dense(torch.rand(1, 3, 500, 500)).shape[2:] == (9, 9)

@@ -21,6 +21,7 @@ from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError, UpscoreError
 from upscore.losses import Objective
 from upscore.models.bundle import Bundle
+from upscore.models.zoo import create_model
 from upscore.training import loop
 from upscore.training import run as training_run
 from upscore.training.recipe import Recipe
@@ -420,6 +421,31 @@ def test_a_run_goes_on_where_its_data_moved_and_its_weights_file_is_gone(unbroke
     finished = resume(tmp_path / "broken", changes={"data.path": str(moved), "run.workers": 1})
     assert_same_weights(weights_of(whole.folder), weights_of(finished.folder))
     assert Recipe.load(finished.folder / "recipe.toml").data.path == str(moved)
+
+
+def test_bundles_of_a_run_from_caffes_weights_see_what_those_saw(painted, tmp_path):
+    torch.manual_seed(0)
+    settings = {"backbone": "vgg16", "width": 1 / 64}
+    trunk = create_model("fcn32s", num_classes=3, **settings).trunk.state_dict()
+    np.savez(
+        tmp_path / "vgg16.npz", **{f"{k.removesuffix('.weight').removesuffix('.bias')}/{int('bias' in k)}": t for k, t in trunk.items()}
+    )
+    values = {"model.name": "fcn32s", "model.backbone": "vgg16", "model.weights": str(tmp_path / "vgg16.npz"), "run.epochs": 1}
+    values |= {"model.arguments.width": 1 / 64, "model.arguments.dropout": 0.0}
+    ready = plan(small_recipe(painted, tmp_path / "run", **values))
+    assert ready.recipe.model.arguments["normalization"] == "caffe"
+    assert "model.arguments.normalization" in [choice.setting for choice in ready.choices]
+    finished = train(ready)
+    (tmp_path / "vgg16.npz").unlink()
+    resume(finished.folder)
+    for name in ("best", "last"):
+        bundle = Bundle.load(finished.folder / name)
+        assert bundle.arguments["normalization"] == "caffe"
+        assert bundle.build().normalization.bgr
+    finer = {"model.name": "fcn16s", "model.weights": "none", "model.start_from": str(finished.folder)}
+    assert plan(small_recipe(painted, tmp_path / "finer", **values | finer)).recipe.model.arguments["normalization"] == "caffe"
+    other = plan(small_recipe(painted, tmp_path / "other", **values | {"model.weights": "none"}))
+    assert "normalization" not in other.recipe.model.arguments
 
 
 def test_damaged_and_foreign_checkpoints_are_refused(unbroken, painted, tmp_path):

@@ -1,37 +1,42 @@
 """Trunks by name, with or without trained weights.
 
-``vgg16`` is the papers' own; every other name is timm's. A weights file may use our names,
-torchvision's or timm's; tables of names, written out below, translate between them.
+``alexnet``, ``googlenet`` and ``vgg16`` are the papers' own; every other name is timm's. A
+weights file may use our names, or those of tables in :mod:`upscore.models.naming` and below.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.alexnet import AlexNet
+from upscore.models.googlenet import GoogLeNet
+from upscore.models.naming import rename
 from upscore.models.timm_trunk import TimmTrunk, check_name, import_timm, pretrained
 from upscore.models.trunk import Tap, Trunk
-from upscore.models.vgg16 import VGG16, torchvision_names
+from upscore.models.vgg16 import VGG16
 from upscore.models.weights import load_exactly, read_weights
 
-__all__ = ["VGG16", "Tap", "TimmTrunk", "Trunk", "build_trunk", "check_name", "import_timm"]
+__all__ = ["OWN_TRUNKS", "VGG16", "AlexNet", "GoogLeNet", "Tap", "TimmTrunk", "Trunk", "build_trunk", "check_name", "import_timm"]
+
+OWN_TRUNKS: dict[str, Callable[..., nn.Module]] = {"alexnet": AlexNet, "googlenet": GoogLeNet, "vgg16": VGG16}
+"""The papers' classifiers; the keyword-only arguments of each are settings of a model."""
 
 
-def build_trunk(
-    name: str, *, in_channels: int = 3, weights: str | Path | None = None, finer: bool = False, **arguments: Any
-) -> VGG16 | TimmTrunk:
+def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None = None, finer: bool = False, **arguments: Any) -> Any:
     """Build a trunk.
 
     Parameters
     ----------
     name : str
-        "vgg16", or the name of a timm network with feature maps of stride 8, 16 and 32.
+        A key of :data:`OWN_TRUNKS`, or the name of a timm network with feature maps of stride
+        8, 16 and 32.
     in_channels : int
         Channels of the picture.
     weights : None, "imagenet" or path
@@ -41,17 +46,22 @@ def build_trunk(
     finer : bool
         Also give the maps of stride 2 and 4, where there are any.
     **arguments
-        Those of :class:`VGG16`; timm's networks take none.
+        Those of the papers' trunks (``width``, ``dropout`` and so on); timm's networks take none.
+
+    Returns
+    -------
+    nn.Module
+        A :class:`upscore.models.trunk.Trunk`.
 
     Raises
     ------
     ModelError
         The name is unknown, or the weights cannot be had or do not fit.
     """
-    if name == "vgg16":
-        return _build_vgg16(in_channels, weights, {**arguments, "finer": finer})
+    if name in OWN_TRUNKS:
+        return _build_own(name, in_channels, weights, {**arguments, "finer": True} if finer and name == "vgg16" else arguments)
     if arguments:
-        raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only 'vgg16' has any")
+        raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only {', '.join(OWN_TRUNKS)} have any")
     if weights == "imagenet":
         return TimmTrunk(name, in_channels=in_channels, weights="imagenet", finer=finer)
     trunk = TimmTrunk(name, in_channels=in_channels, finer=finer)
@@ -60,41 +70,22 @@ def build_trunk(
     return trunk
 
 
-def _build_vgg16(in_channels: int, weights: str | Path | None, arguments: Mapping[str, Any]) -> VGG16:
-    trunk = VGG16(in_channels=in_channels, **arguments)
+def _build_own(name: str, in_channels: int, weights: str | Path | None, arguments: Mapping[str, Any]) -> nn.Module:
+    trunk = OWN_TRUNKS[name](in_channels=in_channels, **arguments)
     if weights == "imagenet":
+        if name != "vgg16":
+            raise ModelError(f"there are no ImageNet weights to download for '{name}': give weights=<file>, or train from scratch")
         if arguments.get("width", 1) != 1:
             raise ModelError(
                 f"there are no ImageNet weights for a VGG16 of width {arguments['width']}: leave width at 1, or train from scratch"
             )
-        found = pretrained("vgg16_bn" if trunk.batch_norm else "vgg16", in_chans=in_channels).state_dict()
-        load_exactly(trunk, _named_as_vgg16(trunk, found), source=weights)
+        found = pretrained("vgg16_bn" if arguments.get("batch_norm") else "vgg16", in_chans=in_channels).state_dict()
     elif weights is not None:
-        load_exactly(trunk, _named_as_vgg16(trunk, read_weights(weights)), source=weights)
+        found = read_weights(weights)
+    else:
+        return trunk
+    load_exactly(trunk, rename(found, trunk.state_dict(), name), source=weights)
     return trunk
-
-
-def _named_as_vgg16(trunk: VGG16, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename torchvision's or timm's tensors, and shape linear layers as the convolutions they are.
-
-    A linear layer over a flattened (C, 7, 7) map and the 7×7 convolution hold the same
-    numbers in the same order (Long et al. 2015, §3.1).
-    """
-    own = trunk.state_dict()
-    names = torchvision_names(batch_norm=trunk.batch_norm)
-    renamed = {}
-    for name, tensor in found.items():
-        layer, _, kind = name.rpartition(".")
-        if layer in _VGG16_CLASSIFIER and layer not in names:
-            continue
-        target = f"{names.get(layer, layer)}.{kind}"
-        is_linear = tensor.ndim == 2 and target in own and own[target].numel() == tensor.numel()
-        renamed[target] = tensor.reshape(own[target].shape) if is_linear else tensor
-    return renamed
-
-
-_VGG16_CLASSIFIER = ("classifier.6", "head.fc", "fc8")
-"""The layer after fc7, which every network here replaces."""
 
 
 def _named_as_timm_trunk(name: str, trunk: TimmTrunk, found: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -107,7 +107,15 @@ class Bundle:
         kept = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
         if arguments.get("num_classes", len(labels)) != len(labels):
             raise BundleError(f"found a network of {arguments['num_classes']} classes and {len(labels)} labels: they must agree")
-        expected = _skeleton(architecture, kept).state_dict()
+        skeleton = _skeleton(architecture, kept)
+        for setting in ("bgr", "span"):
+            asked, found = (getattr(getattr(network, "normalization", None), setting, None) for network in (skeleton, model))
+            if asked != found:
+                raise BundleError(
+                    f"the network's normalization has {setting} {found}, and its arguments give {asked}: "
+                    "add normalization, which its weights brought with them, to the arguments"
+                )
+        expected = skeleton.state_dict()
         state = model.state_dict()
         mismatch = name_mismatch(expected, state)
         if mismatch:

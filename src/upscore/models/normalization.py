@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
+__all__ = ["CAFFE_MEAN", "IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's pictures, RGB in [0, 1]."""
@@ -26,6 +26,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey, Rec. 601."""
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
+"""Mean of ImageNet's pictures as FCN's authors have it, BGR in 0 to 255."""
 
 
 class Normalization(nn.Module):

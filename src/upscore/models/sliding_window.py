@@ -31,10 +31,12 @@ from fractions import Fraction
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.ops.geometry import Geometry
+from upscore.ops.mirror import mirror
 from upscore.ops.upsample import BilinearUpsample
 
 __all__ = ["SlidingWindow"]
@@ -127,15 +129,15 @@ class SlidingWindow(nn.Module):
 
     def mirror(self, x: Tensor) -> Tensor:
         """Return (N, C, H + P - 1, W + P - 1), continued on each side by its mirror image, as often as the picture is too small."""
-        reach = self.patch // 2
-        for axis in (-2, -1):
-            last = x.shape[axis] - 1
-            places = torch.arange(-reach, last + reach + 1, device=x.device) % max(1, 2 * last)
-            x = x.index_select(axis, torch.minimum(places, (2 * last - places).abs()))
-        return x
+        reach = (self.patch // 2, self.patch // 2)
+        return mirror(x, rows=reach, columns=reach)
 
     def classify(self, x: Tensor) -> Tensor:
         """Return the scores (N, K, h, w) of every n-th patch of a mirrored picture, a bounded number of patches at a time."""
+        if torch.compiler.is_exporting():  # a graph has no loop of unknown length: all patches at once
+            rows, columns = ((n - self.patch) // self.stride + 1 for n in x.shape[-2:])
+            patches = F.unfold(x, self.patch, stride=self.stride).mT.reshape(-1, x.shape[1], self.patch, self.patch)
+            return cast(Tensor, self.classifier(patches)).reshape(-1, rows, columns, self.num_classes).permute(0, 3, 1, 2)
         windows = x.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)  # a view: N C h w P P
         count, _, rows, columns = windows.shape[:4]
         places = torch.arange(count * rows * columns, device=x.device).split(self.patches_at_once)  # type: ignore[no-untyped-call]

@@ -29,6 +29,9 @@ STRIDES = (8, 16, 32)
 
 FINER = (2, 4)
 
+PAPERS = ("alexnet", "googlenet", "vgg16")
+"""What a user may also have meant; these are not timm's."""
+
 
 @functools.cache
 def import_timm() -> ModuleType:
@@ -160,12 +163,12 @@ def check_name(name: str) -> None:
     """
     timm = import_timm()
     if not isinstance(name, str):
-        raise ModelError(f"found backbone {name!r}, expected a name: 'vgg16' or one of timm's")
+        raise ModelError(f"found backbone {name!r}, expected a name: {', '.join(PAPERS)} or one of timm's")
     architecture, _, tag = name.partition(".")
     known = timm.list_models()
     if architecture not in known:
-        near = nearest_name(architecture, ["vgg16", *known])
-        raise ModelError(f"unknown backbone '{name[:80]}'{near}: give 'vgg16' or one of timm's names")
+        near = nearest_name(architecture, [*PAPERS, *known])
+        raise ModelError(f"unknown backbone '{name[:80]}'{near}: give {', '.join(PAPERS)} or one of timm's names")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(architecture)]
     if tag and tag not in tags:
         raise ModelError(f"backbone '{architecture}' has no weights tagged '{tag[:80]}', only {', '.join(tags) or 'none'}")

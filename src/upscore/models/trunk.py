@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from upscore.errors import ModelError
 from upscore.ops.geometry import Geometry
 
-__all__ = ["Padding", "Tap", "Trunk"]
+__all__ = ["WIDE", "Padding", "Tap", "Trunk", "check_settings", "draw_weights"]
 
 Padding = Literal["wide", "covering"]
+
+WIDE = 100
+"""Zeros that the papers put around the picture, so that every layer fits into any."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,28 @@ class Trunk(Protocol):
     def __call__(self, x: Tensor) -> dict[int, Tensor]:
         """Return the map of each tap, (N, C, h, w) by stride, of normalised pictures (N, C, H, W)."""
         ...
+
+
+def check_settings(network: str, *, width: float, dropout: float, padding: int = WIDE) -> None:
+    """Refuse impossible settings of a trunk of our own.
+
+    Raises
+    ------
+    ModelError
+        One is out of range.
+    """
+    if not 0 < width <= 4:
+        raise ModelError(f"found width {width}, expected above 0 and at most 4: 1 is the paper's {network}")
+    if not 0 <= dropout < 1:
+        raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
+    if not isinstance(padding, int) or not 0 <= padding <= 2 * WIDE:
+        raise ModelError(f"found padding {padding}, expected 0 to {2 * WIDE}: the paper's is {WIDE}")
+
+
+def draw_weights(trunk: nn.Module) -> None:
+    """Draw weights of convolutions that keep the variance through ReLUs (He et al. 2015, eq. 10); biases are zero."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

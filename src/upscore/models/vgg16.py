@@ -14,19 +14,16 @@ papers' crops are legal for every size. Dropout is element-wise, as in Caffe.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from upscore.models.trunk import Padding, Tap
+from upscore.models.trunk import WIDE, Padding, Tap, check_settings, draw_weights
 from upscore.ops.geometry import Geometry
 
 __all__ = ["VGG16"]
-
-WIDE = 100
 
 
 @dataclass(frozen=True)
@@ -99,14 +96,9 @@ class VGG16(nn.Module):
         finer: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < width <= 4:
-            raise ModelError(f"found width {width}, expected above 0 and at most 4: 1 is the paper's VGG16")
-        if not 0 <= dropout < 1:
-            raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
+        check_settings("VGG16", width=width, dropout=dropout, padding=padding)
         if not isinstance(batch_norm, bool):
             raise ModelError(f"found batch_norm {batch_norm!r}, expected true or false")
-        if not isinstance(padding, int) or not 0 <= padding <= 2 * WIDE:
-            raise ModelError(f"found padding {padding}, expected 0 to {2 * WIDE}: the paper's is {WIDE}")
         self.batch_norm = batch_norm
         self.padding: Padding = "wide" if padding >= WIDE else "covering"
         self.taps: dict[int, Tap] = {}
@@ -124,14 +116,7 @@ class VGG16(nn.Module):
             if layer.name in self._strides:
                 self.taps[self._strides[layer.name]] = Tap(channels, geometry)
         self.dropout = nn.Dropout(dropout)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        """Draw weights that keep the variance through ReLUs (He et al. 2015, eq. 10); biases are zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(cast(Tensor, module.bias))
+        draw_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return pool3, pool4 and fc7 by their strides 8, 16 and 32, and the finer ones if asked for.
@@ -159,28 +144,3 @@ class VGG16(nn.Module):
 
 def _norm_name(conv: str) -> str:
     return conv.replace("conv", "bn")
-
-
-def torchvision_names(*, batch_norm: bool = False) -> dict[str, str]:
-    """Return torchvision's and timm's layer names for VGG16, each with the paper's.
-
-    Parameters
-    ----------
-    batch_norm : bool
-        The names of ``vgg16_bn``.
-
-    Returns
-    -------
-    dict of str to str
-        ``"features.0"`` to ``"conv1_1"`` and so on, ``"classifier.0"`` to ``"fc6"``.
-    """
-    names, index = {}, 0
-    for layer in _TABLE:
-        if layer.name.startswith("conv"):
-            names[f"features.{index}"] = layer.name
-            if batch_norm:
-                names[f"features.{index + 1}"] = _norm_name(layer.name)
-            index += 3 if batch_norm else 2
-        else:
-            index += 1
-    return names | {"classifier.0": "fc6", "classifier.3": "fc7", "pre_logits.fc1": "fc6", "pre_logits.fc2": "fc7"}

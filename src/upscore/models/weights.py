@@ -1,7 +1,8 @@
-"""Weights files of trunks: read them without running code, name their tensors as ours, and fit them exactly."""
+"""Weights files: read them without running code, name their tensors as ours, and fit them exactly."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.caffe_arrays import read_caffe_arrays
 
 __all__ = ["load_exactly", "name_mismatch", "read_weights"]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from ``.safetensors``, or from anything that ``torch.save`` wrote.
+    """Read a state dict from ``.safetensors``, from Caffe's blobs as ``.npz``, or from anything that ``torch.save`` wrote.
 
     A state dict wrapped as ``{"state_dict": …}`` or ``{"model": …}`` is unwrapped.
 
@@ -32,8 +34,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"no weights file at '{path}'")
+    if path.suffix == ".npz":
+        return dict(read_caffe_arrays(path))
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch.load and safetensors raise a dozen unrelated kinds for a damaged or foreign file
         reason = " ".join(str(error).split())[:120]
         raise ModelError(
@@ -51,14 +58,16 @@ def name_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -
     """Say in words how ``found`` differs from ``expected`` in names or shapes; ``""`` if it does not."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
+    other = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    parts = []
     if missing:
-        return f"lacks {_listed(missing)}" + (f" and holds {_listed(extra)} instead" if extra else "")
-    if extra:
-        return f"holds {_listed(extra)}, which the network has not"
-    for name, tensor in expected.items():
-        if tensor.shape != found[name].shape:
-            return f"has '{name}' of shape {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
-    return ""
+        parts.append(f"lacks {_listed(missing)}" + (f" and holds {_listed(extra)} instead" if extra else ""))
+    elif extra:
+        parts.append(f"holds {_listed(extra)}, which the network has not")
+    if other:
+        shown = [f"'{n}' of shape {tuple(found[n].shape)}, expected {tuple(expected[n].shape)}" for n in other[:2]]
+        parts.append("has " + ", ".join(shown) + (f" and {len(other) - 2} more of other shapes" if len(other) > 2 else ""))
+    return "; ".join(parts)
 
 
 def _listed(names: list[str], most: int = 3) -> str:
@@ -75,5 +84,5 @@ def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], *, source: st
     """
     mismatch = name_mismatch(module.state_dict(), weights)
     if mismatch:
-        raise ModelError(f"the weights '{source}' do not fit this backbone: the file {mismatch}")
+        raise ModelError(f"the weights '{source}' do not fit this network: the file {mismatch}")
     module.load_state_dict(dict(weights))

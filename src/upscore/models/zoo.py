@@ -14,12 +14,17 @@ from torch import nn
 
 from upscore.errors import ModelError, nearest_name
 from upscore.models.backbone_unet import BackboneUNet
-from upscore.models.backbones import VGG16, build_trunk, check_name
+from upscore.models.backbones import OWN_TRUNKS, build_trunk, check_name
 from upscore.models.deconvnet import DeconvNet
 from upscore.models.fcn import FCN8s, FCN16s, FCN32s
+from upscore.models.full_resolution import FullResolution
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from upscore.models.segnet import SegNet, SegNetBasic
+from upscore.models.sliding_window import SlidingWindow
+from upscore.models.timm_trunk import pretrained
+from upscore.models.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
 from upscore.models.unet import UNet
+from upscore.models.weights import read_weights
 
 __all__ = ["ARCHITECTURES", "ListedModel", "create_model", "list_models", "takes_backbone"]
 
@@ -33,6 +38,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "segnet-basic": SegNetBasic,
     "unet": UNet,
     "unet-backbone": BackboneUNet,
+    "sliding-window": SlidingWindow,
+    "full-resolution": FullResolution,
 }
 """Name to what builds it: from ``(trunk, *, num_classes, normalization, **arguments)``, or, where the network
 is whole by itself, from ``(*, num_classes, normalization, in_channels, **arguments)``."""
@@ -68,21 +75,24 @@ def create_model(
     name : str
         A key of :data:`ARCHITECTURES`.
     backbone : str, optional
-        "vgg16", the default, or one of timm's names; none for DeconvNet, SegNet and the others that
-        are whole by themselves.
+        "alexnet", "googlenet", "vgg16", the default, or one of timm's names; none for DeconvNet, SegNet
+        and the others that are whole by themselves.
     num_classes : int
         K.
     in_channels : int
         C of the pictures; 3 is RGB. A network of 1 also takes RGB, and reads its luminance.
     weights : None, "imagenet" or path
-        Of the backbone; see :func:`upscore.models.backbones.build_trunk`. The score layers of an
-        FCN start at zero in any case.
+        Of the backbone; see :func:`upscore.models.backbones.build_trunk`. Of a network that is whole by
+        itself, or of an FCN on one of the papers' trunks, a file may also hold everything; otherwise
+        SegNet and DeconvNet take VGG16's layers from it. Score layers of an FCN start at zero where
+        the file has none.
     normalization : {"imagenet", "caffe", "raw"}, optional
-        What the weights expect. By default the backbone's own statistics; "caffe" for weights
-        converted from the papers' Caffe models, "raw" for SegNet's.
+        What the weights expect. By default what their names tell
+        (:func:`upscore.models.transplant.normalization_of`), or else the backbone's own
+        statistics; "caffe" for weights converted from the papers' Caffe models, "raw" for SegNet's.
     **arguments
-        Of the architecture (``upsampling``, ``width``) or of VGG16 (``width``, ``dropout``,
-        ``batch_norm``, ``padding``).
+        Of the architecture (``upsampling``, ``width``) or of one of the papers' trunks
+        (``width``, ``dropout``, ``padding``, ``batch_norm`` for VGG16, ``variant`` for the others).
 
     Returns
     -------
@@ -100,30 +110,58 @@ def create_model(
     if not takes_backbone(name):
         if backbone is not None:
             instead = ": 'unet-backbone' takes one" if name == "unet" else ""
-            raise ModelError(f"found backbone '{backbone[:80]}' for '{name}', which is whole by itself: leave it out{instead}")
-        if weights is not None:
-            raise ModelError(f"'{name}' takes no weights: leave them out")
+            raise ModelError(f"found backbone '{str(backbone)[:80]}' for '{name}', which is whole by itself: leave it out{instead}")
         _refuse_unknown(arguments, _accepted(architecture), f"'{name}'")
-        chosen = _normalization(normalization or _OWN_NORMALIZATION.get(name), IMAGENET_MEAN, IMAGENET_STD, in_channels)
-        return architecture(num_classes=num_classes, in_channels=in_channels, normalization=chosen, **arguments)
-    backbone = backbone or "vgg16"
-    if backbone != "vgg16":
+        if normalization is None and in_channels == 3:
+            normalization = normalization_of(weights, name) or _OWN_NORMALIZATION.get(name)
+        expected = _normalization(normalization, IMAGENET_MEAN, IMAGENET_STD, in_channels)
+        model = architecture(num_classes=num_classes, in_channels=in_channels, normalization=expected, **arguments)
+        if weights is not None:
+            _fill(model, name, weights, narrow=arguments.get("width", 1) != 1)
+        return model
+    backbone = "vgg16" if backbone is None else backbone
+    if backbone not in OWN_TRUNKS:
         check_name(backbone)
     for_architecture = _accepted(architecture)
-    for_trunk = _accepted(VGG16) if backbone == "vgg16" else ()
+    for_trunk = _accepted(OWN_TRUNKS[backbone]) if backbone in OWN_TRUNKS else ()
     _refuse_unknown(arguments, (*for_architecture, *for_trunk), f"'{name}' with backbone '{backbone}'")
-    given = {k: v for k, v in arguments.items() if k in for_trunk}
-    trunk = build_trunk(backbone, in_channels=in_channels, weights=weights, finer=getattr(architecture, "reads_finer_maps", False), **given)
-    return architecture(
+    whole = weights is not None and weights != "imagenet" and backbone in OWN_TRUNKS and holds_whole_network(weights)
+    if normalization is None and in_channels == 3 and backbone in OWN_TRUNKS:
+        normalization = normalization_of(weights, backbone)
+    of_trunk = {k: v for k, v in arguments.items() if k in for_trunk}
+    finer = getattr(architecture, "reads_finer_maps", False)
+    trunk = build_trunk(backbone, in_channels=in_channels, weights=None if whole else weights, finer=finer, **of_trunk)
+    model = architecture(
         trunk,
         num_classes=num_classes,
         normalization=_normalization(normalization, trunk.mean, trunk.std, in_channels),
         **{k: v for k, v in arguments.items() if k in for_architecture},
     )
+    if whole:
+        transplant(model, str(weights), backbone=backbone)
+    return model
 
 
 _OWN_NORMALIZATION = {"segnet-basic": "raw"}
 """Of networks that were made for other numbers than ImageNet's classifiers."""
+
+
+_ON_VGG16 = ("deconvnet", "segnet")
+"""Networks whose encoder is VGG16's."""
+
+
+def _fill(model: nn.Module, name: str, weights: str | Path, *, narrow: bool) -> None:
+    """Give a network that is whole by itself the weights of a file, or VGG16's where its encoder is that."""
+    if weights == "imagenet":
+        if name not in _ON_VGG16:
+            raise ModelError(f"there are no ImageNet weights for '{name}': leave weights out, or give a file of the whole network")
+        if narrow:
+            raise ModelError(f"there are no ImageNet weights for '{name}' of another width: leave width at 1, or train from scratch")
+        transplant_encoder(model, pretrained("vgg16").state_dict(), source=weights)
+    elif name in _ON_VGG16 and not holds_whole_network(weights):
+        transplant_encoder(model, read_weights(weights), source=weights)
+    else:
+        transplant(model, weights)
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
@@ -191,7 +229,9 @@ class ListedModel:
     field: float
 
 
-def list_models(backbones: tuple[str, ...] = ("vgg16", "mobilenetv2_100", "resnet18", "resnet50", "convnext_tiny")) -> list[ListedModel]:
+def list_models(
+    backbones: tuple[str, ...] = ("alexnet", "googlenet", "vgg16", "mobilenetv2_100", "resnet18", "resnet50", "convnext_tiny"),
+) -> list[ListedModel]:
     """Return every architecture on some backbones, measured on the meta device: nothing is allocated."""
     rows = []
     for name in ARCHITECTURES:

@@ -1,130 +1,200 @@
 """Turn a classifier into a fully convolutional network with the same weights.
 
 A linear layer over a flattened (C, h, w) map is a convolution whose kernel is the whole
-map, and one over a vector is a 1×1 convolution (Long, Shelhamer and Darrell 2015, §3.1 and
-figure 2). On the picture size the classifier was made for, the convolutional network gives
-its logits; on larger pictures it gives a grid of them. Without padding in the trunk each
-cell of the grid is the classifier's answer for the crop that the cell sees.
+map, one over a vector is a 1×1 convolution, and an average over the whole map is one over
+the cells of a window (Long, Shelhamer and Darrell 2015, §3.1 and figure 2)::
+
+    picture ── layers ──► C h w ── head ──► one answer            the classifier, on one window
+    larger  ── layers ──► C h' w' ── head, convolutional ──► a grid of answers, one for each window
+
+The network is followed by ``torch.fx``, run once on the size it was made for, and rewritten
+from the place where its map becomes a vector. A step there is known by what it does to
+random maps, not by its name.
+
+The grid is the classifier's answers exactly where no cell sees beyond its window. Padding
+makes it see further: the classifier meets zeros at the edge of every window, the dense pass
+meets the picture there. So do averages over the whole picture. Which of the two it is is
+measured, and said.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import cast
 
 import torch
-from torch import nn
-from torch.nn.utils import skip_init
+from torch import Tensor, nn
 
-from upscore.errors import ModelError
+from upscore.errors import GeometryError, ModelError
+from upscore.ops.geometry import Geometry
+from upscore.ops.heads import linear_to_conv, rewrite_head
+from upscore.ops.measuring import Measured, measure
+from upscore.ops.tracing import follow
 
-__all__ = ["convolutionalize", "linear_to_conv"]
+__all__ = ["DenseClassifier", "InexactWarning", "convolutionalize", "linear_to_conv"]
 
 
-def linear_to_conv(linear: nn.Linear, *, kernel: int | tuple[int, int], in_channels: int) -> nn.Conv2d:
-    """Return the convolution that does to each window what ``linear`` does to one flattened map.
+class InexactWarning(UserWarning):
+    """A grid's cells are not exactly the classifier's answers for their windows; the text says why."""
 
-    Parameters
+
+class DenseClassifier(nn.Module):
+    """A classifier over every window of a picture at once.
+
+    Attributes
     ----------
-    linear : nn.Linear
-        Reads ``in_channels * kernel_h * kernel_w`` features, flattened from (C, h, w) in that
-        order, as torch flattens; it is not changed.
-    kernel : int or (int, int)
-        Height and width of the map that was flattened; 1 for a layer that follows a linear one.
-    in_channels : int
-        C of the map that was flattened.
-
-    Returns
-    -------
-    nn.Conv2d
-        Stride 1, no padding; copies of the weights, on their device and of their dtype.
-
-    Raises
-    ------
-    ModelError
-        The layer reads another number of features.
+    network : nn.Module
+        The rewritten classifier.
+    input_size : (int, int)
+        Height and width of a window.
+    geometry : Geometry
+        Of the windows: ``jump`` pixels between them, the first one's middle, their height.
+        Where they are not square, ``start`` and ``field`` along columns follow from the width.
+    exact : bool
+        Every cell whose window ends inside the picture is the classifier's answer for it, in
+        eval mode, up to rounding. (Cells beyond them can follow, since layers need not use a
+        window's last pixels, and poolings may round up.)
+    caveat : str
+        Why not; empty where it is.
     """
-    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-    if linear.in_features != in_channels * height * width:
-        raise ModelError(
-            f"found a linear layer that reads {linear.in_features} features, expected {in_channels}×{height}×{width} = "
-            f"{in_channels * height * width}: give the size of the map it was trained on"
-        )
-    weight, bias = linear.weight, linear.bias
-    form = {"bias": bias is not None, "device": weight.device, "dtype": weight.dtype}
-    conv = skip_init(nn.Conv2d, in_channels, linear.out_features, (height, width), **form)  # type: ignore[no-untyped-call]
-    assert isinstance(conv, nn.Conv2d)
-    with torch.no_grad():
-        conv.weight.copy_(weight.reshape(conv.weight.shape))
-        if conv.bias is not None:
-            conv.bias.copy_(bias)
-    return conv.train(linear.training).requires_grad_(weight.requires_grad)
+
+    def __init__(self, network: nn.Module, *, input_size: tuple[int, int], jump: Fraction, caveat: str) -> None:
+        super().__init__()
+        self.network = network
+        self.input_size = input_size
+        self.geometry = Geometry(jump, Fraction(input_size[0] - 1, 2), Fraction(input_size[0]))
+        self.exact, self.caveat = not caveat, caveat
+        self.training = network.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return a grid of logits.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) float
+            As the classifier takes them, of at least ``input_size``.
+
+        Returns
+        -------
+        Tensor
+            (N, K, h', w'); 1×1 at ``input_size``.
+
+        Raises
+        ------
+        ModelError
+            The pictures are smaller than a window.
+        """
+        if images.shape[-2] < self.input_size[0] or images.shape[-1] < self.input_size[1]:
+            found, least = (f"{height}×{width}" for height, width in (images.shape[-2:], self.input_size))
+            raise ModelError(f"found pictures of {found} pixels, expected at least {least}: the classifier's window must fit in")
+        return cast(Tensor, self.network(images))
 
 
-def convolutionalize(
-    features: nn.Module, classifier: nn.Module, *, input_size: int | tuple[int, int], in_channels: int = 3
-) -> nn.Sequential:
-    """Return the fully convolutional network of a classifier made of a trunk and linear layers.
+def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | None = None, in_channels: int = 3) -> DenseClassifier:
+    """Return the fully convolutional network of a classifier.
 
     Parameters
     ----------
-    features : nn.Module
-        The trunk: (N, in_channels, H, W) to (N, C, h, w). Used as it is, not copied.
-    classifier : nn.Module
-        Linear layers with dropout and element-wise layers between, as in AlexNet and VGG16,
-        beginning with ``nn.Flatten`` or not. It is not changed.
-    input_size : int or (int, int)
-        Picture size the classifier was made for: 224 for torchvision's AlexNet and VGG16. It
-        decides the first kernel.
+    model : nn.Module
+        (N, C, H, W) to (N, K): our AlexNet, VGG16 and GoogLeNet, torchvision's, timm's, or
+        any other whose map is flattened or averaged. It is not changed; the result shares its
+        layers, but for linear ones, which are copied.
+    input_size : int or (int, int), optional
+        Picture size the classifier was made for. By default what the model says of itself:
+        ours ``input_size``, timm's ``pretrained_cfg``.
     in_channels : int
         Channels of the picture.
 
     Returns
     -------
-    nn.Sequential
-        ``features`` and ``classifier``, the latter convolutional and under the same layer
-        names: (N, in_channels, H, W) to (N, classes, h', w') logits, (N, classes, 1, 1) at
-        ``input_size``. In train or eval mode as ``classifier`` is.
+    DenseClassifier
+        (N, C, H, W) to (N, K, h', w') logits. In train or eval mode as ``model`` is.
 
     Raises
     ------
     ModelError
-        A layer is not one that looks at each cell by itself, or the sizes do not fit.
+        The network cannot be followed, its head is not understood, or its cells do not lie
+        on a regular grid (attention, padding that depends on the size).
+
+    Warns
+    -----
+    InexactWarning
+        Cells are not exactly the classifier's answers for their windows.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    shape = _map_shape(features, input_size, in_channels)
-    for name, layer in classifier.named_children():
-        if isinstance(layer, nn.Linear):
-            layers[name] = linear_to_conv(layer, kernel=shape[1:], in_channels=shape[0])
-            shape = (layer.out_features, 1, 1)
-        elif isinstance(layer, nn.Flatten | nn.Identity):
-            layers[name] = nn.Identity()
-        elif isinstance(layer, _ELEMENTWISE):
-            layers[name] = copy.deepcopy(layer)
-        else:
-            raise ModelError(f"found layer '{name}' of type {type(layer).__name__} in the classifier: only linear and element-wise layers")
-    network = nn.Sequential(OrderedDict(features=features, classifier=nn.Sequential(layers).train(classifier.training)))
-    network.training = classifier.training
-    return network
+    height, width = _input_size(model, input_size)
+    like = next(model.parameters(), torch.empty(0))
+    example = torch.rand(1, in_channels, height, width, device=like.device, dtype=like.dtype)
+    with _in_eval_mode(model), torch.no_grad():
+        network = follow(model)
+        try:
+            expected = model(example)
+            rewrite_head(network, example)
+            found = network(example)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(
+                f"{type(model).__name__} cannot be run on pictures of {height}×{width} with {in_channels} channels "
+                f"({' '.join(str(error).split())[:120]}): give the input_size it was made for"
+            ) from error
+        if found.ndim != 4 or found.shape[2:] != (1, 1) or not torch.allclose(found.flatten(1), expected, rtol=1e-3, atol=1e-3):
+            raise ModelError(f"{type(model).__name__} was not understood: rewritten, it gives another answer for the same picture")
+        try:
+            axes = (None,) if height == width else (-2, -1)
+            seen = [measure(lambda x: [network(x)], in_channels=in_channels, least=max(height, width), axis=a)[0] for a in axes]
+            if len({axis.geometry.jump for axis in seen}) > 1:
+                raise GeometryError("its cells are further apart along one axis than along the other")
+        except (GeometryError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ModelError(f"{type(model).__name__} gives no regular grid on larger pictures: {reason}") from error
+    network.training = model.training
+    caveat = _caveat(seen, (height, width))
+    if caveat:
+        warnings.warn(caveat, InexactWarning, stacklevel=2)
+    return DenseClassifier(network, input_size=(height, width), jump=seen[0].geometry.jump, caveat=caveat)
 
 
-_ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Dropout)
-
-
-def _map_shape(features: nn.Module, input_size: int | tuple[int, int], in_channels: int) -> tuple[int, int, int]:
-    """Return (C, h, w) of the trunk's output for one picture of ``input_size``."""
-    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-    like = next(features.parameters(), torch.empty(0))
-    training = {module: module.training for module in features.modules()}
-    features.eval()
-    try:
-        with torch.no_grad():
-            seen = features(torch.zeros(1, in_channels, height, width, device=like.device, dtype=like.dtype))
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    if seen.ndim != 4:
-        raise ModelError(
-            f"found a trunk whose output has shape {tuple(seen.shape)}, expected (1, C, h, w): leave its pooling and flattening out"
+def _caveat(seen: list[Measured], size: tuple[int, int]) -> str:
+    """Say why a cell's answer is not the classifier's for its window; "" where it is."""
+    before = beyond = Fraction(0)
+    for axis, pixels in zip(seen, size, strict=False):
+        half = (Fraction(axis.geometry.field) - 1) / 2
+        before = max(before, half - axis.geometry.start)
+        beyond = max(beyond, axis.geometry.start + half - (pixels - 1))
+    reasons = []
+    if before or beyond:
+        reasons.append(
+            f"its layers pad or round up, so that a cell sees {before} pixels before its window and {beyond} "
+            "beyond it: there the classifier meets padding, and the grid meets the picture"
         )
-    return (seen.shape[1], seen.shape[2], seen.shape[3])
+    if seen[0].looks_everywhere:
+        reasons.append("gates or norms average over all positions: of the window in the classifier, of the whole picture in the grid")
+    return f"cells are not exactly the classifier's answers for their windows: {'; '.join(reasons)}" if reasons else ""
+
+
+def _input_size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[int, int]:
+    if given is None:
+        given = getattr(model, "input_size", None)
+    if given is None:
+        settings = getattr(model, "pretrained_cfg", None) or {}
+        given = tuple(settings.get("input_size", ()))[1:] or None
+    if given is None:
+        raise ModelError(f"{type(model).__name__} does not say for which pictures it was made: give input_size, 224 for most")
+    height, width = (given, given) if isinstance(given, int) else given
+    if height < 1 or width < 1:
+        raise ModelError(f"found input_size {height}×{width}, expected at least 1×1")
+    return height, width
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -27,9 +27,11 @@ from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
 from upscore.losses import class_weights
 from upscore.metrics import Scores
+from upscore.models.backbones import OWN_TRUNKS
 from upscore.models.bundle import Bundle
 from upscore.models.fcn import start_from
-from upscore.models.zoo import create_model
+from upscore.models.transplant import normalization_of
+from upscore.models.zoo import create_model, takes_backbone
 from upscore.training.batches import separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
@@ -119,6 +121,8 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     chosen, choices = choose(recipe, census, machine)
     if recipe.model.weights is None and chosen.model.weights == "imagenet":
         chosen, choices = _only_if_fetched(chosen, choices, census)
+    if recipe.data.fingerprint is None:  # a run that is resumed is what it was, and its weights file may be gone
+        chosen, choices = _normalized_as_weights_demand(chosen, choices)
     chosen.data.fingerprint = _fingerprint(train, census)
     if chosen.run.out is None:
         chosen.run.out = str(_next_folder(recipe))
@@ -216,6 +220,24 @@ def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: Census) -> t
         recipe = recipe.with_values({"model.weights": "none"})
         recipe.chosen["model.weights"] = why
     return recipe, choices
+
+
+def _normalized_as_weights_demand(recipe: Recipe, choices: list[Choice]) -> tuple[Recipe, list[Choice]]:
+    """Write down the normalisation that a weights file or a coarser network brings, so that bundles of the run are built with it."""
+    model = recipe.model
+    known = model.backbone in OWN_TRUNKS or not takes_backbone(model.name)
+    if not known or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3:
+        return recipe, choices
+    if model.start_from:
+        found, why = Bundle.load(model.start_from).arguments.get("normalization"), "the network it starts from sees such pictures"
+    else:
+        found, why = normalization_of(model.weights, model.backbone or model.name), "the weights file was trained on such pictures"
+    if found is None:
+        return recipe, choices
+    setting = "model.arguments.normalization"
+    recipe = recipe.with_values({setting: found})
+    recipe.chosen[setting] = why
+    return recipe, [*choices, Choice(setting, found, why)]
 
 
 def _fingerprint(dataset: Dataset, census: Census) -> str:

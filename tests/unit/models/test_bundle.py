@@ -74,6 +74,14 @@ def test_half_precision_networks_are_kept_in_single():
     assert bundle.weights.keys() == model.state_dict().keys()
 
 
+@pytest.mark.parametrize(("made", "told"), [("caffe", None), (None, "caffe"), ("imagenet", "raw")])
+def test_a_network_that_sees_other_pictures_than_its_arguments_say_is_not_bundled(made, told):
+    told = {} if told is None else {"normalization": told}
+    with pytest.raises(BundleError, match="the network's normalization has bgr") as error:
+        Bundle.of("fcn8s", ARGUMENTS | told, small(normalization=made), LABELS)
+    assert "\n" not in str(error.value)
+
+
 def test_a_runs_folder_gives_its_best(tmp_path):
     Bundle.of("fcn8s", ARGUMENTS, small(), LABELS, card={"which": "best"}).save(tmp_path / "run" / "best")
     assert Bundle.load(tmp_path / "run").card == {"which": "best"}

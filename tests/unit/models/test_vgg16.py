@@ -122,7 +122,7 @@ def test_linear_layers_are_reshaped_as_linear_to_conv_does(tmp_path):
 
 def test_timms_names_are_known():
     from upscore.models.backbones import import_timm
-    from upscore.models.vgg16 import torchvision_names
+    from upscore.models.naming import VGG16_TORCHVISION
 
     with torch.device("meta"):
         timms = import_timm().create_model("vgg16").state_dict()
@@ -131,7 +131,7 @@ def test_timms_names_are_known():
     for key, tensor in timms.items():
         layer, _, kind = key.rpartition(".")
         if layer != "head.fc":
-            renamed[f"{torchvision_names()[layer]}.{kind}"] = tensor.shape
+            renamed[f"{VGG16_TORCHVISION[layer]}.{kind}"] = tensor.shape
     assert renamed == {name: tensor.shape for name, tensor in own.items()}
 
 

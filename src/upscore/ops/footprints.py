@@ -176,7 +176,7 @@ def _covers_picture(name: str, *args: Any, **kwargs: Any) -> bool:
 
 _PASSED_THROUGH = frozenset(
     (
-        *("batch_norm", "layer_norm", "rms_norm", "dropout", "contiguous"),
+        *("batch_norm", "layer_norm", "rms_norm", "local_response_norm", "dropout", "contiguous"),
         *(
             "relu",
             "relu_",

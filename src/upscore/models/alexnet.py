@@ -1,0 +1,122 @@
+"""AlexNet made fully convolutional, as FCN's authors cast it.
+
+Krizhevsky, Sutskever, Hinton (2012), "ImageNet Classification with Deep Convolutional Neural
+Networks", in the form of Caffe's reference model, with the linear layers of Long, Shelhamer,
+Darrell (2015)::
+
+    conv1 ─ pool1 ─ norm1 ─ conv2 ─ pool2 ─ norm2 ─ conv3 ─ conv4 ─ conv5 ─ pool5 ─ fc6 ─ fc7
+    11×11    │ /8            5×5     │ /16            3×3     3×3     3×3     /32    6×6   1×1
+    /4       └─ tap 8                └─ tap 16                                               └─ tap 32
+    96                       256                      384     384     256            4096  4096
+
+    norm       local response normalisation over five channels
+    groups     conv2, conv4 and conv5 are two halves that do not see one another
+
+conv1 pads by 100 and pooling rounds up, so that fc6 fits into any picture. A cell of fc7 sees
+355 pixels; kernels are odd everywhere but in fc6, so scores are upsampled by a kernel of 63
+and cropped by 18.
+
+``variant="torchvision"`` is the network of Krizhevsky (2014), "One weird trick for
+parallelizing convolutional neural networks", as torchvision has it: one tower of 64, 192, 384,
+256 and 256 channels, without groups and without local response normalisation.
+
+Deviations. As in Caffe, pooling comes before normalisation; the paper has it after. The papers
+score fc7 alone; pool1 and pool2 can be read too, since their crops are whole numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
+from upscore.models.trunk import WIDE, Padding, Tap, check_settings, draw_weights
+from upscore.ops.geometry import Geometry
+
+__all__ = ["AlexNet"]
+
+CHANNELS = {"caffe": (96, 256, 384, 384, 256, 4096, 4096), "torchvision": (64, 192, 384, 256, 256, 4096, 4096)}
+"""Of conv1 to conv5, fc6 and fc7."""
+
+
+class AlexNet(nn.Module):
+    """The trunk of FCN-AlexNet, from the picture to fc7.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the picture.
+    width : float
+        Factor on the number of channels of every layer; 1 is the paper's.
+    dropout : float
+        Probability after fc6 and fc7, element by element.
+    padding : int
+        Of conv1. 100 or more covers every picture by itself; with less, the architecture pads
+        the picture.
+    variant : {"caffe", "torchvision"}
+        Whose layers: the paper's two towers, or one tower without normalisation.
+
+    Raises
+    ------
+    ModelError
+        An argument is out of range.
+    """
+
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        padding: int = WIDE,
+        variant: Literal["caffe", "torchvision"] = "caffe",
+    ) -> None:
+        super().__init__()
+        if variant not in CHANNELS:
+            raise ModelError(f"found variant {variant!r}, expected {' or '.join(CHANNELS)}")
+        check_settings("AlexNet", width=width, dropout=dropout, padding=padding)
+        towers = 2 if variant == "caffe" else 1
+        one, two, three, four, five, six, seven = (towers * max(1, round(c * width / towers)) for c in CHANNELS[variant])
+        self.conv1 = nn.Conv2d(in_channels, one, 11, stride=4, padding=padding)
+        self.conv2 = nn.Conv2d(one, two, 5, padding=2, groups=towers)
+        self.conv3 = nn.Conv2d(two, three, 3, padding=1)
+        self.conv4 = nn.Conv2d(three, four, 3, padding=1, groups=towers)
+        self.conv5 = nn.Conv2d(four, five, 3, padding=1, groups=towers)
+        self.fc6 = nn.Conv2d(five, six, 6)
+        self.fc7 = nn.Conv2d(six, seven, 1)
+        self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if variant == "caffe" else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        draw_weights(self)
+
+        pool1 = Geometry().conv(11, 4, padding).pool(3, 2)
+        pool2 = pool1.conv(5, 1, 2).pool(3, 2)
+        fc7 = pool2.conv(3, 1, 1).conv(3, 1, 1).conv(3, 1, 1).pool(3, 2).conv(6)
+        self.taps = {8: Tap(one, pool1), 16: Tap(two, pool2), 32: Tap(seven, fc7)}
+        self.padding: Padding = "wide" if padding >= WIDE else "covering"
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Return pool1, pool2 and fc7 by their strides 8, 16 and 32.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) float
+            Normalised pictures; with padding 100 any H and W from 1.
+        """
+        pool1 = _pool(F.relu(self.conv1(x)))
+        pool2 = _pool(F.relu(self.conv2(self.norm(pool1))))
+        conv3 = F.relu(self.conv3(self.norm(pool2)))
+        conv4 = F.relu(self.conv4(conv3))
+        pool5 = _pool(F.relu(self.conv5(conv4)))
+        fc6 = self.dropout(F.relu(self.fc6(pool5)))
+        fc7 = self.dropout(F.relu(self.fc7(fc6)))
+        return {8: pool1, 16: pool2, 32: fc7}
+
+
+def _pool(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 3, 2, ceil_mode=True)

@@ -1,0 +1,116 @@
+"""Read a Caffe network that was exported as NumPy arrays, ``.npz``: layers' blobs by name.
+
+Whoever exports them names blobs as he likes: ``conv1_1/0``, ``conv1_1_0``, ``conv1_1_w``,
+``conv1_1/weights``, ``conv1_1.weight``. What the blobs of a layer are depends on the layer:
+
+====================  =====================================
+convolution, linear   weight, bias
+papers' BN            scale, shift[, mean, variance]
+BatchNorm             mean, variance, factor of both
+Scale                 scale, shift
+====================  =====================================
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from upscore.errors import ModelError
+
+__all__ = ["read_caffe_arrays"]
+
+LARGEST = 4 * 2**30
+"""Bytes of all arrays together; VGG16's are half a gigabyte."""
+
+_BLOB = re.compile(r"(?P<layer>.+)[/_.](?P<kind>[0-3]|[wWbB]|weights?|bias(?:es)?|running_mean|running_var)")
+_KINDS = {"0": "weight", "w": "weight", "weights": "weight", "1": "bias", "b": "bias", "biases": "bias"}
+_KINDS |= {"2": "running_mean", "3": "running_var"}
+
+
+def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
+    """Return a file's arrays as tensors named ``layer.weight``, ``layer.bias``, ``layer.running_mean`` and ``layer.running_var``.
+
+    Sizes are checked before anything is read, and nothing is unpickled.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged or too large, an array holds no numbers, or its name says no layer.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            if total > LARGEST:
+                raise ModelError(f"'{path}' holds {total} bytes of arrays, expected at most {LARGEST}: it is damaged or no network's")
+            arrays: dict[str, Tensor] = {}
+            for member in members:
+                with archive.open(member) as file:
+                    arrays[_name(path, member.filename, arrays)] = _read(path, file, member)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+    ) as error:
+        if isinstance(error, ModelError):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise ModelError(f"'{path}' is not a readable weights file ({type(error).__name__}: {reason}): expected NumPy's .npz") from error
+    return _means_and_variances(arrays)
+
+
+def _name(path: Path, filename: str, others: dict[str, Tensor]) -> str:
+    match = _BLOB.fullmatch(filename.removesuffix(".npy"))
+    if not match:
+        raise ModelError(f"'{path}' holds an array '{filename[:80]}', expected names of a layer and its blob, as conv1_1/0 or conv1_1_w")
+    kind = match["kind"].lower()
+    name = f"{match['layer']}.{_KINDS.get(kind, kind)}"
+    if name in others:
+        raise ModelError(f"'{path}' holds '{name}' twice, the second time as '{filename[:80]}'")
+    return name
+
+
+def _read(path: Path, file: IO[bytes], member: zipfile.ZipInfo) -> Tensor:
+    """Return one array, after its header has been found to be true."""
+    version = npy.read_magic(file)
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = header(file)
+    if dtype.kind not in "fiu":
+        raise ModelError(f"'{path}' holds in '{member.filename[:80]}' what is no array of numbers ({dtype}): export float32 arrays")
+    size = math.prod(shape) * dtype.itemsize
+    if size != member.file_size - file.tell():
+        raise ModelError(f"'{path}' is damaged: '{member.filename[:80]}' says it has {size} bytes and has {member.file_size - file.tell()}")
+    values = np.frombuffer(file.read(size), dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
+
+
+def _means_and_variances(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn Caffe's BatchNorm, which keeps sums and their count, into a mean and a variance."""
+    found = dict(arrays)
+    for name, factor in arrays.items():
+        layer, _, kind = name.rpartition(".")
+        if kind != "running_mean" or factor.numel() != 1 or f"{layer}.running_var" in arrays:
+            continue
+        sums = [found.pop(f"{layer}.{blob}", None) for blob in ("weight", "bias")]
+        if sums[0] is None or sums[1] is None:
+            found |= {f"{layer}.{blob}": tensor for blob, tensor in zip(("weight", "bias"), sums, strict=True) if tensor is not None}
+            continue
+        count = float(factor)
+        for blob, tensor in zip(("running_mean", "running_var"), sums, strict=True):
+            assert tensor is not None
+            found[f"{layer}.{blob}"] = tensor / count if count else torch.zeros_like(tensor)
+    return found

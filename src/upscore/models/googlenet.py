@@ -1,0 +1,183 @@
+"""GoogLeNet made fully convolutional.
+
+Szegedy et al. (2015), "Going Deeper with Convolutions", figure 3 and table 1, without the
+classifiers at its sides, its last average and its linear layer, as Long, Shelhamer, Darrell
+(2015, §4.1) cut it::
+
+    conv1 ─ pool1 ─ norm ─ conv2 ─ norm ─ pool2 ─ 3a 3b ─ pool3 ─ 4a 4b 4c 4d 4e ─ pool4 ─ 5a 5b
+    7×7     /4             1×1, 3×3       /8        │     /16                 │    /32        │
+    /2                                              └─ tap 8                  └─ tap 16       └─ tap 32
+
+    an inception   ┌─ conv1x1 ───────────────────────┐
+                   ├─ conv3x3_reduce ─── conv3x3 ────┤
+              x ───┤                                 ├─ channels side by side
+                   ├─ conv5x5_reduce ─── conv5x5 ────┤
+                   └─ 3×3 maximum ────── pool_proj ──┘
+
+    norm       local response normalisation over five channels
+    pool       3×3 maximum of stride 2, rounding up
+
+A ReLU follows every convolution. A cell of 5b sees 715 pixels, and 907 after the classifier's
+average over 7×7 cells, the number that FCN's authors report.
+
+``variant="torchvision"`` is the network whose trained weights torchvision has: batch
+normalisation after every convolution instead of the two local ones, 3×3 convolutions named
+5×5, and a pool4 of 2×2. It was trained on pictures from -1 to 1.
+
+Deviations. Dropout stands before the average and not after it, since there is none here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
+from upscore.models.trunk import Padding, Tap, check_settings, draw_weights
+from upscore.ops.geometry import Geometry
+
+__all__ = ["GoogLeNet"]
+
+INCEPTIONS = {
+    #      1×1  reduce 3×3  reduce 5×5  pool_proj
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+"""Channels of the six convolutions of each inception (table 1 of the paper)."""
+
+_TAPS = {"3b": 8, "4e": 16, "5b": 32}
+
+
+class GoogLeNet(nn.Module):
+    """The trunk of FCN-GoogLeNet, from the picture to inception 5b.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the picture.
+    width : float
+        Factor on the number of channels of every layer; 1 is the paper's.
+    dropout : float
+        Probability on 5b, element by element.
+    variant : {"caffe", "torchvision"}
+        Whose layers: the paper's, as in Caffe's model, or torchvision's.
+
+    Raises
+    ------
+    ModelError
+        An argument is out of range.
+    """
+
+    padding: Padding = "covering"
+
+    def __init__(
+        self, *, in_channels: int = 3, width: float = 1.0, dropout: float = 0.4, variant: Literal["caffe", "torchvision"] = "caffe"
+    ) -> None:
+        super().__init__()
+        if variant not in ("caffe", "torchvision"):
+            raise ModelError(f"found variant {variant!r}, expected caffe or torchvision")
+        check_settings("GoogLeNet", width=width, dropout=dropout)
+        batch_norm = variant == "torchvision"
+        self.mean, self.std = ((0.5,) * 3, (0.5,) * 3) if batch_norm else (IMAGENET_MEAN, IMAGENET_STD)
+        self.last_pool = 2 if batch_norm else 3
+        stem, wide = max(1, round(64 * width)), max(1, round(192 * width))
+        self.conv1 = Unit(in_channels, stem, 7, stride=2, batch_norm=batch_norm)
+        self.conv2_reduce = Unit(stem, stem, 1, batch_norm=batch_norm)
+        self.conv2 = Unit(stem, wide, 3, batch_norm=batch_norm)
+        self.norm = nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.dropout = nn.Dropout(dropout)
+        self.taps: dict[int, Tap] = {}
+        geometry, channels = Geometry().conv(7, 2, 3).pool(3, 2).conv(3, 1, 1).pool(3, 2), wide
+        for name, row in INCEPTIONS.items():
+            if name in ("4a", "5a"):
+                geometry = geometry.pool(self.last_pool if name == "5a" else 3, 2)
+            inception = Inception(channels, *(max(1, round(c * width)) for c in row), batch_norm=batch_norm)
+            self.add_module(f"inception_{name}", inception)
+            geometry, channels = geometry.conv(inception.reach, 1, inception.reach // 2), inception.out_channels
+            if name in _TAPS:
+                self.taps[_TAPS[name]] = Tap(channels, geometry)
+        draw_weights(self)
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Return inceptions 3b, 4e and 5b by their strides 8, 16 and 32.
+
+        Parameters
+        ----------
+        x : (N, C, H, W) float
+            Normalised pictures, H and W from 15.
+        """
+        x = self.norm(_pool(self.conv1(x)))
+        x = _pool(self.norm(self.conv2(self.conv2_reduce(x))))
+        seen: dict[int, Tensor] = {}
+        for name in INCEPTIONS:
+            if name in ("4a", "5a"):
+                x = _pool(x, self.last_pool if name == "5a" else 3)
+            x = self.get_submodule(f"inception_{name}")(x)
+            if name in _TAPS:
+                seen[_TAPS[name]] = x
+        return seen | {32: self.dropout(x)}
+
+
+class Inception(nn.Module):
+    """Four views of the same cells, side by side.
+
+    Parameters
+    ----------
+    in_channels : int
+        C of the map.
+    one, reduce3, three, reduce5, five, proj : int
+        Channels of the six convolutions.
+    batch_norm : bool
+        torchvision's: normalised, and its conv5x5 is a 3×3.
+    """
+
+    def __init__(
+        self, in_channels: int, one: int, reduce3: int, three: int, reduce5: int, five: int, proj: int, *, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.reach = 3 if batch_norm else 5
+        self.out_channels = one + three + five + proj
+        self.conv1x1 = Unit(in_channels, one, 1, batch_norm=batch_norm)
+        self.conv3x3_reduce = Unit(in_channels, reduce3, 1, batch_norm=batch_norm)
+        self.conv3x3 = Unit(reduce3, three, 3, batch_norm=batch_norm)
+        self.conv5x5_reduce = Unit(in_channels, reduce5, 1, batch_norm=batch_norm)
+        self.conv5x5 = Unit(reduce5, five, self.reach, batch_norm=batch_norm)
+        self.pool_proj = Unit(in_channels, proj, 1, batch_norm=batch_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, one + three + five + proj, H, W) of (N, C, H, W)."""
+        views = (
+            self.conv1x1(x),
+            self.conv3x3(self.conv3x3_reduce(x)),
+            self.conv5x5(self.conv5x5_reduce(x)),
+            self.pool_proj(F.max_pool2d(x, 3, 1, padding=1)),
+        )
+        return torch.cat(views, dim=1)
+
+
+class Unit(nn.Module):
+    """A convolution that keeps the size (but for its stride), batch normalisation where asked for, and a ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=not batch_norm)
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-3) if batch_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, out_channels, H / stride, W / stride)."""
+        return F.relu(cast(Tensor, self.bn(self.conv(x))), inplace=True)
+
+
+def _pool(x: Tensor, kernel: int = 3) -> Tensor:
+    return F.max_pool2d(x, kernel, 2, ceil_mode=True)

@@ -1,0 +1,186 @@
+"""Fill a whole network, scores and all, from someone else's file (FCN's authors call it net surgery).
+
+torchfcn's and Caffe's upsampling layers are C×C kernels of which only the diagonal counts,
+and mostly the bilinear ones that are computed here without weights; both are checked, so that
+nothing in a file is left out because it was expected to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from upscore.errors import ModelError
+from upscore.models.naming import is_encoder, rename
+from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN
+from upscore.models.weights import load_exactly, read_weights
+from upscore.ops.upsample import BilinearUpsample, bilinear_weights
+
+__all__ = ["holds_whole_network", "normalization_of", "transplant", "transplant_encoder"]
+
+_SCORES = ("score", "upscore", "seg-score", "seg_score", "trunk.", "conv1_1_D", "deconv1_1")
+"""Layers that only a segmentation network has."""
+
+
+def holds_whole_network(weights: str | Path) -> bool:
+    """Say whether a file holds a segmentation network, and not only its trunk."""
+    return any(name.startswith(_SCORES) for name in read_weights(weights))
+
+
+def normalization_of(weights: str | Path | None, backbone: str) -> Literal["caffe", "raw", "imagenet"] | None:
+    """Say what a file's names tell about the pictures it was trained on.
+
+    Caffe's networks, and torchfcn's, which were converted from them, see BGR from 0 to 255
+    minus a mean; SegNet's sees it without.
+
+    Parameters
+    ----------
+    weights : path, "imagenet", "none" or None
+        Only a file is looked into. ``vgg16_from_caffe.pth`` has torchvision's names and
+        Caffe's numbers, which cannot be told: give ``normalization="caffe"`` with it.
+    backbone : str
+        Name of the trunk; only for the papers' own is anything known.
+
+    Returns
+    -------
+    str or None
+        A normalisation of :func:`upscore.models.zoo.create_model`; None where the names tell
+        nothing, and the trunk's own holds.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read.
+    """
+    if weights is None or weights in ("none", "imagenet"):
+        return None
+    found = read_weights(weights)
+    layers = {name.rpartition(".")[0] for name in found}
+    if "normalization.mean" in found:
+        mean = found["normalization.mean"].flatten().double()
+        for name, numbers in (("caffe", CAFFE_MEAN), ("imagenet", IMAGENET_MEAN), ("raw", (0.0, 0.0, 0.0))):
+            if len(mean) == 3 and torch.allclose(mean, torch.tensor(numbers).double(), atol=1e-3):
+                return cast('Literal["caffe", "raw", "imagenet"]', name)
+        return None
+    if "conv1_1_D" in layers:
+        return "raw"
+    from_caffe = Path(weights).suffix == ".npz" or any("/" in layer or "-" in layer for layer in layers)
+    papers = {"conv1", "conv1_1"} & layers and any(layer.startswith(("fc8", "score", "upscore", "deconv")) for layer in layers)
+    return "caffe" if from_caffe or papers else None
+
+
+def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16") -> None:
+    """Fill a network from a file that holds all of it; it is changed in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A segmentation network.
+    weights : path
+        Under our names, Caffe's or torchfcn's.
+    backbone : str
+        Name of its trunk.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read; layers are missing, left over or of another shape; its
+        upsampling is not what this network computes; or it was trained on other pictures.
+    """
+    own = model.state_dict()
+    found = rename(read_weights(weights), own, backbone)
+    for name in own:
+        if name.startswith("normalization.") and not torch.allclose(found[name].to(own[name]), own[name]):
+            raise ModelError(f"the weights '{weights}' were trained with another normalization: their '{name}' differs from the network's")
+    _check_upsampling(model, found, weights)
+    _check_scales(model, found, weights)
+    _fold_norms(model, found)
+    load_exactly(model, found, source=weights)
+
+
+def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source: str | Path) -> None:
+    """Fill the layers that a network shares with VGG16 (convolutions, fc6, fc7) from a file of that.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its layers are called as the paper's, ``conv1_1`` and so on.
+    found : mapping of str to Tensor
+        VGG16 under our names, Caffe's, torchvision's or timm's.
+    source : str
+        Where it comes from, for errors.
+
+    Raises
+    ------
+    ModelError
+        It lacks such a layer, has it in another shape, or holds something else.
+    """
+    own = model.state_dict()
+    shared = {name: tensor for name, tensor in own.items() if is_encoder(name)}
+    found = rename(found, shared, "vgg16")
+    spare = {name for name in found if name not in shared and is_encoder(name) and name.startswith("fc")}
+    load_exactly(model, own | {name: tensor for name, tensor in found.items() if name not in spare}, source=source)
+    if lacking := [name for name in shared if name not in found]:
+        raise ModelError(f"the weights '{source}' do not fit this network: the file lacks '{lacking[0]}'")
+
+
+def _check_upsampling(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:
+    """Replace C×C kernels by their diagonal, and take out those that are bilinear anyway."""
+    for layer, module in model.named_modules():
+        name = f"{layer}.weight"
+        if not isinstance(module, BilinearUpsample) or name not in found:
+            continue
+        kernel, classes = found[name], module.channels
+        size = (module.kernel, module.kernel)
+        if kernel.ndim != 4 or kernel.shape[2:] != size or kernel.shape[:2] not in ((classes, classes), (classes, 1)):
+            raise ModelError(
+                f"the weights '{weights}' do not fit this network: their '{name}' is {tuple(kernel.shape)}, "
+                f"expected {(classes, classes, *size)}"
+            )
+        if kernel.shape[1] == classes > 1:
+            diagonal = kernel.diagonal().movedim(-1, 0)
+            if torch.count_nonzero(kernel) != torch.count_nonzero(diagonal):
+                raise ModelError(
+                    f"the weights '{weights}' mix classes in '{name}': its kernels off the diagonal are not zero, "
+                    "and this network upsamples every class by itself"
+                )
+            kernel = diagonal[:, None]
+        if module.weight is not None:
+            found[name] = kernel.contiguous()
+            continue
+        line = bilinear_weights(module.kernel, module.factor)
+        if not torch.allclose(kernel.double(), torch.outer(line, line).expand(kernel.shape), atol=1e-4):
+            raise ModelError(
+                f"the weights '{weights}' hold a learned '{name}', and this network's is bilinear: "
+                "build it with upsampling='learned', where it has that"
+            )
+        del found[name]
+
+
+def _check_scales(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:
+    """Take out the fixed factors of FCN-8s at once, where they are the network's own."""
+    for pool in ("pool3", "pool4"):
+        factor = found.pop(f"scale_{pool}.weight", None)
+        own = getattr(getattr(model, f"at_{pool}", None), "scale", 1.0)
+        if factor is not None and not torch.allclose(factor.double(), torch.tensor(own).double(), rtol=1e-4):
+            raise ModelError(
+                f"the weights '{weights}' scale {pool} by {float(factor.flatten()[0]):g}, and this network by {own:g}: "
+                "choose 'fcn8s-atonce' for 0.01 and 0.0001"
+            )
+
+
+def _fold_norms(model: nn.Module, found: dict[str, Tensor]) -> None:
+    """Give a norm of two blobs the mean and variance that change nothing: its scale and shift hold them already.
+
+    DeconvNet and SegNet are released with statistics folded in (their BN layers run in
+    inference mode).
+    """
+    for layer, module in model.named_modules():
+        mean, variance = f"{layer}.running_mean", f"{layer}.running_var"
+        if isinstance(module, nn.BatchNorm2d) and f"{layer}.weight" in found and mean not in found and variance not in found:
+            own = cast(Tensor, module.running_mean)
+            found |= {mean: torch.zeros_like(own), variance: torch.full_like(own, 1 - module.eps)}

@@ -1,0 +1,68 @@
+"""Without padding, cell (i, j) is the classifier's answer for the crop at stride × (i, j)."""
+
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from upscore.ops.convolutionalize import convolutionalize
+
+law = settings(deadline=None, max_examples=8)
+
+
+@st.composite
+def classifiers(draw):
+    """A random unpadded classifier, the size it was made for, and its stride."""
+    layers, channels, stride = [], 3, 1
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(["conv", "strided", "dilated", "max", "average", "norm", "activation"]))
+        if kind == "norm":
+            layers.append(nn.BatchNorm2d(channels))
+        elif kind == "activation":
+            layers.append(draw(st.sampled_from([nn.ReLU(), nn.Hardswish(), nn.GELU(), nn.LocalResponseNorm(3)])))
+        elif kind in ("max", "average"):
+            kernel = draw(st.sampled_from([2, 3]))
+            layers.append(nn.MaxPool2d(kernel, 2) if kind == "max" else nn.AvgPool2d(kernel, 2))
+            stride *= 2
+        else:
+            wide, step = draw(st.integers(2, 4)), 2 if kind == "strided" else 1
+            layers.append(nn.Conv2d(channels, wide, draw(st.sampled_from([1, 2, 3])), step, dilation=2 if kind == "dilated" else 1))
+            channels, stride = wide, stride * step
+    size = draw(st.integers(12, 34))
+    trunk = nn.Sequential(*layers).double().eval()
+    try:
+        rows, columns = trunk(torch.zeros(1, 3, size, size, dtype=torch.float64)).shape[2:]
+    except RuntimeError:
+        assume(False)
+    head = draw(st.sampled_from(["flatten", "average", "keepdim", "maximum"]))
+    if head == "flatten":
+        assume(rows * columns * channels < 2000)
+        steps = [nn.Flatten(), nn.Dropout(), nn.Linear(channels * rows * columns, 5), nn.ReLU(), nn.Linear(5, 4)]
+    else:
+        pool = nn.AdaptiveMaxPool2d(1) if head == "maximum" else nn.AdaptiveAvgPool2d(1)
+        middle = [nn.Conv2d(channels, channels, 1)] if head == "keepdim" else []
+        steps = [pool, *middle, nn.Flatten(), nn.LayerNorm(channels), nn.Linear(channels, 4)]
+    return nn.Sequential(*trunk, *steps).double().eval(), size, stride
+
+
+@law
+@given(classifiers(), st.integers(0, 9), st.integers(0, 9), st.integers(0, 2**31))
+@torch.no_grad()
+def test_every_cell_is_the_answer_for_its_window(classifier, higher, wider, seed):
+    model, size, stride = classifier
+    torch.manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if "running_mean" in name or (tensor.ndim > 0 and "running" not in name):
+            tensor.normal_(std=0.5)
+    dense = convolutionalize(model, input_size=size)
+    assert dense.exact
+    assert not dense.caveat
+    assert (dense.geometry.jump, dense.geometry.field) == (stride, size)
+    picture = torch.randn(2, 3, size + higher, size + wider, dtype=torch.float64)
+    grid = dense(picture)
+    inside = (higher // stride + 1, wider // stride + 1)
+    assert all(cells >= windows for cells, windows in zip(grid.shape[2:], inside, strict=True))
+    for i in range(inside[0]):
+        for j in range(inside[1]):
+            crop = picture[..., stride * i : stride * i + size, stride * j : stride * j + size]
+            torch.testing.assert_close(grid[..., i, j], model(crop), rtol=1e-12, atol=1e-12)
