@@ -82,7 +82,10 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint, as it was begun.")] = False,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Start from this recipe; flags change it.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml", help="Start from this recipe; flags change it. 'upscore recipes' lists the papers'.", show_default=False
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.", show_default=False)
@@ -299,6 +302,23 @@ def models(
 
         rows = list_models(backbones=tuple(backbone)) if backbone else list_models()
     shown.models(rows)
+
+
+@app.command(epilog="[bold]Examples[/bold]\n\nupscore recipes\n\nupscore recipes segnet-camvid > mine.toml")
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one as it is.", show_default="list all")] = None,
+) -> None:
+    """List the papers' recipes: what they train, what their authors report, and how to start them."""
+    from upscore.cli import shown
+
+    with shown.errors_on_their_own_line():
+        from upscore.training.recipes import find_recipe, list_recipes
+
+        if name is not None:
+            print(find_recipe(name).read_text(encoding="utf-8"), end="")
+            return
+        listed = list_recipes()
+    shown.recipes(listed)
 
 
 @app.command()

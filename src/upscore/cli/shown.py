@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from upscore.models.zoo import ListedModel
     from upscore.training.checkpoint import Progress as RunProgress
     from upscore.training.recipe import Recipe
+    from upscore.training.recipes import ShippedRecipe
     from upscore.training.run import Plan, Run
 
 console = Console(highlight=False)
@@ -267,6 +269,16 @@ def models(rows: Sequence[ListedModel]) -> None:
         "[dim]with 21 classes; field: pixels that a cell of the coarsest features sees, or a score of a network that is whole by itself. "
         "--backbone takes vgg16 and any timm trunk with strides 8, 16 and 32.[/dim]"
     )
+
+
+def recipes(listed: Sequence[ShippedRecipe]) -> None:
+    """Print the recipes that come with upscore, a paragraph each."""
+    for recipe in listed:
+        console.print(f"[bold]{escape(recipe.name)}[/bold]")
+        console.print(Padding(escape(recipe.about), (0, 0, 0, 4)))
+        if recipe.claims:
+            console.print(Padding(f"[dim]{escape(recipe.claims)}[/dim]", (0, 0, 0, 4)))
+        console.print(Padding(f"[cyan]{escape(recipe.command)}[/cyan]", (0, 0, 1, 4)))
 
 
 def demonstrated(made: Demonstration) -> None:

@@ -145,6 +145,8 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
     steps_an_epoch = -(-pictures // chosen.run.batch_size)
     wanted = 4000 if on_cpu else 12000
     epochs = min(300, max(10, -(-wanted // max(steps_an_epoch, 1))))
+    if chosen.run.steps:
+        settle("run.epochs", -(-chosen.run.steps // steps_an_epoch), f"{chosen.run.steps} steps are asked for, {steps_an_epoch} an epoch")
     settle("run.epochs", epochs, f"about {wanted} steps of {chosen.run.batch_size} pictures, between 10 and 300 epochs")
     assert chosen.run.epochs is not None
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from upscore.errors import RecipeError, nearest_name
 from upscore.files import write_atomically
+from upscore.training.recipes import find_recipe
 
 __all__ = [
     "MAY_CHANGE",
@@ -156,6 +157,9 @@ class RunSection(_Section):
 
     out: str | None = Field(None, description="the run folder")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every picture is read")
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        None, description="steps to take at least; gives run.epochs, which it is rounded up to, where that is not set"
+    )
     batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="pictures in one step over all devices")
     accumulate: Annotated[int, Field(ge=1, le=65536)] = Field(
         1, description="parts a step is computed in; changes memory and not the objective"
@@ -213,14 +217,14 @@ class Recipe(_Section):
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
-        """Read a recipe from a TOML file.
+        """Read a recipe from a TOML file, or one that comes with upscore by its name.
 
         Raises
         ------
         RecipeError
-            The file is missing, too large, not TOML, or holds what a recipe does not.
+            There is no recipe of that name, or the file is missing, too large, not TOML, or holds what a recipe does not.
         """
-        path = Path(path)
+        path = find_recipe(path)
         try:
             if path.stat().st_size > LARGEST_FILE:
                 raise RecipeError(f"{path}: found {path.stat().st_size} bytes, expected a recipe of at most {LARGEST_FILE}")
@@ -320,7 +324,7 @@ def _first_fault(error: ValidationError) -> str:
     return f"{place} = {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{more}"
 
 
-NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from")
+NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps")
 """Settings that stay as they are when left out: they are given, found or not there."""
 
 

@@ -206,7 +206,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
     return _launch(ready, _build(ready.recipe, ready.census, empty=begun), display)
 
 
-OPTIONAL = ("model.start_from", "model.backbone")
+OPTIONAL = ("model.start_from", "model.backbone", "run.steps")
 """Settings that may stay open in a complete recipe."""
 
 
