@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from upscore.errors import GeometryError, ModelError
-from upscore.models.fcn import FCN8s, FCN16s, FCN32s, start_from
+from upscore.models.fcn import FCN8s, FCN16s, FCN32s
+from upscore.models.transplant import start_from
 from upscore.models.trunk import Tap
 from upscore.models.zoo import create_model
 from upscore.ops.geometry import Geometry

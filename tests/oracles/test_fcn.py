@@ -104,7 +104,7 @@ def test_learned_upsampling_starts_as_the_frozen_one():
 
 
 def test_finer_net_with_zero_skips_is_the_coarser_one_interpolated_in_steps():
-    from upscore.models.fcn import start_from
+    from upscore.models.transplant import start_from
 
     coarse = randomised("fcn32s")
     images = torch.rand(1, 3, 90, 61, dtype=torch.float64)

@@ -84,7 +84,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE.toml", help="Start from this recipe; flags change it. 'upscore recipes' lists the papers'.", show_default=False
+            metavar="NAME|FILE.toml",
+            help="Start from this recipe; flags change it. 'upscore recipes' lists the papers'.",
+            show_default=False,
         ),
     ] = None,
     settings: Annotated[

@@ -32,17 +32,15 @@ comes from ``Geometry``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import Frame, Fusion, align_with_picture, size_of, widen_for_tiles
 from upscore.models.trunk import Tap, Trunk
 
-__all__ = ["FCN8s", "FCN16s", "FCN32s", "Upsampling", "start_from"]
+__all__ = ["FCN8s", "FCN16s", "FCN32s", "Upsampling"]
 
 Upsampling = Literal["frozen", "learned"]
 """Of the ×2 steps: "frozen" bilinear as in the reference release, or "learned" from bilinear as
@@ -205,46 +203,6 @@ class FCN8s(nn.Module):
         scores = self.at_pool4(scores, self.upscore2, taps[16], self.score_pool4)
         scores = self.at_pool3(scores, self.upscore_pool4, taps[8], self.score_pool3)
         return cast(Tensor, self.upscore8(scores, offset=self.crop, size=size_of(images)))
-
-
-def start_from(model: nn.Module, coarser: Mapping[str, Tensor]) -> None:
-    """Copy a trained coarser net into a finer one: the stages 32s → 16s → 8s.
-
-    Every tensor is copied by name. The finer net's own score layers keep their zeros, so it
-    begins with the coarser net's prediction (up to the extra interpolation step).
-
-    Parameters
-    ----------
-    model : nn.Module
-        FCN-16s or FCN-8s; changed in place.
-    coarser : mapping of str to Tensor
-        State of an FCN with the same trunk and classes.
-
-    Raises
-    ------
-    ModelError
-        The coarser net has tensors that this one has not, or of other shapes, or lacks some
-        that are not new score or upsampling layers.
-    """
-    own = model.state_dict()
-    foreign = [name for name in coarser if name not in own]
-    if foreign:
-        raise ModelError(
-            f"cannot start from this network: it holds '{foreign[0]}', which the finer one has not; trunk and head must be the same"
-        )
-    for name, tensor in coarser.items():
-        if tensor.shape != own[name].shape:
-            raise ModelError(
-                f"cannot start from this network: its '{name}' is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}; "
-                "number of classes, channels and width must be the same"
-            )
-    lacking = [name for name in own if name not in coarser and not name.startswith(("score_pool", "upscore"))]
-    if lacking:
-        raise ModelError(f"cannot start from this network: it lacks '{lacking[0]}'; give the state of an FCN with the same trunk")
-    for name in own:
-        if name.startswith("normalization.") and not torch.equal(own[name].cpu(), coarser[name].cpu()):
-            raise ModelError(f"cannot start from this network: its '{name}' differs, it was trained with another normalization")
-    model.load_state_dict(dict(coarser), strict=False)
 
 
 def _taps(trunk: Trunk, *strides: int) -> list[Tap]:

@@ -20,7 +20,7 @@ from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN
 from upscore.models.weights import load_exactly, read_weights
 from upscore.ops.upsample import BilinearUpsample, bilinear_weights
 
-__all__ = ["holds_whole_network", "normalization_of", "transplant", "transplant_encoder"]
+__all__ = ["holds_whole_network", "normalization_of", "start_from", "transplant", "transplant_encoder"]
 
 _SCORES = ("score", "upscore", "seg-score", "seg_score", "trunk.", "conv1_1_D", "deconv1_1")
 """Layers that only a segmentation network has."""
@@ -126,6 +126,46 @@ def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source:
     load_exactly(model, own | {name: tensor for name, tensor in found.items() if name not in spare}, source=source)
     if lacking := [name for name in shared if name not in found]:
         raise ModelError(f"the weights '{source}' do not fit this network: the file lacks '{lacking[0]}'")
+
+
+def start_from(model: nn.Module, earlier: Mapping[str, Tensor]) -> None:
+    """Copy a trained network into that of the next stage: FCN-32s → 16s → 8s, or the same network again.
+
+    Every tensor is copied by name. A finer FCN's own score layers keep their zeros, so it
+    begins with the coarser one's prediction (up to the extra interpolation step).
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network to train; changed in place.
+    earlier : mapping of str to Tensor
+        State of a network with the same trunk and classes.
+
+    Raises
+    ------
+    ModelError
+        The earlier network has tensors that this one has not, or of other shapes, or lacks some
+        that are not new score or upsampling layers.
+    """
+    own = model.state_dict()
+    foreign = [name for name in earlier if name not in own]
+    if foreign:
+        raise ModelError(
+            f"cannot start from this network: it holds '{foreign[0]}', which this one has not; trunk and head must be the same"
+        )
+    for name, tensor in earlier.items():
+        if tensor.shape != own[name].shape:
+            raise ModelError(
+                f"cannot start from this network: its '{name}' is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}; "
+                "number of classes, channels and width must be the same"
+            )
+    lacking = [name for name in own if name not in earlier and not name.startswith(("score_pool", "upscore"))]
+    if lacking:
+        raise ModelError(f"cannot start from this network: it lacks '{lacking[0]}'; give that of a network with the same trunk")
+    for name in own:
+        if name.startswith("normalization.") and not torch.equal(own[name].cpu(), earlier[name].cpu()):
+            raise ModelError(f"cannot start from this network: its '{name}' differs, it was trained with another normalization")
+    model.load_state_dict(dict(earlier), strict=False)
 
 
 def _check_upsampling(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:

@@ -29,8 +29,7 @@ from upscore.losses import class_weights
 from upscore.metrics import Scores
 from upscore.models.backbones import OWN_TRUNKS
 from upscore.models.bundle import Bundle
-from upscore.models.fcn import start_from
-from upscore.models.transplant import normalization_of
+from upscore.models.transplant import normalization_of, start_from
 from upscore.models.zoo import create_model, takes_backbone
 from upscore.training.batches import separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
