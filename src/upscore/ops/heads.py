@@ -148,8 +148,6 @@ class _Survey(fx.Interpreter):
         before = next((m for m in tensors if m in self.spine or m.op == "placeholder"), tensors[0])
         given = self.env[before]
         if self.collapsed:
-            if len(tensors) > 1:
-                raise ModelError(f"found a head that uses its features twice, at {_named(self.module, n)}: only one layer after another")
             self._replace_in_head(n, before, given, result)
         elif given.ndim == 4:
             self._look_for_head(n, before, given, result)

@@ -185,6 +185,29 @@ class Sorted(Padded):
         return self.fc(self.conv(x).mean((2, 3)).sort(1).values)
 
 
+class Peak(nn.Module):
+    def forward(self, x):
+        return x / x.abs().max()
+
+
+class Scaled(Gated):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3)) * self.scale)
+
+
+@torch.no_grad()
+def test_a_number_that_is_learned_is_kept():
+    torch.manual_seed(0)
+    model = Scaled().eval()
+    dense = convolutionalize(model, input_size=8)
+    picture = torch.randn(2, 3, 10, 9)
+    torch.testing.assert_close(dense(picture)[..., 2, 1], model(picture[..., 2:, 1:]))
+
+
 class Attends(Padded):
     def forward(self, x):
         x = self.conv(x)
@@ -195,7 +218,9 @@ class Attends(Padded):
 @pytest.mark.parametrize(
     ("model", "complaint"),
     [
-        (Branched, "head with branches|uses its features twice"),
+        (Branched, "head with branches"),
+        (lambda: nn.Sequential(*trunk(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Peak(), nn.Linear(4, 2)), "layer '6' of type Peak"),
+        (lambda: nn.Sequential(*trunk(), nn.AdaptiveAvgPool2d(1), Peak(), nn.Flatten(), nn.Linear(4, 2)), "layer '5' of type Peak"),
         (Depends, "the forward pass of Depends cannot be followed"),
         (Token, "no head that is understood"),
         (Sorted, "found 'sort' after the map became a vector"),
