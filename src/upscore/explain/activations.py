@@ -71,6 +71,11 @@ class Activation:
     maps: npt.NDArray[np.float32]
     mean: npt.NDArray[np.float32]
 
+    @property
+    def key(self) -> str:
+        """What the map is called where a channel of it is chosen: ``decoder.deconv4``, ``decoder.deconv4.unpooled``."""
+        return f"{self.name}.{self.step}" if self.step else self.name
+
 
 def record_activations(
     model: nn.Module, images: Tensor, region: npt.NDArray[np.bool_], *, channels: Mapping[str, int] | None = None
@@ -86,22 +91,22 @@ def record_activations(
     region : (H, W) bool
         Pixels of the object that is looked at.
     channels : mapping of str to int, optional
-        Layers by name whose first channel is this one, whatever its rank.
+        Maps by :attr:`Activation.key`, and the channel that comes first, whatever its rank.
 
     Raises
     ------
     RecipeError
-        ``channels`` names no layer, or a channel it has not.
+        ``channels`` names no map, or a channel it has not.
     """
     chosen = dict(channels or {})
     recorder = _Recorder(chosen)
     with judging(model), torch.inference_mode(), recorder.listening_to(model):
         model(torch.cat((images, paint_over(images, region))))
-    names = list(dict.fromkeys(record.name for record in recorder.records))
-    for name in chosen:
-        if name not in names:
-            near = nearest_name(name, names) or f": expected one of {', '.join(names)}"
-            raise RecipeError(f"found channel of unknown layer '{name[:80]}'{near}")
+    keys = [record.key for record in recorder.records]
+    for key in chosen:
+        if key not in keys:
+            near = nearest_name(key, keys) or f": expected one of {', '.join(keys)}"
+            raise RecipeError(f"found a channel of unknown layer '{key[:80]}'{near}")
     return recorder.records
 
 
@@ -164,15 +169,15 @@ class _Recorder:
 
     def _record(self, name: str, step: str, x: Tensor) -> None:
         seen, covered = x.float()
-        count = len(seen)
-        ranked = _stand_out(seen, covered).argsort(descending=True, stable=True).tolist()
-        wanted = self.chosen.get(name)
-        if wanted is not None and not 0 <= wanted < count:
-            raise RecipeError(f"found channel {wanted} of '{name}', which has {count}: expected 0 to {count - 1}")
-        kept = tuple(dict.fromkeys([*([] if wanted is None else [wanted]), *ranked[:SHOWN]]))[:SHOWN]
-        maps, mean = seen[list(kept)].cpu().numpy(), seen.mean(0).cpu().numpy()
-        shape = (count, seen.shape[1], seen.shape[2])
-        self.records.append(Activation(name, step, shape, kept, np.stack([_average_down(one) for one in maps]), _average_down(mean)))
+        shape = (seen.shape[0], seen.shape[1], seen.shape[2])
+        ranked = _stand_out(seen, covered).argsort(descending=True, stable=True)[:SHOWN].tolist()
+        wanted = self.chosen.get(f"{name}.{step}" if step else name)
+        if wanted is not None:
+            if not 0 <= wanted < shape[0]:
+                raise RecipeError(f"found channel {wanted} of '{name}', which has {shape[0]}: expected 0 to {shape[0] - 1}")
+            ranked = [wanted, *(channel for channel in ranked if channel != wanted)][:SHOWN]
+        maps = np.stack([_average_down(one) for one in seen[ranked].cpu().numpy()])
+        self.records.append(Activation(name, step, shape, tuple(ranked), maps, _average_down(seen.mean(0).cpu().numpy())))
 
 
 def _stand_out(seen: Tensor, covered: Tensor) -> Tensor:

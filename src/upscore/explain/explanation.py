@@ -119,7 +119,7 @@ def explain_picture(
     at : (int, int), optional
         Row and column, in the picture as it is given, of the pixel to look at; :func:`choose_pixel` when not given.
     channels : mapping of str to int, optional
-        Layers by name, and the channel to show first.
+        Layers by name, such as ``decoder.deconv4`` or ``decoder.deconv4.unpooled``, and the channel to show first.
     grid : (int, int)
         Rows and columns of further points whose fields are computed, one backward pass each; at
         most 400, and no more than the picture has pixels. (0, 0) for none.
