@@ -8,6 +8,7 @@ The verbs, from Python::
     evaluation = upscore.evaluate(run.best, "street/dataset.yaml")
     tuning = upscore.tune(run.best, "street/dataset.yaml")
     prediction = upscore.Predictor(run.best).predict("picture.jpg")
+    upscore.write_explanation(upscore.explain_picture(run.best, "picture.jpg"), "explanation.html")
     upscore.list_models()
     upscore.run_demo("demo")
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from upscore.evaluation.evaluate import evaluate as evaluate
     from upscore.evaluation.report import write_report as write_report
     from upscore.evaluation.tune import tune as tune
+    from upscore.explain.explanation import explain_picture as explain_picture
+    from upscore.explain.page import write_explanation as write_explanation
     from upscore.inference.predictor import Predictor as Predictor
     from upscore.models.bundle import Bundle as Bundle
     from upscore.models.zoo import create_model as create_model
@@ -53,12 +56,14 @@ _HOMES = {
     "UpscoreError": "errors",
     "create_model": "models.zoo",
     "evaluate": "evaluation.evaluate",
+    "explain_picture": "explain.explanation",
     "list_models": "models.zoo",
     "open_dataset": "data.opening",
     "resume": "training.run",
     "run_demo": "demo",
     "train": "training.run",
     "tune": "evaluation.tune",
+    "write_explanation": "explain.page",
     "write_report": "evaluation.report",
 }
 

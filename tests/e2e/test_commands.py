@@ -334,3 +334,38 @@ def test_help_teaches_by_example(upscore, verb):
     assert code == 0
     assert f"upscore {verb}" in said
     assert "Example" in said
+
+
+def test_explain(upscore, trained, painted, tmp_path, monkeypatch):
+    picture = painted.parent / "images" / "val" / "000.png"
+    monkeypatch.chdir(tmp_path)
+    code, said, _ = upscore("explain", trained, picture, "--grid", "2x2", "--device", "cpu")
+    assert code == 0
+    assert "row" in said
+    assert (tmp_path / "000-explained.html").is_file()
+
+    out = tmp_path / "explained" / "here.html"
+    words = ("--at", "5,7", "--channel", "score_pool3=1", "--grid", "0x0", "--pixels", "300", "--out", out)
+    code, said, _ = upscore("explain", trained, picture, *words)
+    assert code == 0
+    assert "row 1, column 2" in said  # of the picture of 300 pixels
+    assert "shrunk to 16×18" in said
+    page = out.read_text()
+    assert "--at 5,7 --channel score_pool3=1" in page
+    assert "channel square" in page
+
+    for wrong, expected, says in [
+        (("--at", "48,0"), 1, "48,0 outside the picture"),
+        (("--channel", "nothing=1"), 1, "unknown layer 'nothing'"),
+        (("--at", "48"), 2, "expected a row and a column"),
+        (("--channel", "5"), 2, "expected a layer and a number"),
+    ]:
+        code, _, error = upscore("explain", trained, picture, *wrong)
+        assert code == expected
+        assert says in " ".join(error.split()), error
+    code, _, error = upscore("explain", trained, painted)
+    assert code == 1
+    assert len(lines(error)) == 1
+    code, _, error = upscore("explain", tmp_path, picture)
+    assert code == 1
+    assert "no bundle" in error

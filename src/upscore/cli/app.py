@@ -290,6 +290,48 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nupscore explain runs/street-fcn8s photo.jpg\n\n"
+    "upscore explain runs/street-fcn8s photo.jpg --at 285,294 --out road.html\n\n"
+    "upscore explain runs/street-segnet photo.jpg --channel decoder.conv3_D=11 --grid 0x0"
+)
+def explain(
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    picture: Annotated[str, typer.Argument(help="One picture.", show_default=False)],
+    at: Annotated[
+        str | None, typer.Option(metavar="ROW,COL", help="The pixel to look at.", show_default="deep inside the second largest class")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER=N", help="The channel to show of a layer; may be repeated.", show_default="what fires at the object"),
+    ] = None,
+    grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of further points that can be clicked on.")] = "5x7",
+    pixels: Annotated[int, typer.Option(min=1, help="Shrink larger pictures to this many pixels.")] = 480 * 640,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page.", show_default="PICTURE-explained.html, here")] = None,
+    device: Device = "auto",
+) -> None:
+    """See why a network labels a picture as it does: one page to open in a browser.
+
+    It shows each class's probability, what a pixel's score depends on, every layer from coarse to fine, and what an FCN's skips add.
+    """
+    from upscore.cli import shown
+
+    place = out or Path(f"{Path(picture).stem}-explained.html")
+    pixel = None if at is None else _two_numbers(at, ",", "--at", "a row and a column, such as 120,200")
+    points = _two_numbers(grid, "x", "--grid", "rows and columns of points, such as 5x7, or 0x0 for none")
+    channels = _channels(channel or [])
+    flags = [*(("--at", at) if at else ()), *(word for one in channel or [] for word in ("--channel", one))]
+    with shown.errors_on_their_own_line():
+        from upscore.explain import explain_picture, write_explanation
+
+        with shown.bar("looking") as progress:
+            explanation = explain_picture(
+                bundle, picture, at=pixel, channels=channels, grid=points, pixels=pixels, device=device, progress=progress
+            )
+        write_explanation(explanation, place, command=shlex.join(["upscore", "explain", bundle, picture, *flags]))
+    shown.explained(explanation, place)
+
+
 @app.command(epilog="[bold]Example[/bold]\n\nupscore models --backbone resnet34 --backbone efficientnet_b0")
 def models(
     backbone: Annotated[
@@ -346,6 +388,23 @@ def _crop_size(text: str | None) -> list[int] | None:
         raise typer.BadParameter(f"found '{text}', expected N or HxW in pixels, such as 352 or 352x480", param_hint="--crop-size")
     numbers = [int(part) for part in parts]
     return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def _two_numbers(text: str, between: str, flag: str, expected: str) -> tuple[int, int]:
+    parts = [part.strip() for part in text.split(between)]
+    if len(parts) != 2 or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise typer.BadParameter(f"found '{text}', expected {expected}", param_hint=flag)
+    return int(parts[0]), int(parts[1])
+
+
+def _channels(given: list[str]) -> dict[str, int]:
+    channels = {}
+    for text in given:
+        layer, _, number = text.rpartition("=")
+        if not layer or not (number.isascii() and number.isdecimal() and len(number) < 10):
+            raise typer.BadParameter(f"found '{text}', expected a layer and a number, such as decoder.conv3_D=11", param_hint="--channel")
+        channels[layer] = int(number)
+    return channels
 
 
 def _inference(flips: bool, scales: str | None, tile: str | None, crf: bool | None) -> dict[str, Any]:

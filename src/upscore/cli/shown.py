@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
     from upscore.evaluation.tune import Tuning
+    from upscore.explain import Explanation
     from upscore.inference.pictures import LabelledPicture
     from upscore.inference.settings import CRFSettings, InferenceSettings
     from upscore.models.zoo import ListedModel
@@ -255,6 +256,24 @@ def predicted(results: Sequence[LabelledPicture], out: Path, settings: Inference
     console.print(
         f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(str(out))}[/bold]"
     )
+
+
+def explained(explanation: Explanation, place: Path) -> None:
+    """Print what the network says at the pixel, what that depends on, and where the page is."""
+    (row, column), field = explanation.at, explanation.fields[0]
+    k = int(explanation.label_map[row, column])
+    depends = (
+        f"95 % of its field within {field.held_side}×{field.held_side} pixels" if field.held_side else "which nothing in the picture moves"
+    )
+    console.print(
+        f"row {row}, column {column}: [bold]{escape(explanation.labels.names[k])}[/bold] "
+        f"{_percent(explanation.probs[k, row, column])} %, {depends}",
+        soft_wrap=True,
+    )
+    if explanation.image.shape[:2] != explanation.size:
+        height, width = explanation.image.shape[:2]
+        console.print(f"[dim]the picture was shrunk to {height}×{width} pixels: --pixels takes more[/dim]", soft_wrap=True)
+    console.print(f"page: [bold]{escape(str(place))}[/bold]", soft_wrap=True)
 
 
 def models(rows: Sequence[ListedModel]) -> None:

@@ -8,7 +8,6 @@ anything.
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -21,8 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -35,6 +32,8 @@ from upscore.evaluation.evaluate import Evaluation, Labeller, PictureScore
 from upscore.files import write_atomically
 from upscore.inference.predictor import Predictor
 from upscore.inference.settings import CRFSettings
+from upscore.pages.drawing import as_uri, pale, shrink
+from upscore.pages.template import open_template
 from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["write_report"]
@@ -44,9 +43,6 @@ WORST, BEST = 4, 2
 
 HELPED, HURT = 3, 3
 """How many are shown of those that a CRF helped most and hurt most."""
-
-THUMBNAIL = 440
-"""Longer side of a picture in the page, in pixels."""
 
 _ERROR = (214, 40, 60)
 _IGNORED = (150, 150, 150)
@@ -133,7 +129,7 @@ def write_report(
     environment = _describe_environment(predictor)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     command = command or _python_lines(evaluation)
-    page = _template().render(
+    page = open_template("evaluation", "report.html.j2").render(
         evaluation=evaluation,
         scores=evaluation.scores,
         classes=_class_rows(evaluation),
@@ -166,27 +162,6 @@ def write_report(
     write_atomically(folder / "confusion.csv", _as_csv(evaluation).encode("utf-8", "replace"))
     write_atomically(folder / "report.html", page.encode("utf-8", "replace"))
     return folder / "report.html"
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("upscore", "evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda value: "–" if math.isnan(value) else f"{100 * value:.1f}"
-    environment.filters["change"] = _signed
-    environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
-    environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u2009")
-    return environment.get_template("report.html.j2")
-
-
-def _signed(value: float) -> str:
-    """Return a difference of scores in points, with its sign."""
-    points = round(100 * value, 1) if not math.isnan(value) else math.nan
-    return "–" if math.isnan(points) else "0.0" if points == 0 else f"{points:+.1f}".replace("-", "\u2212")
 
 
 def _total_rows(evaluation: Evaluation) -> list[tuple[str, float, float]]:
@@ -261,18 +236,18 @@ def _draw_panel(
     predicted: npt.NDArray[np.uint8],
     labels: LabelSpace,
 ) -> Panel:
-    picture = _shrink(image, exact=False)
-    truth, predicted = (_shrink(labels, exact=True) for labels in (truth, predicted))
-    errors = _faint(picture)
+    picture = shrink(image, exact=False)
+    truth, predicted = (shrink(labels, exact=True) for labels in (truth, predicted))
+    errors = pale(picture)
     errors[truth != predicted] = _ERROR
     errors[truth == IGNORE] = _IGNORED
     return Panel(
         score,
         kind,
-        _as_uri(picture, quality=82),
-        _as_uri(Prediction(truth, labels).colours()),
-        _as_uri(Prediction(predicted, labels).colours()),
-        _as_uri(errors, quality=82),
+        as_uri(picture, quality=82),
+        as_uri(Prediction(truth, labels).colours()),
+        as_uri(Prediction(predicted, labels).colours()),
+        as_uri(errors, quality=82),
         picture.shape[1],
         picture.shape[0],
     )
@@ -287,9 +262,9 @@ def _draw_change(
 ) -> Change:
     judged = max(1, int((maps[0] != IGNORE).sum()))
     mended, spoiled = ((wrong != right) & (maps[0] == right) for wrong, right in ((maps[1], maps[2]), (maps[2], maps[1])))
-    picture = _shrink(image, exact=False)
-    truth, before, after = (_shrink(label_map, exact=True) for label_map in maps)
-    changed = _faint(picture)
+    picture = shrink(image, exact=False)
+    truth, before, after = (shrink(label_map, exact=True) for label_map in maps)
+    changed = pale(picture)
     changed[(truth != before) & (truth != after)] = _REMAINS
     changed[(truth != before) & (truth == after)] = _MENDED
     changed[(truth == before) & (truth != after)] = _ERROR
@@ -298,35 +273,16 @@ def _draw_change(
         before=scores[0],
         after=scores[1],
         kind=kind,
-        picture=_as_uri(picture, quality=82),
-        truth=_as_uri(Prediction(truth, labels).colours()),
-        without=_as_uri(Prediction(before, labels).colours()),
-        refined=_as_uri(Prediction(after, labels).colours()),
-        changed=_as_uri(changed),  # lines a pixel wide would lose their colours
+        picture=as_uri(picture, quality=82),
+        truth=as_uri(Prediction(truth, labels).colours()),
+        without=as_uri(Prediction(before, labels).colours()),
+        refined=as_uri(Prediction(after, labels).colours()),
+        changed=as_uri(changed),  # lines a pixel wide would lose their colours
         width=picture.shape[1],
         height=picture.shape[0],
         mended=float(mended.sum() / judged),
         spoiled=float(spoiled.sum() / judged),
     )
-
-
-def _shrink(pixels: npt.NDArray[np.uint8], *, exact: bool) -> npt.NDArray[np.uint8]:
-    """Return a picture, or with ``exact`` a label map, whose longer side is at most ``THUMBNAIL``."""
-    scale = min(1.0, THUMBNAIL / max(pixels.shape[:2]))
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), np.uint8)
-
-
-def _faint(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a picture as a pale grey ground to mark things on."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    return np.repeat((255 - (255 - grey.astype(np.uint16)) // 3).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
-    """Return (H, W, 3) uint8 RGB as a WebP data URI; quality 101 loses nothing."""
-    _, encoded = cv2.imencode(".webp", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
 def _describe_environment(predictor: Labeller | None) -> dict[str, str]:

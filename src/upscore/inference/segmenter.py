@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from upscore.errors import RecipeError
 
-__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "choose_device"]
+__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "choose_device", "judging"]
 
 Segmenter: TypeAlias = Callable[[Tensor], Tensor]
 """images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32, summing to 1 over K."""
@@ -86,7 +86,7 @@ class NetworkSegmenter:
             On the network's device; sums to 1 over K.
         """
         with (
-            _judging(self.model),
+            judging(self.model),
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
         ):
@@ -122,7 +122,7 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
 
 
 @contextmanager
-def _judging(model: nn.Module) -> Iterator[None]:
+def judging(model: nn.Module) -> Iterator[None]:
     """Put ``model`` into evaluation mode and every module back into its own afterwards."""
     trained = [module for module in model.modules() if module.training]
     model.eval()

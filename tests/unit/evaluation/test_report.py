@@ -4,7 +4,6 @@ import base64
 import csv
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from browsing import read
 from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
 from upscore.errors import DataError, OutputError
@@ -55,43 +55,9 @@ class Drifting:
         return Prediction(label_map, LABELS)
 
 
-class Page(HTMLParser):
-    """Collects what a browser would fetch, run or show."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.text = ""
-        self.images: list[dict[str, str | None]] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-        self.addresses += [str(value) for name, value in attrs if name in ("src", "href", "xlink:href", "action", "data", "srcset")]
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        if tag == "img":
-            self.images.append(dict(attrs))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     return evaluate(Drifting(), Pictures())
-
-
-def read(path: Path) -> Page:
-    page = Page()
-    page.feed(path.read_text(encoding="utf-8"))
-    assert page.open == []
-    return page
 
 
 def test_the_page_stands_alone_and_untrusted_names_are_text(evaluation: Evaluation, tmp_path: Path):
