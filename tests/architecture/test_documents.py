@@ -10,7 +10,7 @@ from upscore.training.recipe import Recipe
 from upscore.training.recipes import find_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def test_the_page_of_settings_is_up_to_date():
@@ -22,9 +22,18 @@ def test_the_page_of_settings_is_up_to_date():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target, _, place in re.findall(r"\]\(([^)#]*)(#([^)]+))?\)", page.read_text()):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} points to {target}"
+            led_to = page.parent / target if target else page
+            assert led_to.exists(), f"{page.name} points to {target}"
+            if place and led_to.suffix == ".md":
+                assert place in anchors(led_to), f"{page.name} points to {place} in {led_to.name}"
+
+
+def anchors(page):
+    """What headings are called in links to them: small letters, no punctuation, hyphens for spaces."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("name", ["fcn32s-voc", "fcn16s-voc", "fcn8s-voc", "fcn8s-atonce-voc"])
