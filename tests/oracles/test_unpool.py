@@ -58,7 +58,7 @@ def test_the_pair_and_its_gradients_equal_torch_bit_for_bit(device, size, channe
         out = max_unpool(y, switches, size)
         pooled, places = F.max_pool2d(other, 2, ceil_mode=True, return_indices=True)
         expected = F.max_unpool2d(pooled, places, 2, stride=2, output_size=size)
-        upstream = difficult(*out.shape).flip(0).to(out)
+        upstream = difficult(*out.shape).flip(0).to(out).contiguous(memory_format=memory_format)
         back, torchs = torch.autograd.grad(out, y, upstream)[0], torch.autograd.grad(expected, pooled, upstream)[0]
         for ours, theirs in ((y, pooled), (out, expected), (back, torchs)):
             assert torch.equal(bits(ours), bits(theirs))
