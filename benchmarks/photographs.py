@@ -7,7 +7,7 @@
 CAMVID holds images/{train,val}/*.jpg and masks/{train,val}/*.png, classes 0 to 10, anything
 above is void. WEIGHTS are torchvision's of MobileNetV2. Batch 8, crops 352×480, flips, scales
 0.75 to 1.5, AdamW 1e-3 with weight decay 1e-4, poly 0.9, plain cross-entropy: the recipe of
-``recipes/camvid.toml``. Nothing but the timing uses upscore; whole pictures are judged.
+``upscore recipes camvid``. Nothing but the timing uses upscore; whole pictures are judged.
 """
 
 from __future__ import annotations

@@ -43,7 +43,11 @@ def renumbered(page: Path) -> str:
 
     def point(match: re.Match[str]) -> str:
         name, target, _ = match.groups()
-        return f"[`{name}`]({target}#L{line_of((page.parent / target).read_text(encoding='utf-8'), name)})"
+        try:
+            line = line_of((page.parent / target).read_text(encoding="utf-8"), name)
+        except LookupError as error:
+            raise LookupError(f"{page.name}: {target} has {error}") from None
+        return f"[`{name}`]({target}#L{line})"
 
     return LINK.sub(point, page.read_text(encoding="utf-8"))
 

@@ -9,6 +9,7 @@
 #include "crf/kernels.hpp"
 #include "crf/lattice.hpp"
 #include "crf/meanfield.hpp"
+#include "pool/maps.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -18,6 +19,8 @@ namespace {
 
 using Floats = nb::ndarray<const float, nb::device::cpu>;
 using Writable = nb::ndarray<float, nb::device::cpu>;
+using Numbers = nb::ndarray<nb::device::cpu>;
+using Bytes = nb::ndarray<uint8_t, nb::device::cpu>;
 
 constexpr int MOST_LABELS = 1 << 16;
 constexpr int MOST_STEPS = 1000;
@@ -27,22 +30,35 @@ void expect(bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(what);
 }
 
-const crf::Kernels& kernels_of(const std::string& instructions) {
+bool means_avx2(const std::string& instructions) {
 #ifdef UPSCORE_AVX2
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (instructions == "avx2") {
         expect(avx2, "this processor has no AVX2");
-        return crf::avx2::kernels;
+        return true;
     }
-    if (instructions == "best" && avx2) return crf::avx2::kernels;
+    if (instructions == "best" && avx2) return true;
 #endif
     expect(instructions == "best" || instructions == "portable", "expected instructions 'best', 'avx2' or 'portable'");
-    return crf::portable::kernels;
+    return false;
+}
+
+#ifdef UPSCORE_AVX2
+namespace wide_crf = crf::avx2;
+namespace wide_pool = pool::avx2;
+#else
+namespace wide_crf = crf::portable;
+namespace wide_pool = pool::portable;
+#endif
+
+const crf::Kernels& kernels_of(const std::string& instructions) {
+    return means_avx2(instructions) ? wide_crf::kernels : crf::portable::kernels;
 }
 
 void check_threads(int threads) { expect(threads >= 1 && threads <= MOST_THREADS, "expected 1 to 256 threads"); }
 
-const float* contiguous(const Floats& array, std::initializer_list<int64_t> shape, const char* what) {
+template <class Array>
+auto contiguous(const Array& array, std::initializer_list<int64_t> shape, const char* what) {
     expect(array.ndim() == shape.size(), what);
     int64_t stride = 1;
     for (size_t axis = shape.size(); axis-- > 0;) {
@@ -78,7 +94,7 @@ void filter(const crf::Lattice& lattice, const Floats& values, const Writable& o
     expect(values.ndim() == 2 && static_cast<int64_t>(values.shape(1)) == lattice.points(), "expected values (C, N)");
     const int64_t columns = values.shape(0), points = lattice.points();
     const float* from = contiguous(values, {columns, points}, "expected contiguous values (C, N)");
-    float* to = const_cast<float*>(contiguous(Floats(out), {columns, points}, "expected contiguous room (C, N)"));
+    float* to = contiguous(out, {columns, points}, "expected contiguous room (C, N)");
     check_threads(threads);
     nb::gil_scoped_release release;
     Team team(threads);
@@ -131,6 +147,29 @@ void mean_field(const Floats& scores, const std::string& kind, const nb::list& m
     });
 }
 
+constexpr nb::dlpack::dtype BRAIN{static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
+constexpr uint32_t LOWEST_SINGLE = 0xff800000;  // -infinity
+constexpr uint16_t LOWEST_BRAIN = 0xff80;
+
+template <pool::Task task>
+void pooling(const Numbers& pixels, const Numbers& values, const Bytes& switches, int threads, const std::string& instructions) {
+    expect(pixels.ndim() == 4, "expected pixels (P, H, W, K)");
+    const auto size = [&](size_t axis) { return static_cast<int64_t>(pixels.shape(axis)); };
+    const pool::Maps maps{size(0), size(1), size(2), size(3)};
+    const bool single = pixels.dtype() == nb::dtype<float>();
+    expect((single || pixels.dtype() == BRAIN) && values.dtype() == pixels.dtype(), "expected pixels and values of float32 or bfloat16");
+    void* at = contiguous(pixels, {maps.planes, maps.height, maps.width, maps.channels}, "expected contiguous pixels (P, H, W, K)");
+    void* of = contiguous(values, {maps.planes, maps.rows(), maps.columns(), maps.channels}, "expected contiguous values (P, H/2, W/2, K), rounded up");
+    uint8_t* codes = contiguous(switches, {maps.planes, maps.rows(), maps.bytes(), maps.channels}, "expected contiguous switches (P, H/2, W/8, K), rounded up");
+    check_threads(threads);
+    const pool::Kernels& kernels = means_avx2(instructions) ? wide_pool::kernels : pool::portable::kernels;
+    nb::gil_scoped_release release;
+    if (single)
+        pool::perform(task, maps, static_cast<uint32_t*>(at), static_cast<uint32_t*>(of), codes, LOWEST_SINGLE, threads, kernels);
+    else
+        pool::perform(task, maps, static_cast<uint16_t*>(at), static_cast<uint16_t*>(of), codes, LOWEST_BRAIN, threads, kernels);
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -142,5 +181,11 @@ NB_MODULE(_native, module) {
     module.def("filter", &filter, "lattice"_a, "values"_a, "out"_a, "threads"_a);
     module.def("mean_field", &mean_field, "scores"_a, "kind"_a, "messages"_a, "self_message"_a, "belief"_a.none(), "out"_a, "steps"_a, "threads"_a,
                "instructions"_a = "best");
+    const auto define = [&](const char* name, auto task) {
+        module.def(name, task, "pixels"_a.noconvert(), "values"_a.noconvert(), "switches"_a.noconvert(), "threads"_a, "instructions"_a = "best");
+    };
+    define("pool", &pooling<pool::Task::pool>);
+    define("scatter", &pooling<pool::Task::scatter>);
+    define("gather", &pooling<pool::Task::gather>);
     module.def("instructions", [](const std::string& name) { return std::string(kernels_of(name).name); }, "name"_a = "best");
 }

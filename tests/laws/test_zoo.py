@@ -22,15 +22,31 @@ SMALL = {
     "segnet-basic": {"width": 1 / 16},
     "unet": {"width": 1 / 16},
     "unet-backbone": {"backbone": "resnet10t", "channels": 2},
+    "sliding-window": {"patch": 17, "width": 4, "hidden": 8},
+    "full-resolution": {"depth": 3, "width": 4},
 }
+"""A small one of each architecture."""
 
-every = pytest.mark.parametrize("name", list(SMALL))
+MORE = {
+    "fcn32s on alexnet": ("fcn32s", {"backbone": "alexnet", "width": 1 / 32}),
+    "fcn8s on alexnet": ("fcn8s", {"backbone": "alexnet", "width": 1 / 32, "variant": "torchvision"}),
+    "fcn8s on googlenet": ("fcn8s", {"backbone": "googlenet", "width": 1 / 16}),
+    "fcn32s on googlenet": ("fcn32s", {"backbone": "googlenet", "width": 1 / 16, "variant": "torchvision"}),
+    "unet-backbone on vgg16": ("unet-backbone", {"backbone": "vgg16", "width": 1 / 32, "channels": 2}),
+    "unet-backbone on convnext": ("unet-backbone", {"backbone": "convnext_atto", "channels": 2}),
+}
+"""Other trunks, whose grids lie otherwise."""
+
+ENTRIES = {name: (name, arguments) for name, arguments in SMALL.items()} | MORE
+
+every = pytest.mark.parametrize("name", list(ENTRIES))
 
 
 def built(name, **changes):
     """A network in which nothing is zero, as after training."""
     torch.manual_seed(0)
-    network = create_model(name, num_classes=CLASSES, **SMALL[name] | changes)
+    architecture, arguments = ENTRIES[name]
+    network = create_model(architecture, num_classes=CLASSES, **arguments | changes)
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -58,7 +74,8 @@ META = {}
 
 def _on_meta(name):
     if name not in META:
-        META[name] = create_model(name, num_classes=CLASSES, **SMALL[name]).eval()
+        architecture, arguments = ENTRIES[name]
+        META[name] = create_model(architecture, num_classes=CLASSES, **arguments).eval()
     return META[name]
 
 
@@ -91,7 +108,7 @@ def test_a_batch_equals_its_pictures(name):
 def test_a_bundle_returns_the_same_bits(name, tmp_path):
     network, images = built(name).eval(), torch.rand(1, 3, 41, 35)
     labels = LabelSpace(("a", "b", "c"))
-    Bundle.of(name, SMALL[name], network, labels).save(tmp_path / "kept")
+    Bundle.of(*ENTRIES[name], network, labels).save(tmp_path / "kept")
     again = Bundle.load(tmp_path / "kept").build()
     with torch.no_grad():
         assert torch.equal(network(images), again(images))

@@ -218,6 +218,12 @@ def test_two_processes_follow_the_objective_of_one(painted, tmp_path):
         assert other.progress.history[0]["miou"] == pytest.approx(one.progress.history[0]["miou"], abs=1e-3)
 
 
+def test_two_processes_take_a_network_of_timms(painted, tmp_path):
+    """It is unpickled in each of them, where nobody has imported timm yet."""
+    values = {"model.backbone": "resnet10t", "model.arguments": {}, "run.epochs": 1, "run.batch_size": 6, "run.devices": 2}
+    assert train(small_recipe(painted, tmp_path / "run", **values)).progress.step == 1
+
+
 def test_parts_change_no_loss_by_more_than_rounding(painted, tmp_path):
     """Losses of regions and of hard pixels are taken of each picture by itself."""
     values = {

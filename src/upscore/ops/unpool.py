@@ -1,13 +1,24 @@
-"""Max pooling over 2×2 windows that remembers its switches, and the unpooling that follows them.
+"""Unpooling, the three of the lecture: back from one value a window to all four pixels of it.
+
+::
+
+    a b      nearest_unpool      bed_of_nails      max_unpool, with the switches of max_pool
+    c d        a a │ b b           a 0 │ b 0           0 a │ 0 0        x:  1 3 │ 0 0
+               a a │ b b           0 0 │ 0 0           0 0 │ b 0            2 0 │ 5 1
+               ────┼────           ────┼────           ────┼────            ────┼────
+               c c │ d d           c 0 │ d 0           0 0 │ 0 d            1 0 │ 2 3
+               c c │ d d           0 0 │ 0 0           c 0 │ 0 0            7 4 │ 0 1
+
+Windows are 2×2 with stride 2; at the end of an odd side they are cut, so that sizes round up.
 
 Zeiler and Fergus (2014) call the place of each maximum a switch; DeconvNet (Noh, Hong and
-Han 2015) and SegNet (Badrinarayanan, Kendall and Cipolla 2017) put each value back there::
+Han 2015) and SegNet (Badrinarayanan, Kendall and Cipolla 2017) put each value back there.
+A switch is one of four places: two bits, four switches to a byte, and nothing else is kept
+for the way back. The gradient of pooling puts values at the switches, that of unpooling
+takes them from there: each is the other's adjoint.
 
-    x            switches      max_pool      y        max_unpool
-    1 3 │ 0 0      1 │ 0         3 5 ──► … ──► a b ──►  0 a │ b 0
-    2 0 │ 5 1        │ 2 …                              0 0 │ 0 0
-
-A switch is one of four places: two bits, four switches to a byte.
+An exported graph has torch's own pair instead, whose switches are flat places (int64):
+``MaxPool`` gives them in ONNX, and nothing is kept there for a way back.
 """
 
 from __future__ import annotations
@@ -19,8 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upscore.errors import ModelError
+from upscore.ops.switches import gather, packed_shape, pool, scatter
 
-__all__ = ["max_pool", "max_unpool"]
+__all__ = ["bed_of_nails", "max_pool", "max_unpool", "nearest_unpool"]
 
 
 def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,17 +41,27 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     x : (N, C, H, W) floating
-        Any H and W from 1; windows at the end of an odd side are cut (sizes round up).
+        Any H and W from 1.
 
     Returns
     -------
     maxima : (N, C, ⌈H/2⌉, ⌈W/2⌉)
-        As ``torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)``.
+        As ``torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)``: of equal values the
+        first of a window, of several NaN the last.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
         Two bits a window, four windows side by side in a byte, the first in the lowest bits;
         0, 1, 2, 3 for upper left, upper right, lower left, lower right.
+
+    Raises
+    ------
+    ModelError
+        ``x`` is something else.
     """
-    return cast("tuple[Tensor, Tensor]", _MaxPool.apply(x))  # type: ignore[no-untyped-call]
+    if torch.compiler.is_exporting():
+        return F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+    if x.ndim != 4 or not x.is_floating_point() or 0 in x.shape[-2:]:
+        raise ModelError(f"found {_described(x)} to pool, expected floats (N, C, H, W) with H and W from 1")
+    return cast("tuple[Tensor, Tensor]", _Pool.apply(x))  # type: ignore[no-untyped-call]
 
 
 def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,81 +69,137 @@ def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
 
     Parameters
     ----------
-    y : (N, C, h, w) floating
+    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
         One value a window.
-    switches : uint8
-        Of :func:`max_pool`, for as many windows.
+    switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
+        Of :func:`max_pool`.
     size : (int, int)
         H and W of what was pooled.
 
     Returns
     -------
     Tensor
-        (N, C, H, W), as ``torch.nn.functional.max_unpool2d``.
+        (N, C, H, W), as ``torch.nn.functional.max_unpool2d``, in the memory order of ``y``.
 
     Raises
     ------
     ModelError
-        The sizes do not belong together.
+        The sizes do not belong together, or a dtype is another.
     """
-    windows = (-(-size[0] // 2), -(-size[1] // 2))
-    packed = (*y.shape[:2], windows[0], -(-windows[1] // 4))
-    if y.shape[-2:] != windows or switches.shape != packed:
-        raise ModelError(
-            f"found values {tuple(y.shape)} and switches {tuple(switches.shape)} to unpool to {tuple(size)}, "
-            f"expected (N, C, {windows[0]}, {windows[1]}) and {packed}"
-        )
-    return cast(Tensor, _MaxUnpool.apply(y, switches, size))  # type: ignore[no-untyped-call]
+    if torch.compiler.is_exporting():
+        return F.max_unpool2d(y, switches, [2, 2], output_size=list(size))
+    _check(y, size)
+    expected = packed_shape(y.shape)
+    if switches.shape != expected or switches.dtype != torch.uint8:
+        raise ModelError(f"found switches {_described(switches)} for values {_described(y)}, expected torch.uint8 {tuple(expected)}")
+    return cast(Tensor, _Scatter.apply(y, switches, size))  # type: ignore[no-untyped-call]
 
 
-class _MaxPool(torch.autograd.Function):
+def bed_of_nails(y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Put each value at the upper left of its window, and zeros elsewhere.
+
+    Parameters
+    ----------
+    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
+        One value a window.
+    size : (int, int)
+        H and W of the output.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W): :func:`max_unpool` whose switches all say upper left.
+
+    Raises
+    ------
+    ModelError
+        ``y`` is not what ``size`` has windows for.
+    """
+    if torch.compiler.is_exporting():
+        corners = torch.arange(0, size[0], 2, device=y.device)[:, None] * size[1] + torch.arange(0, size[1], 2, device=y.device)
+        return max_unpool(y, corners.expand(y.shape), size)
+    _check(y, size)
+    return max_unpool(y, torch.zeros(packed_shape(y.shape), dtype=torch.uint8, device=y.device), size)
+
+
+def nearest_unpool(y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Fill each window with its value.
+
+    Parameters
+    ----------
+    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
+        One value a window.
+    size : (int, int)
+        H and W of the output.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W).
+
+    Raises
+    ------
+    ModelError
+        ``y`` is not what ``size`` has windows for.
+    """
+    if not torch.compiler.is_exporting():
+        _check(y, size)
+    return F.interpolate(y, scale_factor=2.0, mode="nearest")[..., : size[0], : size[1]]
+
+
+def _check(y: Tensor, size: tuple[int, int]) -> None:
+    windows = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    if y.ndim != 4 or not y.is_floating_point() or y.shape[-2:] != windows:
+        raise ModelError(f"found {_described(y)} to unpool to {tuple(size)}, expected floats (N, C, {windows[0]}, {windows[1]})")
+
+
+def _described(x: Tensor) -> str:
+    return f"{x.dtype} {tuple(x.shape)}"
+
+
+class _Pool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = x.shape[-2:]
-        padded = F.pad(x, (0, width % 2, 0, height % 2), value=float("-inf"))
-        best, codes = padded[..., 0::2, 0::2], torch.zeros_like(padded[..., 0::2, 0::2], dtype=torch.uint8)
-        for code in (1, 2, 3):
-            other = padded[..., code // 2 :: 2, code % 2 :: 2]
-            wins = (other > best) | other.isnan()  # of equal ones the first, of several NaN the last, as torch chooses
-            best, codes = torch.where(wins, other, best), codes.masked_fill(wins, code)
-        switches = _pack(codes)
-        ctx.save_for_backward(switches)
-        ctx.size = (height, width)
-        ctx.mark_non_differentiable(switches)
-        return best.clone(), switches
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return pool(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (switches,) = ctx.saved_tensors
-        return max_unpool(gradients[0], switches, ctx.size)
-
-
-class _MaxUnpool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(switches)
-        codes = _unpack(switches, y.shape[-1])
-        rows = [torch.stack([torch.where(codes == 2 * row + column, y, 0) for column in (0, 1)], -1).flatten(-2) for row in (0, 1)]
-        return torch.stack(rows, -2).flatten(-3, -2)[..., : size[0], : size[1]].contiguous()
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.size = inputs[0].shape[-2:]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (switches,) = ctx.saved_tensors
-        gradient = gradients[0]
-        padded = F.pad(gradient, (0, gradient.shape[-1] % 2, 0, gradient.shape[-2] % 2))
-        codes = _unpack(switches, padded.shape[-1] // 2)
-        taken = padded[..., 0::2, 0::2]
-        for code in (1, 2, 3):
-            taken = torch.where(codes == code, padded[..., code // 2 :: 2, code % 2 :: 2], taken)
-        return taken.clone(), None, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> Tensor | None:
+        return gradients[0] if gradients[0] is None else _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.size)  # type: ignore[no-untyped-call]
 
 
-def _pack(codes: Tensor) -> Tensor:
-    """Return (…, ⌈w/4⌉) bytes of (…, w) codes from 0 to 3."""
-    places = F.pad(codes, (0, -codes.shape[-1] % 4)).unflatten(-1, (-1, 4))  # type: ignore[no-untyped-call]
-    return cast(Tensor, places[..., 0] | places[..., 1] << 2 | places[..., 2] << 4 | places[..., 3] << 6)
+class _Scatter(torch.autograd.Function):
+    @staticmethod
+    def forward(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
+        return scatter(y, switches, size)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, tuple[int, int]], output: Tensor) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
+        return gradients[0] if gradients[0] is None else _Gather.apply(gradients[0], *ctx.saved_tensors), None, None  # type: ignore[no-untyped-call]
 
 
-def _unpack(switches: Tensor, width: int) -> Tensor:
-    """Return (…, width) codes."""
-    return torch.stack([switches >> shift & 3 for shift in (0, 2, 4, 6)], -1).flatten(-2)[..., :width]
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, switches: Tensor) -> Tensor:
+        return gather(x, switches)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inputs[1])
+        ctx.size = inputs[0].shape[-2:]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        return gradients[0] if gradients[0] is None else _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.size), None  # type: ignore[no-untyped-call]

@@ -27,7 +27,7 @@ from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
 from upscore.losses import class_weights
 from upscore.metrics import Scores
-from upscore.models.backbones import OWN_TRUNKS
+from upscore.models.backbones import OWN_TRUNKS, import_timm
 from upscore.models.bundle import Bundle
 from upscore.models.transplant import normalization_of, start_from
 from upscore.models.zoo import create_model, takes_backbone
@@ -309,7 +309,7 @@ def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Ru
         model.share_memory()
         try:
             spawn(  # type: ignore[no-untyped-call]
-                _worker, (recipe.run.devices, port, ready, model, display), nprocs=recipe.run.devices
+                _worker, (recipe.run.devices, port, _Timm(), ready, model, display), nprocs=recipe.run.devices
             )
         except ProcessRaisedException as error:
             raise _as_one_line(error) from None
@@ -317,7 +317,14 @@ def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Ru
     return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder))
 
 
-def _worker(rank: int, world: int, port: int, ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
+class _Timm:
+    """Imports timm where it is unpickled: before a network of timm's, whose classes would be imported without care for torchvision."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        return (import_timm, ())
+
+
+def _worker(rank: int, world: int, port: int, timm: object, ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),

@@ -1,0 +1,68 @@
+"""The recipes that come with upscore: each is whole, says what it claims, and takes a step."""
+
+import pytest
+
+from upscore.errors import RecipeError
+from upscore.training import run as training
+from upscore.training.choices import Machine
+from upscore.training.recipe import Recipe
+from upscore.training.recipes import find_recipe, list_recipes
+
+MACHINE = Machine(device="cpu", devices=1, cores=1, bf16=False, tensorboard=False)
+names = pytest.mark.parametrize("name", [recipe.name for recipe in list_recipes()])
+
+
+def test_each_paper_has_its_recipes():
+    assert {recipe.name for recipe in list_recipes()} == {
+        *("fcn32s-voc", "fcn16s-voc", "fcn8s-voc", "fcn8s-atonce-voc", "fcn32s-voc-cvpr", "fcn32s-alexnet-voc", "fcn32s-googlenet-voc"),
+        *("deconvnet-stage1", "deconvnet-stage2", "segnet-camvid", "segnet-basic-camvid", "unet-em", "camvid"),
+    }
+
+
+@names
+def test_it_says_what_it_is_and_how_to_start_it(name):
+    (recipe,) = [recipe for recipe in list_recipes() if recipe.name == name]
+    assert len(recipe.about) > 40
+    assert f"--recipe {name}" in recipe.command
+    assert bool(recipe.claims) == (name != "camvid")
+    assert Recipe.load(name) == Recipe.load(recipe.path)
+
+
+@names
+def test_it_takes_a_step(name, tmp_path, painted):
+    """One step as the recipe says, on a narrow network, small pictures and few of them."""
+    recipe = Recipe.load(name)
+    deconvnet = recipe.model.name == "deconvnet"  # its batch normalisation needs two pictures, its fc6 224 pixels
+    values = {
+        "data.path": str(painted),
+        "run.out": str(tmp_path / "run"),
+        "run.epochs": 1,
+        "run.batch_size": 2 if deconvnet else min(2, recipe.run.batch_size),
+        "run.accumulate": 1,
+        "run.precise_bn": min(1, recipe.run.precise_bn),
+        "augment.crop_size": [224, 224] if deconvnet else [64, 64],
+        "model.weights": "none",
+    }
+    if recipe.model.backbone != "mobilenetv2_100":
+        values["model.arguments"] = recipe.model.arguments | {"width": 1 / 32}
+    if recipe.loss.border_of:
+        values["loss.border_of"] = ["square"]
+    finished = training.train(training.plan(recipe.with_values(values), machine=MACHINE))
+    assert finished.progress.step >= 3
+    assert 0 < finished.progress.history[0]["loss"] < float("inf")
+
+
+def test_steps_become_whole_epochs(painted):
+    recipe = Recipe.parse({"data": {"path": str(painted)}, "run": {"steps": 10, "batch_size": 4}})
+    ready = training.plan(recipe, machine=MACHINE)
+    assert ready.recipe.run.epochs == 5  # six pictures are two steps
+    assert "10 steps are asked for" in ready.recipe.chosen["run.epochs"]
+    given = training.plan(recipe.with_values({"run.epochs": 3}), machine=MACHINE)
+    assert given.recipe.run.epochs == 3
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(RecipeError, match=r"no recipe 'segnet-camvit' \(did you mean 'segnet-camvid'\?\)"):
+        find_recipe("segnet-camvit")
+    with pytest.raises(RecipeError, match="cannot be read as a recipe"):
+        Recipe.load("absent.toml")
