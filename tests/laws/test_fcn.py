@@ -179,13 +179,13 @@ def test_stages_of_another_network_are_refused():
 
     with pytest.raises(ModelError, match=r"'score_fr.weight' is .*, expected"):
         start_from(finer(num_classes=4), coarse)
-    with pytest.raises(ModelError, match="which the finer one has not"):
+    with pytest.raises(ModelError, match="which this one has not"):
         start_from(create_model("fcn16s", num_classes=3, backbone="mobilenetv2_035"), coarse)
     with pytest.raises(ModelError, match=r"it lacks 'trunk\.fc7\.bias'"):
         start_from(finer(), {key: tensor for key, tensor in coarse.items() if key != "trunk.fc7.bias"})
     with pytest.raises(ModelError, match="another normalization"):
         start_from(finer(normalization="caffe"), coarse)
-    with pytest.raises(ModelError, match="which the finer one has not"):
+    with pytest.raises(ModelError, match="which this one has not"):
         start_from(create_model("fcn32s", num_classes=3, width=1 / 32), finer().state_dict())
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.inference.tiling import tiled
@@ -62,6 +62,7 @@ def test_the_battery_leaves_no_network_out():
 
 
 @every
+@settings(max_examples=20)
 @given(size=st.tuples(st.integers(1, 150), st.integers(1, 150)))
 def test_any_size_in_the_same_size_out(name, size):
     with torch.device("meta"):
@@ -126,15 +127,15 @@ def test_tiles_equal_the_whole(name):
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)
 
 
-@every
+@pytest.mark.parametrize("name", [*SMALL, "fcn32s on alexnet", "fcn32s on googlenet"])
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_onnx_equals_torch_at_any_size(name):
     onnxruntime = pytest.importorskip("onnxruntime")
     network = built(name).eval()
     free = {0: torch.export.Dim("N", max=64), 2: torch.export.Dim("H", max=4096), 3: torch.export.Dim("W", max=4096)}
-    program = torch.onnx.export(network, (torch.rand(2, 3, 64, 96),), dynamo=True, dynamic_shapes={"images": free}, verbose=False)
+    program = torch.onnx.export(network, (torch.rand(2, 3, 67, 94),), dynamo=True, dynamic_shapes={"images": free}, verbose=False)
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    for shape in ((2, 3, 64, 96), (1, 3, 37, 61), (1, 3, 231, 120)):
+    for shape in ((2, 3, 67, 94), (1, 3, 37, 61), (1, 3, 231, 120)):
         images = torch.rand(*shape)
         with torch.no_grad():
             expected = network(images)

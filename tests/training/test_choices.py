@@ -31,7 +31,7 @@ def census(pictures: int = 367, size: tuple[int, int] = (360, 480)) -> Census:
 @given(pictures=st.integers(1, 5000), height=st.integers(1, 3000), width=st.integers(1, 3000))
 def test_every_choice_has_a_reason_and_makes_a_run_that_can_start(machine, pictures, height, width):
     recipe, choices = choose(Recipe().with_values({"run.out": "x"}), census(pictures, (height, width)), machine)
-    assert set(recipe.open_settings()) <= {"data.path", "data.fingerprint", "model.start_from"}
+    assert set(recipe.open_settings()) <= {"data.path", "data.fingerprint", "model.start_from", "run.steps"}
     assert all(choice.why and recipe.chosen[choice.setting] == choice.why for choice in choices)
     assert Recipe.parse(recipe.model_dump()) == recipe
     assert recipe.run.batch_size % recipe.run.devices == 0

@@ -31,7 +31,7 @@ def mirror(x: Tensor, *, rows: tuple[int, int], columns: tuple[int, int]) -> Ten
     """
     for axis, (before, after) in ((-2, rows), (-1, columns)):
         size = x.shape[axis]
-        there_and_back = torch.sym_max(2 * size - 2, 1)  # type: ignore[no-untyped-call]
-        places = torch.arange(-before, size + after, device=x.device) % there_and_back
-        x = x.index_select(axis, torch.minimum(places, there_and_back - places) if size > 1 else places)
+        last = torch.arange(size, device=x.device).amax()  # a tensor, which an exporter can divide by
+        places = torch.arange(-before, size + after, device=x.device) % (2 * last).clamp(min=1)
+        x = x.index_select(axis, torch.minimum(places, (2 * last - places).abs()))
     return x
