@@ -31,7 +31,7 @@ def mirror(x: Tensor, *, rows: tuple[int, int], columns: tuple[int, int]) -> Ten
     """
     for axis, (before, after) in ((-2, rows), (-1, columns)):
         size = x.shape[axis]
-        last = torch.arange(size, device=x.device).amax()  # a tensor, which an exporter can divide by
+        last = torch.arange(size, device=x.device)[-1]  # a tensor, which an exporter can divide by
         places = torch.arange(-before, size + after, device=x.device) % (2 * last).clamp(min=1)
         x = x.index_select(axis, torch.minimum(places, (2 * last - places).abs()))
     return x
