@@ -76,3 +76,21 @@ def test_pictures_seen_often_are_varied_more():
     assert often.augment.scale[0] < once.augment.scale[0] < 1 < once.augment.scale[1] < often.augment.scale[1]
     for name in ("brightness", "contrast", "saturation", "hue"):
         assert 0 < getattr(once.augment, name) < getattr(often.augment, name)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "why"),
+    [
+        ({"name": "fcn8s"}, "imagenet", "pretrained trunk"),
+        ({"name": "segnet"}, "imagenet", "pretrained trunk"),
+        ({"name": "deconvnet", "arguments": {"width": 0.5}}, "none", "another width"),
+        ({"name": "unet"}, "none", "none for this network"),
+        ({"name": "fcn32s", "backbone": "vgg16", "arguments": {"normalization": "caffe"}}, "none", "normalized for caffe weights"),
+        ({"name": "segnet", "start_from": "runs/earlier"}, "none", "starts from"),
+    ],
+)
+def test_weights_fit_the_network_and_its_pictures(model, weights, why):
+    chosen, choices = choose(Recipe.parse({"model": model}), census(4, (64, 64)), CPU)
+    assert chosen.model.weights == weights
+    assert why in next(choice.why for choice in choices if choice.setting == "model.weights")
+    assert (chosen.model.backbone is None) == (model["name"] in ("segnet", "deconvnet", "unet"))

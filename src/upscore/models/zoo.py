@@ -26,7 +26,7 @@ from upscore.models.transplant import holds_whole_network, normalization_of, tra
 from upscore.models.unet import UNet
 from upscore.models.weights import read_weights
 
-__all__ = ["ARCHITECTURES", "ListedModel", "create_model", "list_models", "takes_backbone"]
+__all__ = ["ARCHITECTURES", "ListedModel", "create_model", "list_models", "takes_backbone", "takes_imagenet_weights"]
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "fcn32s": FCN32s,
@@ -56,6 +56,11 @@ def takes_backbone(name: str) -> bool:
         There is no such architecture.
     """
     return "trunk" in inspect.signature(_builder(name)).parameters
+
+
+def takes_imagenet_weights(name: str) -> bool:
+    """Say whether an architecture can begin with a classifier's weights; ModelError where there is no such architecture."""
+    return takes_backbone(name) or name in _ON_VGG16
 
 
 def create_model(
@@ -105,6 +110,11 @@ def create_model(
         A name, argument or weights file is unknown or does not fit.
     """
     architecture = _builder(name)
+    if weights == "imagenet" and normalization not in (None, "imagenet"):
+        raise ModelError(
+            f"found ImageNet weights with normalization '{normalization}', which they were not trained with: "
+            "leave normalization out, or give a weights file that goes with it"
+        )
     if not isinstance(in_channels, int) or not 1 <= in_channels <= 64:
         raise ModelError(f"found {in_channels} input channels, expected a whole number from 1 to 64")
     if not takes_backbone(name):

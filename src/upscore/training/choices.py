@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from upscore.data.census import Census
-from upscore.models.zoo import takes_backbone
-from upscore.training.recipe import Recipe
+from upscore.models.zoo import takes_backbone, takes_imagenet_weights
+from upscore.training.recipe import ModelSection, Recipe
 
 __all__ = ["Choice", "Machine", "choose"]
 
@@ -110,17 +110,14 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         "native bfloat16" if machine.bf16 else "bfloat16 would be emulated here, and slower",
     )
 
-    if on_a_trunk := takes_backbone(chosen.model.name):
+    if takes_backbone(chosen.model.name):
         settle(
             "model.backbone",
             "mobilenetv2_100" if on_cpu else "resnet50",
             "light enough for a processor" if on_cpu else "a strong trunk for an accelerator",
         )
-    narrow = chosen.model.arguments.get("width", 1) != 1
-    if on_a_trunk:
-        settle("model.weights", "none" if narrow or chosen.model.start_from else "imagenet", _about_weights(chosen, narrow=narrow))
-    else:
-        settle("model.weights", "none", "the network is whole by itself, and learns from the beginning")
+    weights, why = _weights(chosen.model)
+    settle("model.weights", weights, why)
     plain_vgg = chosen.model.backbone == "vgg16" and chosen.run.precision == "fp32"
     settle("run.channels_last", not plain_vgg, "slower for VGG16 in float32" if plain_vgg else "faster convolutions")
 
@@ -203,12 +200,17 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
     return chosen, choices
 
 
-def _about_weights(recipe: Recipe, *, narrow: bool) -> str:
-    if recipe.model.start_from:
-        return "they come with the network it starts from"
-    if narrow:
-        return "there are none for a network of another width"
-    return "a pretrained trunk is worth many points"
+def _weights(model: ModelSection) -> tuple[str, str]:
+    """Return the weights to begin with, and why."""
+    if model.start_from:
+        return "none", "they come with the network it starts from"
+    if not takes_imagenet_weights(model.name):
+        return "none", "there are none for this network but its own"
+    if model.arguments.get("width", 1) != 1:
+        return "none", "there are none for a network of another width"
+    if model.arguments.get("normalization", "imagenet") != "imagenet":
+        return "none", f"pictures are normalized for {model.arguments['normalization']} weights: give them with --weights FILE"
+    return "imagenet", "a pretrained trunk is worth many points"
 
 
 def _whole_cells(pixels: float) -> int:

@@ -92,6 +92,21 @@ def test_pictures_of_other_channels():
         ({"backbone": "resnet81"}, r"unknown backbone 'resnet81' \(did you mean 'resnet18'\?\)"),
         ({"backbone": "vgg61"}, "did you mean"),
         ({"weights": "absent.pth"}, "no weights file at 'absent.pth'"),
+        ({"name": "segnet", "backbone": "resnet18"}, "found backbone 'resnet18' for 'segnet', which is whole by itself: leave it out"),
+        ({"name": "unet", "backbone": "resnet18"}, "leave it out: 'unet-backbone' takes one"),
+        ({"name": "deconvnet", "num_classes": 256}, "found 256 classes"),
+        ({"name": "unet", "num_classes": True}, "found True classes"),
+        ({"name": "segnet-basic", "width": 0}, "found width 0, expected above 0"),
+        ({"name": "deconvnet", "width": "narrow"}, "found width 'narrow'"),
+        ({"name": "unet", "dropout": 1}, "found dropout 1, expected at least 0 and below 1"),
+        ({"name": "unet", "upsampling": "learned"}, "'unet' takes no argument 'upsampling': expected width, dropout"),
+        ({"name": "unet", "weights": "imagenet"}, "no ImageNet weights for 'unet'"),
+        ({"name": "segnet", "width": 0.5, "weights": "imagenet"}, "no ImageNet weights for 'segnet' of another width"),
+        ({"name": "segnet", "weights": "absent.npz"}, "no weights file at 'absent.npz'"),
+        ({"name": "unet-backbone", "channels": 0}, "found 0 channels"),
+        ({"name": "unet-backbone", "backbone": "vit_tiny_patch16_224"}, "backbone 'vit_tiny_patch16_224'"),
+        ({"name": "sliding-window", "patch": 64}, "found patch 64, expected an odd number"),
+        ({"name": "full-resolution", "depth": 0}, "found depth 0"),
     ],
 )
 def test_what_is_unknown_is_refused(arguments, complaint):
@@ -108,3 +123,38 @@ def test_listing():
     assert (rows["fcn8s", "vgg16"].stride, rows["fcn8s", "vgg16"].field) == (32, 404)
     assert rows["fcn8s", "mobilenetv2_100"].field == 491
     assert rows["fcn8s", "mobilenetv3_large_100"].field == math.inf
+
+
+def test_whole_networks_have_rows_of_their_own():
+    rows = {row.name: row for row in list_models(backbones=("vgg16",)) if not row.backbone}
+    assert set(rows) == {"deconvnet", "segnet", "segnet-basic", "unet", "sliding-window", "full-resolution"}
+    assert rows["deconvnet"].parameters == pytest.approx(251.772245 + 0.033408)
+    assert (rows["segnet"].stride, rows["unet"].stride) == (32, 16)
+
+
+def test_a_network_for_grey_pictures_reads_the_luminance_of_colour():
+    model = create_model("unet", num_classes=2, in_channels=1, width=1 / 32).eval()
+    grey = torch.rand(1, 1, 20, 30)
+    torch.testing.assert_close(model(grey.expand(-1, 3, -1, -1)), model(grey), rtol=1e-4, atol=1e-5)
+    colour = torch.rand(1, 3, 20, 30)
+    luminance = 0.299 * colour[:, :1] + 0.587 * colour[:, 1:2] + 0.114 * colour[:, 2:]
+    torch.testing.assert_close(model(colour), model(luminance), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ModelError, match=r"found pictures of shape \(1, 2, 4, 4\)"):
+        model(torch.rand(1, 2, 4, 4))
+
+
+def test_weights_of_another_network_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "unet.pth"
+    torch.save(create_model("unet", num_classes=2, width=1 / 32).state_dict(), path)
+    for name, arguments in (("segnet", {"width": 1 / 32}), ("deconvnet", {"width": 1 / 32}), ("fcn8s", {"width": 1 / 32})):
+        with pytest.raises(ModelError, match="do not fit this") as error:
+            create_model(name, num_classes=2, weights=path, **arguments)
+        assert "\n" not in str(error.value)
+
+
+def test_a_whole_network_comes_back_from_its_own_file(tmp_path):
+    for name in ("segnet", "deconvnet", "unet", "segnet-basic"):
+        model = create_model(name, num_classes=2, width=1 / 32)
+        torch.save(model.state_dict(), tmp_path / f"{name}.pth")
+        again = create_model(name, num_classes=2, width=1 / 32, weights=tmp_path / f"{name}.pth")
+        assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items())
