@@ -20,6 +20,7 @@ are kept, normalised batches, a pretrained encoder::
     ×2       bilinear, onto the finer map's own cells: ``Geometry`` says where these lie
     join     both maps along the channels, then two 3×3 convolutions with batch normalisation and ReLU
     refine   two such convolutions at the pictures' size
+    score    3×3: of so few channels a 1×1 layer gains confidence too slowly
     output   (N, K, H, W) logits of exactly the pictures' size
 
 A trunk without a map of stride 2 leaves that join out, and the last step is ×4. For the
@@ -104,11 +105,11 @@ class BackboneUNet(nn.Module):
             steps.append(doubling)
         self.to_picture, self.crop = align_with_picture(grid, finer[-1] if finer else coarsest, self.frame, wide)
         self.refine = _two_convolutions(wide, channels)
-        self.score = nn.Conv2d(channels, num_classes, 1)
+        self.score = nn.Conv2d(channels, num_classes, 3, padding=1)
         for part in (self.joins, self.refine, self.score):
             draw_weights(part)
         field = widen_for_tiles(self.frame, deepest.geometry, *steps, self.to_picture)
-        convolved = 4 * (sum(finer) + 1)  # two 3×3 convolutions at each stride and at the picture's
+        convolved = 4 * (sum(finer) + 1) + 2  # two 3×3 convolutions at each stride and at the picture's, and the score
         self.geometry = replace(field, field=field.field + convolved)
 
     def forward(self, images: Tensor) -> Tensor:
