@@ -66,6 +66,11 @@ def test_choices_follow_the_machine_and_the_papers():
     stage, _ = choose(Recipe().with_values({"optimizer.name": "sgd", "model.start_from": "coarser"}), census(), CPU)
     whole, _ = choose(Recipe().with_values({"optimizer.name": "sgd"}), census(), CPU)
     assert whole.optimizer.lr == pytest.approx(100 * stage.optimizer.lr)
+    layouts = {
+        name: choose(Recipe.parse({"model": {"name": name}}), census(), CPU)[0].run.channels_last for name in ("fcn8s", "segnet", "unet")
+    }
+    assert layouts == {"fcn8s": True, "segnet": False, "unet": False}
+    assert choose(Recipe.parse({"model": {"name": "segnet"}}), census(), GPU)[0].run.channels_last
     few, _ = choose(Recipe(), census(pictures=3), CPU)
     assert few.run.batch_size <= 3
 

@@ -61,6 +61,12 @@ def test_steps_become_whole_epochs(painted):
     assert given.recipe.run.epochs == 3
 
 
+def test_a_folder_of_that_name_is_no_recipe(tmp_path, monkeypatch):
+    (tmp_path / "camvid").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Recipe.load("camvid").model.name == "fcn8s"
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(RecipeError, match=r"no recipe 'segnet-camvit' \(did you mean 'segnet-camvid'\?\)"):
         find_recipe("segnet-camvit")

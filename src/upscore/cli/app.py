@@ -63,7 +63,8 @@ def train(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="'vgg16' or any timm trunk with strides 8, 16, 32; not for networks that are whole by themselves.", show_default="chosen"
+            help="'alexnet', 'googlenet', 'vgg16' or any timm trunk with strides 8, 16, 32; not for networks that are whole by themselves.",
+            show_default="chosen",
         ),
     ] = None,
     weights: Annotated[str | None, typer.Option(help="The trunk's: a FILE, 'imagenet' or 'none'.", show_default="chosen")] = None,

@@ -286,7 +286,7 @@ def models(rows: Sequence[ListedModel]) -> None:
     console.print(table)
     console.print(
         "[dim]with 21 classes; field: pixels that a cell of the coarsest features sees, or a score of a network that is whole by itself. "
-        "--backbone takes vgg16 and any timm trunk with strides 8, 16 and 32.[/dim]"
+        "--backbone takes alexnet, googlenet, vgg16 and any timm trunk with strides 8, 16 and 32.[/dim]"
     )
 
 

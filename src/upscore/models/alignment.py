@@ -59,14 +59,9 @@ class Frame:
         """
         if self.covers:
             return x
-        below, right = (self._beyond(size) for size in x.shape[-2:])
-        return F.pad(x, (self.lead, right, self.lead, below))
-
-    def _beyond(self, size: int) -> int:
-        """Return the zeros after ``size`` pixels: :meth:`Geometry.covering_size`, in steps that an exporter can follow."""
-        jump, ends = int(self.geometry.jump), int(2 * self.geometry.start)  # whole, or there would be no kernel
-        steps = torch.sym_max(1, (size + 2 * self.lead - ends + jump - 2) // jump)  # type: ignore[no-untyped-call]
-        return cast(int, ends + 1 + steps * jump - size - self.lead)
+        least = math.ceil(2 * self.geometry.start + 1 + self.geometry.jump)
+        height, width = (self.geometry.covering_size(torch.sym_max(n + 2 * self.lead, least)) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
+        return F.pad(x, (self.lead, width - x.shape[-1] - self.lead, self.lead, height - x.shape[-2] - self.lead))
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,9 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import size_of
-from upscore.models.stages import check_classes, draw_weights, mirrored_grid, scaled, stage
-from upscore.ops.unpool import max_pool, max_unpool
+from upscore.models.stages import ascend, check_classes, descend, draw_weights, mirrored_grid, scaled, stage, vgg16_encoder
 
 __all__ = ["DeconvNet"]
-
-ENCODER = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels after each convolution of stages 1 to 5."""
 
 DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64, 64))
 """Channels after each transposed convolution of stages 5 to 1."""
@@ -91,14 +87,8 @@ class DeconvNet(nn.Module):
         super().__init__()
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
-        channels = in_channels
-        self.encoder = nn.Sequential()
-        for number, layers in enumerate(ENCODER, start=1):
-            names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
-            widths = [channels, *(scaled(n, width) for n in layers)]
-            self.encoder.add_module(f"conv{number}", stage(names, widths, norm=_norm_name))
-            channels = widths[-1]
-        middle = scaled(4096, width)
+        self.encoder = vgg16_encoder(in_channels, width=width, norm=_norm_name)
+        channels, middle = scaled(512, width), scaled(4096, width)
         self.bottom = nn.Sequential(
             stage(["fc6"], [channels, middle], kernel=7, padding=0, norm=_norm_name),
             stage(["fc7"], [middle, middle], kernel=1, norm=_norm_name),
@@ -145,18 +135,11 @@ class DeconvNet(nn.Module):
             In training, a single picture of at most 224×224: fc6 has one cell, and there is
             nothing to normalise over.
         """
-        x = _pad_to_least(self.normalization(images))
-        pooled = []
-        for convolve in self.encoder:  # conv1 … conv5
-            x = convolve(x)
-            size = size_of(x)
-            x, switches = max_pool(x)
-            pooled.append((switches, size))
+        x, pooled = descend(self.encoder, _pad_to_least(self.normalization(images)))  # conv1, pool1 … conv5, pool5
         if self.training and x.shape[0] * (x.shape[2] - 6) * (x.shape[3] - 6) == 1:
             raise ModelError("DeconvNet cannot normalise over one cell: train on batches of two or more, or on crops above 224×224")
         x = self.bottom(x)  # fc6, fc7, fc6_deconv
-        for convolve in self.decoder:  # deconv5 … deconv1
-            x = convolve(max_unpool(x, *pooled.pop()))
+        x = ascend(self.decoder, x, pooled)  # unpool5, deconv5 … unpool1, deconv1
         return _cut_back(self.seg_score_voc(x), size_of(images))
 
 

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import Frame, Fusion, align_with_picture, size_of, widen_for_tiles
+from upscore.models.stages import check_classes
 from upscore.models.trunk import Tap, Trunk
 
 __all__ = ["FCN8s", "FCN16s", "FCN32s", "Upsampling"]
@@ -219,9 +220,7 @@ def _is_learned(upsampling: str) -> bool:
 
 
 def _score_layer(tap: Tap, num_classes: int) -> nn.Conv2d:
-    if not isinstance(num_classes, int) or not 1 <= num_classes <= 255:
-        raise ModelError(f"found {num_classes} classes, expected a whole number from 1 to 255")
-    layer = nn.Conv2d(tap.channels, num_classes, 1)
+    layer = nn.Conv2d(tap.channels, check_classes(num_classes), 1)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

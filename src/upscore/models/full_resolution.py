@@ -21,6 +21,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.stages import draw_weights
 from upscore.ops.geometry import Geometry
 
 __all__ = ["FullResolution"]
@@ -89,10 +90,7 @@ class FullResolution(nn.Module):
             self.layers.add_module(f"relu{number}", nn.ReLU(inplace=True))
             self.geometry = self.geometry.conv(3, 1, 1)
         self.score = nn.Conv2d(width, num_classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(cast(Tensor, module.bias))
+        draw_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""

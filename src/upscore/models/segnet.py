@@ -35,14 +35,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from upscore.models.alignment import size_of
-from upscore.models.stages import check_classes, draw_weights, mirrored_grid, scaled, stage
-from upscore.ops.unpool import max_pool, max_unpool
+from upscore.models.stages import ascend, check_classes, descend, draw_weights, mirrored_grid, scaled, stage, vgg16_encoder
 
 __all__ = ["SegNet", "SegNetBasic"]
-
-ENCODER = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels after each convolution of stages 1 to 5."""
 
 DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64,))
 """Channels after each convolution of stages 5 to 1, but for the score."""
@@ -83,15 +78,9 @@ class SegNet(nn.Module):
         super().__init__()
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
-        self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
-        channels = in_channels
-        for number, layers in enumerate(ENCODER, start=1):
-            names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
-            widths = [channels, *(scaled(n, width) for n in layers)]
-            self.encoder.add_module(f"conv{number}", stage(names, widths, norm="{}_bn".format))
-            channels = widths[-1]
-        for number, layers in zip(range(5, 0, -1), DECODER, strict=True):
-            last = len(ENCODER[number - 1])
+        self.encoder = vgg16_encoder(in_channels, width=width, norm="{}_bn".format)
+        self.decoder, channels = nn.Sequential(), scaled(512, width)
+        for number, last, layers in zip((5, 4, 3, 2, 1), (3, 3, 3, 2, 2), DECODER, strict=True):
             names = [f"conv{number}_{i}_D" for i in range(last, last - len(layers), -1)]
             widths = [channels, *(scaled(n, width) for n in layers)]
             self.decoder.add_module(f"conv{number}_D", stage(names, widths, norm="{}_bn".format))
@@ -102,20 +91,13 @@ class SegNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
-        x = self.normalization(images)
-        pooled = []
-        for convolve in self.encoder:  # conv1 … conv5
-            x = convolve(x)
-            size = size_of(x)
-            x, switches = max_pool(x)
-            pooled.append((switches, size))
-        for convolve in self.decoder:  # conv5_D … conv1_D
-            x = convolve(max_unpool(x, *pooled.pop()))
+        x, pooled = descend(self.encoder, self.normalization(images))  # conv1, pool1 … conv5, pool5
+        x = ascend(self.decoder, x, pooled)  # upsample5, conv5_D … upsample1, conv1_D
         return cast(Tensor, self.conv1_1_D(x))
 
 
 class SegNetBasic(nn.Module):
-    """The small SegNet of the paper's comparisons (§3.2): four stages of one 7×7 convolution.
+    """The small SegNet of the paper's comparisons (§3.1): four stages of one 7×7 convolution.
 
     ::
 
@@ -158,13 +140,5 @@ class SegNetBasic(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
-        x = self.norm(self.normalization(images))
-        pooled = []
-        for convolve in self.encoder:
-            x = convolve(x)
-            size = size_of(x)
-            x, switches = max_pool(x)
-            pooled.append((switches, size))
-        for convolve in self.decoder:
-            x = convolve(max_unpool(x, *pooled.pop()))
-        return cast(Tensor, self.conv_classifier(x))
+        x, pooled = descend(self.encoder, self.norm(self.normalization(images)))
+        return cast(Tensor, self.conv_classifier(ascend(self.decoder, x, pooled)))

@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.stages import draw_weights
 from upscore.ops.geometry import Geometry
 from upscore.ops.mirror import mirror
 from upscore.ops.upsample import BilinearUpsample
@@ -160,8 +161,5 @@ def _classifier(in_channels: int, num_classes: int, patch: int, width: int, hidd
     layers.add_module("fc1", nn.Conv2d(channels, hidden, size))
     layers.add_module("relu_fc1", nn.ReLU(inplace=True))
     layers.add_module("score", nn.Conv2d(hidden, num_classes, 1))
-    for module in layers:
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(cast(Tensor, module.bias))
+    draw_weights(layers)
     return layers

@@ -1,16 +1,24 @@
-"""Runs of convolutions between two poolings: what SegNet, DeconvNet and U-Net are built of."""
+"""Runs of convolutions between two poolings, and the way through them: what SegNet, DeconvNet and U-Net are built of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.alignment import size_of
 from upscore.ops.geometry import Geometry
+from upscore.ops.unpool import max_pool, max_unpool
 
-__all__ = ["check_classes", "draw_weights", "grid_after", "mirrored_grid", "scaled", "stage"]
+__all__ = ["ascend", "check_classes", "descend", "draw_weights", "grid_after", "mirrored_grid", "scaled", "stage", "vgg16_encoder"]
+
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels after each convolution of stages 1 to 5."""
+
+Pooled = list[tuple[Tensor, tuple[int, int]]]
+"""Of each pooling, in order: its switches, and the size of what was pooled."""
 
 
 def stage(
@@ -51,6 +59,35 @@ def stage(
         if relu:
             run.add_module(f"relu_{name}", nn.ReLU(inplace=True))
     return run
+
+
+def vgg16_encoder(in_channels: int, *, width: float, norm: Callable[[str], str]) -> nn.Sequential:
+    """Return VGG16's thirteen convolutions in five stages, conv1 to conv5, normalised under the names that ``norm`` gives."""
+    encoder, channels = nn.Sequential(), in_channels
+    for number, layers in enumerate(VGG16, start=1):
+        names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
+        widths = [channels, *(scaled(n, width) for n in layers)]
+        encoder.add_module(f"conv{number}", stage(names, widths, norm=norm))
+        channels = widths[-1]
+    return encoder
+
+
+def descend(encoder: nn.Sequential, x: Tensor) -> tuple[Tensor, Pooled]:
+    """Return the deepest pooled map of (N, C, H, W): each stage's convolutions, then its pooling, which is remembered."""
+    pooled: Pooled = []
+    for convolve in encoder:
+        x = convolve(x)
+        size = size_of(x)
+        x, switches = max_pool(x)
+        pooled.append((switches, size))
+    return x, pooled
+
+
+def ascend(decoder: nn.Sequential, x: Tensor, pooled: Pooled) -> Tensor:
+    """Return (N, C, H, W) at the size it was pooled from: each pooling undone, last first, then its stage's convolutions."""
+    for convolve, (switches, size) in zip(decoder, reversed(pooled), strict=True):
+        x = convolve(max_unpool(x, switches, size))
+    return x
 
 
 def grid_after(layers: nn.Module, grid: Geometry) -> Geometry:

@@ -31,7 +31,7 @@ def holds_whole_network(weights: str | Path) -> bool:
     return any(name.startswith(_SCORES) for name in read_weights(weights))
 
 
-def normalization_of(weights: str | Path | None, backbone: str) -> Literal["caffe", "raw", "imagenet"] | None:
+def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "imagenet"] | None:
     """Say what a file's names tell about the pictures it was trained on.
 
     Caffe's networks, and torchfcn's, which were converted from them, see BGR from 0 to 255
@@ -42,8 +42,6 @@ def normalization_of(weights: str | Path | None, backbone: str) -> Literal["caff
     weights : path, "imagenet", "none" or None
         Only a file is looked into. ``vgg16_from_caffe.pth`` has torchvision's names and
         Caffe's numbers, which cannot be told: give ``normalization="caffe"`` with it.
-    backbone : str
-        Name of the trunk; only for the papers' own is anything known.
 
     Returns
     -------

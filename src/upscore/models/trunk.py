@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from upscore.errors import ModelError
 from upscore.ops.geometry import Geometry
 
-__all__ = ["WIDE", "Padding", "Tap", "Trunk", "check_settings", "draw_weights"]
+__all__ = ["WIDE", "Padding", "Tap", "Trunk", "check_settings"]
 
 Padding = Literal["wide", "covering"]
 
@@ -76,12 +76,3 @@ def check_settings(network: str, *, width: float, dropout: float, padding: int =
         raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
     if not isinstance(padding, int) or not 0 <= padding <= 2 * WIDE:
         raise ModelError(f"found padding {padding}, expected 0 to {2 * WIDE}: the paper's is {WIDE}")
-
-
-def draw_weights(trunk: nn.Module) -> None:
-    """Draw weights of convolutions that keep the variance through ReLUs (He et al. 2015, eq. 10); biases are zero."""
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from upscore.models.trunk import WIDE, Padding, Tap, check_settings, draw_weights
+from upscore.models.stages import draw_weights
+from upscore.models.trunk import WIDE, Padding, Tap, check_settings
 from upscore.ops.geometry import Geometry
 
 __all__ = ["VGG16"]

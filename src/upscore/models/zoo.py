@@ -123,7 +123,7 @@ def create_model(
             raise ModelError(f"found backbone '{str(backbone)[:80]}' for '{name}', which is whole by itself: leave it out{instead}")
         _refuse_unknown(arguments, _accepted(architecture), f"'{name}'")
         if normalization is None and in_channels == 3:
-            normalization = normalization_of(weights, name) or _OWN_NORMALIZATION.get(name)
+            normalization = normalization_of(weights) or _OWN_NORMALIZATION.get(name)
         expected = _normalization(normalization, IMAGENET_MEAN, IMAGENET_STD, in_channels)
         model = architecture(num_classes=num_classes, in_channels=in_channels, normalization=expected, **arguments)
         if weights is not None:
@@ -137,7 +137,7 @@ def create_model(
     _refuse_unknown(arguments, (*for_architecture, *for_trunk), f"'{name}' with backbone '{backbone}'")
     whole = weights is not None and weights != "imagenet" and backbone in OWN_TRUNKS and holds_whole_network(weights)
     if normalization is None and in_channels == 3 and backbone in OWN_TRUNKS:
-        normalization = normalization_of(weights, backbone)
+        normalization = normalization_of(weights)
     of_trunk = {k: v for k, v in arguments.items() if k in for_trunk}
     finer = getattr(architecture, "reads_finer_maps", False)
     trunk = build_trunk(backbone, in_channels=in_channels, weights=None if whole else weights, finer=finer, **of_trunk)

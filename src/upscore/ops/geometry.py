@@ -136,8 +136,11 @@ class Geometry:
         multiples plus one for odd ones (``start = 0``). Networks without the papers' wide
         padding pad their input to it, so that no pixel is left beyond the last cell.
         """
-        span = Fraction(size - 1) - 2 * self.start
-        return size + int((-span) % self.jump) if span > 0 else int(2 * self.start + 1)
+        # In whole numbers, since ``size`` may be an exporter's symbol, which no fraction takes.
+        ends, unit = 2 * self.start + 1, math.lcm((2 * self.start).denominator, self.jump.denominator)
+        first, step = int(ends * unit), int(self.jump * unit)
+        steps = max(0, (size * unit - first + step - 1) // step)
+        return (first + steps * step) // unit
 
     def margin(self) -> int:
         """Return the context in pixels, a multiple of the jump, that a tile needs on each side.

@@ -118,8 +118,8 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         )
     weights, why = _weights(chosen.model)
     settle("model.weights", weights, why)
-    plain_vgg = chosen.model.backbone == "vgg16" and chosen.run.precision == "fp32"
-    settle("run.channels_last", not plain_vgg, "slower for VGG16 in float32" if plain_vgg else "faster convolutions")
+    plain = chosen.run.precision == "fp32" and (chosen.model.backbone == "vgg16" or not takes_backbone(chosen.model.name))
+    settle("run.channels_last", not plain, "slower for wide plain convolutions in float32" if plain else "faster convolutions")
 
     height, width = census.median
     longest = 512 if on_cpu else 768

@@ -64,9 +64,9 @@ class ModelSection(_Section):
     """The network, its trunk and the weights it starts from."""
 
     name: str = Field("fcn8s", description="an architecture; 'upscore models' lists them")
-    backbone: str | None = Field(None, description="'vgg16' or any timm trunk with strides 8, 16 and 32")
+    backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or any timm trunk with strides 8, 16 and 32")
     weights: str | None = Field(None, description="of the trunk: a file, 'imagenet' (fetched) or 'none'")
-    start_from: str | None = Field(None, description="a bundle of a coarser FCN to start from (staged training)")
+    start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
     arguments: dict[str, Any] = Field(default_factory=dict, description="the architecture's own, e.g. width or upsampling")
 
 

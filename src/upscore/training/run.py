@@ -230,7 +230,7 @@ def _normalized_as_weights_demand(recipe: Recipe, choices: list[Choice]) -> tupl
     if model.start_from:
         found, why = Bundle.load(model.start_from).arguments.get("normalization"), "the network it starts from sees such pictures"
     else:
-        found, why = normalization_of(model.weights, model.backbone or model.name), "the weights file was trained on such pictures"
+        found, why = normalization_of(model.weights), "the weights file was trained on such pictures"
     if found is None:
         return recipe, choices
     setting = "model.arguments.normalization"

@@ -178,7 +178,7 @@ def test_classifiers_under_their_names(tmp_path, name, arguments, table, file):
     assert_equal(model.trunk, network.trunk)
     papers = file == "w.npz" or table in ({}, GOOGLENET_CAFFE)
     assert network.normalization.bgr == papers
-    assert normalization_of(path, name) == ("caffe" if papers else None)
+    assert normalization_of(path) == ("caffe" if papers else None)
 
 
 def test_caffes_older_shapes(tmp_path):
@@ -235,7 +235,7 @@ def test_segnets_and_deconvnets_names(tmp_path, build, says, blobs):
             short = layer.rpartition(".")[2]
             arrays[f"{hyphens.get(short, short)}/{kinds[kind]}"] = tensor.numpy().reshape((1, -1, 1, 1)) if norm else tensor.numpy()
     np.savez(tmp_path / "w.npz", **arrays)
-    assert normalization_of(tmp_path / "w.npz", "vgg16") == says
+    assert normalization_of(tmp_path / "w.npz") == says
     again = build().eval()
     transplant(again, tmp_path / "w.npz")
     if blobs == 4:
@@ -276,5 +276,5 @@ def test_encoders_refuse_what_does_not_fit():
 def test_names_that_tell_nothing(tmp_path):
     trunk = create_model("fcn32s", **SMALL).trunk
     path = save(tmp_path / "w.pth", dict(trunk.state_dict()))
-    assert normalization_of(path, "vgg16") is None
-    assert [normalization_of(name, "vgg16") for name in (None, "none", "imagenet")] == [None] * 3
+    assert normalization_of(path) is None
+    assert [normalization_of(name) for name in (None, "none", "imagenet")] == [None] * 3

@@ -49,7 +49,7 @@ def find_recipe(name: str | Path) -> Path:
         There is neither.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.exists():
+    if path.suffix == ".toml" or path.is_file():
         return path
     shipped = {recipe.name: recipe.path for recipe in list_recipes()}
     if str(name) not in shipped:
