@@ -65,9 +65,7 @@ def test_the_battery_leaves_no_network_out():
 @settings(max_examples=20)
 @given(size=st.tuples(st.integers(1, 150), st.integers(1, 150)))
 def test_any_size_in_the_same_size_out(name, size):
-    with torch.device("meta"):
-        network = _on_meta(name)
-        assert network(torch.empty(2, 3, *size)).shape == (2, CLASSES, *size)
+    assert _on_meta(name)(torch.empty(2, 3, *size, device="meta")).shape == (2, CLASSES, *size)
 
 
 META = {}
@@ -76,7 +74,8 @@ META = {}
 def _on_meta(name):
     if name not in META:
         architecture, arguments = ENTRIES[name]
-        META[name] = create_model(architecture, num_classes=CLASSES, **arguments).eval()
+        with torch.device("meta"):
+            META[name] = create_model(architecture, num_classes=CLASSES, **arguments).eval()
     return META[name]
 
 
@@ -123,7 +122,7 @@ def test_tiles_equal_the_whole(name):
     image = torch.rand(1, 3, 2 * stride + 9, 2 * margin + 3 * stride + 5, dtype=torch.float64)
     with torch.no_grad():
         whole = network(image)
-        parts = tiled(network, tile=2 * stride, margin=margin, stride=stride)(image)
+        parts = tiled(network, tile=max(2 * stride, margin // 4), margin=margin, stride=stride)(image)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)
 
 
