@@ -1,0 +1,26 @@
+"""Where objects may be: boxes, how they are guessed, kept and judged (DeconvNet, ICCV 2015, §5)."""
+
+from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_picture
+from upscore.proposals.edges import LearnedEdges, edges_of
+from upscore.proposals.keeping import BoxFile, Kept
+from upscore.proposals.proposers import EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows
+from upscore.proposals.recall import best_overlaps, recalls
+
+__all__ = [
+    "BoxFile",
+    "Boxes",
+    "EdgeBoxes",
+    "Kept",
+    "LearnedEdges",
+    "Proposer",
+    "SelectiveSearch",
+    "SlidingWindows",
+    "best_overlaps",
+    "boxes_of_objects",
+    "edges_of",
+    "enlarged",
+    "overlaps",
+    "recalls",
+    "suppressed",
+    "whole_picture",
+]

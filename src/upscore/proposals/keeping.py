@@ -1,0 +1,131 @@
+"""Boxes on disk: those made once for a picture, and those that somebody gives."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from upscore.errors import DataError
+from upscore.files import write_atomically
+from upscore.proposals.boxes import Boxes
+from upscore.proposals.proposers import Picture, Proposer
+
+__all__ = ["BoxFile", "Kept"]
+
+_MOST_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A proposer whose boxes are written down, a file for each picture, and read the next time.
+
+    Parameters
+    ----------
+    proposer : callable
+        One of upscore's, or one whose ``repr`` says everything its boxes depend on.
+    folder : Path
+        Where; made when there is something to keep. A file's name is made of the picture's
+        pixels and the proposer's ``repr``, so that pictures and settings cannot be mixed up.
+    """
+
+    proposer: Proposer
+    folder: Path
+
+    def __call__(self, image: Picture) -> Boxes:
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; a file that cannot be read is made again."""
+        digest = blake2b(f"{self.proposer!r}\0{image.shape}\0".encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(image).data)
+        file = self.folder / f"{digest.hexdigest()}.npy"
+        found = _load(file)
+        if found is None:
+            found = self.proposer(image)
+            content = io.BytesIO()
+            np.save(content, np.hstack([found.corners, found.scores[:, None]]), allow_pickle=False)
+            write_atomically(file, content.getvalue())
+        return found
+
+
+def _load(file: Path) -> Boxes | None:
+    try:
+        table = np.load(file, allow_pickle=False)
+        return Boxes(table[:, :4], table[:, 4])
+    except (OSError, ValueError, IndexError, EOFError, DataError):
+        return None
+
+
+class BoxFile:
+    """Boxes that somebody else made, by picture.
+
+    ::
+
+        {"street/0001": {"size": [360, 480], "boxes": [[12, 30, 200, 340, 0.91], …]}, …}
+
+    A box is left, top, right, bottom in pixels, right and bottom not covered, and a score if
+    there is one. The name is a sample's key, or a picture's file name with or without its suffix.
+
+    Parameters
+    ----------
+    path : path
+        A JSON file of at most 256 MiB.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or is not of this form.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            if self.path.stat().st_size > _MOST_BYTES:
+                raise DataError(f"{path}: found {self.path.stat().st_size} bytes, expected at most {_MOST_BYTES}")
+            pictures = json.loads(self.path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: cannot be read as boxes: {' '.join(str(error).split())[:120]}") from error
+        if not isinstance(pictures, dict) or not pictures:
+            raise DataError(
+                f'{path}: expected {{"picture": {{"size": [height, width], "boxes": [[left, top, right, bottom, score], …]}}, …}}'
+            )
+        self._pictures: dict[str, Any] = pictures
+
+    def boxes(self, name: str, size: tuple[int, int]) -> Boxes:
+        """Return the boxes of one picture.
+
+        Parameters
+        ----------
+        name : str
+            Its key, or its path, of which the file name counts.
+        size : (int, int)
+            Its height and width in pixels.
+
+        Raises
+        ------
+        DataError
+            The file has none for it, or they are of a picture of another size, or are no boxes.
+        """
+        entry = next((self._pictures[known] for known in (name, Path(name).name, Path(name).stem) if known in self._pictures), None)
+        if entry is None:
+            raise DataError(
+                f"{self.path}: holds no boxes for '{name}', but for {len(self._pictures)} others, such as '{next(iter(self._pictures))}'"
+            )
+        if not isinstance(entry, dict) or not isinstance(entry.get("boxes"), list):
+            raise DataError(
+                f'{self.path}: \'{name}\' is not of the form {{"size": [height, width], "boxes": [[left, top, right, bottom], …]}}'
+            )
+        if entry.get("size") != list(size):
+            raise DataError(
+                f"{self.path}: the boxes of '{name}' are for a picture of {entry.get('size')}, and it is {list(size)} (height, width)"
+            )
+        try:
+            table = np.array(entry["boxes"] or np.empty((0, 5)), np.float64)
+            if table.ndim != 2 or table.shape[1] not in (4, 5):
+                raise ValueError("expected 4 or 5 numbers each")
+            return Boxes(table[:, :4], table[:, 4] if table.shape[1] == 5 else np.ones(len(table)))
+        except (TypeError, ValueError, DataError) as error:
+            raise DataError(f"{self.path}: the boxes of '{name}' are wrong: {error}") from error

@@ -1,0 +1,183 @@
+"""Guesses: within the picture, the same every time, better than blind where there is something to see."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from upscore.data.opening import open_dataset
+from upscore.errors import DataError, RecipeError
+from upscore.proposals import Boxes, EdgeBoxes, LearnedEdges, SelectiveSearch, SlidingWindows, boxes_of_objects, edges_of, overlaps, recalls
+
+ALL = [EdgeBoxes(200), SelectiveSearch(200), SlidingWindows(200)]
+
+every = pytest.mark.parametrize("propose", ALL, ids=lambda proposer: type(proposer).__name__)
+
+
+def scene(*objects, size=(120, 160)):
+    """A grey plane with bright rectangles (left, top, right, bottom) on it."""
+    image = np.full((*size, 3), 90, np.uint8)
+    for number, (left, top, right, bottom) in enumerate(objects):
+        image[top:bottom, left:right] = ((220, 40, 30), (30, 60, 230), (240, 240, 60))[number % 3]
+    return image
+
+
+@every
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 300), (17, 16), (90, 130)])
+def test_boxes_lie_in_any_picture_best_first(propose, size):
+    for image in (np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), np.full((*size, 3), 7, np.uint8)):
+        found = propose(image)
+        assert len(found) <= 200
+        assert (np.diff(found.scores) <= 0).all()
+        np.testing.assert_array_equal(found.clipped(*size).corners, found.corners)
+        assert len(np.unique(found.corners, axis=0)) == len(found)
+
+
+@every
+def test_they_are_the_same_every_time_and_elsewhere(propose):
+    image = scene((20, 30, 60, 80), (90, 20, 140, 100))
+    again = pickle.loads(pickle.dumps(propose))
+    assert again == propose
+    assert repr(again) == repr(propose)
+    np.testing.assert_array_equal(propose(image).corners, again(image).corners)
+
+
+@pytest.mark.parametrize("propose", ALL[:2], ids=lambda proposer: type(proposer).__name__)
+def test_what_stands_out_is_found_at_once(propose):
+    objects = [(20, 30, 60, 80), (90, 20, 140, 100)]
+    found = propose(scene(*objects)).best(10)
+    assert (overlaps(Boxes(np.array(objects)), found).max(1) >= 0.7).all()
+
+
+def test_edges_find_more_than_blind_windows_do():
+    shapes = open_dataset("shapes", "val", size=(192, 240), count=6)
+    pictures = {EdgeBoxes(): [], SlidingWindows(): []}
+    for sample in (shapes[i] for i in range(len(shapes))):
+        _, objects = boxes_of_objects(sample.instances)
+        objects = objects[objects.areas() >= 100]
+        for propose, found in pictures.items():
+            found.append((objects, propose(sample.image)))
+    (edges, many), (blind, _) = (recalls(found, [50, 200], overlaps=[0.5]) for found in pictures.values())
+    assert many > 30
+    assert (edges > 1.3 * blind).all()
+
+
+def test_an_edge_is_where_colour_changes_and_faces_across():
+    image = scene((40, 30, 120, 90))
+    strength, normal = edges_of(image)
+    assert strength.shape == normal.shape == image.shape[:2]
+    assert (strength >= 0).all()
+    assert (strength <= 1).all()
+    row, column = strength[60], strength[:, 80]
+    assert set(np.flatnonzero(row > 0.5 * row.max()).tolist()) <= {39, 40, 119, 120}
+    assert set(np.flatnonzero(column > 0.5 * column.max()).tolist()) <= {29, 30, 89, 90}
+    assert np.isclose(np.sin(normal[60, np.argmax(row)]), 0, atol=1e-3)
+    assert np.isclose(np.cos(normal[np.argmax(column), 80]), 0, atol=1e-3)
+    assert (strength[:25] == 0).mean() > 0.9
+    flat, _ = edges_of(np.full((9, 7, 3), 50, np.uint8))
+    assert not flat.any()
+
+
+def test_windows_cover_every_place_and_size():
+    found = SlidingWindows(5000)(np.zeros((64, 96, 3), np.uint8))
+    assert found.corners[0].tolist() == [0, 0, 96, 64]
+    covered = np.zeros((64, 96), bool)
+    for left, top, right, bottom in found.corners[1:]:
+        covered[top:bottom, left:right] = True
+    assert covered.all()
+    squares = found.corners[(found.corners[:, 2] - found.corners[:, 0]) == (found.corners[:, 3] - found.corners[:, 1])]
+    assert {16, 32, 64} <= set((squares[:, 2] - squares[:, 0]).tolist())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: EdgeBoxes(0),
+        lambda: EdgeBoxes(overlap=0.0),
+        lambda: EdgeBoxes(least=2.0),
+        lambda: SelectiveSearch(most=2.5),
+        lambda: SlidingWindows(step=float("nan")),
+        lambda: SlidingWindows(aspects=()),
+        lambda: SlidingWindows(aspects=(1e-9,)),
+        lambda: SlidingWindows(least=0),
+    ],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(RecipeError, match="expected"):
+        wrong()
+
+
+def forest(path, **changes):
+    """The smallest model: one tree of two leaves that sees an edge everywhere, or with ``changes`` something else."""
+    options = {
+        "stride": 2, "shrinkNumber": 2, "patchSize": 32, "patchInnerSize": 16, "numberOfGradientOrientations": 4,
+        "gradientSmoothingRadius": 0, "regFeatureSmoothingRadius": 2, "ssFeatureSmoothingRadius": 8,
+        "gradientNormalizationRadius": 4, "selfsimilarityGridSize": 5, "numberOfTrees": 1, "numberOfTreesToEvaluate": 1,
+    } | {name: value for name, value in changes.items() if name[0].islower()}  # fmt: skip
+    storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    storage.startWriteStruct("options", cv2.FileNode_MAP)
+    for name, value in options.items():
+        if value is not None:
+            storage.write(name, value)
+    storage.endWriteStruct()
+    trees = {
+        "childs": [2, 0, 0],
+        "featureIds": [0, 0, 0],
+        "thresholds": [0.5, 0.0, 0.0],
+        "edgeBoundaries": [0, 0, 1, 2],
+        "edgeBins": [3, 9],
+    }
+    for name, values in trees.items():
+        if name == changes.get("Without"):
+            continue
+        storage.startWriteStruct(name, cv2.FileNode_SEQ)
+        storage.startWriteStruct("", cv2.FileNode_SEQ)
+        for value in values:
+            storage.write("", value)
+        storage.endWriteStruct()
+        storage.endWriteStruct()
+    storage.release()
+    return path
+
+
+def test_a_learned_model_is_taken_and_told_apart(tmp_path):
+    one = EdgeBoxes(50, model=forest(tmp_path / "model.yml"))
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    strength, normal = LearnedEdges(tmp_path / "model.yml")(image)
+    assert strength.shape == normal.shape == (60, 80)
+    assert strength.dtype == np.float32
+    assert len(one(image)) <= 50
+    assert repr(one) != repr(EdgeBoxes(50))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(one))(image).corners, one(image).corners)
+
+
+@pytest.mark.parametrize("content", [b"", b"%YAML:1.0\na: 3\n", b"\x1f\x8bnot gzip", b"{}", b"\x00" * 100])
+def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+    (tmp_path / "model.yml").write_bytes(content)
+    with pytest.raises(DataError, match="structured-edge model") as refused:
+        EdgeBoxes(model=tmp_path / "model.yml")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("changes", [{"stride": None}, {"patchSize": 10**6}, {"numberOfTrees": 2}, {"Without": "edgeBins"}])
+def test_a_model_that_lacks_a_part_is_refused(tmp_path, changes):
+    with pytest.raises(DataError, match=r"option|holds no"):
+        LearnedEdges(forest(tmp_path / "model.yml", **changes))
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        EdgeBoxes(model=tmp_path / "absent.yml.gz")
+
+
+def test_recall_counts_objects_that_enough_boxes_meet():
+    objects = Boxes([[0, 0, 10, 10], [20, 20, 30, 30]])
+    found = Boxes([[0, 0, 10, 6], [20, 20, 30, 30], [0, 0, 10, 9]], [0.9, 0.5, 0.1])
+    share, count = recalls([(objects, found), (objects, Boxes(np.array([])))], [1, 2, 3, 9], overlaps=[0.5, 0.7])
+    assert count == 4
+    np.testing.assert_array_equal(share, [[0.25, 0], [0.5, 0.25], [0.5, 0.5], [0.5, 0.5]])
+    nothing, none = recalls([], [1])
+    assert none == 0
+    assert np.isnan(nothing).all()
+    assert overlaps(objects, objects).trace() == 2
