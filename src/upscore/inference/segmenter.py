@@ -85,13 +85,17 @@ class NetworkSegmenter:
         (N, K, H, W) float32
             On the network's device; sums to 1 over K.
         """
+        return self.scores(images).softmax(1)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Return the network's logits (N, K, H, W) float32, of which :meth:`__call__` gives the softmax."""
         with (
             judging(self.model),
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
         ):
             logits: Tensor = self.model(images.to(self.device, memory_format=self.memory_format))
-            return logits.float().softmax(1)
+            return logits.float()
 
 
 def choose_device(wanted: str | torch.device = "auto") -> torch.device:

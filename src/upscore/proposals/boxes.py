@@ -7,6 +7,7 @@ rows ``top`` to ``bottom - 1``, and its area is ``(right - left) · (bottom - to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,8 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.corners)
 
-    def __getitem__(self, which: npt.NDArray[np.integer | np.bool_] | slice) -> Boxes:
+    def __getitem__(self, which: Any) -> Boxes:
+        """Return some of them: by a slice, places or a mask, as NumPy takes them."""
         return Boxes(self.corners[which], self.scores[which])
 
     def best(self, most: int) -> Boxes:

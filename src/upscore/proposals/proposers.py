@@ -80,7 +80,8 @@ class EdgeBoxes:
         edges = edges_of(image) if self.model is None else _learned(self.model)(image)
         search = cv2.ximgproc.createEdgeBoxes(beta=self.overlap, maxBoxes=self.most, minBoxArea=max(1.0, self.least * height * width))
         found, scores = search.getBoundingBoxes(edges.strength, edges.normal)
-        return _from_sides(found, scores).clipped(height, width).best(self.most)
+        boxes = _from_sides(found, scores).clipped(height, width)
+        return boxes[boxes.scores > 0].best(self.most)  # in pictures of few pixels it also gives boxes that hold no contour
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def test_other_objects_are_background_in_stage_1_and_themselves_in_stage_2():
 def test_stage_2_takes_the_proposals_that_meet_an_object(seed, overlap):
     rng = np.random.default_rng(seed)
     ends = np.sort(rng.integers(0, 40, (60, 2, 2)), axis=1)
-    corners = ends.reshape(60, 4) + [0, 0, 1, 1]
+    corners = ends.reshape(60, 4)
+    corners[:, 2:] += 1
     sample = painted()
     boxes = Boxes(corners)
     _, objects = boxes_of_objects(sample.instances)

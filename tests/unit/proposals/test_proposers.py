@@ -75,8 +75,9 @@ def test_an_edge_is_where_colour_changes_and_faces_across():
     assert np.isclose(np.sin(normal[60, np.argmax(row)]), 0, atol=1e-3)
     assert np.isclose(np.cos(normal[np.argmax(column), 80]), 0, atol=1e-3)
     assert (strength[:25] == 0).mean() > 0.9
-    flat, _ = edges_of(np.full((9, 7, 3), 50, np.uint8))
-    assert not flat.any()
+    flat = np.full((9, 7, 3), 50, np.uint8)
+    assert not edges_of(flat).strength.any()
+    assert len(EdgeBoxes()(flat)) == 0
 
 
 def test_windows_cover_every_place_and_size():

@@ -1,0 +1,186 @@
+"""A picture labelled object by object: a network over many boxes of it, its score maps put together.
+
+::
+
+    picture ──propose──► boxes ──cut, resize──► (B, 3, side, side) ──network──► scores
+                                                                                  │ resize to the box
+    probs ◄──softmax── canvas (K, H, W) ◄──maximum or mean, pixel by pixel────────┘
+
+Scores are put together before the softmax, as in DeconvNet: a box that is sure of what it holds
+outvotes one that is not. The canvas begins at zero, and where no box lies it stays so: every
+class is as probable there as another, and of equals the first, the background, is taken.
+Memory is that of the canvas and one batch, however many boxes there are.
+
+Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", ICCV 2015, §5.1, eq. 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from upscore.errors import RecipeError
+from upscore.proposals.boxes import Boxes, enlarged, whole_picture
+from upscore.proposals.proposers import Proposer
+
+__all__ = ["Aggregate", "over_boxes", "over_proposals"]
+
+Aggregate: TypeAlias = Literal["max", "mean"]
+"""How score maps that lie on one another are put together."""
+
+SIDE = 224
+"""Height and width at which DeconvNet sees a box."""
+
+
+def over_proposals(
+    score: Callable[[Tensor], Tensor],
+    propose: Proposer,
+    *,
+    most: int = 50,
+    enlarge: float = 1.2,
+    least_side: int = 1,
+    aggregate: Aggregate = "max",
+    clip: bool = False,
+    side: int = SIDE,
+    batch: int = 8,
+) -> Callable[[Tensor], Tensor]:
+    """Return a segmenter that runs a network over the proposals of each picture.
+
+    Parameters
+    ----------
+    score : callable
+        images (B, 3, side, side) float32 in [0, 1] -> scores before softmax (B, K, side, side), as
+        :meth:`upscore.inference.segmenter.NetworkSegmenter.scores` gives them.
+    propose : callable
+        Guesses the boxes.
+    most : int
+        How many of the best boxes are used; the paper's 50.
+    enlarge : float
+        Sides of what is cut over those of the box, as in training.
+    least_side : int
+        Boxes of which a side is shorter are passed over and not counted; the release has 112.
+    aggregate : {"max", "mean"}
+        Greatest score of the boxes over a pixel (eq. 1), or their mean.
+    clip : bool
+        Count scores below zero as zero, which the release does by taking its maximum with the
+        empty canvas.
+    side, batch : int
+        Height and width at which the network sees a box, and how many boxes at a time.
+
+    Returns
+    -------
+    callable
+        A segmenter. A picture without proposals is one box by itself.
+
+    Raises
+    ------
+    RecipeError
+        A setting is outside its range.
+    """
+    _check(most=most, least_side=least_side, side=side, batch=batch, aggregate=aggregate)
+
+    def segment(images: Tensor) -> Tensor:
+        found = []
+        for image in images:
+            # A picture's bytes come back exactly: they were divided by 255.
+            picture = image.detach().mul(255).round_().clamp_(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            boxes = enlarged(choose(propose(picture), most=most, least_side=least_side), enlarge)
+            boxes = boxes if len(boxes) else whole_picture(*picture.shape[:2])
+            found.append(over_boxes(score, image, boxes, aggregate=aggregate, clip=clip, side=side, batch=batch))
+        return torch.stack(found)
+
+    return segment
+
+
+def choose(boxes: Boxes, *, most: int, least_side: int = 1) -> Boxes:
+    """Return the ``most`` best of the boxes whose sides are both at least ``least_side`` pixels."""
+    sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
+    return boxes[(sides >= least_side).all(1)].best(most)
+
+
+def over_boxes(
+    score: Callable[[Tensor], Tensor],
+    image: Tensor,
+    boxes: Boxes,
+    *,
+    aggregate: Aggregate = "max",
+    clip: bool = False,
+    side: int = SIDE,
+    batch: int = 8,
+) -> Tensor:
+    """Return the probabilities (K, H, W) float32 of one picture (3, H, W) from a network over boxes of it.
+
+    Boxes may reach beyond the picture, where its pixels are 0, but must meet it. Other arguments
+    as :func:`over_proposals`.
+
+    Raises
+    ------
+    RecipeError
+        There is no box, or one lies outside the picture.
+    """
+    _check(side=side, batch=batch, aggregate=aggregate)
+    height, width = image.shape[-2:]
+    if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):
+        raise RecipeError(f"found {len(boxes)} boxes for a picture of {height}×{width}, expected at least one, and none outside of it")
+    canvas: Tensor | None = None
+    count = torch.zeros(height, width, device=image.device)
+    for some in _batches(boxes, batch):
+        maps = score(torch.stack([_cut(image, corners, side) for corners in some]))
+        if canvas is None:
+            canvas = maps.new_zeros((maps.shape[1], height, width), dtype=torch.float32)
+            count = count.to(maps.device)
+        for corners, scores in zip(some, maps.float(), strict=True):
+            rows, columns, part = _place(scores, corners, height, width)
+            part = part.clamp_min(0) if clip else part
+            before, covered = canvas[:, rows, columns], count[rows, columns] > 0
+            if aggregate == "mean":
+                before += part
+            else:
+                torch.where(covered, torch.maximum(before, part), part, out=before)
+            count[rows, columns] += 1
+    assert canvas is not None
+    if aggregate == "mean":
+        canvas /= count.clamp_min(1)
+    return canvas.softmax(0)
+
+
+def _batches(boxes: Boxes, batch: int) -> Iterator[list[list[int]]]:
+    corners = boxes.corners.tolist()
+    for first in range(0, len(corners), batch):
+        yield corners[first : first + batch]
+
+
+def _cut(image: Tensor, corners: list[int], side: int) -> Tensor:
+    """Return what a box shows, (3, side, side)."""
+    left, top, right, bottom = corners
+    height, width = image.shape[-2:]
+    inside = image[:, max(0, top) : bottom, max(0, left) : right]
+    shown = functional.pad(inside, (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height)))
+    return _resized(shown, (side, side))
+
+
+def _place(scores: Tensor, corners: list[int], height: int, width: int) -> tuple[slice, slice, Tensor]:
+    """Return the rows and columns of the picture that a box covers, and its scores (K, h, w) there."""
+    left, top, right, bottom = corners
+    rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
+    full = _resized(scores, (bottom - top, right - left))
+    return rows, columns, full[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+
+def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    if planes.shape[-2:] == size:
+        return planes
+    return functional.interpolate(planes[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def _check(*, aggregate: str, **counts: int) -> None:
+    if aggregate not in ("max", "mean"):
+        raise RecipeError(f"found aggregate '{aggregate}', expected 'max' or 'mean'")
+    for name, value in counts.items():
+        if not isinstance(value, int | np.integer) or not 1 <= value <= 100_000:
+            raise RecipeError(f"found {name} {value}, expected a whole number from 1 to 100000")

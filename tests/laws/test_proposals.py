@@ -1,0 +1,184 @@
+"""Laws of a picture labelled box by box."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upscore.errors import RecipeError
+from upscore.inference.proposals import choose, over_boxes, over_proposals
+from upscore.inference.segmenter import NetworkSegmenter
+from upscore.models.zoo import create_model
+from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarged, whole_picture
+
+SIDE = 32
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    model = create_model("full-resolution", num_classes=4, depth=2, width=5).eval().double()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+def scoring(model):
+    return NetworkSegmenter(model).scores
+
+
+def pictures(seed, size=(40, 56)):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (3, *size)).astype(np.float64) / 255)
+
+
+@st.composite
+def boxes_meeting(draw, height=40, width=56, most=8):
+    count = draw(st.integers(1, most))
+    corners = []
+    for _ in range(count):
+        left, top = draw(st.integers(-9, width - 1)), draw(st.integers(-9, height - 1))
+        corners.append([left, top, draw(st.integers(max(left, 0) + 1, width + 9)), draw(st.integers(max(top, 0) + 1, height + 9))])
+    return Boxes(corners)
+
+
+class Fake:
+    """Scores that depend on each crop alone, of any sign."""
+
+    def __call__(self, images):
+        return torch.stack([images.mean(1) - 0.4, images[:, 0] - images[:, 1], 0.3 - images[:, 2]], 1).float() * 5
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean"])
+def test_one_box_that_is_the_picture_is_the_plain_network(aggregate):
+    model, image = network(), pictures(0, (SIDE, SIDE))
+    plain = NetworkSegmenter(model)(image[None])[0]
+    boxed = over_boxes(scoring(model), image, whole_picture(SIDE, SIDE), side=SIDE, aggregate=aggregate)
+    torch.testing.assert_close(boxed, plain, rtol=0, atol=1e-6)
+    segmenter = over_proposals(
+        scoring(model), lambda picture: whole_picture(*picture.shape[:2]), enlarge=1.0, side=SIDE, aggregate=aggregate
+    )
+    torch.testing.assert_close(segmenter(image[None])[0], plain, rtol=0, atol=1e-6)
+
+
+def resize(planes, size):
+    same = planes.shape[-2:] == size
+    return planes if same else torch.nn.functional.interpolate(planes[None], size=size, mode="bilinear", antialias=True)[0]
+
+
+def canvases(image, boxes):
+    """Each box's scores at its place, and where it lies, one by one in float64."""
+    height, width = image.shape[-2:]
+    planes, places = [], []
+    for left, top, right, bottom in boxes.corners.tolist():
+        padded = torch.zeros(3, bottom - top, right - left, dtype=image.dtype)
+        y0, y1, x0, x1 = max(0, top), min(height, bottom), max(0, left), min(width, right)
+        padded[:, y0 - top : y1 - top, x0 - left : x1 - left] = image[:, y0:y1, x0:x1]
+        scores = resize(Fake()(resize(padded, (SIDE, SIDE))[None])[0], (bottom - top, right - left))
+        plane, place = torch.zeros(3, height, width), torch.zeros(height, width, dtype=bool)
+        plane[:, y0:y1, x0:x1] = scores[:, y0 - top : y1 - top, x0 - left : x1 - left]
+        place[y0:y1, x0:x1] = True
+        planes.append(plane)
+        places.append(place)
+    return torch.stack(planes), torch.stack(places)
+
+
+@given(boxes_meeting(), st.sampled_from(["max", "mean"]), st.booleans(), st.integers(1, 5))
+@settings(max_examples=60)
+def test_maps_are_put_together_as_the_paper_says(boxes, aggregate, clip, batch):
+    image = pictures(1)
+    planes, places = canvases(image, boxes)
+    if clip:
+        planes = planes.clamp_min(0)
+    if aggregate == "mean":
+        expected = planes.sum(0) / places.sum(0).clamp_min(1)
+    else:
+        expected = planes.masked_fill(~places[:, None], -torch.inf).amax(0).masked_fill(~places.any(0), 0)
+    found = over_boxes(Fake(), image, boxes, aggregate=aggregate, clip=clip, side=SIDE, batch=batch)
+    torch.testing.assert_close(found, expected.softmax(0), rtol=1e-4, atol=1e-5)
+
+
+@given(boxes_meeting(), st.randoms(), st.sampled_from(["max", "mean"]))
+@settings(max_examples=30)
+def test_order_and_batches_do_not_matter(boxes, random, aggregate):
+    image, order = pictures(2), list(range(len(boxes)))
+    random.shuffle(order)
+    one = over_boxes(Fake(), image, boxes, aggregate=aggregate, side=SIDE, batch=3)
+    other = over_boxes(Fake(), image, boxes[np.array(order)], aggregate=aggregate, side=SIDE, batch=1)
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@given(boxes_meeting(most=6))
+@settings(max_examples=30)
+def test_the_maximum_over_some_is_at_most_that_over_all(boxes):
+    """Where some of the boxes cover, no class's score can fall when more come."""
+    kept = []
+
+    class Recording(Fake):
+        def __call__(self, images):
+            maps = super().__call__(images)
+            kept.append(maps)
+            return maps
+
+    image, some = pictures(3), boxes[: max(1, len(boxes) // 2)]
+    planes, places = canvases(image, boxes)
+    part = planes[: len(some)].masked_fill(~places[: len(some), None], -torch.inf).amax(0)
+    whole = planes.masked_fill(~places[:, None], -torch.inf).amax(0)
+    assert (part <= whole).all()
+    covered = places[: len(some)].any(0)
+    found = over_boxes(Recording(), image, some, side=SIDE)
+    torch.testing.assert_close(found[:, covered], part.softmax(0)[:, covered], rtol=1e-4, atol=1e-5)
+    assert sum(map(len, kept)) == len(some)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_where_no_box_lies_every_class_is_equal_and_the_first_is_taken(clip):
+    found = over_boxes(Fake(), pictures(4), Boxes([[10, 10, 30, 30]]), side=SIDE, clip=clip)
+    assert (found[:, :10] == 1 / 3).all()
+    assert (found[:, :10].argmax(0) == 0).all()
+    torch.testing.assert_close(found.sum(0), torch.ones(40, 56))
+
+
+def test_a_picture_without_proposals_is_labelled_whole():
+    model, flat = network(), torch.full((1, 3, 40, 56), 0.5, dtype=torch.float64)
+    segmenter = over_proposals(scoring(model), EdgeBoxes(), side=SIDE)
+    alone = over_boxes(scoring(model), flat[0], whole_picture(40, 56), side=SIDE)
+    torch.testing.assert_close(segmenter(flat)[0], alone, rtol=0, atol=0)
+
+
+def test_the_best_of_enough_size_are_used_and_enlarged():
+    seen = []
+
+    def score(images):
+        seen.append(len(images))
+        return Fake()(images)
+
+    boxes = Boxes([[0, 0, 5, 20], [3, 3, 30, 30], [5, 5, 40, 35], [1, 1, 20, 20]], [4, 1, 3, 2])
+    image = pictures(5)
+    found = over_proposals(score, lambda picture: boxes, most=2, least_side=10, enlarge=1.2, side=SIDE, batch=8)(image[None])[0]
+    assert seen == [2]
+    expected = over_boxes(Fake(), image, enlarged(boxes[np.array([2, 3])], 1.2), side=SIDE)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert choose(boxes, most=9, least_side=10).scores.tolist() == [3, 2, 1]
+
+
+def test_pictures_of_a_batch_do_not_meet():
+    segmenter = over_proposals(scoring(network()), SlidingWindows(9), side=SIDE, batch=4)
+    images = torch.stack([pictures(6), pictures(7)])
+    together = segmenter(images)
+    assert together.dtype == torch.float32
+    for image, probs in zip(images, together, strict=True):
+        torch.testing.assert_close(segmenter(image[None])[0], probs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("settings", [{"most": 0}, {"side": 0}, {"batch": 2.5}, {"least_side": -1}, {"aggregate": "sum"}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(RecipeError, match="expected"):
+        over_proposals(Fake(), EdgeBoxes(), **settings)
+
+
+@pytest.mark.parametrize("boxes", [Boxes([]), Boxes([[60, 0, 70, 9]]), Boxes([[0, 0, 9, 9], [-9, -9, 0, 0]])])
+def test_boxes_outside_the_picture_are_refused(boxes):
+    with pytest.raises(RecipeError, match="none outside"):
+        over_boxes(Fake(), pictures(8), boxes, side=SIDE)
