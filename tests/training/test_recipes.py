@@ -1,5 +1,7 @@
 """The recipes that come with upscore: each is whole, says what it claims, and takes a step."""
 
+from pathlib import Path
+
 import pytest
 
 from upscore.errors import RecipeError
@@ -50,6 +52,16 @@ def test_it_takes_a_step(name, tmp_path, painted):
     finished = training.train(training.plan(recipe.with_values(values), machine=MACHINE))
     assert finished.progress.step >= 3
     assert 0 < finished.progress.history[0]["loss"] < float("inf")
+
+
+def test_results_name_every_recipe_they_come_from():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    trained = sorted((docs / "results").glob("*.toml"))
+    assert trained
+    page = (docs / "results.md").read_text()
+    for path in trained:
+        assert Recipe.load(path).run.seed == 0
+        assert f"(results/{path.name})" in page
 
 
 def test_steps_become_whole_epochs(painted):
