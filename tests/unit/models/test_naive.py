@@ -51,16 +51,15 @@ def test_weights_keep_the_variance_at_the_start():
 
 
 @pytest.mark.parametrize(
-    "network",
-    [
-        SlidingWindow(num_classes=3, normalization=Normalization.imagenet(), patch=9, width=4, hidden=8),
-        FullResolution(num_classes=3, normalization=Normalization.imagenet(), depth=3, width=8, batch_norm=True),
-    ],
+    ("build", "settings"),
+    [(SlidingWindow, {"patch": 9, "width": 8, "hidden": 16}), (FullResolution, {"depth": 3, "width": 8, "batch_norm": True})],
     ids=["sliding window", "full resolution"],
 )
-def test_they_learn(network):
+@pytest.mark.parametrize("seed", range(3))
+def test_they_learn(build, settings, seed):
     """Which of three bands of colour a pixel belongs to, from a picture of eight by eight."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)  # before it is built: its weights are drawn
+    network = build(num_classes=3, normalization=Normalization.imagenet(), **settings)
     labels = torch.arange(64).view(1, 8, 8) // 22
     images = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
