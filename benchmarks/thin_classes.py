@@ -30,7 +30,6 @@ def main() -> None:
     samples = [dataset[i * len(dataset) // PICTURES] for i in range(PICTURES)]
     images = torch.stack([image_to_tensor(sample.image[:SIDE, :SIDE]) for sample in samples])
     labels = torch.stack([torch.from_numpy(sample.label[:SIDE, :SIDE].copy()) for sample in samples])
-    found = {}
     for name, arguments in NETWORKS.items():
         torch.manual_seed(0)
         model = create_model(name, num_classes=len(dataset.labels), **arguments).train()
@@ -48,10 +47,10 @@ def main() -> None:
             for image, label in zip(images, labels, strict=True):
                 matrix.add(label.numpy(), model(image[None]).argmax(1)[0].to(torch.uint8).numpy())
         scores = matrix.scores().as_dict(dataset.labels)
-        found[name] = {"loss": round(float(loss.detach()), 3), "mean_iou": round(100 * scores["mean_iou"], 1)} | {
+        found = {"loss": round(float(loss.detach()), 3), "mean_iou": round(100 * scores["mean_iou"], 1)} | {
             kind: None if of["iou"] is None else round(100 * of["iou"], 1) for kind, of in scores["classes"].items()
         }
-        print(json.dumps({name: found[name]}), flush=True)
+        print(json.dumps({name: found}), flush=True)
 
 
 if __name__ == "__main__":

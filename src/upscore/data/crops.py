@@ -77,7 +77,19 @@ def objects_of(sample: Sample, labels: LabelSpace) -> Objects:
     return Objects(numbers, boxes, votes.argmax(1) if len(votes) else np.empty(0, np.int64))
 
 
-class CroppedObjects:
+class _View:
+    """What both views are: cuts of a dataset, by number."""
+
+    def __init__(self, dataset: Dataset, cuts: _Cuts, what: str, side: int) -> None:
+        self.dataset, self._cuts, self.side = dataset, cuts, side
+        self.name, self.split, self.labels, self.notes = f"{dataset.name}, {what}s", dataset.split, dataset.labels, dataset.notes
+        self.keys: Sequence[str] = _Keys(dataset.keys, cuts, what)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+class CroppedObjects(_View):
     """Every object of a dataset in the middle of a picture of its own: DeconvNet's first stage.
 
     Parameters
@@ -115,21 +127,17 @@ class CroppedObjects:
         names = dataset.labels.names
         if background not in names:
             raise DataError(f"{dataset.name}: has no class '{background}' for what is not the object: name one of {', '.join(names)}")
-        self.dataset, self.side, self.background = dataset, _checked(side, enlarge), names.index(background)
+        _check(side, enlarge)
+        self.background = names.index(background)
         found = []
         for index in range(len(dataset)):
             numbers, boxes, classes = objects_of(dataset[index], dataset.labels)
             shown = classes != self.background
             found.append(_Cuts.of(index, numbers[shown], enlarged(boxes[shown], enlarge), classes[shown]))
             progress(index + 1)
-        self._cuts = _Cuts.joined(found, balanced=balanced)
-        if not len(self._cuts.picture):
+        super().__init__(dataset, _Cuts.joined(found, balanced=balanced), "object", side)
+        if not len(self):
             raise DataError(f"{dataset.name}: its {len(dataset)} pictures hold no object, expected at least one")
-        self.name, self.split, self.labels, self.notes = f"{dataset.name}, objects", dataset.split, dataset.labels, dataset.notes
-        self.keys: Sequence[str] = _Keys(dataset.keys, self._cuts, "object")
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
         cuts = self._cuts
@@ -141,7 +149,7 @@ class CroppedObjects:
         return _cut(self.keys[index], sample.image, label, sample.instances, cuts.corners[index], self.side)
 
 
-class CroppedProposals:
+class CroppedProposals(_View):
     """Every proposal that meets an object, as a picture of its own with all its labels: DeconvNet's second stage.
 
     Parameters
@@ -173,7 +181,7 @@ class CroppedProposals:
         balanced: bool = True,
         progress: Callable[[int], None] = lambda read: None,
     ) -> None:
-        self.dataset, self.side = dataset, _checked(side, enlarge)
+        _check(side, enlarge)
         found = []
         for index in range(len(dataset)):
             sample = dataset[index]
@@ -184,16 +192,11 @@ class CroppedProposals:
                 meeting = np.flatnonzero(shared.max(1) >= overlap)
                 found.append(_Cuts.of(index, meeting, enlarged(boxes[meeting], enlarge), classes[shared[meeting].argmax(1)]))
             progress(index + 1)
-        self._cuts = _Cuts.joined(found, balanced=balanced)
-        if not len(self._cuts.picture):
+        super().__init__(dataset, _Cuts.joined(found, balanced=balanced), "proposal", side)
+        if not len(self):
             raise DataError(
                 f"{dataset.name}: no proposal meets an object by {overlap:g} in {len(dataset)} pictures: make more, or ask for less"
             )
-        self.name, self.split, self.labels, self.notes = f"{dataset.name}, proposals", dataset.split, dataset.labels, dataset.notes
-        self.keys: Sequence[str] = _Keys(dataset.keys, self._cuts, "proposal")
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
         cuts = self._cuts
@@ -274,9 +277,8 @@ def _cut(
     return Sample(key, one(image, 0, smooth), one(label, IGNORE, nearest), moved)
 
 
-def _checked(side: int, enlarge: float) -> int:
+def _check(side: int, enlarge: float) -> None:
     if not isinstance(side, int) or not 1 <= side <= 16384:
         raise RecipeError(f"found crops of side {side}, expected 1 to 16384 pixels")
     if not 0.1 <= enlarge <= 10:
         raise RecipeError(f"found enlarge {enlarge}, expected 0.1 to 10")
-    return side

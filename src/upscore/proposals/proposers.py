@@ -93,7 +93,7 @@ class SelectiveSearch:
     most : int
         Boxes that a picture gets at most.
     thorough : bool
-        OpenCV's "quality" mode: more ways of merging, and several times as long.
+        OpenCV's "quality" mode: more ways of merging, which takes longer.
 
     Notes
     -----
