@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from upscore.errors import RecipeError
+from upscore.inference.pixels import bytes_of
 from upscore.proposals.boxes import Boxes, enlarged, whole_picture
 from upscore.proposals.proposers import Proposer
 
@@ -87,8 +88,7 @@ def over_proposals(
     def segment(images: Tensor) -> Tensor:
         found = []
         for image in images:
-            # A picture's bytes come back exactly: they were divided by 255.
-            picture = image.detach().mul(255).round_().clamp_(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).contiguous().numpy()
+            picture = bytes_of(image)
             boxes = enlarged(choose(propose(picture), most=most, least_side=least_side), enlarge)
             boxes = boxes if len(boxes) else whole_picture(*picture.shape[:2])
             found.append(over_boxes(score, image, boxes, aggregate=aggregate, clip=clip, side=side, batch=batch))

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from upscore.crf import DenseCRF
+from upscore.inference.pixels import bytes_of
 from upscore.inference.windows import Tile, Window, plan_tiles
 
 __all__ = ["WHOLE_PIXELS", "WHOLE_VALUES", "Refined", "crf", "iterate_refined", "plan_refinement"]
@@ -82,8 +83,7 @@ def crf(segmenter: Callable[[Tensor], Tensor], dense: DenseCRF | None = None) ->
 
     def segment(images: Tensor) -> Tensor:
         probs = segmenter(images)
-        # A picture's bytes come back exactly: they were divided by 255.
-        pictures = images.detach().mul(255).round_().clamp_(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+        pictures = bytes_of(images)
         refined = np.empty(probs.shape, np.float32)
         for one, picture, result in zip(probs.detach().float().cpu().numpy(), pictures, refined, strict=True):
             for piece in iterate_refined(field, picture, _reader(one), classes=len(one)):
