@@ -57,7 +57,7 @@ def windows_of(images: Tensor) -> Tensor:
 
 def apart(features: nn.Sequential, classifier: nn.Sequential, images: Tensor) -> float:
     """Return the largest difference of dense pass and patches, relative to the largest score."""
-    dense = convolutionalize(features, classifier, input_size=WINDOW)
+    dense = convolutionalize(nn.Sequential(features, classifier), input_size=WINDOW)
     with torch.no_grad():
         grid = dense(images)[0].flatten(1).T
         scores = torch.cat([classifier(features(part)) for part in windows_of(images).split(10)])
@@ -94,7 +94,8 @@ def main() -> None:
     assert unpadded < 1e-5, unpadded
     features, classifier = caffenet(padded=True)
     padded = apart(features, classifier, whole)
-    patches, dense = nn.Sequential(features, classifier), convolutionalize(features, classifier, input_size=WINDOW)
+    patches = nn.Sequential(features, classifier)
+    dense = convolutionalize(patches, input_size=WINDOW)
     with torch.no_grad():
         assert dense(images).shape == (1, 1000, 10, 10)
     windows = windows_of(images).contiguous()

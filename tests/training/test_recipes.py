@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from painting import paint_objects
 from upscore.errors import RecipeError
 from upscore.training import run as training
 from upscore.training.choices import Machine
@@ -30,13 +31,19 @@ def test_it_says_what_it_is_and_how_to_start_it(name):
     assert Recipe.load(name) == Recipe.load(recipe.path)
 
 
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    return paint_objects(tmp_path_factory.mktemp("objects"), train=2, val=1)
+
+
 @names
-def test_it_takes_a_step(name, tmp_path, painted):
+def test_it_takes_a_step(name, tmp_path, painted, objects, monkeypatch):
     """One step as the recipe says, on a narrow network, small pictures and few of them."""
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     recipe = Recipe.load(name)
     deconvnet = recipe.model.name == "deconvnet"  # its batch normalisation needs two pictures, its fc6 224 pixels
     values = {
-        "data.path": str(painted),
+        "data.path": str(painted if recipe.crops.of == "pictures" else objects),
         "run.out": str(tmp_path / "run"),
         "run.epochs": 1,
         "run.batch_size": 2 if deconvnet else min(2, recipe.run.batch_size),

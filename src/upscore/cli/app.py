@@ -69,7 +69,13 @@ def train(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="The trunk's: a FILE, 'imagenet' or 'none'.", show_default="chosen")] = None,
     start_from: Annotated[
-        str | None, typer.Option(help="A coarser FCN's run to start from: 32s → 16s → 8s, in stages.", show_default=False)
+        str | None,
+        typer.Option(
+            "--start-from",
+            "--init",
+            help="A run to start from, in stages: a coarser FCN's (32s → 16s → 8s), or one of the same network.",
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="chosen")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a step, over all devices.", show_default="chosen")] = None,

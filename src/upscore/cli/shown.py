@@ -138,8 +138,8 @@ def tuning() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int, f
 
 
 def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
-    """Show a bar while masks are read."""
-    return bar("checking masks")
+    """Show a bar while the data is looked at."""
+    return bar("reading the data")
 
 
 def say(line: str) -> None:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError, RecipeError
+from upscore.proposals import BoxFile
 from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarged, overlaps
 from upscore.proposals.proposers import Proposer
 from upscore.types import IGNORE, LabelSpace, Sample
@@ -156,9 +157,9 @@ class CroppedProposals(_View):
     ----------
     dataset : Dataset
         With instance masks; all pictures are read, and searched, once, here.
-    propose : callable
+    propose : callable or BoxFile
         What guesses the boxes; :class:`~upscore.proposals.keeping.Kept` spares the search the
-        next time.
+        next time. Or a file that has them by sample key.
     overlap : float
         Least intersection over union with the tight box of an object.
     enlarge, side, balanced, progress
@@ -173,7 +174,7 @@ class CroppedProposals(_View):
     def __init__(
         self,
         dataset: Dataset,
-        propose: Proposer,
+        propose: Proposer | BoxFile,
         *,
         overlap: float = 0.5,
         enlarge: float = 1.2,
@@ -182,12 +183,15 @@ class CroppedProposals(_View):
         progress: Callable[[int], None] = lambda read: None,
     ) -> None:
         _check(side, enlarge)
+        if not 0 < overlap <= 1:
+            raise RecipeError(f"found overlap {overlap}, expected a share above 0 and up to 1")
         found = []
         for index in range(len(dataset)):
             sample = dataset[index]
             _, tight, classes = objects_of(sample, dataset.labels)
             if len(tight):
-                boxes = propose(sample.image)
+                height, width = sample.image.shape[:2]
+                boxes = propose.boxes(sample.key, (height, width)) if isinstance(propose, BoxFile) else propose(sample.image)
                 shared = overlaps(boxes, tight)
                 meeting = np.flatnonzero(shared.max(1) >= overlap)
                 found.append(_Cuts.of(index, meeting, enlarged(boxes[meeting], enlarge), classes[shared[meeting].argmax(1)]))

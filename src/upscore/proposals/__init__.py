@@ -2,8 +2,8 @@
 
 from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_picture
 from upscore.proposals.edges import LearnedEdges, edges_of
-from upscore.proposals.keeping import BoxFile, Kept
-from upscore.proposals.proposers import EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows
+from upscore.proposals.keeping import BoxFile, Kept, proposals_folder
+from upscore.proposals.proposers import EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, create_proposer
 from upscore.proposals.recall import best_overlaps, recalls
 
 __all__ = [
@@ -17,9 +17,11 @@ __all__ = [
     "SlidingWindows",
     "best_overlaps",
     "boxes_of_objects",
+    "create_proposer",
     "edges_of",
     "enlarged",
     "overlaps",
+    "proposals_folder",
     "recalls",
     "suppressed",
     "whole_picture",

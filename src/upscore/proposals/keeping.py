@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from platformdirs import user_cache_path
+
 from upscore.errors import DataError
 from upscore.files import write_atomically
 from upscore.proposals.boxes import Boxes
 from upscore.proposals.proposers import Picture, Proposer
 
-__all__ = ["BoxFile", "Kept"]
+__all__ = ["BoxFile", "Kept", "proposals_folder"]
 
 _MOST_BYTES = 2**28
 
@@ -49,6 +52,15 @@ class Kept:
             np.save(content, np.hstack([found.corners, found.scores[:, None]]), allow_pickle=False)
             write_atomically(file, content.getvalue())
         return found
+
+
+def proposals_folder() -> Path:
+    """Return where boxes are kept: ``proposals`` in the folder that ``UPSCORE_CACHE`` names, or else in the system's for caches.
+
+    What is in it can be deleted at any time: about 80 kB a picture.
+    """
+    place = os.environ.get("UPSCORE_CACHE")
+    return (Path(place) if place else user_cache_path("upscore")) / "proposals"
 
 
 def _load(file: Path) -> Boxes | None:

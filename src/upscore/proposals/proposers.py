@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.errors import RecipeError
+from upscore.errors import RecipeError, nearest_name
 from upscore.proposals.boxes import Boxes, whole_picture
 from upscore.proposals.edges import LearnedEdges, edges_of
 
-__all__ = ["EdgeBoxes", "Picture", "Proposer", "SelectiveSearch", "SlidingWindows"]
+__all__ = ["EdgeBoxes", "Picture", "Proposer", "SelectiveSearch", "SlidingWindows", "create_proposer"]
 
 Picture: TypeAlias = npt.NDArray[np.uint8]
 
@@ -63,7 +63,7 @@ class EdgeBoxes:
     most: int = 2000
     overlap: float = 0.6
     least: float = 0.002
-    model: Path | None = field(default=None, repr=False)
+    model: str | Path | None = field(default=None, repr=False)
     edges: str = field(default="computed", init=False)
 
     def __post_init__(self) -> None:
@@ -178,8 +178,26 @@ class SlidingWindows:
         return np.rint(np.linspace(0, whole - part, count)).astype(np.int64)
 
 
+def create_proposer(name: str, *, most: int = 2000) -> Proposer:
+    """Return the proposer of a name: ``"edge-boxes"``, ``"selective-search"`` or ``"windows"``.
+
+    Raises
+    ------
+    RecipeError
+        There is none of that name, or ``most`` is outside 1 to 100000.
+    """
+    known: dict[str, Callable[..., Proposer]] = {
+        "edge-boxes": EdgeBoxes,
+        "selective-search": SelectiveSearch,
+        "windows": SlidingWindows,
+    }
+    if name not in known:
+        raise RecipeError(f"no proposer '{name}'{nearest_name(name, list(known))}: expected one of {', '.join(known)}")
+    return known[name](most=most)
+
+
 @functools.lru_cache(maxsize=1)
-def _learned(model: Path) -> LearnedEdges:
+def _learned(model: str | Path) -> LearnedEdges:
     """Read a model once; a proposer itself stays a plain value, which processes can hand to one another."""
     return LearnedEdges(model)
 

@@ -24,6 +24,7 @@ from upscore.training.recipes import find_recipe
 __all__ = [
     "MAY_CHANGE",
     "AugmentSection",
+    "CropsSection",
     "DataSection",
     "LossSection",
     "ModelSection",
@@ -58,6 +59,27 @@ class DataSection(_Section):
     train: str = Field("train", description="the split to learn from")
     val: str = Field("val", description="the split to validate on")
     fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")
+
+
+class CropsSection(_Section):
+    """What a training picture is: whole, or cut around an object, as DeconvNet learns in two stages (ICCV 2015, §4.2)."""
+
+    of: Literal["pictures", "objects", "proposals"] = Field(
+        "pictures",
+        description="'objects' cuts around each object and calls all else background (stage 1), 'proposals' around boxes that meet one, "
+        "with all labels (stage 2); both need instance masks",
+    )
+    background: str = Field("background", description="objects: the class of everything else")
+    enlarge: Annotated[float, Field(ge=1, le=10)] = Field(1.2, description="sides of a cut over those of its box")
+    side: Annotated[int, Field(ge=1, le=4096)] = Field(250, description="height and width of a cut, before augment.crop_size")
+    balanced: bool = Field(True, description="repeat cuts of rare classes, up to the class in the middle")
+    overlap: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="proposals: least intersection over union with an object's tight box"
+    )
+    by: Literal["edge-boxes", "selective-search", "windows"] = Field("edge-boxes", description="proposals: what finds them")
+    most: Annotated[int, Field(ge=1, le=100_000)] = Field(2000, description="proposals: of a picture, at most")
+    boxes: str = Field("", description="proposals: a JSON file of boxes in place of finding them")
+    edges: str = Field("", description="proposals: a structured-edge model file of your own for edge-boxes")
 
 
 class ModelSection(_Section):
@@ -193,6 +215,7 @@ class Recipe(_Section):
     """
 
     data: DataSection = DataSection()
+    crops: CropsSection = CropsSection()
     model: ModelSection = ModelSection()
     augment: AugmentSection = AugmentSection()
     loss: LossSection = LossSection()

@@ -34,6 +34,7 @@ from upscore.models.zoo import create_model, takes_backbone
 from upscore.training.batches import separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
+from upscore.training.crops import count_crops, cropped
 from upscore.training.log import LoggedDisplay
 from upscore.training.loop import Display, Materials, NoDisplay, fit
 from upscore.training.optimization import objective_of
@@ -57,12 +58,16 @@ class Plan:
         Of the training split.
     notes : list of str
         What a user should know before it starts.
+    train, val : Dataset
+        What is learned from and judged on: pictures, or cuts of them.
     """
 
     recipe: Recipe
     choices: list[Choice]
     census: Census
     notes: list[str]
+    train: Dataset
+    val: Dataset
 
     @property
     def folder(self) -> Path:
@@ -100,7 +105,7 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     machine : Machine, optional
         Looked at when not given.
     checking : callable, optional
-        Called with (masks read, of how many).
+        Called with (pictures read, of how many); those that are cut are read twice.
 
     Raises
     ------
@@ -114,20 +119,24 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):
         raise DataError(f"{recipe.data.path}: the splits differ in their classes: {difference}")
-    total = len(train) + len(val)
-    census = check_dataset(train, progress=checking and (lambda done, _: checking(done, total)))
-    check_dataset(val, progress=checking and (lambda done, _: checking(len(train) + done, total)))
+    pictures = len(train) + len(val)
+    total = pictures if recipe.crops.of == "pictures" else 2 * pictures
+    report = checking or (lambda done, of: None)
+    counted = check_dataset(train, progress=lambda done, _: report(done, total))
+    check_dataset(val, progress=lambda done, _: report(len(train) + done, total))
+    seen = cropped(recipe.crops, train, val, progress=lambda read: report(pictures + read, total))
+    census = counted if recipe.crops.of == "pictures" else count_crops(seen.train)
     chosen, choices = choose(recipe, census, machine)
     if recipe.model.weights is None and chosen.model.weights == "imagenet":
         chosen, choices = _only_if_fetched(chosen, choices, census)
     if recipe.data.fingerprint is None:  # a run that is resumed is what it was, and its weights file may be gone
         chosen, choices = _normalized_as_weights_demand(chosen, choices)
-    chosen.data.fingerprint = _fingerprint(train, census)
+    chosen.data.fingerprint = _fingerprint(train, counted)
     if chosen.run.out is None:
         chosen.run.out = str(_next_folder(recipe))
     _check_fit(chosen, machine)
-    _check_loss(chosen, train, census)
-    return Plan(chosen, choices, census, [*train.notes])
+    _check_loss(chosen, seen.train, census)
+    return Plan(chosen, choices, census, [*train.notes, *seen.notes], seen.train, seen.val)
 
 
 def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
@@ -343,8 +352,7 @@ def _worker(rank: int, world: int, port: int, timm: object, ready: Plan, model: 
 
 def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
     recipe, folder = ready.recipe, ready.folder
-    assert recipe.data.path
-    train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
+    train, val = ready.train, ready.val
     on_a_trunk = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
     arguments = {**on_a_trunk, "num_classes": len(train.labels), **recipe.model.arguments}
 
