@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from painting import paint_objects
+from painting import paint_objects, small_recipe
 from upscore.errors import RecipeError
 from upscore.training import run as training
 from upscore.training.choices import Machine
@@ -71,7 +71,15 @@ def test_results_name_every_recipe_they_come_from():
         assert f"(results/{path.name})" in page
 
 
-def test_steps_become_whole_epochs(painted):
+def test_the_last_epoch_is_cut_short_at_the_last_step(painted, tmp_path):
+    recipe = small_recipe(painted, tmp_path / "run", **{"run.epochs": None, "run.steps": 3, "run.batch_size": 4})
+    finished = training.train(training.plan(recipe, machine=MACHINE))
+    assert finished.progress.step == 3
+    assert [row["step"] for row in finished.progress.history] == [2, 3]  # six pictures are two steps
+    assert "miou" in finished.progress.history[-1]
+
+
+def test_steps_give_the_number_of_epochs(painted):
     recipe = Recipe.parse({"data": {"path": str(painted)}, "run": {"steps": 10, "batch_size": 4}})
     ready = training.plan(recipe, machine=MACHINE)
     assert ready.recipe.run.epochs == 5  # six pictures are two steps

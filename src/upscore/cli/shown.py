@@ -61,11 +61,12 @@ class TrainingDisplay:
 
     def begin(self, *, recipe: Recipe, progress: RunProgress, steps_an_epoch: int) -> None:
         """Start the bar, at the step a resumed run had reached."""
-        self.epochs = recipe.run.epochs or 0
+        steps = recipe.run.steps_in_all(an_epoch=steps_an_epoch)
+        self.epochs = -(-steps // steps_an_epoch)
         self.best = progress.best_miou
         if progress.step:
             aside.print(f"continuing after step {progress.step}, epoch {len(progress.history)} of {self.epochs}")
-        self.bar.update(self.task, total=steps_an_epoch * self.epochs, completed=progress.step)
+        self.bar.update(self.task, total=steps, completed=progress.step)
         self.started = time.monotonic()
         self.bar.start()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from platformdirs import user_cache_path
 
 from upscore.errors import DataError

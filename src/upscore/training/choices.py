@@ -176,7 +176,7 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         )
     settle("optimizer.lr", rate, why)
     settle("optimizer.weight_decay", 5e-4 if sgd else 1e-2, "as the papers" if sgd else "usual for AdamW")
-    steps = steps_an_epoch * chosen.run.epochs
+    steps = chosen.run.steps_in_all(an_epoch=steps_an_epoch)
     settle("schedule.warmup_steps", min(100, steps // 20), "statistics settle first")
     settle("loss.class_weights", "none", "plain cross-entropy is what mean IoU was reported with")
     average = 0.0 if steps < 200 else min(0.999, 1 - 20 / steps)

@@ -100,8 +100,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
         The loss is not finite; says where. The last checkpoint is kept.
     """
     run, checkpoint = recipe.run, materials.folder / CHECKPOINT
-    epochs, batch_size, lr = run.epochs, run.batch_size, recipe.optimizer.lr
-    assert epochs is not None
+    batch_size, lr = run.batch_size, recipe.optimizer.lr
     assert batch_size is not None
     assert lr is not None
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -122,7 +121,8 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     network = accelerator.prepare_model(model)
 
     steps_an_epoch = -(-len(materials.train) // batch_size)
-    steps = steps_an_epoch * epochs
+    steps = run.steps_in_all(an_epoch=steps_an_epoch)
+    epochs = -(-steps // steps_an_epoch)
     batches = batches_from(
         materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world, class_weights=materials.class_weights
     )
@@ -197,7 +197,7 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
     display.begin(recipe=recipe, progress=progress, steps_an_epoch=steps_an_epoch)
     try:
         for epoch in range(len(progress.history) + 1, epochs + 1):
-            while progress.step < epoch * steps_an_epoch and not progress.stopped:
+            while progress.step < min(epoch * steps_an_epoch, steps) and not progress.stopped:
                 started = time.monotonic()
                 loss = take_step()
                 progress.seconds += time.monotonic() - started

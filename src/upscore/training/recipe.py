@@ -180,7 +180,7 @@ class RunSection(_Section):
     out: str | None = Field(None, description="the run folder")
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every picture is read")
     steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        None, description="steps to take at least; gives run.epochs, which it is rounded up to, where that is not set"
+        None, description="steps to take at most: the last epoch is cut short; gives run.epochs where that is not set"
     )
     batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="pictures in one step over all devices")
     accumulate: Annotated[int, Field(ge=1, le=65536)] = Field(
@@ -205,6 +205,11 @@ class RunSection(_Section):
         10.0, description="between checkpoints inside an epoch; one ends every epoch that takes much longer than writing it"
     )
     tensorboard: bool | None = Field(None, description="event files in the run folder")
+
+    def steps_in_all(self, *, an_epoch: int) -> int:
+        """Return the optimizer steps of a run whose epochs take ``an_epoch`` of them; ``epochs`` is set."""
+        assert self.epochs is not None
+        return min(an_epoch * self.epochs, self.steps or an_epoch * self.epochs)
 
 
 class Recipe(_Section):
