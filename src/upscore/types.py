@@ -185,12 +185,15 @@ class Prediction:
         Kept only when asked for; sums to 1 over K.
     key : str
         Where it came from: the picture's path, or "".
+    notes : tuple of str
+        What should be known of how it was labelled; mostly nothing.
     """
 
     label_map: npt.NDArray[np.uint8]
     labels: LabelSpace
     probs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     key: str = ""
+    notes: tuple[str, ...] = ()
 
     def shares(self) -> dict[str, float]:
         """Return each class's share of the picture's pixels, by name, in class order."""

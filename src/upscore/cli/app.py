@@ -13,6 +13,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from upscore.cli.looking import (
+    Aggregate,
+    BoxesFile,
+    Combine,
+    Crf,
+    Edges,
+    EnsembleWith,
+    Flips,
+    Looking,
+    NoProposals,
+    Proposals,
+    Scales,
+    Settings,
+    Tile,
+)
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -30,15 +46,6 @@ app = typer.Typer(
 DATA_HELP = "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC root, or 'shapes' (made up)."
 BUNDLE_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
 
-Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")]
-Scales = Annotated[str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)]
-Tile = Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")]
-Crf = Annotated[
-    bool | None,
-    typer.Option(
-        "--crf/--no-crf", help="Refine by the picture's colours, with the fully connected CRF.", show_default="as the bundle says"
-    ),
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
@@ -172,7 +179,15 @@ def evaluate(
     flips: Flips = False,
     scales: Scales = None,
     tile: Tile = None,
+    proposals: Proposals = None,
+    no_proposals: NoProposals = False,
+    aggregate: Aggregate = None,
+    boxes: BoxesFile = None,
+    edges: Edges = None,
+    ensemble: EnsembleWith = None,
+    combine: Combine = None,
     crf: Crf = None,
+    settings: Settings = None,
     device: Device = "auto",
 ) -> None:
     """Judge a trained network on a split: four scores, per class, and a report with pictures.
@@ -182,13 +197,15 @@ def evaluate(
     """
     from upscore.cli import shown
 
+    looking = Looking(
+        flips, scales, tile, proposals, no_proposals, aggregate, boxes, edges, tuple(ensemble or ()), combine, crf, tuple(settings or ())
+    )
     with shown.errors_on_their_own_line():
         from upscore.data.opening import open_dataset
         from upscore.evaluation.evaluate import evaluate as judge
         from upscore.evaluation.report import write_report
-        from upscore.inference.predictor import Predictor
 
-        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile, crf))
+        predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
         with shown.bar("judging", quiet=json) as progress:
             evaluation = judge(predictor, dataset, absent=absent, progress=progress)
@@ -196,10 +213,7 @@ def evaluate(
         flags = [
             *("--split", split),
             *(("--absent", absent) if absent != "union" else ()),
-            *(("--flips",) if flips else ()),
-            *(("--scales", scales) if scales else ()),
-            *(("--tile", tile) if tile else ()),
-            *(("--crf",) if predictor.settings.refines else ("--no-crf",) if crf is False else ()),
+            *looking.words(),
         ]
         page = write_report(
             evaluation, folder, predictor=predictor, dataset=dataset, command=shlex.join(["upscore", "evaluate", bundle, data, *flags])
@@ -234,12 +248,12 @@ def tune(
 
     with shown.errors_on_their_own_line():
         from upscore.evaluation.tune import tune as search
-        from upscore.models.bundle import Bundle, find_bundle, refuse_other_contents
+        from upscore.models.ensemble import check_place, find_model, load_model
 
         # What would refuse the result at the end is asked before the work.
-        place = out or find_bundle(bundle)
-        refuse_other_contents(place)
-        network = Bundle.load(bundle)
+        network = load_model(bundle)
+        place = out or find_model(bundle)
+        check_place(place, network)
         with shown.tuning() as (say, progress):
             tuned = search(
                 network,
@@ -260,7 +274,8 @@ def tune(
 @app.command(
     epilog="[bold]Examples[/bold]\n\nupscore predict runs/street-fcn8s photo.jpg\n\n"
     "upscore predict runs/street-fcn8s photos/ 'more/*.png' --out labelled --flips --scales 0.75,1,1.25\n\n"
-    "upscore predict runs/street-fcn8s mosaic.tif --tile 1024"
+    "upscore predict runs/street-fcn8s mosaic.tif --tile 1024\n\n"
+    "upscore predict runs/deconvnet photos/ --proposals 50 --ensemble runs/fcn8s --crf"
 )
 def predict(
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
@@ -271,7 +286,15 @@ def predict(
     flips: Flips = False,
     scales: Scales = None,
     tile: Tile = None,
+    proposals: Proposals = None,
+    no_proposals: NoProposals = False,
+    aggregate: Aggregate = None,
+    boxes: BoxesFile = None,
+    edges: Edges = None,
+    ensemble: EnsembleWith = None,
+    combine: Combine = None,
     crf: Crf = None,
+    settings: Settings = None,
     device: Device = "auto",
 ) -> None:
     """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
@@ -280,12 +303,14 @@ def predict(
     """
     from upscore.cli import shown
 
+    looking = Looking(
+        flips, scales, tile, proposals, no_proposals, aggregate, boxes, edges, tuple(ensemble or ()), combine, crf, tuple(settings or ())
+    )
     with shown.errors_on_their_own_line():
         from upscore.inference.pictures import expand_pictures, predict_files
-        from upscore.inference.predictor import Predictor
 
         total = len(expand_pictures(pictures, exclude=out))
-        predictor = Predictor(bundle, device=device, **_inference(flips, scales, tile, crf))
+        predictor = looking.predictor(bundle, device=device)
         with shown.bar("labelling") as progress:
             results = []
             for result in predict_files(predictor, pictures, out, overlay=overlay, probs=probs):
@@ -412,20 +437,6 @@ def _channels(given: list[str]) -> dict[str, int]:
             raise typer.BadParameter(f"found '{text}', expected a layer and a number, such as decoder.conv3_D=11", param_hint="--channel")
         channels[layer] = int(number)
     return channels
-
-
-def _inference(flips: bool, scales: str | None, tile: str | None, crf: bool | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {"crf": crf} | ({"flips": True} if flips else {})
-    if scales is not None:
-        try:
-            changes["scales"] = tuple(float(scale) for scale in scales.split(","))
-        except ValueError:
-            raise typer.BadParameter(f"found '{scales}', expected numbers such as 0.75,1,1.25", param_hint="--scales") from None
-    if tile is not None:
-        if tile not in ("auto", "whole") and not tile.isdecimal():
-            raise typer.BadParameter(f"found '{tile}', expected auto, whole or a number of pixels", param_hint="--tile")
-        changes["tile"] = int(tile) if tile.isdecimal() else tile
-    return changes
 
 
 def _beside(bundle: str, name: str) -> Path:

@@ -204,6 +204,8 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         from upscore.inference.settings import CRFSettings
 
         _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
+    for note, count in evaluation.noted.items():
+        console.print(f"{count} picture{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
     console.print(f"report: [bold]{escape(str(page))}[/bold]")
 
@@ -244,9 +246,11 @@ def tuned(found: Tuning, place: Path) -> None:
 
 
 def bad_picture(result: LabelledPicture) -> None:
-    """Report a picture that could not be labelled."""
+    """Report a picture that could not be labelled, or what should be known of one that was."""
     if result.error:
         aside.print(f"upscore: {escape(result.error)}", style="red", soft_wrap=True)
+    for note in result.notes:
+        aside.print(f"{escape(result.file)}: {escape(note)}", soft_wrap=True)
 
 
 def predicted(results: Sequence[LabelledPicture], out: Path, settings: InferenceSettings) -> None:

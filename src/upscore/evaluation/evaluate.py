@@ -14,8 +14,9 @@ import hashlib
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -28,9 +29,10 @@ from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
 from upscore.metrics import BorderCounts, BorderScores, ConfusionMatrix, Scores
 from upscore.models.bundle import Bundle
+from upscore.models.ensemble import Ensemble
 from upscore.types import LabelSpace, Prediction, Sample
 
-__all__ = ["Evaluation", "Labeller", "PictureScore", "checked_dataset", "checked_truth", "evaluate", "merge"]
+__all__ = ["Evaluation", "Labeller", "PictureScore", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge"]
 
 
 class Labeller(Protocol):
@@ -103,6 +105,8 @@ class Evaluation:
         The pixels near borders, over all pictures.
     before : Evaluation, optional
         The network alone on the same pictures, where a CRF had the last word.
+    noted : dict of str to int
+        What should be known of how pictures were labelled, and of how many: "no proposals were found: …".
     """
 
     matrix: ConfusionMatrix
@@ -117,6 +121,7 @@ class Evaluation:
     path: str = ""
     borders: BorderCounts | None = None
     before: Evaluation | None = None
+    noted: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def scores(self) -> Scores:
@@ -185,6 +190,7 @@ class Evaluation:
             "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
+            "noted": self.noted,
             "seconds": self.seconds,
             "pictures": [
                 {
@@ -201,7 +207,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Labeller | Bundle | str | os.PathLike[str],
+    predictor: Labeller | Bundle | Ensemble | str | os.PathLike[str],
     dataset: Dataset | str | os.PathLike[str],
     *,
     split: str = "val",
@@ -213,7 +219,7 @@ def evaluate(
 
     Parameters
     ----------
-    predictor : Predictor, Bundle, path, or anything with ``labels`` and ``predict``
+    predictor : Predictor, Bundle, Ensemble, path, or anything with ``labels`` and ``predict``
         A bundle is opened with its own inference settings on the best device.
     dataset : Dataset or path
         A path is opened by :func:`upscore.data.opening.open_dataset`.
@@ -240,7 +246,7 @@ def evaluate(
     BundleError
         The network's classes are not the dataset's, or it returns another size.
     """
-    labeller: Labeller = Predictor(predictor) if isinstance(predictor, (Bundle, str, os.PathLike)) else predictor
+    labeller: Labeller = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
     pictures = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
     checked_dataset(pictures, labeller.labels)
     rank, world = shard
@@ -256,13 +262,13 @@ def evaluate(
         truth = checked_truth(sample)
         began = time.perf_counter()
         if isinstance(labeller, Predictor) and refines:
-            compared = labeller.compare(sample.image)
+            compared = labeller.compare(sample.image, name=sample.key)
             after.seconds += time.perf_counter() - began
             before.seconds += time.perf_counter() - began - compared.seconds
-            before.add(sample, truth, compared.before.label_map)
-            after.add(sample, truth, compared.after.label_map)
+            before.add(sample, truth, compared.before)
+            after.add(sample, truth, compared.after)
         else:
-            predicted = labeller.predict(sample.image).label_map
+            predicted = labelled(labeller, sample)
             after.seconds += time.perf_counter() - began
             after.add(sample, truth, predicted)
         if progress is not None:
@@ -274,16 +280,24 @@ def evaluate(
     return after.evaluation(labeller, pictures, absent, path, before=alone)
 
 
+def labelled(labeller: Labeller, sample: Sample) -> Prediction:
+    """Return what a labeller makes of a sample's picture; a predictor is also told its name, by which it may have boxes."""
+    return labeller.predict(sample.image, name=sample.key) if isinstance(labeller, Predictor) else labeller.predict(sample.image)
+
+
 class _Tally:
     """What is counted as pictures go by."""
 
     def __init__(self, labels: LabelSpace) -> None:
         self.matrix, self.borders = ConfusionMatrix(len(labels)), BorderCounts(len(labels))
         self.rows: list[PictureScore] = []
+        self.notes: Counter[str] = Counter()
         self.seconds = 0.0
 
-    def add(self, sample: Sample, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
+    def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
         """Count one picture."""
+        predicted = prediction.label_map
+        self.notes.update(prediction.notes)
         if predicted.shape != truth.shape:
             raise BundleError(
                 f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} picture, expected the same size"
@@ -313,6 +327,7 @@ class _Tally:
             path=path,
             borders=self.borders,
             before=before,
+            noted=dict(self.notes),
         )
 
 
@@ -364,6 +379,7 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         first.path,
         borders,
         merge([part.before for part in parts if part.before is not None]) if first.before is not None else None,
+        dict(sum((Counter(part.noted) for part in parts), Counter())),
     )
 
 

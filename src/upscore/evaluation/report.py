@@ -28,13 +28,13 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
-from upscore.evaluation.evaluate import Evaluation, Labeller, PictureScore
+from upscore.evaluation.evaluate import Evaluation, Labeller, PictureScore, checked_truth, labelled
 from upscore.files import write_atomically
 from upscore.inference.predictor import Predictor
 from upscore.inference.settings import CRFSettings
 from upscore.pages.drawing import as_uri, pale, shrink
 from upscore.pages.template import open_template
-from upscore.types import IGNORE, LabelSpace, Prediction
+from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
 
@@ -197,8 +197,9 @@ def _show_extremes(evaluation: Evaluation, predictor: Labeller, dataset: Dataset
     panels = []
     for kind, scores in (("worst", worst), ("best", best)):
         for score in scores:
-            image, truth = _judged(score, dataset)
-            predicted = predictor.predict(image).label_map
+            sample = _judged(score, dataset)
+            image, truth = sample.image, checked_truth(sample)
+            predicted = labelled(predictor, sample).label_map
             panels.append(_draw_panel(score, kind, image, truth, predicted, evaluation.labels))
     return panels
 
@@ -210,22 +211,23 @@ def _show_changes(evaluation: Evaluation, predictor: Predictor, dataset: Dataset
     changes = []
     for kind, pairs in (("helped", helped), ("hurt", hurt)):
         for before, after in pairs:
-            image, truth = _judged(after, dataset)
-            compared = predictor.compare(image)
+            sample = _judged(after, dataset)
+            image, truth = sample.image, checked_truth(sample)
+            compared = predictor.compare(image, name=sample.key)
             maps = (truth, compared.before.label_map, compared.after.label_map)
             changes.append(_draw_change((before, after), kind, image, maps, evaluation.labels))
     return changes
 
 
-def _judged(score: PictureScore, dataset: Dataset) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Return picture and truth of a row, as they were when it was judged."""
+def _judged(score: PictureScore, dataset: Dataset) -> Sample:
+    """Return the sample of a row, as it was when it was judged."""
     place = next((index for index, key in enumerate(dataset.keys) if key == score.key), None)
     if place is None:
         raise DataError(f"{dataset.name}: has no picture '{score.key}': give the dataset that was judged on")
     sample = dataset[place]
     if sample.label is None or sample.label.shape != (score.height, score.width) or sample.image.shape[:2] != sample.label.shape:
         raise DataError(f"{dataset.name}: '{score.key}' is no longer what was judged: give the dataset that was judged on")
-    return sample.image, sample.label
+    return sample
 
 
 def _draw_panel(

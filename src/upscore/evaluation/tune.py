@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, Any, Literal, TypeAlias, get_args
+from typing import IO, Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -40,11 +40,14 @@ from upscore.inference.settings import CRFSettings
 from upscore.inference.windows import Window
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.models.bundle import Bundle
+from upscore.models.ensemble import Ensemble
 
 __all__ = ["Judged", "Metric", "Tuning", "tune"]
 
 Metric: TypeAlias = Literal["mean_iou", "boundary_iou", "trimap_iou", "both"]
 """What is made as large as it can be; ``"both"`` is the mean of mean IoU and boundary IoU."""
+
+Model = TypeVar("Model", bound=Bundle | Ensemble)
 
 RANGES = {
     "gaussian_sigma": (1.0, 10.0),
@@ -138,8 +141,8 @@ class Tuning:
             return f"the CRF is on: {name} {found}"
         return f"the CRF is off, since it does not help on both halves: {name} {found}; --crf uses the numbers all the same"
 
-    def apply(self, bundle: Bundle) -> Bundle:
-        """Return ``bundle`` with the settings among its inference settings and the account on its card."""
+    def apply(self, bundle: Model) -> Model:
+        """Return ``bundle``, or the ensemble, with the settings among its inference settings and the account on its card."""
         inference = dict(bundle.inference) | {"crf": self.settings.model_dump(mode="json")}
         return replace(bundle, inference=inference, card=dict(bundle.card) | {"crf": self.as_dict()})
 
@@ -160,7 +163,7 @@ class Tuning:
 
 
 def tune(
-    network: Predictor | Bundle | str | os.PathLike[str],
+    network: Predictor | Bundle | Ensemble | str | os.PathLike[str],
     dataset: Dataset | str | os.PathLike[str],
     *,
     split: str = "val",
@@ -176,7 +179,7 @@ def tune(
 
     Parameters
     ----------
-    network : Predictor, Bundle or path
+    network : Predictor, Bundle, Ensemble or path
         Used as its inference settings say, but for the CRF. It is not changed; see
         :meth:`Tuning.apply`.
     dataset : Dataset or path
@@ -354,7 +357,7 @@ class _Search:
         sample = self.pictures[index]
         truth = checked_truth(sample)
         label_map, room = np.empty(truth.shape, np.uint8), self.kept[index]
-        for window, probs in self.predictor.iterate(sample.image):
+        for window, probs in self.predictor.iterate(sample.image, name=sample.key):
             label_map[window.slices] = probs.argmax(0).cpu().numpy()
             room[(slice(None), *window.slices)] = probs.cpu().numpy()
         try:

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from upscore.errors import RecipeError
 
-__all__ = ["MOST_SCALE_DENOMINATOR", "averaging_context", "ensemble", "tta"]
+__all__ = ["MOST_SCALE_DENOMINATOR", "averaging_context", "ensemble", "product", "tta"]
 
 MOST_SCALE_DENOMINATOR = 20
 """Scales are multiples of 1/q with q up to this: 0.5, 0.75, 1.25, 0.95, 4/3, …"""
@@ -104,15 +104,49 @@ def ensemble(segmenters: Sequence[Callable[[Tensor], Tensor]], *, weights: Seque
         total: Tensor | None = None
         for member, vote in zip(members, votes, strict=True):
             probs = member(images) * (vote / whole)
-            if total is not None and total.shape != probs.shape:
-                raise RecipeError(
-                    f"an ensemble's members give {total.shape[1]} and {probs.shape[1]} classes: they must be of the same labels"
-                )
+            _check_classes(total, probs)
             total = probs if total is None else total + probs.to(total.device)
         assert total is not None
         return total
 
     return segment
+
+
+def product(scorers: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    """Return a segmenter that multiplies the scores of several, none below zero, and takes the softmax of that.
+
+    So does DeconvNet's release with the scores of DeconvNet and of FCN-8s; its paper
+    averages probabilities (:func:`ensemble`). A class at which any of them is not above zero has the score 0.
+
+    Parameters
+    ----------
+    scorers : sequence of callable
+        Each maps images to scores before softmax over the same classes.
+
+    Raises
+    ------
+    RecipeError
+        There is none; when called, they disagree about the number of classes.
+    """
+    members = list(scorers)
+    if not members:
+        raise RecipeError("found no scores to multiply, expected those of at least one network")
+
+    def segment(images: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for member in members:
+            scores = member(images).clamp_min(0)
+            _check_classes(total, scores)
+            total = scores if total is None else total * scores.to(total.device)
+        assert total is not None
+        return total.softmax(1)
+
+    return segment
+
+
+def _check_classes(total: Tensor | None, more: Tensor) -> None:
+    if total is not None and total.shape != more.shape:
+        raise RecipeError(f"an ensemble's members give {total.shape[1]} and {more.shape[1]} classes: they must be of the same labels")
 
 
 def averaging_context(*, margin: int, stride: int, scales: Sequence[float] = (1.0,)) -> tuple[int, int, int]:

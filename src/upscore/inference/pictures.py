@@ -57,6 +57,8 @@ class LabelledPicture:
         Files written, relative to the output folder, by kind: labels, overlay, probs.
     error : str, optional
         Why there are none.
+    notes : list of str
+        What should be known of how it was labelled: that there were no proposals.
     """
 
     file: str
@@ -65,6 +67,7 @@ class LabelledPicture:
     confidence: float | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     error: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def predict_files(
@@ -151,9 +154,9 @@ def _label(predictor: Predictor, picture: NamedPicture, folder: Path, *, overlay
     height, width = image.shape[:2]
     label_map = np.empty((height, width), np.uint8)
     outputs = {"labels": f"{picture.name}.png"}
-    total = 0.0
+    total, notes = 0.0, list[str]()
     with _probabilities_file(folder / f"{picture.name}.probs.npy", (len(predictor.labels), height, width), wanted=probs) as kept:
-        for window, part in predictor.iterate(image):
+        for window, part in predictor.iterate(image, name=str(picture.path), note=notes.append):
             greatest, label = part.max(0)
             label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
             total += float(greatest.sum(dtype=torch.float64 if part.device.type != "mps" else None))
@@ -168,7 +171,7 @@ def _label(predictor: Predictor, picture: NamedPicture, folder: Path, *, overlay
         outputs["overlay"] = f"{picture.name}.overlay{ending}"
         _, encoded = cv2.imencode(ending, _lay_over(prediction, image)[..., ::-1], options)
         write_atomically(folder / outputs["overlay"], encoded.tobytes())
-    return LabelledPicture(str(picture.path), (height, width), prediction.shares(), total / (height * width), outputs)
+    return LabelledPicture(str(picture.path), (height, width), prediction.shares(), total / (height * width), outputs, notes=notes)
 
 
 def _lay_over(prediction: Prediction, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -2,18 +2,19 @@
 
 ::
 
-    bundle ── network ── averaging (flips, scales) ── tiles ── CRF ── label map, probabilities
-              each step takes a segmenter and gives one back; the settings say which are used
+    bundles ── networks ── averaging ── proposals ── ensemble ── tiles ── CRF ── label map, probabilities
+               each step takes a segmenter and gives one back; the settings say which are used
 
 Probabilities live one tile at a time; with a CRF, one of its windows, which are larger. A
-picture of any size needs its own bytes, the label map and one of either.
+picture of any size needs its own bytes, the label map and one of either. With proposals it also
+needs the probabilities of every pixel, since boxes lie anywhere.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,16 +26,18 @@ from torch import Tensor, nn
 from upscore.crf import DenseCRF
 from upscore.data.pictures import read_picture
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
-from upscore.inference.averaging import averaging_context, ensemble, tta
+from upscore.inference.members import Member, Tiles, combine, context_of
 from upscore.inference.refine import Refined, crf, iterate_refined
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device
-from upscore.inference.settings import CRFSettings, InferenceSettings
+from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings
 from upscore.inference.tiling import iterate_tiles, tiled
 from upscore.inference.windows import Window, widen
 from upscore.models.bundle import Bundle
+from upscore.models.ensemble import Ensemble, load_model
+from upscore.proposals import BoxFile, Kept, Proposer, create_proposer, proposals_folder
 from upscore.types import LabelSpace, Prediction
 
-__all__ = ["CRFSettings", "Comparison", "InferenceSettings", "Predictor"]
+__all__ = ["CRFSettings", "Comparison", "InferenceSettings", "Predictor", "ProposalSettings"]
 
 WHOLE_PIXELS = {"cpu": 1_500_000, "cuda": 4_000_000, "mps": 2_000_000}
 """Pictures of at most this many pixels are labelled in one piece under ``tile="auto"``."""
@@ -42,8 +45,8 @@ WHOLE_PIXELS = {"cpu": 1_500_000, "cuda": 4_000_000, "mps": 2_000_000}
 AUTO_TILES = (256, 1024)
 """The sides between which ``tile="auto"`` chooses; with its margins a tile is about ``WHOLE_PIXELS``."""
 
-UNKNOWN_STRIDE = 32
-"""Taken for networks that do not say theirs, when a margin is given for them."""
+NO_PROPOSALS = "no proposals were found: labelled as a whole"
+"""What is noted of a picture in which no box is found."""
 
 
 class Comparison(NamedTuple):
@@ -63,18 +66,23 @@ class Comparison(NamedTuple):
 
 
 class Predictor:
-    """Labels pictures with the network of a bundle.
+    """Labels pictures with the network of a bundle, or with several.
 
     Parameters
     ----------
-    bundle : Bundle, path, or sequence of them
-        Several are averaged; they must have the same classes.
+    bundle : Bundle, Ensemble, path, or sequence of them
+        Several are put together as ``combine`` says; they must have the same classes.
     device : str or torch.device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     settings : InferenceSettings, optional
         In place of the (first) bundle's own.
+    boxes : BoxFile or path, optional
+        Boxes to look at in place of finding some, by picture.
+    propose : callable, optional
+        Finds the boxes, in place of what the settings name.
     **overrides
-        Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``,
+        Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``, ``combine``,
+        ``proposals`` (a number of boxes, True, False, or a mapping of its numbers),
         ``crf`` (True, False, a mapping of its numbers, or CRFSettings).
 
     Attributes
@@ -82,7 +90,7 @@ class Predictor:
     labels : LabelSpace
         What the numbers of a label map mean.
     settings : InferenceSettings
-        In force.
+        In force; ``proposals`` are those of the first network that looks at some.
     device : torch.device
         Where it computes.
     source : str
@@ -94,31 +102,44 @@ class Predictor:
     ------
     BundleError
         A bundle is damaged, or several differ in their classes.
+    DataError
+        The boxes cannot be read.
     RecipeError
         A setting or the device is impossible.
+
+    Notes
+    -----
+    The settings are those of the first bundle and hold for all networks, but for
+    ``proposals``, which each bundle has of its own: EDeconvNet is DeconvNet over proposals and FCN over
+    whole pictures. As an override they go to the networks that look at proposals
+    anyway, or if none does to the first.
     """
 
     def __init__(
         self,
-        bundle: Bundle | str | os.PathLike[str] | Sequence[Bundle | str | os.PathLike[str]],
+        bundle: Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
         *,
         device: str | torch.device = "auto",
         settings: InferenceSettings | None = None,
+        boxes: BoxFile | str | os.PathLike[str] | None = None,
+        propose: Proposer | None = None,
         **overrides: object,
     ) -> None:
-        given = [bundle] if isinstance(bundle, (Bundle, str, os.PathLike)) else list(bundle)
+        given = [bundle] if isinstance(bundle, (Bundle, Ensemble, str, os.PathLike)) else list(bundle)
         if not given:
             raise BundleError("found no bundle, expected at least one")
-        bundles = [one if isinstance(one, Bundle) else Bundle.load(Path(one)) for one in given]
-        for other in bundles[1:]:
-            if difference := bundles[0].labels.difference(other.labels):
-                raise BundleError(f"the bundles' classes differ: {difference}: an ensemble needs the same labels")
+        opened = [one if isinstance(one, (Bundle, Ensemble)) else load_model(Path(one)) for one in given]
+        together = Ensemble.of(opened)
+        chosen = InferenceSettings.of(settings or opened[0].inference, **overrides)
+        wanted = overrides.get("proposals", settings.proposals if settings is not None else None)
+        looking = _proposals_of([one.inference for one in together.members], wanted)
+        chosen = chosen.model_copy(update={"proposals": next(filter(None, looking), None)})
         place = choose_device(device)
-        chosen = InferenceSettings.of(settings or bundles[0].inference, **overrides)
-        models = [one.build().to(place) for one in bundles]
-        self._assemble(models, bundles[0].labels, chosen, channels_last=place.type != "mps")
-        self.source = ", ".join(one.architecture if isinstance(one, Bundle) else os.fspath(one) for one in given)
-        self.card |= bundles[0].card
+        models = [one.build().to(place) for one in together.members]
+        self._assemble(models, looking, opened[0].labels, chosen, channels_last=place.type != "mps")
+        self._find_boxes(boxes, propose)
+        self.source = ", ".join(_source(one) for one in given)
+        self.card |= opened[0].card
 
     @classmethod
     def of(
@@ -150,22 +171,39 @@ class Predictor:
         predictor = cls.__new__(cls)
         if device is not None:
             model.to(choose_device(device))
-        predictor._assemble([model], labels, InferenceSettings.of(settings, **overrides), channels_last=False)
+        chosen = InferenceSettings.of(settings, **overrides)
+        predictor._assemble([model], [chosen.proposals], labels, chosen, channels_last=False)
         return predictor
 
-    def _assemble(self, models: list[nn.Module], labels: LabelSpace, settings: InferenceSettings, *, channels_last: bool) -> None:
+    def _assemble(
+        self,
+        models: list[nn.Module],
+        proposals: list[ProposalSettings | None],
+        labels: LabelSpace,
+        settings: InferenceSettings,
+        *,
+        channels_last: bool,
+    ) -> None:
         networks = [NetworkSegmenter(model, precision=settings.precision, channels_last=channels_last) for model in models]
         self.labels = labels
         self.settings = settings
         self.device = networks[0].device
         self.source = f"live {type(models[0]).__name__}"
         self.card: dict[str, object] = {}
-        together: Segmenter = networks[0] if len(networks) == 1 else ensemble(networks)
-        self._segment = tta(together, flips=settings.flips, scales=settings.scales)
-        self._margin, self._stride, self._grain = _context(models, settings)
+        self.members = tuple(map(Member, networks, proposals))
+        self._find_boxes(None, None)
+        self._context = context_of([one.network.model for one in self.members if one.proposals is None], settings)
         self._dense = settings.crf.dense() if settings.crf is not None and settings.crf.on else None
 
-    def predict(self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False) -> Prediction:
+    def _find_boxes(self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None) -> None:
+        if boxes is not None and propose is not None:
+            raise RecipeError("found boxes, and what finds them: leave one of them out")
+        if (boxes is not None or propose is not None) and not self._looks_at_proposals:
+            raise RecipeError("found boxes, or what finds them, and no network that looks at proposals: give proposals, a number of them")
+        self._boxes = boxes if isinstance(boxes, BoxFile) or boxes is None else BoxFile(Path(boxes))
+        self._propose = propose
+
+    def predict(self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False, name: str = "") -> Prediction:
         """Label one picture.
 
         Parameters
@@ -174,17 +212,19 @@ class Predictor:
             Any size from 1×1.
         probs : bool
             Keep the probabilities too: K × 4 bytes a pixel.
+        name : str
+            Of the picture, in a file of boxes; its path when not given.
 
         Returns
         -------
         Prediction
             Exactly the picture's size; ``key`` is the path, if it was one. Of equally
-            probable classes the first is taken.
+            probable classes the first is taken. ``notes`` say if there were no proposals.
 
         Raises
         ------
         DataError
-            The array or file is not such a picture.
+            The array or file is not such a picture, or there are no boxes for it in the file of them.
         GeometryError
             Tiles are asked of a network whose field of view is not bounded, without a margin.
         """
@@ -192,19 +232,22 @@ class Predictor:
         pixels = image if isinstance(image, np.ndarray) else read_picture(image)
         label_map = np.empty(pixels.shape[:2], np.uint8)
         kept = np.empty((len(self.labels), *pixels.shape[:2]), np.float32) if probs else None
-        for window, part in self.iterate(pixels):
+        notes: list[str] = []
+        for window, part in self.iterate(pixels, name=name or key, note=notes.append):
             label_map[window.slices] = part.argmax(0).to(torch.uint8).cpu().numpy()
             if kept is not None:
                 kept[(slice(None), *window.slices)] = part.cpu().numpy()
-        return Prediction(label_map, self.labels, kept, key)
+        return Prediction(label_map, self.labels, kept, key, tuple(notes))
 
-    def compare(self, image: npt.NDArray[np.uint8]) -> Comparison:
+    def compare(self, image: npt.NDArray[np.uint8], *, name: str = "") -> Comparison:
         """Label one picture without and with the CRF; the network runs once.
 
         Parameters
         ----------
         image : (H, W, 3) uint8
             RGB.
+        name : str
+            As :meth:`predict`.
 
         Raises
         ------
@@ -217,18 +260,26 @@ class Predictor:
             raise RecipeError("found no CRF to compare with: give crf=True")
         _check_picture(image)
         before, after, seconds = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8), 0.0
-        for piece in self._refine(image, self._dense):
+        notes: list[str] = []
+        for piece in self._refine(image, self._dense, self._segmenter(image.shape[0], image.shape[1], name, notes.append)):
             before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
             seconds += piece.seconds
-        return Comparison(Prediction(before, self.labels), Prediction(after, self.labels), seconds)
+        said = tuple(notes)
+        return Comparison(Prediction(before, self.labels, notes=said), Prediction(after, self.labels, notes=said), seconds)
 
-    def iterate(self, image: npt.NDArray[np.uint8]) -> Iterator[tuple[Window, Tensor]]:
+    def iterate(
+        self, image: npt.NDArray[np.uint8], *, name: str = "", note: Callable[[str], None] = lambda said: None
+    ) -> Iterator[tuple[Window, Tensor]]:
         """Yield the probabilities of one picture piece by piece, in bounded memory.
 
         Parameters
         ----------
         image : (H, W, 3) uint8
             RGB; may be a memory map.
+        name : str
+            As :meth:`predict`.
+        note : callable
+            Called with what should be known of this picture: that there are no proposals.
 
         Yields
         ------
@@ -244,11 +295,12 @@ class Predictor:
             As :meth:`predict`.
         """
         _check_picture(image)
+        segment = self._segmenter(image.shape[0], image.shape[1], name, note)
         if self._dense is not None:
-            for piece in self._refine(image, self._dense):
+            for piece in self._refine(image, self._dense, segment):
                 yield piece.window, torch.from_numpy(np.ascontiguousarray(piece.after)).to(self.device)
             return
-        for window, probs in iterate_tiles(self._segment, image, **self._tiling(*image.shape[:2])):
+        for window, probs in iterate_tiles(segment, image, **self._tiling(*image.shape[:2])._asdict()):
             self._check(probs)
             yield window, probs
 
@@ -258,7 +310,7 @@ class Predictor:
         The settings hold here too; only the result is whole. On the predictor's device.
         """
         height, width = images.shape[-2:]
-        network = tiled(self._segment, **self._tiling(height, width))
+        network = tiled(self._segmenter(height, width), **self._tiling(height, width)._asdict())
 
         def segment(images: Tensor) -> Tensor:
             probs = network(images)
@@ -267,24 +319,41 @@ class Predictor:
 
         return (segment if self._dense is None else crf(segment, self._dense))(images)
 
-    def _refine(self, image: npt.NDArray[np.uint8], dense: DenseCRF) -> Iterator[Refined]:
+    def _segmenter(self, height: int, width: int, name: str = "", note: Callable[[str], None] = lambda said: None) -> Segmenter:
+        """Return what labels this picture: all networks together, those of whole pictures in tiles where proposals need it whole."""
+
+        def proposer(settings: ProposalSettings) -> Proposer:
+            if self._boxes is None:
+                return Kept(self._propose or create_proposer(settings.by), proposals_folder())
+            if not name:
+                raise RecipeError(f"{self._boxes.path}: boxes of a file are found by a picture's name, and this one has none: give name=")
+            given = self._boxes
+            return lambda picture: given.boxes(name, (picture.shape[0], picture.shape[1]))
+
+        inner = self._tiles_of_whole_pictures(height, width) if self._looks_at_proposals and len(self.members) > 1 else None
+        return combine(self.members, self.settings, tiles=inner, proposer=proposer, unfound=lambda: note(NO_PROPOSALS))
+
+    @property
+    def _looks_at_proposals(self) -> bool:
+        return any(member.proposals is not None for member in self.members)
+
+    def _refine(self, image: npt.NDArray[np.uint8], dense: DenseCRF, segment: Segmenter) -> Iterator[Refined]:
         """Yield the picture before and after the CRF, piece by piece."""
         height, width = image.shape[:2]
         tiling = self._tiling(height, width)
-        whole = self._read(image, Window(0, 0, height, width), tiling) if tiling["tile"] >= max(height, width) else None
+        whole = self._read(image, Window(0, 0, height, width), tiling, segment) if tiling.tile >= max(height, width) else None
 
         def read(window: Window) -> npt.NDArray[np.float32]:
             # A network that is not cut holds everything anyway, and should not run for each window.
-            return self._read(image, window, tiling) if whole is None else whole[(slice(None), *window.slices)]
+            return self._read(image, window, tiling, segment) if whole is None else whole[(slice(None), *window.slices)]
 
         yield from iterate_refined(dense, image, read, classes=len(self.labels))
 
-    def _read(self, image: npt.NDArray[np.uint8], window: Window, tiling: dict[str, int]) -> npt.NDArray[np.float32]:
+    def _read(self, image: npt.NDArray[np.uint8], window: Window, tiling: Tiles, segment: Segmenter) -> npt.NDArray[np.float32]:
         """Return the network's probabilities of a window (K, h, w): those that the whole picture would give there."""
-        context = {name: tiling[name] for name in ("margin", "stride", "grain")}
-        wide = widen(window, *image.shape[:2], **context)
+        wide = widen(window, *image.shape[:2], margin=tiling.margin, stride=tiling.stride, grain=tiling.grain)
         kept = np.empty((len(self.labels), window.bottom - window.top, window.right - window.left), np.float32)
-        for tile, probs in iterate_tiles(self._segment, image[wide.slices], **tiling):
+        for tile, probs in iterate_tiles(segment, image[wide.slices], **tiling._asdict()):
             self._check(probs)
             # Where the tile lies in the window, and what of it does.
             top, left = wide.top + tile.top - window.top, wide.left + tile.left - window.left
@@ -302,17 +371,24 @@ class Predictor:
         if not bool(probs.isfinite().all()):
             raise BundleError("the network gives probabilities that are not numbers: its weights are damaged, or its training diverged")
 
-    def _tiling(self, height: int, width: int) -> dict[str, int]:
-        """Return the arguments for tiles of a picture of this size; one tile is the whole picture."""
+    def _tiling(self, height: int, width: int) -> Tiles:
+        """Return how a picture of this size is cut; with proposals it is not."""
+        if self._looks_at_proposals:
+            return Tiles(max(height, width), 0, 1, 1)
+        return self._tiles_of_whole_pictures(height, width)
+
+    def _tiles_of_whole_pictures(self, height: int, width: int) -> Tiles:
+        """Return how the networks that look at whole pictures cut one of this size; one tile is the whole picture."""
+        margin, stride, grain = self._context
         tile = self._tile_side(height, width)
         if tile >= max(height, width):
-            return {"tile": tile, "margin": 0, "stride": self._stride, "grain": self._grain}
-        if self._margin is None:
+            return Tiles(tile, 0, stride, grain)
+        if margin is None:
             raise GeometryError(
                 f"tiles of {tile} are asked for, but the network's field of view is unbounded or unknown: "
                 "use tile 'whole', or give a margin in pixels for a result that is nearly that of the whole picture"
             )
-        return {"tile": tile, "margin": self._margin, "stride": self._stride, "grain": self._grain}
+        return Tiles(tile, margin, stride, grain)
 
     def _tile_side(self, height: int, width: int) -> int:
         whole = max(height, width)
@@ -321,11 +397,12 @@ class Predictor:
         if self.settings.tile != "auto":
             return self.settings.tile
         budget = WHOLE_PIXELS.get(self.device.type, WHOLE_PIXELS["cpu"]) / max(1.0, *self.settings.scales) ** 2
-        if self._margin is None or height * width <= budget:
+        margin, stride, _ = self._context
+        if margin is None or height * width <= budget:
             return whole
         least, most = AUTO_TILES
-        side = min(max(math.isqrt(int(budget)) - 2 * self._margin, least), most)
-        return max(side // self._stride, 1) * self._stride
+        side = min(max(math.isqrt(int(budget)) - 2 * margin, least), most)
+        return max(side // stride, 1) * stride
 
 
 def _check_picture(image: npt.NDArray[np.uint8]) -> None:
@@ -333,21 +410,15 @@ def _check_picture(image: npt.NDArray[np.uint8]) -> None:
         raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
 
 
-def _context(models: list[nn.Module], settings: InferenceSettings) -> tuple[int | None, int, int]:
-    """Return (margin, stride, grain) for tiles; margin None where no margin would do."""
-    geometries = [getattr(model, "geometry", None) for model in models]
-    bounded = all(geometry is not None and geometry.field != math.inf for geometry in geometries)
-    strides = [_stride_of(model) for model in models]
-    margin = max(geometry.margin() for geometry in geometries if geometry is not None) if bounded else None
-    if settings.margin is not None:
-        margin = settings.margin
-    wide, stride, grain = averaging_context(margin=margin or 0, stride=math.lcm(*strides), scales=settings.scales)
-    return (None if margin is None else wide), stride, grain
+def _proposals_of(inference: Sequence[Mapping[str, object]], wanted: object) -> list[ProposalSettings | None]:
+    """Return each network's settings of proposals: its own, with what is ``wanted`` put over those of the networks it is for."""
+    own = [InferenceSettings.of(one) for one in inference]
+    meant = [i for i, one in enumerate(own) if one.proposals is not None] or [0]
+    changed = [InferenceSettings.of(one, proposals=wanted) if i in meant else one for i, one in enumerate(own)]
+    return [one.proposals for one in changed]
 
 
-def _stride_of(model: nn.Module) -> int:
-    """Return where crops may begin; a lone layer's ``stride`` is a pair of another meaning."""
-    stride, geometry = getattr(model, "stride", None), getattr(model, "geometry", None)
-    if isinstance(stride, int) and stride > 0:
-        return stride
-    return int(geometry.jump) if geometry is not None else UNKNOWN_STRIDE
+def _source(given: Bundle | Ensemble | str | os.PathLike[str]) -> str:
+    if isinstance(given, Ensemble):
+        return ", ".join(one.architecture for one in given.members)
+    return given.architecture if isinstance(given, Bundle) else os.fspath(given)

@@ -16,7 +16,7 @@ Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", I
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -29,7 +29,7 @@ from upscore.inference.pixels import bytes_of
 from upscore.proposals.boxes import Boxes, enlarged, whole_picture
 from upscore.proposals.proposers import Proposer
 
-__all__ = ["Aggregate", "over_boxes", "over_proposals"]
+__all__ = ["Aggregate", "boxes_for", "choose", "over_boxes", "over_proposals", "scores_over_boxes"]
 
 Aggregate: TypeAlias = Literal["max", "mean"]
 """How score maps that lie on one another are put together."""
@@ -49,6 +49,8 @@ def over_proposals(
     clip: bool = False,
     side: int = SIDE,
     batch: int = 8,
+    scores: bool = False,
+    unfound: Callable[[], None] = lambda: None,
 ) -> Callable[[Tensor], Tensor]:
     """Return a segmenter that runs a network over the proposals of each picture.
 
@@ -62,7 +64,7 @@ def over_proposals(
     most : int
         How many of the best boxes are used; the paper's 50.
     enlarge : float
-        Sides of what is cut over those of the box, as in training.
+        Sides of what is cut over those of the box, as in training; 1 to 10.
     least_side : int
         Boxes of which a side is shorter are passed over and not counted; the release has 112.
     aggregate : {"max", "mean"}
@@ -72,29 +74,42 @@ def over_proposals(
         empty canvas.
     side, batch : int
         Height and width at which the network sees a box, and how many boxes at a time.
+    scores : bool
+        Return the canvas itself, before the softmax.
+    unfound : callable, optional
+        Called for a picture without proposals, which is one box by itself.
 
     Returns
     -------
     callable
-        A segmenter. A picture without proposals is one box by itself.
+        images (N, 3, H, W) -> probabilities, or scores, (N, K, H, W) float32.
 
     Raises
     ------
     RecipeError
         A setting is outside its range.
     """
-    _check(most=most, least_side=least_side, side=side, batch=batch, aggregate=aggregate)
+    _check(most=most, least_side=least_side, side=side, batch=batch, aggregate=aggregate, enlarge=enlarge)
 
     def segment(images: Tensor) -> Tensor:
-        found = []
+        canvases = []
         for image in images:
-            picture = bytes_of(image)
-            boxes = enlarged(choose(propose(picture), most=most, least_side=least_side), enlarge)
-            boxes = boxes if len(boxes) else whole_picture(*picture.shape[:2])
-            found.append(over_boxes(score, image, boxes, aggregate=aggregate, clip=clip, side=side, batch=batch))
-        return torch.stack(found)
+            boxes, found = boxes_for(image, propose, most=most, enlarge=enlarge, least_side=least_side)
+            if not found:
+                unfound()
+            ((_, canvas),) = scores_over_boxes(score, image, boxes, aggregate=aggregate, clip=clip, side=side, batch=batch)
+            canvases.append(canvas)
+        together = torch.stack(canvases)
+        return together if scores else together.softmax(1)
 
     return segment
+
+
+def boxes_for(image: Tensor, propose: Proposer, *, most: int = 50, enlarge: float = 1.2, least_side: int = 1) -> tuple[Boxes, bool]:
+    """Return the boxes that a picture (3, H, W) in [0, 1] is cut into, best first, and whether any were found; else it is one itself."""
+    picture = bytes_of(image)
+    boxes = enlarged(choose(propose(picture), most=most, least_side=least_side), enlarge)
+    return (boxes, True) if len(boxes) else (whole_picture(*picture.shape[:2]), False)
 
 
 def choose(boxes: Boxes, *, most: int, least_side: int = 1) -> Boxes:
@@ -115,8 +130,27 @@ def over_boxes(
 ) -> Tensor:
     """Return the probabilities (K, H, W) float32 of one picture (3, H, W) from a network over boxes of it.
 
-    Boxes may reach beyond the picture, where its pixels are 0, but must meet it. Other arguments
-    as :func:`over_proposals`.
+    Arguments and errors as :func:`scores_over_boxes`.
+    """
+    ((_, canvas),) = scores_over_boxes(score, image, boxes, aggregate=aggregate, clip=clip, side=side, batch=batch)
+    return canvas.softmax(0)
+
+
+def scores_over_boxes(
+    score: Callable[[Tensor], Tensor],
+    image: Tensor,
+    boxes: Boxes,
+    *,
+    aggregate: Aggregate = "max",
+    clip: bool = False,
+    side: int = SIDE,
+    batch: int = 8,
+    at: Sequence[int] = (),
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield how many boxes are on the canvas, and the canvas (K, H, W) float32: once all are, and before that after each of ``at``.
+
+    Boxes may reach beyond the picture (3, H, W), where its pixels are 0, but must meet it. Other
+    arguments as :func:`over_proposals`. Each canvas is a copy.
 
     Raises
     ------
@@ -127,26 +161,40 @@ def over_boxes(
     height, width = image.shape[-2:]
     if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):
         raise RecipeError(f"found {len(boxes)} boxes for a picture of {height}×{width}, expected at least one, and none outside of it")
-    canvas: Tensor | None = None
-    count = torch.zeros(height, width, device=image.device)
+    canvas: _Canvas | None = None
+    stops, done = {len(boxes), *(stop for stop in at if stop <= len(boxes))}, 0
     for some in _batches(boxes, batch):
         maps = score(torch.stack([_cut(image, corners, side) for corners in some]))
-        if canvas is None:
-            canvas = maps.new_zeros((maps.shape[1], height, width), dtype=torch.float32)
-            count = count.to(maps.device)
+        canvas = canvas or _Canvas(maps, height, width, aggregate=aggregate, clip=clip)
         for corners, scores in zip(some, maps.float(), strict=True):
-            rows, columns, part = _place(scores, corners, height, width)
-            part = part.clamp_min(0) if clip else part
-            before, covered = canvas[:, rows, columns], count[rows, columns] > 0
-            if aggregate == "mean":
-                before += part
-            else:
-                torch.where(covered, torch.maximum(before, part), part, out=before)
-            count[rows, columns] += 1
-    assert canvas is not None
-    if aggregate == "mean":
-        canvas /= count.clamp_min(1)
-    return canvas.softmax(0)
+            canvas.add(scores, corners)
+            done += 1
+            if done in stops:
+                yield done, canvas.scores()
+
+
+class _Canvas:
+    """Score maps put together, pixel by pixel."""
+
+    def __init__(self, maps: Tensor, height: int, width: int, *, aggregate: Aggregate, clip: bool) -> None:
+        self.sums = maps.new_zeros((maps.shape[1], height, width), dtype=torch.float32)
+        self.count = torch.zeros(height, width, device=maps.device)
+        self.aggregate, self.clip = aggregate, clip
+
+    def add(self, scores: Tensor, corners: list[int]) -> None:
+        """Put the map (K, side, side) of a box where the box lies."""
+        rows, columns, part = _place(scores, corners, *self.sums.shape[1:])
+        part = part.clamp_min(0) if self.clip else part
+        before, count = self.sums[:, rows, columns], self.count[rows, columns]
+        if self.aggregate == "mean":
+            before += part
+        else:
+            torch.where(count > 0, torch.maximum(before, part), part, out=before)
+        count += 1
+
+    def scores(self) -> Tensor:
+        """Return the canvas as it is now."""
+        return self.sums / self.count.clamp_min(1) if self.aggregate == "mean" else self.sums.clone()
 
 
 def _batches(boxes: Boxes, batch: int) -> Iterator[list[list[int]]]:
@@ -178,9 +226,11 @@ def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(planes[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def _check(*, aggregate: str, **counts: int) -> None:
+def _check(*, aggregate: str, enlarge: float = 1.0, **counts: int) -> None:
     if aggregate not in ("max", "mean"):
         raise RecipeError(f"found aggregate '{aggregate}', expected 'max' or 'mean'")
+    if not 1 <= enlarge <= 10:
+        raise RecipeError(f"found enlarge {enlarge}, expected 1 to 10")
     for name, value in counts.items():
         if not isinstance(value, int | np.integer) or not 1 <= value <= 100_000:
             raise RecipeError(f"found {name} {value}, expected a whole number from 1 to 100000")

@@ -9,12 +9,50 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import BundleError, RecipeError, nearest_name
+from upscore.inference.proposals import Aggregate
 from upscore.inference.segmenter import Precision
 
-__all__ = ["CRFSettings", "InferenceSettings"]
+__all__ = ["CRFSettings", "Combine", "InferenceSettings", "ProposalSettings"]
 
 Sigma: TypeAlias = Annotated[float, Field(ge=0.5, le=1000)]
 Weight: TypeAlias = Annotated[float, Field(ge=0, le=1000)]
+
+
+Combine: TypeAlias = Literal["mean", "product"]
+"""How an ensemble's members are put together: the mean of their probabilities, or the product of their scores."""
+
+
+class ProposalSettings(BaseModel):
+    """How a network looks at a picture object by object; see :func:`upscore.inference.proposals.over_proposals`.
+
+    Parameters
+    ----------
+    most : int
+        How many of the best boxes are looked at, 1 to 10000.
+    aggregate : {"max", "mean"}
+        Greatest score over a pixel, or the mean of them.
+    by : {"edge-boxes", "selective-search", "windows"}
+        What finds the boxes.
+    enlarge : float
+        Sides of what is cut over those of the box, 1 to 10.
+    least_side : int
+        Boxes of which a side is shorter are passed over; DeconvNet's release has 112 pixels.
+    clip : bool
+        Count scores below zero as zero, as the release does.
+    side, batch : int
+        Height and width at which the network sees a box, 1 to 4096, and how many at a time, 1 to 1024.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    most: int = Field(default=50, ge=1, le=10_000)
+    aggregate: Aggregate = "max"
+    by: Literal["edge-boxes", "selective-search", "windows"] = "edge-boxes"
+    enlarge: float = Field(default=1.2, ge=1, le=10)
+    least_side: int = Field(default=1, ge=1, le=100_000)
+    clip: bool = False
+    side: int = Field(default=224, ge=1, le=4096)
+    batch: int = Field(default=8, ge=1, le=1024)
 
 
 class CRFSettings(BaseModel):
@@ -89,6 +127,13 @@ class InferenceSettings(BaseModel):
         Average over these sizes of the picture.
     precision : {"fp32", "bf16"}
         As in :class:`upscore.inference.segmenter.NetworkSegmenter`.
+    proposals : ProposalSettings, optional
+        Look at the picture object by object. As an override also a number of boxes, True (as
+        stored, or the usual numbers) or False, or a mapping of the numbers to change. In an ensemble
+        each network has its own: see :class:`upscore.inference.predictor.Predictor`.
+    combine : {"mean", "product"}
+        How the networks of an ensemble are put together: the mean of their probabilities, or the
+        softmax of the product of their scores.
     crf : CRFSettings, optional
         Refine the probabilities last. As an override also True (as stored, or the usual numbers)
         or False, or a mapping of the numbers to change, which switches it on.
@@ -101,6 +146,8 @@ class InferenceSettings(BaseModel):
     flips: bool = False
     scales: tuple[float, ...] = Field(default=(1.0,), max_length=16)
     precision: Precision = "fp32"
+    proposals: ProposalSettings | None = None
+    combine: Combine = "mean"
     crf: CRFSettings | None = None
 
     @property
@@ -140,6 +187,8 @@ class InferenceSettings(BaseModel):
         given = {name: value for name, value in overrides.items() if value is not None}
         if "crf" in given:
             given["crf"] = _changed_crf(settings.crf, given["crf"])
+        if "proposals" in given:
+            given["proposals"] = _changed_proposals(settings.proposals, given["proposals"])
         try:
             return cls.model_validate(settings.model_dump() | given)
         except ValidationError as error:
@@ -155,8 +204,19 @@ def _changed_crf(stored: CRFSettings | None, change: object) -> object:
     return change
 
 
+def _changed_proposals(stored: ProposalSettings | None, change: object) -> object:
+    """Return what an override makes of the stored settings of proposals."""
+    if isinstance(change, bool):
+        return (stored or ProposalSettings()) if change else None
+    if isinstance(change, int):
+        change = {"most": change}
+    if isinstance(change, Mapping):
+        return (stored or ProposalSettings()).model_dump() | dict(change)
+    return change
+
+
 def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    # Of tile, the rest of the place is pydantic's names of types; of crf, it is the setting.
-    place = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][:1] == ("crf",) else 1]) or "inference"
+    # Of tile, the rest of the place is pydantic's names of types; of crf and proposals, it is the setting.
+    place = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][:1] in (("crf",), ("proposals",)) else 1]) or "inference"
     return f"inference setting '{place}': found {first['input']!r:.80}, {first['msg'].removeprefix('Value error, ')}"

@@ -14,8 +14,6 @@ meta device, before it allocates any. Writing one is all or nothing.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,23 +25,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
+from upscore.files import beside, refuse_other_contents, written_whole
 from upscore.models.description import (
     Description,
     Fingerprint,
     Labels,
     as_json,
     one_line,
-    read_description,
-    write_description,
+    read_document,
+    write_document,
 )
 from upscore.models.weights import name_mismatch
 from upscore.models.zoo import create_model
 from upscore.types import LabelSpace
 
-__all__ = ["Bundle", "find_bundle", "refuse_other_contents"]
+__all__ = ["Bundle", "find_bundle", "refuse_unless_bundle"]
 
 DESCRIPTION = "bundle.json"
 WEIGHTS = "weights.safetensors"
+ENSEMBLE = "ensemble.json"
+"""What an ensemble's folder holds in place of these (:mod:`upscore.models.ensemble`)."""
 
 
 @dataclass(frozen=True)
@@ -138,31 +139,15 @@ class Bundle:
         OutputError
             The folder holds something else, or cannot be written.
         """
-        folder = Path(folder).absolute()
-        partial, replaced = _beside(folder, "partial"), _beside(folder, "replaced")
         try:
-            refuse_other_contents(folder)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            save_file(self.weights, partial / WEIGHTS)
-            write_description(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
-            for path in (partial / WEIGHTS, partial / DESCRIPTION, partial):
-                _flush(path)
-            if folder.exists():
-                shutil.rmtree(replaced, ignore_errors=True)
-                folder.rename(replaced)
-            partial.rename(folder)
-            _flush(folder.parent)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            if replaced.exists() and not folder.exists():
-                replaced.rename(folder)
+            with written_whole(Path(folder), what="bundle", holds=(DESCRIPTION, WEIGHTS)) as partial:
+                save_file(self.weights, partial / WEIGHTS)
+                write_document(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
+        except SafetensorError as error:
             raise OutputError(
                 f"the bundle cannot be written to '{folder}' ({one_line(error)}): check space and rights, or choose another place"
             ) from error
-        shutil.rmtree(replaced, ignore_errors=True)
-        return folder
+        return Path(folder).absolute()
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -179,7 +164,7 @@ class Bundle:
             There is no bundle, or it is damaged, foreign or made by a newer version.
         """
         folder = _find(Path(folder))
-        description = read_description(folder / DESCRIPTION)
+        description = read_document(folder / DESCRIPTION, Description)
         try:
             labels = LabelSpace(tuple(description.labels.names), tuple(description.labels.palette))
         except DataError as error:
@@ -243,12 +228,12 @@ def find_bundle(folder: str | Path) -> Path:
         There is none.
     """
     found = _find(folder := Path(folder))
-    return next((place for place in (folder, folder / "best") if found in (place, _beside(place, "replaced"))), found)
+    return next((place for place in (folder, folder / "best") if found in (place, beside(place, "replaced"))), found)
 
 
 def _find(folder: Path) -> Path:
     """Return the folder that holds ``bundle.json``: this one, a run's best, or one whose replacement was interrupted."""
-    places = (folder, folder / "best", _beside(folder, "replaced"), _beside(folder / "best", "replaced"))
+    places = (folder, folder / "best", beside(folder, "replaced"), beside(folder / "best", "replaced"))
     try:
         found = next((place for place in places if (place / DESCRIPTION).is_file()), None)
         is_file, exists = folder.is_file(), folder.exists()
@@ -256,6 +241,8 @@ def _find(folder: Path) -> Path:
         raise BundleError(f"'{folder}' cannot be read ({one_line(error)})") from error
     if found is not None:
         return found
+    if (folder / ENSEMBLE).is_file():
+        raise BundleError(f"'{folder}' is an ensemble, expected one network: take one of its members, such as '{folder / 'member-1'}'")
     if is_file:
         raise BundleError(f"'{folder}' is a file, expected a bundle: a folder with {DESCRIPTION} and {WEIGHTS}")
     if not exists:
@@ -292,30 +279,11 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor], recorded: Fingerpr
 _DTYPES = {"F32": torch.float32, "I64": torch.int64, "F64": torch.float64, "BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def refuse_other_contents(folder: Path) -> None:
+def refuse_unless_bundle(folder: Path) -> None:
     """Raise an OutputError where ``folder`` holds what is no bundle, so that :meth:`Bundle.save` would refuse it."""
-    if not folder.exists():
-        return
-    others = sorted(p.name for p in folder.iterdir() if p.name not in (DESCRIPTION, WEIGHTS)) if folder.is_dir() else [folder.name]
-    if others:
-        raise OutputError(f"'{folder}' is not a bundle (it holds '{others[0]}') and is left as it is: choose another place")
-
-
-def _beside(folder: Path, state: str) -> Path:
-    return folder.parent / f".{folder.name}.{state}"
+    refuse_other_contents(folder, what="bundle", holds=(DESCRIPTION, WEIGHTS))
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Force a file or folder to the disk, where the system can."""
-    if path.is_dir() and os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,17 +1,17 @@
-"""``bundle.json``: what it may hold, read from anyone and written whole."""
+"""``bundle.json``: what it may hold, and how documents of anyone's are read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from upscore.errors import BundleError
 
-__all__ = ["Description", "Fingerprint", "Labels", "as_json", "one_line", "read_description", "write_description"]
+__all__ = ["Description", "Fingerprint", "Labels", "as_json", "one_line", "read_document", "write_document"]
 
 LARGEST = 16 * 2**20
 """Bytes; a card with a long history has some hundred thousand."""
@@ -52,31 +52,39 @@ class Description(BaseModel):
     weights: Fingerprint
 
 
-def read_description(path: Path) -> Description:
-    """Read ``bundle.json``.
+class _Versioned(Protocol):
+    version: int
+
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def read_document(path: Path, kind: type[Document]) -> Document:
+    """Read ``bundle.json`` or ``ensemble.json``.
 
     Raises
     ------
     BundleError
-        It is too large, damaged, not a bundle's, or of a newer version.
+        It is too large, damaged, of another kind, or of a newer version.
     """
     try:
         size = path.stat().st_size
         if size > LARGEST:
             raise BundleError(f"'{path}' has {size} bytes, expected at most {LARGEST}: it is damaged or not a bundle's")
-        description = Description.model_validate_json(path.read_bytes())
+        document = kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BundleError(f"'{path}' cannot be read ({one_line(error)})") from error
     except ValidationError as error:
         raise BundleError(f"'{path}' is damaged or not a bundle's: {_first_finding(error)}") from error
-    if description.version != 1:
-        raise BundleError(f"'{path}' has format version {description.version}, expected 1: a newer upscore made it, upgrade to read it")
-    return description
+    version = cast(_Versioned, document).version
+    if version != 1:
+        raise BundleError(f"'{path}' has format version {version}, expected 1: a newer upscore made it, upgrade to read it")
+    return document
 
 
-def write_description(description: Description, path: Path) -> None:
-    """Write ``bundle.json``; an ``OSError`` is the caller's to explain."""
-    text = json.dumps(description.model_dump(), indent=1, allow_nan=False, ensure_ascii=False)
+def write_document(document: BaseModel, path: Path) -> None:
+    """Write ``bundle.json`` or ``ensemble.json``; an ``OSError`` is the caller's to explain."""
+    text = json.dumps(document.model_dump(), indent=1, allow_nan=False, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from upscore import files
 from upscore.errors import BundleError, OutputError
 from upscore.models import bundle as bundle_module
 from upscore.models.bundle import Bundle, find_bundle
@@ -228,7 +229,7 @@ def test_saving_replaces_a_bundle_and_nothing_else(tmp_path, saved):
     Bundle.load(saved).save(tmp_path / "empty")
 
 
-FALLIBLE = ["save_file", "_digest", "write_description", "_flush", "rename first", "rename second"]
+FALLIBLE = ["save_file", "_digest", "write_document", "flush", "rename first", "rename second"]
 
 
 @pytest.mark.parametrize("step", FALLIBLE)
@@ -250,7 +251,7 @@ def test_a_failed_save_leaves_the_old_bundle(saved, step, monkeypatch):
 
         monkeypatch.setattr(type(saved), "rename", rename)
     else:
-        monkeypatch.setattr(bundle_module, step, fail)
+        monkeypatch.setattr(files if step == "flush" else bundle_module, step, fail)
     with pytest.raises(OutputError, match="No space left on device") as error:
         newer.save(saved)
     monkeypatch.undo()
@@ -281,7 +282,7 @@ def test_a_killed_save_leaves_a_bundle(saved, step, monkeypatch):
     if step.startswith("rename"):
         monkeypatch.setattr(type(saved), "rename", rename)
     else:
-        monkeypatch.setattr(bundle_module, step, die)
+        monkeypatch.setattr(files if step == "flush" else bundle_module, step, die)
     with pytest.raises(Killed):
         newer.save(saved)
     monkeypatch.undo()

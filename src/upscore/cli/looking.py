@@ -1,0 +1,168 @@
+"""The flags that say how a picture is looked at; every command that labels pictures takes them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from upscore.inference.predictor import Predictor
+
+__all__ = [
+    "Aggregate",
+    "BoxesFile",
+    "Combine",
+    "Crf",
+    "Edges",
+    "EnsembleWith",
+    "Flips",
+    "Looking",
+    "NoProposals",
+    "Proposals",
+    "Scales",
+    "Settings",
+    "Tile",
+]
+
+Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")]
+Scales = Annotated[str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)]
+Tile = Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")]
+Proposals = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Look at the N most promising boxes of the picture, as DeconvNet does at 50; of an ensemble, with the networks made for that.",
+        show_default="as the bundle says",
+    ),
+]
+NoProposals = Annotated[bool, typer.Option("--no-proposals", help="Look at whole pictures, whatever the bundle says.")]
+Aggregate = Annotated[
+    str | None, typer.Option(metavar="max|mean", help="Of the boxes over a pixel, the greatest score or the mean.", show_default="max")
+]
+BoxesFile = Annotated[
+    Path | None, typer.Option("--boxes", metavar="FILE.json", help="Look at these boxes, by picture.", show_default="found on edges")
+]
+Edges = Annotated[
+    Path | None, typer.Option(metavar="MODEL", help="Find boxes on the edges of a structured-edge model.", show_default="computed here")
+]
+EnsembleWith = Annotated[
+    list[str] | None,
+    typer.Option("--ensemble", metavar="BUNDLE", help="Another network to label with; may be repeated.", show_default=False),
+]
+Combine = Annotated[
+    str | None,
+    typer.Option(metavar="mean|product", help="Of an ensemble, average probabilities or multiply scores.", show_default="mean"),
+]
+Crf = Annotated[
+    bool | None,
+    typer.Option(
+        "--crf/--no-crf", help="Refine by the picture's colours, with the fully connected CRF.", show_default="as the bundle says"
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other setting, such as proposals.least_side=112 or crf.iterations=10; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What a command was told."""
+
+    flips: bool = False
+    scales: str | None = None
+    tile: str | None = None
+    proposals: int | None = None
+    no_proposals: bool = False
+    aggregate: str | None = None
+    boxes: Path | None = None
+    edges: Path | None = None
+    ensemble: tuple[str, ...] = ()
+    combine: str | None = None
+    crf: bool | None = None
+    settings: tuple[str, ...] = ()
+
+    def predictor(self, bundle: str, *, device: str) -> Predictor:
+        """Return what labels pictures so."""
+        from upscore.inference.predictor import Predictor
+        from upscore.proposals import EdgeBoxes
+
+        if self.edges is not None and self.boxes is not None:
+            raise typer.BadParameter("boxes of a file need no edges: leave one out", param_hint="--edges and --boxes")
+        propose = None if self.edges is None else EdgeBoxes(model=self.edges)
+        overrides = self.overrides()
+        return Predictor([bundle, *self.ensemble], device=device, boxes=self.boxes, propose=propose, **overrides)
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the settings by name, as :class:`upscore.inference.predictor.Predictor` takes them."""
+        changes: dict[str, Any] = _parsed(self.settings)
+        changes |= {"flips": True} if self.flips else {}
+        changes |= {"combine": self.combine} if self.combine is not None else {}
+        if self.scales is not None:
+            try:
+                changes["scales"] = tuple(float(scale) for scale in self.scales.split(","))
+            except ValueError:
+                raise typer.BadParameter(f"found '{self.scales}', expected numbers such as 0.75,1,1.25", param_hint="--scales") from None
+        if self.tile is not None:
+            if self.tile not in ("auto", "whole") and not self.tile.isdecimal():
+                raise typer.BadParameter(f"found '{self.tile}', expected auto, whole or a number of pixels", param_hint="--tile")
+            changes["tile"] = int(self.tile) if self.tile.isdecimal() else self.tile
+        for section, given in (("proposals", {"most": self.proposals, "aggregate": self.aggregate}), ("crf", {})):
+            values = changes.get(section, {}) | {name: value for name, value in given.items() if value is not None}
+            if values:
+                changes[section] = values
+        if self.no_proposals:
+            if "proposals" in changes or self.boxes is not None or self.edges is not None:
+                raise typer.BadParameter("leave out what says how proposals are looked at", param_hint="--no-proposals")
+            changes["proposals"] = False
+        if self.crf is False and "crf" in changes:
+            raise typer.BadParameter("leave out --set crf.…: there is no CRF to set", param_hint="--no-crf")
+        if self.crf is not None and "crf" not in changes:
+            changes["crf"] = self.crf
+        return changes
+
+    def words(self) -> list[str]:
+        """Return the flags as they were given."""
+        pairs = (
+            ("--scales", self.scales),
+            ("--tile", self.tile),
+            ("--proposals", self.proposals),
+            ("--aggregate", self.aggregate),
+            ("--boxes", self.boxes),
+            ("--edges", self.edges),
+            *(("--ensemble", bundle) for bundle in self.ensemble),
+            ("--combine", self.combine),
+            *(("--set", setting) for setting in self.settings),
+        )
+        words = [word for flag, value in pairs if value is not None for word in (flag, str(value))]
+        crf = {None: [], True: ["--crf"], False: ["--no-crf"]}[self.crf]
+        return [*(["--flips"] if self.flips else []), *words, *(["--no-proposals"] if self.no_proposals else []), *crf]
+
+
+def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``margin=64`` and ``crf.iterations=10`` as nested values; bare words are strings."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        *section, key = name.strip().split(".")
+        if not equals or len(section) > 1 or section not in ([], ["proposals"], ["crf"]):
+            raise typer.BadParameter(
+                f"found '{setting}', expected proposals.NAME=VALUE, crf.NAME=VALUE or NAME=VALUE, such as crf.iterations=10",
+                param_hint="--set",
+            )
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        (values.setdefault(section[0], {}) if section else values)[key] = value
+    return values

@@ -1,0 +1,123 @@
+"""The networks behind a predictor: how each one looks at a picture, and how they are put together.
+
+::
+
+    network ── averaging (flips, scales) ─┬─ whole, or in tiles ──┬─ mean of probabilities ── segmenter
+                                          └─ proposals, one by one ┘  or product of scores
+
+Averaging is within: mirrored and rescaled looks at a box, not boxes of a mirrored picture, so
+that a picture is searched once and boxes of a file are good for every look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from upscore.inference.averaging import averaging_context, ensemble, product, tta
+from upscore.inference.proposals import over_proposals
+from upscore.inference.segmenter import NetworkSegmenter, Segmenter
+from upscore.inference.settings import InferenceSettings, ProposalSettings
+from upscore.inference.tiling import tiled
+from upscore.proposals import Proposer
+
+__all__ = ["Context", "Member", "Tiles", "combine", "context_of"]
+
+UNKNOWN_STRIDE = 32
+"""Taken for networks that do not say theirs, when a margin is given for them."""
+
+
+class Context(NamedTuple):
+    """What tiles of a picture need around them; ``margin`` is None where no margin would do."""
+
+    margin: int | None
+    stride: int
+    grain: int
+
+
+class Tiles(NamedTuple):
+    """How a picture is cut; a tile as large as the picture is the picture."""
+
+    tile: int
+    margin: int
+    stride: int
+    grain: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network, and what it looks at: pictures, or proposals of them."""
+
+    network: NetworkSegmenter
+    proposals: ProposalSettings | None = None
+
+    def look(
+        self,
+        settings: InferenceSettings,
+        *,
+        scores: bool,
+        tiles: Tiles | None,
+        proposer: Callable[[ProposalSettings], Proposer],
+        unfound: Callable[[], None],
+    ) -> Segmenter:
+        """Return images -> probs, or scores; see :func:`combine`."""
+        raw = scores or self.proposals is not None
+        one = tta(self.network.scores if raw else self.network, flips=settings.flips, scales=settings.scales)
+        if self.proposals is not None:
+            choice = self.proposals.model_dump(exclude={"by"})
+            return over_proposals(one, proposer(self.proposals), scores=scores, unfound=unfound, **choice)
+        return one if tiles is None else tiled(one, **tiles._asdict())
+
+
+def combine(
+    members: Sequence[Member],
+    settings: InferenceSettings,
+    *,
+    tiles: Tiles | None = None,
+    proposer: Callable[[ProposalSettings], Proposer],
+    unfound: Callable[[], None] = lambda: None,
+) -> Segmenter:
+    """Return the members as one segmenter.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        At least one.
+    settings : InferenceSettings
+        Of all of them: ``flips``, ``scales`` and ``combine``.
+    tiles : Tiles, optional
+        How those that look at pictures cut them here; whole, or cut outside, when not given.
+    proposer : callable
+        Gives what finds the boxes of those that look at proposals.
+    unfound : callable, optional
+        Called for a picture in which there are none.
+    """
+    scores = settings.combine == "product" and len(members) > 1
+    looks = [member.look(settings, scores=scores, tiles=tiles, proposer=proposer, unfound=unfound) for member in members]
+    if len(looks) == 1:
+        return looks[0]
+    return product(looks) if scores else ensemble(looks)
+
+
+def context_of(models: Sequence[nn.Module], settings: InferenceSettings) -> Context:
+    """Return what tiles need, so that every one of the models gives in them what it gives for the whole picture."""
+    geometries = [getattr(model, "geometry", None) for model in models]
+    bounded = all(geometry is not None and geometry.field != math.inf for geometry in geometries)
+    strides = [_stride_of(model) for model in models]
+    margin = max((geometry.margin() for geometry in geometries if geometry is not None), default=0) if bounded else None
+    if settings.margin is not None:
+        margin = settings.margin
+    wide, stride, grain = averaging_context(margin=margin or 0, stride=math.lcm(*strides), scales=settings.scales)
+    return Context(None if margin is None else wide, stride, grain)
+
+
+def _stride_of(model: nn.Module) -> int:
+    """Return where crops may begin; a lone layer's ``stride`` is a pair of another meaning."""
+    stride, geometry = getattr(model, "stride", None), getattr(model, "geometry", None)
+    if isinstance(stride, int) and stride > 0:
+        return stride
+    return int(geometry.jump) if geometry is not None else UNKNOWN_STRIDE

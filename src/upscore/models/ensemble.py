@@ -1,0 +1,180 @@
+"""Several networks that label a picture together, in one folder.
+
+::
+
+    edeconvnet/
+    ├── ensemble.json      how they are put together, card
+    ├── member-1/          bundles
+    └── member-2/
+
+Each member keeps its own inference settings, of which ``proposals`` count: DeconvNet over proposals and
+FCN over whole pictures are EDeconvNet (Noh, Hong and Han, ICCV 2015, §5.2). An ensemble may come from anywhere, as a bundle
+may: reading one runs no code, and follows no path in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from upscore.errors import BundleError
+from upscore.files import beside, refuse_other_contents, written_whole
+from upscore.models.bundle import ENSEMBLE, Bundle, find_bundle, refuse_unless_bundle
+from upscore.models.description import as_json, read_document, write_document
+from upscore.types import LabelSpace
+
+__all__ = ["Ensemble", "check_place", "find_model", "load_model"]
+
+MOST = 16
+"""Members of an ensemble."""
+
+
+class Together(BaseModel):
+    """``ensemble.json``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal["upscore-ensemble"] = "upscore-ensemble"
+    version: int = 1
+    members: int = Field(ge=1, le=MOST)
+    inference: dict[str, JsonValue] = {}
+    card: dict[str, JsonValue] = {}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks of the same classes.
+
+    Parameters
+    ----------
+    members : tuple of Bundle
+        At most 16.
+    inference : dict
+        Defaults for prediction that hold for all of them; ``combine`` says how they are put together.
+    card : dict
+        Where it comes from; JSON values.
+
+    Raises
+    ------
+    BundleError
+        There is no member, there are too many, or their classes differ.
+    """
+
+    members: tuple[Bundle, ...]
+    inference: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.members) <= MOST:
+            raise BundleError(f"found {len(self.members)} networks for an ensemble, expected 1 to {MOST}")
+        for other in self.members[1:]:
+            if difference := self.members[0].labels.difference(other.labels):
+                raise BundleError(f"the bundles' classes differ: {difference}: an ensemble needs the same labels")
+
+    @classmethod
+    def of(cls, models: Sequence[Bundle | Ensemble], *, inference: Mapping[str, Any] | None = None) -> Self:
+        """Return the ensemble of all networks in ``models``, with the settings of the first where none are given.
+
+        Raises
+        ------
+        BundleError
+            As the class, or the settings hold what JSON cannot.
+        """
+        members = [member for one in models for member in (one.members if isinstance(one, Ensemble) else (one,))]
+        first = models[0].inference if models else {}
+        return cls(tuple(members), as_json(first if inference is None else inference))
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The classes of every member."""
+        return self.members[0].labels
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the ensemble to ``folder``, which afterwards holds all of it, or what it held before.
+
+        An ensemble that is there already is replaced.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        OutputError
+            The folder holds something else, or cannot be written.
+        """
+        with written_whole(Path(folder), what="ensemble", holds=_contents()) as partial:
+            for place, member in zip(_places(partial, len(self.members)), self.members, strict=True):
+                member.save(place)
+            together = Together(members=len(self.members), inference=as_json(self.inference), card=as_json(self.card))
+            write_document(together, partial / ENSEMBLE)
+        return Path(folder).absolute()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read and check an ensemble.
+
+        Raises
+        ------
+        BundleError
+            There is none, it or a member is damaged, foreign or made by a newer version, or the classes of its members differ.
+        """
+        folder = _find(Path(folder)) or Path(folder)
+        together = read_document(folder / ENSEMBLE, Together)
+        members = []
+        for place in _places(folder, together.members):
+            if place.is_symlink() or not place.is_dir():
+                raise BundleError(f"the ensemble '{folder}' lacks {place.name}: copy it again")
+            members.append(Bundle.load(place))
+        return cls(tuple(members), dict(together.inference), dict(together.card))
+
+
+def load_model(folder: str | Path) -> Bundle | Ensemble:
+    """Read what is in a folder: a bundle, a run's best, or an ensemble.
+
+    Raises
+    ------
+    BundleError
+        There is none of them, or it is damaged.
+    """
+    return Ensemble.load(folder) if _find(Path(folder)) is not None else Bundle.load(folder)
+
+
+def find_model(folder: str | Path) -> Path:
+    """Return the folder that :func:`load_model` reads.
+
+    Raises
+    ------
+    BundleError
+        There is none.
+    """
+    return Path(folder) if _find(Path(folder)) is not None else find_bundle(folder)
+
+
+def check_place(folder: Path, model: Bundle | Ensemble) -> None:
+    """Raise an OutputError where ``model`` could not be saved for what the folder holds."""
+    if isinstance(model, Bundle):
+        refuse_unless_bundle(folder)
+    else:
+        refuse_other_contents(folder, what="ensemble", holds=_contents())
+
+
+def _find(folder: Path) -> Path | None:
+    """Return where the ensemble is: here, or beside where its replacement was interrupted; None where there is none."""
+    try:
+        return next((place for place in (folder, beside(folder, "replaced")) if (place / ENSEMBLE).is_file()), None)
+    except (OSError, ValueError):
+        return None
+
+
+def _places(folder: Path, count: int) -> list[Path]:
+    return [folder / f"member-{number}" for number in range(1, count + 1)]
+
+
+def _contents() -> tuple[str, ...]:
+    return (ENSEMBLE, *(place.name for place in _places(Path(), MOST)))

@@ -1,0 +1,220 @@
+"""Predictors that look at proposals: by themselves, in ensembles, under averaging and the CRF."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from upscore.errors import BundleError, DataError, RecipeError
+from upscore.inference.predictor import NO_PROPOSALS, Predictor
+from upscore.inference.proposals import over_boxes
+from upscore.inference.segmenter import NetworkSegmenter
+from upscore.inference.settings import InferenceSettings, ProposalSettings
+from upscore.inference.tiling import image_to_tensor
+from upscore.models.bundle import Bundle
+from upscore.models.ensemble import Ensemble
+from upscore.models.zoo import create_model
+from upscore.proposals import Boxes, SlidingWindows, enlarged
+from upscore.types import LabelSpace
+
+LABELS = LabelSpace(("ground", "cat", "dog"))
+FEW = {"most": 3, "by": "windows", "side": 32, "enlarge": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def bundle(seed=0, labels=LABELS, **values):
+    torch.manual_seed(seed)
+    arguments = {"depth": 2, "width": 6}
+    model = create_model("full-resolution", num_classes=len(labels), **arguments)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return Bundle.of("full-resolution", arguments, model, labels, **values)
+
+
+def picture(size=(40, 56), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def probs(predictor, image, **values):
+    return predictor.predict(image, probs=True, **values).probs
+
+
+def by_hand(one, image, count=3, **values):
+    boxes = SlidingWindows()(image).best(count)
+    return over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), boxes, side=32, **values).numpy()
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean"])
+def test_a_predictor_looks_at_its_proposals(aggregate):
+    one, image = bundle(), picture()
+    found = probs(Predictor(one, proposals=FEW | {"aggregate": aggregate}), image)
+    np.testing.assert_allclose(found, by_hand(one, image, aggregate=aggregate), atol=1e-6)
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
+def test_settings_are_stored_with_the_bundle_and_changed_by_name():
+    one, image = bundle(inference={"proposals": FEW}), picture()
+    np.testing.assert_allclose(probs(Predictor(one), image), by_hand(one, image), atol=1e-6)
+    np.testing.assert_allclose(probs(Predictor(one, proposals=1), image), by_hand(one, image, count=1), atol=1e-6)
+    assert Predictor(one, proposals=5).settings.proposals == ProposalSettings(**FEW | {"most": 5})
+    whole = Predictor(one, proposals=False)
+    assert whole.settings.proposals is None
+    np.testing.assert_array_equal(probs(whole, image), probs(Predictor(bundle()), image))
+    assert Predictor(bundle(), proposals=True).settings.proposals == ProposalSettings()
+
+
+def test_an_ensemble_averages_what_each_member_sees_its_own_way():
+    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), picture()
+    both = probs(Predictor([boxed, whole]), image)
+    np.testing.assert_allclose(both, (by_hand(boxed, image) + probs(Predictor(whole), image)) / 2, atol=1e-6)
+
+
+def test_asked_for_proposals_go_to_those_made_for_them_or_else_to_the_first():
+    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), picture()
+    second = probs(Predictor([whole, boxed], proposals=2), image)
+    np.testing.assert_allclose(second, (by_hand(boxed, image, count=2) + probs(Predictor(whole), image)) / 2, atol=1e-6)
+    first = probs(Predictor([whole, bundle(2)], proposals=FEW), image)
+    np.testing.assert_allclose(first, (by_hand(whole, image) + probs(Predictor(bundle(2)), image)) / 2, atol=1e-6)
+
+
+def test_the_release_multiplies_scores():
+    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), picture()
+    product = probs(Predictor([boxed, whole], combine="product"), image)
+    x = image_to_tensor(image)
+    boxes = SlidingWindows()(image).best(3)
+    score = NetworkSegmenter(boxed.build()).scores
+    canvas = torch.full((3, *image.shape[:2]), -torch.inf)
+    for left, top, right, bottom in boxes.corners.tolist():
+        cut = torch.nn.functional.interpolate(x[None, :, top:bottom, left:right], size=(32, 32), mode="bilinear", antialias=True)
+        back = torch.nn.functional.interpolate(score(cut), size=(bottom - top, right - left), mode="bilinear", antialias=True)[0]
+        part = canvas[:, top:bottom, left:right]
+        part.copy_(torch.maximum(part, back))
+    canvas[canvas == -torch.inf] = 0
+    fcn = NetworkSegmenter(whole.build()).scores(x[None])[0]
+    expected = (canvas.clamp_min(0) * fcn.clamp_min(0)).softmax(0)
+    np.testing.assert_allclose(product, expected.numpy(), atol=1e-5)
+    assert not np.allclose(product, probs(Predictor([boxed, whole]), image), atol=1e-2)
+
+
+def test_a_saved_ensemble_is_what_it_was(tmp_path):
+    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), picture()
+    together = Ensemble.of([boxed, whole], inference={"combine": "product", "crf": {"iterations": 2}})
+    place = together.save(tmp_path / "both")
+    live = Predictor([boxed, whole], combine="product", crf={"iterations": 2})
+    saved = Predictor(place)
+    assert saved.settings == live.settings
+    np.testing.assert_array_equal(probs(saved, image), probs(live, image))
+    assert saved.source == str(place)
+
+
+def test_mirrored_looks_are_within_the_boxes():
+    one, image = bundle(), picture()
+    score = NetworkSegmenter(one.build()).scores
+    boxes = SlidingWindows()(image).best(3)
+
+    def both(x):
+        return (score(x) + score(x.flip(-1)).flip(-1)) / 2
+
+    expected = over_boxes(both, image_to_tensor(image), boxes, side=32).numpy()
+    np.testing.assert_allclose(probs(Predictor(one, proposals=FEW, flips=True), image), expected, atol=1e-6)
+
+
+def test_whole_pictures_beside_proposals_may_be_cut_into_tiles():
+    boxed = bundle(0, inference={"proposals": FEW})
+    arguments = {"backbone": "vgg16", "width": 1 / 64}
+    torch.manual_seed(1)
+    fcn = Bundle.of("fcn32s", arguments, create_model("fcn32s", num_classes=3, **arguments), LABELS)
+    image = picture((300, 420))
+    tiled, whole = (probs(Predictor([boxed, fcn], tile=tile), image) for tile in (64, "whole"))
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+def test_the_crf_comes_last():
+    one, image = bundle(inference={"proposals": FEW}), picture()
+    compared = Predictor(one, crf=True).compare(image)
+    np.testing.assert_array_equal(compared.before.label_map, by_hand(one, image).argmax(0))
+    np.testing.assert_array_equal(compared.after.label_map, Predictor(one, crf=True).predict(image).label_map)
+
+
+def test_a_picture_without_proposals_is_looked_at_whole_and_that_is_said():
+    image = np.full((40, 56, 3), 90, np.uint8)
+    predictor = Predictor(bundle(), proposals={"side": 32})
+    prediction = predictor.predict(image, probs=True)
+    assert prediction.notes == (NO_PROPOSALS,)
+    whole = over_boxes(NetworkSegmenter(bundle().build()).scores, image_to_tensor(image), Boxes([[0, 0, 56, 40]]), side=32)
+    np.testing.assert_allclose(prediction.probs, whole.numpy(), atol=1e-6)
+    assert predictor.predict(picture()).notes == () or predictor.predict(picture()).notes == (NO_PROPOSALS,)
+    assert Predictor(bundle(), proposals={"by": "windows", "side": 32}).predict(image).notes == ()
+    assert Predictor(bundle(), proposals={"side": 32}, crf=True).compare(image).after.notes == (NO_PROPOSALS,)
+
+
+def test_boxes_are_kept_for_the_next_time(cache):
+    image = picture()
+    predictor = Predictor(bundle(), proposals=FEW)
+    first = probs(predictor, image)
+    assert len(list((cache / "proposals").iterdir())) == 1
+    np.testing.assert_array_equal(probs(predictor, image), first)
+    assert len(list((cache / "proposals").iterdir())) == 1
+
+
+def test_boxes_of_a_file_are_taken_by_the_pictures_name(tmp_path, cache):
+    one, image = bundle(), picture()
+    corners = [[0, 0, 30, 20], [10, 10, 56, 40]]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps({"street/a": {"size": [40, 56], "boxes": corners}, "b": {"size": [40, 57], "boxes": []}}))
+    predictor = Predictor(one, proposals=FEW | {"enlarge": 1.2}, boxes=file)
+    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarged(Boxes(corners), 1.2), side=32)
+    np.testing.assert_allclose(probs(predictor, image, name="street/a"), expected.numpy(), atol=1e-6)
+    assert not cache.exists()
+    for name, said in (("c", "holds no boxes for 'c'"), ("b", "for a picture of \\[40, 57\\]"), ("", "found by a picture's name")):
+        with pytest.raises((DataError, RecipeError), match=said):
+            predictor.predict(image, name=name)
+
+
+def test_ones_own_proposer_is_taken():
+    one, image = bundle(), picture()
+    predictor = Predictor(one, proposals=FEW, propose=lambda picture: Boxes([[3, 4, 40, 30]]))
+    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), Boxes([[3, 4, 40, 30]]), side=32)
+    np.testing.assert_allclose(probs(predictor, image), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"proposals": 0}, "'proposals.most': found 0"),
+        ({"proposals": {"most": 1.5}}, "'proposals.most': found 1.5"),
+        ({"proposals": {"aggregate": "sum"}}, "'proposals.aggregate': found 'sum'"),
+        ({"proposals": {"by": "magic"}}, "'proposals.by': found 'magic'"),
+        ({"proposals": {"enlarge": float("nan")}}, "'proposals.enlarge': found nan"),
+        ({"proposals": {"side": 0}}, "'proposals.side': found 0"),
+        ({"proposals": {"number": 3}}, "'proposals.number'"),
+        ({"proposals": "many"}, "'proposals': found 'many'"),
+        ({"combine": "max"}, "'combine': found 'max'"),
+        ({"boxes": "nowhere.json"}, "no network that looks at proposals"),
+        ({"boxes": "nowhere.json", "proposals": 3}, "nowhere.json: cannot be read as boxes"),
+        ({"boxes": "a", "propose": SlidingWindows(), "proposals": 3}, "leave one of them out"),
+    ],
+)
+def test_bad_settings_are_one_line(values, said):
+    with pytest.raises((RecipeError, DataError), match=said) as caught:
+        Predictor(bundle(), **values)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_with_impossible_proposals_is_refused():
+    with pytest.raises(BundleError, match="inference settings are not usable"):
+        Predictor(replace(bundle(), inference={"proposals": {"most": -1}}))
+    with pytest.raises(BundleError, match="inference settings are not usable"):
+        InferenceSettings.of({"proposals": {"model": "/etc/passwd"}})
+
+
+def test_different_classes_are_refused():
+    with pytest.raises(BundleError, match="classes differ"):
+        Predictor([bundle(), bundle(labels=LabelSpace(("ground", "cat", "cow")))])
