@@ -44,7 +44,8 @@ app = typer.Typer(
 )
 
 DATA_HELP = "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC root, or 'shapes' (made up)."
-BUNDLE_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
+RUN_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
+BUNDLE_HELP = "A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble."
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -198,7 +199,18 @@ def evaluate(
     from upscore.cli import shown
 
     looking = Looking(
-        flips, scales, tile, proposals, no_proposals, aggregate, boxes, edges, tuple(ensemble or ()), combine, crf, tuple(settings or ())
+        flips=flips,
+        scales=scales,
+        tile=tile,
+        proposals=proposals,
+        no_proposals=no_proposals,
+        aggregate=aggregate,
+        boxes=boxes,
+        edges=edges,
+        ensemble=tuple(ensemble or ()),
+        combine=combine,
+        crf=crf,
+        settings=tuple(settings or ()),
     )
     with shown.errors_on_their_own_line():
         from upscore.data.opening import open_dataset
@@ -304,7 +316,18 @@ def predict(
     from upscore.cli import shown
 
     looking = Looking(
-        flips, scales, tile, proposals, no_proposals, aggregate, boxes, edges, tuple(ensemble or ()), combine, crf, tuple(settings or ())
+        flips=flips,
+        scales=scales,
+        tile=tile,
+        proposals=proposals,
+        no_proposals=no_proposals,
+        aggregate=aggregate,
+        boxes=boxes,
+        edges=edges,
+        ensemble=tuple(ensemble or ()),
+        combine=combine,
+        crf=crf,
+        settings=tuple(settings or ()),
     )
     with shown.errors_on_their_own_line():
         from upscore.inference.pictures import expand_pictures, predict_files
@@ -323,12 +346,57 @@ def predict(
 
 
 @app.command(
+    epilog="[bold]Examples[/bold]\n\nEDeconvNet, as its authors have it:\n\n"
+    "upscore ensemble runs/deconvnet runs/fcn8s --proposals 50 --crf --out edeconvnet\n\nupscore predict edeconvnet photos/"
+)
+def ensemble(
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE…", help="Runs, bundles or ensembles.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to save the ensemble.", show_default=False)],
+    flips: Flips = False,
+    scales: Scales = None,
+    tile: Tile = None,
+    proposals: Proposals = None,
+    no_proposals: NoProposals = False,
+    aggregate: Aggregate = None,
+    combine: Combine = None,
+    crf: Crf = None,
+    settings: Settings = None,
+) -> None:
+    """Put trained networks together in one folder, which every command takes like a bundle.
+
+    Their classes must be the same. How they label is saved with them: of proposals each has its own, the rest is the first one's, changed
+    by the flags.
+    """
+    from upscore.cli import shown
+
+    looking = Looking(
+        flips=flips,
+        scales=scales,
+        tile=tile,
+        proposals=proposals,
+        no_proposals=no_proposals,
+        aggregate=aggregate,
+        combine=combine,
+        crf=crf,
+        settings=tuple(settings or ()),
+    )
+    with shown.errors_on_their_own_line():
+        from upscore.inference.settings import settled
+        from upscore.models.ensemble import check_place, load_model
+
+        together = settled([load_model(bundle) for bundle in bundles], **looking.overrides())
+        check_place(out, together)
+        together.save(out)
+    shown.put_together(together, out)
+
+
+@app.command(
     epilog="[bold]Examples[/bold]\n\nupscore explain runs/street-fcn8s photo.jpg\n\n"
     "upscore explain runs/street-fcn8s photo.jpg --at 285,294 --out road.html\n\n"
     "upscore explain runs/street-segnet photo.jpg --channel decoder.conv3_D=11 --grid 0x0"
 )
 def explain(
-    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    bundle: Annotated[str, typer.Argument(help=RUN_HELP, show_default=False)],
     picture: Annotated[str, typer.Argument(help="One picture.", show_default=False)],
     at: Annotated[
         str | None, typer.Option(metavar="ROW,COL", help="The pixel to look at.", show_default="deep inside the second largest class")

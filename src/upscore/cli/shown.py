@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from upscore.explain import Explanation
     from upscore.inference.pictures import LabelledPicture
     from upscore.inference.settings import CRFSettings, InferenceSettings
+    from upscore.models.ensemble import Ensemble
     from upscore.models.zoo import ListedModel
     from upscore.training.checkpoint import Progress as RunProgress
     from upscore.training.recipe import Recipe
@@ -243,6 +244,21 @@ def tuned(found: Tuning, place: Path) -> None:
     _crf(found.settings)
     console.print(f"[bold]{escape(found.verdict)}[/bold]", soft_wrap=True)
     console.print(f"bundle: [bold]{escape(str(place))}[/bold]")
+
+
+def put_together(together: Ensemble, place: Path) -> None:
+    """Print an ensemble's members and how each looks at a picture."""
+    from upscore.inference.settings import InferenceSettings
+
+    settings = InferenceSettings.of(together.inference)
+    for member in together.members:
+        own = InferenceSettings.of(member.inference).proposals
+        how = "whole pictures" if own is None else f"{own.most} proposals ({own.by}), aggregated by {own.aggregate}"
+        console.print(f"  {escape(member.architecture)}: {how}")
+    what = "scores multiplied" if settings.combine == "product" else "probabilities averaged"
+    console.print(
+        f"{len(together.members)} networks, {what}{', then the CRF' if settings.refines else ''}: [bold]{escape(str(place))}[/bold]"
+    )
 
 
 def bad_picture(result: LabelledPicture) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference.members import Member, Tiles, combine, context_of
 from upscore.inference.refine import Refined, crf, iterate_refined
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device
-from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings
+from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings, settled
 from upscore.inference.tiling import iterate_tiles, tiled
 from upscore.inference.windows import Window, widen
 from upscore.models.bundle import Bundle
@@ -109,10 +109,7 @@ class Predictor:
 
     Notes
     -----
-    The settings are those of the first bundle and hold for all networks, but for
-    ``proposals``, which each bundle has of its own: EDeconvNet is DeconvNet over proposals and FCN over
-    whole pictures. As an override they go to the networks that look at proposals
-    anyway, or if none does to the first.
+    Whose settings hold where there are several bundles: :func:`upscore.inference.settings.settled`.
     """
 
     def __init__(
@@ -129,14 +126,11 @@ class Predictor:
         if not given:
             raise BundleError("found no bundle, expected at least one")
         opened = [one if isinstance(one, (Bundle, Ensemble)) else load_model(Path(one)) for one in given]
-        together = Ensemble.of(opened)
-        chosen = InferenceSettings.of(settings or opened[0].inference, **overrides)
-        wanted = overrides.get("proposals", settings.proposals if settings is not None else None)
-        looking = _proposals_of([one.inference for one in together.members], wanted)
-        chosen = chosen.model_copy(update={"proposals": next(filter(None, looking), None)})
+        together = settled(opened, settings=settings, **overrides)
         place = choose_device(device)
         models = [one.build().to(place) for one in together.members]
-        self._assemble(models, looking, opened[0].labels, chosen, channels_last=place.type != "mps")
+        looks = [InferenceSettings.of(one.inference).proposals for one in together.members]
+        self._assemble(models, looks, together.labels, InferenceSettings.of(together.inference), channels_last=place.type != "mps")
         self._find_boxes(boxes, propose)
         self.source = ", ".join(_source(one) for one in given)
         self.card |= opened[0].card
@@ -408,14 +402,6 @@ class Predictor:
 def _check_picture(image: npt.NDArray[np.uint8]) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
-
-
-def _proposals_of(inference: Sequence[Mapping[str, object]], wanted: object) -> list[ProposalSettings | None]:
-    """Return each network's settings of proposals: its own, with what is ``wanted`` put over those of the networks it is for."""
-    own = [InferenceSettings.of(one) for one in inference]
-    meant = [i for i, one in enumerate(own) if one.proposals is not None] or [0]
-    changed = [InferenceSettings.of(one, proposals=wanted) if i in meant else one for i, one in enumerate(own)]
-    return [one.proposals for one in changed]
 
 
 def _source(given: Bundle | Ensemble | str | os.PathLike[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,8 +12,10 @@ from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import BundleError, RecipeError, nearest_name
 from upscore.inference.proposals import Aggregate
 from upscore.inference.segmenter import Precision
+from upscore.models.bundle import Bundle
+from upscore.models.ensemble import Ensemble
 
-__all__ = ["CRFSettings", "Combine", "InferenceSettings", "ProposalSettings"]
+__all__ = ["CRFSettings", "Combine", "InferenceSettings", "ProposalSettings", "settled"]
 
 Sigma: TypeAlias = Annotated[float, Field(ge=0.5, le=1000)]
 Weight: TypeAlias = Annotated[float, Field(ge=0, le=1000)]
@@ -193,6 +196,37 @@ class InferenceSettings(BaseModel):
             return cls.model_validate(settings.model_dump() | given)
         except ValidationError as error:
             raise RecipeError(_first_line(error)) from None
+
+
+def settled(models: Sequence[Bundle | Ensemble], *, settings: InferenceSettings | None = None, **overrides: object) -> Ensemble:
+    """Return all networks of ``models`` as an ensemble in which it is decided how they are used.
+
+    The settings of the first model, or ``settings``, hold for all networks, but for ``proposals``, which
+    each network has of its own: EDeconvNet is DeconvNet over proposals and FCN over whole pictures. As
+    an override they go to the networks that look at proposals anyway, or if none does to the first.
+
+    Returns
+    -------
+    Ensemble
+        Its ``inference`` holds what is in force, with the proposals of the first network that
+        looks at some; each member's holds its own.
+
+    Raises
+    ------
+    BundleError
+        There is no model, their classes differ, or what one stores is not usable.
+    RecipeError
+        An override is unknown or impossible.
+    """
+    together = Ensemble.of(models)
+    chosen = InferenceSettings.of(settings or together.inference, **overrides)
+    wanted = overrides.get("proposals", settings.proposals if settings is not None else None)
+    own = [InferenceSettings.of(member.inference) for member in together.members]
+    meant = [i for i, one in enumerate(own) if one.proposals is not None] or [0]
+    looks = [InferenceSettings.of(one, proposals=wanted) if i in meant else one for i, one in enumerate(own)]
+    first = next((one.proposals for one in looks if one.proposals is not None), None)
+    members = tuple(replace(member, inference=one.model_dump(mode="json")) for member, one in zip(together.members, looks, strict=True))
+    return replace(together, members=members, inference=chosen.model_copy(update={"proposals": first}).model_dump(mode="json"))
 
 
 def _changed_crf(stored: CRFSettings | None, change: object) -> object:

@@ -126,7 +126,7 @@ def test_no_link_is_followed(saved, tmp_path):
 
 
 def test_one_network_is_asked_of_an_ensemble(saved):
-    with pytest.raises(BundleError, match="is an ensemble, expected one network: take one of its members, such as '.*member-1'"):
+    with pytest.raises(BundleError, match=r"is an ensemble, expected one network: take one of its members, such as '.*member-1'"):
         Bundle.load(saved)
 
 
