@@ -465,6 +465,74 @@ def recipes(
     shown.recipes(listed)
 
 
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nupscore proposals runs/deconvnet street/dataset.yaml --proposals 50\n\n"
+    "upscore proposals edeconvnet VOC2012 --pictures 20 --counts 1,5,10,20,50"
+)
+def proposals(
+    bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
+    data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
+    split: Annotated[str, typer.Option(help="The split to judge on.")] = "val",
+    pictures: Annotated[int, typer.Option(min=0, help="How many get a page of their own, evenly spread; all are judged.")] = 8,
+    counts: Annotated[str, typer.Option(metavar="N,N,…", help="After how many boxes to look.")] = "1,5,10,20,50",
+    out: Annotated[Path | None, typer.Option(help="Folder for the pages.", show_default="RUN/proposals-SPLIT")] = None,
+    flips: Flips = False,
+    scales: Scales = None,
+    tile: Tile = None,
+    proposals: Proposals = None,
+    aggregate: Aggregate = None,
+    boxes: BoxesFile = None,
+    edges: Edges = None,
+    ensemble: EnsembleWith = None,
+    combine: Combine = None,
+    crf: Crf = None,
+    settings: Settings = None,
+    device: Device = "auto",
+) -> None:
+    """See what proposals do: a labelling as boxes are added to it, beside each network alone, all together, the CRF and the truth.
+
+    It writes a page for some pictures, and one with the curve of mean IoU over the number of boxes.
+    """
+    from upscore.cli import shown
+
+    numbers = [part.strip() for part in counts.split(",")]
+    if not all(part.isascii() and part.isdecimal() and 0 < len(part) < 6 for part in numbers):
+        raise typer.BadParameter(f"found '{counts}', expected whole numbers such as 1,5,10,20,50", param_hint="--counts")
+    looking = Looking(
+        flips=flips,
+        scales=scales,
+        tile=tile,
+        proposals=proposals,
+        aggregate=aggregate,
+        boxes=boxes,
+        edges=edges,
+        ensemble=tuple(ensemble or ()),
+        combine=combine,
+        crf=crf,
+        settings=tuple(settings or ()),
+    )
+    with shown.errors_on_their_own_line():
+        from upscore.data.opening import open_dataset
+        from upscore.evaluation.growth import grow
+        from upscore.evaluation.growth_page import GrowthPages
+
+        predictor = looking.predictor(bundle, device=device)
+        dataset = open_dataset(data, split)
+        few = {round(place * (len(dataset) - 1) / max(1, pictures - 1)) for place in range(min(pictures, len(dataset)))}
+        flags = ["--split", split, "--counts", counts, "--pictures", str(pictures), *looking.words()]
+        pages = GrowthPages(
+            out or _beside(bundle, f"proposals-{split}"),
+            labels=dataset.labels,
+            settings=predictor.settings,
+            shown=sorted(few),
+            command=shlex.join(["upscore", "proposals", bundle, data, *flags]),
+        )
+        with shown.bar("looking") as progress:
+            growth = grow(predictor, dataset, counts=[int(part) for part in numbers], show=pages.show, progress=progress)
+        page = pages.write_index(growth, dataset=dataset.name, split=dataset.split, model=predictor.source)
+    shown.grown(growth, page)
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),

@@ -19,6 +19,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
+    from upscore.evaluation.growth import Growth
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.pictures import LabelledPicture
@@ -295,6 +296,24 @@ def explained(explanation: Explanation, place: Path) -> None:
         height, width = explanation.image.shape[:2]
         console.print(f"[dim]the picture was shrunk to {height}×{width} pixels: --pixels takes more[/dim]", soft_wrap=True)
     console.print(f"page: [bold]{escape(str(place))}[/bold]", soft_wrap=True)
+
+
+def grown(growth: Growth, page: Path) -> None:
+    """Print mean IoU over the number of proposals, and by what else was judged."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    table.add_column("mean IoU", justify="right")
+    for row in growth.curve():
+        table.add_row(
+            f"{escape(growth.network)}, {int(row['proposals'])} proposal{'s' * (row['proposals'] > 1)}", _percent(row["mean_iou"])
+        )
+    for name in growth.ways:
+        if name != growth.all_boxes:
+            table.add_row(escape(name), f"[bold]{_percent(growth.mean_iou(name))}[/bold]")
+    console.print(table)
+    if growth.without:
+        console.print(f"{growth.without} picture{'s' * (growth.without > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
+    console.print(f"pages: [bold]{escape(str(page))}[/bold]", soft_wrap=True)
 
 
 def models(rows: Sequence[ListedModel]) -> None:

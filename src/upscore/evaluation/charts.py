@@ -46,6 +46,8 @@ class Curve:
         Ticks of the y and x axes: where, and their text.
     summary : str
         The curve in one sentence, for those who cannot see it.
+    unit : str
+        What the x axis counts.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Curve:
     across: list[tuple[float, str]]
     along: list[tuple[float, str]]
     summary: str
+    unit: str
     left: int = _LEFT
     right: int = _WIDTH - _RIGHT
     base: int = _HEIGHT - _BOTTOM
@@ -94,17 +97,19 @@ class Heatmap:
     numbers: list[tuple[float, float, str, bool]]
 
 
-def draw_curve(rows: Sequence[Mapping[str, Any]], name: str, *, title: str, best: str = "last") -> Curve | None:
-    """Lay out one column of a training history over its epochs.
+def draw_curve(rows: Sequence[Mapping[str, Any]], name: str, *, title: str, over: str = "epoch", best: str = "last") -> Curve | None:
+    """Lay out one column of a table over another: of a training history over its epochs.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Each with ``epoch`` and perhaps ``name``; values that are missing or not finite are left out.
+        Each with ``over`` and perhaps ``name``; values that are missing or not finite are left out.
     name : str
         The column.
     title : str
         What it is called.
+    over : str
+        The column along the x axis, of whole numbers.
     best : {"last", "most"}
         Which point to note.
 
@@ -113,33 +118,34 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], name: str, *, title: str, best
     Curve or None
         None when there is no value to draw.
     """
-    points = [(float(row["epoch"]), float(row[name])) for row in rows if _is_number(row.get("epoch")) and _is_number(row.get(name))]
+    points = [(float(row[over]), float(row[name])) for row in rows if _is_number(row.get(over)) and _is_number(row.get(name))]
     if not points:
         return None
-    epochs, values = [epoch for epoch, _ in points], [value for _, value in points]
+    places, values = [place for place, _ in points], [value for _, value in points]
     levels = round_ticks(min(0.0, *values), max(values), 5)
-    steps = [tick for tick in round_ticks(min(epochs), max(epochs), 6) if tick == int(tick) and min(epochs) <= tick <= max(epochs)]
+    steps = [tick for tick in round_ticks(min(places), max(places), 6) if tick == int(tick) and min(places) <= tick <= max(places)]
     low, high = levels[0], levels[-1]
-    first, span = min(epochs), max(max(epochs) - min(epochs), 1.0)
+    first, span = min(places), max(max(places) - min(places), 1.0)
 
-    def x(epoch: float) -> float:
-        return round(_LEFT + (epoch - first) / span * (_WIDTH - _LEFT - _RIGHT), 1)
+    def x(place: float) -> float:
+        return round(_LEFT + (place - first) / span * (_WIDTH - _LEFT - _RIGHT), 1)
 
     def y(value: float) -> float:
         return round(_HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
-    epoch, value = max(points, key=lambda point: point[1]) if best == "most" else points[-1]
+    noted, value = max(points, key=lambda point: point[1]) if best == "most" else points[-1]
     return Curve(
         title=title,
         width=_WIDTH,
         height=_HEIGHT,
-        line=" ".join(f"{x(e)},{y(v)}" for e, v in points),
-        dots=[(x(e), y(v)) for e, v in points] if len(points) <= 40 else [],
-        mark=(x(epoch), y(value), f"{value:.3g}"),
+        line=" ".join(f"{x(p)},{y(v)}" for p, v in points),
+        dots=[(x(p), y(v)) for p, v in points] if len(points) <= 40 else [],
+        mark=(x(noted), y(value), f"{value:.3g}"),
         across=[(y(level), f"{level:g}") for level in levels],
         along=[(x(step), f"{step:g}") for step in steps],
-        summary=f"{title}: {values[0]:.3g} in epoch {epochs[0]:g}, {values[-1]:.3g} in epoch {epochs[-1]:g}; "
-        f"{value:.3g} noted in epoch {epoch:g}.",
+        summary=f"{title}: {values[0]:.3g} at {over} {places[0]:g}, {values[-1]:.3g} at {over} {places[-1]:g}; "
+        f"{value:.3g} noted at {over} {noted:g}.",
+        unit=over,
     )
 
 

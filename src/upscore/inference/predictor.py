@@ -97,6 +97,8 @@ class Predictor:
         Where the network came from: the bundle's path, its architecture, or the class of a live model.
     card : dict
         The (first) bundle's card; empty for a live model.
+    members : tuple of Member
+        The networks, and what each looks at.
 
     Raises
     ------
@@ -316,16 +318,25 @@ class Predictor:
     def _segmenter(self, height: int, width: int, name: str = "", note: Callable[[str], None] = lambda said: None) -> Segmenter:
         """Return what labels this picture: all networks together, those of whole pictures in tiles where proposals need it whole."""
 
-        def proposer(settings: ProposalSettings) -> Proposer:
-            if self._boxes is None:
-                return Kept(self._propose or create_proposer(settings.by), proposals_folder())
-            if not name:
-                raise RecipeError(f"{self._boxes.path}: boxes of a file are found by a picture's name, and this one has none: give name=")
-            given = self._boxes
-            return lambda picture: given.boxes(name, (picture.shape[0], picture.shape[1]))
-
         inner = self._tiles_of_whole_pictures(height, width) if self._looks_at_proposals and len(self.members) > 1 else None
-        return combine(self.members, self.settings, tiles=inner, proposer=proposer, unfound=lambda: note(NO_PROPOSALS))
+        return combine(
+            self.members, self.settings, tiles=inner, proposer=lambda one: self.proposer(one, name), unfound=lambda: note(NO_PROPOSALS)
+        )
+
+    def proposer(self, settings: ProposalSettings, name: str = "") -> Proposer:
+        """Return what finds the boxes of the picture ``name``: a file of them, the caller's own, or what the settings name.
+
+        Raises
+        ------
+        RecipeError
+            Boxes are in a file, and the picture has no name.
+        """
+        given = self._boxes
+        if given is None:
+            return Kept(self._propose or create_proposer(settings.by), proposals_folder())
+        if not name:
+            raise RecipeError(f"{given.path}: boxes of a file are found by a picture's name, and this one has none: give name=")
+        return lambda picture: given.boxes(name, (picture.shape[0], picture.shape[1]))
 
     @property
     def _looks_at_proposals(self) -> bool:

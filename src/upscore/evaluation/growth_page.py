@@ -1,0 +1,188 @@
+"""The growth of a canvas as pages: one for each picture that is shown, and one with the curve over all of them.
+
+``index.html`` and ``picture-0001.html``, … need nothing but one another; ``growth.json`` holds the numbers.
+Keys are untrusted, as in :mod:`upscore.evaluation.report`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from upscore.evaluation.charts import draw_curve
+from upscore.evaluation.growth import GrownPicture, Growth
+from upscore.files import write_atomically
+from upscore.inference.settings import CRFSettings, InferenceSettings
+from upscore.pages.drawing import as_uri, pale, shrink
+from upscore.pages.template import open_template
+from upscore.types import IGNORE, LabelSpace, Prediction
+
+__all__ = ["GrowthPages"]
+
+FIRST = 5
+"""Boxes that are drawn in colour."""
+
+_FIRST, _REST, _CASE = (255, 176, 0), (255, 255, 255), (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class View:
+    """One labelling on a page: its name, the picture as a data URI, its mean IoU, and the share of the judged pixels it gets wrong."""
+
+    name: str
+    colours: str
+    mean_iou: float
+    wrong: float
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One picture on the index."""
+
+    file: str
+    key: str
+    picture: str
+    first: float
+    last: float
+    best: tuple[str, float]
+
+
+class GrowthPages:
+    """Writes a page for some pictures as they are judged, and the index once all are.
+
+    Parameters
+    ----------
+    out : path
+        Folder; made if need be, files of these names are replaced.
+    labels : LabelSpace
+        The classes.
+    settings : InferenceSettings
+        In force.
+    shown : sequence of int
+        Numbers of the pictures that get a page.
+    command : str
+        The command line that repeats this.
+    """
+
+    def __init__(
+        self, out: str | os.PathLike[str], *, labels: LabelSpace, settings: InferenceSettings, shown: Sequence[int], command: str
+    ) -> None:
+        self.folder, self.labels, self.settings, self.shown, self.command = Path(out), labels, settings, set(shown), command
+        self.listed: list[Listed] = []
+
+    def show(self, index: int, picture: GrownPicture) -> None:
+        """Write the page of a picture, if it is one of those that get one.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
+        if index not in self.shown:
+            return
+        assert picture.sample.label is not None
+        labels, truth, file = self.labels, picture.sample.label, f"picture-{index + 1:04}.html"
+        grown = [_view(_boxes(count), label_map, truth, labels, picture.scores[str(count)]) for count, label_map in picture.grown.items()]
+        ways = [_view(name, label_map, truth, labels, picture.scores[name]) for name, label_map in picture.ways.items()]
+        small = shrink(picture.sample.image, exact=False)
+        page = open_template("evaluation", "growth_picture.html.j2").render(
+            key=picture.sample.key,
+            size=picture.sample.image.shape[:2],
+            boxes=len(picture.boxes),
+            first=FIRST,
+            found=picture.found,
+            enlarge=self.settings.proposals.enlarge if self.settings.proposals else 1.0,
+            picture=as_uri(small, quality=82),
+            drawn=as_uri(_draw_boxes(picture), quality=90),
+            truth=as_uri(Prediction(shrink(truth, exact=True), labels).colours()),
+            width=small.shape[1],
+            height=small.shape[0],
+            grown=grown,
+            ways=ways,
+            legend=[(labels.names[k], labels.palette[k]) for k in _present(picture, len(labels))],
+            ignored=labels.colours()[IGNORE].tolist() if (truth == IGNORE).any() else None,
+        )
+        write_atomically(self.folder / file, page.encode("utf-8", "replace"))
+        values = [one.mean_iou for one in grown]
+        best = max(picture.ways, key=lambda name: picture.scores[name])
+        thumbnail = as_uri(shrink(picture.sample.image, exact=False, side=240), quality=80)
+        self.listed.append(Listed(file, picture.sample.key, thumbnail, values[0], values[-1], (best, picture.scores[best])))
+
+    def write_index(self, growth: Growth, *, dataset: str, split: str, model: str) -> Path:
+        """Write ``index.html`` and ``growth.json``; return the page's path."""
+        rows = growth.curve()
+        curve = draw_curve(
+            rows, "mean_iou", title=f"Mean IoU of {growth.network} over the number of proposals", over="proposals", best="most"
+        )
+        ways = [(name, growth.mean_iou(name)) for name in growth.ways if name != growth.all_boxes]
+        page = open_template("evaluation", "growth.html.j2").render(
+            dataset=dataset,
+            split=split,
+            model=model,
+            growth=growth,
+            rows=rows,
+            curve=curve,
+            ways=ways,
+            best=max((value for _, value in ways if not math.isnan(value)), default=math.nan),
+            listed=self.listed,
+            proposals=self.settings.proposals,
+            crf=str(self.settings.crf) if self.settings.refines and isinstance(self.settings.crf, CRFSettings) else "",
+            command=self.command,
+        )
+        numbers: dict[str, Any] = {
+            "model": model,
+            "dataset": {"name": dataset, "split": split, "pictures": growth.pictures, "without_proposals": growth.without},
+            "settings": self.settings.model_dump(mode="json"),
+            "mean_iou": {"proposals": {str(int(row["proposals"])): _finite(row["mean_iou"]) for row in rows}}
+            | {"ways": {name: _finite(value) for name, value in ways}},
+            "class_iou": {
+                what: [_finite(value) for value in matrix.scores().class_iou.tolist()] for what, matrix in growth.matrices.items()
+            },
+            "classes": list(growth.labels.names),
+            "repeat": self.command,
+        }
+        text = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(self.folder / "growth.json", text.encode("utf-8", "backslashreplace"))
+        write_atomically(self.folder / "index.html", page.encode("utf-8", "replace"))
+        return self.folder / "index.html"
+
+
+def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], labels: LabelSpace, score: float) -> View:
+    judged = truth != IGNORE
+    wrong = float(((label_map != truth) & judged).sum() / max(1, judged.sum()))
+    return View(name, as_uri(Prediction(shrink(label_map, exact=True), labels).colours()), score, wrong)
+
+
+def _draw_boxes(picture: GrownPicture) -> npt.NDArray[np.uint8]:
+    """Return the picture, pale, with its boxes: the best in colour, on top."""
+    ground = pale(shrink(picture.sample.image, exact=False))
+    scale = ground.shape[1] / picture.sample.image.shape[1]
+    for place in range(len(picture.boxes) - 1, -1, -1):
+        left, top, right, bottom = (round(float(corner) * scale) for corner in picture.boxes.corners[place])
+        best = place < FIRST
+        for colour, thick in ((_CASE, 4 if best else 2), (_FIRST if best else _REST, 2 if best else 1)):
+            cv2.rectangle(ground, (left, top), (right - 1, bottom - 1), colour, thick, cv2.LINE_AA)
+    return ground
+
+
+def _present(picture: GrownPicture, classes: int) -> list[int]:
+    maps = [picture.sample.label, *picture.grown.values(), *picture.ways.values()]
+    seen = np.bincount(np.concatenate([one.ravel() for one in maps if one is not None]), minlength=256)
+    return [k for k in range(classes) if seen[k]]
+
+
+def _boxes(count: int) -> str:
+    return f"{count} proposal{'s' * (count > 1)}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

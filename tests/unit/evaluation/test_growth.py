@@ -1,0 +1,122 @@
+"""What proposals do, counted against predictors of so many proposals, and the pages of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from browsing import read
+from upscore.cli.looking import Looking
+from upscore.data.opening import open_dataset
+from upscore.errors import RecipeError
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.growth import grow
+from upscore.evaluation.growth_page import GrowthPages
+from upscore.inference.predictor import Predictor
+from upscore.models.bundle import Bundle
+from upscore.models.zoo import create_model
+
+FEW = {"most": 6, "by": "windows", "side": 32, "enlarge": 1.0}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return open_dataset("shapes", "val", size=(40, 56), count=3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+
+
+def bundle(data, seed, **values):
+    torch.manual_seed(seed)
+    arguments = {"depth": 2, "width": 6}
+    model = create_model("full-resolution", num_classes=len(data.labels), **arguments)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return Bundle.of("full-resolution", arguments, model, data.labels, **values)
+
+
+def counts_of(predictor, data):
+    return evaluate(predictor, data).matrix.counts
+
+
+def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
+    boxed, whole = bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)
+    growth = grow(Predictor([boxed, whole], crf=True), data, counts=(1, 3, 50))
+    assert growth.counts == (1, 3, 6)
+    for count in growth.counts:
+        np.testing.assert_array_equal(growth.matrices[str(count)].counts, counts_of(Predictor(boxed, proposals=count), data))
+    alone = evaluate(Predictor([boxed, whole], crf=True), data)
+    expected = {
+        "FullResolution 1, whole picture": Predictor(boxed, proposals=False),
+        "FullResolution 2, whole picture": Predictor(whole),
+        "FullResolution 1, 6 proposals": Predictor(boxed),
+    }
+    for name, predictor in expected.items():
+        np.testing.assert_array_equal(growth.matrices[name].counts, counts_of(predictor, data))
+    np.testing.assert_array_equal(growth.matrices["2 networks together"].counts, alone.before.matrix.counts)
+    np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, alone.matrix.counts)
+    assert growth.ways == [*expected, "2 networks together", "with the CRF"]
+    assert growth.curve()[1] == {"proposals": 3, "mean_iou": growth.mean_iou("3")}
+    assert (growth.pictures, growth.without) == (3, 0)
+
+
+def test_one_network_and_pictures_without_boxes(data, monkeypatch):
+    predictor = Predictor(bundle(data, 0), proposals={"most": 4, "side": 32, "least_side": 1000})
+    growth = grow(predictor, data)
+    assert growth.without == 3
+    np.testing.assert_array_equal(growth.matrices["1"].counts, growth.matrices["4"].counts)
+    assert growth.ways == ["FullResolution, whole picture", "FullResolution, 4 proposals"]
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "said"),
+    [({}, (1,), "no network looks at proposals"), ({"proposals": FEW}, (0,), r"found counts \[0\]"), ({"proposals": FEW}, (), "found counts")],
+)
+def test_what_cannot_be_judged_is_one_line(data, values, counts, said):
+    with pytest.raises(RecipeError, match=said):
+        grow(Predictor(bundle(data, 0), **values), data, counts=counts)
+
+
+def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
+    predictor = Predictor([bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)], crf=True)
+    pages = GrowthPages(tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposals <x>")
+    growth = grow(predictor, data, counts=(1, 3), show=pages.show)
+    index = pages.write_index(growth, dataset="<b>shapes</b>", split="val", model="m")
+    assert sorted(path.name for path in index.parent.iterdir()) == ["growth.json", "index.html", "picture-0001.html", "picture-0003.html"]
+    page = read(index)
+    assert page.addresses.count("picture-0001.html") == page.addresses.count("picture-0003.html") == 1
+    assert all(address.startswith("data:image/") or address.endswith(".html") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "<b>shapes</b>" in page.text
+    for name in ("3 proposals", "2 networks together", "with the CRF", f"{100 * growth.mean_iou('3'):.1f}"):
+        assert name in page.text
+    one = read(index.parent / "picture-0001.html")
+    assert len(one.images) == 3 + 3 + 1 + 6  # picture, boxes, truth; 1, 3 and 6 boxes, truth; five ways and truth
+    assert "The 6 boxes as they are cut; the first 5 in colour" in " ".join(one.text.split())
+    numbers = json.loads((index.parent / "growth.json").read_text())
+    assert numbers["mean_iou"]["proposals"].keys() == {"1", "3", "6"}
+    assert numbers["repeat"] == "upscore proposals <x>"
+
+
+def test_flags_become_settings_and_are_repeated():
+    looking = Looking(
+        scales="0.5,1", tile="64", proposals=7, aggregate="mean", combine="product", crf=True, settings=("crf.iterations=3", "margin=8")
+    )
+    assert looking.overrides() == {
+        "scales": (0.5, 1.0),
+        "tile": 64,
+        "margin": 8,
+        "proposals": {"most": 7, "aggregate": "mean"},
+        "combine": "product",
+        "crf": {"iterations": 3},
+    }
+    assert looking.words() == [
+        *("--scales", "0.5,1", "--tile", "64", "--proposals", "7", "--aggregate", "mean", "--combine", "product"),
+        *("--set", "crf.iterations=3", "--set", "margin=8", "--crf"),
+    ]
+    assert Looking().overrides() == {}
+    assert Looking(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
