@@ -3,9 +3,11 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
+#include "box/maps.hpp"
 #include "crf/kernels.hpp"
 #include "crf/lattice.hpp"
 #include "crf/meanfield.hpp"
@@ -170,6 +172,77 @@ void pooling(const Numbers& pixels, const Numbers& values, const Bytes& switches
         pool::perform(task, maps, static_cast<uint16_t*>(at), static_cast<uint16_t*>(of), codes, LOWEST_BRAIN, threads, kernels);
 }
 
+// Where a box lies: what it is resized from and to, and the part of it that lies in the picture.
+struct Sides {
+    int64_t top, left, bottom, right;
+};
+
+Sides sides_of(const nb::tuple& box) {
+    expect(box.size() == 4, "expected a box: left, top, right, bottom");
+    const Sides sides{nb::cast<int64_t>(box[1]), nb::cast<int64_t>(box[0]), nb::cast<int64_t>(box[3]), nb::cast<int64_t>(box[2])};
+    constexpr int64_t FAR = int64_t{1} << 30;
+    expect(-FAR < sides.top && sides.top < sides.bottom && sides.bottom < FAR && -FAR < sides.left && sides.left < sides.right && sides.right < FAR,
+           "expected a box that is not empty");
+    return sides;
+}
+
+template <class Array>
+auto pixels_of(const Array& array, const char* what) {
+    expect(array.ndim() == 3, what);
+    for (size_t axis = 0; axis < 3; ++axis) expect(array.shape(axis) >= 1 && array.shape(axis) < INT32_MAX / 2, what);
+    return contiguous(array, {static_cast<int64_t>(array.shape(0)), static_cast<int64_t>(array.shape(1)), static_cast<int64_t>(array.shape(2))}, what);
+}
+
+auto resize_of(const std::string& instructions) {
+#ifdef UPSCORE_AVX2
+    if (means_avx2(instructions)) return &box::avx2::resize;
+#else
+    means_avx2(instructions);
+#endif
+    return &box::portable::resize;
+}
+
+// Cut a box out of a picture, resized to `out`; beyond the picture there are zeros.
+void cut(const Floats& picture, const nb::tuple& where, const Writable& out, int threads, const std::string& instructions) {
+    const float* from = pixels_of(picture, "expected a contiguous picture (H, W, C)");
+    float* to = pixels_of(out, "expected contiguous room (h, w, C)");
+    const int64_t height = picture.shape(0), width = picture.shape(1), channels = picture.shape(2), rows = out.shape(0), columns = out.shape(1);
+    expect(static_cast<int64_t>(out.shape(2)) == channels, "expected as many channels");
+    const Sides box = sides_of(where);
+    const int64_t top = std::max<int64_t>(box.top, 0), bottom = std::min(box.bottom, height), left = std::max<int64_t>(box.left, 0), right = std::min(box.right, width);
+    expect(top < bottom && left < right, "expected a box that meets the picture");
+    const auto resize = resize_of(instructions);
+    check_threads(threads);
+    nb::gil_scoped_release release;
+    Team team(threads);
+    const box::Taps down = box::taps(box.bottom - box.top, rows, 0, rows, top - box.top, bottom - box.top);
+    const box::Taps across = box::taps(box.right - box.left, columns, 0, columns, left - box.left, right - box.left);
+    resize({from + (top * width + left) * channels, width * channels, right - left, channels}, down, across, {to, columns * channels, rows, columns},
+           box::Join::write, false, team);
+}
+
+// Put scores back where a box lies on a canvas: resized, cut at its edges, and joined with what is there.
+void paste(const Floats& scores, const nb::tuple& where, const Writable& canvas, const std::string& join, bool clip, int threads,
+           const std::string& instructions) {
+    const float* from = pixels_of(scores, "expected contiguous scores (h, w, K)");
+    float* to = pixels_of(canvas, "expected a contiguous canvas (H, W, K)");
+    const int64_t height = canvas.shape(0), width = canvas.shape(1), channels = canvas.shape(2), rows = scores.shape(0), columns = scores.shape(1);
+    expect(static_cast<int64_t>(scores.shape(2)) == channels, "expected as many channels");
+    expect(join == "max" || join == "sum", "expected join 'max' or 'sum'");
+    const Sides box = sides_of(where);
+    const int64_t top = std::max<int64_t>(box.top, 0), bottom = std::min(box.bottom, height), left = std::max<int64_t>(box.left, 0), right = std::min(box.right, width);
+    expect(top < bottom && left < right, "expected a box that meets the canvas");
+    const auto resize = resize_of(instructions);
+    check_threads(threads);
+    nb::gil_scoped_release release;
+    Team team(threads);
+    const box::Taps down = box::taps(rows, box.bottom - box.top, top - box.top, bottom - box.top, 0, rows);
+    const box::Taps across = box::taps(columns, box.right - box.left, left - box.left, right - box.left, 0, columns);
+    resize({from, columns * channels, columns, channels}, down, across,
+           {to + (top * width + left) * channels, width * channels, bottom - top, right - left}, join == "max" ? box::Join::greatest : box::Join::sum, clip,
+           team);
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -187,5 +260,7 @@ NB_MODULE(_native, module) {
     define("pool", &pooling<pool::Task::pool>);
     define("scatter", &pooling<pool::Task::scatter>);
     define("gather", &pooling<pool::Task::gather>);
+    module.def("cut", &cut, "picture"_a.noconvert(), "box"_a, "out"_a.noconvert(), "threads"_a, "instructions"_a = "best");
+    module.def("paste", &paste, "scores"_a.noconvert(), "box"_a, "canvas"_a.noconvert(), "join"_a, "clip"_a, "threads"_a, "instructions"_a = "best");
     module.def("instructions", [](const std::string& name) { return std::string(kernels_of(name).name); }, "name"_a = "best");
 }

@@ -1,5 +1,7 @@
 """Laws of a picture labelled box by box."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.errors import RecipeError
-from upscore.inference.proposals import choose, over_boxes, over_proposals
+from upscore.inference.proposals import choose, over_boxes, over_proposals, scores_over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.zoo import create_model
+from upscore.ops.boxes import resized
 from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarged, whole_picture
 
 SIDE = 32
@@ -62,11 +65,6 @@ def test_one_box_that_is_the_picture_is_the_plain_network(aggregate):
     torch.testing.assert_close(segmenter(image[None])[0], plain, rtol=0, atol=1e-6)
 
 
-def resize(planes, size):
-    same = planes.shape[-2:] == size
-    return planes if same else torch.nn.functional.interpolate(planes[None], size=size, mode="bilinear", antialias=True)[0]
-
-
 def canvases(image, boxes):
     """Each box's scores at its place, and where it lies, one by one in float64."""
     height, width = image.shape[-2:]
@@ -75,8 +73,8 @@ def canvases(image, boxes):
         padded = torch.zeros(3, bottom - top, right - left, dtype=image.dtype)
         y0, y1, x0, x1 = max(0, top), min(height, bottom), max(0, left), min(width, right)
         padded[:, y0 - top : y1 - top, x0 - left : x1 - left] = image[:, y0:y1, x0:x1]
-        scores = resize(Fake()(resize(padded, (SIDE, SIDE))[None])[0], (bottom - top, right - left))
-        plane, place = torch.zeros(3, height, width), torch.zeros(height, width, dtype=bool)
+        scores = resized(Fake()(resized(padded, (SIDE, SIDE))[None])[0].double(), (bottom - top, right - left))
+        plane, place = torch.zeros(3, height, width, dtype=torch.float64), torch.zeros(height, width, dtype=bool)
         plane[:, y0:y1, x0:x1] = scores[:, y0 - top : y1 - top, x0 - left : x1 - left]
         place[y0:y1, x0:x1] = True
         planes.append(plane)
@@ -96,7 +94,7 @@ def test_maps_are_put_together_as_the_paper_says(boxes, aggregate, clip, batch):
     else:
         expected = planes.masked_fill(~places[:, None], -torch.inf).amax(0).masked_fill(~places.any(0), 0)
     found = over_boxes(Fake(), image, boxes, aggregate=aggregate, clip=clip, side=SIDE, batch=batch)
-    torch.testing.assert_close(found, expected.softmax(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected.softmax(0).float(), rtol=0, atol=1e-5)
 
 
 @given(boxes_meeting(), st.randoms(), st.sampled_from(["max", "mean"]))
@@ -128,8 +126,24 @@ def test_the_maximum_over_some_is_at_most_that_over_all(boxes):
     assert (part <= whole).all()
     covered = places[: len(some)].any(0)
     found = over_boxes(Recording(), image, some, side=SIDE)
-    torch.testing.assert_close(found[:, covered], part.softmax(0)[:, covered], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[:, covered], part.softmax(0)[:, covered].float(), rtol=0, atol=1e-5)
     assert sum(map(len, kept)) == len(some)
+
+
+@given(boxes_meeting(most=6), st.sampled_from(["max", "mean"]))
+@settings(max_examples=30)
+def test_the_canvas_on_the_way_is_that_of_the_first_boxes(boxes, aggregate):
+    image, everywhere = pictures(3), range(1, len(boxes) + 1)
+    grown = list(scores_over_boxes(Fake(), image, boxes, side=SIDE, aggregate=aggregate, batch=4, at=everywhere))
+    assert [count for count, _ in grown] == list(everywhere)
+    for count, canvas in grown:
+        ((_, expected),) = scores_over_boxes(Fake(), image, boxes[:count], side=SIDE, aggregate=aggregate, batch=4)
+        torch.testing.assert_close(canvas, expected, rtol=0, atol=1e-6)
+    if aggregate == "max":
+        _, places = canvases(image, boxes)
+        for (count, earlier), (_, later) in itertools.pairwise(grown):
+            covered = places[:count].any(0)
+            assert (earlier[:, covered] <= later[:, covered]).all()
 
 
 @pytest.mark.parametrize("clip", [False, True])
@@ -172,7 +186,10 @@ def test_pictures_of_a_batch_do_not_meet():
         torch.testing.assert_close(segmenter(image[None])[0], probs, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("settings", [{"most": 0}, {"side": 0}, {"batch": 2.5}, {"least_side": -1}, {"aggregate": "sum"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"most": 0}, {"side": 0}, {"batch": 2.5}, {"least_side": -1}, {"aggregate": "sum"}, {"enlarge": float("nan")}, {"enlarge": 0.5}],
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(RecipeError, match="expected"):
         over_proposals(Fake(), EdgeBoxes(), **settings)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from upscore.errors import RecipeError
+from upscore.ops.boxes import resized
 
 __all__ = ["MOST_SCALE_DENOMINATOR", "averaging_context", "ensemble", "product", "tta"]
 
@@ -58,9 +59,9 @@ def tta(segmenter: Callable[[Tensor], Tensor], *, flips: bool = False, scales: S
 
     def look(images: Tensor, scale: Fraction, mirrored: bool) -> Tensor:
         height, width = images.shape[-2:]
-        view = images if scale == 1 else _resize(images, (int(height * scale), int(width * scale)))
+        view = images if scale == 1 else resized(images, (int(height * scale), int(width * scale)))
         probs = segmenter(view.flip(-1)).flip(-1) if mirrored else segmenter(view)
-        return probs if scale == 1 else _resize(probs, (height, width))
+        return probs if scale == 1 else resized(probs, (height, width))
 
     def segment(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -189,16 +190,3 @@ def _fractions(scales: Sequence[float]) -> list[Fraction]:
     if not fractions or len(set(fractions)) < len(fractions):
         raise RecipeError(f"found scales {list(scales)}, expected at least one, each given once")
     return fractions
-
-
-def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    if size[1] == 1 and images.shape[-1] > 1:
-        images = _resize_axes(images, (images.shape[-2], 1))
-    if size[1] == 1:
-        # torch 2.13 mixes up the rows of antialiased NCHW outputs one pixel wide, but not of those one pixel high.
-        return _resize_axes(images.mT, (1, size[0])).mT
-    return _resize_axes(images, size)
-
-
-def _resize_axes(images: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -17,22 +17,18 @@ Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", I
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from upscore.errors import RecipeError
 from upscore.inference.pixels import bytes_of
+from upscore.ops.boxes import Aggregate, Canvas, Corners, cut_boxes
 from upscore.proposals.boxes import Boxes, enlarged, whole_picture
 from upscore.proposals.proposers import Proposer
 
 __all__ = ["Aggregate", "boxes_for", "choose", "over_boxes", "over_proposals", "scores_over_boxes"]
-
-Aggregate: TypeAlias = Literal["max", "mean"]
-"""How score maps that lie on one another are put together."""
 
 SIDE = 224
 """Height and width at which DeconvNet sees a box."""
@@ -161,11 +157,11 @@ def scores_over_boxes(
     height, width = image.shape[-2:]
     if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):
         raise RecipeError(f"found {len(boxes)} boxes for a picture of {height}×{width}, expected at least one, and none outside of it")
-    canvas: _Canvas | None = None
+    canvas: Canvas | None = None
     stops, done = {len(boxes), *(stop for stop in at if stop <= len(boxes))}, 0
     for some in _batches(boxes, batch):
-        maps = score(torch.stack([_cut(image, corners, side) for corners in some]))
-        canvas = canvas or _Canvas(maps, height, width, aggregate=aggregate, clip=clip)
+        maps = score(cut_boxes(image, some, side))
+        canvas = canvas or Canvas(maps.shape[1], height, width, aggregate=aggregate, clip=clip, device=maps.device)
         for corners, scores in zip(some, maps.float(), strict=True):
             canvas.add(scores, corners)
             done += 1
@@ -173,57 +169,10 @@ def scores_over_boxes(
                 yield done, canvas.scores()
 
 
-class _Canvas:
-    """Score maps put together, pixel by pixel."""
-
-    def __init__(self, maps: Tensor, height: int, width: int, *, aggregate: Aggregate, clip: bool) -> None:
-        self.sums = maps.new_zeros((maps.shape[1], height, width), dtype=torch.float32)
-        self.count = torch.zeros(height, width, device=maps.device)
-        self.aggregate, self.clip = aggregate, clip
-
-    def add(self, scores: Tensor, corners: list[int]) -> None:
-        """Put the map (K, side, side) of a box where the box lies."""
-        rows, columns, part = _place(scores, corners, *self.sums.shape[1:])
-        part = part.clamp_min(0) if self.clip else part
-        before, count = self.sums[:, rows, columns], self.count[rows, columns]
-        if self.aggregate == "mean":
-            before += part
-        else:
-            torch.where(count > 0, torch.maximum(before, part), part, out=before)
-        count += 1
-
-    def scores(self) -> Tensor:
-        """Return the canvas as it is now."""
-        return self.sums / self.count.clamp_min(1) if self.aggregate == "mean" else self.sums.clone()
-
-
-def _batches(boxes: Boxes, batch: int) -> Iterator[list[list[int]]]:
-    corners = boxes.corners.tolist()
+def _batches(boxes: Boxes, batch: int) -> Iterator[list[Corners]]:
+    corners = [(left, top, right, bottom) for left, top, right, bottom in boxes.corners.tolist()]
     for first in range(0, len(corners), batch):
         yield corners[first : first + batch]
-
-
-def _cut(image: Tensor, corners: list[int], side: int) -> Tensor:
-    """Return what a box shows, (3, side, side)."""
-    left, top, right, bottom = corners
-    height, width = image.shape[-2:]
-    inside = image[:, max(0, top) : bottom, max(0, left) : right]
-    shown = functional.pad(inside, (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height)))
-    return _resized(shown, (side, side))
-
-
-def _place(scores: Tensor, corners: list[int], height: int, width: int) -> tuple[slice, slice, Tensor]:
-    """Return the rows and columns of the picture that a box covers, and its scores (K, h, w) there."""
-    left, top, right, bottom = corners
-    rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
-    full = _resized(scores, (bottom - top, right - left))
-    return rows, columns, full[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-
-
-def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    if planes.shape[-2:] == size:
-        return planes
-    return functional.interpolate(planes[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def _check(*, aggregate: str, enlarge: float = 1.0, **counts: int) -> None:

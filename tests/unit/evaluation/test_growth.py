@@ -74,7 +74,11 @@ def test_one_network_and_pictures_without_boxes(data, monkeypatch):
 
 @pytest.mark.parametrize(
     ("values", "counts", "said"),
-    [({}, (1,), "no network looks at proposals"), ({"proposals": FEW}, (0,), r"found counts \[0\]"), ({"proposals": FEW}, (), "found counts")],
+    [
+        ({}, (1,), "no network looks at proposals"),
+        ({"proposals": FEW}, (0,), r"found counts \[0\]"),
+        ({"proposals": FEW}, (), "found counts"),
+    ],
 )
 def test_what_cannot_be_judged_is_one_line(data, values, counts, said):
     with pytest.raises(RecipeError, match=said):

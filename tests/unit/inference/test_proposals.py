@@ -16,6 +16,7 @@ from upscore.inference.tiling import image_to_tensor
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.zoo import create_model
+from upscore.ops.boxes import resized
 from upscore.proposals import Boxes, SlidingWindows, enlarged
 from upscore.types import LabelSpace
 
@@ -92,8 +93,8 @@ def test_the_release_multiplies_scores():
     score = NetworkSegmenter(boxed.build()).scores
     canvas = torch.full((3, *image.shape[:2]), -torch.inf)
     for left, top, right, bottom in boxes.corners.tolist():
-        cut = torch.nn.functional.interpolate(x[None, :, top:bottom, left:right], size=(32, 32), mode="bilinear", antialias=True)
-        back = torch.nn.functional.interpolate(score(cut), size=(bottom - top, right - left), mode="bilinear", antialias=True)[0]
+        cut = resized(x[:, top:bottom, left:right].double(), (32, 32)).float()
+        back = resized(score(cut[None])[0].double(), (bottom - top, right - left)).float()
         part = canvas[:, top:bottom, left:right]
         part.copy_(torch.maximum(part, back))
     canvas[canvas == -torch.inf] = 0

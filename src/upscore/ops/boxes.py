@@ -1,0 +1,137 @@
+"""A box cut out of a picture and resized, and scores put back where it lies: bilinear, with antialiasing.
+
+::
+
+    picture (C, H, W) ──cut_boxes──► (C, side, side) ── network ──► scores (K, side, side) ──Canvas.add──► canvas (K, H, W)
+
+On a processor ``native/box`` reads and writes everything once: it resizes a map row by row straight into
+the canvas. On other devices, for other dtypes and where nobody compiled it, the same comes from torch.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Aggregate", "Canvas", "Corners", "cut_boxes", "resized"]
+
+Aggregate = Literal["max", "mean"]
+"""How score maps that lie on one another are put together."""
+
+Corners = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are the first not covered."""
+
+
+def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
+    """Return what boxes show, each resized to a square.
+
+    Parameters
+    ----------
+    image : (C, H, W) floating
+        A picture. Beyond it there are zeros.
+    boxes : list of (int, int, int, int)
+        Each meets the picture.
+    side : int
+        Height and width of a square.
+
+    Returns
+    -------
+    Tensor
+        (N, C, side, side), channels-last in memory.
+    """
+    cuts = torch.empty((len(boxes), image.shape[0], side, side), dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
+    if native := _compiled(image):
+        pixels = image.detach().permute(1, 2, 0).contiguous()
+        for cut, box in zip(cuts.permute(0, 2, 3, 1), boxes, strict=True):
+            native.cut(pixels, box, cut, threads=_threads())
+        return cuts
+    for cut, (left, top, right, bottom) in zip(cuts, boxes, strict=True):
+        height, width = image.shape[-2:]
+        inside = image[:, max(0, top) : bottom, max(0, left) : right]
+        shown = F.pad(inside, (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height)))
+        cut.copy_(resized(shown, (side, side)))
+    return cuts
+
+
+class Canvas:
+    """Score maps put together, pixel by pixel.
+
+    Parameters
+    ----------
+    classes, height, width : int
+        Its shape.
+    aggregate : {"max", "mean"}
+        Greatest score over a pixel, or the mean of those there.
+    clip : bool
+        Count scores below zero as zero.
+    device : torch.device
+        Where it is.
+    """
+
+    def __init__(self, classes: int, height: int, width: int, *, aggregate: Aggregate, clip: bool, device: torch.device) -> None:
+        empty = -torch.inf if aggregate == "max" else 0.0
+        self._joined = torch.full((height, width, classes), empty, dtype=torch.float32, device=device)
+        self._count = torch.zeros(height, width, device=device)
+        self.aggregate, self.clip = aggregate, clip
+
+    def add(self, scores: Tensor, box: Corners) -> None:
+        """Put scores (K, h, w) where a box lies that meets the canvas."""
+        left, top, right, bottom = box
+        height, width = self._count.shape
+        rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
+        self._count[rows, columns] += 1
+        if native := _compiled(scores):
+            pixels = scores.detach().permute(1, 2, 0).contiguous()
+            join = "max" if self.aggregate == "max" else "sum"
+            native.paste(pixels, box, self._joined, join, self.clip, threads=_threads())
+            return
+        part = resized(scores, (bottom - top, right - left)).float()
+        part = part[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left].permute(1, 2, 0)
+        part = part.clamp_min(0) if self.clip else part
+        there = self._joined[rows, columns]
+        there.copy_(torch.maximum(there, part) if self.aggregate == "max" else there + part)
+
+    def scores(self) -> Tensor:
+        """Return a copy of the canvas (K, H, W) float32 as it is now; zero where nothing lies."""
+        if self.aggregate == "max":
+            found = self._joined.masked_fill(self._count[..., None] == 0, 0.0)
+        else:
+            found = self._joined / self._count[..., None].clamp_min(1)
+        return found.permute(2, 0, 1)
+
+
+def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (C, H, W) or (N, C, H, W) at another size, bilinear with antialiasing."""
+    if planes.shape[-2:] == size:
+        return planes
+    if planes.ndim == 3:
+        return resized(planes[None], size)[0]
+    if size[1] == 1 and planes.shape[-1] > 1:
+        planes = _resized(planes, (planes.shape[-2], 1))
+    if size[1] == 1:
+        # torch 2.13 mixes up the rows of antialiased NCHW outputs one pixel wide, but not of those one pixel high.
+        return _resized(planes.mT, (1, size[0])).mT
+    return _resized(planes, size)
+
+
+def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _compiled(x: Tensor) -> ModuleType | None:
+    """Return the compiled module if it is here and this tensor is memory that it can read."""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return None
+    try:
+        from upscore import _native
+    except ImportError:
+        return None
+    return _native
+
+
+def _threads() -> int:
+    return min(torch.get_num_threads(), 256)  # what the compiled module takes at most

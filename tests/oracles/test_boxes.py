@@ -1,0 +1,151 @@
+"""Cutting boxes out and putting scores back, compiled and not, against weights written out in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upscore.ops import boxes
+from upscore.ops.boxes import Canvas, cut_boxes
+
+native = pytest.importorskip("upscore._native")
+
+
+def matrix(size, to):
+    """The weights of every output pixel: a triangle as wide as the pixel that it makes, normalised."""
+    scale = size / to
+    support = max(scale, 1.0)
+    centres = (np.arange(to) + 0.5) * scale
+    distances = np.abs((np.arange(size) + 0.5)[None] - centres[:, None]) / support
+    weights = np.maximum(0, 1 - distances)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def resize(planes, size):
+    return np.einsum("ys,cst,xt->cyx", matrix(planes.shape[1], size[0]), planes.astype(np.float64), matrix(planes.shape[2], size[1]))
+
+
+def cut(image, box, side):
+    left, top, right, bottom = box
+    shown = np.zeros((len(image), bottom - top, right - left))
+    height, width = image.shape[1:]
+    rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
+    shown[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[:, rows, columns]
+    return resize(shown, (side, side))
+
+
+def join(maps, placed, height, width, aggregate, clip):
+    total = np.full((len(maps[0]), height, width), -np.inf if aggregate == "max" else 0.0)
+    count = np.zeros((height, width))
+    for scores, (left, top, right, bottom) in zip(maps, placed, strict=True):
+        part = resize(scores, (bottom - top, right - left))
+        part = np.maximum(part, 0) if clip else part
+        rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
+        part = part[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        total[:, rows, columns] = np.maximum(total[:, rows, columns], part) if aggregate == "max" else total[:, rows, columns] + part
+        count[rows, columns] += 1
+    return np.where(count > 0, total if aggregate == "max" else total / np.maximum(count, 1), 0)
+
+
+@pytest.fixture(params=["compiled", "portable", "plain"])
+def way(request, monkeypatch):
+    """Each of the ways to the same numbers."""
+    if request.param == "plain":
+        monkeypatch.setattr(boxes, "_compiled", lambda x: None)
+    if request.param == "portable":
+
+        class Portable:
+            cut = staticmethod(lambda *values, **named: native.cut(*values, **named, instructions="portable"))
+            paste = staticmethod(lambda *values, **named: native.paste(*values, **named, instructions="portable"))
+
+        monkeypatch.setattr(boxes, "_compiled", lambda x: Portable)
+    return request.param
+
+
+@st.composite
+def scenes(draw):
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    placed = []
+    for _ in range(draw(st.integers(1, 4))):
+        left, top = draw(st.integers(-20, width - 1)), draw(st.integers(-20, height - 1))
+        placed.append((left, top, draw(st.integers(max(left, 0) + 1, width + 25)), draw(st.integers(max(top, 0) + 1, height + 25))))
+    return height, width, placed, draw(st.integers(1, 30)), draw(st.integers(0, 99))
+
+
+def check(way, scene, channels, aggregate, clip, threads):
+    height, width, placed, side, seed = scene
+    rng = np.random.default_rng(seed)
+    image = rng.standard_normal((3, height, width)).astype(np.float32)
+    maps = [rng.standard_normal((channels, side, draw)).astype(np.float32) for draw in rng.integers(1, 30, len(placed))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        cuts = cut_boxes(torch.from_numpy(image), placed, side)
+        canvas = Canvas(channels, height, width, aggregate=aggregate, clip=clip, device=torch.device("cpu"))
+        for scores, box in zip(maps, placed, strict=True):
+            canvas.add(torch.from_numpy(scores), box)
+    finally:
+        torch.set_num_threads(before)
+    tolerance = 2e-6 if way != "plain" else 1e-4  # torch computes places in a picture in float32
+    for found, box in zip(cuts.numpy(), placed, strict=True):
+        np.testing.assert_allclose(found, cut(image, box, side), atol=tolerance)
+    np.testing.assert_allclose(canvas.scores().numpy(), join(maps, placed, height, width, aggregate, clip), atol=tolerance)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 21])
+@pytest.mark.parametrize(("aggregate", "clip"), [("max", False), ("max", True), ("mean", False)])
+def test_boxes_are_cut_and_put_back_as_written_out(way, channels, aggregate, clip):
+    @settings(max_examples=12, deadline=None)
+    @given(scenes(), st.integers(1, 2))
+    def law(scene, threads):
+        check(way, scene, channels, aggregate, clip, threads)
+
+    law()
+
+
+def test_what_is_no_number_is_not_hidden_by_another_box(way):
+    canvas = Canvas(9, 6, 6, aggregate="max", clip=False, device=torch.device("cpu"))
+    bad = torch.zeros(9, 6, 6)
+    bad[4, 2, 3] = torch.nan
+    for scores in (torch.ones(9, 6, 6), bad, torch.full((9, 6, 6), 2.0)):
+        canvas.add(scores, (0, 0, 6, 6))
+    assert canvas.scores()[4, 2, 3].isnan()
+    assert canvas.scores().isnan().sum() == 1
+
+
+def test_a_canvas_is_zero_where_no_box_lies(way):
+    for aggregate in ("max", "mean"):
+        canvas = Canvas(2, 4, 5, aggregate=aggregate, clip=False, device=torch.device("cpu"))
+        canvas.add(torch.full((2, 3, 3), -7.0), (1, 1, 3, 3))
+        expected = torch.zeros(2, 4, 5)
+        expected[:, 1:3, 1:3] = -7
+        torch.testing.assert_close(canvas.scores(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"box": (3, 0, 3, 2)}, "not empty"),
+        ({"box": (0, 4, 2, 8)}, "meets the picture"),
+        ({"box": (0, 0, 2)}, "left, top, right, bottom"),
+        ({"box": (0, 0, 2**31, 2)}, "not empty"),
+        ({"out": torch.zeros(5, 5, 4)}, "as many channels"),
+        ({"out": torch.zeros(5, 3, 5).mT}, "contiguous room"),
+        ({"picture": torch.zeros(4, 4)}, "contiguous picture"),
+        ({"threads": 0}, "1 to 256 threads"),
+    ],
+)
+def test_the_compiled_part_checks_what_it_is_given(values, said):
+    given = {"picture": torch.zeros(4, 4, 3), "box": (0, 0, 2, 2), "out": torch.zeros(5, 5, 3), "threads": 1} | values
+    with pytest.raises(ValueError, match=said):
+        native.cut(**given)
+    if "out" not in values and "picture" not in values:
+        del given["out"], given["picture"]
+        with pytest.raises(ValueError, match=said.replace("picture", "canvas")):
+            native.paste(scores=torch.zeros(5, 5, 3), canvas=torch.zeros(4, 4, 3), join="max", clip=False, **given)
+
+
+def test_joining_is_by_maximum_or_sum():
+    with pytest.raises(ValueError, match="join 'max' or 'sum'"):
+        native.paste(torch.zeros(2, 2, 1), (0, 0, 2, 2), torch.zeros(2, 2, 1), "mean", False, 1)
