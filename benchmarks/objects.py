@@ -1,0 +1,127 @@
+"""DeconvNet's claims, on trained networks: stages, proposals, object sizes, the ensemble with FCN-8s, and the CRF.
+
+    python benchmarks/objects.py DATA --fcn RUN --whole RUN --stage1 RUN --stage2 RUN [--alone RUN] --field 199
+
+Every network runs once over a picture; what is put together from their answers is judged side by side: mean
+IoU, boundary IoU, and mean IoU among objects of a size, which is that of the pixels in their tight boxes
+enlarged by 1.2. Small objects are less than a quarter of FCN's field of view along their longer side, large
+ones more than all of it. ``alone`` is a network that learned from proposals at once, for as many steps as
+the two stages together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import machine, report
+
+from upscore.data.opening import open_dataset
+from upscore.inference.predictor import Predictor
+from upscore.inference.proposals import boxes_for, scores_over_boxes
+from upscore.inference.refine import crf
+from upscore.inference.settings import CRFSettings, ProposalSettings
+from upscore.inference.tiling import image_to_tensor
+from upscore.metrics import BorderCounts, ConfusionMatrix
+from upscore.proposals import boxes_of_objects, enlarged
+
+COUNTS = (1, 5, 10, 20, 50, 100, 200)
+CRFS = {
+    "usual CRF": CRFSettings(),
+    "milder CRF": CRFSettings(gaussian_weight=1.0, bilateral_sigma=30.0, bilateral_sigma_colour=10.0, bilateral_weight=4.0),
+}
+
+
+class Judged:
+    """What is counted of one way of labelling."""
+
+    def __init__(self, classes: int) -> None:
+        self.matrix, self.borders = ConfusionMatrix(classes), BorderCounts(classes)
+        self.sizes = {size: ConfusionMatrix(classes) for size in ("small", "medium", "large")}
+
+    def add(self, truth: np.ndarray, label_map: np.ndarray, among: dict[str, np.ndarray]) -> None:
+        self.matrix.add(truth, label_map)
+        self.borders.add(truth, label_map)
+        for size, inside in among.items():
+            if inside.any():
+                self.sizes[size].add(truth[inside][None], label_map[inside][None])
+
+    def row(self) -> dict:
+        def percent(value: float) -> float | None:
+            return None if value != value else round(100 * value, 1)
+
+        sizes = {size: percent(matrix.scores().mean_iou) for size, matrix in self.sizes.items()}
+        return {
+            "mean IoU": percent(self.matrix.scores().mean_iou),
+            "boundary IoU": percent(self.borders.scores().boundary_iou),
+            **sizes,
+        }
+
+
+def among_objects(instances: np.ndarray, field: float) -> dict[str, np.ndarray]:
+    """Return where objects of each size are: (H, W) yes or no."""
+    places = {size: np.zeros(instances.shape, bool) for size in ("small", "medium", "large")}
+    _, tight = boxes_of_objects(instances)
+    sides = (tight.corners[:, 2:] - tight.corners[:, :2]).max(1)
+    for side, (left, top, right, bottom) in zip(sides, enlarged(tight, 1.2).clipped(*instances.shape).corners, strict=True):
+        places["small" if side < field / 4 else "large" if side > field else "medium"][top:bottom, left:right] = True
+    return places
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("data")
+    for name in ("fcn", "whole", "stage1", "stage2", "alone"):
+        flags.add_argument(f"--{name}", type=Path)
+    flags.add_argument("--split", default="val")
+    flags.add_argument("--field", type=float, default=199, help="FCN's field of view, in pixels")
+    flags.add_argument("--pictures", type=int, default=1000)
+    values = flags.parse_args()
+    dataset = open_dataset(values.data, values.split)
+    settings = ProposalSettings()
+    networks = {name: Predictor(path) for name in ("fcn", "whole", "stage1", "stage2", "alone") if (path := getattr(values, name))}
+    scorers = {name: networks[name].members[0].network.scores for name in ("stage1", "stage2", "alone") if name in networks}
+    judged: dict[str, Judged] = {}
+    pictures = range(min(values.pictures, len(dataset)))
+    for index in pictures:
+        sample = dataset[index]
+        image = image_to_tensor(sample.image)
+        among = among_objects(sample.instances, values.field)
+        probs: dict[str, torch.Tensor] = {}
+        for name in ("fcn", "whole"):
+            if name in networks:
+                probs[name] = networks[name].predict_probs(image[None])[0]
+        if "stage2" in networks:
+            probs["stage2, whole picture"] = networks["stage2"].predict_probs(image[None])[0]
+        boxes, _ = boxes_for(image, networks["stage2"].proposer(settings), most=max(COUNTS), enlarge=settings.enlarge)
+        for name, score in scorers.items():
+            at = COUNTS if name == "stage2" else (50,)
+            few = boxes if name == "stage2" else boxes[:50]
+            canvases = dict(scores_over_boxes(score, image, few, at=at))
+            for count in at:
+                probs[f"{name}, {count} proposals"] = canvases[min(count, len(few))].softmax(0)
+            if name == "stage2":
+                ((_, mean),) = scores_over_boxes(score, image, boxes[:50], aggregate="mean")
+                probs["stage2, 50 proposals, mean"] = mean.softmax(0)
+                raw = canvases[min(50, len(few))]
+        if "fcn" in networks and "stage2" in networks:
+            probs["ensemble"] = (probs["fcn"] + probs["stage2, 50 proposals"]) / 2
+            fcn = networks["fcn"].members[0].network.scores(image[None])[0]
+            probs["ensemble, scores multiplied"] = (raw.clamp_min(0) * fcn.clamp_min(0)).softmax(0)
+        for name in ("fcn", "whole", "stage1, 50 proposals", "stage2, 50 proposals", "ensemble"):
+            for how, numbers in CRFS.items():
+                if name in probs:
+                    one = probs[name]
+                    probs[f"{name} + {how}"] = crf(lambda images, one=one: one[None], numbers.dense())(image[None])[0]
+        for name, one in probs.items():
+            judged.setdefault(name, Judged(len(dataset.labels))).add(sample.label, one.argmax(0).byte().numpy(), among)
+        print(f"{index + 1}/{len(pictures)}", flush=True, file=sys.stderr)
+    rows = {name: one.row() for name, one in judged.items()}
+    report({"what": "DeconvNet's claims", "data": dataset.name, "pictures": len(pictures), "rows": rows, **machine("torch")})
+
+
+if __name__ == "__main__":
+    main()
