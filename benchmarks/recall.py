@@ -15,7 +15,7 @@ import numpy as np
 from measuring import machine, report
 
 from upscore.data.opening import open_dataset
-from upscore.proposals import EdgeBoxes, SelectiveSearch, SlidingWindows, boxes_of_objects, overlaps
+from upscore.proposals import Boxes, EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, boxes_of_objects, recalls
 
 COUNTS = (1, 10, 50, 100, 200, 500, 1000, 2000)
 PROPOSERS = {"edge-boxes": EdgeBoxes(), "selective-search": SelectiveSearch(), "windows": SlidingWindows()}
@@ -46,21 +46,18 @@ def main() -> None:
     )
 
 
-def recall_of(propose, pictures, thresholds) -> dict:
+def recall_of(propose: Proposer, pictures: list[tuple[np.ndarray, Boxes]], thresholds: list[float]) -> dict:
     """Return recall in per cent by threshold and count, and how many boxes and seconds a picture takes."""
-    found = {(threshold, count): 0 for threshold in thresholds for count in COUNTS}
-    objects = boxes = 0
     began = time.process_time()
-    guesses = [propose(image) for image, _ in pictures]
+    found = [propose(image) for image, _ in pictures]
     seconds = time.process_time() - began
-    for guess, (_, tight) in zip(guesses, pictures, strict=True):
-        boxes += len(guess)
-        objects += len(tight)
-        shared = overlaps(guess, tight) if len(guess) else np.zeros((1, len(tight)))
-        for threshold, count in found:
-            found[threshold, count] += int((shared[:count].max(0) >= threshold).sum()) if len(tight) else 0
-    table = {f"overlap {t}": {str(c): round(100 * found[t, c] / max(1, objects), 1) for c in COUNTS} for t in thresholds}
-    return table | {"boxes a picture": round(boxes / len(pictures)), "processor seconds a picture": round(seconds / len(pictures), 2)}
+    shares, _ = recalls([(tight, boxes) for (_, tight), boxes in zip(pictures, found, strict=True)], COUNTS, overlaps=thresholds)
+    table = {
+        f"overlap {threshold}": dict(zip(map(str, COUNTS), (100 * shares[:, i]).round(1).tolist(), strict=True))
+        for i, threshold in enumerate(thresholds)
+    }
+    each = {"boxes a picture": sum(map(len, found)) / len(pictures), "processor seconds a picture": seconds / len(pictures)}
+    return table | {name: round(value, 2) for name, value in each.items()}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from upscore.explain.page import write_explanation as write_explanation
     from upscore.inference.predictor import Predictor as Predictor
     from upscore.models.bundle import Bundle as Bundle
+    from upscore.models.ensemble import Ensemble as Ensemble
     from upscore.models.zoo import create_model as create_model
     from upscore.models.zoo import list_models as list_models
     from upscore.ops.geometry import Geometry as Geometry
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "models.bundle",
+    "Ensemble": "models.ensemble",
     "Evaluation": "evaluation.evaluate",
     "Geometry": "ops.geometry",
     "LabelSpace": "types",

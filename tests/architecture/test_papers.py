@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "papers").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
+OBJECTS = ROOT / "docs" / "objects.md"
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 
 
@@ -70,7 +71,10 @@ def test_a_name_that_is_gone_is_said(name):
         make_links().line_of("class Net:\n    def forward(self): pass\n", name)
 
 
-@every_page
+every_page_and_objects = pytest.mark.parametrize("page", [*PAGES, OBJECTS], ids=lambda path: path.stem)
+
+
+@every_page_and_objects
 def test_code_runs_and_prints_what_the_page_says(page):
     """From top to bottom in one session, as a reader would; errors point into the page."""
     text, session = page.read_text(), {"__name__": "page"}
@@ -87,7 +91,7 @@ def test_code_runs_and_prints_what_the_page_says(page):
             assert printed.getvalue() == (said or ""), f"{page.name}, line {above}"
 
 
-@every_page
+@every_page_and_objects
 def test_recipes_are_named_as_they_are_shipped(page):
     named = re.findall(r"--recipe (\S+)", page.read_text())
     assert named

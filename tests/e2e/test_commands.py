@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painting import paint, small_recipe
+from painting import paint, paint_objects, small_recipe
 from upscore.cli import main
 from upscore.training.run import train
 
@@ -369,3 +369,105 @@ def test_explain(upscore, trained, painted, tmp_path, monkeypatch):
     code, _, error = upscore("explain", tmp_path, picture)
     assert code == 1
     assert "no bundle" in error
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    return paint_objects(tmp_path_factory.mktemp("objects"), train=4, val=2)
+
+
+def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+    small = ["--set", "model.arguments.width=0.03125", "--set", "run.steps=2", "--set", "run.accumulate=1", "--batch-size", "2"]
+    small += ["--set", "run.precise_bn=1", "--weights", "none"]
+    for stage, more in (("1", []), ("2", ["--init", tmp_path / "one"])):
+        out = tmp_path / ("one" if stage == "1" else "two")
+        code, said, err = upscore("train", objects, "--recipe", f"deconvnet-stage{stage}", "--out", out, *small, *more)
+        assert code == 0, err
+        assert "cuts around" in said
+    fcn = train(small_recipe(objects, tmp_path / "fcn", **{"run.epochs": 1})).folder
+
+    looks = (
+        "--proposals",
+        4,
+        "--aggregate",
+        "mean",
+        "--ensemble",
+        fcn,
+        "--crf",
+        "--set",
+        "proposals.by=windows",
+        "--set",
+        "crf.iterations=2",
+    )
+    pictures = objects.parent / "images" / "val"
+    code, said, err = upscore("predict", tmp_path / "two", pictures, "--out", tmp_path / "live", *looks)
+    assert code == 0, err
+    both = tmp_path / "both"
+    code, said, _ = upscore("ensemble", tmp_path / "two", fcn, "--out", both, *looks[:4], *looks[6:])
+    assert code == 0
+    assert "4 proposals (windows), aggregated by mean" in " ".join(said.split())
+    code, said, _ = upscore("predict", both, pictures, "--out", tmp_path / "saved")
+    assert code == 0
+    for path in pictures.glob("*.png"):
+        assert (tmp_path / "live" / path.name).read_bytes() == (tmp_path / "saved" / path.name).read_bytes()
+    settings = json.loads((tmp_path / "saved" / "predictions.json").read_text())["settings"]
+    assert settings["proposals"]["most"] == 4
+
+    code, said, _ = upscore("evaluate", both, objects, "--json", "--out", tmp_path / "judged")
+    assert code == 0
+    assert json.loads(said)["before"]["mean_iou"] >= 0
+    code, said, err = upscore("proposals", both, objects, "--counts", "1,2", "--pictures", 1, "--out", tmp_path / "pages")
+    assert code == 0, err
+    assert "2 networks together" in said
+    assert (tmp_path / "pages" / "picture-0001.html").is_file()
+    code, _, err = upscore("explain", both, next(pictures.glob("*.png")))
+    assert code == 1
+    assert "is an ensemble, expected one network" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--proposals", 0], 2, "greater than or equal to 1"),
+        (["--no-proposals", "--proposals", 3], 2, "leave out what says how proposals are looked at"),
+        (["--proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edges"),
+        (["--boxes", "none.json"], 1, "no network that looks at proposals"),
+        (["--proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
+        (["--proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
+        (["--proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),
+        (["--combine", "min"], 1, "'combine': found 'min'"),
+        (["--ensemble", "nowhere"], 1, "there is no bundle at 'nowhere'"),
+        (["--set", "proposals"], 2, "expected NAME=VALUE"),
+        (["--set", "proposals.leastside=3"], 1, "'proposals.leastside'"),
+        (["--set", "run.epochs=3"], 2, "expected NAME=VALUE"),
+        (["--no-crf", "--set", "crf.iterations=3"], 2, "there is no CRF to set"),
+    ],
+)
+def test_bad_ways_to_look_are_one_line(upscore, trained, painted, tmp_path, words, code, said):
+    left, _, err = upscore("predict", trained, painted.parent / "images" / "val", "--out", tmp_path / "out", *words)
+    assert left == code
+    assert said in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_without_boxes_in_the_file_is_reported_and_the_rest_are_done(upscore, trained, painted, tmp_path):
+    names = sorted(path.name for path in (painted.parent / "images" / "val").iterdir())
+    boxes = {names[0]: {"size": [48, 56], "boxes": [[0, 0, 30, 30]]}, names[1]: {"size": [48, 56], "boxes": [[9, 9, 3, 3]]}}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    words = ["--proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.side=48"]
+    code, said, err = upscore("predict", trained, painted.parent / "images" / "val", "--out", tmp_path / "out", *words)
+    assert code == 1
+    assert "1 labelled, 2 failed" in said
+    assert f"the boxes of '{painted.parent / 'images' / 'val' / names[1]}' are wrong: box 0 is" in " ".join(err.split())
+    assert f"holds no boxes for '{painted.parent / 'images' / 'val' / names[2]}'" in " ".join(err.split())
+
+
+def test_a_flat_picture_has_no_proposals_and_that_is_said(upscore, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+    Image.new("RGB", (60, 40), (90, 90, 90)).save(tmp_path / "flat.png")
+    code, _, err = upscore("predict", trained, tmp_path / "flat.png", "--out", tmp_path / "out", "--proposals", 5)
+    assert code == 0
+    assert "flat.png: no proposals were found: labelled as a whole" in " ".join(err.split())
+    (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
+    assert row["notes"] == ["no proposals were found: labelled as a whole"]

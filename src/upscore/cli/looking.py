@@ -156,10 +156,7 @@ def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         *section, key = name.strip().split(".")
         if not equals or len(section) > 1 or section not in ([], ["proposals"], ["crf"]):
-            raise typer.BadParameter(
-                f"found '{setting}', expected proposals.NAME=VALUE, crf.NAME=VALUE or NAME=VALUE, such as crf.iterations=10",
-                param_hint="--set",
-            )
+            raise typer.BadParameter(f"found '{setting}', expected NAME=VALUE, such as crf.iterations=10 or margin=64", param_hint="--set")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -82,11 +82,11 @@ class Ensemble:
         Raises
         ------
         BundleError
-            As the class, or the settings hold what JSON cannot.
+            As the class.
         """
         members = [member for one in models for member in (one.members if isinstance(one, Ensemble) else (one,))]
         first = models[0].inference if models else {}
-        return cls(tuple(members), as_json(first if inference is None else inference))
+        return cls(tuple(members), dict(first if inference is None else inference))
 
     @property
     def labels(self) -> LabelSpace:
