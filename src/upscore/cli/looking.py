@@ -95,11 +95,11 @@ class Looking:
     def predictor(self, bundle: str, *, device: str) -> Predictor:
         """Return what labels pictures so."""
         from upscore.inference.predictor import Predictor
-        from upscore.proposals import EdgeBoxes
+        from upscore.proposals import EdgeBoxes, Kept, proposals_folder
 
         if self.edges is not None and self.boxes is not None:
             raise typer.BadParameter("boxes of a file need no edges: leave one out", param_hint="--edges and --boxes")
-        propose = None if self.edges is None else EdgeBoxes(model=self.edges)
+        propose = None if self.edges is None else Kept(EdgeBoxes(model=self.edges), proposals_folder())
         overrides = self.overrides()
         return Predictor([bundle, *self.ensemble], device=device, boxes=self.boxes, propose=propose, **overrides)
 

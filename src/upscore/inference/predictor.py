@@ -79,7 +79,8 @@ class Predictor:
     boxes : BoxFile or path, optional
         Boxes to look at in place of finding some, by picture.
     propose : callable, optional
-        Finds the boxes, in place of what the settings name.
+        Finds the boxes, in place of what the settings name. It is asked every time:
+        :class:`upscore.proposals.Kept` keeps what it finds.
     **overrides
         Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its numbers),
@@ -317,7 +318,6 @@ class Predictor:
 
     def _segmenter(self, height: int, width: int, name: str = "", note: Callable[[str], None] = lambda said: None) -> Segmenter:
         """Return what labels this picture: all networks together, those of whole pictures in tiles where proposals need it whole."""
-
         inner = self._tiles_of_whole_pictures(height, width) if self._looks_at_proposals and len(self.members) > 1 else None
         return combine(
             self.members, self.settings, tiles=inner, proposer=lambda one: self.proposer(one, name), unfound=lambda: note(NO_PROPOSALS)
@@ -332,8 +332,10 @@ class Predictor:
             Boxes are in a file, and the picture has no name.
         """
         given = self._boxes
+        if given is None and self._propose is not None:
+            return self._propose
         if given is None:
-            return Kept(self._propose or create_proposer(settings.by), proposals_folder())
+            return Kept(create_proposer(settings.by), proposals_folder())
         if not name:
             raise RecipeError(f"{given.path}: boxes of a file are found by a picture's name, and this one has none: give name=")
         return lambda picture: given.boxes(name, (picture.shape[0], picture.shape[1]))

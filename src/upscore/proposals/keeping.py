@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from platformdirs import user_cache_path
 
-from upscore.errors import DataError
+from upscore.errors import DataError, OutputError
 from upscore.files import write_atomically
 from upscore.proposals.boxes import Boxes
 from upscore.proposals.proposers import Picture, Proposer
@@ -33,7 +34,8 @@ class Kept:
         One of upscore's, or one whose ``repr`` says everything its boxes depend on.
     folder : Path
         Where; made when there is something to keep. A file's name is made of the picture's
-        pixels and the proposer's ``repr``, so that pictures and settings cannot be mixed up.
+        pixels and the proposer's ``repr``, so that pictures and settings cannot be mixed up. Where
+        nothing can be written, boxes are found anew every time.
     """
 
     proposer: Proposer
@@ -49,7 +51,8 @@ class Kept:
             found = self.proposer(image)
             content = io.BytesIO()
             np.save(content, np.hstack([found.corners, found.scores[:, None]]), allow_pickle=False)
-            write_atomically(file, content.getvalue())
+            with contextlib.suppress(OutputError):  # nothing is lost but time
+                write_atomically(file, content.getvalue())
         return found
 
 

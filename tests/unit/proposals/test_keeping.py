@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from upscore.errors import DataError, OutputError
-from upscore.proposals import Boxes, BoxFile, EdgeBoxes, Kept, SlidingWindows
+from upscore.errors import DataError
+from upscore.proposals import Boxes, BoxFile, EdgeBoxes, Kept, SlidingWindows, proposals_folder
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -62,10 +62,21 @@ def test_what_is_kept_is_what_is_proposed(tmp_path, propose):
     assert len(kept(flat)) == len(kept(flat)) == len(propose(flat))
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_where_nothing_can_be_written_boxes_are_found_every_time(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        Kept(Counting("one"), tmp_path / "file" / "boxes")(PICTURE)
+    counting = Counting("one")
+    kept = Kept(counting, tmp_path / "file" / "boxes")
+    assert len(kept(PICTURE)) == len(kept(PICTURE)) > 0
+    assert counting.asked == 2
+
+
+def test_boxes_are_kept_where_the_user_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path))
+    assert proposals_folder() == tmp_path / "proposals"
+    monkeypatch.delenv("UPSCORE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert proposals_folder().name == "proposals"
+    assert "upscore" in proposals_folder().parts
 
 
 def boxes_in(path, content):
