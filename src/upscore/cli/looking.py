@@ -28,9 +28,15 @@ __all__ = [
     "Tile",
 ]
 
-Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.")]
-Scales = Annotated[str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False)]
-Tile = Annotated[str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto")]
+PANEL = "How pictures are looked at"
+
+Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.", rich_help_panel=PANEL)]
+Scales = Annotated[
+    str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False, rich_help_panel=PANEL)
+]
+Tile = Annotated[
+    str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto", rich_help_panel=PANEL)
+]
 Proposals = Annotated[
     int | None,
     typer.Option(
@@ -38,30 +44,55 @@ Proposals = Annotated[
         min=1,
         help="Look at the N most promising boxes of the picture, as DeconvNet does at 50; of an ensemble, with the networks made for that.",
         show_default="as the bundle says",
+        rich_help_panel=PANEL,
     ),
 ]
-NoProposals = Annotated[bool, typer.Option("--no-proposals", help="Look at whole pictures, whatever the bundle says.")]
+NoProposals = Annotated[
+    bool, typer.Option("--no-proposals", help="Look at whole pictures, whatever the bundle says.", rich_help_panel=PANEL)
+]
 Aggregate = Annotated[
-    str | None, typer.Option(metavar="max|mean", help="Of the boxes over a pixel, the greatest score or the mean.", show_default="max")
+    str | None,
+    typer.Option(
+        metavar="max|mean",
+        help="Of the boxes over a pixel, the greatest score or the mean.",
+        show_default="as the bundle says",
+        rich_help_panel=PANEL,
+    ),
 ]
 BoxesFile = Annotated[
-    Path | None, typer.Option("--boxes", metavar="FILE.json", help="Look at these boxes, by picture.", show_default="found on edges")
+    Path | None,
+    typer.Option(
+        "--boxes", metavar="FILE.json", help="Look at these boxes, by picture.", show_default="found on edges", rich_help_panel=PANEL
+    ),
 ]
 Edges = Annotated[
-    Path | None, typer.Option(metavar="MODEL", help="Find boxes on the edges of a structured-edge model.", show_default="computed here")
+    Path | None,
+    typer.Option(
+        metavar="MODEL", help="Find boxes on the edges of a structured-edge model.", show_default="computed here", rich_help_panel=PANEL
+    ),
 ]
 EnsembleWith = Annotated[
     list[str] | None,
-    typer.Option("--ensemble", metavar="BUNDLE", help="Another network to label with; may be repeated.", show_default=False),
+    typer.Option(
+        "--ensemble", metavar="BUNDLE", help="Another network to label with; may be repeated.", show_default=False, rich_help_panel=PANEL
+    ),
 ]
 Combine = Annotated[
     str | None,
-    typer.Option(metavar="mean|product", help="Of an ensemble, average probabilities or multiply scores.", show_default="mean"),
+    typer.Option(
+        metavar="mean|product",
+        help="Of an ensemble, average probabilities or multiply scores.",
+        show_default="as the bundle says",
+        rich_help_panel=PANEL,
+    ),
 ]
 Crf = Annotated[
     bool | None,
     typer.Option(
-        "--crf/--no-crf", help="Refine by the picture's colours, with the fully connected CRF.", show_default="as the bundle says"
+        "--crf/--no-crf",
+        help="Refine by the picture's colours, with the fully connected CRF.",
+        show_default="as the bundle says",
+        rich_help_panel=PANEL,
     ),
 ]
 Settings = Annotated[
@@ -71,6 +102,7 @@ Settings = Annotated[
         metavar="NAME=VALUE",
         help="Any other setting, such as proposals.least_side=112 or crf.iterations=10; may be repeated.",
         show_default=False,
+        rich_help_panel=PANEL,
     ),
 ]
 

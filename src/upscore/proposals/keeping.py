@@ -121,7 +121,7 @@ class BoxFile:
         Raises
         ------
         DataError
-            The file has none for it, or they are of a picture of another size, or are no boxes.
+            The file has none for it, or they are of a picture of another size, lie outside of it or are no boxes.
         """
         entry = next((self._pictures[known] for known in (name, Path(name).name, Path(name).stem) if known in self._pictures), None)
         if entry is None:
@@ -140,6 +140,10 @@ class BoxFile:
             table = np.array(entry["boxes"] or np.empty((0, 5)), np.float64)
             if table.ndim != 2 or table.shape[1] not in (4, 5):
                 raise ValueError("expected 4 or 5 numbers each")
-            return Boxes(table[:, :4], table[:, 4] if table.shape[1] == 5 else np.ones(len(table)))
+            boxes = Boxes(table[:, :4], table[:, 4] if table.shape[1] == 5 else np.ones(len(table)))
+            outside = np.flatnonzero((boxes.corners[:, 2:] <= 0).any(1) | (boxes.corners[:, :2] >= (size[1], size[0])).any(1))
+            if outside.size:
+                raise ValueError(f"box {outside[0]} is {boxes.corners[outside[0]].tolist()}: it lies outside of the picture")
+            return boxes
         except (TypeError, ValueError, DataError) as error:
             raise DataError(f"{self.path}: the boxes of '{name}' are wrong: {error}") from error

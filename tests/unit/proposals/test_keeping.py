@@ -111,6 +111,8 @@ def test_a_file_gives_each_picture_its_boxes(tmp_path):
         ({"size": [4, 6], "boxes": [[3, 0, 0, 2]]}, "left below right"),
         ({"size": [4, 6], "boxes": [[0, 0, 3, None]]}, "are wrong"),
         ({"size": [4, 6], "boxes": [[0, 0, 3, 1e300]]}, "are wrong"),
+        ({"size": [4, 6], "boxes": [[5, 3, 9, 9], [6, 0, 9, 2]]}, "box 1 is [6, 0, 9, 2]: it lies outside of the picture"),
+        ({"size": [4, 6], "boxes": [[-3, 0, 1, 2], [0, -3, 1, 0]]}, "box 1 is [0, -3, 1, 0]: it lies outside"),
     ],
 )
 def test_wrong_entries_are_one_line(tmp_path, entry, says):
