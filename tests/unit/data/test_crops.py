@@ -59,6 +59,12 @@ def looked_up(plane, box, side, fill):
     return out
 
 
+def between_pixels(box, side):
+    """Where the nearest pixel is either of two: the place that is looked up lies on their common edge."""
+    rows, columns = ([(2 * i + 1) * size % (2 * side) == 0 for i in range(side)] for size in (box[3] - box[1], box[2] - box[0]))
+    return np.logical_or.outer(rows, columns)
+
+
 @given(
     st.tuples(st.integers(0, 50), st.integers(0, 30), st.integers(1, 40), st.integers(1, 30)),
     st.sampled_from([1.0, 1.2, 2.0]),
@@ -71,9 +77,9 @@ def test_a_crop_is_its_object_enlarged_and_all_else_background(place, enlarge, s
     sample = painted(objects=((1, box),))
     (crop,) = CroppedObjects(Given([sample]), enlarge=enlarge, side=side)
     (corners,) = enlarged(Boxes([box]), enlarge).corners.tolist()
-    expected = looked_up(sample.label, corners, side, IGNORE)
-    np.testing.assert_array_equal(crop.label, expected)
-    np.testing.assert_array_equal(crop.instances, looked_up(sample.instances, corners, side, 0))
+    sure = ~between_pixels(corners, side)
+    np.testing.assert_array_equal(crop.label[sure], looked_up(sample.label, corners, side, IGNORE)[sure])
+    np.testing.assert_array_equal(crop.instances[sure], looked_up(sample.instances, corners, side, 0)[sure])
     assert crop.image.shape == (side, side, 3)
     if side == corners[2] - corners[0] == corners[3] - corners[1]:
         np.testing.assert_array_equal(crop.image[..., 1], looked_up(sample.image[..., 1], corners, side, 0))

@@ -37,7 +37,7 @@ def test_a_curve_leaves_out_what_is_no_number():
     assert curve is not None
     assert len(curve.dots) == 2
     assert curve.mark[2] == "1"
-    assert "2 in epoch 1, 1 in epoch 5" in curve.summary
+    assert "2 at epoch 1, 1 at epoch 5" in curve.summary
     assert draw_curve(rows, "miou", title="mIoU") is None
 
 
