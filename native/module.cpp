@@ -186,6 +186,13 @@ Sides sides_of(const nb::tuple& box) {
     return sides;
 }
 
+// What of a box lies in a picture.
+Sides common(const Sides& box, int64_t height, int64_t width, const char* what) {
+    const Sides inside{std::max<int64_t>(box.top, 0), std::max<int64_t>(box.left, 0), std::min(box.bottom, height), std::min(box.right, width)};
+    expect(inside.top < inside.bottom && inside.left < inside.right, what);
+    return inside;
+}
+
 template <class Array>
 auto pixels_of(const Array& array, const char* what) {
     expect(array.ndim() == 3, what);
@@ -209,8 +216,7 @@ void cut(const Floats& picture, const nb::tuple& where, const Writable& out, int
     const int64_t height = picture.shape(0), width = picture.shape(1), channels = picture.shape(2), rows = out.shape(0), columns = out.shape(1);
     expect(static_cast<int64_t>(out.shape(2)) == channels, "expected as many channels");
     const Sides box = sides_of(where);
-    const int64_t top = std::max<int64_t>(box.top, 0), bottom = std::min(box.bottom, height), left = std::max<int64_t>(box.left, 0), right = std::min(box.right, width);
-    expect(top < bottom && left < right, "expected a box that meets the picture");
+    const auto [top, left, bottom, right] = common(box, height, width, "expected a box that meets the picture");
     const auto resize = resize_of(instructions);
     check_threads(threads);
     nb::gil_scoped_release release;
@@ -230,8 +236,7 @@ void paste(const Floats& scores, const nb::tuple& where, const Writable& canvas,
     expect(static_cast<int64_t>(scores.shape(2)) == channels, "expected as many channels");
     expect(join == "max" || join == "sum", "expected join 'max' or 'sum'");
     const Sides box = sides_of(where);
-    const int64_t top = std::max<int64_t>(box.top, 0), bottom = std::min(box.bottom, height), left = std::max<int64_t>(box.left, 0), right = std::min(box.right, width);
-    expect(top < bottom && left < right, "expected a box that meets the canvas");
+    const auto [top, left, bottom, right] = common(box, height, width, "expected a box that meets the canvas");
     const auto resize = resize_of(instructions);
     check_threads(threads);
     nb::gil_scoped_release release;
