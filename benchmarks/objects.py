@@ -28,7 +28,7 @@ from upscore.inference.tiling import image_to_tensor
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.proposals import boxes_of_objects, enlarged
 
-COUNTS = (1, 5, 10, 20, 50, 100, 200)
+COUNTS = (1, 5, 10, 20, 50, 100)
 CRFS = {
     "usual CRF": CRFSettings(),
     "milder CRF": CRFSettings(gaussian_weight=1.0, bilateral_sigma=30.0, bilateral_sigma_colour=10.0, bilateral_weight=4.0),
