@@ -200,10 +200,11 @@ try:
 except KeyboardInterrupt:
     print("heard", flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", probe], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60)[0] == "heard\n"
+        said, complaint = process.communicate(timeout=60)
+        assert (said, complaint, process.returncode) == ("heard\n", "", 0)
 
 
 ARRAYS = st.one_of(
