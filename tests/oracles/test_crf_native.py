@@ -190,8 +190,10 @@ assert np.array_equal(DenseCRF(threads=2).refine(probs, picture), expected)
 @pytest.mark.skipif(os.name != "posix", reason="signals are another matter there")
 def test_who_interrupts_it_is_heard():
     probe = """
+import signal
 import numpy as np
 from upscore.crf import DenseCRF
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what they start in the background ignore it
 probs = np.full((21, 300, 300), 1 / 21, np.float32)
 DenseCRF().refine(probs[:, :2, :2], np.zeros((2, 2, 3), np.uint8))  # loaded, since whoever interrupts an import may not be heard
 try:
