@@ -356,6 +356,8 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"data.path": "nowhere"}, "nowhere"),
         ({"model.name": "fcn9s"}, "fcn8s"),
         ({"model.backbone": "vgg61"}, "vgg16"),
+        ({"model.name": "segnet"}, "whole by itself"),
+        ({"model.name": "deconvnet", "model.backbone": None, "model.arguments": {"width": "wide"}}, "above 0"),
         ({"model.weights": "missing.pth"}, "missing.pth"),
         ({"run.batch_size": 3, "run.accumulate": 2}, "multiple of 2"),
         ({"run.device": "cuda"}, "cpu"),
@@ -375,7 +377,7 @@ def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, 
     if values.get("run.device") == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(UpscoreError) as caught:
-        train(small_recipe(painted, tmp_path / "run", **values))
+        plan(small_recipe(painted, tmp_path / "run", **values))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -383,7 +385,9 @@ def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, 
 
 def test_weights_that_cannot_be_fetched_are_left_out_unless_asked_for(painted, tmp_path, monkeypatch):
     def unreachable(*args, weights, **values):
-        raise ModelError("cannot be downloaded")
+        if weights == "imagenet":
+            raise ModelError("cannot be downloaded")
+        return create_model(*args, weights=weights, **values)
 
     monkeypatch.setattr(training_run, "create_model", unreachable)
     values = {"model.backbone": "test_resnet", "model.arguments": {}}
@@ -391,13 +395,19 @@ def test_weights_that_cannot_be_fetched_are_left_out_unless_asked_for(painted, t
     assert left_open.recipe.model.weights == "none"
     assert "cannot be fetched" in left_open.recipe.chosen["model.weights"]
     assert "cannot be fetched" in next(choice.why for choice in left_open.choices if choice.setting == "model.weights")
-    asked_for = plan(small_recipe(painted, tmp_path / "run", **values, **{"model.weights": "imagenet"}))
-    assert asked_for.recipe.model.weights == "imagenet"
+    with pytest.raises(ModelError, match="cannot be downloaded"):
+        plan(small_recipe(painted, tmp_path / "run", **values, **{"model.weights": "imagenet"}))
 
 
 def test_a_folder_in_use_and_a_folder_that_is_no_run_are_refused(unbroken, painted, tmp_path):
     with pytest.raises(TrainingError, match="--resume"):
-        train(small_recipe(painted, unbroken.folder))
+        plan(small_recipe(painted, unbroken.folder))
+    ready = plan(small_recipe(painted, tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(TrainingError, match="--resume"):
+        train(ready)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
     with pytest.raises(TrainingError, match=r"recipe\.toml"):
         resume(tmp_path)
 

@@ -95,8 +95,14 @@ class Run:
     progress: Progress
 
 
-def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[int, int], None] | None = None) -> Plan:
-    """Check the data, choose every open setting and name the run folder; nothing is written.
+def plan(
+    recipe: Recipe,
+    *,
+    machine: Machine | None = None,
+    checking: Callable[[int, int], None] | None = None,
+    resumed: bool = False,
+) -> Plan:
+    """Check the data, choose every open setting, name the run folder and try the network; nothing is written.
 
     Parameters
     ----------
@@ -106,6 +112,8 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
         Looked at when not given.
     checking : callable, optional
         Called with (pictures read, of how many); those that are cut are read twice.
+    resumed : bool
+        It is a run's own recipe, to go on with: its folder is there, and the weights that it began from may be gone.
 
     Raises
     ------
@@ -129,13 +137,16 @@ def plan(recipe: Recipe, *, machine: Machine | None = None, checking: Callable[[
     chosen, choices = choose(recipe, census, machine)
     if recipe.model.weights is None and chosen.model.weights == "imagenet":
         chosen, choices = _only_if_fetched(chosen, choices, census)
-    if recipe.data.fingerprint is None:  # a run that is resumed is what it was, and its weights file may be gone
+    if not resumed:
         chosen, choices = _normalized_as_weights_demand(chosen, choices)
     chosen.data.fingerprint = _fingerprint(train, counted)
     if chosen.run.out is None:
         chosen.run.out = str(_next_folder(recipe))
+    if not resumed:
+        _refuse_taken(Path(chosen.run.out))
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
+    _check_network(chosen, census, resumed=resumed)
     return Plan(chosen, choices, census, [*train.notes, *seen.notes], seen.train, seen.val)
 
 
@@ -161,13 +172,9 @@ def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) 
         Anything a user can mend, before training where it can be known.
     """
     ready = recipe if isinstance(recipe, Plan) else plan(recipe)
-    folder = ready.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
-    model = _build(ready.recipe, ready.census)  # before the folder: weights that do not fit must leave nothing behind
-    if ready.recipe.run.precise_bn:
-        check_has_statistics(model)
-    ready.recipe.save(folder / "recipe.toml")
+    _refuse_taken(ready.folder)
+    model = _build(ready.recipe, ready.census)
+    ready.recipe.save(ready.folder / "recipe.toml")
     return _launch(ready, model, display)
 
 
@@ -203,7 +210,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
     recipe.run.out = str(folder)
     if still_open := [name for name in recipe.open_settings() if name not in OPTIONAL]:
         raise TrainingError(f"{folder}/recipe.toml: {still_open[0]} is not set: it is not the recipe this run was started with")
-    ready = plan(recipe)
+    ready = plan(recipe, resumed=True)
     if recipe.data.fingerprint != ready.recipe.data.fingerprint:
         raise TrainingError(f"{recipe.data.path}: the pictures or masks have changed since {folder} was started: start a new run")
     for part in folder.glob(".*.part"):  # what a process that was killed had begun to write
@@ -261,6 +268,11 @@ def _next_folder(recipe: Recipe) -> Path:
     return next(folder for n in range(1, 100_000) if not (folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")).exists())
 
 
+def _refuse_taken(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
+
+
 def _check_fit(recipe: Recipe, machine: Machine) -> None:
     run = recipe.run
     assert run.batch_size is not None
@@ -285,6 +297,15 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
         separation.number(train[0])
+
+
+def _check_network(recipe: Recipe, census: Census, *, resumed: bool) -> None:
+    """Say what is wrong with the network before a folder is made. A resumed run's weights are in its checkpoint."""
+    begins_from = (recipe.model.weights not in (None, "none") or recipe.model.start_from) and not resumed
+    with torch.device("cpu" if begins_from else "meta"):
+        model = _build(recipe, census, empty=resumed)
+    if recipe.run.precise_bn:
+        check_has_statistics(model)
 
 
 def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
