@@ -33,6 +33,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from upscore.errors import ModelError
 from upscore.models.stages import draw_weights
@@ -63,8 +64,8 @@ class SlidingWindow(nn.Module):
     every : int
         Classify every n-th row and column alone, and interpolate between them; 1 is the paper's.
     patches_at_once : int
-        Patches in one pass of the classifier. It changes memory and speed and no result; in
-        training what each pass keeps for its gradient adds up all the same.
+        Patches in one pass of the classifier, in training too, where each pass is therefore
+        made twice. It changes memory and speed and no result.
 
     Attributes
     ----------
@@ -139,13 +140,33 @@ class SlidingWindow(nn.Module):
             rows, columns = ((n - self.patch) // self.stride + 1 for n in x.shape[-2:])
             patches = F.unfold(x, self.patch, stride=self.stride).mT.reshape(-1, x.shape[1], self.patch, self.patch)
             return cast(Tensor, self.classifier(patches)).reshape(-1, rows, columns, self.num_classes).permute(0, 3, 1, 2)
+        count, rows, columns = x.shape[0], *((n - self.patch) // self.stride + 1 for n in x.shape[-2:])
+        if count > self.patches_at_once:
+            return torch.cat([self.classify(part) for part in x.split(self.patches_at_once)])  # type: ignore[no-untyped-call]
+        wide = min(columns, self.patches_at_once // count)
+        high = max(1, self.patches_at_once // (count * columns))
+        bands = [
+            torch.cat([self._piece(x, top, left, min(high, rows - top), min(wide, columns - left)) for left in range(0, columns, wide)], 3)
+            for top in range(0, rows, high)
+        ]
+        return torch.cat(bands, 2)
+
+    def _piece(self, x: Tensor, top: int, left: int, high: int, wide: int) -> Tensor:
+        """Return the scores (N, K, high, wide) of neighbouring cells; for a gradient they are computed twice, which bounds memory."""
+        rows, columns = (
+            slice(start * self.stride, (start + cells - 1) * self.stride + self.patch) for start, cells in ((top, high), (left, wide))
+        )
+        seen = x[:, :, rows, columns]
+        return (
+            checkpoint(self._scores, seen, use_reentrant=False, preserve_rng_state=False) if torch.is_grad_enabled() else self._scores(seen)
+        )
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """Return the scores (N, K, h, w) of all patches of x, cut out one by one."""
         windows = x.unfold(2, self.patch, self.stride).unfold(3, self.patch, self.stride)  # a view: N C h w P P
         count, _, rows, columns = windows.shape[:4]
-        places = torch.arange(count * rows * columns, device=x.device).split(self.patches_at_once)  # type: ignore[no-untyped-call]
-        scores = [
-            self.classifier(windows[part // (rows * columns), :, part // columns % rows, part % columns])[:, :, 0, 0] for part in places
-        ]
-        return torch.cat(scores).view(count, rows, columns, self.num_classes).permute(0, 3, 1, 2)
+        scores = self.classifier(windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
+        return cast(Tensor, scores).view(count, rows, columns, self.num_classes).permute(0, 3, 1, 2)
 
 
 def _classifier(in_channels: int, num_classes: int, patch: int, width: int, hidden: int) -> nn.Sequential:

@@ -32,12 +32,27 @@ def test_borders_are_mirrored_as_numpy_does(patch, height, width):
     np.testing.assert_array_equal(network.mirror(images).numpy(), expected)
 
 
-def test_patches_at_once_bound_what_the_classifier_is_given():
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_patches_at_once_bound_what_the_classifier_is_given(count):
     network = SlidingWindow(num_classes=2, normalization=nn.Identity(), patch=9, width=2, hidden=2, patches_at_once=10)
     seen = []
-    network.classifier.register_forward_pre_hook(lambda _, arguments: seen.append(tuple(arguments[0].shape)))
-    network(torch.rand(3, 3, 3, 4))
-    assert seen == [(10, 3, 9, 9)] * 3 + [(6, 3, 9, 9)]
+    network.classifier.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape))
+    with torch.no_grad():
+        network(torch.rand(count, 3, 3, 4))
+    assert all(shape[1:] == (3, 9, 9) for shape in seen)
+    assert max(shape[0] for shape in seen) in range(8, 11)
+    assert sum(shape[0] for shape in seen) == count * 3 * 4
+
+
+def test_a_gradient_keeps_no_patch():
+    network = SlidingWindow(num_classes=2, normalization=nn.Identity(), patch=9, width=2, hidden=2, patches_at_once=10)
+    images, kept = torch.rand(2, 3, 16, 20), {}
+    keep = lambda tensor: kept.update({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()}) or tensor  # noqa: E731
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = network(images)
+    assert sum(kept.values()) <= network.mirror(images).numel() * 4
+    scores.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_weights_keep_the_variance_at_the_start():
