@@ -52,14 +52,14 @@ def join(maps, placed, height, width, aggregate, clip):
 def way(request, monkeypatch):
     """Each of the ways to the same numbers."""
     if request.param == "plain":
-        monkeypatch.setattr(boxes, "_compiled", lambda x: None)
+        monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: None)
     if request.param == "portable":
 
         class Portable:
             cut = staticmethod(lambda *values, **named: native.cut(*values, **named, instructions="portable"))
             paste = staticmethod(lambda *values, **named: native.paste(*values, **named, instructions="portable"))
 
-        monkeypatch.setattr(boxes, "_compiled", lambda x: Portable)
+        monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: Portable)
     return request.param
 
 

@@ -10,12 +10,13 @@ the canvas. On other devices, for other dtypes and where nobody compiled it, the
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from upscore.ops.compiled import compiled_for, threads
 
 __all__ = ["Aggregate", "Canvas", "Corners", "cut_boxes", "resized"]
 
@@ -44,10 +45,10 @@ def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
         (N, C, side, side), channels-last in memory.
     """
     cuts = torch.empty((len(boxes), image.shape[0], side, side), dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
-    if native := _compiled(image):
+    if native := compiled_for(image, torch.float32):
         pixels = image.detach().permute(1, 2, 0).contiguous()
         for cut, box in zip(cuts.permute(0, 2, 3, 1), boxes, strict=True):
-            native.cut(pixels, box, cut, threads=_threads())
+            native.cut(pixels, box, cut, threads=threads())
         return cuts
     for cut, (left, top, right, bottom) in zip(cuts, boxes, strict=True):
         height, width = image.shape[-2:]
@@ -84,10 +85,10 @@ class Canvas:
         height, width = self._count.shape
         rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
         self._count[rows, columns] += 1
-        if native := _compiled(scores):
+        if native := compiled_for(scores, torch.float32):
             pixels = scores.detach().permute(1, 2, 0).contiguous()
             join = "max" if self.aggregate == "max" else "sum"
-            native.paste(pixels, box, self._joined, join, self.clip, threads=_threads())
+            native.paste(pixels, box, self._joined, join, self.clip, threads=threads())
             return
         part = resized(scores, (bottom - top, right - left)).float()
         part = part[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left].permute(1, 2, 0)
@@ -120,18 +121,3 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes, size=size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _compiled(x: Tensor) -> ModuleType | None:
-    """Return the compiled module if it is here and this tensor is memory that it can read."""
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return None
-    try:
-        from upscore import _native
-    except ImportError:
-        return None
-    return _native
-
-
-def _threads() -> int:
-    return min(torch.get_num_threads(), 256)  # what the compiled module takes at most

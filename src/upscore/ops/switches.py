@@ -13,14 +13,18 @@ operations. For ``torch.compile`` each step is one node that it does not look in
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from upscore.ops.compiled import compiled_for, threads
+
 __all__ = ["gather", "packed_shape", "pool", "scatter"]
+
+DTYPES = (torch.float32, torch.bfloat16)
+"""What the compiled steps read and write."""
 
 
 def packed_shape(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -47,11 +51,11 @@ def gather(x: Tensor, switches: Tensor) -> Tensor:
 
 
 def _pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    if native := _compiled(x):
+    if native := compiled_for(x, *DTYPES):
         x = x.contiguous(memory_format=_layout(x))
         maxima = _like(x, (*x.shape[:2], *_windows(x.shape)))
         switches = _like(x, packed_shape(maxima.shape), torch.uint8)
-        native.pool(*_planes(x, maxima, switches), threads=_threads())
+        native.pool(*_planes(x, maxima, switches), threads=threads())
         return maxima, switches
     upper_left, *others = _places(x, float("-inf"))
     best, codes = upper_left, torch.zeros_like(upper_left, dtype=torch.uint8)
@@ -62,10 +66,10 @@ def _pool(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scatter(y: Tensor, switches: Tensor, height: int, width: int) -> Tensor:
-    if native := _compiled(y):
+    if native := compiled_for(y, *DTYPES):
         y, switches = _alike(y, switches)
         out = _like(y, (*y.shape[:2], height, width))
-        native.scatter(*_planes(out, y, switches), threads=_threads())
+        native.scatter(*_planes(out, y, switches), threads=threads())
         return out
     codes = _unpack(switches, y.shape[-1])
     rows = [torch.stack([torch.where(codes == 2 * row + column, y, 0) for column in (0, 1)], -1).flatten(-2) for row in (0, 1)]
@@ -74,10 +78,10 @@ def _scatter(y: Tensor, switches: Tensor, height: int, width: int) -> Tensor:
 
 
 def _gather(x: Tensor, switches: Tensor) -> Tensor:
-    if native := _compiled(x):
+    if native := compiled_for(x, *DTYPES):
         x, switches = _alike(x, switches)
         out = _like(x, (*x.shape[:2], *_windows(x.shape)))
-        native.gather(*_planes(x, out, switches), threads=_threads())
+        native.gather(*_planes(x, out, switches), threads=threads())
         return out
     upper_left, *others = _places(x, 0.0)
     codes = _unpack(switches, upper_left.shape[-1])
@@ -129,21 +133,6 @@ def _pack(codes: Tensor) -> Tensor:
 def _unpack(switches: Tensor, width: int) -> Tensor:
     """Return (…, width) codes."""
     return torch.stack([switches >> shift & 3 for shift in (0, 2, 4, 6)], -1).flatten(-2)[..., :width]
-
-
-def _compiled(x: Tensor) -> ModuleType | None:
-    """Return the compiled module if it is here and this tensor is memory that it can read."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16) or type(x) not in (Tensor, torch.nn.Parameter):
-        return None
-    try:
-        from upscore import _native
-    except ImportError:
-        return None
-    return _native
-
-
-def _threads() -> int:
-    return min(torch.get_num_threads(), 256)  # what the compiled module takes at most
 
 
 def _layout(x: Tensor) -> torch.memory_format:
