@@ -5,10 +5,11 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from upscore.errors import OutputError, RecipeError
 from upscore.losses import TERMS
-from upscore.training.recipe import LARGEST_FILE, Recipe, describe_settings, parse_settings
+from upscore.training.recipe import LARGEST_FILE, CropsSection, Recipe, RunSection, describe_settings, parse_settings
 
 
 @given(
@@ -103,6 +104,19 @@ def test_the_digest_names_what_determines_the_result():
         assert recipe.with_values(same).digest() == recipe.digest()
     for other in ({"run.seed": 1}, {"optimizer.lr": 0.1}, {"run.batch_size": 3}, {"augment.flip": 0.0}, {"data.fingerprint": "0"}):
         assert recipe.with_values(other).digest() != recipe.digest()
+
+
+def test_a_setting_of_a_later_version_leaves_digests_alone():
+    class LaterRun(RunSection):
+        colour: str = "blue"
+
+    class Later(Recipe):
+        run: LaterRun = Field(default_factory=LaterRun)
+        weather: CropsSection = Field(default_factory=CropsSection)
+
+    values = {"optimizer.lr": 0.1, "run.seed": 3, "model.arguments.width": 0.5}
+    assert Later().with_values(values).digest() == Recipe().with_values(values).digest() != Recipe().digest()
+    assert Later().with_values({"run.colour": "red"}).digest() != Later().digest()
 
 
 def test_every_setting_is_described():

@@ -103,6 +103,8 @@ class CroppedObjects(_View):
         Sides of the crop over those of the tight box.
     side : int
         Height and width of the crop in pixels.
+    least_side : int
+        Leave out objects whose tight box is narrower or lower, in pixels: slivers of what others hide.
     balanced : bool
         Repeat the objects of rare classes, so that no class has far fewer than the median one.
     progress : callable, optional
@@ -122,23 +124,25 @@ class CroppedObjects(_View):
         background: str = "background",
         enlarge: float = 1.2,
         side: int = SIDE,
+        least_side: int = 1,
         balanced: bool = True,
         progress: Callable[[int], None] = lambda read: None,
     ) -> None:
         names = dataset.labels.names
         if background not in names:
             raise DataError(f"{dataset.name}: has no class '{background}' for what is not the object: name one of {', '.join(names)}")
-        _check(side, enlarge)
+        _check(side, enlarge, least_side)
         self.background = names.index(background)
         found = []
         for index in range(len(dataset)):
             numbers, boxes, classes = objects_of(dataset[index], dataset.labels)
-            shown = classes != self.background
+            shown = (classes != self.background) & _large(boxes, least_side)
             found.append(_Cuts.of(index, numbers[shown], enlarged(boxes[shown], enlarge), classes[shown]))
             progress(index + 1)
         super().__init__(dataset, _Cuts.joined(found, balanced=balanced), "object", side)
         if not len(self):
-            raise DataError(f"{dataset.name}: its {len(dataset)} pictures hold no object, expected at least one")
+            large = f" of {least_side} pixels and more" if least_side > 1 else ""
+            raise DataError(f"{dataset.name}: its {len(dataset)} pictures hold no object{large}, expected at least one")
 
     def __getitem__(self, index: int) -> Sample:
         cuts = self._cuts
@@ -162,8 +166,8 @@ class CroppedProposals(_View):
         next time. Or a file that has them by sample key.
     overlap : float
         Least intersection over union with the tight box of an object.
-    enlarge, side, balanced, progress
-        As :class:`CroppedObjects`; the class that is balanced is that of the object met best.
+    enlarge, side, least_side, balanced, progress
+        As :class:`CroppedObjects`; it is the proposal that is too small, and the class that is balanced is that of the object met best.
 
     Raises
     ------
@@ -179,10 +183,11 @@ class CroppedProposals(_View):
         overlap: float = 0.5,
         enlarge: float = 1.2,
         side: int = SIDE,
+        least_side: int = 1,
         balanced: bool = True,
         progress: Callable[[int], None] = lambda read: None,
     ) -> None:
-        _check(side, enlarge)
+        _check(side, enlarge, least_side)
         if not 0 < overlap <= 1:
             raise RecipeError(f"found overlap {overlap}, expected a share above 0 and up to 1")
         found = []
@@ -193,7 +198,7 @@ class CroppedProposals(_View):
                 height, width = sample.image.shape[:2]
                 boxes = propose.boxes(sample.key, (height, width)) if isinstance(propose, BoxFile) else propose(sample.image)
                 shared = overlaps(boxes, tight)
-                meeting = np.flatnonzero(shared.max(1) >= overlap)
+                meeting = np.flatnonzero((shared.max(1) >= overlap) & _large(boxes, least_side))
                 found.append(_Cuts.of(index, meeting, enlarged(boxes[meeting], enlarge), classes[shared[meeting].argmax(1)]))
             progress(index + 1)
         super().__init__(dataset, _Cuts.joined(found, balanced=balanced), "proposal", side)
@@ -281,8 +286,14 @@ def _cut(
     return Sample(key, one(image, 0, smooth), one(label, IGNORE, nearest), moved)
 
 
-def _check(side: int, enlarge: float) -> None:
+def _large(boxes: Boxes, least_side: int) -> npt.NDArray[np.bool_]:
+    return np.asarray((boxes.corners[:, 2:] - boxes.corners[:, :2] >= least_side).all(1))
+
+
+def _check(side: int, enlarge: float, least_side: int) -> None:
     if not isinstance(side, int) or not 1 <= side <= 16384:
         raise RecipeError(f"found crops of side {side}, expected 1 to 16384 pixels")
     if not 0.1 <= enlarge <= 10:
         raise RecipeError(f"found enlarge {enlarge}, expected 0.1 to 10")
+    if not isinstance(least_side, int) or least_side < 1:
+        raise RecipeError(f"found least_side {least_side}, expected a whole number of pixels from 1")

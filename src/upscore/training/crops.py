@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -88,22 +89,16 @@ def count_crops(view: Dataset) -> Census:
     return replace(counted, pictures=len(view), sizes=np.full((len(view), 2), counted.median))
 
 
-def _objects(settings: CropsSection, dataset: Dataset, *, balanced: bool, progress: Callable[[int], None]) -> Dataset:
-    return CroppedObjects(
-        dataset, background=settings.background, enlarge=settings.enlarge, side=settings.side, balanced=balanced, progress=progress
-    )
+def _objects(settings: CropsSection, dataset: Dataset, **how: Any) -> Dataset:
+    return CroppedObjects(dataset, background=settings.background, **_shape(settings), **how)
 
 
-def _proposals(settings: CropsSection, dataset: Dataset, *, balanced: bool, progress: Callable[[int], None]) -> Dataset:
-    return CroppedProposals(
-        dataset,
-        _source(settings),
-        overlap=settings.overlap,
-        enlarge=settings.enlarge,
-        side=settings.side,
-        balanced=balanced,
-        progress=progress,
-    )
+def _proposals(settings: CropsSection, dataset: Dataset, **how: Any) -> Dataset:
+    return CroppedProposals(dataset, _source(settings), overlap=settings.overlap, **_shape(settings), **how)
+
+
+def _shape(settings: CropsSection) -> dict[str, Any]:
+    return settings.model_dump(include={"enlarge", "side", "least_side"})
 
 
 def _source(settings: CropsSection) -> Proposer | BoxFile:

@@ -72,6 +72,9 @@ class CropsSection(_Section):
     background: str = Field("background", description="objects: the class of everything else")
     enlarge: Annotated[float, Field(ge=1, le=10)] = Field(1.2, description="sides of a cut over those of its box")
     side: Annotated[int, Field(ge=1, le=4096)] = Field(250, description="height and width of a cut, before augment.crop_size")
+    least_side: Annotated[int, Field(ge=1, le=4096)] = Field(
+        1, description="leave out objects, or proposals, narrower or lower than that many pixels: slivers of what others hide"
+    )
     balanced: bool = Field(True, description="repeat cuts of rare classes, up to the class in the middle")
     overlap: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5, description="proposals: least intersection over union with an object's tight box"
@@ -290,7 +293,7 @@ class Recipe(_Section):
                 place = place[section]
             place[key] = value
             changed["chosen"].pop(name, None)
-        return Recipe.parse(changed, source=source)
+        return type(self).parse(changed, source=source)
 
     def value_of(self, name: str) -> Any:
         """Return the value of a dotted setting name, such as ``optimizer.lr``; None where it is not set."""
@@ -305,11 +308,18 @@ class Recipe(_Section):
             yield from (f"{section}.{key}" for key, value in values.items() if value is None)
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that name what determines the result: all but :data:`MAY_CHANGE`, ``run.out`` and ``chosen``."""
-        values = self.model_dump(mode="json", exclude={"chosen"})
-        for name in (*MAY_CHANGE, "run.out"):
-            section, key = name.split(".")
-            del values[section][key]
+        """Return 16 hexadecimal digits that name what determines the result: all but :data:`MAY_CHANGE`, ``run.out`` and ``chosen``.
+
+        Settings that have their default do not count: a setting that a later version brings leaves the digests of earlier runs alone.
+        """
+        left_out = {*MAY_CHANGE, "run.out"}
+        usual = {section: field.get_default(call_default_factory=True) for section, field in type(self).model_fields.items()}
+        values = {
+            f"{section}.{key}": value
+            for section, values in self.model_dump(mode="json", exclude={"chosen"}).items()
+            for key, value in values.items()
+            if f"{section}.{key}" not in left_out and value != usual[section].model_dump(mode="json")[key]
+        }
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

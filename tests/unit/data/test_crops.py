@@ -120,6 +120,22 @@ def test_stage_2_takes_the_proposals_that_meet_an_object(seed, overlap):
         assert view[index].key == view.keys[index] == f"one proposal {place}"
 
 
+@pytest.mark.parametrize("least_side", [1, 15, 16, 18, 19])
+def test_slivers_are_left_out_of_both_stages(least_side):
+    sample = painted(objects=((1, (5, 6, 20, 30)), (2, (30, 10, 60, 28))))
+    numbers, boxes = boxes_of_objects(sample.instances)
+    sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
+    large = [int(number) for number, side in zip(numbers, sides, strict=True) if min(side) >= least_side]
+    if not large:
+        with pytest.raises(DataError, match="hold no object of 19 pixels and more"):
+            CroppedObjects(Given([sample]), least_side=least_side)
+        with pytest.raises(DataError, match="no proposal meets an object"):
+            CroppedProposals(Given([sample]), lambda image: boxes, least_side=least_side)
+        return
+    assert list(CroppedObjects(Given([sample]), least_side=least_side, balanced=False).keys) == [f"one object {n}" for n in large]
+    assert len(CroppedProposals(Given([sample]), lambda image: boxes, least_side=least_side, balanced=False)) == len(large)
+
+
 def test_rare_classes_are_repeated_up_to_the_median():
     objects = [(1, (i * 5, 2, i * 5 + 4, 10)) for i in range(9)] + [(2, (2, 20, 12, 30))]
     labels = LabelSpace(("background", "cat", "dog", "cow"))
@@ -177,7 +193,7 @@ def test_data_that_cannot_be_cut_is_one_line(sample, settings, says):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("settings", [{"side": 0}, {"side": 2.5}, {"enlarge": 0.0}, {"enlarge": float("nan")}])
+@pytest.mark.parametrize("settings", [{"side": 0}, {"side": 2.5}, {"enlarge": 0.0}, {"enlarge": float("nan")}, {"least_side": 0}])
 def test_impossible_crops_are_refused(settings):
     with pytest.raises(RecipeError, match="expected"):
         CroppedObjects(Given([painted()]), **settings)
