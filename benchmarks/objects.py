@@ -1,12 +1,12 @@
 """DeconvNet's claims, on trained networks: stages, proposals, object sizes, the ensemble with FCN-8s, and the CRF.
 
-    python benchmarks/objects.py DATA --fcn RUN --whole RUN --stage1 RUN --stage2 RUN [--alone RUN] --field 199
+    python benchmarks/objects.py DATA --fcn RUN --whole RUN --stage1 RUN --stage2 RUN --alone RUN --field 199
 
-Every network runs once over a picture; what is put together from their answers is judged side by side: mean
-IoU, boundary IoU, and mean IoU among objects of a size, which is that of the pixels in their tight boxes
-enlarged by 1.2. Small objects are less than a quarter of FCN's field of view along their longer side, large
-ones more than all of it. ``alone`` is a network that learned from proposals at once, for as many steps as
-the two stages together.
+Any of the runs may be left out, and what needs it is left out too. Every network runs once over a picture;
+what is put together from their answers is judged side by side: mean IoU, boundary IoU, and mean IoU among
+objects of a size, which is that of the pixels in their tight boxes enlarged by 1.2. Small objects are less
+than a quarter of FCN's field of view along their longer side, large ones more than all of it. ``alone`` is
+a network that learned from proposals at once, for as many steps as the two stages together.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def main() -> None:
     values = flags.parse_args()
     dataset = open_dataset(values.data, values.split)
     settings = ProposalSettings()
+    if not any((values.stage1, values.stage2, values.alone)):
+        flags.error("give at least one of --stage1, --stage2, --alone: networks that look at proposals")
     networks = {name: Predictor(path) for name in ("fcn", "whole", "stage1", "stage2", "alone") if (path := getattr(values, name))}
     scorers = {name: networks[name].members[0].network.scores for name in ("stage1", "stage2", "alone") if name in networks}
     judged: dict[str, Judged] = {}
@@ -96,7 +98,7 @@ def main() -> None:
                 probs[name] = networks[name].predict_probs(image[None])[0]
         if "stage2" in networks:
             probs["stage2, whole picture"] = networks["stage2"].predict_probs(image[None])[0]
-        boxes, _ = boxes_for(image, networks["stage2"].proposer(settings), most=max(COUNTS), enlarge=settings.enlarge)
+        boxes, _ = boxes_for(image, networks[next(iter(scorers))].proposer(settings), most=max(COUNTS), enlarge=settings.enlarge)
         for name, score in scorers.items():
             at = COUNTS if name == "stage2" else (50,)
             few = boxes if name == "stage2" else boxes[:50]
