@@ -13,21 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from upscore.cli.looking import (
-    Aggregate,
-    BoxesFile,
-    Combine,
-    Crf,
-    Edges,
-    EnsembleWith,
-    Flips,
-    Looking,
-    NoProposals,
-    Proposals,
-    Scales,
-    Settings,
-    Tile,
-)
+from upscore.cli.looking import Looking, looks
 
 __all__ = ["app", "main"]
 
@@ -164,7 +150,9 @@ def train(
     "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json\n\n"
     "upscore evaluate runs/street-fcn8s street/dataset.yaml --crf"
 )
+@looks()
 def evaluate(
+    *,
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
     data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
     split: Annotated[str, typer.Option(help="The split to judge on.")] = "val",
@@ -177,18 +165,7 @@ def evaluate(
         ),
     ] = "union",
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else, to standard output.")] = False,
-    flips: Flips = False,
-    scales: Scales = None,
-    tile: Tile = None,
-    proposals: Proposals = None,
-    no_proposals: NoProposals = False,
-    aggregate: Aggregate = None,
-    boxes: BoxesFile = None,
-    edges: Edges = None,
-    ensemble: EnsembleWith = None,
-    combine: Combine = None,
-    crf: Crf = None,
-    settings: Settings = None,
+    looking: Looking,
     device: Device = "auto",
 ) -> None:
     """Judge a trained network on a split: four scores, per class, and a report with pictures.
@@ -198,20 +175,6 @@ def evaluate(
     """
     from upscore.cli import shown
 
-    looking = Looking(
-        flips=flips,
-        scales=scales,
-        tile=tile,
-        proposals=proposals,
-        no_proposals=no_proposals,
-        aggregate=aggregate,
-        boxes=boxes,
-        edges=edges,
-        ensemble=tuple(ensemble or ()),
-        combine=combine,
-        crf=crf,
-        settings=tuple(settings or ()),
-    )
     with shown.errors_on_their_own_line():
         from upscore.data.opening import open_dataset
         from upscore.evaluation.evaluate import evaluate as judge
@@ -289,24 +252,15 @@ def tune(
     "upscore predict runs/street-fcn8s mosaic.tif --tile 1024\n\n"
     "upscore predict runs/deconvnet photos/ --proposals 50 --ensemble runs/fcn8s --crf"
 )
+@looks()
 def predict(
+    *,
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
     pictures: Annotated[list[str], typer.Argument(help="Files, folders and globs.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Also lay the labels over the picture.")] = True,
     probs: Annotated[bool, typer.Option("--probs", help="Also keep each class's probabilities (.npy, float16).")] = False,
-    flips: Flips = False,
-    scales: Scales = None,
-    tile: Tile = None,
-    proposals: Proposals = None,
-    no_proposals: NoProposals = False,
-    aggregate: Aggregate = None,
-    boxes: BoxesFile = None,
-    edges: Edges = None,
-    ensemble: EnsembleWith = None,
-    combine: Combine = None,
-    crf: Crf = None,
-    settings: Settings = None,
+    looking: Looking,
     device: Device = "auto",
 ) -> None:
     """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
@@ -315,20 +269,6 @@ def predict(
     """
     from upscore.cli import shown
 
-    looking = Looking(
-        flips=flips,
-        scales=scales,
-        tile=tile,
-        proposals=proposals,
-        no_proposals=no_proposals,
-        aggregate=aggregate,
-        boxes=boxes,
-        edges=edges,
-        ensemble=tuple(ensemble or ()),
-        combine=combine,
-        crf=crf,
-        settings=tuple(settings or ()),
-    )
     with shown.errors_on_their_own_line():
         from upscore.inference.pictures import expand_pictures, predict_files
 
@@ -349,18 +289,12 @@ def predict(
     epilog="[bold]Examples[/bold]\n\nEDeconvNet, as its authors have it:\n\n"
     "upscore ensemble runs/deconvnet runs/fcn8s --proposals 50 --crf --out edeconvnet\n\nupscore predict edeconvnet photos/"
 )
+@looks(leave_out=("boxes", "edges", "ensemble"))
 def ensemble(
+    *,
     bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE…", help="Runs, bundles or ensembles.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to save the ensemble.", show_default=False)],
-    flips: Flips = False,
-    scales: Scales = None,
-    tile: Tile = None,
-    proposals: Proposals = None,
-    no_proposals: NoProposals = False,
-    aggregate: Aggregate = None,
-    combine: Combine = None,
-    crf: Crf = None,
-    settings: Settings = None,
+    looking: Looking,
 ) -> None:
     """Put trained networks together in one folder, which every command takes like a bundle.
 
@@ -369,17 +303,6 @@ def ensemble(
     """
     from upscore.cli import shown
 
-    looking = Looking(
-        flips=flips,
-        scales=scales,
-        tile=tile,
-        proposals=proposals,
-        no_proposals=no_proposals,
-        aggregate=aggregate,
-        combine=combine,
-        crf=crf,
-        settings=tuple(settings or ()),
-    )
     with shown.errors_on_their_own_line():
         from upscore.inference.settings import settled
         from upscore.models.ensemble import check_place, load_model
@@ -469,24 +392,16 @@ def recipes(
     epilog="[bold]Examples[/bold]\n\nupscore proposals runs/deconvnet street/dataset.yaml --proposals 50\n\n"
     "upscore proposals edeconvnet VOC2012 --pictures 20 --counts 1,5,10,20,50"
 )
+@looks(leave_out=("no_proposals",))
 def proposals(
+    *,
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
     data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
     split: Annotated[str, typer.Option(help="The split to judge on.")] = "val",
     pictures: Annotated[int, typer.Option(min=0, help="How many get a page of their own, evenly spread; all are judged.")] = 8,
     counts: Annotated[str, typer.Option(metavar="N,N,…", help="After how many boxes to look.")] = "1,5,10,20,50",
     out: Annotated[Path | None, typer.Option(help="Folder for the pages.", show_default="RUN/proposals-SPLIT")] = None,
-    flips: Flips = False,
-    scales: Scales = None,
-    tile: Tile = None,
-    proposals: Proposals = None,
-    aggregate: Aggregate = None,
-    boxes: BoxesFile = None,
-    edges: Edges = None,
-    ensemble: EnsembleWith = None,
-    combine: Combine = None,
-    crf: Crf = None,
-    settings: Settings = None,
+    looking: Looking,
     device: Device = "auto",
 ) -> None:
     """See what proposals do: a labelling as boxes are added to it, beside each network alone, all together, the CRF and the truth.
@@ -498,19 +413,6 @@ def proposals(
     numbers = [part.strip() for part in counts.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < len(part) < 6 for part in numbers):
         raise typer.BadParameter(f"found '{counts}', expected whole numbers such as 1,5,10,20,50", param_hint="--counts")
-    looking = Looking(
-        flips=flips,
-        scales=scales,
-        tile=tile,
-        proposals=proposals,
-        aggregate=aggregate,
-        boxes=boxes,
-        edges=edges,
-        ensemble=tuple(ensemble or ()),
-        combine=combine,
-        crf=crf,
-        settings=tuple(settings or ()),
-    )
     with shown.errors_on_their_own_line():
         from upscore.data.opening import open_dataset
         from upscore.evaluation.growth import grow

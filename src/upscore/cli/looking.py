@@ -2,127 +2,108 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
     from upscore.inference.predictor import Predictor
 
-__all__ = [
-    "Aggregate",
-    "BoxesFile",
-    "Combine",
-    "Crf",
-    "Edges",
-    "EnsembleWith",
-    "Flips",
-    "Looking",
-    "NoProposals",
-    "Proposals",
-    "Scales",
-    "Settings",
-    "Tile",
-]
+__all__ = ["Looking", "looks"]
 
 PANEL = "How pictures are looked at"
-
-Flips = Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.", rich_help_panel=PANEL)]
-Scales = Annotated[
-    str | None, typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False, rich_help_panel=PANEL)
-]
-Tile = Annotated[
-    str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto", rich_help_panel=PANEL)
-]
-Proposals = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Look at the N most promising boxes of the picture, as DeconvNet does at 50; of an ensemble, with the networks made for that.",
-        show_default="as the bundle says",
-        rich_help_panel=PANEL,
-    ),
-]
-NoProposals = Annotated[
-    bool, typer.Option("--no-proposals", help="Look at whole pictures, whatever the bundle says.", rich_help_panel=PANEL)
-]
-Aggregate = Annotated[
-    str | None,
-    typer.Option(
-        metavar="max|mean",
-        help="Of the boxes over a pixel, the greatest score or the mean.",
-        show_default="as the bundle says",
-        rich_help_panel=PANEL,
-    ),
-]
-BoxesFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--boxes", metavar="FILE.json", help="Look at these boxes, by picture.", show_default="found on edges", rich_help_panel=PANEL
-    ),
-]
-Edges = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="MODEL", help="Find boxes on the edges of a structured-edge model.", show_default="computed here", rich_help_panel=PANEL
-    ),
-]
-EnsembleWith = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ensemble", metavar="BUNDLE", help="Another network to label with; may be repeated.", show_default=False, rich_help_panel=PANEL
-    ),
-]
-Combine = Annotated[
-    str | None,
-    typer.Option(
-        metavar="mean|product",
-        help="Of an ensemble, average probabilities or multiply scores.",
-        show_default="as the bundle says",
-        rich_help_panel=PANEL,
-    ),
-]
-Crf = Annotated[
-    bool | None,
-    typer.Option(
-        "--crf/--no-crf",
-        help="Refine by the picture's colours, with the fully connected CRF.",
-        show_default="as the bundle says",
-        rich_help_panel=PANEL,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Any other setting, such as proposals.least_side=112 or crf.iterations=10; may be repeated.",
-        show_default=False,
-        rich_help_panel=PANEL,
-    ),
-]
 
 
 @dataclass(frozen=True)
 class Looking:
-    """What a command was told."""
+    """What a command was told; each field is a flag of it."""
 
-    flips: bool = False
-    scales: str | None = None
-    tile: str | None = None
-    proposals: int | None = None
-    no_proposals: bool = False
-    aggregate: str | None = None
-    boxes: Path | None = None
-    edges: Path | None = None
-    ensemble: tuple[str, ...] = ()
-    combine: str | None = None
-    crf: bool | None = None
-    settings: tuple[str, ...] = ()
+    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored picture.", rich_help_panel=PANEL)] = False
+    scales: Annotated[
+        str | None,
+        typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False, rich_help_panel=PANEL),
+    ] = None
+    tile: Annotated[
+        str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto", rich_help_panel=PANEL)
+    ] = None
+    proposals: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Look at the N most promising boxes of the picture, as DeconvNet does at 50; "
+            "of an ensemble, with the networks made for that.",
+            show_default="as the bundle says",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    no_proposals: Annotated[
+        bool, typer.Option("--no-proposals", help="Look at whole pictures, whatever the bundle says.", rich_help_panel=PANEL)
+    ] = False
+    aggregate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="max|mean",
+            help="Of the boxes over a pixel, the greatest score or the mean.",
+            show_default="as the bundle says",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            "--boxes", metavar="FILE.json", help="Look at these boxes, by picture.", show_default="found on edges", rich_help_panel=PANEL
+        ),
+    ] = None
+    edges: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL", help="Find boxes on the edges of a structured-edge model.", show_default="computed here", rich_help_panel=PANEL
+        ),
+    ] = None
+    ensemble: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ensemble",
+            metavar="BUNDLE",
+            help="Another network to label with; may be repeated.",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    combine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="mean|product",
+            help="Of an ensemble, average probabilities or multiply scores.",
+            show_default="as the bundle says",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    crf: Annotated[
+        bool | None,
+        typer.Option(
+            "--crf/--no-crf",
+            help="Refine by the picture's colours, with the fully connected CRF.",
+            show_default="as the bundle says",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting, such as proposals.least_side=112 or crf.iterations=10; may be repeated.",
+            show_default=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
 
     def predictor(self, bundle: str, *, device: str) -> Predictor:
         """Return what labels pictures so."""
@@ -133,11 +114,11 @@ class Looking:
             raise typer.BadParameter("boxes of a file need no edges: leave one out", param_hint="--edges and --boxes")
         propose = None if self.edges is None else Kept(EdgeBoxes(model=self.edges), proposals_folder())
         overrides = self.overrides()
-        return Predictor([bundle, *self.ensemble], device=device, boxes=self.boxes, propose=propose, **overrides)
+        return Predictor([bundle, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
 
     def overrides(self) -> dict[str, Any]:
         """Return the settings by name, as :class:`upscore.inference.predictor.Predictor` takes them."""
-        changes: dict[str, Any] = _parsed(self.settings)
+        changes: dict[str, Any] = _parsed(self.settings or [])
         changes |= {"flips": True} if self.flips else {}
         changes |= {"combine": self.combine} if self.combine is not None else {}
         if self.scales is not None:
@@ -172,16 +153,39 @@ class Looking:
             ("--aggregate", self.aggregate),
             ("--boxes", self.boxes),
             ("--edges", self.edges),
-            *(("--ensemble", bundle) for bundle in self.ensemble),
+            *(("--ensemble", bundle) for bundle in self.ensemble or ()),
             ("--combine", self.combine),
-            *(("--set", setting) for setting in self.settings),
+            *(("--set", setting) for setting in self.settings or ()),
         )
         words = [word for flag, value in pairs if value is not None for word in (flag, str(value))]
         crf = {None: [], True: ["--crf"], False: ["--no-crf"]}[self.crf]
         return [*(["--flips"] if self.flips else []), *words, *(["--no-proposals"] if self.no_proposals else []), *crf]
 
 
-def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+def looks(*, leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of :class:`Looking`, in place of its parameter ``looking``, but for those it cannot heed."""
+    flags = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kind)
+        for field, kind in zip(fields(Looking), get_type_hints(Looking, include_extras=True).values(), strict=True)
+        if field.name not in leave_out
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            looking = Looking(**{flag.name: values.pop(flag.name) for flag in flags})
+            command(**values, looking=looking)
+
+        own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in inspect.signature(command, eval_str=True).parameters.values()]
+        parameters = [one for one in own if one.name != "looking"] + flags
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _parsed(settings: list[str]) -> dict[str, Any]:
     """Return ``margin=64`` and ``crf.iterations=10`` as nested values; bare words are strings."""
     values: dict[str, Any] = {}
     for setting in settings:
