@@ -198,11 +198,12 @@ def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Loo
     boxed = _all_boxes(names[first], counts)
     ways[boxed] = grown[max(counts)]
     together = f"{len(names)} networks together" if len(names) > 1 else boxed
+    knowing = predictor.knowing(member, canvases[min(max(counts), len(boxes))])
     if settings.refines:
-        compared = predictor.compare(sample.image, name=sample.key)
+        compared = knowing.compare(sample.image, name=sample.key)
         ways |= {together: compared.before.label_map, "with the CRF": compared.after.label_map}
     elif len(names) > 1:
-        ways[together] = predictor.predict(sample.image, name=sample.key).label_map
+        ways[together] = knowing.predict(sample.image, name=sample.key).label_map
     return _Looked(names[first], boxes, found, grown, ways)
 
 

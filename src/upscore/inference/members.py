@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from upscore.inference.averaging import averaging_context, ensemble, product, tta
 from upscore.inference.proposals import over_proposals
@@ -48,12 +48,23 @@ class Tiles(NamedTuple):
     grain: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
-    """One network, and what it looks at: pictures, or proposals of them."""
+    """One network, and what it looks at: pictures, or proposals of them.
+
+    Parameters
+    ----------
+    network : NetworkSegmenter
+        images -> probs, or scores.
+    proposals : ProposalSettings, optional
+        How it looks at boxes; it looks at whole pictures when not given.
+    known : (K, H, W) float32 tensor, optional
+        Its scores over the boxes of the one picture that will be labelled: it does not look again.
+    """
 
     network: NetworkSegmenter
     proposals: ProposalSettings | None = None
+    known: Tensor | None = None
 
     def look(
         self,
@@ -65,6 +76,8 @@ class Member:
         unfound: Callable[[], None],
     ) -> Segmenter:
         """Return images -> probs, or scores; see :func:`combine`."""
+        if (known := self.known) is not None:
+            return lambda images: known[None] if scores else known[None].softmax(1)
         raw = scores or self.proposals is not None
         one = tta(self.network.scores if raw else self.network, flips=settings.flips, scales=settings.scales)
         if self.proposals is not None:

@@ -12,9 +12,11 @@ needs the probabilities of every pixel, since boxes lie anywhere.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -339,6 +341,12 @@ class Predictor:
         if not name:
             raise RecipeError(f"{given.path}: boxes of a file are found by a picture's name, and this one has none: give name=")
         return lambda picture: given.boxes(name, (picture.shape[0], picture.shape[1]))
+
+    def knowing(self, member: Member, scores: Tensor) -> Predictor:
+        """Return a predictor of one picture, of which a member's scores (K, H, W) over its proposals are known: it does not look again."""
+        other = copy.copy(self)
+        other.members = tuple(replace(one, known=scores) if one is member else one for one in self.members)
+        return other
 
     @property
     def _looks_at_proposals(self) -> bool:

@@ -64,6 +64,16 @@ def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
     assert (growth.pictures, growth.without) == (3, 0)
 
 
+@pytest.mark.parametrize("combine", ["mean", "product"])
+def test_each_box_is_looked_at_once(data, combine):
+    predictor = Predictor([bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)], crf=True, combine=combine)
+    seen, boxes = [], []
+    predictor.members[0].network.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    growth = grow(predictor, data, counts=(1, 3), show=lambda index, picture: boxes.append(len(picture.boxes)))
+    assert sum(shape[0] for shape in seen if shape[-1] == FEW["side"]) == sum(boxes)
+    np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, counts_of(predictor, data))
+
+
 def test_one_network_and_pictures_without_boxes(data, monkeypatch):
     predictor = Predictor(bundle(data, 0), proposals={"most": 4, "side": 32, "least_side": 1000})
     growth = grow(predictor, data)
