@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,15 @@ class Judged:
         }
 
 
-def among_objects(instances: np.ndarray, field: float) -> dict[str, np.ndarray]:
-    """Return where objects of each size are: (H, W) yes or no."""
+def among_objects(instances: np.ndarray, field: float, found: Counter[str]) -> dict[str, np.ndarray]:
+    """Return where objects of each size are: (H, W) yes or no; and count them."""
     places = {size: np.zeros(instances.shape, bool) for size in ("small", "medium", "large")}
     _, tight = boxes_of_objects(instances)
     sides = (tight.corners[:, 2:] - tight.corners[:, :2]).max(1)
     for side, (left, top, right, bottom) in zip(sides, enlarged(tight, 1.2).clipped(*instances.shape).corners, strict=True):
-        places["small" if side < field / 4 else "large" if side > field else "medium"][top:bottom, left:right] = True
+        size = "small" if side < field / 4 else "large" if side > field else "medium"
+        places[size][top:bottom, left:right] = True
+        found[size] += 1
     return places
 
 
@@ -87,11 +90,12 @@ def main() -> None:
     networks = {name: Predictor(path) for name in ("fcn", "whole", "stage1", "stage2", "alone") if (path := getattr(values, name))}
     scorers = {name: networks[name].members[0].network.scores for name in ("stage1", "stage2", "alone") if name in networks}
     judged: dict[str, Judged] = {}
+    objects: Counter[str] = Counter()
     pictures = range(min(values.pictures, len(dataset)))
     for index in pictures:
         sample = dataset[index]
         image = image_to_tensor(sample.image)
-        among = among_objects(sample.instances, values.field)
+        among = among_objects(sample.instances, values.field, objects)
         probs: dict[str, torch.Tensor] = {}
         for name in ("fcn", "whole"):
             if name in networks:
@@ -122,7 +126,16 @@ def main() -> None:
             judged.setdefault(name, Judged(len(dataset.labels))).add(sample.label, one.argmax(0).byte().numpy(), among)
         print(f"{index + 1}/{len(pictures)}", flush=True, file=sys.stderr)
     rows = {name: one.row() for name, one in judged.items()}
-    report({"what": "DeconvNet's claims", "data": dataset.name, "pictures": len(pictures), "rows": rows, **machine("torch")})
+    report(
+        {
+            "what": "DeconvNet's claims",
+            "data": dataset.name,
+            "pictures": len(pictures),
+            "objects": objects,
+            "rows": rows,
+            **machine("torch"),
+        }
+    )
 
 
 if __name__ == "__main__":
