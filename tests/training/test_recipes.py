@@ -65,10 +65,10 @@ def test_results_name_every_recipe_they_come_from():
     docs = Path(__file__).resolve().parents[2] / "docs"
     trained = sorted((docs / "results").glob("*.toml"))
     assert trained
-    page = (docs / "results.md").read_text()
+    pages = (docs / "results.md").read_text() + (docs / "objects.md").read_text()
     for path in trained:
         assert Recipe.load(path).run.seed == 0
-        assert f"(results/{path.name})" in page
+        assert f"(results/{path.name})" in pages
 
 
 def test_the_last_epoch_is_cut_short_at_the_last_step(painted, tmp_path):
