@@ -313,12 +313,12 @@ class Recipe(_Section):
         Settings that have their default do not count: a setting that a later version brings leaves the digests of earlier runs alone.
         """
         left_out = {*MAY_CHANGE, "run.out"}
-        usual = {section: field.get_default(call_default_factory=True) for section, field in type(self).model_fields.items()}
+        usual = type(self)().model_dump(mode="json")
         values = {
             f"{section}.{key}": value
             for section, values in self.model_dump(mode="json", exclude={"chosen"}).items()
             for key, value in values.items()
-            if f"{section}.{key}" not in left_out and value != usual[section].model_dump(mode="json")[key]
+            if f"{section}.{key}" not in left_out and value != usual[section][key]
         }
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
