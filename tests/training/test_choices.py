@@ -99,3 +99,21 @@ def test_weights_fit_the_network_and_its_pictures(model, weights, why):
     assert chosen.model.weights == weights
     assert why in next(choice.why for choice in choices if choice.setting == "model.weights")
     assert (chosen.model.backbone is None) == (model["name"] in ("segnet", "deconvnet", "unet"))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "run", "every"),
+    [
+        (367, {}, 2),  # 92 steps an epoch, 44 epochs
+        (40, {}, 15),  # 300 epochs
+        (4_000, {"run.epochs": 3}, 0.5),  # 1000 steps an epoch: not oftener than each 500
+        (3_996, {"run.epochs": 1}, 1),
+        (1_000, {"run.epochs": 3}, 1),
+        (400_000, {"run.epochs": 1}, 0.05),  # 100,000 steps, each twentieth
+        (400_000, {"run.steps": 40_000}, 0.02),  # the run is 0.4 of an epoch
+        (400_000, {"run.validate_every": 2, "run.epochs": 4}, 2),
+    ],
+)
+def test_a_run_is_judged_about_twenty_times_but_not_oftener_than_pays(pictures, run, every):
+    recipe, _ = choose(Recipe().with_values(run | {"run.batch_size": 4}), census(pictures), CPU)
+    assert recipe.run.validate_every == every

@@ -123,3 +123,14 @@ def test_every_setting_is_described():
     names = [name for name, _, _ in describe_settings()]
     assert len(names) == len(set(names)) > 30
     assert {"data.path", "optimizer.lr", "run.seed"} <= set(names)
+
+
+def test_a_part_of_an_epoch_or_whole_ones_but_nothing_between():
+    assert Recipe.parse({"run": {"validate_every": 3.0}}).dumps() == Recipe.parse({"run": {"validate_every": 3}}).dumps()
+    assert Recipe.parse({"run": {"validate_every": 0.25}}).run.parts_of(an_epoch=1000) == 4
+    assert Recipe.parse({"run": {"validate_every": 0.25}}).run.parts_of(an_epoch=3) == 3
+    assert Recipe.parse({"run": {"validate_every": 0.9}}).run.parts_of(an_epoch=1000) == 1
+    assert Recipe.parse({"run": {"validate_every": 5}}).run.parts_of(an_epoch=1000) == 1
+    for value in (2.5, 0, -0.5, float("inf"), float("nan")):
+        with pytest.raises(RecipeError, match=r"run\.validate_every"):
+            Recipe.parse({"run": {"validate_every": value}})

@@ -194,6 +194,31 @@ def test_epochs_too_short_to_be_worth_a_checkpoint_are_not_all_kept(painted, tmp
     assert len(run.progress.history) == 4
 
 
+def test_a_long_epoch_is_judged_in_parts_and_broken_off_in_one_goes_on(painted, tmp_path, monkeypatch):
+    """Three steps an epoch, judged twice in each: nothing but the judgements and the rows is other than without."""
+    values = {"run.batch_size": 2, "run.average": 0.9, "run.checkpoint_minutes": 1e-9}
+    plain = train(small_recipe(painted, tmp_path / "plain", **values))
+    parts = train(small_recipe(painted, tmp_path / "parts", **values, **{"run.validate_every": 0.5}))
+    assert [(row["epoch"], row["step"]) for row in parts.progress.history] == [(0.5, 2), (1, 3), (1.5, 5), (2, 6)]
+    assert all("miou" in row for row in parts.progress.history)
+    assert parts.progress.best_epoch in (0.5, 1, 1.5, 2)
+    assert_same_weights(*(load_file(run.folder / "last" / "weights.safetensors") for run in (plain, parts)))
+    assert parts.progress.history[1]["miou"] == plain.progress.history[0]["miou"]
+
+    broken = small_recipe(painted, tmp_path / "broken", **values, **{"run.validate_every": 0.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "__call__", _breaking(Objective.__call__, 4))  # in the third part
+        with pytest.raises(_Bang):
+            train(broken)
+    assert_same_weights(weights_of(parts.folder), weights_of(resume(tmp_path / "broken").folder))
+
+
+def test_a_part_of_an_epoch_is_a_step_at_least_and_the_last_one_is_cut_short(painted, tmp_path):
+    values = {"run.epochs": None, "run.steps": 2, "run.batch_size": 2, "run.validate_every": 0.001}
+    run = train(small_recipe(painted, tmp_path / "run", **values))
+    assert [(row["epoch"], row["step"]) for row in run.progress.history] == [(0.3333, 1), (0.6667, 2)]
+
+
 def test_a_finished_run_resumed_stays_as_it_is(unbroken):
     before = weights_of(unbroken.folder)
     resume(unbroken.folder)

@@ -43,7 +43,7 @@ class _Rate(ProgressColumn):
 
 
 class TrainingDisplay:
-    """A bar over the whole run, and a line for each epoch."""
+    """A bar over the whole run, and a line for each epoch or judged part of one."""
 
     def __init__(self) -> None:
         self.bar = Progress(
@@ -67,7 +67,7 @@ class TrainingDisplay:
         self.epochs = -(-steps // steps_an_epoch)
         self.best = progress.best_miou
         if progress.step:
-            aside.print(f"continuing after step {progress.step}, epoch {len(progress.history)} of {self.epochs}")
+            aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_an_epoch} of {self.epochs}")
         self.bar.update(self.task, total=steps, completed=progress.step)
         self.started = time.monotonic()
         self.bar.start()
@@ -82,9 +82,9 @@ class TrainingDisplay:
         """Say that validation is under way."""
         self.bar.update(self.task, description=f"validating {done}/{total}")
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """Print the epoch's line."""
-        line = f"epoch {int(row['epoch']):>3}/{self.epochs}  loss {row['loss']:.4f}"
+    def row(self, row: dict[str, float]) -> None:
+        """Print its line."""
+        line = f"epoch {row['epoch']:>3g}/{self.epochs}  loss {row['loss']:.4f}"
         if "miou" in row:
             better = row["miou"] > self.best
             self.best = max(self.best, row["miou"])
@@ -171,7 +171,7 @@ def plan(ready: Plan) -> None:
 def finished(run: Run, *, data: str | None) -> None:
     """Print how a run ended and what to do next."""
     progress = run.progress
-    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch}: {escape(str(run.best))}")
+    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(str(run.best))}")
     console.print(f"next: upscore evaluate {escape(str(run.folder))} {escape(data or 'DATA')}")
 
 

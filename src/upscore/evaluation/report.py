@@ -100,7 +100,7 @@ def write_report(
     out : path
         Folder; made if need be, files of these names are replaced.
     history : sequence of mapping, optional
-        A row per epoch: ``epoch``, ``loss``, ``miou``, ``lr``, …; the card's ``history`` when not given.
+        A row per epoch or judged part of one: ``epoch``, ``loss``, ``miou``, ``lr``, …; the card's ``history`` when not given.
     card : mapping, optional
         The bundle's card; the predictor's when not given.
     predictor, dataset : optional

@@ -39,8 +39,8 @@ class Progress:
         Optimizer steps taken.
     best_miou : float
         The best validation mIoU so far, in [0, 1]; -1 before the first.
-    best_epoch : int
-        The epoch it was reached after, counted from 1; 0 before the first.
+    best_epoch : float
+        Epochs it was reached after, with their part where epochs are judged in parts; 0 before the first.
     stale : int
         Validations since then.
     stopped : bool
@@ -48,14 +48,14 @@ class Progress:
     seconds : float
         Time spent training, without validation.
     history : list of dict
-        One row per finished epoch: what the log and the learning curves show.
+        One row per finished epoch, or part of one that was judged: what the log and the learning curves show.
     running_loss : list of float
-        Sum of the step losses of the epoch under way, and their number.
+        Sum of the step losses of the row under way, and their number.
     """
 
     step: int = 0
     best_miou: float = -1.0
-    best_epoch: int = 0
+    best_epoch: float = 0
     stale: int = 0
     stopped: bool = False
     seconds: float = 0.0

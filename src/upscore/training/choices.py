@@ -6,6 +6,7 @@ a choice can be read, tested and argued with. What a user sets is never touched.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,12 @@ __all__ = ["Choice", "Machine", "choose"]
 
 OFTEN = 60
 """Epochs from which on pictures are varied more: a short run has not learned them as they are yet (docs/measurements.md)."""
+
+VALIDATIONS = 20
+"""In a run, about."""
+
+LEAST_BETWEEN = 500
+"""Steps between two validations inside an epoch, at least."""
 
 
 @dataclass(frozen=True)
@@ -191,13 +198,23 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         0 if on_cpu else min(8, max(1, machine.cores - 1)),
         "the processor is busy with the network" if on_cpu else "one core is left for the loop",
     )
-    every = max(1, chosen.run.epochs // 20)
-    settle("run.validate_every", every, "about 20 validations in a run" if every > 1 else "each epoch")
-    validations = -(-chosen.run.epochs // (chosen.run.validate_every or 1))
+    settle("run.validate_every", *_validate_every(steps, steps_an_epoch))
+    assert chosen.run.validate_every is not None
+    validations = math.ceil(steps / steps_an_epoch / chosen.run.validate_every)
     settle("run.patience", max(5, validations // 2), "half the run without a better score is the end of it")
     settle("run.tensorboard", machine.tensorboard, "it is installed" if machine.tensorboard else "it is not installed")
     chosen.chosen = {**recipe.chosen, **{choice.setting: choice.why for choice in choices}}
     return chosen, choices
+
+
+def _validate_every(steps: int, steps_an_epoch: int) -> tuple[float, str]:
+    """Return the epochs between validations, or the part of one where an epoch is long, and why."""
+    between = max(LEAST_BETWEEN, steps / VALIDATIONS)
+    parts = int(steps_an_epoch / between)
+    if parts > 1:
+        return float(f"{1 / parts:.3g}"), f"an epoch is {steps_an_epoch} steps: about every {between:.0f} of them"
+    every = max(1, math.ceil(steps / steps_an_epoch) // VALIDATIONS)
+    return every, f"about {VALIDATIONS} validations in a run" if every > 1 else "each epoch"
 
 
 def _weights(model: ModelSection) -> tuple[str, str]:

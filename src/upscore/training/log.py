@@ -19,7 +19,7 @@ __all__ = ["LoggedDisplay"]
 
 
 class LoggedDisplay:
-    """A display that also writes each epoch down.
+    """A display that also writes each row down.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class LoggedDisplay:
         """Pass it on."""
         self.display.validating(done, total)
 
-    def epoch(self, row: dict[str, float]) -> None:
+    def row(self, row: dict[str, float]) -> None:
         """Write the row."""
         self.rows.append(row)
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
@@ -64,9 +64,9 @@ class LoggedDisplay:
         write_atomically(self.folder / "log.csv", text.getvalue().encode())
         if self.writer is not None:
             for name in row.keys() - {"epoch", "step"}:
-                self.writer.add_scalar(name, row[name], int(row["epoch"]))
+                self.writer.add_scalar(name, row[name], len(self.rows))
             self.writer.flush()
-        self.display.epoch(row)
+        self.display.row(row)
 
     def end(self, progress: Progress) -> None:
         """Close the event file."""

@@ -1,4 +1,4 @@
-"""The training loop, on one screen: batches in, steps, a judgement after each epoch, a checkpoint.
+"""The training loop, on one screen: batches in, steps, a judgement after each epoch or part of one, a checkpoint.
 
 Everything random is a function of (seed, epoch, key) or (seed, step, rank), everything
 scheduled a function of the step; so a run that was killed continues to the same weights,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ class Display(Protocol):
     def validating(self, done: int, total: int) -> None:
         """``done`` of ``total`` validation pictures are judged."""
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done; ``row`` is its line in the log."""
+    def row(self, row: dict[str, float]) -> None:
+        """An epoch is done, or the part of one that is judged; ``row`` is its line in the log."""
 
     def end(self, progress: Progress) -> None:
         """The run is over, or broken off."""
@@ -122,7 +123,8 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
 
     steps_an_epoch = -(-len(materials.train) // batch_size)
     steps = run.steps_in_all(an_epoch=steps_an_epoch)
-    epochs = -(-steps // steps_an_epoch)
+    parts_an_epoch = run.parts_of(an_epoch=steps_an_epoch)
+    rows = (steps - 1) * parts_an_epoch // steps_an_epoch + 1
     batches = batches_from(
         materials.train, recipe, first_step=progress.step, steps=steps, rank=rank, world=world, class_weights=materials.class_weights
     )
@@ -196,39 +198,41 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
 
     display.begin(recipe=recipe, progress=progress, steps_an_epoch=steps_an_epoch)
     try:
-        for epoch in range(len(progress.history) + 1, epochs + 1):
-            while progress.step < min(epoch * steps_an_epoch, steps) and not progress.stopped:
+        for row_number in range(len(progress.history) + 1, rows + 1):
+            row_end = min(-(-row_number * steps_an_epoch // parts_an_epoch), steps)
+            epoch = row_number / parts_an_epoch if parts_an_epoch > 1 else row_number
+            while progress.step < row_end and not progress.stopped:
                 started = time.monotonic()
                 loss = take_step()
                 progress.seconds += time.monotonic() - started
                 progress.running_loss = [progress.running_loss[0] + loss, progress.running_loss[1] + 1]
-                display.step(epoch=epoch, loss=loss, images=batch_size)
+                display.step(epoch=math.ceil(epoch), loss=loss, images=batch_size)
                 if time.monotonic() - saved > 60 * run.checkpoint_minutes:
                     keep()
             if progress.stopped:
                 break
             row = {
-                "epoch": epoch,
+                "epoch": round(epoch, 4),
                 "step": progress.step,
                 "loss": progress.running_loss[0] / max(1, progress.running_loss[1]),
                 "lr": optimizer.param_groups[0]["lr"],
                 "seconds": round(progress.seconds, 3),
             }
-            if epoch % (run.validate_every or 1) == 0 or epoch == epochs:
+            if parts_an_epoch > 1 or row_number % (run.validate_every or 1) == 0 or row_number == rows:
                 scores = validate()
                 row |= {"miou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy, "mean_accuracy": scores.mean_accuracy}
                 if scores.mean_iou > progress.best_miou:
-                    progress.best_miou, progress.best_epoch, progress.stale = scores.mean_iou, epoch, 0
+                    progress.best_miou, progress.best_epoch, progress.stale = scores.mean_iou, row["epoch"], 0
                 else:
                     progress.stale += 1
-                    progress.stopped = progress.stale >= (run.patience or epochs)
+                    progress.stopped = progress.stale >= (run.patience or rows)
             progress.history.append(row)
             progress.running_loss = [0.0, 0]
-            if progress.best_epoch == epoch and first:
+            if progress.best_epoch == row["epoch"] and first:
                 materials.keep_best(judged, progress, scores)
-            if epoch == epochs or progress.stopped or time.monotonic() - saved > LEAST_INTERVAL * cost:
+            if row_number == rows or progress.stopped or time.monotonic() - saved > LEAST_INTERVAL * cost:
                 keep()
-            display.epoch(row)
+            display.row(row)
         if run.precise_bn:
             measure(model)  # the last network, after its last checkpoint
     except KeyboardInterrupt:

@@ -202,12 +202,26 @@ class RunSection(_Section):
         0,
         description="batches that batch normalisation's statistics are measured over before a network is judged or kept; 0 is off",
     )
-    validate_every: Annotated[int, Field(ge=1)] | None = Field(None, description="epochs")
+    validate_every: Annotated[int | float, Field(gt=0)] | None = Field(
+        None, description="epochs, whole ones or a part of one: 0.1 is ten times in each"
+    )
     patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")
     checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
         10.0, description="between checkpoints inside an epoch; one ends every epoch that takes much longer than writing it"
     )
     tensorboard: bool | None = Field(None, description="event files in the run folder")
+
+    @field_validator("validate_every")
+    @classmethod
+    def _whole_or_a_part(cls, value: float | None) -> int | float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("expected whole epochs, or a part of one below 1")
+        return int(value) if value is not None and value >= 1 else value
+
+    def parts_of(self, *, an_epoch: int) -> int:
+        """Return in how many parts, each with a validation and a row in the log, an epoch of ``an_epoch`` steps is run."""
+        every = self.validate_every or 1
+        return 1 if every >= 1 else min(an_epoch, round(1 / every))
 
     def steps_in_all(self, *, an_epoch: int) -> int:
         """Return the optimizer steps of a run whose epochs take ``an_epoch`` of them; ``epochs`` is set."""

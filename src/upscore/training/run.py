@@ -87,7 +87,7 @@ class Run:
     best : Path
         The bundle with the best validation mIoU.
     progress : Progress
-        How it went; ``progress.history`` has a row per epoch.
+        How it went; ``progress.history`` has a row per epoch, or per judged part of one.
     """
 
     folder: Path
@@ -382,7 +382,7 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
             "recipe_digest": recipe.digest(),
             "data": {"path": recipe.data.path, "pictures": len(train), "fingerprint": recipe.data.fingerprint},
-            "epoch": len(progress.history),
+            "epoch": progress.history[-1]["epoch"],
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
         } | ({"scores": scores} if scores else {})
