@@ -40,7 +40,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             found = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            archive = zipfile.is_zipfile(path)
+            if not archive and not _is_pickle(path):  # torch.load would say "KeyError: 101" of a text
+                raise ModelError(
+                    f"'{path}' is not a readable weights file: expected .safetensors, Caffe's blobs as .npz, or what torch.save writes"
+                )
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except ModelError:
+        raise
     except Exception as error:  # torch.load and safetensors raise a dozen unrelated kinds for a damaged or foreign file
         reason = " ".join(str(error).split())[:120]
         raise ModelError(
@@ -52,6 +59,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ModelError(f"'{path}' holds no state dict: expected tensors by name")
     return {str(name): tensor for name, tensor in found.items()}
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file begins as what torch.save wrote before it wrote archives."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def name_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -47,6 +47,17 @@ def test_files_without_tensors(tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
+def test_a_text_is_refused_in_words(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"a letter to a friend\n")
+    with pytest.raises(ModelError, match=r"w\.pth' is not a readable weights file: expected \.safetensors"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_files_of_an_older_torch(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert read_weights(tmp_path / "w.pth")["a"].tolist() == [1, 1]
+
+
 def test_no_file(tmp_path):
     with pytest.raises(ModelError, match="no weights file"):
         read_weights(tmp_path / "absent.pth")
