@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
 from upscore.errors import RecipeError, nearest_name
 from upscore.files import write_atomically
@@ -202,7 +202,7 @@ class RunSection(_Section):
         0,
         description="batches that batch normalisation's statistics are measured over before a network is judged or kept; 0 is off",
     )
-    validate_every: Annotated[int | float, Field(gt=0)] | None = Field(
+    validate_every: Annotated[float, Field(gt=0)] | None = Field(
         None, description="epochs, whole ones or a part of one: 0.1 is ten times in each"
     )
     patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")
@@ -213,10 +213,14 @@ class RunSection(_Section):
 
     @field_validator("validate_every")
     @classmethod
-    def _whole_or_a_part(cls, value: float | None) -> int | float | None:
+    def _whole_or_a_part(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value != int(value):
             raise ValueError("expected whole epochs, or a part of one below 1")
-        return int(value) if value is not None and value >= 1 else value
+        return value
+
+    @field_serializer("validate_every")
+    def _whole_as_such(self, value: float | None) -> int | float | None:
+        return int(value) if value is not None and value >= 1 else value  # 5 and not 5.0: digests are of what is written
 
     def parts_of(self, *, an_epoch: int) -> int:
         """Return in how many parts, each with a validation and a row in the log, an epoch of ``an_epoch`` steps is run."""
@@ -373,7 +377,8 @@ def _first_fault(error: ValidationError) -> str:
             section = inner
         known = list(section.model_fields)
         return f"unknown setting '{place}'{nearest_name(str(fault['loc'][-1]), known)}; known there: {', '.join(known)}{more}"
-    return f"{place} = {fault['input']!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{more}"
+    what = fault["msg"].removeprefix("Value error, ")
+    return f"{place} = {fault['input']!r}: {what[:1].lower()}{what[1:]}{more}"
 
 
 NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps")
