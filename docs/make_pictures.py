@@ -14,12 +14,12 @@ from upscore.data.pictures import read_label, write_picture
 ROWS, GAP, ZOOM = ("picture", "truth", "prediction"), 4, 2
 
 
-def write_sheet(columns: list[list[np.ndarray]], name: str) -> None:
+def write_sheet(columns: list[list[np.ndarray]], name: str, *, zoom: int = ZOOM) -> None:
     """Write columns of pictures (H, W, 3) of one size, side by side, enlarged."""
     stacked = [np.concatenate([np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in cells]) for cells in columns]
     sheet = np.concatenate(stacked, axis=1)[:-GAP, :-GAP]
     target = Path(__file__).with_name("pictures") / name
-    write_picture(target, np.ascontiguousarray(sheet.repeat(ZOOM, 0).repeat(ZOOM, 1)))
+    write_picture(target, np.ascontiguousarray(sheet.repeat(zoom, 0).repeat(zoom, 1)))
     print(target)
 
 
