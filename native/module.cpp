@@ -60,11 +60,11 @@ const crf::Kernels& kernels_of(const std::string& instructions) {
 void check_threads(int threads) { expect(threads >= 1 && threads <= MOST_THREADS, "expected 1 to 256 threads"); }
 
 template <class Array>
-auto contiguous(const Array& array, std::initializer_list<int64_t> shape, const char* what) {
+auto contiguous(const Array& array, const std::vector<int64_t>& shape, const char* what) {
     expect(array.ndim() == shape.size(), what);
     int64_t stride = 1;
     for (size_t axis = shape.size(); axis-- > 0;) {
-        const int64_t size = shape.begin()[axis];
+        const int64_t size = shape[axis];
         expect(static_cast<int64_t>(array.shape(axis)) == size && (size <= 1 || array.stride(axis) == stride), what);
         stride *= size;
     }
@@ -193,11 +193,22 @@ Sides common(const Sides& box, int64_t height, int64_t width, const char* what) 
     return inside;
 }
 
-template <class Array>
+template <int AXES, class Array>
 auto pixels_of(const Array& array, const char* what) {
-    expect(array.ndim() == 3, what);
-    for (size_t axis = 0; axis < 3; ++axis) expect(array.shape(axis) >= 1 && array.shape(axis) < INT32_MAX / 2, what);
-    return contiguous(array, {static_cast<int64_t>(array.shape(0)), static_cast<int64_t>(array.shape(1)), static_cast<int64_t>(array.shape(2))}, what);
+    expect(array.ndim() == AXES, what);
+    std::vector<int64_t> shape;
+    for (size_t axis = 0; axis < AXES; ++axis) {
+        expect(array.shape(axis) >= 1 && array.shape(axis) < INT32_MAX / 2, what);
+        shape.push_back(static_cast<int64_t>(array.shape(axis)));
+    }
+    return contiguous(array, shape, what);
+}
+
+std::vector<Sides> boxes_of(const nb::list& boxes, size_t count) {
+    expect(boxes.size() == count, "expected a box for each");
+    std::vector<Sides> sides;
+    for (const nb::handle box : boxes) sides.push_back(sides_of(nb::cast<nb::tuple>(box)));
+    return sides;
 }
 
 auto resize_of(const std::string& instructions) {
@@ -209,43 +220,53 @@ auto resize_of(const std::string& instructions) {
     return &box::portable::resize;
 }
 
-// Cut a box out of a picture, resized to `out`; beyond the picture there are zeros.
-void cut(const Floats& picture, const nb::tuple& where, const Writable& out, int threads, const std::string& instructions) {
-    const float* from = pixels_of(picture, "expected a contiguous picture (H, W, C)");
-    float* to = pixels_of(out, "expected contiguous room (h, w, C)");
-    const int64_t height = picture.shape(0), width = picture.shape(1), channels = picture.shape(2), rows = out.shape(0), columns = out.shape(1);
-    expect(static_cast<int64_t>(out.shape(2)) == channels, "expected as many channels");
-    const Sides box = sides_of(where);
-    const auto [top, left, bottom, right] = common(box, height, width, "expected a box that meets the picture");
+// Cut boxes out of a picture, each resized to its place in `out`; beyond the picture there are zeros.
+void cut(const Floats& picture, const nb::list& where, const Writable& out, int threads, const std::string& instructions) {
+    const float* from = pixels_of<3>(picture, "expected a contiguous picture (H, W, C)");
+    float* to = pixels_of<4>(out, "expected contiguous room (N, h, w, C)");
+    const int64_t height = picture.shape(0), width = picture.shape(1), channels = picture.shape(2), rows = out.shape(1), columns = out.shape(2);
+    expect(static_cast<int64_t>(out.shape(3)) == channels, "expected as many channels");
+    const std::vector<Sides> boxes = boxes_of(where, out.shape(0));
+    std::vector<box::Piece> pieces;
     const auto resize = resize_of(instructions);
     check_threads(threads);
     nb::gil_scoped_release release;
+    for (const Sides& box : boxes) {
+        const auto [top, left, bottom, right] = common(box, height, width, "expected boxes that meet the picture");
+        const int64_t above = static_cast<int64_t>(pieces.size()) * rows;
+        pieces.push_back({{from + (top * width + left) * channels, width * channels, right - left, channels},
+                          box::taps(box.bottom - box.top, rows, 0, rows, top - box.top, bottom - box.top),
+                          box::taps(box.right - box.left, columns, 0, columns, left - box.left, right - box.left),
+                          {to + above * columns * channels, columns * channels, rows, columns},
+                          above});
+    }
     Team team(threads);
-    const box::Taps down = box::taps(box.bottom - box.top, rows, 0, rows, top - box.top, bottom - box.top);
-    const box::Taps across = box::taps(box.right - box.left, columns, 0, columns, left - box.left, right - box.left);
-    resize({from + (top * width + left) * channels, width * channels, right - left, channels}, down, across, {to, columns * channels, rows, columns},
-           box::Join::write, false, team);
+    resize(pieces, static_cast<int64_t>(pieces.size()) * rows, box::Join::write, false, team);
 }
 
-// Put scores back where a box lies on a canvas: resized, cut at its edges, and joined with what is there.
-void paste(const Floats& scores, const nb::tuple& where, const Writable& canvas, const std::string& join, bool clip, int threads,
+// Put scores back where boxes lie on a canvas: resized, cut at its edges, and joined with what is there, in order.
+void paste(const Floats& scores, const nb::list& where, const Writable& canvas, const std::string& join, bool clip, int threads,
            const std::string& instructions) {
-    const float* from = pixels_of(scores, "expected contiguous scores (h, w, K)");
-    float* to = pixels_of(canvas, "expected a contiguous canvas (H, W, K)");
-    const int64_t height = canvas.shape(0), width = canvas.shape(1), channels = canvas.shape(2), rows = scores.shape(0), columns = scores.shape(1);
-    expect(static_cast<int64_t>(scores.shape(2)) == channels, "expected as many channels");
+    const float* from = pixels_of<4>(scores, "expected contiguous scores (N, h, w, K)");
+    float* to = pixels_of<3>(canvas, "expected a contiguous canvas (H, W, K)");
+    const int64_t height = canvas.shape(0), width = canvas.shape(1), channels = canvas.shape(2), rows = scores.shape(1), columns = scores.shape(2);
+    expect(static_cast<int64_t>(scores.shape(3)) == channels, "expected as many channels");
     expect(join == "max" || join == "sum", "expected join 'max' or 'sum'");
-    const Sides box = sides_of(where);
-    const auto [top, left, bottom, right] = common(box, height, width, "expected a box that meets the canvas");
+    const std::vector<Sides> boxes = boxes_of(where, scores.shape(0));
+    std::vector<box::Piece> pieces;
     const auto resize = resize_of(instructions);
     check_threads(threads);
     nb::gil_scoped_release release;
+    for (const Sides& box : boxes) {
+        const auto [top, left, bottom, right] = common(box, height, width, "expected boxes that meet the canvas");
+        pieces.push_back({{from + static_cast<int64_t>(pieces.size()) * rows * columns * channels, columns * channels, columns, channels},
+                          box::taps(rows, box.bottom - box.top, top - box.top, bottom - box.top, 0, rows),
+                          box::taps(columns, box.right - box.left, left - box.left, right - box.left, 0, columns),
+                          {to + (top * width + left) * channels, width * channels, bottom - top, right - left},
+                          top});
+    }
     Team team(threads);
-    const box::Taps down = box::taps(rows, box.bottom - box.top, top - box.top, bottom - box.top, 0, rows);
-    const box::Taps across = box::taps(columns, box.right - box.left, left - box.left, right - box.left, 0, columns);
-    resize({from, columns * channels, columns, channels}, down, across,
-           {to + (top * width + left) * channels, width * channels, bottom - top, right - left}, join == "max" ? box::Join::greatest : box::Join::sum, clip,
-           team);
+    resize(pieces, height, join == "max" ? box::Join::greatest : box::Join::sum, clip, team);
 }
 
 }  // namespace
@@ -265,7 +286,7 @@ NB_MODULE(_native, module) {
     define("pool", &pooling<pool::Task::pool>);
     define("scatter", &pooling<pool::Task::scatter>);
     define("gather", &pooling<pool::Task::gather>);
-    module.def("cut", &cut, "picture"_a.noconvert(), "box"_a, "out"_a.noconvert(), "threads"_a, "instructions"_a = "best");
-    module.def("paste", &paste, "scores"_a.noconvert(), "box"_a, "canvas"_a.noconvert(), "join"_a, "clip"_a, "threads"_a, "instructions"_a = "best");
+    module.def("cut", &cut, "picture"_a.noconvert(), "boxes"_a, "out"_a.noconvert(), "threads"_a, "instructions"_a = "best");
+    module.def("paste", &paste, "scores"_a.noconvert(), "boxes"_a, "canvas"_a.noconvert(), "join"_a, "clip"_a, "threads"_a, "instructions"_a = "best");
     module.def("instructions", [](const std::string& name) { return std::string(kernels_of(name).name); }, "name"_a = "best");
 }

@@ -33,12 +33,21 @@ struct Room {
     int64_t rows, columns;
 };
 
+// A map resized to a room, which begins `above` rows below the top of what all rooms lie in.
+struct Piece {
+    Map map;
+    Taps down, across;
+    Room room;
+    int64_t above;
+};
+
+// Write the pieces to what has `rows` rows: row by row, all that lie there in their order, so that each row is fetched once.
 namespace portable {
-void resize(const Map& map, const Taps& down, const Taps& across, const Room& room, Join join, bool clip, Team& team);
+void resize(const std::vector<Piece>& pieces, int64_t rows, Join join, bool clip, Team& team);
 }
 #ifdef UPSCORE_AVX2
 namespace avx2 {
-void resize(const Map& map, const Taps& down, const Taps& across, const Room& room, Join join, bool clip, Team& team);
+void resize(const std::vector<Piece>& pieces, int64_t rows, Join join, bool clip, Team& team);
 }
 #endif
 

@@ -89,22 +89,30 @@ void span(const float* row, const Taps& across, const Map& map, float* to, int64
         pixel_of<JOIN>(row + across.first[x] * channels, weights(x), across.count[x], channels, to + x * channels, clip);
 }
 
+void write(const Piece& piece, int64_t y, Join join, bool clip, std::vector<float>& blended) {
+    const int64_t size = piece.map.columns * piece.map.channels;
+    const float* from = piece.map.data + piece.down.first[y] * piece.map.row;
+    const float* weights = piece.down.weights.data() + y * piece.down.most;
+    const int64_t done = blend<LANES>(from, piece.map.row, weights, piece.down.count[y], blended.data(), 0, size);
+    blend<1>(from, piece.map.row, weights, piece.down.count[y], blended.data(), done, size);
+    float* to = piece.room.data + y * piece.room.row;
+    if (join == Join::write) span<Join::write>(blended.data(), piece.across, piece.map, to, piece.room.columns, clip);
+    if (join == Join::greatest) span<Join::greatest>(blended.data(), piece.across, piece.map, to, piece.room.columns, clip);
+    if (join == Join::sum) span<Join::sum>(blended.data(), piece.across, piece.map, to, piece.room.columns, clip);
+}
+
 }  // namespace
 
-void resize(const Map& map, const Taps& down, const Taps& across, const Room& room, Join join, bool clip, Team& team) {
-    const int64_t size = map.columns * map.channels;
-    team.run(room.rows, team.size(), [&](int, int64_t first, int64_t last) {
-        std::vector<float> blended(size + LANES);  // read a little beyond its end
-        for (int64_t y = first; y < last; ++y) {
-            const float* from = map.data + down.first[y] * map.row;
-            const float* weights = down.weights.data() + y * down.most;
-            const int64_t done = blend<LANES>(from, map.row, weights, down.count[y], blended.data(), 0, size);
-            blend<1>(from, map.row, weights, down.count[y], blended.data(), done, size);
-            float* to = room.data + y * room.row;
-            if (join == Join::write) span<Join::write>(blended.data(), across, map, to, room.columns, clip);
-            if (join == Join::greatest) span<Join::greatest>(blended.data(), across, map, to, room.columns, clip);
-            if (join == Join::sum) span<Join::sum>(blended.data(), across, map, to, room.columns, clip);
-        }
+void resize(const std::vector<Piece>& pieces, int64_t rows, Join join, bool clip, Team& team) {
+    int64_t widest = 0;
+    for (const Piece& piece : pieces) widest = std::max(widest, piece.map.columns * piece.map.channels);
+    // Boxes lie close together: the rows are dealt out in more parts than there are threads.
+    constexpr int PARTS = 16;
+    team.run(rows, team.size() == 1 ? 1 : PARTS * team.size(), [&](int, int64_t first, int64_t last) {
+        std::vector<float> blended(widest + LANES);  // read a little beyond its end
+        for (int64_t row = first; row < last; ++row)
+            for (const Piece& piece : pieces)
+                if (row >= piece.above && row < piece.above + piece.room.rows) write(piece, row - piece.above, join, clip, blended);
     });
 }
 

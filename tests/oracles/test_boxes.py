@@ -77,14 +77,15 @@ def check(way, scene, channels, aggregate, clip, threads):
     height, width, placed, side, seed = scene
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((3, height, width)).astype(np.float32)
-    maps = [rng.standard_normal((channels, side, draw)).astype(np.float32) for draw in rng.integers(1, 30, len(placed))]
+    maps = rng.standard_normal((len(placed), channels, side, int(rng.integers(1, 30)))).astype(np.float32)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         cuts = cut_boxes(torch.from_numpy(image), placed, side)
         canvas = Canvas(channels, height, width, aggregate=aggregate, clip=clip, device=torch.device("cpu"))
-        for scores, box in zip(maps, placed, strict=True):
-            canvas.add(torch.from_numpy(scores), box)
+        canvas.add(torch.from_numpy(maps[:1]), placed[:1])
+        if len(placed) > 1:
+            canvas.add(torch.from_numpy(maps[1:]), placed[1:])
     finally:
         torch.set_num_threads(before)
     tolerance = 2e-6 if way != "plain" else 1e-4  # torch computes places in a picture in float32
@@ -108,8 +109,7 @@ def test_what_is_no_number_is_not_hidden_by_another_box(way):
     canvas = Canvas(9, 6, 6, aggregate="max", clip=False, device=torch.device("cpu"))
     bad = torch.zeros(9, 6, 6)
     bad[4, 2, 3] = torch.nan
-    for scores in (torch.ones(9, 6, 6), bad, torch.full((9, 6, 6), 2.0)):
-        canvas.add(scores, (0, 0, 6, 6))
+    canvas.add(torch.stack([torch.ones(9, 6, 6), bad, torch.full((9, 6, 6), 2.0)]), [(0, 0, 6, 6)] * 3)
     assert canvas.scores()[4, 2, 3].isnan()
     assert canvas.scores().isnan().sum() == 1
 
@@ -117,7 +117,7 @@ def test_what_is_no_number_is_not_hidden_by_another_box(way):
 def test_a_canvas_is_zero_where_no_box_lies(way):
     for aggregate in ("max", "mean"):
         canvas = Canvas(2, 4, 5, aggregate=aggregate, clip=False, device=torch.device("cpu"))
-        canvas.add(torch.full((2, 3, 3), -7.0), (1, 1, 3, 3))
+        canvas.add(torch.full((1, 2, 3, 3), -7.0), [(1, 1, 3, 3)])
         expected = torch.zeros(2, 4, 5)
         expected[:, 1:3, 1:3] = -7
         torch.testing.assert_close(canvas.scores(), expected, rtol=1e-6, atol=0)
@@ -126,26 +126,28 @@ def test_a_canvas_is_zero_where_no_box_lies(way):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"box": (3, 0, 3, 2)}, "not empty"),
-        ({"box": (0, 4, 2, 8)}, "meets the picture"),
-        ({"box": (0, 0, 2)}, "left, top, right, bottom"),
-        ({"box": (0, 0, 2**31, 2)}, "not empty"),
-        ({"out": torch.zeros(5, 5, 4)}, "as many channels"),
-        ({"out": torch.zeros(5, 3, 5).mT}, "contiguous room"),
+        ({"boxes": [(3, 0, 3, 2)]}, "not empty"),
+        ({"boxes": [(0, 4, 2, 8)]}, "meet the picture"),
+        ({"boxes": [(0, 0, 2)]}, "left, top, right, bottom"),
+        ({"boxes": [(0, 0, 2**31, 2)]}, "not empty"),
+        ({"boxes": []}, "a box for each"),
+        ({"boxes": [(0, 0, 2, 2)] * 2}, "a box for each"),
+        ({"out": torch.zeros(1, 5, 5, 4)}, "as many channels"),
+        ({"out": torch.zeros(1, 5, 3, 5).mT}, "contiguous room"),
         ({"picture": torch.zeros(4, 4)}, "contiguous picture"),
         ({"threads": 0}, "1 to 256 threads"),
     ],
 )
 def test_the_compiled_part_checks_what_it_is_given(values, said):
-    given = {"picture": torch.zeros(4, 4, 3), "box": (0, 0, 2, 2), "out": torch.zeros(5, 5, 3), "threads": 1} | values
+    given = {"picture": torch.zeros(4, 4, 3), "boxes": [(0, 0, 2, 2)], "out": torch.zeros(1, 5, 5, 3), "threads": 1} | values
     with pytest.raises(ValueError, match=said):
         native.cut(**given)
     if "out" not in values and "picture" not in values:
         del given["out"], given["picture"]
         with pytest.raises(ValueError, match=said.replace("picture", "canvas")):
-            native.paste(scores=torch.zeros(5, 5, 3), canvas=torch.zeros(4, 4, 3), join="max", clip=False, **given)
+            native.paste(scores=torch.zeros(1, 5, 5, 3), canvas=torch.zeros(4, 4, 3), join="max", clip=False, **given)
 
 
 def test_joining_is_by_maximum_or_sum():
     with pytest.raises(ValueError, match="join 'max' or 'sum'"):
-        native.paste(torch.zeros(2, 2, 1), (0, 0, 2, 2), torch.zeros(2, 2, 1), "mean", False, 1)
+        native.paste(torch.zeros(1, 2, 2, 1), [(0, 0, 2, 2)], torch.zeros(2, 2, 1), "mean", False, 1)

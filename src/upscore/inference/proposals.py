@@ -17,6 +17,7 @@ Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", I
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -157,22 +158,19 @@ def scores_over_boxes(
     height, width = image.shape[-2:]
     if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):
         raise RecipeError(f"found {len(boxes)} boxes for a picture of {height}×{width}, expected at least one, and none outside of it")
+    corners: list[Corners] = [(left, top, right, bottom) for left, top, right, bottom in boxes.corners.tolist()]
+    stops = sorted({len(boxes), *(stop for stop in at if 0 < stop <= len(boxes))})
+    image = image[None].contiguous(memory_format=torch.channels_last)[0]  # once, and not for each batch
     canvas: Canvas | None = None
-    stops, done = {len(boxes), *(stop for stop in at if stop <= len(boxes))}, 0
-    for some in _batches(boxes, batch):
-        maps = score(cut_boxes(image, some, side))
+    for first in range(0, len(boxes), batch):
+        last = min(first + batch, len(boxes))
+        maps = score(cut_boxes(image, corners[first:last], side)).float()
         canvas = canvas or Canvas(maps.shape[1], height, width, aggregate=aggregate, clip=clip, device=maps.device)
-        for corners, scores in zip(some, maps.float(), strict=True):
-            canvas.add(scores, corners)
-            done += 1
-            if done in stops:
-                yield done, canvas.scores()
-
-
-def _batches(boxes: Boxes, batch: int) -> Iterator[list[Corners]]:
-    corners = [(left, top, right, bottom) for left, top, right, bottom in boxes.corners.tolist()]
-    for first in range(0, len(corners), batch):
-        yield corners[first : first + batch]
+        within = [stop for stop in stops if first < stop <= last]
+        for begin, end in pairwise(sorted({first, *within, last})):
+            canvas.add(maps[begin - first : end - first], corners[begin:end])
+            if end in within:
+                yield end, canvas.scores()
 
 
 def _check(*, aggregate: str, enlarge: float = 1.0, **counts: int) -> None:

@@ -1,17 +1,19 @@
-"""A box cut out of a picture and resized, and scores put back where it lies: bilinear, with antialiasing.
+"""Boxes cut out of a picture and resized, and scores put back where they lie: bilinear, with antialiasing.
 
 ::
 
-    picture (C, H, W) ──cut_boxes──► (C, side, side) ── network ──► scores (K, side, side) ──Canvas.add──► canvas (K, H, W)
+    picture (C, H, W) ──cut_boxes──► (N, C, side, side) ── network ──► scores (N, K, side, side) ──Canvas.add──► canvas (K, H, W)
 
-On a processor ``native/box`` reads and writes everything once: it resizes a map row by row straight into
-the canvas. On other devices, for other dtypes and where nobody compiled it, the same comes from torch.
+On a processor ``native/box`` reads and writes everything once: it resizes maps row by row straight into
+the canvas, and all of a batch while a row is at hand. On other devices, for other dtypes and where nobody
+compiled it, the same comes from torch.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,9 +48,7 @@ def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
     """
     cuts = torch.empty((len(boxes), image.shape[0], side, side), dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
     if native := compiled_for(image, torch.float32):
-        pixels = image.detach().permute(1, 2, 0).contiguous()
-        for cut, box in zip(cuts.permute(0, 2, 3, 1), boxes, strict=True):
-            native.cut(pixels, box, cut, threads=threads())
+        native.cut(image.detach().permute(1, 2, 0).contiguous(), boxes, cuts.permute(0, 2, 3, 1), threads=threads())
         return cuts
     for cut, (left, top, right, bottom) in zip(cuts, boxes, strict=True):
         height, width = image.shape[-2:]
@@ -76,32 +76,31 @@ class Canvas:
     def __init__(self, classes: int, height: int, width: int, *, aggregate: Aggregate, clip: bool, device: torch.device) -> None:
         empty = -torch.inf if aggregate == "max" else 0.0
         self._joined = torch.full((height, width, classes), empty, dtype=torch.float32, device=device)
-        self._count = torch.zeros(height, width, device=device)
+        self._edges = np.zeros((height + 1, width + 1), np.int64)  # of the boxes: summed along both axes, how many lie there
         self.aggregate, self.clip = aggregate, clip
 
-    def add(self, scores: Tensor, box: Corners) -> None:
-        """Put scores (K, h, w) where a box lies that meets the canvas."""
-        left, top, right, bottom = box
-        height, width = self._count.shape
-        rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
-        self._count[rows, columns] += 1
+    def add(self, scores: Tensor, boxes: list[Corners]) -> None:
+        """Put scores (N, K, h, w) where N boxes lie that meet the canvas, one after another."""
+        height, width = self._joined.shape[:2]
+        visible = [(max(0, left), max(0, top), min(width, right), min(height, bottom)) for left, top, right, bottom in boxes]
+        for left, top, right, bottom in visible:
+            self._edges[[top, bottom], [left, right]] += 1
+            self._edges[[top, bottom], [right, left]] -= 1
         if native := compiled_for(scores, torch.float32):
-            pixels = scores.detach().permute(1, 2, 0).contiguous()
             join = "max" if self.aggregate == "max" else "sum"
-            native.paste(pixels, box, self._joined, join, self.clip, threads=threads())
+            native.paste(scores.detach().permute(0, 2, 3, 1).contiguous(), boxes, self._joined, join, self.clip, threads=threads())
             return
-        part = resized(scores, (bottom - top, right - left)).float()
-        part = part[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left].permute(1, 2, 0)
-        part = part.clamp_min(0) if self.clip else part
-        there = self._joined[rows, columns]
-        there.copy_(torch.maximum(there, part) if self.aggregate == "max" else there + part)
+        for one, (left, top, right, bottom), shown in zip(scores, boxes, visible, strict=True):
+            part = resized(one, (bottom - top, right - left)).float()
+            part = part[:, shown[1] - top : shown[3] - top, shown[0] - left : shown[2] - left].permute(1, 2, 0)
+            part = part.clamp_min(0) if self.clip else part
+            there = self._joined[shown[1] : shown[3], shown[0] : shown[2]]
+            there.copy_(torch.maximum(there, part) if self.aggregate == "max" else there + part)
 
     def scores(self) -> Tensor:
         """Return a copy of the canvas (K, H, W) float32 as it is now; zero where nothing lies."""
-        if self.aggregate == "max":
-            found = self._joined.masked_fill(self._count[..., None] == 0, 0.0)
-        else:
-            found = self._joined / self._count[..., None].clamp_min(1)
+        count = torch.from_numpy(self._edges.cumsum(0).cumsum(1)[:-1, :-1, None]).to(self._joined.device)
+        found = self._joined.masked_fill(count == 0, 0.0) if self.aggregate == "max" else self._joined / count.clamp_min(1)
         return found.permute(2, 0, 1)
 
 
