@@ -31,7 +31,7 @@ __all__ = ["GrowthPages"]
 FIRST = 5
 """Boxes that are drawn in colour."""
 
-_FIRST, _REST, _CASE = (255, 176, 0), (255, 255, 255), (0, 0, 0)
+_FIRST, _CASE, _FAINT = (255, 176, 0), (0, 0, 0), 0.35
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,17 @@ def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
 
 def _draw_boxes(picture: GrownPicture) -> npt.NDArray[np.uint8]:
-    """Return the picture, pale, with its boxes: the best in colour, on top."""
+    """Return the picture, pale, with its boxes: the best in colour, on top of the others' faint lines."""
     ground = pale(shrink(picture.sample.image, exact=False))
     scale = ground.shape[1] / picture.sample.image.shape[1]
-    for place in range(len(picture.boxes) - 1, -1, -1):
-        left, top, right, bottom = (round(float(corner) * scale) for corner in picture.boxes.corners[place])
-        best = place < FIRST
-        for colour, thick in ((_CASE, 4 if best else 2), (_FIRST if best else _REST, 2 if best else 1)):
+    corners = [[round(float(corner) * scale) for corner in box] for box in picture.boxes.corners]
+    for left, top, right, bottom in corners[FIRST:]:
+        lines = cv2.rectangle(ground.copy(), (left, top), (right - 1, bottom - 1), _CASE)
+        ground = cv2.addWeighted(ground, 1 - _FAINT, lines, _FAINT, 0)  # lines on one another are darker
+    for left, top, right, bottom in reversed(corners[:FIRST]):
+        for colour, thick in ((_CASE, 4), (_FIRST, 2)):
             cv2.rectangle(ground, (left, top), (right - 1, bottom - 1), colour, thick, cv2.LINE_AA)
-    return ground
+    return np.asarray(ground, np.uint8)
 
 
 def _present(picture: GrownPicture, classes: int) -> list[int]:

@@ -125,9 +125,8 @@ class BoxFile:
         """
         entry = next((self._pictures[known] for known in (name, Path(name).name, Path(name).stem) if known in self._pictures), None)
         if entry is None:
-            raise DataError(
-                f"{self.path}: holds no boxes for '{name}', but for {len(self._pictures)} others, such as '{next(iter(self._pictures))}'"
-            )
+            others = f"{len(self._pictures)} other{'s' * (len(self._pictures) > 1)}, such as '{next(iter(self._pictures))}'"
+            raise DataError(f"{self.path}: holds no boxes for '{name}', but for {others}")
         if not isinstance(entry, dict) or not isinstance(entry.get("boxes"), list):
             raise DataError(
                 f'{self.path}: \'{name}\' is not of the form {{"size": [height, width], "boxes": [[left, top, right, bottom], …]}}'

@@ -125,7 +125,7 @@ def test_wrong_entries_are_one_line(tmp_path, entry, says):
 
 def test_boxes_of_another_picture_are_not_taken(tmp_path):
     file = boxes_in(tmp_path / "boxes.json", {"one": {"size": [4, 6], "boxes": []}})
-    with pytest.raises(DataError, match=r"holds no boxes for 'two\.png', but for 1 others, such as 'one'"):
+    with pytest.raises(DataError, match=r"holds no boxes for 'two\.png', but for 1 other, such as 'one'"):
         file.boxes("two.png", (4, 6))
 
 
