@@ -62,8 +62,9 @@ class Judged:
         }
 
 
-def among_objects(instances: np.ndarray, field: float, found: Counter[str]) -> dict[str, np.ndarray]:
-    """Return where objects of each size are: (H, W) yes or no; and count them."""
+def among_objects(instances: np.ndarray, field: float) -> tuple[dict[str, np.ndarray], Counter[str]]:
+    """Return where objects of each size are, (H, W) yes or no, and how many."""
+    found: Counter[str] = Counter()
     places = {size: np.zeros(instances.shape, bool) for size in ("small", "medium", "large")}
     _, tight = boxes_of_objects(instances)
     sides = (tight.corners[:, 2:] - tight.corners[:, :2]).max(1)
@@ -71,7 +72,7 @@ def among_objects(instances: np.ndarray, field: float, found: Counter[str]) -> d
         size = "small" if side < field / 4 else "large" if side > field else "medium"
         places[size][top:bottom, left:right] = True
         found[size] += 1
-    return places
+    return places, found
 
 
 def main() -> None:
@@ -95,7 +96,8 @@ def main() -> None:
     for index in pictures:
         sample = dataset[index]
         image = image_to_tensor(sample.image)
-        among = among_objects(sample.instances, values.field, objects)
+        among, found = among_objects(sample.instances, values.field)
+        objects += found
         probs: dict[str, torch.Tensor] = {}
         for name in ("fcn", "whole"):
             if name in networks:

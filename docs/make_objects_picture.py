@@ -1,5 +1,6 @@
 """Make docs/pictures/objects.png: `python docs/make_objects_picture.py EDECONVNET shapes/dataset.yaml`.
 
+EDECONVNET is an ensemble of FCN-8s through both stages, over 50 proposals, and FCN-8s on whole pictures (docs/objects.md).
 Four pictures of the folder that benchmarks/shapes_folder.py writes, with the five best boxes; what the network that looks at
 boxes says after one, five and fifty of them; what it and FCN-8s say together; and the truth.
 """
@@ -32,6 +33,11 @@ class Some:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.dataset, name)
+
+    @property
+    def keys(self) -> list[str]:
+        """Theirs."""
+        return [self.dataset.keys[place] for place in self.places]
 
     def __len__(self) -> int:
         return len(self.places)

@@ -40,18 +40,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             found = load_file(path)
         else:
-            archive = zipfile.is_zipfile(path)
-            if not archive and not _is_pickle(path):  # torch.load would say "KeyError: 101" of a text
-                raise ModelError(
-                    f"'{path}' is not a readable weights file: expected .safetensors, Caffe's blobs as .npz, or what torch.save writes"
-                )
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except ModelError:
-        raise
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch.load and safetensors raise a dozen unrelated kinds for a damaged or foreign file
-        reason = " ".join(str(error).split())[:120]
+        # Of a text torch.load says "KeyError: 101" or "pop from empty list", which is true and says little.
+        told = path.suffix == ".safetensors" or isinstance(error, OSError) or zipfile.is_zipfile(path) or _is_pickle(path)
+        reason = f" ({type(error).__name__}: {' '.join(str(error).split())[:120]})" if told else ""
         raise ModelError(
-            f"'{path}' is not a readable weights file ({type(error).__name__}: {reason}): expected .safetensors or a state dict"
+            f"'{path}' is not a readable weights file{reason}: expected .safetensors, Caffe's blobs as .npz, or what torch.save writes"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):

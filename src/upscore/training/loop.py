@@ -218,17 +218,19 @@ def fit(recipe: Recipe, materials: Materials, *, display: Display) -> Progress:
                 "lr": optimizer.param_groups[0]["lr"],
                 "seconds": round(progress.seconds, 3),
             }
+            better = False
             if parts_an_epoch > 1 or row_number % (run.validate_every or 1) == 0 or row_number == rows:
                 scores = validate()
                 row |= {"miou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy, "mean_accuracy": scores.mean_accuracy}
-                if scores.mean_iou > progress.best_miou:
+                better = scores.mean_iou > progress.best_miou
+                if better:
                     progress.best_miou, progress.best_epoch, progress.stale = scores.mean_iou, row["epoch"], 0
                 else:
                     progress.stale += 1
                     progress.stopped = progress.stale >= (run.patience or rows)
             progress.history.append(row)
             progress.running_loss = [0.0, 0]
-            if progress.best_epoch == row["epoch"] and first:
+            if better and first:
                 materials.keep_best(judged, progress, scores)
             if row_number == rows or progress.stopped or time.monotonic() - saved > LEAST_INTERVAL * cost:
                 keep()
