@@ -15,7 +15,12 @@
 
 The command line prints the message alone and exits with code 1 (``--debug`` shows the
 traceback). ``assert`` stays for programmers; users never meet one.
+
+The text of an error is one line of bounded length in which nothing is hidden
+(:func:`upscore.text.one_line`), whatever names and values were put into it.
 """
+
+from upscore.text import one_line
 
 __all__ = [
     "BundleError",
@@ -34,6 +39,9 @@ __all__ = [
 
 class UpscoreError(Exception):
     """Anything a user can cause or mend; its text is one line that says how."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class DataError(UpscoreError):
