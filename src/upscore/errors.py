@@ -13,6 +13,8 @@
     ├── OutputError              a place that cannot be written: rights, space, something in the way
     └── MissingExtraError        an optional package that is not installed
 
+    UpscoreWarning               what was done that a user should know of, where no command prints it
+
 The command line prints the message alone and exits with code 1 (``--debug`` shows the
 traceback). ``assert`` stays for programmers; users never meet one.
 
@@ -33,6 +35,7 @@ __all__ = [
     "RecipeError",
     "TrainingError",
     "UpscoreError",
+    "UpscoreWarning",
     "nearest_name",
 ]
 
@@ -78,6 +81,10 @@ class OutputError(UpscoreError):
 
 class MissingExtraError(UpscoreError, ImportError):
     """An optional package is needed and not installed; the text holds the install line."""
+
+
+class UpscoreWarning(UserWarning):
+    """Something was decided that a user of a function should know of; commands print it among their notes."""
 
 
 def nearest_name(wanted: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -77,6 +77,8 @@ def written_whole(folder: Path, *, what: str, holds: Collection[str]) -> Iterato
         partial.mkdir()
         yield partial
         for path in (*partial.iterdir(), partial):
+            if path.is_file():
+                os.chmod(path, 0o666 & ~_umask())  # safetensors, for one, writes files that no one else may read
             flush(path)
         if folder.exists():
             shutil.rmtree(replaced, ignore_errors=True)

@@ -18,18 +18,39 @@ from upscore.errors import ModelError
 from upscore.models.alexnet import AlexNet
 from upscore.models.googlenet import GoogLeNet
 from upscore.models.naming import rename
-from upscore.models.timm_trunk import TimmTrunk, check_name, import_timm, pretrained
+from upscore.models.timm_trunk import TimmTrunk, check_name, current_name, import_timm, parameters_mismatch, pretrained
 from upscore.models.trunk import Tap, Trunk
 from upscore.models.vgg16 import VGG16
-from upscore.models.weights import load_exactly, read_weights
+from upscore.models.weights import Report, load_fitting, read_weights, silent
 
-__all__ = ["OWN_TRUNKS", "VGG16", "AlexNet", "GoogLeNet", "Tap", "TimmTrunk", "Trunk", "build_trunk", "check_name", "import_timm"]
+__all__ = [
+    "OWN_TRUNKS",
+    "VGG16",
+    "AlexNet",
+    "GoogLeNet",
+    "Tap",
+    "TimmTrunk",
+    "Trunk",
+    "build_trunk",
+    "check_name",
+    "current_name",
+    "import_timm",
+    "parameters_mismatch",
+]
 
 OWN_TRUNKS: dict[str, Callable[..., nn.Module]] = {"alexnet": AlexNet, "googlenet": GoogLeNet, "vgg16": VGG16}
 """The papers' classifiers; the keyword-only arguments of each are settings of a model."""
 
 
-def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None = None, finer: bool = False, **arguments: Any) -> Any:
+def build_trunk(
+    name: str,
+    *,
+    in_channels: int = 3,
+    weights: str | Path | None = None,
+    finer: bool = False,
+    report: Report = silent,
+    **arguments: Any,
+) -> Any:
     """Build a trunk.
 
     Parameters
@@ -45,6 +66,8 @@ def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None =
         out).
     finer : bool
         Also give the maps of stride 2 and 4, where there are any.
+    report : callable
+        Told what was done to a file's weights to make them fit, a sentence at a time.
     **arguments
         Those of the papers' trunks (``width``, ``dropout`` and so on); timm's networks take none.
 
@@ -59,18 +82,20 @@ def build_trunk(name: str, *, in_channels: int = 3, weights: str | Path | None =
         The name is unknown, or the weights cannot be had or do not fit.
     """
     if name in OWN_TRUNKS:
-        return _build_own(name, in_channels, weights, {**arguments, "finer": True} if finer and name == "vgg16" else arguments)
+        own = {**arguments, "finer": True} if finer and name == "vgg16" else arguments
+        return _build_own(name, in_channels, weights, own, report)
     if arguments:
         raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only {', '.join(OWN_TRUNKS)} have any")
     if weights == "imagenet":
         return TimmTrunk(name, in_channels=in_channels, weights="imagenet", finer=finer)
     trunk = TimmTrunk(name, in_channels=in_channels, finer=finer)
     if weights is not None:
-        load_exactly(trunk, _named_as_timm_trunk(name, trunk, read_weights(weights)), source=weights)
+        found = read_weights(weights, report=report)
+        load_fitting(trunk, found, source=weights, report=report, name_as=lambda tensors: _named_as_timm_trunk(name, trunk, tensors))
     return trunk
 
 
-def _build_own(name: str, in_channels: int, weights: str | Path | None, arguments: Mapping[str, Any]) -> nn.Module:
+def _build_own(name: str, in_channels: int, weights: str | Path | None, arguments: Mapping[str, Any], report: Report) -> nn.Module:
     trunk = OWN_TRUNKS[name](in_channels=in_channels, **arguments)
     if weights == "imagenet":
         if name != "vgg16":
@@ -81,10 +106,11 @@ def _build_own(name: str, in_channels: int, weights: str | Path | None, argument
             )
         found = pretrained("vgg16_bn" if arguments.get("batch_norm") else "vgg16", in_chans=in_channels).state_dict()
     elif weights is not None:
-        found = read_weights(weights)
+        found = read_weights(weights, report=report)
     else:
         return trunk
-    load_exactly(trunk, rename(found, trunk.state_dict(), name), source=weights)
+    own = trunk.state_dict()
+    load_fitting(trunk, found, source=weights, report=report, name_as=lambda tensors: rename(tensors, own, name))
     return trunk
 
 

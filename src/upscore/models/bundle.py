@@ -13,8 +13,9 @@ meta device, before it allocates any. Writing one is all or nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -35,8 +36,8 @@ from upscore.models.description import (
     read_document,
     write_document,
 )
-from upscore.models.weights import name_mismatch
-from upscore.models.zoo import create_model
+from upscore.models.weights import name_mismatch, silent
+from upscore.models.zoo import backbone_mismatch, create_model
 from upscore.types import LabelSpace
 
 __all__ = ["Bundle", "find_bundle", "refuse_unless_bundle"]
@@ -172,11 +173,16 @@ class Bundle:
         if description.arguments.get("num_classes") != len(labels):
             made_for = description.arguments.get("num_classes")
             raise BundleError(f"the bundle '{folder}' names {len(labels)} classes for a network of {made_for}: it was altered")
+        # A backbone that takes a minute to measure is measured for weights that are its own, and for no others.
+        found = _read_header(folder / WEIGHTS, description.weights)
         try:
-            expected = _skeleton(description.architecture, description.arguments).state_dict()
+            mismatch = _of_backbone(description.architecture, description.arguments, found)
+            expected = {} if mismatch else _skeleton(description.architecture, description.arguments).state_dict()
         except BundleError as error:
             raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
-        weights = _read_weights(folder / WEIGHTS, expected, description.weights)
+        if mismatch := mismatch or _unlike(expected, found):
+            raise BundleError(f"'{folder / WEIGHTS}' does not fit its architecture: it {mismatch}")
+        weights = _read_weights(folder / WEIGHTS, description.weights)
         return cls(
             description.architecture, dict(description.arguments), labels, weights, dict(description.inference), dict(description.card)
         )
@@ -189,7 +195,7 @@ class Bundle:
         model = _skeleton(self.architecture, self.arguments)
         model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):  # some timm networks compute buffers that are not saved
-            model = create_model(self.architecture, **self.arguments)
+            model = create_model(self.architecture, **self.arguments, report=silent)
             model.load_state_dict(self.weights)
         return model.eval()
 
@@ -210,9 +216,21 @@ def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise BundleError("its arguments ask for other weights than its own: it was altered")
     if not all(isinstance(value, bool | int | float | str | None) for value in arguments.values()):
         raise BundleError("an argument of the network is not a number, a word or a yes or no")
+    with _arguments_refused(arguments), torch.device("meta"):
+        return create_model(architecture, **arguments, report=silent)
+
+
+def _of_backbone(architecture: str, arguments: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:
+    """Say in words how ``found`` differs from the backbone that the arguments name; ``""`` if it does not."""
+    with _arguments_refused(arguments):
+        return backbone_mismatch(architecture, arguments, found)
+
+
+@contextlib.contextmanager
+def _arguments_refused(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Turn whatever a network's constructor raises for impossible arguments into a BundleError."""
     try:
-        with torch.device("meta"):
-            return create_model(architecture, **arguments)
+        yield
     except ModelError as error:
         raise BundleError(str(error)) from error
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -250,29 +268,46 @@ def _find(folder: Path) -> Path:
     raise BundleError(f"'{folder}' is no bundle: it holds no {DESCRIPTION}, nor does '{folder / 'best'}'")
 
 
-def _read_weights(path: Path, expected: Mapping[str, Tensor], recorded: Fingerprint) -> dict[str, Tensor]:
-    """Return the tensors of a file whose names, shapes and types are ``expected``."""
+@contextlib.contextmanager
+def _opened(path: Path, recorded: Fingerprint) -> Iterator[None]:
+    """Refuse a weights file that is not there, cannot be read or has another size than recorded; so too what reading it raises."""
     try:
-        size = path.stat().st_size
+        with path.open("rb"):  # safetensors says of every file that it cannot open that there is none
+            size = path.stat().st_size
         if size != recorded.bytes:
             raise BundleError(f"'{path}' has {size} bytes, expected {recorded.bytes}: it is incomplete or was altered")
-        with safe_open(path, framework="pt") as file:
-            headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            found = {name: torch.empty(h.get_shape(), dtype=_DTYPES.get(h.get_dtype()), device="meta") for name, h in headers.items()}
-            mismatch = name_mismatch(expected, found)
-            for name in expected if not mismatch else ():
-                if headers[name].get_dtype() not in _DTYPES or found[name].dtype != expected[name].dtype:
-                    mismatch = f"has '{name}' of type {headers[name].get_dtype()}, expected {expected[name].dtype}"
-                    break
-        if mismatch:
-            raise BundleError(f"'{path}' does not fit its architecture: it {mismatch}")
-        if _digest(path) != recorded.sha256:
-            raise BundleError(f"'{path}' is not the file that was saved: its SHA-256 differs; copy the bundle again")
-        weights: dict[str, Tensor] = load_file(path)
+        yield
     except FileNotFoundError as error:
         raise BundleError(f"the bundle '{path.parent}' lacks {path.name}: copy it again") from error
     except (OSError, SafetensorError, RuntimeError) as error:
         raise BundleError(f"'{path}' cannot be read ({one_line(error)})") from error
+
+
+def _read_header(path: Path, recorded: Fingerprint) -> dict[str, Tensor]:
+    """Return a file's tensors on the meta device: names, shapes and types, no numbers."""
+    with _opened(path, recorded), safe_open(path, framework="pt") as file:
+        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        kinds = {name: header.get_dtype() for name, header in headers.items()}
+        for name, kind in kinds.items():
+            if kind not in _DTYPES:
+                raise BundleError(f"'{path}' does not fit its architecture: it has '{name}' of type {kind}, expected {', '.join(_DTYPES)}")
+        return {name: torch.empty(header.get_shape(), dtype=_DTYPES[kinds[name]], device="meta") for name, header in headers.items()}
+
+
+def _unlike(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say in words how ``found`` differs from ``expected`` in names, shapes or types; ``""`` if it does not."""
+    if mismatch := name_mismatch(expected, found):
+        return mismatch
+    other = next((name for name in expected if found[name].dtype != expected[name].dtype), None)
+    return "" if other is None else f"has '{other}' of type {found[other].dtype}, expected {expected[other].dtype}"
+
+
+def _read_weights(path: Path, recorded: Fingerprint) -> dict[str, Tensor]:
+    """Return the tensors of a file that is the one recorded."""
+    with _opened(path, recorded):
+        if _digest(path) != recorded.sha256:
+            raise BundleError(f"'{path}' is not the file that was saved: its SHA-256 differs; copy the bundle again")
+        weights: dict[str, Tensor] = load_file(path)
     return weights
 
 

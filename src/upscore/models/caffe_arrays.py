@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +31,12 @@ __all__ = ["read_caffe_arrays"]
 
 LARGEST = 4 * 2**30
 """Bytes of all arrays together; VGG16's are half a gigabyte."""
+
+MOST_COMPRESSED = 20
+"""Bytes of arrays for each of the file; trained weights hardly compress."""
+
+SMALL = 2**24
+"""Bytes of arrays that are read however small the file."""
 
 _BLOB = re.compile(r"(?P<layer>.+)[/_.](?P<kind>[0-3]|[wWbB]|weights?|bias(?:es)?|running_mean|running_var)")
 _KINDS = {"0": "weight", "w": "weight", "weights": "weight", "1": "bias", "b": "bias", "biases": "bias"}
@@ -49,9 +56,12 @@ def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            total = sum(member.file_size for member in members)
-            if total > LARGEST:
-                raise ModelError(f"'{path}' holds {total} bytes of arrays, expected at most {LARGEST}: it is damaged or no network's")
+            total, size = sum(member.file_size for member in members), path.stat().st_size
+            most = min(LARGEST, max(SMALL, MOST_COMPRESSED * size))
+            if total > most:
+                raise ModelError(
+                    f"'{path}' ({size} bytes) says it holds {total} bytes of arrays, expected at most {most}: it is damaged or no network's"
+                )
             arrays: dict[str, Tensor] = {}
             for member in members:
                 with archive.open(member) as file:
@@ -63,6 +73,7 @@ def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
         NotImplementedError,
         RuntimeError,
         SyntaxError,
+        zlib.error,
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
     ) as error:
@@ -94,6 +105,8 @@ def _read(path: Path, file: IO[bytes], member: zipfile.ZipInfo) -> Tensor:
     size = math.prod(shape) * dtype.itemsize
     if size != member.file_size - file.tell():
         raise ModelError(f"'{path}' is damaged: '{member.filename[:80]}' says it has {size} bytes and has {member.file_size - file.tell()}")
+    if math.prod(shape) * np.dtype(np.float32).itemsize > LARGEST:
+        raise ModelError(f"'{path}' holds in '{member.filename[:80]}' {math.prod(shape)} numbers, expected at most {LARGEST // 4}")
     values = np.frombuffer(file.read(size), dtype=dtype).reshape(shape, order="F" if fortran else "C")
     return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 

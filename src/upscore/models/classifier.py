@@ -24,7 +24,7 @@ from upscore.models.backbones import OWN_TRUNKS
 from upscore.models.naming import rename
 from upscore.models.normalization import Normalization
 from upscore.models.trunk import Trunk
-from upscore.models.weights import load_exactly, read_weights
+from upscore.models.weights import load_fitting, read_weights, warn
 
 __all__ = ["Classifier", "create_classifier"]
 
@@ -117,5 +117,6 @@ def create_classifier(
     normalization = normalization or Normalization.for_channels(trunk.mean, trunk.std, in_channels)
     model = Classifier(trunk, num_classes=num_classes, input_size=input_size, normalization=normalization)
     if weights is not None:
-        load_exactly(model, rename(read_weights(weights), model.state_dict(), name), source=weights)
+        found, own = read_weights(weights, report=warn), model.state_dict()
+        load_fitting(model, found, source=weights, report=warn, name_as=lambda tensors: rename(tensors, own, name))
     return model

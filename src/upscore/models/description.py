@@ -7,16 +7,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from upscore.errors import BundleError
 
-__all__ = ["Description", "Fingerprint", "Labels", "as_json", "one_line", "read_document", "write_document"]
+__all__ = ["Card", "Description", "Fingerprint", "Labels", "as_json", "one_line", "read_document", "write_document"]
 
 LARGEST = 16 * 2**20
 """Bytes; a card with a long history has some hundred thousand."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+LONGEST_HISTORY = 100_000
+"""Rows of a training history, of which a run writes one an epoch."""
+
+
+def _with_a_history_of_numbers(card: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Refuse a card whose history cannot be drawn."""
+    history = card.get("history", [])
+    if not isinstance(history, list) or len(history) > LONGEST_HISTORY:
+        raise ValueError(f"history is no list of at most {LONGEST_HISTORY:,} rows")
+    for row in history:
+        if not isinstance(row, dict) or not all(type(value) in (int, float) and abs(cast(float, value)) < 1e300 for value in row.values()):
+            raise ValueError("a row of the history is no mapping of names to finite numbers")
+    return card
+
+
+Card = Annotated[dict[str, JsonValue], AfterValidator(_with_a_history_of_numbers)]
+"""Where a network comes from; free, but for the history that reports draw."""
 
 
 class Labels(BaseModel):
@@ -48,7 +67,7 @@ class Description(BaseModel):
     arguments: dict[str, bool | int | float | str | None]
     labels: Labels
     inference: dict[str, JsonValue]
-    card: dict[str, JsonValue]
+    card: Card
     weights: Fingerprint
 
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from upscore.errors import BundleError
 from upscore.files import beside, refuse_other_contents, written_whole
 from upscore.models.bundle import ENSEMBLE, Bundle, find_bundle, refuse_unless_bundle
-from upscore.models.description import as_json, read_document, write_document
+from upscore.models.description import Card, as_json, read_document, write_document
 from upscore.types import LabelSpace
 
 __all__ = ["Ensemble", "check_place", "find_model", "load_model"]
@@ -42,7 +42,7 @@ class Together(BaseModel):
     version: int = 1
     members: int = Field(ge=1, le=MOST)
     inference: dict[str, JsonValue] = {}
-    card: dict[str, JsonValue] = {}
+    card: Card = {}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +23,9 @@ from upscore.errors import GeometryError, ModelError, nearest_name
 from upscore.models.measuring import measure_taps
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.models.trunk import Padding, Tap
+from upscore.models.weights import name_mismatch
 
-__all__ = ["STRIDES", "Anatomy", "TimmTrunk", "check_name", "dissect", "import_timm", "pretrained"]
+__all__ = ["STRIDES", "Anatomy", "TimmTrunk", "check_name", "current_name", "dissect", "import_timm", "pretrained"]
 
 STRIDES = (8, 16, 32)
 """Every trunk has these; finer ones only where an architecture reads them."""
@@ -126,17 +129,7 @@ def dissect(name: str, *, finer: bool = False) -> Anatomy:
     ModelError
         As :class:`TimmTrunk`.
     """
-    check_name(name)
-    with torch.device("meta"):
-        every = _build(name)
-        there = list(every.feature_info.reduction())
-        lacking = [stride for stride in STRIDES if stride not in there]
-        if lacking:
-            raise ModelError(f"backbone '{name}' has feature maps of stride {there}, not of {lacking[0]}: choose one with 8, 16 and 32")
-        strides = (*(stride for stride in FINER if finer and stride in there), *STRIDES)
-        places = [len(there) - 1 - there[::-1].index(stride) for stride in strides]
-        indices = tuple(every.feature_info.out_indices[place] for place in places)
-        chosen = _build(name, out_indices=indices).eval()
+    strides, indices, chosen = _on_meta(name, finer)
     try:
         taps = tuple(measure_taps(chosen))
     except GeometryError as error:
@@ -153,6 +146,48 @@ def dissect(name: str, *, finer: bool = False) -> Anatomy:
     return Anatomy(strides, indices, taps, tuple(mean), tuple(std))
 
 
+@functools.cache
+def _on_meta(name: str, finer: bool) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
+    """Return the strides that are read, timm's numbers of their maps, and the network that gives them, on the meta device."""
+    check_name(name)
+    with torch.device("meta"):
+        every = _build(name)
+        there = list(every.feature_info.reduction())
+        lacking = [stride for stride in STRIDES if stride not in there]
+        if lacking:
+            raise ModelError(f"backbone '{name}' has feature maps of stride {there}, not of {lacking[0]}: choose one with 8, 16 and 32")
+        strides = (*(stride for stride in FINER if finer and stride in there), *STRIDES)
+        places = [len(there) - 1 - there[::-1].index(stride) for stride in strides]
+        indices = tuple(every.feature_info.out_indices[place] for place in places)
+        chosen = _build(name, out_indices=indices).eval()
+    return strides, indices, chosen
+
+
+def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: int, finer: bool) -> str:
+    """Say in words how tensors differ from those of a :class:`TimmTrunk`; ``""`` if they do not.
+
+    Nothing is measured, so that it takes a second where measuring takes a minute.
+
+    Parameters
+    ----------
+    name : str
+        Of the network, today's.
+    found : mapping of str to Tensor
+        Names and shapes.
+    in_channels, finer
+        As :class:`TimmTrunk`.
+
+    Raises
+    ------
+    ModelError
+        The name is unknown, or the network lacks a stride.
+    """
+    _, indices, _ = _on_meta(name, finer)
+    with torch.device("meta"):
+        expected = _build(name, out_indices=indices, in_chans=in_channels).state_dict()
+    return name_mismatch({f"features.{key}": tensor for key, tensor in expected.items()}, found)
+
+
 def check_name(name: str) -> None:
     """Refuse what is not one of timm's own names: paths and addresses would fetch foreign code or weights.
 
@@ -167,11 +202,62 @@ def check_name(name: str) -> None:
     architecture, _, tag = name.partition(".")
     known = timm.list_models()
     if architecture not in known:
-        near = nearest_name(architecture, [*PAPERS, *known])
+        near = _nearest(architecture, [*PAPERS, *known])
         raise ModelError(f"unknown backbone '{name[:80]}'{near}: give {', '.join(PAPERS)} or one of timm's names")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(architecture)]
     if tag and tag not in tags:
         raise ModelError(f"backbone '{architecture}' has no weights tagged '{tag[:80]}', only {', '.join(tags) or 'none'}")
+
+
+def current_name(name: str, *, report: Callable[[str], None]) -> str:
+    """Return what timm calls a backbone today: it has renamed many, and moved the origin of weights into a tag.
+
+    Parameters
+    ----------
+    name : str
+        A name of today, or an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
+    report : callable
+        Told where the name was an earlier one.
+
+    Raises
+    ------
+    ModelError
+        As :func:`check_name`.
+    """
+    import_timm()
+    from timm.models import get_deprecated_models
+
+    today = get_deprecated_models().get(name) if isinstance(name, str) else None
+    if today:
+        report(f"backbone '{name}' is called '{today}' in timm today, and here")
+    check_name(today or name)
+    return today or name
+
+
+ELSEWHERE = {
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "vit_b_16": "vit_base_patch16_224",
+    "swin_t": "swin_tiny_patch4_window7_224",
+}
+"""torchvision's names, in plain letters, of networks that timm calls otherwise."""
+
+
+def _nearest(wanted: str, known: list[str]) -> str:
+    """Return a hint at the name that was probably meant: the same letters and digits, torchvision's name, or else the nearest.
+
+    ``ResNet-50`` is nearer to ``resnet50`` than any spelling with as many letters changed, and
+    a name that begins the same way (``efficientnet-b0x``) nearer than one that only shares them.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", wanted.lower())
+    same = [name for name in known if name.replace("_", "") == plain]
+    told = next((name for theirs, name in ELSEWHERE.items() if theirs.replace("_", "") == plain), "")
+    if same or told:
+        return f" (did you mean '{(same or [told])[0]}'?)"
+    family = re.match(r"[a-z]*", plain)
+    kin = [name for name in known if family and len(family[0]) > 2 and name.startswith(family[0])]
+    return nearest_name(wanted.lower(), kin) or nearest_name(wanted.lower(), known)
 
 
 def pretrained(name: str, **arguments: Any) -> Any:

@@ -7,7 +7,7 @@ nothing in a file is left out because it was expected to be so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, cast
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from upscore.errors import ModelError
 from upscore.models.naming import is_encoder, rename
 from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN
-from upscore.models.weights import load_exactly, read_weights
+from upscore.models.weights import Report, bare, load_fitting, read_weights, silent, without_wrappers
 from upscore.ops.upsample import BilinearUpsample, bilinear_weights
 
 __all__ = ["holds_whole_network", "normalization_of", "start_from", "transplant", "transplant_encoder"]
@@ -28,7 +28,11 @@ _SCORES = ("score", "upscore", "seg-score", "seg_score", "trunk.", "conv1_1_D", 
 
 def holds_whole_network(weights: str | Path) -> bool:
     """Say whether a file holds a segmentation network, and not only its trunk."""
-    return any(name.startswith(_SCORES) for name in read_weights(weights))
+    return _is_whole_network(bare(read_weights(weights)))
+
+
+def _is_whole_network(found: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith(_SCORES) for name in found)
 
 
 def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "imagenet"] | None:
@@ -56,7 +60,7 @@ def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "ima
     """
     if weights is None or weights in ("none", "imagenet"):
         return None
-    found = read_weights(weights)
+    found = bare(read_weights(weights))
     layers = {name.rpartition(".")[0] for name in found}
     if "normalization.mean" in found:
         mean = found["normalization.mean"].flatten().double()
@@ -71,7 +75,7 @@ def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "ima
     return "caffe" if from_caffe or papers else None
 
 
-def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16") -> None:
+def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16", report: Report = silent) -> None:
     """Fill a network from a file that holds all of it; it is changed in place.
 
     Parameters
@@ -82,6 +86,8 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
         Under our names, Caffe's or torchfcn's.
     backbone : str
         Name of its trunk.
+    report : callable
+        Told what was done to the file's names to make them fit.
 
     Raises
     ------
@@ -90,17 +96,23 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
         upsampling is not what this network computes; or it was trained on other pictures.
     """
     own = model.state_dict()
-    found = rename(read_weights(weights), own, backbone)
+    read = read_weights(weights, report=report)
+    variants = list(without_wrappers(read))
+    words, tensors = next(((words, tensors) for words, tensors in variants if _is_whole_network(tensors)), variants[0])
+    found = rename(tensors, own, backbone)
     for name in own:
-        if name.startswith("normalization.") and not torch.allclose(found[name].to(own[name]), own[name]):
+        fits = name not in found or found[name].shape == own[name].shape
+        if name.startswith("normalization.") and fits and not torch.allclose(found[name].to(own[name]), own[name]):
             raise ModelError(f"the weights '{weights}' were trained with another normalization: their '{name}' differs from the network's")
     _check_upsampling(model, found, weights)
     _check_scales(model, found, weights)
     _fold_norms(model, found)
-    load_exactly(model, found, source=weights)
+    load_fitting(model, found, source=weights, report=report)
+    for sentence in words:
+        report(f"{weights}: {sentence}")
 
 
-def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source: str | Path) -> None:
+def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source: str | Path, report: Report = silent) -> None:
     """Fill the layers that a network shares with VGG16 (convolutions, fc6, fc7) from a file of that.
 
     Parameters
@@ -111,6 +123,8 @@ def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source:
         VGG16 under our names, Caffe's, torchvision's or timm's.
     source : str
         Where it comes from, for errors.
+    report : callable
+        Told what was done to the file's names to make them fit.
 
     Raises
     ------
@@ -119,14 +133,18 @@ def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source:
     """
     own = model.state_dict()
     shared = {name: tensor for name, tensor in own.items() if is_encoder(name)}
-    found = rename(found, shared, "vgg16")
-    spare = {name for name in found if name not in shared and is_encoder(name) and name.startswith("fc")}
-    load_exactly(model, own | {name: tensor for name, tensor in found.items() if name not in spare}, source=source)
-    if lacking := [name for name in shared if name not in found]:
-        raise ModelError(f"the weights '{source}' do not fit this network: the file lacks '{lacking[0]}'")
+
+    def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the network's state with the file's layers; without those that the file lacks, to be complained of."""
+        named = rename(tensors, shared, "vgg16")
+        spare = {name for name in named if name not in shared and is_encoder(name) and name.startswith("fc")}
+        kept = {name: tensor for name, tensor in own.items() if name not in shared}
+        return kept | {name: tensor for name, tensor in named.items() if name not in spare}
+
+    load_fitting(model, found, source=source, report=report, name_as=whole)
 
 
-def start_from(model: nn.Module, earlier: Mapping[str, Tensor]) -> None:
+def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collection[str] = ()) -> None:
     """Copy a trained network into that of the next stage: FCN-32s → 16s → 8s, or the same network again.
 
     Every tensor is copied by name. A finer FCN's own score layers keep their zeros, so it
@@ -137,7 +155,10 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor]) -> None:
     model : nn.Module
         The network to train; changed in place.
     earlier : mapping of str to Tensor
-        State of a network with the same trunk and classes.
+        State of a network with the same backbone and, but for ``anew``, the same classes.
+    anew : collection of str
+        Tensors that begin as they are in ``model``, whatever the earlier network's: its score
+        layers (:func:`upscore.models.zoo.score_layers`), for other classes.
 
     Raises
     ------
@@ -145,7 +166,8 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor]) -> None:
         The earlier network has tensors that this one has not, or of other shapes, or lacks some
         that are not new score or upsampling layers.
     """
-    own = model.state_dict()
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in anew}
+    earlier = {name: tensor for name, tensor in earlier.items() if name not in anew}
     foreign = [name for name in earlier if name not in own]
     if foreign:
         raise ModelError(

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from upscore.errors import ModelError, nearest_name
 from upscore.models.backbone_unet import BackboneUNet
-from upscore.models.backbones import OWN_TRUNKS, build_trunk, check_name
+from upscore.models.backbones import OWN_TRUNKS, build_trunk, current_name, parameters_mismatch
 from upscore.models.deconvnet import DeconvNet
 from upscore.models.fcn import FCN8s, FCN16s, FCN32s
 from upscore.models.full_resolution import FullResolution
@@ -24,9 +24,18 @@ from upscore.models.sliding_window import SlidingWindow
 from upscore.models.timm_trunk import pretrained
 from upscore.models.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
 from upscore.models.unet import UNet
-from upscore.models.weights import read_weights
+from upscore.models.weights import Report, read_weights, silent, warn
 
-__all__ = ["ARCHITECTURES", "ListedModel", "create_model", "list_models", "takes_backbone", "takes_imagenet_weights"]
+__all__ = [
+    "ARCHITECTURES",
+    "ListedModel",
+    "backbone_mismatch",
+    "create_model",
+    "list_models",
+    "score_layers",
+    "takes_backbone",
+    "takes_imagenet_weights",
+]
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "fcn32s": FCN32s,
@@ -71,6 +80,7 @@ def create_model(
     in_channels: int = 3,
     weights: str | Path | None = None,
     normalization: str | None = None,
+    report: Report = warn,
     **arguments: Any,
 ) -> nn.Module:
     """Build a segmentation network.
@@ -95,6 +105,11 @@ def create_model(
         What the weights expect. By default what their names tell
         (:func:`upscore.models.transplant.normalization_of`), or else the backbone's own
         statistics; "caffe" for weights converted from the papers' Caffe models, "raw" for SegNet's.
+    report : callable
+        Told, a sentence at a time, what was done to make a weights file or a name fit: words
+        before all names taken off, a first convolution adapted to other channels, a backbone
+        that timm has renamed. By default a Python warning,
+        :class:`~upscore.errors.UpscoreWarning`.
     **arguments
         Of the architecture (``upsampling``, ``width``) or of one of the papers' trunks
         (``width``, ``dropout``, ``padding``, ``batch_norm`` for VGG16, ``variant`` for the others).
@@ -115,32 +130,32 @@ def create_model(
             f"found ImageNet weights with normalization '{normalization}', which they were not trained with: "
             "leave normalization out, or give a weights file that goes with it"
         )
-    if not isinstance(in_channels, int) or not 1 <= in_channels <= 64:
-        raise ModelError(f"found {in_channels} input channels, expected a whole number from 1 to 64")
+    _check_channels(in_channels)
     if not takes_backbone(name):
         if backbone is not None:
             instead = ": 'unet-backbone' takes one" if name == "unet" else ""
             raise ModelError(f"found backbone '{str(backbone)[:80]}' for '{name}', which is whole by itself: leave it out{instead}")
         _refuse_unknown(arguments, _accepted(architecture), f"'{name}'")
-        if normalization is None and in_channels == 3:
-            normalization = normalization_of(weights) or _OWN_NORMALIZATION.get(name)
+        if normalization is None:
+            normalization = _of_weights(weights, in_channels) or (_OWN_NORMALIZATION.get(name) if in_channels == 3 else None)
         expected = _normalization(normalization, IMAGENET_MEAN, IMAGENET_STD, in_channels)
         model = architecture(num_classes=num_classes, in_channels=in_channels, normalization=expected, **arguments)
         if weights is not None:
-            _fill(model, name, weights, narrow=arguments.get("width", 1) != 1)
+            _fill(model, name, weights, narrow=arguments.get("width", 1) != 1, report=report)
         return model
     backbone = "vgg16" if backbone is None else backbone
     if backbone not in OWN_TRUNKS:
-        check_name(backbone)
+        backbone = current_name(backbone, report=report)
     for_architecture = _accepted(architecture)
     for_trunk = _accepted(OWN_TRUNKS[backbone]) if backbone in OWN_TRUNKS else ()
     _refuse_unknown(arguments, (*for_architecture, *for_trunk), f"'{name}' with backbone '{backbone}'")
     whole = weights is not None and weights != "imagenet" and backbone in OWN_TRUNKS and holds_whole_network(weights)
-    if normalization is None and in_channels == 3 and backbone in OWN_TRUNKS:
-        normalization = normalization_of(weights)
+    if normalization is None and backbone in OWN_TRUNKS:
+        normalization = _of_weights(weights, in_channels)
     of_trunk = {k: v for k, v in arguments.items() if k in for_trunk}
     finer = getattr(architecture, "reads_finer_maps", False)
-    trunk = build_trunk(backbone, in_channels=in_channels, weights=None if whole else weights, finer=finer, **of_trunk)
+    of_file = None if whole else weights
+    trunk = build_trunk(backbone, in_channels=in_channels, weights=of_file, finer=finer, report=report, **of_trunk)
     model = architecture(
         trunk,
         num_classes=num_classes,
@@ -148,8 +163,71 @@ def create_model(
         **{k: v for k, v in arguments.items() if k in for_architecture},
     )
     if whole:
-        transplant(model, str(weights), backbone=backbone)
+        transplant(model, str(weights), backbone=backbone, report=report)
     return model
+
+
+def _check_channels(in_channels: Any) -> None:
+    if type(in_channels) is not int or not 1 <= in_channels <= 64:
+        raise ModelError(f"found {in_channels} input channels, expected a whole number from 1 to 64")
+
+
+def _of_weights(weights: str | Path | None, in_channels: int) -> str | None:
+    """Return the normalization that a file's names tell; that of Caffe's BGR from 0 to 255 has no meaning for other channels."""
+    found = normalization_of(weights)
+    if in_channels == 3 or found is None:
+        return found
+    if found != "imagenet":
+        raise ModelError(
+            f"the weights '{weights}' expect images as Caffe's networks do ('{found}', three channels from 0 to 255), found in_channels "
+            f"{in_channels}: give weights trained on images from 0 to 1, or none"
+        )
+    return None
+
+
+def backbone_mismatch(name: str, arguments: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:
+    """Say in words how a network's tensors differ from those of its backbone, before the backbone is measured; ``""`` if they do not.
+
+    Parameters
+    ----------
+    name : str
+        An architecture.
+    arguments : mapping
+        Of :func:`create_model`.
+    found : mapping of str to Tensor
+        Names and shapes of all tensors of the network.
+
+    Raises
+    ------
+    ModelError
+        The architecture or the backbone is unknown.
+    """
+    backbone = arguments.get("backbone")
+    if not takes_backbone(name) or backbone is None or backbone in OWN_TRUNKS:
+        return ""  # these are not measured
+    _check_channels(arguments.get("in_channels", 3))
+    inside = {key.removeprefix("trunk."): tensor for key, tensor in found.items() if key.startswith("trunk.")}
+    return parameters_mismatch(
+        current_name(backbone, report=silent),
+        inside,
+        in_channels=arguments.get("in_channels", 3),
+        finer=getattr(_builder(name), "reads_finer_maps", False),
+    )
+
+
+def score_layers(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the tensors whose shape depends on the number of classes: the score layers, and learned upsampling of scores.
+
+    Parameters
+    ----------
+    name : str
+        An architecture.
+    arguments : mapping
+        Of :func:`create_model`.
+    """
+    with torch.device("meta"):
+        one, two = (create_model(name, **{**arguments, "num_classes": count}, report=silent).state_dict() for count in (2, 3))
+    return frozenset(key for key in one if one[key].shape != two[key].shape)
 
 
 _OWN_NORMALIZATION = {"segnet-basic": "raw"}
@@ -160,7 +238,7 @@ _ON_VGG16 = ("deconvnet", "segnet")
 """Networks whose encoder is VGG16's."""
 
 
-def _fill(model: nn.Module, name: str, weights: str | Path, *, narrow: bool) -> None:
+def _fill(model: nn.Module, name: str, weights: str | Path, *, narrow: bool, report: Report) -> None:
     """Give a network that is whole by itself the weights of a file, or VGG16's where its encoder is that."""
     if weights == "imagenet":
         if name not in _ON_VGG16:
@@ -169,9 +247,9 @@ def _fill(model: nn.Module, name: str, weights: str | Path, *, narrow: bool) -> 
             raise ModelError(f"there are no ImageNet weights for '{name}' of another width: leave width at 1, or train from scratch")
         transplant_encoder(model, pretrained("vgg16").state_dict(), source=weights)
     elif name in _ON_VGG16 and not holds_whole_network(weights):
-        transplant_encoder(model, read_weights(weights), source=weights)
+        transplant_encoder(model, read_weights(weights, report=report), source=weights, report=report)
     else:
-        transplant(model, weights)
+        transplant(model, weights, report=report)
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:

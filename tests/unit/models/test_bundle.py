@@ -191,7 +191,10 @@ def test_hostile_width_allocates_nothing(saved, monkeypatch):
         (lambda w: w.pop("score_fr.bias"), "lacks 'score_fr.bias'"),
         (lambda w: w.update(surprise=torch.zeros(1)), "holds 'surprise', which the network has not"),
         (lambda w: w.update({"score_fr.bias": torch.zeros(4)}), r"has 'score_fr.bias' of shape \(4,\), expected \(3,\)"),
-        (lambda w: w.update({"score_fr.bias": torch.zeros(3).double()}), "has 'score_fr.bias' of type F64, expected torch.float32"),
+        (
+            lambda w: w.update({"score_fr.bias": torch.zeros(3).double()}),
+            "has 'score_fr.bias' of type torch.float64, expected torch.float32",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused(saved, change, complaint):

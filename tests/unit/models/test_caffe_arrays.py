@@ -93,3 +93,29 @@ def test_files_cut_short(tmp_path):
         with pytest.raises(ModelError, match="not a readable weights file") as error:
             read_weights(tmp_path / "w.npz")
         assert "\n" not in str(error.value)
+
+
+def test_small_integers_that_would_swell_to_floats_are_counted_as_what_they_become(tmp_path, monkeypatch):
+    monkeypatch.setattr(caffe_arrays, "LARGEST", 10_000)
+    path = archive(tmp_path / "w.npz", **{"conv1_0.npy": saved(np.arange(5000, dtype=np.int8))})
+    with pytest.raises(ModelError, match="5000 numbers, expected at most 2500"):
+        read_weights(path)
+
+
+def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
+    np.savez_compressed(tmp_path / "w.npz", conv1_0=np.zeros(2**24, np.int8))
+    with pytest.raises(ModelError, match="bytes of arrays, expected at most 16777216"):
+        read_weights(tmp_path / "w.npz")
+
+
+def test_compressed_arrays_that_are_damaged_are_one_line(tmp_path):
+    np.savez_compressed(tmp_path / "w.npz", conv1_0=np.random.default_rng(0).normal(size=500))
+    content = (tmp_path / "w.npz").read_bytes()
+    said = []
+    for at in range(0, len(content), 41):
+        (tmp_path / "w.npz").write_bytes(content[:at] + bytes([content[at] ^ 0x5A]) + content[at + 1 :])
+        try:
+            read_weights(tmp_path / "w.npz")  # some bytes, such as a file's date, change nothing
+        except ModelError as error:
+            said.append(str(error))
+    assert any("invalid" in line and "decompressing" in line for line in said)

@@ -9,7 +9,7 @@ from torch import nn
 
 from upscore.errors import ModelError
 from upscore.models.backbones import build_trunk
-from upscore.models.timm_trunk import TimmTrunk, dissect, import_timm, pretrained
+from upscore.models.timm_trunk import TimmTrunk, current_name, dissect, import_timm, pretrained
 from upscore.models.trunk import Tap
 from upscore.ops.geometry import Geometry
 
@@ -152,3 +152,51 @@ def test_importing_backbones_does_not_import_timm():
 def save(path, state):
     torch.save(dict(state), path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("earlier", "today"),
+    [
+        ("swsl_resnet18", "resnet18.fb_swsl_ig1b_ft_in1k"),
+        ("gluon_resnet18_v1b", "resnet18.gluon_in1k"),
+        ("tv_resnet50", "resnet50.tv_in1k"),
+        ("xception", "legacy_xception"),
+    ],
+)
+def test_names_that_timm_has_changed_are_taken_and_said(earlier, today):
+    said = []
+    assert current_name(earlier, report=said.append) == today
+    assert said == [f"backbone '{earlier}' is called '{today}' in timm today, and here"]
+
+
+def test_of_a_name_of_today_nothing_is_said():
+    said = []
+    assert current_name("resnet18", report=said.append) == "resnet18"
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [
+        ("mobilenet_v2", "mobilenetv2_100"),
+        ("MobileNet_V2", "mobilenetv2_100"),
+        ("ResNet-50", "resnet50"),
+        ("resnet_50", "resnet50"),
+        ("efficientnet-b0", "efficientnet_b0"),
+        ("EfficientNetB0", "efficientnet_b0"),
+        ("VGG-16", "vgg16"),
+        ("resnet5O", "resnet50"),
+        ("vit_b_16", "vit_base_patch16_224"),
+        ("mobilenetv3-large", "mobilenetv3_large_100"),
+    ],
+)
+def test_hints_name_what_was_meant(wanted, meant):
+    with pytest.raises(ModelError, match=rf"did you mean '{meant}'"):
+        current_name(wanted, report=print)
+
+
+@pytest.mark.parametrize("wanted", ["qqqqqq", "", "x", "---"])
+def test_no_hint_where_nothing_is_near(wanted):
+    with pytest.raises(ModelError, match="unknown backbone") as error:
+        current_name(wanted, report=print)
+    assert "did you mean" not in str(error.value)
