@@ -71,6 +71,9 @@ def train(
             show_default=False,
         ),
     ] = None,
+    new_classes: Annotated[
+        bool, typer.Option("--new-classes", help="With --start-from: keep everything but the score layers, for other classes.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="chosen")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a step, over all devices.", show_default="chosen")] = None,
     crop_size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Of training pictures, in pixels.", show_default="chosen")] = None,
@@ -109,6 +112,7 @@ def train(
         "model.backbone": backbone,
         "model.weights": weights,
         "model.start_from": start_from,
+        "model.new_classes": True if new_classes else None,
         "run.epochs": epochs,
         "run.batch_size": batch_size,
         "augment.crop_size": _crop_size(crop_size),

@@ -92,6 +92,7 @@ class ModelSection(_Section):
     backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or any timm trunk with strides 8, 16 and 32")
     weights: str | None = Field(None, description="of the trunk: a file, 'imagenet' (fetched) or 'none'")
     start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
+    new_classes: bool = Field(False, description="start_from: for other classes, by beginning the score layers anew")
     arguments: dict[str, Any] = Field(default_factory=dict, description="the architecture's own, e.g. width or upsampling")
 
 

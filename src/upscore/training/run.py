@@ -27,10 +27,11 @@ from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
 from upscore.losses import class_weights
 from upscore.metrics import Scores
-from upscore.models.backbones import OWN_TRUNKS, import_timm
+from upscore.models.backbones import OWN_TRUNKS, current_name, import_timm
 from upscore.models.bundle import Bundle
 from upscore.models.transplant import normalization_of, start_from
-from upscore.models.zoo import create_model, takes_backbone
+from upscore.models.weights import Report, silent
+from upscore.models.zoo import create_model, score_layers, takes_backbone
 from upscore.training.batches import separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
@@ -121,6 +122,9 @@ def plan(
         Whatever can be known before training to be wrong with the data, the recipe, the
         weights or the place to write to.
     """
+    notes: list[str] = []
+    if not resumed:
+        recipe = _with_todays_backbone(recipe, report=notes.append)
     if not recipe.data.path:
         raise RecipeError("no data given: name a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
     machine = machine or Machine.look(recipe.run.device)
@@ -146,8 +150,8 @@ def plan(
         _refuse_taken(Path(chosen.run.out))
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
-    _check_network(chosen, census, resumed=resumed)
-    return Plan(chosen, choices, census, [*train.notes, *seen.notes], seen.train, seen.val)
+    _check_network(chosen, census, resumed=resumed, report=notes.append)
+    return Plan(chosen, choices, census, [*train.notes, *seen.notes, *notes], seen.train, seen.val)
 
 
 def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
@@ -225,6 +229,14 @@ OPTIONAL = ("model.start_from", "model.backbone", "run.steps")
 """Settings that may stay open in a complete recipe."""
 
 
+def _with_todays_backbone(recipe: Recipe, *, report: Report) -> Recipe:
+    """Write down the name that timm gives a backbone today, where the recipe has an earlier one."""
+    name = recipe.model.backbone
+    if name is None or name in OWN_TRUNKS or (today := current_name(name, report=report)) == name:
+        return recipe
+    return recipe.with_values({"model.backbone": today})
+
+
 def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: Census) -> tuple[Recipe, list[Choice]]:
     """Choose no weights instead of ImageNet's where these cannot be fetched; who asks for them by name gets the error."""
     try:
@@ -299,11 +311,11 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
         separation.number(train[0])
 
 
-def _check_network(recipe: Recipe, census: Census, *, resumed: bool) -> None:
+def _check_network(recipe: Recipe, census: Census, *, resumed: bool, report: Report) -> None:
     """Say what is wrong with the network before a folder is made. A resumed run's weights are in its checkpoint."""
     begins_from = (recipe.model.weights not in (None, "none") or recipe.model.start_from) and not resumed
     with torch.device("cpu" if begins_from else "meta"):
-        model = _build(recipe, census, empty=resumed)
+        model = _build(recipe, census, empty=resumed, report=report)
     if recipe.run.precise_bn:
         check_has_statistics(model)
 
@@ -313,17 +325,34 @@ def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
     return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, method=method)
 
 
-def _build(recipe: Recipe, census: Census, *, empty: bool = False) -> nn.Module:
-    """Return the network to train; an ``empty`` one is for a checkpoint to fill, and what the run began from may be gone."""
+def _build(recipe: Recipe, census: Census, *, empty: bool = False, report: Report = silent) -> nn.Module:
+    """Return the network to train; an ``empty`` one is for a checkpoint to fill, and what the run began from may be gone.
+
+    What was done to make a weights file fit is told to ``report``; a plan does, and training does not say it again.
+    """
     torch.manual_seed(recipe.run.seed)
     settings = recipe.model
     weights = None if empty or settings.weights in (None, "none") else settings.weights
-    model = create_model(settings.name, backbone=settings.backbone, num_classes=len(census.labels), weights=weights, **settings.arguments)
+    own = settings.arguments | {"backbone": settings.backbone, "num_classes": len(census.labels)}
+    model = create_model(settings.name, weights=weights, report=report, **own)
     if settings.start_from and not empty:
-        coarser = Bundle.load(settings.start_from)
-        if difference := coarser.labels.difference(census.labels):
-            raise ModelError(f"{settings.start_from}: its classes differ from the data's: {difference}")
-        start_from(model, coarser.weights)
+        earlier = Bundle.load(settings.start_from)
+        difference = earlier.labels.difference(census.labels)
+        if difference and not settings.new_classes:
+            raise ModelError(
+                f"{settings.start_from}: its classes differ from the data's: {difference}; to keep everything but the score layers, "
+                "which begin anew, give --new-classes"
+            )
+        anew: frozenset[str] = frozenset()
+        if settings.new_classes:
+            anew = score_layers(settings.name, own) | score_layers(earlier.architecture, earlier.arguments)
+            layers = sorted({name.rpartition(".")[0] for name in anew if name in model.state_dict()})
+            report(f"{settings.start_from} gives everything but the score layers, which begin anew: {', '.join(layers)}")
+        start_from(model, earlier.weights, anew=anew)
+    elif settings.new_classes and not empty:
+        raise RecipeError(
+            "model.new_classes is for other classes than those of a run to start from: name it with --start-from, or leave it"
+        )
     return model
 
 
