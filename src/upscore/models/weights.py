@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         There is no such file, it cannot be read without running code, or it holds no tensors.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"no weights file at '{path}'")
     if path.suffix == ".npz":
         return dict(read_caffe_arrays(path))
