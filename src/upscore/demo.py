@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def run_demo(
         The folder already holds something.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: already holds something: choose another --out, or remove it")
     say("1/4  training FCN-8s on pictures of textured shapes, made as they are needed")
     run = train(plan(demo_recipe(out, seed=seed)), display=display)

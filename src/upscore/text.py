@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["MAX_LINE", "MAX_WORD", "one_line", "shortened", "visible"]
+__all__ = ["MAX_LINE", "MAX_WORD", "literal", "one_line", "reason", "shortened", "visible"]
 
 MAX_LINE = 2000
 """Characters of the longest message that is shown whole."""
@@ -18,6 +18,7 @@ MAX_LINE = 2000
 MAX_WORD = 400
 """Characters of the longest run without a space, such as a path or a number, that is shown whole."""
 
+_MAX_WALKED = 2**22  # characters that are looked at one by one
 _HIDDEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, separators of lines and paragraphs
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -54,8 +55,37 @@ def shortened(text: str, most: int = 120) -> str:
 
 def one_line(text: str) -> str:
     """Return ``text`` as a message: one line of at most some :data:`MAX_LINE` characters, everything in it visible."""
-    if len(text) > 4 * MAX_LINE:  # before anything that would walk over a megabyte
+    if len(text) > _MAX_WALKED:
         text = shortened(text, 4 * MAX_LINE)
     if len(text) > MAX_WORD:
         text = " ".join(shortened(word, MAX_WORD) for word in text.split(" "))
     return shortened(visible(text), MAX_LINE)
+
+
+def reason(error: object, most: int = 120) -> str:
+    """Return the words of a foreign error on one line, with their middle left out beyond ``most`` characters; its kind where it has none.
+
+    >>> reason(ValueError("found\\n   a tab"))
+    'found a tab'
+    >>> reason(KeyError())
+    'KeyError'
+    """
+    try:
+        words = " ".join(str(error).split())
+    except ValueError:  # it holds a number that is too long to be written out
+        words = ""
+    return shortened(words, most) or type(error).__name__
+
+
+def literal(value: object, most: int = 120) -> str:
+    """Return ``repr(value)`` with its middle left out beyond ``most`` characters; its kind where it cannot be written out.
+
+    >>> literal([0.5, "road"])
+    "[0.5, 'road']"
+    >>> literal(16**5000)
+    'a number of more than 4,300 digits'
+    """
+    try:
+        return shortened(repr(value), most)
+    except (ValueError, RecursionError):
+        return "a number of more than 4,300 digits" if isinstance(value, int) else f"a {type(value).__name__} that cannot be shown"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.errors import DataError
+from upscore.text import shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,9 @@ __all__ = ["IGNORE", "Batch", "LabelSpace", "Prediction", "Sample", "voc_palette
 
 IGNORE = 255
 """The label of a pixel that is neither learned from nor judged (VOC's void)."""
+
+MAX_NAME = 200
+"""Characters of a class name; it must fit the tables and pages that show it."""
 
 
 def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
@@ -61,7 +65,7 @@ class LabelSpace:
     Parameters
     ----------
     names : sequence of str
-        Name of class 0, 1, …; unique, not empty, at most 255 of them.
+        Name of class 0, 1, …; unique, not empty, at most 255 of them, each of at most 200 characters.
     palette : sequence of (int, int, int), optional
         RGB colour of each class, 0 to 255; PASCAL VOC's colours when not given.
     ignore : int
@@ -71,7 +75,7 @@ class LabelSpace:
     Raises
     ------
     DataError
-        Names are missing, repeated or too many, or the palette has another length.
+        Names are missing, repeated, too long or too many, or the palette has another length.
     """
 
     names: tuple[str, ...]
@@ -83,6 +87,9 @@ class LabelSpace:
         palette = tuple(tuple(int(v) for v in colour) for colour in self.palette)
         if not 1 <= len(names) <= 255:
             raise DataError(f"found {len(names)} class names, expected 1 to 255: label maps are 8-bit and 255 means ignored")
+        longest = max(names, key=len)
+        if len(longest) > MAX_NAME:
+            raise DataError(f"the class name '{shortened(longest)}' is too long, expected at most {MAX_NAME} characters")
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise DataError(f"class name '{repeated[0]}' is given {names.count(repeated[0])} times: names must be unique")

@@ -6,6 +6,9 @@ loading PyTorch. A verb imports what it needs when it runs.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -458,7 +461,7 @@ def _crop_size(text: str | None) -> list[int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+    if len(parts) > 2 or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
         raise typer.BadParameter(f"found '{text}', expected N or HxW in pixels, such as 352 or 352x480", param_hint="--crop-size")
     numbers = [int(part) for part in parts]
     return numbers * 2 if len(numbers) == 1 else numbers
@@ -485,32 +488,77 @@ def _beside(bundle: str, name: str) -> Path:
     """Return where a bundle's report goes: in its run folder, or here when it stands alone."""
     path = Path(bundle)
     for folder in (path, path.parent):
-        if (folder / "recipe.toml").is_file():
+        if os.path.isfile(folder / "recipe.toml"):
             return folder / name
     return Path(name)
 
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What a wrong flag raises; its module's name differs between versions of typer."""
+
+
 def main() -> NoReturn:
     """Run the command line; an error a user can mend is one line on standard error and exit code 1."""
-    from upscore.errors import UpscoreError
-
+    for handle in (0, 1, 2):
+        try:
+            os.fstat(handle)
+        except OSError:  # it is closed, and the next file that is opened would take its place and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what a terminal's encoding, or any, has not
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
+    code = _run(arguments, debug=len(arguments) < len(sys.argv) - 1)
     try:
-        app(args=arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail once more at the end
+        if not isinstance(error, BrokenPipeError) and code == 0:
+            _say(f"standard output cannot be written ({error.strerror})")
+        code = code or 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """Return the exit code of a command line, having said what went wrong."""
+    from upscore.errors import UpscoreError
+    from upscore.text import one_line, reason
+
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        code = code if isinstance(code, int) else 0
+    except BrokenPipeError:  # who reads has seen enough
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except UsageError as error:
+        from typer.rich_utils import rich_format_error
+
+        error.message = one_line(error.message)  # type: ignore[attr-defined]
+        rich_format_error(error)  # type: ignore[arg-type]
+        return 2
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 1
     except UpscoreError as error:
         if debug:
             raise
-        print(f"upscore: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("upscore: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _say(str(error))
+        return 1
     except Exception as error:
         if debug:
             raise
-        line = " ".join(str(error).split())
-        print(
-            f"upscore: unexpected {type(error).__name__}: {line} (run it with --debug for the traceback, and please report it)",
-            file=sys.stderr,
-        )
-    sys.exit(1)
+        if isinstance(error, OSError) and error.strerror:  # a full disk, a name too long: the system's words say what to mend
+            _say(one_line(f"{error.filename or 'a file'}: {error.strerror}: check the path, the rights and the space on the disk"))
+        else:
+            words = reason(error, 1000)
+            _say(one_line(f"unexpected {type(error).__name__}: {words} (run it with --debug for the traceback, and please report it)"))
+        return 1
+    if code == 130:
+        _say("interrupted")
+    return code
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"upscore: {line}", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -127,7 +126,7 @@ class Looking:
             except ValueError:
                 raise typer.BadParameter(f"found '{self.scales}', expected numbers such as 0.75,1,1.25", param_hint="--scales") from None
         if self.tile is not None:
-            if self.tile not in ("auto", "whole") and not self.tile.isdecimal():
+            if self.tile not in ("auto", "whole") and not (self.tile.isascii() and self.tile.isdecimal() and len(self.tile) < 10):
                 raise typer.BadParameter(f"found '{self.tile}', expected auto, whole or a number of pixels", param_hint="--tile")
             changes["tile"] = int(self.tile) if self.tile.isdecimal() else self.tile
         for section, given in (("proposals", {"most": self.proposals, "aggregate": self.aggregate}), ("crf", {})):
@@ -187,15 +186,13 @@ def looks(*, leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., None]],
 
 def _parsed(settings: list[str]) -> dict[str, Any]:
     """Return ``margin=64`` and ``crf.iterations=10`` as nested values; bare words are strings."""
+    from upscore.documents import parse_value
+
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         *section, key = name.strip().split(".")
         if not equals or len(section) > 1 or section not in ([], ["proposals"], ["crf"]):
             raise typer.BadParameter(f"found '{setting}', expected NAME=VALUE, such as crf.iterations=10 or margin=64", param_hint="--set")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        (values.setdefault(section[0], {}) if section else values)[key] = value
+        (values.setdefault(section[0], {}) if section else values)[key] = parse_value(text)
     return values

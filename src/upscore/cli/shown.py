@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as unmarked
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from upscore.text import shortened, visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
@@ -31,8 +34,21 @@ if TYPE_CHECKING:
     from upscore.training.recipes import ShippedRecipe
     from upscore.training.run import Plan, Run
 
-console = Console(highlight=False)
-aside = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)
+aside = Console(stderr=True, highlight=False, emoji=False)
+
+NAME = 60
+"""Characters of the longest name that a table shows whole."""
+
+
+def escape(text: object, most: int = 1000) -> str:
+    """Return text of unknown origin (a path, a note, a value) fit for a line: no markup, nothing hidden, of bounded length."""
+    return unmarked(visible(shortened(str(text), most)))
+
+
+def short_name(text: str) -> str:
+    """Return a name of unknown origin fit for a cell of a table."""
+    return escape(text, NAME)
 
 
 class _Rate(ProgressColumn):
@@ -137,7 +153,7 @@ def tuning() -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int, f
             gain = "" if best is None else f"best {100 * best:+.2f} points"
             progress.update(task, description=what, completed=done, total=total, best=gain)
 
-        yield lambda line: aside.print(line, soft_wrap=True), show
+        yield lambda line: aside.print(escape(line), soft_wrap=True), show
 
 
 def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
@@ -147,15 +163,13 @@ def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
 
 def say(line: str) -> None:
     """Print a line of narration."""
-    console.print(line)
+    console.print(escape(line))
 
 
 def plan(ready: Plan) -> None:
     """Print what was chosen, and why."""
     census = ready.census
-    console.print(
-        f"[bold]{escape(str(ready.recipe.data.path))}[/bold]: {census.pictures} pictures to learn from, {len(census.labels)} classes"
-    )
+    console.print(f"[bold]{escape(ready.recipe.data.path)}[/bold]: {census.pictures} pictures to learn from, {len(census.labels)} classes")
     for note in ready.notes:
         console.print(f"  {escape(note)}")
     if ready.choices:
@@ -163,16 +177,16 @@ def plan(ready: Plan) -> None:
         for column in ("setting", "value", "why"):
             table.add_column(column, overflow="fold")
         for choice in ready.choices:
-            table.add_row(choice.setting, escape(str(choice.value)), f"[dim]{escape(choice.why)}[/dim]")
+            table.add_row(escape(choice.setting), escape(choice.value), f"[dim]{escape(choice.why)}[/dim]")
         console.print(table)
-    console.print(f"run folder: [bold]{escape(str(ready.folder))}[/bold]")
+    console.print(f"run folder: [bold]{escape(ready.folder)}[/bold]")
 
 
 def finished(run: Run, *, data: str | None) -> None:
     """Print how a run ended and what to do next."""
     progress = run.progress
-    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(str(run.best))}")
-    console.print(f"next: upscore evaluate {escape(str(run.folder))} {escape(data or 'DATA')}")
+    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}")
+    console.print(f"next: upscore evaluate {escape(shlex.quote(str(run.folder)))} {escape(shlex.quote(data or 'DATA'))}")
 
 
 def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
@@ -189,7 +203,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     table.add_column("pixels", justify="right")
     for i, name in enumerate(evaluation.labels.names):
         table.add_row(
-            escape(name),
+            short_name(name),
             *(_percent(one.scores.class_iou[i]) for one in both),
             *(_percent(one.border_scores.class_boundary_iou[i]) for one in both),
             *(_percent(one.scores.class_accuracy[i]) for one in both),
@@ -209,7 +223,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     for note, count in evaluation.noted.items():
         console.print(f"{count} picture{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
-    console.print(f"report: [bold]{escape(str(page))}[/bold]")
+    console.print(f"report: [bold]{escape(page)}[/bold]")
 
 
 def _before_and_after(before: Evaluation, after: Evaluation) -> Table:
@@ -225,7 +239,7 @@ def _crf(settings: CRFSettings) -> None:
     """Print the CRF's numbers, and whether it could have been faster."""
     from upscore.crf.engines import native
 
-    console.print(f"CRF: {escape(str(settings))}", soft_wrap=True)
+    console.print(f"CRF: {escape(settings)}", soft_wrap=True)
     if not native.available():
         console.print(
             "[dim]the CRF ran in NumPy, some nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
@@ -244,7 +258,7 @@ def tuned(found: Tuning, place: Path) -> None:
     console.print(table)
     _crf(found.settings)
     console.print(f"[bold]{escape(found.verdict)}[/bold]", soft_wrap=True)
-    console.print(f"bundle: [bold]{escape(str(place))}[/bold]")
+    console.print(f"bundle: [bold]{escape(place)}[/bold]")
 
 
 def put_together(together: Ensemble, place: Path) -> None:
@@ -257,9 +271,7 @@ def put_together(together: Ensemble, place: Path) -> None:
         how = "whole pictures" if own is None else f"{own.most} proposals ({own.by}), aggregated by {own.aggregate}"
         console.print(f"  {escape(member.architecture)}: {how}")
     what = "scores multiplied" if settings.combine == "product" else "probabilities averaged"
-    console.print(
-        f"{len(together.members)} networks, {what}{', then the CRF' if settings.refines else ''}: [bold]{escape(str(place))}[/bold]"
-    )
+    console.print(f"{len(together.members)} networks, {what}{', then the CRF' if settings.refines else ''}: [bold]{escape(place)}[/bold]")
 
 
 def bad_picture(result: LabelledPicture) -> None:
@@ -276,7 +288,7 @@ def predicted(results: Sequence[LabelledPicture], out: Path, settings: Inference
     if settings.crf is not None and settings.crf.on:
         _crf(settings.crf)
     console.print(
-        f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(str(out))}[/bold]"
+        f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(out)}[/bold]"
     )
 
 
@@ -288,14 +300,14 @@ def explained(explanation: Explanation, place: Path) -> None:
         f"95 % of its field within {field.held_side}×{field.held_side} pixels" if field.held_side else "which nothing in the picture moves"
     )
     console.print(
-        f"row {row}, column {column}: [bold]{escape(explanation.labels.names[k])}[/bold] "
+        f"row {row}, column {column}: [bold]{short_name(explanation.labels.names[k])}[/bold] "
         f"{_percent(explanation.probs[k, row, column])} %, {depends}",
         soft_wrap=True,
     )
     if explanation.image.shape[:2] != explanation.size:
         height, width = explanation.image.shape[:2]
         console.print(f"[dim]the picture was shrunk to {height}×{width} pixels: --pixels takes more[/dim]", soft_wrap=True)
-    console.print(f"page: [bold]{escape(str(place))}[/bold]", soft_wrap=True)
+    console.print(f"page: [bold]{escape(place)}[/bold]", soft_wrap=True)
 
 
 def grown(growth: Growth, page: Path) -> None:
@@ -305,15 +317,15 @@ def grown(growth: Growth, page: Path) -> None:
     table.add_column("mean IoU", justify="right")
     for row in growth.curve():
         table.add_row(
-            f"{escape(growth.network)}, {int(row['proposals'])} proposal{'s' * (row['proposals'] > 1)}", _percent(row["mean_iou"])
+            f"{short_name(growth.network)}, {int(row['proposals'])} proposal{'s' * (row['proposals'] > 1)}", _percent(row["mean_iou"])
         )
     for name in growth.ways:
         if name != growth.all_boxes:
-            table.add_row(escape(name), f"[bold]{_percent(growth.mean_iou(name))}[/bold]")
+            table.add_row(short_name(name), f"[bold]{_percent(growth.mean_iou(name))}[/bold]")
     console.print(table)
     if growth.without:
         console.print(f"{growth.without} picture{'s' * (growth.without > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
-    console.print(f"pages: [bold]{escape(str(page))}[/bold]", soft_wrap=True)
+    console.print(f"pages: [bold]{escape(page)}[/bold]", soft_wrap=True)
 
 
 def models(rows: Sequence[ListedModel]) -> None:
@@ -322,7 +334,7 @@ def models(rows: Sequence[ListedModel]) -> None:
     for column in ("model", "backbone", "parameters", "stride", "field"):
         table.add_column(column, justify="left" if column in ("model", "backbone") else "right")
     for row in rows:
-        table.add_row(row.name, row.backbone or "its own", f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
+        table.add_row(escape(row.name), escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
     console.print(table)
     console.print(
         "[dim]with 21 classes; field: pixels that a cell of the coarsest features sees, or a score of a network that is whole by itself. "
@@ -343,7 +355,7 @@ def recipes(listed: Sequence[ShippedRecipe]) -> None:
 def demonstrated(made: Demonstration) -> None:
     """Print where the demo's results are."""
     for what, path in made.places().items():
-        console.print(f"{what:<12} [bold]{escape(str(path))}[/bold]")
+        console.print(f"{what:<12} [bold]{escape(path)}[/bold]")
 
 
 def _percent(value: Any) -> str:

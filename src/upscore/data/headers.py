@@ -7,7 +7,6 @@ others, some of which run programs. Damage of any kind is one line that names th
 from __future__ import annotations
 
 import contextlib
-import stat
 import threading
 import warnings
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
+from upscore import files
 from upscore.errors import DataError
+from upscore.text import reason
 
 __all__ = ["FORMATS", "MAX_PIXELS", "UPRIGHT", "check_file", "damaged", "decode", "open_header", "read_bytes"]
 
@@ -44,30 +45,16 @@ _warnings_lock = threading.Lock()  # catch_warnings swaps a process-wide list
 
 def check_file(path: Path) -> int:
     """Return the size in bytes of a regular file; devices and pipes could block for ever."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if stat.S_ISDIR(found.st_mode):
-        raise DataError(f"{path}: found a folder, expected a picture")
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{path}: not a regular file, expected a picture")
-    if found.st_size == 0:
+    size = files.check_file(path, what="a picture")
+    if size == 0:
         raise DataError(f"{path}: the file is empty, expected a picture")
-    return found.st_size
+    return size
 
 
 def read_bytes(path: Path) -> bytes:
     """Return a regular file of at most a gibibyte."""
-    size = check_file(path)
-    if size > _MAX_BYTES:
-        raise DataError(f"{path}: the file has {size} bytes, expected at most {_MAX_BYTES}")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    check_file(path)
+    return files.read_file(path, most=_MAX_BYTES, what="a picture")
 
 
 def open_header(name: str, file: BinaryIO) -> tuple[Image.Image, int]:
@@ -107,5 +94,4 @@ def decode(image: Image.Image, turn: int) -> Image.Image:
 
 def damaged(name: str, error: Exception) -> DataError:
     """Return the error that says so for the file ``name``."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{name}: the picture is damaged or cut short ({reason[:120]}): copy or export it again")
+    return DataError(f"{name}: the picture is damaged or cut short ({reason(error)}): copy or export it again")

@@ -11,6 +11,7 @@ from upscore.data.folder import open_plain_folder, open_yaml, plain_splits, yaml
 from upscore.data.shapes import open_shapes, shapes_splits
 from upscore.data.voc import open_voc, voc_splits
 from upscore.errors import DataError
+from upscore.files import reading
 
 __all__ = ["list_splits", "open_dataset"]
 
@@ -51,8 +52,13 @@ def open_dataset(
         The path is none of these, the split is not there or empty, or pictures and masks
         do not match.
     """
+    with reading(path):
+        return _open(path, split, {"size": size, "count": count, "seed": seed})
+
+
+def _open(path: str | os.PathLike[str], split: str, given: dict[str, Any]) -> Dataset:
     layout, place = _recognise(path)
-    options: dict[str, Any] = {name: value for name, value in (("size", size), ("count", count), ("seed", seed)) if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
     if layout == "shapes":
         return open_shapes(split, **options)
     if options:
@@ -72,10 +78,11 @@ def list_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
     DataError
         The path is no dataset.
     """
-    layout, place = _recognise(path)
-    if layout == "shapes":
-        return shapes_splits()
-    return {"yaml": yaml_splits, "voc": voc_splits, "plain": plain_splits}[layout](place)
+    with reading(path):
+        layout, place = _recognise(path)
+        if layout == "shapes":
+            return shapes_splits()
+        return {"yaml": yaml_splits, "voc": voc_splits, "plain": plain_splits}[layout](place)
 
 
 def _recognise(path: str | os.PathLike[str]) -> tuple[str, Path]:
@@ -83,9 +90,9 @@ def _recognise(path: str | os.PathLike[str]) -> tuple[str, Path]:
     place = Path(path)
     if os.fspath(path) == "shapes":
         return "shapes", place
-    if "\0" in os.fspath(path) or not place.exists():
+    if not os.path.exists(path):
         raise DataError(f"{os.fspath(path)!r}: no such dataset, expected {_LAYOUTS}")
-    if place.is_file():
+    if not place.is_dir():
         if place.suffix.lower() in (".yaml", ".yml"):
             return "yaml", place
         raise DataError(f"{place}: found a file, expected {_LAYOUTS}")

@@ -142,7 +142,7 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     DataError
         The folder does not exist or cannot be listed.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder")
     pictures: list[Path] = []
     others: list[Path] = []

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from upscore.documents import parse_yaml
 from upscore.errors import DataError, nearest_name
+from upscore.files import read_text
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["Schema", "read_schema"]
@@ -59,25 +59,6 @@ class Schema:
     mapping: Mapping[int, int] | None
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases, which can blow a small file up to any size, and without repeated keys."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*) are not read, write the value out", problem_mark=mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
 def read_schema(file: Path) -> Schema:
     """Read and check a ``dataset.yaml``; no picture is looked for yet.
 
@@ -105,16 +86,9 @@ def read_schema(file: Path) -> Schema:
 
 def _load(file: Path) -> dict[Any, Any]:
     try:
-        if not file.is_file():
-            raise DataError(f"{file}: no such file")
-        if file.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{file}: the file has {file.stat().st_size} bytes, expected at most {_MAX_BYTES}")
-        content = yaml.load(file.read_text("utf-8"), _PlainLoader)  # it is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        where = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DataError(f"{file}: not valid YAML{where}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())[:120]}") from error
+        content = parse_yaml(read_text(file, most=_MAX_BYTES, what="YAML"))
+    except ValueError as error:
+        raise DataError(f"{file}: not valid YAML {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{file}: found {_kind(content)}, expected keys such as train, val and names")
     return content

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.text import visible
 from upscore.types import LabelSpace
 
 __all__ = ["Curve", "Heatmap", "draw_curve", "draw_heatmap", "list_confusions", "round_ticks"]
@@ -167,7 +168,7 @@ def draw_heatmap(counts: npt.NDArray[np.int64], labels: LabelSpace) -> Heatmap:
     classes = len(labels)
     cell = float(min(44.0, max(9.0, 760 / classes)))
     font = min(13.0, cell * 0.92)
-    names = [_cut(name, 18) for name in labels.names]
+    names = [_cut(visible(name), 18) for name in labels.names]
     longest = max(len(name) for name in names)
     gutter = 14 + longest * font * 0.58
     upright = cell < 2 * font  # slanted names would overlap

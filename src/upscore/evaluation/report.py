@@ -34,6 +34,7 @@ from upscore.inference.predictor import Predictor
 from upscore.inference.settings import CRFSettings
 from upscore.pages.drawing import as_uri, pale, shrink
 from upscore.pages.template import open_template
+from upscore.text import visible
 from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
@@ -332,8 +333,9 @@ def _as_csv(evaluation: Evaluation) -> str:
 
 
 def _harmless(name: str) -> str:
-    """Keep a spreadsheet from taking a class name for a formula."""
-    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
+    """Keep a spreadsheet from taking a class name for a formula, and show what it hides."""
+    name = visible(name)
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@") else name
 
 
 def _finite(value: Any) -> Any:

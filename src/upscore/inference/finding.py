@@ -70,20 +70,16 @@ def expand_pictures(
 def _expand(given: str, exclude: Path | None) -> Iterator[tuple[Path, PurePosixPath]]:
     """Yield (picture, name without ending) for one path, folder or pattern."""
     path = Path(given)
-    try:
-        is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, ValueError):
-        is_folder = is_there = False
-    if is_folder:
+    if os.path.isdir(path):
         pictures = list(_walk(path, exclude))
         if not pictures:
             raise DataError(f"{given}: found no picture in the folder, expected files ending in {', '.join(PICTURE_SUFFIXES)}")
         yield from ((found, _below(found, path)) for found in pictures)
-    elif is_there:
+    elif os.path.exists(path):
         yield path, PurePosixPath(path.stem)
     elif glob.has_magic(given):
         matches = sorted(match for match in glob.glob(given, recursive=True) if Path(match).suffix.lower() in PICTURE_SUFFIXES)
-        pictures = [match for match in map(Path, matches) if match.is_file() and not _lies_in(match, exclude)]
+        pictures = [match for match in map(Path, matches) if os.path.isfile(match) and not _lies_in(match, exclude)]
         if not pictures:
             raise DataError(f"{given}: the pattern matches no picture: check it, and put it in quotes")
         fixed = Path(*_fixed_parts(given))

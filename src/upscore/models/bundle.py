@@ -32,12 +32,12 @@ from upscore.models.description import (
     Fingerprint,
     Labels,
     as_json,
-    one_line,
     read_document,
     write_document,
 )
 from upscore.models.weights import name_mismatch, silent
 from upscore.models.zoo import backbone_mismatch, create_model
+from upscore.text import reason
 from upscore.types import LabelSpace
 
 __all__ = ["Bundle", "find_bundle", "refuse_unless_bundle"]
@@ -146,7 +146,7 @@ class Bundle:
                 write_document(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
         except SafetensorError as error:
             raise OutputError(
-                f"the bundle cannot be written to '{folder}' ({one_line(error)}): check space and rights, or choose another place"
+                f"the bundle cannot be written to '{folder}' ({reason(error)}): check space and rights, or choose another place"
             ) from error
         return Path(folder).absolute()
 
@@ -234,7 +234,7 @@ def _arguments_refused(arguments: Mapping[str, Any]) -> Iterator[None]:
     except ModelError as error:
         raise BundleError(str(error)) from error
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise BundleError(f"the arguments {dict(arguments)!r:.200} do not make a network ({one_line(error)})") from error
+        raise BundleError(f"the arguments {dict(arguments)!r:.200} do not make a network ({reason(error)})") from error
 
 
 def find_bundle(folder: str | Path) -> Path:
@@ -256,7 +256,7 @@ def _find(folder: Path) -> Path:
         found = next((place for place in places if (place / DESCRIPTION).is_file()), None)
         is_file, exists = folder.is_file(), folder.exists()
     except OSError as error:
-        raise BundleError(f"'{folder}' cannot be read ({one_line(error)})") from error
+        raise BundleError(f"'{folder}' cannot be read ({reason(error)})") from error
     if found is not None:
         return found
     if (folder / ENSEMBLE).is_file():
@@ -280,7 +280,7 @@ def _opened(path: Path, recorded: Fingerprint) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BundleError(f"the bundle '{path.parent}' lacks {path.name}: copy it again") from error
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise BundleError(f"'{path}' cannot be read ({one_line(error)})") from error
+        raise BundleError(f"'{path}' cannot be read ({reason(error)})") from error
 
 
 def _read_header(path: Path, recorded: Fingerprint) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from upscore.errors import ModelError
+from upscore.text import reason
 
 __all__ = ["read_caffe_arrays"]
 
@@ -79,8 +80,9 @@ def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
     ) as error:
         if isinstance(error, ModelError):
             raise
-        reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"'{path}' is not a readable weights file ({type(error).__name__}: {reason}): expected NumPy's .npz") from error
+        raise ModelError(
+            f"'{path}' is not a readable weights file ({type(error).__name__}: {reason(error)}): expected NumPy's .npz"
+        ) from error
     return _means_and_variances(arrays)
 
 

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from upscore.errors import BundleError
+from upscore.files import read_text
+from upscore.text import reason
 
-__all__ = ["Card", "Description", "Fingerprint", "Labels", "as_json", "one_line", "read_document", "write_document"]
+__all__ = ["Card", "Description", "Fingerprint", "Labels", "as_json", "read_document", "write_document"]
 
 LARGEST = 16 * 2**20
 """Bytes; a card with a long history has some hundred thousand."""
@@ -86,13 +88,9 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     BundleError
         It is too large, damaged, of another kind, or of a newer version.
     """
+    text = read_text(path, most=LARGEST, what="a bundle's description", error=BundleError)
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise BundleError(f"'{path}' has {size} bytes, expected at most {LARGEST}: it is damaged or not a bundle's")
-        document = kind.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"'{path}' cannot be read ({one_line(error)})") from error
+        document = kind.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(f"'{path}' is damaged or not a bundle's: {_first_finding(error)}") from error
     version = cast(_Versioned, document).version
@@ -118,14 +116,9 @@ def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return cast("dict[str, Any]", json.loads(json.dumps(dict(value), allow_nan=False)))
     except (TypeError, ValueError, RecursionError) as error:
-        raise BundleError(f"found what JSON cannot hold ({one_line(error)}): use finite numbers, words, lists and None") from error
-
-
-def one_line(error: object, most: int = 160) -> str:
-    """Return an error's text on one line, cut to ``most`` characters."""
-    return " ".join(str(error).split())[:most]
+        raise BundleError(f"found what JSON cannot hold ({reason(error)}): use finite numbers, words, lists and None") from error
 
 
 def _first_finding(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {one_line(first['msg'])}"
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {reason(first['msg'])}"

@@ -24,6 +24,7 @@ from upscore.models.measuring import measure_taps
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.models.trunk import Padding, Tap
 from upscore.models.weights import name_mismatch
+from upscore.text import reason
 
 __all__ = ["STRIDES", "Anatomy", "TimmTrunk", "check_name", "current_name", "dissect", "import_timm", "pretrained"]
 
@@ -135,7 +136,7 @@ def dissect(name: str, *, finer: bool = False) -> Anatomy:
     except GeometryError as error:
         raise ModelError(f"backbone '{name}' cannot be aligned with the picture: {error}; choose another") from error
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
-        raise ModelError(f"backbone '{name}' does not take pictures of any size ({_one_line(error)}): choose another") from error
+        raise ModelError(f"backbone '{name}' does not take pictures of any size ({reason(error)}): choose another") from error
     for stride, channels, tap in zip(strides, chosen.feature_info.channels(), taps, strict=True):
         if tap.geometry.jump != stride:
             raise ModelError(f"backbone '{name}' has cells {tap.geometry.jump} pixels apart where timm says {stride}: choose another")
@@ -281,7 +282,7 @@ def pretrained(name: str, **arguments: Any) -> Any:
         return timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the hub's client and what it is built on have no kind of error in common
         raise ModelError(
-            f"the ImageNet weights of '{name}' cannot be downloaded ({type(error).__name__}: {_one_line(error)}): "
+            f"the ImageNet weights of '{name}' cannot be downloaded ({type(error).__name__}: {reason(error)}): "
             "give weights=<file>, or none to train from scratch"
         ) from error
 
@@ -290,8 +291,4 @@ def _build(name: str, **arguments: Any) -> Any:
     try:
         return import_timm().create_model(name, features_only=True, **arguments)
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"backbone '{name}' gives no feature maps ({type(error).__name__}: {_one_line(error)}): choose another") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+        raise ModelError(f"backbone '{name}' gives no feature maps ({type(error).__name__}: {reason(error)}): choose another") from error

@@ -7,6 +7,7 @@ where every tensor then fits; what was done is reported.
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 import zipfile
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from upscore.errors import ModelError, UpscoreWarning
 from upscore.models.caffe_arrays import read_caffe_arrays
 from upscore.models.torch_files import Foreign, read_torch_file, tensors_of_module
+from upscore.text import reason
 
 __all__ = ["Report", "bare", "load_fitting", "name_mismatch", "read_weights", "silent", "warn", "without_wrappers"]
 
@@ -71,14 +73,12 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
         There is no such file, it cannot be read, or it holds no tensors by name.
     """
     path = Path(path)
-    try:
-        is_file = path.is_file()
-        if is_file:
-            path.open("rb").close()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the weights file '{path}' cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if not is_file:
+    if not os.path.isfile(path):
         raise ModelError(f"no weights file at '{path}'")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ModelError(f"the weights file '{path}' cannot be read ({reason(error)})") from None
     if path.suffix == ".npz":
         return dict(read_caffe_arrays(path))
     try:
@@ -88,9 +88,9 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
     except Exception as error:  # torch.load and safetensors raise a dozen unrelated kinds for a damaged or foreign file
         # Of a text torch.load says "KeyError: 101" or "pop from empty list", which is true and says little.
         told = path.suffix == ".safetensors" or isinstance(error, OSError) or zipfile.is_zipfile(path) or _is_pickle(path)
-        reason = f" ({type(error).__name__}: {' '.join(str(error).split())[:120]})" if told else ""
+        why = f" ({type(error).__name__}: {reason(error)})" if told else ""
         raise ModelError(
-            f"'{path}' is not a readable weights file{reason}: expected .safetensors, Caffe's blobs as .npz, or what torch.save writes"
+            f"'{path}' is not a readable weights file{why}: expected .safetensors, Caffe's blobs as .npz, or what torch.save writes"
         ) from error
     state = _state_dict_in(found, report)
     if not isinstance(state, Mapping) or not state:

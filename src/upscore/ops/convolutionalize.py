@@ -33,6 +33,7 @@ from upscore.ops.geometry import Geometry
 from upscore.ops.heads import linear_to_conv, rewrite_head
 from upscore.ops.measuring import Measured, measure
 from upscore.ops.tracing import follow
+from upscore.text import reason
 
 __all__ = ["DenseClassifier", "InexactWarning", "convolutionalize", "linear_to_conv"]
 
@@ -138,7 +139,7 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
                 raise
             raise ModelError(
                 f"{type(model).__name__} cannot be run on pictures of {height}×{width} with {in_channels} channels "
-                f"({' '.join(str(error).split())[:120]}): give the input_size it was made for"
+                f"({reason(error)}): give the input_size it was made for"
             ) from error
         if found.ndim != 4 or found.shape[2:] != (1, 1) or not torch.allclose(found.flatten(1), expected, rtol=1e-3, atol=1e-3):
             raise ModelError(f"{type(model).__name__} was not understood: rewritten, it gives another answer for the same picture")
@@ -148,8 +149,7 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
             if len({axis.geometry.jump for axis in seen}) > 1:
                 raise GeometryError("its cells are further apart along one axis than along the other")
         except (GeometryError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise ModelError(f"{type(model).__name__} gives no regular grid on larger pictures: {reason}") from error
+            raise ModelError(f"{type(model).__name__} gives no regular grid on larger pictures: {reason(error)}") from error
     network.training = model.training
     caveat = _caveat(seen, (height, width))
     if caveat:

@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from upscore.errors import ModelError
+from upscore.text import reason
 
 __all__ = ["follow", "spine"]
 
@@ -41,7 +42,7 @@ def follow(model: nn.Module) -> fx.GraphModule:
         graph = _Follower().trace(model)
     except Exception as error:  # as above
         raise ModelError(
-            f"the forward pass of {type(model).__name__} cannot be followed ({' '.join(str(error).split())[:120]}): "
+            f"the forward pass of {type(model).__name__} cannot be followed ({reason(error)}): "
             "only networks whose steps do not depend on the picture can be made convolutional"
         ) from error
     for node in [n for n in graph.nodes if n.target is torch._assert]:

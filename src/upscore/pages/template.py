@@ -1,7 +1,8 @@
 """Templates of pages that need nothing but themselves.
 
 A page includes ``head.html.j2``, which holds the shared style and forbids the browser to load
-or run anything. What a page is given is untrusted: every value is escaped.
+or run anything. What a page is given is untrusted: every value is escaped, and what it hides (control characters, marks that turn
+the direction of writing) is shown.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import math
 
 import jinja2
+from markupsafe import Markup
+
+from upscore.text import visible
 
 __all__ = ["open_template"]
 
@@ -27,6 +31,7 @@ def open_template(package: str, name: str) -> jinja2.Template:
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("upscore", package), jinja2.PackageLoader("upscore", "pages")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -34,7 +39,13 @@ def open_template(package: str, name: str) -> jinja2.Template:
     environment.filters["change"] = _signed
     environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u2009")
+    environment.filters["lines"] = lambda text: Markup("\n").join(map(visible, text.split("\n")))
     return environment.get_template(name)
+
+
+def _visible(value: object) -> object:
+    """Show what a text hides; markup of the template's own has nothing to hide."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _signed(value: float) -> str:

@@ -11,6 +11,7 @@ Detection Using Structured Forests", PAMI 2015, for those that are learned.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.errors import DataError
+from upscore.text import reason
 
 __all__ = ["Edges", "LearnedEdges", "edges_of"]
 
@@ -89,14 +91,14 @@ class LearnedEdges:
     """
 
     def __init__(self, model: str | Path) -> None:
-        if not Path(model).is_file():
+        if not os.path.isfile(model):
             raise DataError(f"{model}: no such file, expected a structured-edge model of OpenCV's (model.yml.gz)")
         try:
             lacking = _lacking(model)
             if not lacking:
                 self._forest = cv2.ximgproc.createStructuredEdgeDetection(str(model))
         except (cv2.error, SystemError) as error:
-            lacking = " ".join(str(error.__cause__ or error).split())[:120]
+            lacking = reason(error.__cause__ or error)
         if lacking:
             raise DataError(f"{model}: not a structured-edge model of OpenCV's: {lacking}")
 

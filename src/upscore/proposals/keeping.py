@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,10 +13,12 @@ from typing import Any
 import numpy as np
 from platformdirs import user_cache_path
 
+from upscore.documents import parse_json
 from upscore.errors import DataError, OutputError
-from upscore.files import write_atomically
+from upscore.files import read_text, write_atomically
 from upscore.proposals.boxes import Boxes
 from upscore.proposals.proposers import Picture, Proposer
+from upscore.text import literal
 
 __all__ = ["BoxFile", "Kept", "proposals_folder"]
 
@@ -96,12 +97,11 @@ class BoxFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        text = read_text(self.path, most=_MOST_BYTES, what="boxes")
         try:
-            if self.path.stat().st_size > _MOST_BYTES:
-                raise DataError(f"{path}: found {self.path.stat().st_size} bytes, expected at most {_MOST_BYTES}")
-            pictures = json.loads(self.path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: cannot be read as boxes: {' '.join(str(error).split())[:120]}") from error
+            pictures = parse_json(text)
+        except ValueError as error:
+            raise DataError(f"{path}: cannot be read as boxes: {error}") from None
         if not isinstance(pictures, dict) or not pictures:
             raise DataError(
                 f'{path}: expected {{"picture": {{"size": [height, width], "boxes": [[left, top, right, bottom, score], …]}}, …}}'
@@ -132,9 +132,8 @@ class BoxFile:
                 f'{self.path}: \'{name}\' is not of the form {{"size": [height, width], "boxes": [[left, top, right, bottom], …]}}'
             )
         if entry.get("size") != list(size):
-            raise DataError(
-                f"{self.path}: the boxes of '{name}' are for a picture of {entry.get('size')}, and it is {list(size)} (height, width)"
-            )
+            other = literal(entry.get("size"))
+            raise DataError(f"{self.path}: the boxes of '{name}' are for a picture of {other}, and it is {list(size)} (height, width)")
         try:
             table = np.array(entry["boxes"] or np.empty((0, 5)), np.float64)
             if table.ndim != 2 or table.shape[1] not in (4, 5):
@@ -144,5 +143,5 @@ class BoxFile:
             if outside.size:
                 raise ValueError(f"box {outside[0]} is {boxes.corners[outside[0]].tolist()}: it lies outside of the picture")
             return boxes
-        except (TypeError, ValueError, DataError) as error:
+        except (TypeError, ValueError, OverflowError, DataError) as error:
             raise DataError(f"{self.path}: the boxes of '{name}' are wrong: {error}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +16,10 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
+from upscore.documents import parse_toml, parse_value
 from upscore.errors import RecipeError, nearest_name
-from upscore.files import write_atomically
+from upscore.files import read_text, write_atomically
+from upscore.text import literal
 from upscore.training.recipes import find_recipe
 
 __all__ = [
@@ -275,13 +276,10 @@ class Recipe(_Section):
             There is no recipe of that name, or the file is missing, too large, not TOML, or holds what a recipe does not.
         """
         path = find_recipe(path)
+        text = read_text(path, most=LARGEST_FILE, what="a recipe", error=RecipeError)
         try:
-            if path.stat().st_size > LARGEST_FILE:
-                raise RecipeError(f"{path}: found {path.stat().st_size} bytes, expected a recipe of at most {LARGEST_FILE}")
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as a recipe ({error.__class__.__name__}): give a TOML file") from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            values = parse_toml(text)
+        except ValueError as error:
             raise RecipeError(f"{path}: not valid TOML: {error}") from None
         return cls.parse(values, source=str(path))
 
@@ -355,15 +353,8 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         if not equals or "." not in name:
             raise RecipeError(f"--set {setting}: expected section.key=value, such as optimizer.lr=1e-4")
-        values[name.strip()] = _value(text.strip())
+        values[name.strip()] = parse_value(text)
     return values
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -379,7 +370,7 @@ def _first_fault(error: ValidationError) -> str:
         known = list(section.model_fields)
         return f"unknown setting '{place}'{nearest_name(str(fault['loc'][-1]), known)}; known there: {', '.join(known)}{more}"
     what = fault["msg"].removeprefix("Value error, ")
-    return f"{place} = {fault['input']!r}: {what[:1].lower()}{what[1:]}{more}"
+    return f"{place} = {literal(fault['input'])}: {what[:1].lower()}{what[1:]}{more}"
 
 
 NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps")

@@ -201,7 +201,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
         would make it another run.
     """
     folder = Path(folder)
-    if not (folder / "recipe.toml").is_file():
+    if not os.path.isfile(folder / "recipe.toml"):
         raise TrainingError(f"{folder}: holds no recipe.toml: --resume continues a run folder that 'upscore train' made")
     kept = Recipe.load(folder / "recipe.toml")
     recipe = kept.with_values(dict(changes or {}))
@@ -277,11 +277,11 @@ def _next_folder(recipe: Recipe) -> Path:
     path = Path(recipe.data.path or "")
     name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
     stem = Path("runs") / f"{name or 'data'}-{recipe.model.name}"
-    return next(folder for n in range(1, 100_000) if not (folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")).exists())
+    return next(folder for n in range(1, 100_000) if not os.path.exists(folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")))
 
 
 def _refuse_taken(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
 
 

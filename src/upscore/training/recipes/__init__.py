@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +50,12 @@ def find_recipe(name: str | Path) -> Path:
         There is neither.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or os.path.isfile(path):
         return path
     shipped = {recipe.name: recipe.path for recipe in list_recipes()}
     if str(name) not in shipped:
         near = nearest_name(str(name), list(shipped))
-        raise RecipeError(f"no recipe '{str(name)[:80]}'{near}: give a .toml file, or a name that 'upscore recipes' lists")
+        raise RecipeError(f"no recipe '{name}'{near}: give a .toml file, or a name that 'upscore recipes' lists")
     return shipped[str(name)]
 
 
