@@ -119,11 +119,13 @@ class InferenceSettings(BaseModel):
         ``"auto"`` labels small pictures whole and larger ones in tiles (the limits are
         ``upscore.inference.predictor.WHOLE_PIXELS``); ``"whole"`` never cuts; a number is the side of a tile in
         pixels, rounded up to the network's stride.
+        A network that looks at the whole image (squeeze-and-excitation, attention, global pooling) is shown
+        overlapping tiles, which are blended: the result is near that of the whole image, and that is
+        noted (:mod:`upscore.inference.blended_tiles`). Their side is at least 256 pixels.
     margin : int, optional
         Context around a tile in pixels. The network's own when not given, with which tiles
-        equal the whole picture; less is faster and only nearly equal. A network without a
-        bounded field of view has none: under ``"auto"`` its pictures are never cut, and a
-        number for ``tile`` needs one for ``margin``.
+        equal the whole picture; less is faster and only nearly equal. A network that looks at the whole
+        image has none; given one, its tiles do not overlap otherwise.
     flips : bool
         Average with the mirror image; twice the time.
     scales : sequence of float

@@ -98,18 +98,57 @@ def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
     assert len(model.calls) > 1  # what counts is the picture the network sees
 
 
-def test_unbounded_fields_are_never_cut_unasked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 10)
-    model = Brightest()
-    model.geometry = Geometry(field=float("inf"))
-    Predictor.of(model, LABELS).predict(picture())
-    assert model.calls == [(20, 30)]
-    with pytest.raises(GeometryError, match="margin"):
-        Predictor.of(model, LABELS, tile=8).predict(picture())
-    unknown = Predictor.of(nn.Conv2d(3, 3, 3, padding=1), LABELS, tile=8)
-    with pytest.raises(GeometryError, match="margin"):
-        unknown.predict(picture())
-    Predictor.of(model, LABELS, tile=8, margin=4).predict(picture())
+class Sees(Brightest):
+    """Also adds the mean of all pixels to red, as a network does that looks everywhere."""
+
+    geometry = Geometry(field=float("inf"))
+    stride = 32
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        logits[:, 1] += images.mean((1, 2, 3), keepdim=True)[:, 0]
+        return logits
+
+
+def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
+    model = Sees()
+    predictor = Predictor.of(model, LABELS)
+    small = predictor.predict(picture(290, 300))
+    assert (model.calls, small.notes) == ([(290, 300)], ())
+    model.calls.clear()
+    large = picture(310, 700)
+    cut = predictor.predict(large, probs=True)
+    assert len(model.calls) > 2
+    assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
+    assert cut.notes == (module.BLENDED.format(tile=288),)
+    whole = Predictor.of(model, LABELS, tile="whole").predict(large, probs=True)
+    assert whole.notes == ()
+    assert 0 < np.abs(cut.probs - whole.probs).max() < 0.02
+    tensor = torch.from_numpy(large).permute(2, 0, 1)[None].float() / 255
+    np.testing.assert_allclose(predictor.predict_probs(tensor)[0].numpy(), cut.probs, atol=1e-6)
+    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.notes == cut.notes
+
+
+def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_ways_out_that_work():
+    model, large = Sees(), picture(280, 600)
+    unknown = nn.Conv2d(3, 3, 3, padding=1)
+    for network in (model, unknown):
+        with pytest.raises(GeometryError, match=r"tile 256 or more.*'auto' or 'whole'.*margin"):
+            Predictor.of(network, LABELS, tile=64).predict(large)
+        for ways in ({"tile": 256}, {"tile": "auto"}, {"tile": "whole"}, {"tile": 64, "margin": 4}):
+            assert Predictor.of(network, LABELS, **ways).predict(large).label_map.shape == (280, 600)
+    assert Predictor.of(model, LABELS, tile=8).predict(picture()).notes == ()  # the whole image is no more than a tile
+
+
+def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    """Windows that the CRF refines begin and end anywhere; what it hears there is what iterate gives."""
+    monkeypatch.setattr("upscore.inference.refine.WHOLE_PIXELS", 150 * 150)
+    large = picture(400, 700)
+    settings = {"tile": 256}
+    plain = Predictor.of(Sees(), LABELS, **settings).predict(large).label_map
+    refined = Predictor.of(Sees(), LABELS, crf={"gaussian_sigma": 1, "bilateral_sigma": 1, "iterations": 1}, **settings)
+    np.testing.assert_array_equal(refined.compare(large).before.label_map, plain)
 
 
 def test_a_live_model_is_only_borrowed():

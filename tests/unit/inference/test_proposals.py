@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from upscore.errors import BundleError, DataError, RecipeError
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.predictor import NO_PROPOSALS, Predictor
 from upscore.inference.proposals import over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.inference.settings import InferenceSettings, ProposalSettings
-from upscore.inference.tiling import image_to_tensor
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.zoo import create_model
