@@ -31,6 +31,7 @@ from upscore.errors import OutputError, UpscoreError
 from upscore.files import write_atomically
 from upscore.inference.finding import NamedPicture, expand_pictures
 from upscore.inference.predictor import Predictor
+from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.types import Prediction
 
 __all__ = ["LabelledPicture", "NamedPicture", "expand_pictures", "predict_files"]
@@ -128,6 +129,12 @@ def _label_all(
                 raise
             except UpscoreError as error:
                 row = LabelledPicture(str(picture.path), error=str(error))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                less = "close other programs, leave out overlays and probabilities, or cut it into smaller images"
+                what = f"{picture.path}: out of memory while it was read or its labels were written: {less}"
+                row = LabelledPicture(str(picture.path), error=what)
             rows.append(row)
             yield row
     finally:

@@ -16,6 +16,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalS
 from upscore.inference.windows import Window
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
+from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.proposals import BoxFile, Kept, Proposer, create_proposer, proposals_folder
 from upscore.types import LabelSpace, Prediction
 
@@ -235,6 +237,8 @@ class Predictor:
             The array or file is not such a picture, or there are no boxes for it in the file of them.
         GeometryError
             Tiles of less than ``LEAST_BLENDED`` pixels are asked of a network that looks at the whole image, without a margin.
+        RecipeError
+            Memory does not suffice with these settings; which of them to change is said.
         """
         key = "" if isinstance(image, np.ndarray) else os.fspath(image)
         pixels = image if isinstance(image, np.ndarray) else read_picture(image)
@@ -260,7 +264,7 @@ class Predictor:
         Raises
         ------
         RecipeError
-            The settings have no CRF, or it is off.
+            The settings have no CRF, or it is off; or as :meth:`predict`.
         DataError, GeometryError
             As :meth:`predict`.
         """
@@ -269,9 +273,10 @@ class Predictor:
         _check_picture(image)
         before, after, seconds = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8), 0.0
         notes: list[str] = []
-        for piece in self._refine(image, self._dense, self._segmenter(image.shape[0], image.shape[1], name, notes.append)):
-            before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
-            seconds += piece.seconds
+        with self._memory_spoken_of(image.shape[0], image.shape[1], name):
+            for piece in self._refine(image, self._dense, self._segmenter(image.shape[0], image.shape[1], name, notes.append)):
+                before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
+                seconds += piece.seconds
         said = tuple(notes)
         return Comparison(Prediction(before, self.labels, notes=said), Prediction(after, self.labels, notes=said), seconds)
 
@@ -299,10 +304,14 @@ class Predictor:
 
         Raises
         ------
-        DataError, GeometryError
+        DataError, GeometryError, RecipeError
             As :meth:`predict`.
         """
         _check_picture(image)
+        with self._memory_spoken_of(image.shape[0], image.shape[1], name):
+            yield from self._pieces(image, name, note)
+
+    def _pieces(self, image: npt.NDArray[np.uint8], name: str, note: Callable[[str], None]) -> Iterator[tuple[Window, Tensor]]:
         segment = self._segmenter(image.shape[0], image.shape[1], name, note)
         if self._dense is not None:
             for piece in self._refine(image, self._dense, segment):
@@ -326,7 +335,43 @@ class Predictor:
             self._check(probs[0])
             return probs
 
-        return (segment if self._dense is None else crf(segment, self._dense))(images)
+        with self._memory_spoken_of(height, width):
+            return (segment if self._dense is None else crf(segment, self._dense))(images)
+
+    @contextmanager
+    def _memory_spoken_of(self, height: int, width: int, name: str = "") -> Iterator[None]:
+        """Let an allocation that fails end in one line that names what takes the memory and how to take less."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            taken = f"{name + ': ' if name else ''}out of memory while labelling {height}×{width} pixels on {self.device}"
+            raise RecipeError(f"{taken}, {self._memory_taken(height, width)}") from None
+
+    def _memory_taken(self, height: int, width: int) -> str:
+        """Say which settings take memory and how to take less, those that help most first."""
+        settings, tile = self.settings, self._tiling(height, width).tile
+        how, ways = [], []
+        if (boxes := settings.proposals) is not None:
+            how.append(f"{boxes.batch} proposals of {boxes.side}×{boxes.side} at a time, put together on the whole image")
+            ways += ["a smaller proposals.batch"] if boxes.batch > 1 else []
+            ways += ["a smaller image, or --no-proposals"]
+        else:
+            whole = tile >= max(height, width)
+            how.append("in one piece" if whole else f"in tiles of {tile}")
+            smaller = (min(tile, 2048) // 2) // 32 * 32
+            ways += [f"--tile {smaller}"] if smaller >= (LEAST_BLENDED if self._context.margin is None else 32) else []
+        if max(settings.scales) > 1:
+            ways.append("scales of at most 1")
+        if len(settings.scales) > 1 or settings.flips:
+            ways.append("no flips and one scale")
+        if settings.precision == "fp32" and self.device.type == "cuda":
+            ways.append("--set precision=bf16")
+        ways.append("a device with more memory" if self.device.type == "cpu" else "--device cpu")
+        scales = ", ".join(f"{scale:g}" for scale in settings.scales)
+        how.append(f"scales {scales}, {'with' if settings.flips else 'without'} flips, in {settings.precision}")
+        return f"{', '.join(how)}: try {'; or '.join(ways)}"
 
     def _segmenter(self, height: int, width: int, name: str = "", note: Callable[[str], None] = lambda said: None) -> Segmenter:
         """Return what labels this picture: all networks together, those of whole pictures in tiles where proposals need it whole."""

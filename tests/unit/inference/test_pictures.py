@@ -179,3 +179,27 @@ def test_results_do_not_depend_on_the_tiles(shots: Path, tmp_path: Path):
     for a, b in zip(one, other, strict=True):
         assert a.pop("confidence") == pytest.approx(b.pop("confidence"), abs=1e-6)
         assert a == b
+
+
+@pytest.mark.parametrize("place", ["network", "reading"])
+def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_on(
+    place: str, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def small_only(image: np.ndarray) -> np.ndarray:
+        if len(image) > 100:
+            raise MemoryError
+        return image
+
+    class Small(Brightest):
+        def forward(self, images: Tensor) -> Tensor:
+            if place == "network":
+                small_only(images[0, 0])
+            return super().forward(images)
+
+    write_picture(shots / "b" / "a.png", np.zeros((101, 3, 3), np.uint8))
+    if place == "reading":
+        monkeypatch.setattr(module, "read_picture", lambda path: small_only(read_picture(path)))
+    rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
+    assert [row.error is None for row in rows] == [True, False, True]
+    assert rows[1].error.startswith(f"{shots / 'b' / 'a.png'}: out of memory while")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"] == 1

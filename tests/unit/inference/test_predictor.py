@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,3 +222,61 @@ def test_networks_that_do_not_fit_are_found_out():
         Predictor.of(breaks(lambda logits: logits[:, :2]), LABELS).predict(picture())
     with pytest.raises(BundleError, match="not numbers"):
         Predictor.of(breaks(lambda logits: logits * float("nan")), LABELS).predict(picture())
+
+
+def take_too_much(logits: Tensor) -> Tensor:
+    return torch.empty(2**58)
+
+
+OUT_OF_MEMORY = [
+    take_too_much,  # torch on a processor, in its own words
+    lambda logits: np.empty(2**60, np.uint8),
+    lambda logits: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    lambda logits: RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)"),
+    lambda logits: MemoryError(),
+]
+
+
+@pytest.mark.parametrize("fails", OUT_OF_MEMORY)
+@pytest.mark.parametrize(("settings", "said"), [
+    ({}, "in one piece, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
+    ({"tile": 128, "flips": True, "scales": (1, 2)}, "in tiles of 128, scales 1, 2, with flips, in fp32: try --tile 64; or scales of at "),
+    ({"proposals": {"by": "windows", "side": 32, "batch": 4}}, "4 proposals of 32×32 at a time.* a smaller proposals.batch"),
+])  # fmt: skip
+def test_out_of_memory_is_one_line_that_names_what_to_change(fails: Callable[[Tensor], object], settings: dict[str, object], said: str):
+    def change(logits: Tensor) -> Tensor:
+        result = fails(logits)
+        raise result if isinstance(result, BaseException) else AssertionError("memory without end")
+
+    predictor = Predictor.of(breaks(change), LABELS, **settings)
+    image = picture(540, 530)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    for call in (lambda: predictor.predict(image, name="a.png"), lambda: predictor.predict_probs(tensor)):
+        with pytest.raises(RecipeError, match=f"out of memory while labelling 540×530 pixels on cpu, {said}") as error:
+            call()
+        assert "\n" not in str(error.value)
+    with pytest.raises(RecipeError, match=r"^a\.png: out of memory"):
+        Predictor.of(breaks(change), LABELS, crf=True, **settings).compare(image, name="a.png")
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def change(logits: Tensor) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        Predictor.of(breaks(change), LABELS).predict(picture())
+
+
+def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
+    """The remedy is followed as it is given."""
+
+    def change(logits: Tensor) -> Tensor:
+        if logits.shape[-1] * logits.shape[-2] > 300 * 300:
+            raise MemoryError
+        return logits
+
+    predictor, image = Predictor.of(breaks(change), LABELS), picture(540, 530)
+    with pytest.raises(RecipeError) as error:
+        predictor.predict(image)
+    tile = int(re.findall(r"--tile (\d+)", str(error.value))[0])
+    assert Predictor.of(breaks(change), LABELS, tile=tile).predict(image).label_map.shape == (540, 530)
