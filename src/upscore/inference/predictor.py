@@ -30,6 +30,7 @@ from upscore.crf import DenseCRF
 from upscore.data.pictures import read_picture
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference.members import Member, Tiles, combine, context_of
+from upscore.inference.proposals import check_canvas
 from upscore.inference.refine import Refined, crf, iterate_refined
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device
 from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings, settled
@@ -317,8 +318,7 @@ class Predictor:
             for piece in self._refine(image, self._dense, segment):
                 yield piece.window, torch.from_numpy(np.ascontiguousarray(piece.after)).to(self.device)
             return
-        tiling = self._tiling(*image.shape[:2])
-        for window, probs in tiling.iterate(segment, image):
+        for window, probs in self._tiling(*image.shape[:2]).iterate(segment, image):
             self._check(probs)
             yield window, probs
 
@@ -449,6 +449,7 @@ class Predictor:
     def _tiling(self, height: int, width: int) -> Tiles:
         """Return how a picture of this size is cut; with proposals it is not."""
         if self._looks_at_proposals:
+            check_canvas(len(self.labels), height, width)
             return Tiles(max(height, width), 0, 1, 1)
         return self._tiles_of_whole_pictures(height, width)
 
