@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from upscore.crf import DenseCRF
 from upscore.data.pictures import read_picture
-from upscore.errors import BundleError, DataError, GeometryError, RecipeError
+from upscore.errors import BundleError, DataError, GeometryError, RecipeError, UpscoreError
 from upscore.inference.members import Member, Tiles, combine, context_of
 from upscore.inference.proposals import check_canvas
 from upscore.inference.refine import Refined, crf, iterate_refined
@@ -344,7 +344,7 @@ class Predictor:
         try:
             yield
         except Exception as error:
-            if not is_out_of_memory(error):
+            if isinstance(error, UpscoreError) or not is_out_of_memory(error):
                 raise
             taken = f"{name + ': ' if name else ''}out of memory while labelling {height}×{width} pixels on {self.device}"
             raise RecipeError(f"{taken}, {self._memory_taken(height, width)}") from None
