@@ -37,7 +37,7 @@ from upscore.types import Prediction
 __all__ = ["Found", "LabelledPicture", "NamedPicture", "find_pictures", "predict_files"]
 
 _OVERLAY_ROWS = 256
-_JPEG_MOST = 65535
+_JPEG_MOST = 65500  # libjpeg's; the format's own would be 65535
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def predict_files(
     out : path
         Folder for the results; made if need be. Files of the same name are replaced.
     overlay : bool
-        Write ``.overlay.jpg`` (PNG for pictures larger than JPEG allows, 65535 pixels a side).
+        Write ``.overlay.jpg`` (PNG for pictures larger than JPEG is written, 65500 pixels a side).
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in pieces: 2 × K bytes a pixel.

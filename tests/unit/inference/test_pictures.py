@@ -119,6 +119,14 @@ def test_everything_is_written(shots: Path, tmp_path: Path):
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize(("width", "ending"), [(65_500, ".jpg"), (65_501, ".png"), (65_536, ".png")])
+def test_overlays_that_jpeg_cannot_hold_are_png(width: int, ending: str, tmp_path: Path):
+    write_picture(tmp_path / "thin.png", np.full((1, width, 3), 200, np.uint8))
+    (row,) = predict_files(Predictor.of(Brightest(), LABELS), tmp_path / "thin.png", tmp_path / "out", overlay=True)
+    assert row.outputs["overlay"] == f"thin.overlay{ending}"
+    assert read_picture(tmp_path / "out" / row.outputs["overlay"]).shape == (1, width, 3)
+
+
 def test_a_second_run_does_not_label_the_first_ones_results(shots: Path):
     predictor = Predictor.of(Brightest(), LABELS)
     for _ in range(2):
