@@ -241,9 +241,7 @@ def test_an_image_that_is_too_much_for_memory_is_one_line_and_the_rest_are_done(
 
     def small_only(self, images):
         if images.shape[-1] > 40:
-            raise RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
-            )
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory:")
         return scores(self, images)
 
     monkeypatch.setattr(NetworkSegmenter, "scores", small_only)

@@ -58,6 +58,23 @@ def test_a_network_that_looks_nowhere_else_gives_what_it_gives_for_the_whole_ima
     torch.testing.assert_close(parts, images * 2 - 1, rtol=0, atol=1e-12)
 
 
+def test_tiles_fade_evenly_into_one_another_and_say_nothing_at_their_edges() -> None:
+    seen = []
+
+    def segment(images: Tensor) -> Tensor:
+        seen.append(images)
+        return torch.full_like(images, float(len(seen) == 1))
+
+    first = blended(segment, tile=64, stride=8)(random_images(20, 100))[0, 0]
+    fades = first[0, 1:] - first[0, :-1]
+    assert (first == first[:1]).all()
+    shared = first[0][(first[0] > 0) & (first[0] < 1)]
+    assert len(shared) == 16
+    torch.testing.assert_close(shared + shared.flip(0), torch.ones_like(shared))
+    assert (fades <= 0).all()
+    assert 0 < float(shared[-1]) < 0.05
+
+
 @settings(max_examples=30, deadline=None)
 @given(height=sizes, width=sizes, times=st.integers(2, 6), step=steps, data=st.data())
 def test_any_window_can_be_had_alone(height: int, width: int, times: int, step: int, data: st.DataObject) -> None:
