@@ -92,6 +92,8 @@ def test_windows_are_the_first_of_all_however_many_there_are(most):
     blank = np.zeros((45, 70, 3), np.uint8)
     every_one = SlidingWindows(100_000, step=0.1)(blank)
     np.testing.assert_array_equal(SlidingWindows(most, step=0.1)(blank).corners, every_one.corners[:most])
+    low = SlidingWindows(100_000, step=0.01, aspects=(2.0,))(blank)  # whose rows are many
+    np.testing.assert_array_equal(SlidingWindows(most, step=0.01, aspects=(2.0,))(blank).corners, low.corners[:most])
 
 
 def test_tiny_steps_take_no_memory():
