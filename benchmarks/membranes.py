@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from upscore.data.opening import open_dataset
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.predictor import Predictor
-from upscore.inference.tiling import image_to_tensor
 from upscore.metrics import rand_error, segments
 from upscore.types import IGNORE
 

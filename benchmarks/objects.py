@@ -21,11 +21,11 @@ import torch
 from measuring import machine, report
 
 from upscore.data.opening import open_dataset
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.proposals import boxes_for, scores_over_boxes
 from upscore.inference.refine import crf
 from upscore.inference.settings import CRFSettings, ProposalSettings
-from upscore.inference.tiling import image_to_tensor
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.proposals import boxes_of_objects, enlarged
 

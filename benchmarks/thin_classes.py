@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from upscore.data.opening import open_dataset
-from upscore.inference.tiling import image_to_tensor
+from upscore.inference.pixels import image_to_tensor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.zoo import create_model
 from upscore.types import IGNORE

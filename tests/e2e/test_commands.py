@@ -219,6 +219,42 @@ def test_one_bad_picture_is_reported_and_the_rest_are_done(upscore, trained, tmp
     assert {"a.png", "c.png", "predictions.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
+def test_what_is_left_out_of_a_folder_is_said_and_counted(upscore, trained, tmp_path):
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.jfif", "JPEG")
+    for name in ("b.heic", "c.heic", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    code, said, err = upscore("predict", trained, tmp_path, "--out", tmp_path / "out\udce9")
+    assert code == 0
+    assert "1 labelled, 4 left out: " in said
+    err = " ".join(err.split())
+    assert "3 files were left out as not named like an image that can be read: 2 .heic and 1 .txt; convert .heic to PNG or JPEG" in err
+    assert "1 link was left out as leading nowhere (the target is missing, or they lead in a circle): 'loop.png'" in err
+    account = json.loads((tmp_path / "out\udce9" / "predictions.json").read_bytes().decode("utf-8"))
+    assert (account["labelled"], account["left_out"], len(account["notes"])) == (1, 4, 2)
+
+
+def test_an_image_that_is_too_much_for_memory_is_one_line_and_the_rest_are_done(upscore, trained, tmp_path, monkeypatch):
+    from upscore.inference.segmenter import NetworkSegmenter
+
+    scores = NetworkSegmenter.scores
+
+    def small_only(self, images):
+        if images.shape[-1] > 40:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory:")
+        return scores(self, images)
+
+    monkeypatch.setattr(NetworkSegmenter, "scores", small_only)
+    for name, width in (("a.png", 20), ("b.png", 64), ("c.png", 20)):
+        Image.new("RGB", (width, 30)).save(tmp_path / name)
+    code, said, err = upscore("predict", trained, tmp_path, "--out", tmp_path / "out", "--flips")
+    assert code == 1
+    assert "2 labelled, 1 failed" in said
+    (line,) = [line for line in err.splitlines() if "out of memory" in line]
+    assert line.startswith(f"upscore: {tmp_path / 'b.png'}: out of memory while labelling 30×64 pixels on cpu, in one piece")
+    assert "with flips, in fp32: try --tile 32; or no flips and one scale; or a device with more memory" in line
+
+
 def replace_mask(folder, change):
     path = folder / "masks" / "train" / "000.png"
     with Image.open(path) as mask:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from upscore.inference.averaging import averaging_context, tta
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import NetworkSegmenter
-from upscore.inference.tiling import image_to_tensor, iterate_tiles, tiled
+from upscore.inference.tiling import iterate_tiles, tiled
 from upscore.inference.windows import plan_tiles
 from upscore.models.zoo import create_model
 from upscore.ops.geometry import Geometry

@@ -105,6 +105,22 @@ def test_boxes_are_cut_and_put_back_as_written_out(way, channels, aggregate, cli
     law()
 
 
+def test_boxes_far_larger_than_the_image_are_never_laid_out_whole(monkeypatch):
+    """Boxes enlarged tenfold would take a hundred times the image's memory, on devices where nothing is compiled."""
+    monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: None)
+    seen = []
+    resized = boxes.resized
+    monkeypatch.setattr(boxes, "resized", lambda planes, size: seen.append(size) or resized(planes, size))
+    image, box = np.random.default_rng(0).standard_normal((3, 30, 40)), (-180, -140, 220, 170)
+    (cuts,) = cut_boxes(torch.from_numpy(image), [box], 24).numpy()
+    np.testing.assert_allclose(cuts, cut(image, box, 24), atol=1e-12)
+    maps = np.random.default_rng(1).standard_normal((1, 2, 24, 25))
+    canvas = Canvas(2, 30, 40, aggregate="max", clip=False, device=torch.device("cpu"))
+    canvas.add(torch.from_numpy(maps), [box])
+    np.testing.assert_allclose(canvas.scores().numpy(), join(maps, [box], 30, 40, "max", False), atol=1e-6)
+    assert seen == []
+
+
 def test_what_is_no_number_is_not_hidden_by_another_box(way):
     canvas = Canvas(9, 6, 6, aggregate="max", clip=False, device=torch.device("cpu"))
     bad = torch.zeros(9, 6, 6)

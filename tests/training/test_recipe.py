@@ -72,6 +72,15 @@ def test_bad_files_get_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["run.out", "data.path", "model.start_from"])
+def test_names_whose_bytes_are_no_text_are_refused(name):
+    """A recipe is kept in TOML, which is UTF-8; a run would end as its folder is set up."""
+    with pytest.raises(RecipeError, match=rf"{name} = .*expected a name in UTF-8.*rename it") as error:
+        Recipe().with_values({name: "caf\udce9"})
+    assert str(error.value).isprintable()
+    assert Recipe().with_values({name: "Straße"}).value_of(name) == "Straße"
+
+
 def test_losses_are_added_by_name():
     assert Recipe().loss.terms == {"cross_entropy": 1.0}
     recipe = Recipe().with_values(parse_settings(["loss.terms.dice=0.5"]))

@@ -277,17 +277,18 @@ def predict(
     from upscore.cli import shown
 
     with shown.errors_on_their_own_line():
-        from upscore.inference.pictures import expand_pictures, predict_files
+        from upscore.inference.pictures import find_pictures, predict_files
 
-        total = len(expand_pictures(pictures, exclude=out))
+        found = find_pictures(pictures, exclude=out)
+        shown.left_out(found)
         predictor = looking.predictor(bundle, device=device)
         with shown.bar("labelling") as progress:
             results = []
-            for result in predict_files(predictor, pictures, out, overlay=overlay, probs=probs):
+            for result in predict_files(predictor, found, out, overlay=overlay, probs=probs):
                 results.append(result)
-                progress(len(results), total)
+                progress(len(results), len(found.pictures))
                 shown.bad_picture(result)
-    shown.predicted(results, out, predictor.settings)
+    shown.predicted(results, found, out, predictor.settings)
     if any(result.error for result in results):
         raise typer.Exit(1)
 

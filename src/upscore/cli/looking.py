@@ -28,7 +28,14 @@ class Looking:
         typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False, rich_help_panel=PANEL),
     ] = None
     tile: Annotated[
-        str | None, typer.Option(metavar="auto|whole|N", help="Work in tiles of N pixels.", show_default="auto", rich_help_panel=PANEL)
+        str | None,
+        typer.Option(
+            metavar="auto|whole|N",
+            help="Work in tiles of N pixels; the result is the same. Networks that look at the whole image (squeeze-and-excitation, "
+            "attention) get overlapping tiles of 256 pixels or more, blended: nearly the same, and said.",
+            show_default="auto",
+            rich_help_panel=PANEL,
+        ),
     ] = None
     proposals: Annotated[
         int | None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.growth import Growth
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
-    from upscore.inference.pictures import LabelledPicture
+    from upscore.inference.pictures import Found, LabelledPicture
     from upscore.inference.settings import CRFSettings, InferenceSettings
     from upscore.models.ensemble import Ensemble
     from upscore.models.zoo import ListedModel
@@ -274,22 +274,29 @@ def put_together(together: Ensemble, place: Path) -> None:
     console.print(f"{len(together.members)} networks, {what}{', then the CRF' if settings.refines else ''}: [bold]{escape(place)}[/bold]")
 
 
+def left_out(found: Found) -> None:
+    """Say what of the given folders and patterns was not taken."""
+    for note in found.notes:
+        aside.print(escape(note), soft_wrap=True)
+
+
 def bad_picture(result: LabelledPicture) -> None:
     """Report a picture that could not be labelled, or what should be known of one that was."""
     if result.error:
-        aside.print(f"upscore: {escape(result.error)}", style="red", soft_wrap=True)
+        aside.print(f"upscore: {escape(visible(result.error))}", style="red", soft_wrap=True)
     for note in result.notes:
-        aside.print(f"{escape(result.file)}: {escape(note)}", soft_wrap=True)
+        aside.print(escape(visible(f"{result.file}: {note}")), soft_wrap=True)
 
 
-def predicted(results: Sequence[LabelledPicture], out: Path, settings: InferenceSettings) -> None:
+def predicted(results: Sequence[LabelledPicture], found: Found, out: Path, settings: InferenceSettings) -> None:
     """Print how many pictures were labelled, with which CRF, and where they are."""
     failed = sum(bool(result.error) for result in results)
     if settings.crf is not None and settings.crf.on:
         _crf(settings.crf)
-    console.print(
-        f"{len(results) - failed} labelled" + (f", [red]{failed} failed[/red]" if failed else "") + f": [bold]{escape(out)}[/bold]"
-    )
+    counts = [f"{len(results) - failed} labelled"]
+    counts += [f"[red]{failed} failed[/red]"] if failed else []
+    counts += [f"{found.left_out} left out"] if found.left_out else []
+    console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
 
 
 def explained(explanation: Explanation, place: Path) -> None:

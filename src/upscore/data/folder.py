@@ -205,7 +205,7 @@ def _keyed(folder: Path, prefix: str) -> list[tuple[str, Path]]:
 def _divide(root: Path, pairs: list[Pair], split: str) -> tuple[list[Pair], str]:
     if len(pairs) < 2:
         raise DataError(f"{root}: found 1 picture, expected at least 2 to divide into train and val")
-    ranked = sorted(pairs, key=lambda pair: blake2b(pair.key.encode(), digest_size=8).digest())
+    ranked = sorted(pairs, key=lambda pair: blake2b(pair.key.encode("utf-8", "surrogateescape"), digest_size=8).digest())
     judged = {pair.key for pair in ranked[: max(1, round(len(pairs) / 5))]}
     note = f"images/ has no folders train and val, so {len(judged)} of {len(pairs)} pictures, chosen by a hash of their names, are val"
     return [pair for pair in pairs if (pair.key in judged) == (split == "val")], note

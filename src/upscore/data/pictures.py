@@ -37,7 +37,9 @@ __all__ = [
 
 _JPEG = ("JPEG", "MPO")
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg")
+
+PICTURE_SUFFIXES = (*_JPEG_SUFFIXES, ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 """File name endings, in lower case, that are taken for pictures when a folder is searched."""
 
 

@@ -18,9 +18,9 @@ from upscore.data.dataset import Dataset
 from upscore.errors import DataError, RecipeError
 from upscore.evaluation.evaluate import checked_dataset, checked_truth
 from upscore.inference.averaging import tta
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.proposals import boxes_for, scores_over_boxes
-from upscore.inference.tiling import image_to_tensor
 from upscore.metrics import ConfusionMatrix
 from upscore.proposals import Boxes
 from upscore.types import LabelSpace, Sample

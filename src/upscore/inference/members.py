@@ -12,17 +12,21 @@ that a picture is searched once and boxes of a file are good for every look.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from upscore.inference.averaging import averaging_context, ensemble, product, tta
+from upscore.inference.blended_tiles import blended, iterate_blended
 from upscore.inference.proposals import over_proposals
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter
 from upscore.inference.settings import InferenceSettings, ProposalSettings
-from upscore.inference.tiling import tiled
+from upscore.inference.tiling import iterate_tiles, tiled
+from upscore.inference.windows import Window, widen
 from upscore.proposals import Proposer
 
 __all__ = ["Context", "Member", "Tiles", "combine", "context_of"]
@@ -40,12 +44,38 @@ class Context(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """How a picture is cut; a tile as large as the picture is the picture."""
+    """How a picture is cut; a tile as large as the picture is the picture.
+
+    With a ``margin`` tiles are read with so much context and nothing is blended
+    (:mod:`upscore.inference.tiling`); where it is None no margin would do, and tiles overlap
+    (:mod:`upscore.inference.blended_tiles`).
+    """
 
     tile: int
-    margin: int
+    margin: int | None
     stride: int
     grain: int
+
+    def iterate(self, segmenter: Segmenter, image: npt.NDArray[np.uint8], within: Window | None = None) -> Iterator[tuple[Window, Tensor]]:
+        """Yield the windows of an image (H, W, 3) uint8 and their probabilities (K, h, w).
+
+        Every pixel is in exactly one. With ``within`` only as many windows as that one needs; they may reach
+        beyond it, where what they hold does not count.
+        """
+        if self.margin is None:
+            yield from iterate_blended(segmenter, image, tile=self.tile, stride=self.stride, grain=self.grain, within=within)
+            return
+        read = within or Window(0, 0, *image.shape[:2])
+        wide = widen(read, *image.shape[:2], margin=self.margin, stride=self.stride, grain=self.grain)
+        parts = iterate_tiles(segmenter, image[wide.slices], tile=self.tile, margin=self.margin, stride=self.stride, grain=self.grain)
+        for (top, left, bottom, right), probs in parts:
+            yield Window(wide.top + top, wide.left + left, wide.top + bottom, wide.left + right), probs
+
+    def around(self, segmenter: Segmenter) -> Segmenter:
+        """Wrap ``segmenter`` so that it works through its images in these tiles."""
+        if self.margin is None:
+            return blended(segmenter, tile=self.tile, stride=self.stride, grain=self.grain)
+        return tiled(segmenter, tile=self.tile, margin=self.margin, stride=self.stride, grain=self.grain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +113,7 @@ class Member:
         if self.proposals is not None:
             choice = self.proposals.model_dump(exclude={"by"})
             return over_proposals(one, proposer(self.proposals), scores=scores, unfound=unfound, **choice)
-        return one if tiles is None else tiled(one, **tiles._asdict())
+        return one if tiles is None else tiles.around(one)
 
 
 def combine(

@@ -29,14 +29,15 @@ import torch
 from upscore.data.pictures import read_picture, write_label_map
 from upscore.errors import OutputError, UpscoreError
 from upscore.files import write_atomically
-from upscore.inference.finding import NamedPicture, expand_pictures
+from upscore.inference.finding import Found, NamedPicture, find_pictures
 from upscore.inference.predictor import Predictor
+from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.types import Prediction
 
-__all__ = ["LabelledPicture", "NamedPicture", "expand_pictures", "predict_files"]
+__all__ = ["Found", "LabelledPicture", "NamedPicture", "find_pictures", "predict_files"]
 
 _OVERLAY_ROWS = 256
-_JPEG_MOST = 65535
+_JPEG_MOST = 65500  # libjpeg's; the format's own would be 65535
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class LabelledPicture:
 
 def predict_files(
     predictor: Predictor,
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Found,
     out: str | os.PathLike[str],
     *,
     overlay: bool = False,
@@ -82,18 +83,19 @@ def predict_files(
 
     Everything that can be known beforehand (what is meant, whether ``out`` can be written)
     is checked before the first picture. ``predictions.json`` is written at the end, also
-    when the work is broken off; its ``failed`` counts the pictures that could not be labelled.
+    when the work is broken off; its ``failed`` counts the pictures that could not be labelled, its
+    ``left_out`` the files of folders and patterns that were not taken for pictures, and its ``notes`` say which.
 
     Parameters
     ----------
     predictor : Predictor
         Labels them.
     paths
-        As for :func:`expand_pictures`.
+        As for :func:`find_pictures`, or what it found with ``out`` excluded.
     out : path
         Folder for the results; made if need be. Files of the same name are replaced.
     overlay : bool
-        Write ``.overlay.jpg`` (PNG for pictures larger than JPEG allows, 65535 pixels a side).
+        Write ``.overlay.jpg`` (PNG for pictures larger than JPEG is written, 65500 pixels a side).
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in pieces: 2 × K bytes a pixel.
@@ -106,28 +108,33 @@ def predict_files(
     Raises
     ------
     DataError
-        As :func:`expand_pictures`.
+        As :func:`find_pictures`.
     OutputError
-        The output folder, or a file in it, cannot be written.
+        The output folder, or a file in it, cannot be written, or a result would replace a picture that is to be labelled.
     """
     folder = Path(out)
-    pictures = expand_pictures(paths, exclude=folder)
+    found = paths if isinstance(paths, Found) else find_pictures(paths, exclude=folder)
+    _check_nothing_replaced(found, folder)
     _check_writable(folder)
-    return _label_all(predictor, pictures, folder, overlay=overlay, probs=probs)
+    return _label_all(predictor, found, folder, overlay=overlay, probs=probs)
 
 
-def _label_all(
-    predictor: Predictor, pictures: list[NamedPicture], folder: Path, *, overlay: bool, probs: bool
-) -> Generator[LabelledPicture, None, None]:
+def _label_all(predictor: Predictor, found: Found, folder: Path, *, overlay: bool, probs: bool) -> Generator[LabelledPicture, None, None]:
     rows: list[LabelledPicture] = []
     try:
-        for picture in pictures:
+        for picture in found.pictures:
             try:
                 row = _label(predictor, picture, folder, overlay=overlay, probs=probs)
             except OutputError:
                 raise
             except UpscoreError as error:
                 row = LabelledPicture(str(picture.path), error=str(error))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                less = "close other programs, leave out overlays and probabilities, or cut it into smaller images"
+                what = f"{picture.path}: out of memory while it was read or its labels were written: {less}"
+                row = LabelledPicture(str(picture.path), error=what)
             rows.append(row)
             yield row
     finally:
@@ -136,9 +143,11 @@ def _label_all(
             "model": predictor.source,
             "classes": list(predictor.labels.names),
             "settings": predictor.settings.model_dump(mode="json"),
-            "pictures": len(pictures),
+            "pictures": len(found.pictures),
             "labelled": len(rows) - failed,
             "failed": failed,
+            "left_out": found.left_out,
+            "notes": list(found.notes),
             "predictions": [asdict(row) for row in rows],
         }
         write_atomically(folder / "predictions.json", _as_json(account))
@@ -209,6 +218,16 @@ def _probabilities_file(path: Path, shape: tuple[int, int, int], *, wanted: bool
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}): free some space or choose another place") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_nothing_replaced(found: Found, folder: Path) -> None:
+    """Refuse to write a result over a picture that is to be labelled."""
+    pictures = {os.path.realpath(picture.path): picture.path for picture in found.pictures}
+    inside = os.path.realpath(folder)
+    for picture in found.pictures:
+        for ending in (".png", ".overlay.jpg", ".overlay.png"):
+            if (replaced := pictures.get(os.path.join(inside, f"{picture.name}{ending}"))) is not None:
+                raise OutputError(f"{replaced}: the labels of '{picture.path}' would replace this image: choose another output folder")
 
 
 def _check_writable(folder: Path) -> None:

@@ -16,6 +16,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,15 +28,16 @@ from torch import Tensor, nn
 
 from upscore.crf import DenseCRF
 from upscore.data.pictures import read_picture
-from upscore.errors import BundleError, DataError, GeometryError, RecipeError
+from upscore.errors import BundleError, DataError, GeometryError, RecipeError, UpscoreError
 from upscore.inference.members import Member, Tiles, combine, context_of
+from upscore.inference.proposals import check_canvas
 from upscore.inference.refine import Refined, crf, iterate_refined
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device
 from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings, settled
-from upscore.inference.tiling import iterate_tiles, tiled
-from upscore.inference.windows import Window, widen
+from upscore.inference.windows import Window
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
+from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.proposals import BoxFile, Kept, Proposer, create_proposer, proposals_folder
 from upscore.types import LabelSpace, Prediction
 
@@ -47,8 +49,17 @@ WHOLE_PIXELS = {"cpu": 1_500_000, "cuda": 4_000_000, "mps": 2_000_000}
 AUTO_TILES = (256, 1024)
 """The sides between which ``tile="auto"`` chooses; with its margins a tile is about ``WHOLE_PIXELS``."""
 
+LEAST_BLENDED = 256
+"""The least side of tiles of a network that looks at the whole image: smaller ones show it too little of it."""
+
 NO_PROPOSALS = "no proposals were found: labelled as a whole"
 """What is noted of a picture in which no box is found."""
+
+BLENDED = (
+    "labelled in overlapping tiles of up to {tile} pixels: the network looks at the whole image, so the result is near that of "
+    "one pass over it, not equal to it (tile 'whole' makes that pass, in memory that grows with the image)"
+)
+"""What is noted of an image that was cut although no margin makes tiles equal to it."""
 
 
 class Comparison(NamedTuple):
@@ -159,7 +170,8 @@ class Predictor:
         ----------
         model : nn.Module
             images (N, 3, H, W) in [0, 1] -> logits (N, K, H, W). Its ``geometry`` attribute,
-            a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an int, make exact tiles possible.
+            a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an int, make exact tiles possible;
+            without them large images are labelled in overlapping tiles.
         labels : LabelSpace
             K classes.
         device : str or torch.device, optional
@@ -218,14 +230,16 @@ class Predictor:
         -------
         Prediction
             Exactly the picture's size; ``key`` is the path, if it was one. Of equally
-            probable classes the first is taken. ``notes`` say if there were no proposals.
+            probable classes the first is taken. ``notes`` say if there were no proposals, or if tiles were blended.
 
         Raises
         ------
         DataError
             The array or file is not such a picture, or there are no boxes for it in the file of them.
         GeometryError
-            Tiles are asked of a network whose field of view is not bounded, without a margin.
+            Tiles of less than ``LEAST_BLENDED`` pixels are asked of a network that looks at the whole image, without a margin.
+        RecipeError
+            Memory does not suffice with these settings; which of them to change is said.
         """
         key = "" if isinstance(image, np.ndarray) else os.fspath(image)
         pixels = image if isinstance(image, np.ndarray) else read_picture(image)
@@ -251,7 +265,7 @@ class Predictor:
         Raises
         ------
         RecipeError
-            The settings have no CRF, or it is off.
+            The settings have no CRF, or it is off; or as :meth:`predict`.
         DataError, GeometryError
             As :meth:`predict`.
         """
@@ -260,9 +274,10 @@ class Predictor:
         _check_picture(image)
         before, after, seconds = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8), 0.0
         notes: list[str] = []
-        for piece in self._refine(image, self._dense, self._segmenter(image.shape[0], image.shape[1], name, notes.append)):
-            before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
-            seconds += piece.seconds
+        with self._memory_spoken_of(image.shape[0], image.shape[1], name):
+            for piece in self._refine(image, self._dense, self._segmenter(image.shape[0], image.shape[1], name, notes.append)):
+                before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
+                seconds += piece.seconds
         said = tuple(notes)
         return Comparison(Prediction(before, self.labels, notes=said), Prediction(after, self.labels, notes=said), seconds)
 
@@ -278,7 +293,7 @@ class Predictor:
         name : str
             As :meth:`predict`.
         note : callable
-            Called with what should be known of this picture: that there are no proposals.
+            Called with what should be known of this picture: that there are no proposals, or that tiles were blended.
 
         Yields
         ------
@@ -290,16 +305,20 @@ class Predictor:
 
         Raises
         ------
-        DataError, GeometryError
+        DataError, GeometryError, RecipeError
             As :meth:`predict`.
         """
         _check_picture(image)
+        with self._memory_spoken_of(image.shape[0], image.shape[1], name):
+            yield from self._pieces(image, name, note)
+
+    def _pieces(self, image: npt.NDArray[np.uint8], name: str, note: Callable[[str], None]) -> Iterator[tuple[Window, Tensor]]:
         segment = self._segmenter(image.shape[0], image.shape[1], name, note)
         if self._dense is not None:
             for piece in self._refine(image, self._dense, segment):
                 yield piece.window, torch.from_numpy(np.ascontiguousarray(piece.after)).to(self.device)
             return
-        for window, probs in iterate_tiles(segment, image, **self._tiling(*image.shape[:2])._asdict()):
+        for window, probs in self._tiling(*image.shape[:2]).iterate(segment, image):
             self._check(probs)
             yield window, probs
 
@@ -309,20 +328,62 @@ class Predictor:
         The settings hold here too; only the result is whole. On the predictor's device.
         """
         height, width = images.shape[-2:]
-        network = tiled(self._segmenter(height, width), **self._tiling(height, width)._asdict())
+        network = self._tiling(height, width).around(self._segmenter(height, width))
 
         def segment(images: Tensor) -> Tensor:
             probs = network(images)
             self._check(probs[0])
             return probs
 
-        return (segment if self._dense is None else crf(segment, self._dense))(images)
+        with self._memory_spoken_of(height, width):
+            return (segment if self._dense is None else crf(segment, self._dense))(images)
+
+    @contextmanager
+    def _memory_spoken_of(self, height: int, width: int, name: str = "") -> Iterator[None]:
+        """Let an allocation that fails end in one line that names what takes the memory and how to take less."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, UpscoreError) or not is_out_of_memory(error):
+                raise
+            taken = f"{name + ': ' if name else ''}out of memory while labelling {height}×{width} pixels on {self.device}"
+            raise RecipeError(f"{taken}, {self._memory_taken(height, width)}") from None
+
+    def _memory_taken(self, height: int, width: int) -> str:
+        """Say which settings take memory and how to take less, those that help most first."""
+        settings, tile = self.settings, self._tiling(height, width).tile
+        how, ways = [], []
+        if (boxes := settings.proposals) is not None:
+            how.append(f"{boxes.batch} proposals of {boxes.side}×{boxes.side} at a time, put together on the whole image")
+            ways += ["a smaller proposals.batch"] if boxes.batch > 1 else []
+            ways += ["a smaller image, or --no-proposals"]
+        else:
+            whole = tile >= max(height, width)
+            how.append("in one piece" if whole else f"in tiles of {tile}")
+            smaller = (min(tile, 2048) // 2) // 32 * 32
+            ways += [f"--tile {smaller}"] if smaller >= (LEAST_BLENDED if self._context.margin is None else 32) else []
+        if max(settings.scales) > 1:
+            ways.append("scales of at most 1")
+        if len(settings.scales) > 1 or settings.flips:
+            ways.append("no flips and one scale")
+        if settings.precision == "fp32" and self.device.type == "cuda":
+            ways.append("--set precision=bf16")
+        ways.append("a device with more memory" if self.device.type == "cpu" else "--device cpu")
+        scales = ", ".join(f"{scale:g}" for scale in settings.scales)
+        how.append(f"scales {scales}, {'with' if settings.flips else 'without'} flips, in {settings.precision}")
+        return f"{', '.join(how)}: try {'; or '.join(ways)}"
 
     def _segmenter(self, height: int, width: int, name: str = "", note: Callable[[str], None] = lambda said: None) -> Segmenter:
         """Return what labels this picture: all networks together, those of whole pictures in tiles where proposals need it whole."""
-        inner = self._tiles_of_whole_pictures(height, width) if self._looks_at_proposals and len(self.members) > 1 else None
+        tiles = self._tiles_of_whole_pictures(height, width) if any(member.proposals is None for member in self.members) else None
+        if tiles is not None and tiles.margin is None:
+            note(BLENDED.format(tile=tiles.tile))
         return combine(
-            self.members, self.settings, tiles=inner, proposer=lambda one: self.proposer(one, name), unfound=lambda: note(NO_PROPOSALS)
+            self.members,
+            self.settings,
+            tiles=tiles if self._looks_at_proposals else None,
+            proposer=lambda one: self.proposer(one, name),
+            unfound=lambda: note(NO_PROPOSALS),
         )
 
     def proposer(self, settings: ProposalSettings, name: str = "") -> Proposer:
@@ -366,12 +427,11 @@ class Predictor:
 
     def _read(self, image: npt.NDArray[np.uint8], window: Window, tiling: Tiles, segment: Segmenter) -> npt.NDArray[np.float32]:
         """Return the network's probabilities of a window (K, h, w): those that the whole picture would give there."""
-        wide = widen(window, *image.shape[:2], margin=tiling.margin, stride=tiling.stride, grain=tiling.grain)
         kept = np.empty((len(self.labels), window.bottom - window.top, window.right - window.left), np.float32)
-        for tile, probs in iterate_tiles(segment, image[wide.slices], **tiling._asdict()):
+        for tile, probs in tiling.iterate(segment, image, window):
             self._check(probs)
             # Where the tile lies in the window, and what of it does.
-            top, left = wide.top + tile.top - window.top, wide.left + tile.left - window.left
+            top, left = tile.top - window.top, tile.left - window.left
             part = probs[:, max(0, -top) :, max(0, -left) :].cpu().numpy()
             room = kept[:, max(0, top) :, max(0, left) :]
             rows, columns = min(part.shape[1], room.shape[1]), min(part.shape[2], room.shape[2])
@@ -389,6 +449,7 @@ class Predictor:
     def _tiling(self, height: int, width: int) -> Tiles:
         """Return how a picture of this size is cut; with proposals it is not."""
         if self._looks_at_proposals:
+            check_canvas(len(self.labels), height, width)
             return Tiles(max(height, width), 0, 1, 1)
         return self._tiles_of_whole_pictures(height, width)
 
@@ -396,12 +457,14 @@ class Predictor:
         """Return how the networks that look at whole pictures cut one of this size; one tile is the whole picture."""
         margin, stride, grain = self._context
         tile = self._tile_side(height, width)
-        if tile >= max(height, width):
-            return Tiles(tile, 0, stride, grain)
         if margin is None:
+            tile = max(-(-tile // stride), 2) * stride
+        if tile >= max(height, width):
+            return Tiles(max(height, width), 0, stride, grain)
+        if margin is None and tile < LEAST_BLENDED:
             raise GeometryError(
-                f"tiles of {tile} are asked for, but the network's field of view is unbounded or unknown: "
-                "use tile 'whole', or give a margin in pixels for a result that is nearly that of the whole picture"
+                f"tiles of {tile} are asked for, but the network looks at the whole image, or it is not known how far it looks: use tile "
+                f"{LEAST_BLENDED} or more, which then overlap, or 'auto' or 'whole', or give a margin in pixels for tiles of any size"
             )
         return Tiles(tile, margin, stride, grain)
 
@@ -412,11 +475,13 @@ class Predictor:
         if self.settings.tile != "auto":
             return self.settings.tile
         budget = WHOLE_PIXELS.get(self.device.type, WHOLE_PIXELS["cpu"]) / max(1.0, *self.settings.scales) ** 2
-        margin, stride, _ = self._context
-        if margin is None or height * width <= budget:
+        if height * width <= budget:
             return whole
+        margin, stride, _ = self._context
         least, most = AUTO_TILES
-        side = min(max(math.isqrt(int(budget)) - 2 * margin, least), most)
+        side = math.isqrt(int(budget))
+        # A network that looks at the whole image is shown as much of it as fits.
+        side = max(side, LEAST_BLENDED) if margin is None else min(max(side - 2 * margin, least), most)
         return max(side // stride, 1) * stride
 
 

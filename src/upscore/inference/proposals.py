@@ -23,16 +23,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upscore.errors import RecipeError
+from upscore.errors import DataError, RecipeError
 from upscore.inference.pixels import bytes_of
 from upscore.ops.boxes import Aggregate, Canvas, Corners, cut_boxes
 from upscore.proposals.boxes import Boxes, enlarged, whole_picture
 from upscore.proposals.proposers import Proposer
 
-__all__ = ["Aggregate", "boxes_for", "choose", "over_boxes", "over_proposals", "scores_over_boxes"]
+__all__ = [
+    "MOST_PIXELS_AT_ONCE",
+    "MOST_PIXELS_IN_ALL",
+    "MOST_VALUES",
+    "Aggregate",
+    "boxes_for",
+    "check_canvas",
+    "check_work",
+    "choose",
+    "over_boxes",
+    "over_proposals",
+    "scores_over_boxes",
+]
 
 SIDE = 224
 """Height and width at which DeconvNet sees a box."""
+
+MOST_PIXELS_AT_ONCE = 2**22
+"""A network sees at most this many pixels of boxes at a time: 83 boxes of 224×224. DeconvNet takes some 2 GB for them."""
+
+MOST_PIXELS_IN_ALL = 2**30
+"""Boxes of an image have at most this many pixels as the network sees them: 21,000 of 224×224."""
+
+MOST_VALUES = 2**28
+"""Classes times pixels of an image whose boxes are put together: 12.8 megapixels of 21 classes, in some 4 GB."""
 
 
 def over_proposals(
@@ -84,9 +105,10 @@ def over_proposals(
     Raises
     ------
     RecipeError
-        A setting is outside its range.
+        A setting is outside its range; see also :func:`check_work`. When called, the errors of :func:`scores_over_boxes`.
     """
     _check(most=most, least_side=least_side, side=side, batch=batch, aggregate=aggregate, enlarge=enlarge)
+    check_work(most=most, side=side, batch=batch)
 
     def segment(images: Tensor) -> Tensor:
         canvases = []
@@ -100,6 +122,48 @@ def over_proposals(
         return together if scores else together.softmax(1)
 
     return segment
+
+
+def check_work(*, most: int, side: int, batch: int, zoom: float = 1.0) -> None:
+    """Refuse settings under which a network would see too many pixels, at a time or in all.
+
+    Parameters
+    ----------
+    most, side, batch : int
+        As :func:`over_proposals`.
+    zoom : float
+        The greatest scale at which it sees each box (:func:`upscore.inference.averaging.tta`).
+
+    Raises
+    ------
+    RecipeError
+        One of the limits is passed; what to change is said.
+    """
+    area = side * side * max(1.0, zoom) ** 2
+    seen = f"of {side}×{side} pixels" + (f" at scale {zoom:g}" if zoom > 1 else "")
+    if batch * area > MOST_PIXELS_AT_ONCE:
+        fits = int(MOST_PIXELS_AT_ONCE // area)
+        smaller = int(MOST_PIXELS_AT_ONCE**0.5 / max(1.0, zoom))
+        way = f"a batch of at most {fits}" if fits else f"a batch of 1 and a side of at most {smaller}"
+        raise RecipeError(f"found batches of {batch} boxes {seen}, more than {MOST_PIXELS_AT_ONCE} pixels at a time: use {way}")
+    if most * area > MOST_PIXELS_IN_ALL:
+        fewer = int(MOST_PIXELS_IN_ALL // area)
+        raise RecipeError(f"found {most} boxes {seen}, more than {MOST_PIXELS_IN_ALL} pixels for an image: use at most {fewer} boxes")
+
+
+def check_canvas(classes: int, height: int, width: int) -> None:
+    """Refuse an image whose scores, which proposals need whole, would take too much memory.
+
+    Raises
+    ------
+    DataError
+        It has more than ``MOST_VALUES`` pixels times classes.
+    """
+    if classes * height * width > MOST_VALUES:
+        raise DataError(
+            f"found an image of {height}×{width} pixels and {classes} classes, expected at most {MOST_VALUES // classes} pixels "
+            "where proposals are put together on the whole image: shrink it, cut it into smaller images, or use --no-proposals"
+        )
 
 
 def boxes_for(image: Tensor, propose: Proposer, *, most: int = 50, enlarge: float = 1.2, least_side: int = 1) -> tuple[Boxes, bool]:
@@ -152,9 +216,12 @@ def scores_over_boxes(
     Raises
     ------
     RecipeError
-        There is no box, or one lies outside the picture.
+        There is no box, or one lies outside the picture; or a setting is outside its range.
+    DataError
+        As :func:`check_canvas`.
     """
     _check(side=side, batch=batch, aggregate=aggregate)
+    check_work(most=1, side=side, batch=batch)
     height, width = image.shape[-2:]
     if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):
         raise RecipeError(f"found {len(boxes)} boxes for a picture of {height}×{width}, expected at least one, and none outside of it")
@@ -165,6 +232,8 @@ def scores_over_boxes(
     for first in range(0, len(boxes), batch):
         last = min(first + batch, len(boxes))
         maps = score(cut_boxes(image, corners[first:last], side)).float()
+        if canvas is None:
+            check_canvas(maps.shape[1], height, width)
         canvas = canvas or Canvas(maps.shape[1], height, width, aggregate=aggregate, clip=clip, device=maps.device)
         within = [stop for stop in stops if first < stop <= last]
         for begin, end in pairwise(sorted({first, *within, last})):

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import BundleError, RecipeError, nearest_name
-from upscore.inference.proposals import Aggregate
+from upscore.inference.averaging import check_scales
+from upscore.inference.proposals import Aggregate, check_work
 from upscore.inference.segmenter import Precision
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
@@ -43,7 +44,8 @@ class ProposalSettings(BaseModel):
     clip : bool
         Count scores below zero as zero, as the release does.
     side, batch : int
-        Height and width at which the network sees a box, 1 to 4096, and how many at a time, 1 to 1024.
+        Height and width at which the network sees a box, 1 to 2048, and how many at a time, 1 to 1024; together
+        they have limits that do not let memory or work run away (:func:`upscore.inference.proposals.check_work`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -54,8 +56,13 @@ class ProposalSettings(BaseModel):
     enlarge: float = Field(default=1.2, ge=1, le=10)
     least_side: int = Field(default=1, ge=1, le=100_000)
     clip: bool = False
-    side: int = Field(default=224, ge=1, le=4096)
+    side: int = Field(default=224, ge=1, le=2048)
     batch: int = Field(default=8, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _check_work(self) -> ProposalSettings:
+        check_work(most=self.most, side=self.side, batch=self.batch)
+        return self
 
 
 class CRFSettings(BaseModel):
@@ -119,15 +126,17 @@ class InferenceSettings(BaseModel):
         ``"auto"`` labels small pictures whole and larger ones in tiles (the limits are
         ``upscore.inference.predictor.WHOLE_PIXELS``); ``"whole"`` never cuts; a number is the side of a tile in
         pixels, rounded up to the network's stride.
+        A network that looks at the whole image (squeeze-and-excitation, attention, global pooling) is shown
+        overlapping tiles, which are blended: the result is near that of the whole image, and that is
+        noted (:mod:`upscore.inference.blended_tiles`). Their side is at least 256 pixels.
     margin : int, optional
         Context around a tile in pixels. The network's own when not given, with which tiles
-        equal the whole picture; less is faster and only nearly equal. A network without a
-        bounded field of view has none: under ``"auto"`` its pictures are never cut, and a
-        number for ``tile`` needs one for ``margin``.
+        equal the whole picture; less is faster and only nearly equal. A network that looks at the whole
+        image has none; given one, its tiles do not overlap otherwise.
     flips : bool
         Average with the mirror image; twice the time.
     scales : sequence of float
-        Average over these sizes of the picture.
+        Average over these sizes of the picture, at most 16 of them (:func:`upscore.inference.averaging.check_scales`).
     precision : {"fp32", "bf16"}
         As in :class:`upscore.inference.segmenter.NetworkSegmenter`.
     proposals : ProposalSettings, optional
@@ -164,6 +173,18 @@ class InferenceSettings(BaseModel):
         if isinstance(tile, int) and not 1 <= tile <= 65536:
             raise ValueError("expected 'auto', 'whole' or a side from 1 to 65536 pixels")
         return tile
+
+    @field_validator("scales")
+    @classmethod
+    def _check_scales(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        check_scales(scales)
+        return scales
+
+    @model_validator(mode="after")
+    def _check_work(self) -> InferenceSettings:
+        if (boxes := self.proposals) is not None:
+            check_work(most=boxes.most, side=boxes.side, batch=boxes.batch, zoom=max(self.scales))
+        return self
 
     @classmethod
     def of(cls, stored: object = None, **overrides: object) -> InferenceSettings:
@@ -224,6 +245,8 @@ def settled(models: Sequence[Bundle | Ensemble], *, settings: InferenceSettings 
     own = [InferenceSettings.of(member.inference) for member in together.members]
     meant = [i for i, one in enumerate(own) if one.proposals is not None] or [0]
     looks = [InferenceSettings.of(one, proposals=wanted) if i in meant else one for i, one in enumerate(own)]
+    for boxes in (one.proposals for one in looks if one.proposals is not None):  # each member's own, under the scales of all
+        check_work(most=boxes.most, side=boxes.side, batch=boxes.batch, zoom=max(chosen.scales))
     first = next((one.proposals for one in looks if one.proposals is not None), None)
     members = tuple(replace(member, inference=one.model_dump(mode="json")) for member, one in zip(together.members, looks, strict=True))
     return replace(together, members=members, inference=chosen.model_copy(update={"proposals": first}).model_dump(mode="json"))
@@ -253,4 +276,5 @@ def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
     # Of tile, the rest of the place is pydantic's names of types; of crf and proposals, it is the setting.
     place = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][:1] in (("crf",), ("proposals",)) else 1]) or "inference"
-    return f"inference setting '{place}': found {first['input']!r:.80}, {first['msg'].removeprefix('Value error, ')}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"inference setting '{place}': " + (said if said.startswith("found ") else f"found {first['input']!r:.80}, {said}")

@@ -24,12 +24,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.windows import Window, plan_tiles
 
-__all__ = ["image_to_tensor", "iterate_tiles", "tiled"]
+__all__ = ["iterate_tiles", "tiled"]
 
 
 def iterate_tiles(
@@ -101,8 +101,3 @@ def tiled(segmenter: Callable[[Tensor], Tensor], *, tile: int, margin: int, stri
         return probs
 
     return segment
-
-
-def image_to_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
-    """Return ``image`` (H, W, 3) uint8 as a (3, H, W) float32 tensor in [0, 1]."""
-    return torch.from_numpy(np.array(image.transpose(2, 0, 1), np.float32, order="C")).div_(255)

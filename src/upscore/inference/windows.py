@@ -1,4 +1,4 @@
-"""How a picture is divided: windows that cover it once, each with the crop that is read to compute it."""
+"""How a picture is divided: windows that cover it once, each with the crop that is read to compute it; or spans that overlap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from upscore.errors import GeometryError
 
-__all__ = ["Tile", "Window", "plan_tiles", "widen"]
+__all__ = ["Span", "Tile", "Window", "plan_spans", "plan_tiles", "widen"]
 
 
 class Window(NamedTuple):
@@ -35,6 +35,27 @@ class Tile(NamedTuple):
         """Where the window lies within the crop."""
         top, left = self.window.top - self.crop.top, self.window.left - self.crop.left
         return slice(top, top + self.window.bottom - self.window.top), slice(left, left + self.window.right - self.window.left)
+
+
+class Span(NamedTuple):
+    """One of the overlapping spans of an axis: what it says of positions ``begin`` to ``next + fades_out - 1``.
+
+    The first ``fades_in`` of these it shares with the span before it, the last ``fades_out`` with the one
+    after it, which begins at ``next``. No position belongs to more than two. To compute it, positions
+    ``first`` to ``last - 1`` are read.
+    """
+
+    begin: int
+    next: int
+    fades_in: int
+    fades_out: int
+    first: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        """The first position of which it says nothing."""
+        return self.next + self.fades_out
 
 
 def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, grain: int = 1) -> Iterator[Tile]:
@@ -75,6 +96,51 @@ def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, 
     for (top, bottom), (upper, lower) in _plan_axis(height, tile=tile, margin=margin, stride=stride, grain=grain):
         for (left, right), (first, last) in columns:
             yield Tile(Window(top, left, bottom, right), Window(upper, first, lower, last))
+
+
+def plan_spans(size: int, *, span: int, stride: int, grain: int = 1) -> list[Span]:
+    """Divide an axis into overlapping spans.
+
+    Parameters
+    ----------
+    size : int
+        Length of the axis in pixels, at least 1.
+    span : int
+        Greatest length of a span in pixels, a multiple of ``stride``, at least twice it. Spans are then
+        made as equal as the stride allows.
+    stride, grain : int
+        As in :func:`plan_tiles`: spans begin on multiples of the stride, and end a multiple of it before the end.
+
+    Returns
+    -------
+    list of Span
+        Neighbours share a quarter of ``span``, taken up to a multiple of ``stride``; one span where the axis is no longer than one.
+
+    Raises
+    ------
+    GeometryError
+        A number is outside its range.
+    """
+    if min(size, stride, grain) < 1 or stride % grain or span % stride or span < 2 * stride:
+        raise GeometryError(
+            f"found an axis of {size}, spans of {span}, stride {stride}, grain {grain}: expected positive sizes, "
+            "a stride that is a multiple of grain and spans that are a multiple of the stride, twice it at least"
+        )
+    if size <= span:
+        return [Span(0, size, 0, 0, 0, size)]
+    shared = _ceil(-(-span // 4), stride)
+    count = -(-(size - shared) // (span - shared))
+    side = _ceil(-(-(size + (count - 1) * shared) // count), stride)
+    step = side - shared
+    begins = [begin for begin in range(0, size, step) if begin == 0 or begin + shared < size]
+    spans = []
+    for begin in begins:
+        final = begin == begins[-1]
+        # The final one is read from further back, so that it is no sliver.
+        read = (min(begin, max(0, size - side)), size) if final else (begin, begin + side)
+        first, last = _widen_axis(*read, size, margin=0, stride=stride, grain=grain)
+        spans.append(Span(begin, size if final else begin + step, shared if begin else 0, 0 if final else shared, first, last))
+    return spans
 
 
 def widen(window: Window, height: int, width: int, *, margin: int, stride: int, grain: int = 1) -> Window:

@@ -25,6 +25,9 @@ __all__ = ["Aggregate", "Canvas", "Corners", "cut_boxes", "resized"]
 Aggregate = Literal["max", "mean"]
 """How score maps that lie on one another are put together."""
 
+_MOST_BEYOND = 4
+"""Boxes of more than this times the image's area are never laid out whole: only what of them is in the image is computed."""
+
 Corners = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first not covered."""
 
@@ -46,13 +49,18 @@ def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
     Tensor
         (N, C, side, side), channels-last in memory.
     """
+    height, width = image.shape[-2:]
     cuts = torch.empty((len(boxes), image.shape[0], side, side), dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
     if native := compiled_for(image, torch.float32):
         native.cut(image.detach().permute(1, 2, 0).contiguous(), boxes, cuts.permute(0, 2, 3, 1), threads=threads())
         return cuts
     for cut, (left, top, right, bottom) in zip(cuts, boxes, strict=True):
-        height, width = image.shape[-2:]
         inside = image[:, max(0, top) : bottom, max(0, left) : right]
+        if (bottom - top) * (right - left) > _MOST_BEYOND * height * width:
+            rows = _weights(bottom - top, side, (0, side), (max(0, -top), min(bottom, height) - top), image)
+            columns = _weights(right - left, side, (0, side), (max(0, -left), min(right, width) - left), image)
+            cut.copy_(rows @ inside @ columns.mT)
+            continue
         shown = F.pad(inside, (max(0, -left), max(0, right - width), max(0, -top), max(0, bottom - height)))
         cut.copy_(resized(shown, (side, side)))
     return cuts
@@ -91,8 +99,13 @@ class Canvas:
             native.paste(scores.detach().permute(0, 2, 3, 1).contiguous(), boxes, self._joined, join, self.clip, threads=threads())
             return
         for one, (left, top, right, bottom), shown in zip(scores, boxes, visible, strict=True):
-            part = resized(one, (bottom - top, right - left)).float()
-            part = part[:, shown[1] - top : shown[3] - top, shown[0] - left : shown[2] - left].permute(1, 2, 0)
+            if (bottom - top) * (right - left) > _MOST_BEYOND * height * width:
+                rows = _weights(one.shape[1], bottom - top, (shown[1] - top, shown[3] - top), (0, one.shape[1]), one)
+                columns = _weights(one.shape[2], right - left, (shown[0] - left, shown[2] - left), (0, one.shape[2]), one)
+                part = (rows @ one @ columns.mT).float().permute(1, 2, 0)
+            else:
+                part = resized(one, (bottom - top, right - left)).float()
+                part = part[:, shown[1] - top : shown[3] - top, shown[0] - left : shown[2] - left].permute(1, 2, 0)
             part = part.clamp_min(0) if self.clip else part
             there = self._joined[shown[1] : shown[3], shown[0] : shown[2]]
             there.copy_(torch.maximum(there, part) if self.aggregate == "max" else there + part)
@@ -116,6 +129,25 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
         # torch 2.13 mixes up the rows of antialiased NCHW outputs one pixel wide, but not of those one pixel high.
         return _resized(planes.mT, (1, size[0])).mT
     return _resized(planes, size)
+
+
+def _weights(source: int, target: int, targets: tuple[int, int], sources: tuple[int, int], like: Tensor) -> Tensor:
+    """Return the matrix from some positions of an axis of ``source`` to some of it resized to ``target``, as :func:`resized` does.
+
+    Positions of the source that are left out count as zeros.
+    """
+    scale = source / target
+    support = max(scale, 1.0)
+    centres = (torch.arange(*targets, dtype=torch.float64) + 0.5) * scale
+    first = (centres - support + 0.5).clamp_min(0).floor()
+    count = int(2 * support) + 2
+    places = first[:, None] + torch.arange(count, dtype=torch.float64)  # all that a target hears, whether left out or not
+    heard = (1 - ((places + 0.5 - centres[:, None]) / support).abs()).clamp_min(0) * (places < source)
+    heard = heard / heard.sum(1, keepdim=True)
+    inside = (places >= sources[0]) & (places < sources[1])
+    columns = (places - sources[0]).clamp(0, sources[1] - sources[0] - 1).long()
+    matrix = torch.zeros(len(centres), sources[1] - sources[0], dtype=torch.float64).scatter_add_(1, columns, heard * inside)
+    return matrix.to(like.device, like.dtype)
 
 
 def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:

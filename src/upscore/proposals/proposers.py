@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.errors import RecipeError, nearest_name
+from upscore.errors import DataError, RecipeError, nearest_name
 from upscore.proposals.boxes import Boxes, whole_picture
 from upscore.proposals.edges import LearnedEdges, edges_of
 
@@ -29,6 +29,9 @@ Picture: TypeAlias = npt.NDArray[np.uint8]
 
 Proposer: TypeAlias = Callable[[Picture], Boxes]
 """picture (H, W, 3) uint8 RGB -> boxes within it, best first; none is an answer."""
+
+MOST_PIXELS = {"EdgeBoxes": 2**24, "SelectiveSearch": 2**22}
+"""The largest images that are searched, in pixels: edges take 125 bytes for each, selective search thrice the time for twice as many."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class EdgeBoxes:
         Boxes do not share more than this with a better one: β of the paper, whose 0.75 serves
         an evaluation at an overlap of 0.7. DeconvNet asks for 0.5, and takes the first fifty.
     least : float
-        Smallest area of a box, as a share of the picture's.
+        Smallest area of a box, as a share of the picture's, 0.00001 to 1.
     model : path, optional
         A structured-edge model of your own for the edges
         (:class:`~upscore.proposals.edges.LearnedEdges`); without it they are computed.
@@ -69,13 +72,14 @@ class EdgeBoxes:
     def __post_init__(self) -> None:
         _check_count(self.most)
         _check_share("overlap", self.overlap)
-        _check_share("least", self.least)
+        _check_share("least", self.least, above=1e-5)
         if self.model is not None:
             _learned(self.model)
             object.__setattr__(self, "edges", hashlib.blake2b(Path(self.model).read_bytes(), digest_size=8).hexdigest())
 
     def __call__(self, image: Picture) -> Boxes:
         """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        _check_size(self, image)
         height, width = image.shape[:2]
         edges = edges_of(image) if self.model is None else _learned(self.model)(image)
         search = cv2.ximgproc.createEdgeBoxes(beta=self.overlap, maxBoxes=self.most, minBoxArea=max(1.0, self.least * height * width))
@@ -111,6 +115,7 @@ class SelectiveSearch:
 
     def __call__(self, image: Picture) -> Boxes:
         """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        _check_size(self, image)
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(np.ascontiguousarray(image[..., ::-1]))
         if self.thorough:
@@ -170,11 +175,14 @@ class SlidingWindows:
     def _placed(self, height: int, width: int, high: float, wide: float) -> npt.NDArray[np.int64]:
         """Return windows of one size at even distances, the outermost at the picture's edges."""
         tall, broad = min(height, max(1, round(high))), min(width, max(1, round(wide)))
-        top, left = np.meshgrid(self._starts(height, tall), self._starts(width, broad), indexing="ij")
+        columns = self._starts(width, broad)
+        # Row by row the first ``most`` are enough, however small the steps are.
+        rows = self._starts(height, tall)[: -(-self.most // len(columns))]
+        top, left = np.meshgrid(rows, columns, indexing="ij")
         return np.stack([left, top, left + broad, top + tall], axis=-1).reshape(-1, 4)
 
     def _starts(self, whole: int, part: int) -> npt.NDArray[np.int64]:
-        count = math.ceil((whole - part) / (part * self.step)) + 1
+        count = min(math.ceil((whole - part) / (part * self.step)), whole - part) + 1  # a pixel is the least step
         return np.rint(np.linspace(0, whole - part, count)).astype(np.int64)
 
 
@@ -214,11 +222,21 @@ def _from_sides(found: npt.ArrayLike, scores: npt.ArrayLike) -> Boxes:
     return Boxes(np.hstack([sides[:, :2], sides[:, :2] + sides[:, 2:]])[good], marks[good])
 
 
+def _check_size(proposer: EdgeBoxes | SelectiveSearch, image: Picture) -> None:
+    (height, width), most = image.shape[:2], MOST_PIXELS[type(proposer).__name__]
+    if height * width > most:
+        raise DataError(
+            f"found an image of {height}×{width} pixels, expected at most {most} where {type(proposer).__name__} looks for boxes: "
+            "shrink it, give boxes of your own, or find them by 'windows'"
+        )
+
+
 def _check_count(most: int) -> None:
     if not isinstance(most, int) or not 1 <= most <= 100_000:
         raise RecipeError(f"found {most} boxes a picture, expected 1 to 100000")
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise RecipeError(f"found {name} {value}, expected a share above 0 and up to 1")
+def _check_share(name: str, value: float, *, above: float = 0.0) -> None:
+    if not above <= value <= 1 or value == 0:
+        expected = f"from {above:g}" if above else "above 0 and"
+        raise RecipeError(f"found {name} {value}, expected a share {expected} up to 1")

@@ -52,6 +52,17 @@ Strength = Annotated[float, Field(ge=0, le=1)]
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _can_be_kept(cls, value: Any) -> Any:
+        """Refuse a name whose bytes are no text, such as of a folder: TOML is UTF-8."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("expected a name in UTF-8, which a recipe can keep: rename it, or choose another") from None
+        return value
+
 
 class DataSection(_Section):
     """Where the pictures and masks are."""

@@ -170,6 +170,13 @@ def test_a_plain_folder_with_splits_and_names(tmp_path: Path) -> None:
     assert "no split 'test'" in refused(open_plain_folder, tmp_path, "test")
 
 
+def test_a_plain_folder_whose_names_are_no_text_is_divided_too(tmp_path: Path) -> None:
+    for number in range(10):
+        pair(tmp_path, f"caf\udce9{number}", number % 3)
+    train, val = (open_plain_folder(tmp_path, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (8, 2)
+
+
 def test_a_plain_folder_is_divided_for_good(tmp_path: Path) -> None:
     for number in range(10):
         pair(tmp_path, f"{number}", number % 3)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from upscore.data.pictures import read_label, read_picture, write_picture
 from upscore.errors import DataError, OutputError
 from upscore.inference import pictures as module
-from upscore.inference.pictures import expand_pictures, predict_files
+from upscore.inference.pictures import find_pictures, predict_files
 from upscore.inference.predictor import Predictor
 from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
@@ -51,7 +51,7 @@ def shots(tmp_path: Path) -> Path:
 
 
 def names(paths: object, **options: object) -> list[str]:
-    return [str(one.name) for one in expand_pictures(paths, **options)]
+    return [str(one.name) for one in find_pictures(paths, **options).pictures]
 
 
 def test_folders_files_and_patterns(shots: Path):
@@ -86,7 +86,7 @@ def test_nothing_found_is_an_error(given: object, shots: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
-        expand_pictures(given)
+        find_pictures(given)
 
 
 def test_links_in_a_circle_end(shots: Path):
@@ -117,6 +117,14 @@ def test_everything_is_written(shots: Path, tmp_path: Path):
     assert first["confidence"] == pytest.approx(expected.probs.max(0).mean(), abs=1e-5)
     assert first["outputs"] == {"labels": "a.png", "probs": "a.probs.npy", "overlay": "a.overlay.jpg"}
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("width", "ending"), [(65_500, ".jpg"), (65_501, ".png"), (65_536, ".png")])
+def test_overlays_that_jpeg_cannot_hold_are_png(width: int, ending: str, tmp_path: Path):
+    write_picture(tmp_path / "thin.png", np.full((1, width, 3), 200, np.uint8))
+    (row,) = predict_files(Predictor.of(Brightest(), LABELS), tmp_path / "thin.png", tmp_path / "out", overlay=True)
+    assert row.outputs["overlay"] == f"thin.overlay{ending}"
+    assert read_picture(tmp_path / "out" / row.outputs["overlay"]).shape == (1, width, 3)
 
 
 def test_a_second_run_does_not_label_the_first_ones_results(shots: Path):
@@ -179,3 +187,56 @@ def test_results_do_not_depend_on_the_tiles(shots: Path, tmp_path: Path):
     for a, b in zip(one, other, strict=True):
         assert a.pop("confidence") == pytest.approx(b.pop("confidence"), abs=1e-6)
         assert a == b
+
+
+@pytest.mark.parametrize("place", ["network", "reading"])
+def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_on(
+    place: str, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def small_only(image: np.ndarray) -> np.ndarray:
+        if len(image) > 100:
+            raise MemoryError
+        return image
+
+    class Small(Brightest):
+        def forward(self, images: Tensor) -> Tensor:
+            if place == "network":
+                small_only(images[0, 0])
+            return super().forward(images)
+
+    write_picture(shots / "b" / "a.png", np.zeros((101, 3, 3), np.uint8))
+    if place == "reading":
+        monkeypatch.setattr(module, "read_picture", lambda path: small_only(read_picture(path)))
+    rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
+    assert [row.error is None for row in rows] == [True, False, True]
+    assert rows[1].error.startswith(f"{shots / 'b' / 'a.png'}: out of memory while")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"] == 1
+
+
+def test_what_was_left_out_is_in_the_account(shots: Path, tmp_path: Path):
+    list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out"))
+    account = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert account["left_out"] == 2
+    assert account["notes"] == [
+        f"{shots}: 1 file was left out as not named like an image that can be read: 1 .txt",
+        f"{shots}: 1 hidden image was left out (names that begin with a dot): '._a.png'",
+    ]
+
+
+def test_an_image_to_label_is_never_replaced_by_labels(shots: Path):
+    before = (shots / "a.png").read_bytes()
+    with pytest.raises(OutputError, match=r"a\.png: the labels of .*a\.png' would replace this image: choose another"):
+        predict_files(Predictor.of(Brightest(), LABELS), shots / "a.png", shots)
+    (shots / "x.jpg").write_bytes(before)
+    with pytest.raises(OutputError, match="would replace this image"):
+        predict_files(Predictor.of(Brightest(), LABELS), [shots / "x.jpg", shots / "b" / ".." / "a.png"], shots / "b" / "..")
+    assert (shots / "a.png").read_bytes() == before
+    rows = list(predict_files(Predictor.of(Brightest(), LABELS), shots / "x.jpg", shots))
+    assert [row.error for row in rows] == [None]
+
+
+def test_an_output_folder_whose_name_is_no_text(shots: Path, tmp_path: Path):
+    out = tmp_path / os.fsdecode(b"caf\xe9")
+    (row, *_) = list(predict_files(Predictor.of(Brightest(), LABELS), shots, out, overlay=True, probs=True))
+    assert (out / row.outputs["overlay"]).is_file()
+    assert json.loads((out / "predictions.json").read_bytes().decode("utf-8"))["labelled"] == 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,18 +99,57 @@ def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
     assert len(model.calls) > 1  # what counts is the picture the network sees
 
 
-def test_unbounded_fields_are_never_cut_unasked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 10)
-    model = Brightest()
-    model.geometry = Geometry(field=float("inf"))
-    Predictor.of(model, LABELS).predict(picture())
-    assert model.calls == [(20, 30)]
-    with pytest.raises(GeometryError, match="margin"):
-        Predictor.of(model, LABELS, tile=8).predict(picture())
-    unknown = Predictor.of(nn.Conv2d(3, 3, 3, padding=1), LABELS, tile=8)
-    with pytest.raises(GeometryError, match="margin"):
-        unknown.predict(picture())
-    Predictor.of(model, LABELS, tile=8, margin=4).predict(picture())
+class Sees(Brightest):
+    """Also adds the mean of all pixels to red, as a network does that looks everywhere."""
+
+    geometry = Geometry(field=float("inf"))
+    stride = 32
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        logits[:, 1] += images.mean((1, 2, 3), keepdim=True)[:, 0]
+        return logits
+
+
+def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
+    model = Sees()
+    predictor = Predictor.of(model, LABELS)
+    small = predictor.predict(picture(290, 300))
+    assert (model.calls, small.notes) == ([(290, 300)], ())
+    model.calls.clear()
+    large = picture(310, 700)
+    cut = predictor.predict(large, probs=True)
+    assert len(model.calls) > 2
+    assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
+    assert cut.notes == (module.BLENDED.format(tile=288),)
+    whole = Predictor.of(model, LABELS, tile="whole").predict(large, probs=True)
+    assert whole.notes == ()
+    assert 0 < np.abs(cut.probs - whole.probs).max() < 0.02
+    tensor = torch.from_numpy(large).permute(2, 0, 1)[None].float() / 255
+    np.testing.assert_allclose(predictor.predict_probs(tensor)[0].numpy(), cut.probs, atol=1e-6)
+    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.notes == cut.notes
+
+
+def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_ways_out_that_work():
+    model, large = Sees(), picture(280, 600)
+    unknown = nn.Conv2d(3, 3, 3, padding=1)
+    for network in (model, unknown):
+        with pytest.raises(GeometryError, match=r"tile 256 or more.*'auto' or 'whole'.*margin"):
+            Predictor.of(network, LABELS, tile=64).predict(large)
+        for ways in ({"tile": 256}, {"tile": "auto"}, {"tile": "whole"}, {"tile": 64, "margin": 4}):
+            assert Predictor.of(network, LABELS, **ways).predict(large).label_map.shape == (280, 600)
+    assert Predictor.of(model, LABELS, tile=8).predict(picture()).notes == ()  # the whole image is no more than a tile
+
+
+def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    """Windows that the CRF refines begin and end anywhere; what it hears there is what iterate gives."""
+    monkeypatch.setattr("upscore.inference.refine.WHOLE_PIXELS", 150 * 150)
+    large = picture(400, 700)
+    settings = {"tile": 256}
+    plain = Predictor.of(Sees(), LABELS, **settings).predict(large).label_map
+    refined = Predictor.of(Sees(), LABELS, crf={"gaussian_sigma": 1, "bilateral_sigma": 1, "iterations": 1}, **settings)
+    np.testing.assert_array_equal(refined.compare(large).before.label_map, plain)
 
 
 def test_a_live_model_is_only_borrowed():
@@ -182,3 +222,61 @@ def test_networks_that_do_not_fit_are_found_out():
         Predictor.of(breaks(lambda logits: logits[:, :2]), LABELS).predict(picture())
     with pytest.raises(BundleError, match="not numbers"):
         Predictor.of(breaks(lambda logits: logits * float("nan")), LABELS).predict(picture())
+
+
+def take_too_much(logits: Tensor) -> Tensor:
+    return torch.empty(2**58)
+
+
+OUT_OF_MEMORY = [
+    take_too_much,  # torch on a processor, in its own words
+    lambda logits: np.empty(2**60, np.uint8),
+    lambda logits: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    lambda logits: RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)"),
+    lambda logits: MemoryError(),
+]
+
+
+@pytest.mark.parametrize("fails", OUT_OF_MEMORY)
+@pytest.mark.parametrize(("settings", "said"), [
+    ({}, "in one piece, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
+    ({"tile": 128, "flips": True, "scales": (1, 2)}, "in tiles of 128, scales 1, 2, with flips, in fp32: try --tile 64; or scales of at "),
+    ({"proposals": {"by": "windows", "side": 32, "batch": 4}}, "4 proposals of 32×32 at a time.* a smaller proposals.batch"),
+])  # fmt: skip
+def test_out_of_memory_is_one_line_that_names_what_to_change(fails: Callable[[Tensor], object], settings: dict[str, object], said: str):
+    def change(logits: Tensor) -> Tensor:
+        result = fails(logits)
+        raise result if isinstance(result, BaseException) else AssertionError("memory without end")
+
+    predictor = Predictor.of(breaks(change), LABELS, **settings)
+    image = picture(540, 530)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    for call in (lambda: predictor.predict(image, name="a.png"), lambda: predictor.predict_probs(tensor)):
+        with pytest.raises(RecipeError, match=f"out of memory while labelling 540×530 pixels on cpu, {said}") as error:
+            call()
+        assert "\n" not in str(error.value)
+    with pytest.raises(RecipeError, match=r"^a\.png: out of memory"):
+        Predictor.of(breaks(change), LABELS, crf=True, **settings).compare(image, name="a.png")
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def change(logits: Tensor) -> Tensor:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        Predictor.of(breaks(change), LABELS).predict(picture())
+
+
+def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
+    """The remedy is followed as it is given."""
+
+    def change(logits: Tensor) -> Tensor:
+        if logits.shape[-1] * logits.shape[-2] > 300 * 300:
+            raise MemoryError
+        return logits
+
+    predictor, image = Predictor.of(breaks(change), LABELS), picture(540, 530)
+    with pytest.raises(RecipeError) as error:
+        predictor.predict(image)
+    tile = int(re.findall(r"--tile (\d+)", str(error.value))[0])
+    assert Predictor.of(breaks(change), LABELS, tile=tile).predict(image).label_map.shape == (540, 530)

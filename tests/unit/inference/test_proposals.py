@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from upscore.errors import BundleError, DataError, RecipeError
+from upscore.inference.pixels import image_to_tensor
 from upscore.inference.predictor import NO_PROPOSALS, Predictor
 from upscore.inference.proposals import over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.inference.settings import InferenceSettings, ProposalSettings
-from upscore.inference.tiling import image_to_tensor
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.zoo import create_model
@@ -201,6 +201,11 @@ def test_ones_own_proposer_is_taken():
         ({"boxes": "nowhere.json"}, "no network that looks at proposals"),
         ({"boxes": "nowhere.json", "proposals": 3}, "nowhere.json: cannot be read as boxes"),
         ({"boxes": "a", "propose": SlidingWindows(), "proposals": 3}, "leave one of them out"),
+        ({"proposals": {"side": 4096}}, "'proposals.side': found 4096"),
+        ({"proposals": {"side": 1024, "batch": 8}}, "'proposals': found batches of 8 boxes of 1024×1024 .* a batch of at most 4"),
+        ({"proposals": {"side": 1024, "batch": 4, "most": 2000}}, "found 2000 boxes of 1024×1024 .* at most 1024 boxes"),
+        ({"proposals": {}, "scales": (1, 8)}, "found batches of 8 boxes of 224×224 pixels at scale 8.* a batch of at most 1"),
+        ({"proposals": {"side": 2048, "batch": 1}, "scales": (4,)}, "at scale 4.* a batch of 1 and a side of at most 512"),
     ],
 )
 def test_bad_settings_are_one_line(values, said):
@@ -219,3 +224,31 @@ def test_a_bundle_with_impossible_proposals_is_refused():
 def test_different_classes_are_refused():
     with pytest.raises(BundleError, match="classes differ"):
         Predictor([bundle(), bundle(labels=LabelSpace(("ground", "cat", "cow")))])
+
+
+@pytest.mark.parametrize("settings", [{"side": 1024, "batch": 4, "most": 1024}, {"side": 2048, "batch": 1}, {"side": 64, "batch": 1024}])
+def test_what_the_errors_say_to_use_is_taken(settings):
+    assert Predictor(bundle(), proposals=settings).settings.proposals.side == settings["side"]
+    assert Predictor(bundle(), proposals={"side": 512, "batch": 1}, scales=(4,)).settings.scales == (4,)
+
+
+def test_a_member_whose_boxes_the_others_scales_make_too_large_is_refused():
+    zoomed = replace(bundle(), inference={"scales": (8,)})
+    large = replace(bundle(1), inference={"proposals": {"side": 512}})
+    with pytest.raises(RecipeError, match="found batches of 8 boxes of 512×512 pixels at scale 8"):
+        Predictor([zoomed, large])
+
+
+def test_an_image_too_large_for_its_canvas_is_refused_before_it_is_searched(monkeypatch):
+    def never(image):
+        raise AssertionError("searched")
+
+    large = np.broadcast_to(np.uint8(3), (12_000, 9_000, 3))  # a few real bytes
+    with pytest.raises(
+        DataError, match=r"found an image of 12000×9000 pixels and 3 classes, expected at most 89478485 pixels.*--no-proposals"
+    ):
+        Predictor(bundle(), proposals={"side": 32}, propose=never).predict(large)
+    monkeypatch.setattr("upscore.inference.proposals.MOST_VALUES", 3 * 40 * 56)
+    assert Predictor(bundle(), proposals={"side": 32, "by": "windows"}).predict(picture()).label_map.shape == (40, 56)
+    with pytest.raises(DataError, match="and 4 classes, expected at most 1680 pixels"):
+        over_boxes(lambda x: x[:, :2].repeat(1, 2, 1, 1), image_to_tensor(picture()), Boxes([[0, 0, 9, 9]]), side=8)

@@ -84,3 +84,16 @@ def test_they_say_themselves_in_words():
     assert str(CRFSettings(iterations=1, bilateral_sigma=40)) == (
         "1 iteration; Gaussian sigma 3, weight 3; bilateral sigma 40, colour 13, weight 10"
     )
+
+
+@pytest.mark.parametrize("scales", [(100,), (0.01,), (float("nan"),), (1, 1), (), (2**0.5,), (1.05, 18 / 17, 14 / 13), (1.0,) * 17])
+def test_scales_that_cannot_be_averaged_over_are_refused_where_they_are_set(scales):
+    with pytest.raises(RecipeError, match="scales"):
+        InferenceSettings.of({}, scales=scales)
+    with pytest.raises(BundleError, match="scales"):
+        InferenceSettings.of({"scales": list(scales)})
+
+
+def test_usual_scales_go_together():
+    for scales in ((0.5, 0.75, 1, 1.25, 1.5, 1.75), (0.7, 1, 1.3), (1 / 3, 0.5, 0.8, 1), (0.95, 1.05), (0.1, 8)):
+        assert InferenceSettings.of({}, scales=scales).scales == scales

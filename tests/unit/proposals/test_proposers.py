@@ -80,6 +80,27 @@ def test_an_edge_is_where_colour_changes_and_faces_across():
     assert len(EdgeBoxes()(flat)) == 0
 
 
+@pytest.mark.parametrize(("propose", "size"), [(EdgeBoxes(), (4097, 4096)), (SelectiveSearch(), (2049, 2048))])
+def test_images_too_large_to_search_are_refused(propose, size):
+    with pytest.raises(DataError, match=rf"found an image of {size[0]}×{size[1]} pixels, expected at most .*'windows'"):
+        propose(np.broadcast_to(np.uint8(9), (*size, 3)))
+    assert len(SlidingWindows()(np.broadcast_to(np.uint8(9), (*size, 3)))) == 2000
+
+
+@pytest.mark.parametrize("most", [1, 7, 50, 300])
+def test_windows_are_the_first_of_all_however_many_there_are(most):
+    blank = np.zeros((45, 70, 3), np.uint8)
+    every_one = SlidingWindows(100_000, step=0.1)(blank)
+    np.testing.assert_array_equal(SlidingWindows(most, step=0.1)(blank).corners, every_one.corners[:most])
+    low = SlidingWindows(100_000, step=0.01, aspects=(2.0,))(blank)  # whose rows are many
+    np.testing.assert_array_equal(SlidingWindows(most, step=0.01, aspects=(2.0,))(blank).corners, low.corners[:most])
+
+
+def test_tiny_steps_take_no_memory():
+    found = SlidingWindows(500, step=1e-12)(np.broadcast_to(np.uint8(9), (8000, 9000, 3)))
+    assert len(np.unique(found.corners, axis=0)) == len(found) == 500
+
+
 def test_windows_cover_every_place_and_size():
     found = SlidingWindows(5000)(np.zeros((64, 96, 3), np.uint8))
     assert found.corners[0].tolist() == [0, 0, 96, 64]
@@ -102,6 +123,7 @@ def test_windows_cover_every_place_and_size():
         lambda: SlidingWindows(aspects=()),
         lambda: SlidingWindows(aspects=(1e-9,)),
         lambda: SlidingWindows(least=0),
+        lambda: EdgeBoxes(least=1e-9),
     ],
 )
 def test_impossible_settings_are_refused(wrong):
