@@ -243,8 +243,6 @@ def test_strange_arguments_are_refused_and_never_crash(data):
 
 
 @pytest.mark.parametrize("kernels", [(Gaussian(),), (Bilateral(),), (Features(np.zeros((1, 1, 4)), 1.0),), ()])
-def test_one_pixel_and_one_label(kernels):
-    picture = np.zeros((1, 1, 3), np.uint8)
-    for labels in (1, 2):
-        refined = DenseCRF(kernels).refine(np.full((labels, 1, 1), 1 / labels, np.float32), picture)
-        np.testing.assert_allclose(refined, 1 / labels, atol=1e-6)
+def test_one_pixel(kernels):
+    refined = DenseCRF(kernels).refine(np.full((2, 1, 1), 0.5, np.float32), np.zeros((1, 1, 3), np.uint8))
+    np.testing.assert_allclose(refined, 0.5, atol=1e-6)
