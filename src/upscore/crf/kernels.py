@@ -20,6 +20,7 @@ diagonal and positive numbers beside it smooth. So 10, a vector of tens and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -170,7 +171,7 @@ def _joined(shape: tuple[int, ...], sigma: Sequence[float] | float | None, *meas
             features[row] = (np.arange(shape[axis]) / sigmas[axis]).reshape(-1, *[1] * (len(shape) - 1 - axis))
     for row, values in enumerate(measured, len(sigmas)):
         features[row] = values
-    return features.reshape(len(features), -1).T
+    return features.reshape(len(features), math.prod(shape)).T
 
 
 def _scaled(values: npt.NDArray[Any], sigma: float | Sequence[float]) -> list[npt.NDArray[np.float64]]:

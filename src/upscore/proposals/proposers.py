@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from upscore.errors import RecipeError, nearest_name
 from upscore.proposals.boxes import Boxes, whole_picture
-from upscore.proposals.edges import LearnedEdges, edges_of
+from upscore.proposals.edges import LearnedEdges, check_image, edges_of
 
 __all__ = ["EdgeBoxes", "Picture", "Proposer", "SelectiveSearch", "SlidingWindows", "create_proposer"]
 
@@ -75,7 +75,8 @@ class EdgeBoxes:
             object.__setattr__(self, "edges", hashlib.blake2b(Path(self.model).read_bytes(), digest_size=8).hexdigest())
 
     def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+        check_image(image)
         height, width = image.shape[:2]
         edges = edges_of(image) if self.model is None else _learned(self.model)(image)
         search = cv2.ximgproc.createEdgeBoxes(beta=self.overlap, maxBoxes=self.most, minBoxArea=max(1.0, self.least * height * width))
@@ -110,7 +111,8 @@ class SelectiveSearch:
         _check_count(self.most)
 
     def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+        check_image(image)
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(np.ascontiguousarray(image[..., ::-1]))
         if self.thorough:
@@ -153,7 +155,8 @@ class SlidingWindows:
             )
 
     def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+        check_image(image)
         height, width = image.shape[:2]
         corners = whole_picture(height, width).corners
         octaves = math.log2(max(1.0, min(height, width) / self.least))
@@ -215,7 +218,7 @@ def _from_sides(found: npt.ArrayLike, scores: npt.ArrayLike) -> Boxes:
 
 
 def _check_count(most: int) -> None:
-    if not isinstance(most, int) or not 1 <= most <= 100_000:
+    if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= 100_000:
         raise RecipeError(f"found {most} boxes a picture, expected 1 to 100000")
 
 
