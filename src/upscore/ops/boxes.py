@@ -64,6 +64,8 @@ def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
         raise DataError(f"found side {side}, expected 1 to {MAX_SIDE}")
     _check_boxes(boxes, len(boxes), image.shape[1], image.shape[2])
     cuts = torch.empty((len(boxes), image.shape[0], side, side), dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
+    if not boxes:
+        return cuts
     if native := compiled_for(image, torch.float32):
         native.cut(image.detach().permute(1, 2, 0).contiguous(), boxes, cuts.permute(0, 2, 3, 1), threads=threads())
         return cuts
@@ -111,6 +113,8 @@ class Canvas:
         if max(scores.shape[2:]) > MAX_SIDE:
             raise DataError(f"found scores of {scores.shape[2]}×{scores.shape[3]} pixels, expected at most {MAX_SIDE} a side")
         _check_boxes(boxes, len(scores), height, width)
+        if not boxes:
+            return
         visible = [(max(0, left), max(0, top), min(width, right), min(height, bottom)) for left, top, right, bottom in boxes]
         for left, top, right, bottom in visible:
             self._edges[[top, bottom], [left, right]] += 1

@@ -101,8 +101,8 @@ class DenseCRF:
             The shape is another, values are not numbers, or they are probabilities.
         """
         energy = np.asarray(u) if f is None else LogisticUnary(u, f).energy
-        if energy.dtype.kind not in "iuf":
-            raise CRFError(f"found energies of type {energy.dtype}, expected floating-point numbers")
+        if energy.dtype.kind not in "iuf" or not energy.size:
+            raise CRFError(f"found energies of shape {energy.shape} and type {energy.dtype}, expected numbers (labels, pixels)")
         expected = (self._labels, self._pixels)
         flat = energy.reshape(len(energy), -1) if energy.ndim > 1 else energy
         if flat.shape != expected:
@@ -139,6 +139,8 @@ class DenseCRF:
             A shape or constant is impossible.
         """
         given = np.asarray(features)
+        if not given.size:
+            raise CRFError(f"found features of shape {given.shape}, expected (D, {self._pixels}): one column for each pixel")
         flat = given.reshape(len(given), -1) if given.ndim > 1 else given
         if flat.ndim != 2 or flat.shape[1] != self._pixels:
             raise CRFError(f"found features of shape {given.shape}, expected (D, {self._pixels}): one column for each pixel")

@@ -49,6 +49,8 @@ def unary_from_softmax(sm: npt.ArrayLike, scale: float | None = None, clip: floa
         They are no probabilities, or ``scale`` or ``clip`` is out of range.
     """
     probs = numbers_of(sm, "probabilities")
+    if not probs.size:
+        raise CRFError(f"found probabilities of shape {probs.shape}, expected (labels, …) of at least one pixel")
     if probs.ndim < 1 or not np.isfinite(probs).all() or probs.min(initial=0) < 0 or probs.max(initial=0) > 1 + 1e-3:
         raise CRFError("found values that are no probabilities (0 to 1): take the softmax of logits over the first axis before")
     sums = probs.sum(0)
@@ -142,6 +144,8 @@ def create_pairwise_bilateral(sdims: Sequence[float], schan: float | Sequence[fl
         Axis of the channels; -1 says that there is none.
     """
     picture = np.asarray(img)
+    if not picture.size:
+        raise CRFError(f"found a picture of shape {picture.shape}, expected at least one pixel")
     if picture.dtype.kind not in "biuf":
         raise CRFError(f"found a picture of type {picture.dtype}, expected numbers")
     if picture.ndim < 1 or not -picture.ndim <= chdim < picture.ndim:
