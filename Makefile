@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check sanitize bench clean
 .DEFAULT_GOAL := help
 
 help: ## show what there is
@@ -26,6 +26,10 @@ check: .venv/ready ## style, types and floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+sanitize: .venv/ready ## the tests of native/ with the address and undefined-behaviour sanitizers (g++, CMake)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target build/tools nanobind
+	PYTHONPATH=build/tools $(BIN)/python native/sanitized.py
 
 bench: .venv/ready ## speed beside the peers, as JSON (installs the peers)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -8,6 +8,9 @@
 
 namespace upscore::box {
 
+// Of what is resized, and of what it is resized to: weights of an axis are at most some times as many, and count in 32 bits.
+constexpr int64_t MOST_SIDE = int64_t{1} << 20;
+
 // What of a resized axis is wanted, and from where: output pixel i is the sum of weights[i * most + k] · input[first[i] + k], k < count[i].
 struct Taps {
     std::vector<int32_t> first, count;

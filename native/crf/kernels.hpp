@@ -57,13 +57,16 @@ struct Pass {
     const Voice* voice;
 };
 
+// What a pass met; of several the last.
+enum class Fault : int { none, not_finite, overflow };
+
 struct Kernels {
     const char* name;
     int lanes;  // labels are filled up to a multiple of it, or of 4 where there are no more than 4
     // Place the points first..first+BLOCK-1 (fewer: the rest is undefined) of features (d, N).
     void (*locate)(const float* const* features, int64_t first, int count, int d, const double* spread, Places& places);
-    // Pixels first..last-1; scratch holds SCRATCH_ROWS * width floats.
-    void (*pass)(const Pass& pass, int64_t first, int64_t last, float* scratch);
+    // Pixels first..last-1; scratch holds SCRATCH_ROWS * width floats. Nothing is refused: what went wrong is returned.
+    Fault (*pass)(const Pass& pass, int64_t first, int64_t last, float* scratch);
     // to[v] = from[v] + (from[neighbours of v]) / 2 for vertices first..last-1.
     void (*blur)(const float* from, float* to, const int32_t* neighbour, int64_t first, int64_t last, int width);
     // into[k] += from[k]; count is a multiple of 4.

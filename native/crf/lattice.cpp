@@ -14,9 +14,21 @@ namespace {
 constexpr int REMAINDER_BITS = 5;
 constexpr int MOST_BITS = 126;
 
+// Points that are gone through before a caller who wants to stop is heard.
+constexpr int64_t STRETCH = 1 << 20;
+
+// Call work(first, last) for stretches of a part, and `between` after each of the caller's own.
+template <class Work>
+void in_stretches(int part, int64_t first, int64_t last, const std::function<void()>& between, const Work& work) {
+    for (; first < last; first += STRETCH) {
+        work(first, std::min(first + STRETCH, last));
+        if (part == 0) between();
+    }
+}
+
 }  // namespace
 
-Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels)
+Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels, const std::function<void()>& between)
     : points_(points), corners_(static_cast<int>(features.size()) + 1) {
     const int d = corners_ - 1;
     if (d < 1 || d > MOST_DIMENSIONS) throw std::invalid_argument("expected 1 to 16 features");
@@ -27,21 +39,26 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team
     team.run(d, std::min(team.size(), d), [&](int, int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
             float low = features[i][0], high = low;
+            int unordered = 0;
             for (int64_t p = 0; p < points; ++p) {
                 low = std::min(low, features[i][p]);
                 high = std::max(high, features[i][p]);
+                unordered |= features[i][p] != features[i][p];
             }
+            if (unordered) throw std::invalid_argument("found a feature that is not a number, expected finite features");
             least[i] = low * spread_[i], most[i] = high * spread_[i];
         }
     });
     std::vector<int> bits(d);
     std::vector<int64_t> low(d);
     int total = REMAINDER_BITS;
-    for (int j = 0; j < d; ++j) {
+    for (int j = 0; j <= d; ++j) {
         double lower = j > 0 ? -j * most[j - 1] : 0, upper = j > 0 ? -j * least[j - 1] : 0;
         for (int i = j; i < d; ++i) lower += least[i], upper += most[i];
         lower = std::floor(lower / (d + 1)) - 4, upper = std::ceil(upper / (d + 1)) + 4;
+        // The last coordinate needs no bits, as the others decide it; but it is counted in 32 bits like them.
         if (!(lower > -1e9 && upper < 1e9)) throw TooFarApart("features lie too far apart");
+        if (j == d) break;
         low[j] = static_cast<int64_t>(lower);
         bits[j] = 1;
         while (static_cast<double>(int64_t{1} << bits[j]) < upper - lower + 1) ++bits[j];
@@ -49,14 +66,16 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team
     }
     if (total > MOST_BITS) throw TooFarApart("features lie too far apart");
     if (total <= 64)
-        build<uint64_t>(features, bits, low, team, kernels);
+        build<uint64_t>(features, bits, low, team, kernels, between);
     else
-        build<unsigned __int128>(features, bits, low, team, kernels);
+        build<unsigned __int128>(features, bits, low, team, kernels, between);
 }
 
 template <class Code>
-void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels) {
+void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels,
+                    const std::function<void()>& between) {
     const int n = corners_, d = n - 1;
+    require_memory(static_cast<double>(points_) * n * (sizeof(int32_t) + sizeof(float)));
     vertex_ = room<int32_t>(points_ * n);
     weight_ = room<float>(points_ * n);
     Code unit[MOST_DIMENSIONS + 1];
@@ -74,6 +93,7 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
         int32_t known[MOST_DIMENSIONS + 1];
         for (int r = 0; r < n; ++r) before[r] = ~Code{0}, known[r] = -1;
         for (int64_t begin = first; begin < last; begin += BLOCK) {
+            if (part == 0 && (begin - first) % STRETCH == 0) between();
             const int count = static_cast<int>(std::min<int64_t>(BLOCK, last - begin));
             kernels.locate(features.data(), begin, count, d, spread_.data(), places);
             for (int p = 0; p < count; ++p) {
@@ -104,16 +124,19 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
     for (int part = 1; part < parts; ++part) {
         std::vector<int32_t> number(tables[part].size());
         for (size_t v = 0; v < number.size(); ++v) number[v] = all.insert(tables[part].codes()[v]);
+        between();
         const int64_t first = points_ * part / parts * n, last = points_ * (part + 1) / parts * n;
         for (int64_t k = first; k < last; ++k) vertex_[k] = number[vertex_[k]];
         tables[part] = Table<Code>(0);
     }
     vertices_ = all.size();
+    require_memory(static_cast<double>(vertices_) * n * 2 * sizeof(int32_t));
     neighbour_.assign(vertices_ * n * 2, static_cast<int32_t>(vertices_));
-    team.run(n, std::min(team.size(), n), [&](int, int64_t first, int64_t last) {
+    team.run(n, std::min(team.size(), n), [&](int part, int64_t first, int64_t last) {
         for (int64_t axis = first; axis < last; ++axis) {
             int32_t* to = neighbour_.data() + axis * vertices_ * 2;
             for (int64_t v = 0; v < vertices_; ++v) {
+                if (part == 0 && v % STRETCH == 0) between();
                 // Every coordinate one more, but the axis', which drops by d; remainder d becomes 0 of the next corner.
                 Code next = all.codes()[v] + 1 - unit[axis];
                 if (static_cast<int>(all.codes()[v] & ((1 << REMAINDER_BITS) - 1)) == d) {
@@ -132,14 +155,17 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
 
 float Lattice::scale() const { return static_cast<float>(1.0 / (1.0 + std::pow(2.0, -(corners_ - 1)))); }
 
-void Lattice::filter(const float* values, float* out, Team& team) const {
+void Lattice::filter(const float* values, float* out, Team& team, const std::function<void()>& between) const {
     const int n = corners_, parts = parts_of(team);
+    require_memory((parts + 1.0) * static_cast<double>(vertices_ + 1) * sizeof(float));
     std::vector<std::vector<float>> sums(parts);
     team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
         std::vector<float>& at = sums[part];
         at.assign(vertices_ + 1, 0.0f);
-        for (int64_t i = first; i < last; ++i)
-            for (int c = 0; c < n; ++c) at[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
+        in_stretches(part, first, last, between, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i)
+                for (int c = 0; c < n; ++c) at[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
+        });
     });
     std::vector<float>& at = sums[0];
     for (int part = 1; part < parts; ++part)
@@ -149,13 +175,16 @@ void Lattice::filter(const float* values, float* out, Team& team) const {
         const int32_t* neighbour = neighbours(axis);
         for (int64_t v = 0; v < vertices_; ++v) next[v] = at[v] + 0.5f * (at[neighbour[v * 2]] + at[neighbour[v * 2 + 1]]);
         std::swap(at, next);
+        between();
     }
-    team.run(points_, parts, [&](int, int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-            float sum = 0;
-            for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
-            out[i] = sum * scale();
-        }
+    team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
+        in_stretches(part, first, last, between, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) {
+                float sum = 0;
+                for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
+                out[i] = sum * scale();
+            }
+        });
     });
 }
 

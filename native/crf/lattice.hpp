@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <vector>
 
@@ -20,8 +21,9 @@ struct TooFarApart : std::range_error {
 
 class Lattice {
   public:
-    // features (d, N), float32, each divided by its sigma and finite.
-    Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels);
+    // features (d, N), float32, each divided by its sigma. What is no number is refused. `between` is called now and then, and may
+    // throw.
+    Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels, const std::function<void()>& between);
 
     int64_t points() const { return points_; }
     int corners() const { return corners_; }
@@ -34,7 +36,7 @@ class Lattice {
     const int32_t* neighbours(int axis) const { return neighbour_.data() + int64_t{axis} * vertices_ * 2; }
 
     // out = kernel · values, one column (N,) each; they may be the same.
-    void filter(const float* values, float* out, Team& team) const;
+    void filter(const float* values, float* out, Team& team, const std::function<void()>& between) const;
 
     // Into how many parts the points are worth cutting: each has sums of its own at the vertices, which cost memory, and more
     // parts than points have vertices to share would not pay.
@@ -42,7 +44,8 @@ class Lattice {
 
   private:
     template <class Code>
-    void build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels);
+    void build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels,
+               const std::function<void()>& between);
 
     int64_t points_, vertices_ = 0;
     int corners_;

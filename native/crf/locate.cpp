@@ -18,7 +18,7 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
     double raised[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
     float apart[(D ? D : MOST_DIMENSIONS) + 1][BLOCK];
     double total[BLOCK];
-    int32_t excess[BLOCK];
+    uint32_t excess[BLOCK];  // wraps on its way; the whole sum is small
     for (int p = 0; p < BLOCK; ++p) total[p] = 0, excess[p] = 0;
     for (int j = d; j > 0; --j) {
         float feature[BLOCK];
@@ -40,7 +40,7 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
             const double nearest = (here + ROUND) - ROUND;
             apart[j][p] = static_cast<float>(here - nearest);
             places.multiple[j][p] = static_cast<int32_t>(nearest);
-            excess[p] += static_cast<int32_t>(nearest);
+            excess[p] += static_cast<uint32_t>(static_cast<int32_t>(nearest));
         }
     using F = Vector<LANES>::F;
     using I = Vector<LANES>::I;
@@ -49,7 +49,7 @@ void locate_block(const float* const* features, int64_t first, int count, int dy
         I rank[(D ? D : MOST_DIMENSIONS) + 1];
         for (int j = 0; j < n; ++j) {
             part[j] = load<LANES>(apart[j] + p);
-            rank[j] = load<LANES>(excess + p);
+            rank[j] = load<LANES>(reinterpret_cast<const int32_t*>(excess) + p);
         }
         for (int a = 0; a < n; ++a)
             for (int b = a + 1; b < n; ++b) {

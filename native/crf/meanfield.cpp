@@ -1,12 +1,14 @@
 #include "meanfield.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <stdexcept>
 
 namespace upscore::crf {
 
 namespace {
 
-constexpr float NO_LABEL = -1e30f;
+constexpr float NO_LABEL = -std::numeric_limits<float>::infinity();
 
 // Rows of floats for all vertices and one of zeros, for neighbours that are not there.
 class Grid {
@@ -61,6 +63,9 @@ void mean_field(const Problem& problem, int steps, Team& team, const Kernels& ke
     std::vector<float> pad(width, 0.0f);
     std::fill(pad.begin() + labels, pad.end(), NO_LABEL);
     std::vector<Speech> speeches;
+    double grids = 0;
+    for (const Message& message : problem.messages) grids += (parts + 1.0) * static_cast<double>(message.lattice->vertices() + 1) * width;
+    if (steps > 0) require_memory(grids * sizeof(float));
     if (steps > 0)
         for (const Message& message : problem.messages) {
             const int64_t vertices = message.lattice->vertices();
@@ -98,7 +103,9 @@ void mean_field(const Problem& problem, int steps, Team& team, const Kernels& ke
             std::vector<float> scratch(size_t(SCRATCH_ROWS) * width);
             // Small enough that a caller who wants to stop is heard.
             for (int64_t begin = first; begin < last; begin += 1 << 20) {
-                kernels.pass(pass, begin, std::min<int64_t>(last, begin + (1 << 20)), scratch.data());
+                const Fault fault = kernels.pass(pass, begin, std::min<int64_t>(last, begin + (1 << 20)), scratch.data());
+                if (fault == Fault::not_finite) throw std::invalid_argument("found a score or belief that is not finite, expected finite numbers");
+                if (fault == Fault::overflow) throw std::overflow_error("messages are beyond single precision: lower the costs");
                 if (part == 0) between();
             }
         });

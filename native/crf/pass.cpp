@@ -182,11 +182,27 @@ inline void speak(const Voice& voice, const Pass& pass, int64_t i, const float* 
     }
 }
 
+// Whether all of a tile's numbers are numbers, and finite.
+template <int W>
+inline bool finite(const float* tile, int64_t count) {
+    using I = typename Vector<W>::I;
+    I strange{};
+    for (int64_t k = 0; k < count; k += W) {
+        const typename Vector<W>::F x = load<W>(tile + k);
+        strange |= (x - x) != all<W>(0.0f);
+    }
+    for (int k = 0; k < W; ++k)
+        if (strange[k]) return false;
+    return true;
+}
+
 // Beliefs of a tile: prior · exp(scores), normalised. The prior is what probabilities say; for logits and energies it is in the scores.
+// False where they cannot be: the greatest score counts as 1 in a sum, unless there is none.
 template <int W, int BLOCKS>
-inline void decide(const Pass& pass, int count, float* tile, const float* scores) {
+inline bool decide(const Pass& pass, int count, float* tile, const float* scores) {
     using F = typename Vector<W>::F;
     const int width = BLOCKS ? BLOCKS * W : pass.width;
+    bool possible = true;
     for (int p = 0; p < count; ++p, tile += width, scores += width) {
         F most = load<W>(scores);
         for (int b = W; b < width; b += W) most = greater_of<W>(most, load<W>(scores + b));
@@ -201,14 +217,16 @@ inline void decide(const Pass& pass, int count, float* tile, const float* scores
             store<W>(tile + b, value);
             sums += value;
         }
-        const F inverse = 1.0f / sum_of<W>(sums);
+        const F sum = sum_of<W>(sums), inverse = 1.0f / sum;
+        possible &= sum[0] > 0;
         for (int b = 0; b < width; b += W) store<W>(tile + b, load<W>(tile + b) * inverse);
     }
+    return possible;
 }
 
 // In phases, not pixel by pixel: pixels of a phase do not wait for one another, and the processor works on several at once.
 template <int W, int BLOCKS>
-void pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
+Fault pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     using F = typename Vector<W>::F;
     const int width = BLOCKS ? BLOCKS * W : pass.width;
     float* tile = scratch;
@@ -216,9 +234,11 @@ void pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     float* scores = selves + TILE * width;
     float* heard = scores + TILE * width;
     const int most = width <= 64 ? TILE : TILE / 2;  // a line of the cache, if the tile then stays in it
+    Fault fault = Fault::none;
     for (int64_t begin = first; begin < last; begin += most) {
         const int count = last - begin < most ? static_cast<int>(last - begin) : most;
         read_tile(tile, pass.given.at ? pass.given : pass.scores, begin, count, pass.labels, width);
+        if (!finite<W>(tile, int64_t{count} * width)) fault = Fault::not_finite;
         if (!pass.given.at) {
             for (int p = 0; p < count; ++p)
                 for (int b = 0; b < width; b += W) {
@@ -239,7 +259,7 @@ void pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
                     }
                 }
             }
-            decide<W, BLOCKS>(pass, count, tile, scores);
+            if (!decide<W, BLOCKS>(pass, count, tile, scores) && fault == Fault::none) fault = Fault::overflow;
         }
         if (pass.speaks)
             for (int m = 0; m < pass.voices; ++m) {
@@ -252,9 +272,10 @@ void pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
             }
         if (pass.out.at) write_tile(tile, pass.out, begin, count, pass.labels, width);
     }
+    return fault;
 }
 
-void pass_of(const Pass& pass, int64_t first, int64_t last, float* scratch) {
+Fault pass_of(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     if (pass.width == 4) return pass_over<4, 1>(pass, first, last, scratch);
     switch (pass.width / LANES) {
         case 1: return pass_over<LANES, 1>(pass, first, last, scratch);

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "../memory.hpp"
+
 namespace upscore::crf {
 
 template <class Code>
@@ -12,6 +14,7 @@ class Table {
     explicit Table(int64_t expected) {
         uint64_t size = 1024;
         while (size < static_cast<uint64_t>(expected) * 2) size *= 2;
+        require_memory(static_cast<double>(size) * sizeof(int32_t));
         slots_.assign(size, -1);
         mask_ = size - 1;
     }
@@ -49,6 +52,8 @@ class Table {
     }
 
     void grow() {
+        // The slots beside the old ones, and the codes as they are moved to twice their room.
+        require_memory(static_cast<double>(slots_.size()) * 2 * sizeof(int32_t) + static_cast<double>(codes_.size()) * 3 * sizeof(Code));
         slots_.assign(slots_.size() * 2, -1);
         mask_ = slots_.size() - 1;
         for (size_t i = 0; i < codes_.size(); ++i) {

@@ -23,7 +23,7 @@ def scene(classes=4, shape=(12, 15), seed=0):
 
 
 @given(
-    classes=st.integers(1, 6),
+    classes=st.integers(2, 6),
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     seed=st.integers(0, 1000),
     engine=st.sampled_from(ENGINES),

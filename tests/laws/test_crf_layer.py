@@ -181,7 +181,7 @@ def test_bad_input_is_one_line(change, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"classes": 0}, "at least 1"),
+        ({"classes": 1}, "at least 2"),
         ({"classes": 4, "iterations": -1}, "iterations"),
         ({"classes": 4, "engine": "lattice"}, "torch, exact"),
         ({"classes": 4, "kernels": (Gaussian(compatibility=np.eye(4)),)}, "its kernels share"),

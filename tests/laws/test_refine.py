@@ -108,7 +108,7 @@ def test_it_composes_with_the_others():
     assert outer(images).sum(1).sub(1).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 2)])
 def test_any_picture_and_the_surest_network(classes, size):
     for picture in (np.zeros((*size, 3), np.uint8), np.full((*size, 3), 255, np.uint8), scene(*size)):

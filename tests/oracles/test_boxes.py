@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upscore.errors import DataError
 from upscore.ops import boxes
 from upscore.ops.boxes import Canvas, cut_boxes
 
@@ -167,3 +168,60 @@ def test_the_compiled_part_checks_what_it_is_given(values, said):
 def test_joining_is_by_maximum_or_sum():
     with pytest.raises(ValueError, match="join 'max' or 'sum'"):
         native.paste(torch.zeros(1, 2, 2, 1), [(0, 0, 2, 2)], torch.zeros(2, 2, 1), "mean", False, 1)
+
+
+IMAGE, CORNER = torch.rand(3, 20, 30), (-2, -2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((3, 3, 3, 9), "not empty and meets"),
+        ((9, 3, 3, 9), "not empty and meets"),
+        ((30, 0, 40, 9), "not empty and meets"),
+        ((-9, -9, 0, 0), "not empty and meets"),
+        ((0, 0, 2**31, 5), "at most 1048576 pixels a side"),
+        ((-(2**62), 0, 5, 5), "at most 1048576 pixels a side"),
+        ((0, 0, 2**20, 2**20), "268435456 in all"),
+        ((0.0, 0, 5, 5), "whole numbers"),
+        ((0, 0, float("nan"), 5), "whole numbers"),
+        ((0, 0, 5), "whole numbers"),
+    ],
+)
+def test_boxes_that_are_none_are_one_line(way, box, said):
+    with pytest.raises(DataError, match=said):
+        cut_boxes(IMAGE, [CORNER, box], 4)
+    canvas = Canvas(3, 20, 30, aggregate="max", clip=False, device=torch.device("cpu"))
+    with pytest.raises(DataError, match=said):
+        canvas.add(torch.ones(2, 3, 4, 4), [CORNER, box])
+    assert not canvas.scores().any()
+
+
+def test_boxes_and_scores_that_do_not_belong_together_are_one_line(way):
+    canvas = Canvas(3, 20, 30, aggregate="max", clip=False, device=torch.device("cpu"))
+    for scores, placed in (
+        (torch.ones(1, 3, 4, 4), [CORNER, CORNER]),
+        (torch.ones(1, 2, 4, 4), [CORNER]),
+        (torch.ones(1, 3, 4), [CORNER]),
+        (torch.ones(1, 3, 0, 4), [CORNER]),
+        (torch.ones(1, 3, 4, 4, dtype=torch.int64), [CORNER]),
+    ):
+        with pytest.raises(DataError, match="found"):
+            canvas.add(scores, placed)
+    for image, side in ((IMAGE.byte(), 4), (IMAGE[0], 4), (IMAGE[:, :0], 4), (IMAGE, 0), (IMAGE, 2**40), (IMAGE, 2.5)):
+        with pytest.raises(DataError, match="found"):
+            cut_boxes(image, [CORNER], side)
+
+
+def test_more_boxes_than_are_resized_at_a_time_are_each_right(way):
+    rng = np.random.default_rng(3)
+    left, top = rng.integers(-3, 29, 600), rng.integers(-3, 19, 600)
+    placed = [(int(x), int(y), int(x) + 5, int(y) + 4) for x, y in zip(left, top, strict=True)]
+    found = cut_boxes(IMAGE, placed, 2)
+    for one, box in zip(found, placed, strict=True):
+        np.testing.assert_allclose(one, cut(IMAGE.numpy(), box, 2), atol=1e-6)
+    maps = torch.rand(600, 2, 3, 3)
+    for aggregate in ("max", "mean"):
+        canvas = Canvas(2, 20, 30, aggregate=aggregate, clip=False, device=torch.device("cpu"))
+        canvas.add(maps, placed)
+        np.testing.assert_allclose(canvas.scores(), join(maps.numpy(), placed, 20, 30, aggregate, False), atol=1e-5)

@@ -243,8 +243,185 @@ def test_strange_arguments_are_refused_and_never_crash(data):
 
 
 @pytest.mark.parametrize("kernels", [(Gaussian(),), (Bilateral(),), (Features(np.zeros((1, 1, 4)), 1.0),), ()])
-def test_one_pixel_and_one_label(kernels):
-    picture = np.zeros((1, 1, 3), np.uint8)
-    for labels in (1, 2):
-        refined = DenseCRF(kernels).refine(np.full((labels, 1, 1), 1 / labels, np.float32), picture)
-        np.testing.assert_allclose(refined, 1 / labels, atol=1e-6)
+def test_one_pixel(kernels):
+    refined = DenseCRF(kernels).refine(np.full((2, 1, 1), 0.5, np.float32), np.zeros((1, 1, 3), np.uint8))
+    np.testing.assert_allclose(refined, 0.5, atol=1e-6)
+
+
+# ---- what the module refuses by itself, whoever calls it ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("place", [0, 1, 4999, 8999])
+def test_a_position_that_is_not_a_number_is_refused_wherever_it_is(instructions, threads, place):
+    features = np.random.default_rng(0).normal(size=(3, 9000)).astype(np.float32)
+    features[1, place] = np.nan
+    with pytest.raises(ValueError, match="expected finite features"):
+        native.lattice(features, threads, instructions)
+    features[1, place] = -np.inf
+    with pytest.raises(native.TooFarApart):
+        native.lattice(features, threads, instructions)
+
+
+def raised_to(coordinates):
+    """Return features (d,) whose first d coordinates in the lattice's plane, in cells, are these; the last is what sums to zero."""
+    d = len(coordinates)
+    raised = np.append(coordinates, -np.sum(coordinates)) * (d + 1)
+    scaled, total = np.zeros(d), 0.0
+    for j in range(d, 0, -1):
+        scaled[j - 1] = (total - raised[j]) / j
+        total += scaled[j - 1]
+    i = np.arange(d)
+    return scaled / (np.sqrt(2 / 3) * (d + 1) / np.sqrt((i + 1) * (i + 2)))
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("dimensions", [2, 5, 9, 16])
+def test_a_coordinate_beyond_32_bits_is_too_far_though_the_others_are_not(instructions, dimensions):
+    far = raised_to(np.full(dimensions, 0.9e9 if dimensions > 2 else 0.99e9)).astype(np.float32)[:, None] + np.zeros((1, 40), np.float32)
+    with pytest.raises(native.TooFarApart):
+        native.lattice(far, 1, instructions)
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("dimensions", [4, 5, 9])
+def test_coordinates_whose_sums_wrap_on_their_way_give_numpys_answer(instructions, dimensions):
+    signs = np.where(np.arange(dimensions) < dimensions // 2, 1, -1) * 0.8e9
+    signs[-1] = 0
+    features = raised_to(signs).astype(np.float32) + np.zeros((60, 1), np.float32)
+    energy, _ = problem(3, (60,), 2)
+    arguments = {"features": (features,), "cost": -np.ones(3)}
+    engine = NativeEngine(1, instructions)
+    assert isinstance(engine.message(features, -np.ones(3), "none"), NativeMessage)
+    np.testing.assert_allclose(
+        believed(engine, energy, "energies", **arguments), believed(PORTABLE, energy, "energies", **arguments), atol=2e-5
+    )
+
+
+LATTICE = native.lattice(np.zeros((2, 9), np.float32), 1)
+COSTS = np.ones(3, np.float32)
+
+
+def mean_field(scores, out, *, messages=((LATTICE, None, None, COSTS),), belief=None, steps=2):
+    native.mean_field(scores, "energies", [*messages], True, belief, out, steps, 1)
+
+
+def numbers(*shape):
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def misaligned(array):
+    raw = np.zeros(array.nbytes + 1, np.uint8)
+    raw[1:].view(array.dtype).reshape(array.shape)[...] = array
+    return raw[1:].view(array.dtype).reshape(array.shape)
+
+
+BOTH = np.zeros((2, 9, 3), np.float32)
+HOLES = np.zeros((9, 6), np.float32)[:, ::2]
+NAN, LARGE = np.full((9, 3), np.nan, np.float32), np.zeros((4, 9), np.float32)
+REFUSED = {
+    "double scores": lambda: mean_field(numbers(9, 3).astype(float), numbers(9, 3)),
+    "room of doubles, of which a copy would be written to": lambda: mean_field(numbers(9, 3), numbers(9, 3).astype(float)),
+    "filtered into doubles": lambda: native.filter(LATTICE, numbers(1, 9), numbers(1, 9).astype(float), 1),
+    "room that cannot be written to": lambda: mean_field(numbers(9, 3), np.broadcast_to(np.float32(0), (9, 3))),
+    "room that is one number": lambda: mean_field(numbers(9, 3), np.lib.stride_tricks.as_strided(numbers(1), (9, 3), (0, 0))),
+    "room with holes": lambda: mean_field(numbers(9, 3), HOLES),
+    "room that is the scores": lambda: mean_field(BOTH[0], BOTH[0]),
+    "room that overlaps the scores": lambda: mean_field(BOTH.reshape(18, 3)[:9], BOTH.reshape(18, 3)[4:13]),
+    "room that overlaps the belief": lambda: mean_field(numbers(9, 3), BOTH.reshape(18, 3)[:9], belief=BOTH.reshape(18, 3)[4:13]),
+    "filtered beside itself": lambda: native.filter(LATTICE, LARGE[:2], LARGE[1:3], 1),
+    "misaligned scores": lambda: mean_field(misaligned(numbers(9, 3)), numbers(9, 3)),
+    "misaligned features": lambda: native.lattice(misaligned(numbers(2, 9)), 1),
+    "scores that are not numbers": lambda: mean_field(NAN, numbers(9, 3)),
+    "a belief that is not a number": lambda: mean_field(numbers(9, 3), numbers(9, 3), belief=NAN),
+    "costs that are not numbers": lambda: mean_field(numbers(9, 3), numbers(9, 3), messages=[(LATTICE, None, None, COSTS * np.nan)]),
+    "factors that are not numbers": lambda: mean_field(numbers(9, 3), numbers(9, 3), messages=[(LATTICE, NAN[:, 0].copy(), None, COSTS)]),
+    "a lattice that was never made": lambda: mean_field(
+        numbers(9, 3), numbers(9, 3), messages=[(native.Lattice.__new__(native.Lattice), None, None, COSTS)]
+    ),
+    "scores of the other order of bytes": lambda: mean_field(numbers(9, 3).astype(">f4"), numbers(9, 3)),
+    "a million threads": lambda: native.lattice(numbers(2, 9), 10**6),
+    "no thread": lambda: native.lattice(numbers(2, 9), 0),
+    "no points": lambda: native.lattice(numbers(2, 0), 1),
+    "17 features": lambda: native.lattice(numbers(17, 9), 1),
+    "points without end": lambda: native.lattice(np.lib.stride_tricks.as_strided(numbers(1), (2, 2**40), (0, 4)), 1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_module_refuses(name):
+    with pytest.raises((ValueError, TypeError)):
+        REFUSED[name]()
+
+
+def test_what_may_be_the_same_memory_is():
+    belief = np.full((9, 3), 1 / 3, np.float32)
+    expected, given_belief = np.empty_like(belief), belief.copy()
+    mean_field(numbers(9, 3), expected, belief=given_belief)
+    mean_field(numbers(9, 3), belief, belief=belief)
+    np.testing.assert_array_equal(belief, expected)
+    values, filtered = numbers(2, 9), np.empty((2, 9), np.float32)
+    native.filter(LATTICE, values, filtered, 1)
+    native.filter(LATTICE, values, values, 1)
+    np.testing.assert_array_equal(values, filtered)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_signals_are_heeded_while_a_lattice_is_built_and_filters():
+    """More than once within one call: what comes while nobody listens is heard once, at its end."""
+    features = np.random.default_rng(0).uniform(0, 9, (2, 3 << 20)).astype(np.float32)
+    values = np.ones((1, 3 << 20), np.float32)
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(None))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
+        lattice = native.lattice(features, 1)
+        while_built = len(heard)
+        native.filter(lattice, values, values, 1)
+        while_filtering = len(heard) - while_built
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert while_built > 2
+    assert while_filtering > 2
+
+
+def test_a_list_of_messages_that_a_signal_handler_empties_stays_in_use():
+    probe = """
+import gc, signal
+import numpy as np
+from upscore import _native as native
+messages = [(native.lattice(np.random.default_rng(0).normal(size=(2, 50_000)).astype(np.float32), 1), None, None, np.ones(3, np.float32))]
+signal.signal(signal.SIGALRM, lambda *_: (messages.clear(), gc.collect(), [np.ones(300_000, np.float32) for _ in range(9)]))
+signal.setitimer(signal.ITIMER_REAL, 0.02)
+scores, out = np.zeros((50_000, 3), np.float32), np.empty((50_000, 3), np.float32)
+native.mean_field(scores, "energies", messages, True, None, out, 60, 1)
+assert not messages and np.allclose(out.sum(1), 1), "emptied, and the sums are right"
+"""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system has no such timer")
+    ran = subprocess.run([sys.executable, "-c", probe], timeout=120, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.skipif(not np.isfinite(native.available_memory()), reason="this system does not say how much memory it has")
+def test_more_memory_than_there_is_is_refused_before_it_is_asked_for():
+    """Two grids, each of which could be had alone; Linux would promise both, and stop the process that writes to them."""
+    probe = """
+import numpy as np
+from upscore import _native as native
+labels, most = 1 << 16, native.available_memory()
+points = max(8, int(0.75 * most / (2 * labels * 4)) // 6)
+far = np.stack([np.arange(points) * 50.0, *np.zeros((4, points))]).astype(np.float32)
+lattice = native.lattice(far, 1)
+assert lattice.vertices == 6 * points
+scores, costs = np.broadcast_to(np.float32(0), (points, labels)), np.ones(labels, np.float32)
+try:
+    messages = [(lattice, None, None, costs)] * 2
+    native.mean_field(scores, "energies", messages, True, None, np.empty((points, labels), np.float32), 1, 1)
+except MemoryError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", probe], timeout=120, check=False, capture_output=True, text=True)
+    assert (ran.stdout, ran.returncode) == ("this takes more memory than is available\n", 0), ran.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from upscore.errors import DataError, RecipeError
-from upscore.metrics import ABSENT_POLICIES, ConfusionMatrix
+from upscore.metrics import ABSENT_POLICIES, BorderCounts, ConfusionMatrix, rand_error, segments
 from upscore.types import LabelSpace
 
 
@@ -131,3 +131,81 @@ def test_it_prints_what_it_holds_and_is_no_key(matrix):
     assert matrix != 3
     with pytest.raises(TypeError):
         hash(matrix)
+
+
+MAP = np.array([[0, 1, 2], [2, 1, 255]], np.uint8)
+
+
+@pytest.mark.parametrize("count", [ConfusionMatrix, BorderCounts])
+@pytest.mark.parametrize(
+    ("truth", "predicted", "said"),
+    [
+        (MAP.astype(np.int64), MAP, "int64 and uint8, expected uint8"),
+        (MAP, MAP.astype(np.int8), "uint8 and int8"),
+        (MAP == 1, MAP == 1, "bool and bool"),
+        (MAP.astype(float), MAP.astype(float), "float64 and float64"),
+        (MAP.astype(str), MAP, "<U3"),
+        (MAP.astype(object), MAP, "object"),
+        (MAP, MAP.T, r"shape \(2, 3\) and prediction of shape \(3, 2\)"),
+        (MAP, MAP[None], r"shape \(1, 2, 3\)"),
+        (np.full_like(MAP, 3), MAP, "label 3 in the truth, expected 0 to 2 or 255"),
+        (np.full_like(MAP, 254), MAP, "label 254 in the truth"),
+        (np.zeros_like(MAP), np.full_like(MAP, 3), "label 3 in the prediction"),
+        (np.zeros_like(MAP), np.full_like(MAP, 255), "label 255 in the prediction"),
+        (MAP.tolist(), MAP, "found list as the truth"),
+        (MAP, None, "found NoneType as the prediction"),
+    ],
+)
+def test_label_maps_in_other_numbers_are_one_line_and_count_nothing(count, truth, predicted, said):
+    counts = count(3)
+    with pytest.raises(DataError, match=said):
+        counts.add(truth, predicted)
+    assert counts == count(3)
+
+
+def test_borders_are_of_one_picture():
+    with pytest.raises(DataError, match="expected one picture"):
+        BorderCounts(3).add(MAP[None], MAP[None])
+    with pytest.raises(RecipeError, match="trimap"):
+        BorderCounts(3, width=2.5)
+
+
+@pytest.mark.parametrize("classes", [0, 256, 2.5, True, "3", None])
+def test_impossible_numbers_of_classes_are_one_line(classes):
+    with pytest.raises(DataError, match="classes, expected 1 to 255"):
+        ConfusionMatrix(classes)
+
+
+def test_counts_whose_sums_would_wrap_are_one_line():
+    with pytest.raises(DataError, match="sums fit into 64 bits"):
+        ConfusionMatrix.of(np.full((2, 2), 2**63, np.uint64))
+    with pytest.raises(DataError, match="sums fit into 64 bits"):
+        ConfusionMatrix.of(np.full((2, 2), 2**62))
+    assert ConfusionMatrix.of(np.full((255, 255), 2**45)).scores().pixel_accuracy == pytest.approx(1 / 255)
+
+
+def test_segments_of_what_is_no_mask_are_one_line():
+    for mask in (np.array([[0.7, 0.2]]), np.array([[256, 0]]), np.array([[1, 0]], np.uint8), np.array([True])):
+        with pytest.raises(DataError, match=r"expected .* bool"):
+            segments(mask)
+    assert segments(np.zeros((0, 4), bool)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64])
+def test_the_rand_error_does_not_depend_on_the_type_or_size_of_numbers(dtype):
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 5, (9, 9)), rng.integers(0, 4, (9, 9))
+    expected = rand_error(truth, predicted)
+    assert rand_error(truth.astype(dtype), predicted.astype(dtype)) == expected
+    most = np.iinfo(dtype).max
+    assert (
+        rand_error(np.where(truth == 4, most, truth).astype(dtype), np.where(predicted == 3, most - 1, predicted).astype(dtype)) == expected
+    )
+    assert rand_error(truth * 10**17, predicted * 10**17) == expected  # whose products would wrap
+
+
+@pytest.mark.parametrize("change", [lambda x: x / 2, lambda x: x > 1, lambda x: x.astype(str), lambda x: x - 3, lambda x: x[:1]], ids=str)
+def test_segments_in_other_numbers_are_one_line(change):
+    numbers = np.array([[0, 1, 2], [2, 1, 1]])
+    with pytest.raises(DataError, match="segment"):
+        rand_error(numbers, change(numbers))

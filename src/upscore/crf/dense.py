@@ -15,7 +15,8 @@ message to itself is included, as in the authors' code, or left out, as in their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,17 +24,42 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.crf.engines import Engine, EngineName, Field, check_engine, engine_of
-from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel
+from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel, numbers_of
 from upscore.crf.unary import Layout, Scores, Unary, energy_of_labels, find_layout
 from upscore.errors import CRFError
 
-__all__ = ["MOST_PIXELS", "DenseCRF", "Inference", "check_size", "message_of"]
+__all__ = [
+    "MOST_PIXELS",
+    "DenseCRF",
+    "Inference",
+    "bounded_memory",
+    "check_labels",
+    "check_size",
+    "check_steps",
+    "checked_costs",
+    "message_of",
+]
 
 MOST_FEATURES = 16
 """A lattice has one vertex more than features for each pixel."""
 
 MOST_PIXELS = 2**26
 """Larger pictures are refused: the lattices alone take some hundred bytes a pixel."""
+
+MAX_STEPS = 1000
+"""Of mean field; it settles in some ten."""
+
+MAX_SIGMAS = 2.0**40
+"""Pixels lie within this many sigmas of the origin: lattices and distances have digits left there."""
+
+MAX_COST = 1e6
+"""Of a disagreement, so that messages stay within single precision; usual ones are below 100."""
+
+OVERSHOOT = 0.1
+"""By how much of its range an image of floats may leave it, as resized ones do; one less its mean leaves it by more."""
+
+NEARLY_BLACK = 3.0
+"""Of 255: an image of floats whose greatest value is no more was scaled to [0, 1], or normalised."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +101,10 @@ class DenseCRF:
 
     def __post_init__(self) -> None:
         check_engine(self.engine, threads=self.threads, device=self.device)
-        if not 0 <= self.iterations <= 1000:
-            raise CRFError(f"found {self.iterations} iterations, expected 0 to 1000")
+        check_steps(self.iterations)
+        for kernel in self.kernels:
+            if not (hasattr(kernel, "features") and hasattr(kernel, "compatibility") and hasattr(kernel, "normalization")):
+                raise CRFError(f"found {kernel!r} among the kernels, expected Gaussian, Bilateral, Features or the like")
 
     def refine(
         self,
@@ -94,7 +122,8 @@ class DenseCRF:
         scores : (K, H, W) or (H, W, K) floating
             Of any number of axes, of any type and layout.
         picture : (H, W, C) or (H, W), optional
-            The picture, 0 to 255; only kernels that compare colours need it.
+            The image as it is before normalisation: uint8, or floats from 0 to 255. Only kernels that
+            compare colours need it.
         kind : {"probabilities", "logits", "energies"}
             What the scores are.
         channels : {"first", "last"}, optional
@@ -110,7 +139,8 @@ class DenseCRF:
         Raises
         ------
         CRFError
-            Shapes do not fit, or values are not what ``kind`` says.
+            Shapes do not fit, values are not what ``kind`` says or the image not from 0 to 255, there are
+            fewer than two labels, or less memory than it takes.
         """
         inference = self.start(scores, picture, kind=kind, channels=channels, ignored=ignored)
         return inference.step(self.iterations).probabilities()
@@ -163,6 +193,9 @@ class DenseCRF:
         See :func:`upscore.crf.unary.energy_of_labels`.
         """
         labels = np.asarray(labels)
+        check_labels(classes)
+        if not labels.size:
+            raise CRFError(f"found a label map of shape {labels.shape}: nothing to refine")
         check_size(labels.size)
         layout = Layout(labels.shape, classes, False)
         energy = energy_of_labels(labels, classes, confidence=confidence, unknown=unknown)
@@ -182,7 +215,9 @@ class DenseCRF:
         scores = np.asarray(scores)
         layout = find_layout(scores, None if picture is None else np.asarray(picture), channels=channels)
         check_size(int(np.prod(layout.shape)))
-        scores = scores.astype(np.float64 if self.engine == "exact" else np.float32, copy=False)
+        check_labels(layout.classes)
+        with bounded_memory(int(np.prod(layout.shape))), np.errstate(over="ignore"):  # what becomes infinite is refused
+            scores = scores.astype(np.float64 if self.engine == "exact" else np.float32, copy=False)
         return self._begin(Unary(layout.to_pixels(scores), kind), layout, picture, ignored)
 
     def _begin(self, unary: Unary, layout: Layout, picture: npt.NDArray[Any] | None, ignored: npt.NDArray[np.bool_] | None) -> Inference:
@@ -190,16 +225,21 @@ class DenseCRF:
             picture = _checked_picture(np.asarray(picture), layout.shape)
         listening = None
         if ignored is not None:
-            if np.shape(ignored) != layout.shape:
-                raise CRFError(f"found a mask of shape {np.shape(ignored)}, expected {layout.shape}")
-            listening = np.flatnonzero(~np.asarray(ignored, bool).ravel())
+            mask = np.asarray(ignored)
+            if mask.shape != layout.shape or mask.dtype != np.bool_:
+                raise CRFError(f"found a mask of shape {mask.shape} and type {mask.dtype} of ignored pixels, expected {layout.shape} bool")
+            listening = np.flatnonzero(~mask.ravel())
         engine = engine_of(self.engine, threads=self.threads, device=self.device)
         messages = []
-        for kernel in self.kernels if listening is None or len(listening) else ():
-            features = kernel.features(layout.shape, picture)
-            heard = features if listening is None else features[listening]
-            messages.append(message_of(engine, heard, kernel.compatibility, kernel.normalization, layout.classes))
-        field = engine.field(unary if listening is None else unary.take(listening), messages, self_message=self.self_message)
+        pixels = int(np.prod(layout.shape))
+        with bounded_memory(pixels):
+            for kernel in self.kernels if listening is None or len(listening) else ():
+                features = np.asarray(kernel.features(layout.shape, picture))
+                if features.ndim != 2 or len(features) != pixels:
+                    raise CRFError(f"found features of shape {features.shape}, expected ({pixels}, d): one row for each pixel")
+                heard = features if listening is None else features[listening]
+                messages.append(message_of(engine, heard, kernel.compatibility, kernel.normalization, layout.classes))
+            field = engine.field(unary if listening is None else unary.take(listening), messages, self_message=self.self_message)
         return Inference(field, unary, layout, listening)
 
 
@@ -218,9 +258,11 @@ class Inference:
         self.steps = 0
 
     def step(self, steps: int = 1) -> Inference:
-        """Send every message once, or ``steps`` times; returns itself."""
+        """Send every message once, or ``steps`` times (0 to 1000); returns itself."""
+        check_steps(steps)
         if steps:
-            self._belief = self._field.advance(self._belief, steps)
+            with bounded_memory(int(np.prod(self._layout.shape))):
+                self._belief = self._field.advance(self._belief, steps)
         self.steps += steps
         return self
 
@@ -258,12 +300,22 @@ def _checked_picture(picture: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.N
         picture = picture[..., None]
     if picture.shape[:-1] != shape:
         raise CRFError(f"found a picture of shape {picture.shape} for scores of {shape} pixels, expected the same grid")
-    if np.issubdtype(picture.dtype, np.integer) and picture.dtype != np.uint8:
+    if picture.dtype == np.uint8 or not picture.size:
+        return picture
+    wanted = "expected the image as it is before normalisation, 0 to 255, which sigma_colour counts in"
+    if picture.dtype.kind not in "iuf":
+        raise CRFError(f"found a picture of type {picture.dtype}, {wanted}: give it as uint8")
+    low, high = float(picture.min()), float(picture.max())
+    if picture.dtype.kind != "f":
         raise CRFError(
-            f"found a picture of type {picture.dtype}, expected 0 to 255: divide it (16 bits by 257), or give it as Features with a sigma"
+            f"found a picture of type {picture.dtype} from {low:g} to {high:g}, {wanted}: give 8 bits as uint8, divide 16 bits by 257, "
+            "or give it as Features with a sigma"
         )
-    if np.issubdtype(picture.dtype, np.floating) and picture.size and 0 < float(picture.max()) <= 1:
-        raise CRFError("found a picture from 0 to 1, expected 0 to 255, which sigma_colour counts in: multiply it by 255")
+    if low >= 0 and 0 < high <= 1:
+        raise CRFError(f"found a picture from 0 to 1, {wanted}: multiply it by 255")
+    # What is not a number compares as false.
+    if not (low >= -OVERSHOOT * 255 and high <= (1 + OVERSHOOT) * 255) or (high <= NEARLY_BLACK and (low, high) != (0, 0)):
+        raise CRFError(f"found a picture from {low:g} to {high:g}, {wanted}; other measurements go into Features with a sigma")
     return picture
 
 
@@ -287,10 +339,14 @@ def message_of(engine: Engine, features: npt.NDArray[Any], compatibility: Any, n
         A feature is not a number, there are too many, or a setting is impossible.
     """
     check_size(len(features))
-    if features.shape[1] > MOST_FEATURES:
-        raise CRFError(f"found {features.shape[1]} features of each pixel, expected at most {MOST_FEATURES}")
-    if not np.isfinite(features).all():
+    if not 1 <= features.shape[1] <= MOST_FEATURES:
+        raise CRFError(f"found {features.shape[1]} features of each pixel, expected 1 to {MOST_FEATURES}")
+    if features.dtype.kind not in "iuf":
+        raise CRFError(f"found features of type {features.dtype}, expected numbers")
+    if features.size and not np.isfinite(low_high := (float(features.min()), float(features.max()))).all():
         raise CRFError("found features that are not numbers: check the picture and the features given")
+    if features.size and max(map(abs, low_high)) > MAX_SIGMAS:
+        raise CRFError(f"found features from {low_high[0]:.3g} to {low_high[1]:.3g} sigmas, too far apart: use larger sigmas")
     if normalization not in NORMALIZATIONS:
         raise CRFError(f"found normalization '{normalization}', expected {', '.join(NORMALIZATIONS)}")
     return engine.message(features, _costs_of(compatibility, classes), normalization)
@@ -308,15 +364,55 @@ def check_size(pixels: int) -> None:
         raise CRFError(f"found {pixels} pixels, expected at most {MOST_PIXELS}: refine the picture in overlapping tiles")
 
 
+def check_steps(steps: int) -> None:
+    """Refuse what is no number of steps.
+
+    Raises
+    ------
+    CRFError
+        It is not whole, or not 0 to :data:`MAX_STEPS`.
+    """
+    if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or not 0 <= steps <= MAX_STEPS:
+        raise CRFError(f"found {steps} iterations, expected 0 to {MAX_STEPS}")
+
+
+def check_labels(count: int) -> None:
+    """Refuse a CRF of fewer than two labels, whose answer is 1 everywhere.
+
+    Raises
+    ------
+    CRFError
+        Always, then.
+    """
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
+        raise CRFError(
+            f"found {count} label{'s' * (count != 1)}, expected at least 2, whose probabilities sum to 1: "
+            "beside the probability p of an object stack that of the background, 1 - p"
+        )
+
+
+@contextmanager
+def bounded_memory(pixels: int) -> Iterator[None]:
+    """Say in one line that there is not enough memory, where there is not.
+
+    Raises
+    ------
+    CRFError
+        In place of a ``MemoryError``.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise CRFError(f"refining {pixels} pixels takes more memory than is available: refine the picture in overlapping tiles") from None
+
+
 def _costs_of(compatibility: Any, classes: int) -> npt.NDArray[np.float64]:
     """Return what messages are multiplied by: (K,) for costs of disagreement alone, or (K, K).
 
     Messages of a pixel sum to the same for every label, so that a reward for agreement and a
     cost of disagreement differ by a constant, which the softmax forgets.
     """
-    given = np.asarray(compatibility, np.float64)
-    if not np.isfinite(given).all():
-        raise CRFError("found a compatibility that is not a number")
+    given = checked_costs(compatibility)
     if given.ndim == 0 or given.shape == (1,):
         return np.full(classes, -float(given.reshape(())))
     if given.shape == (classes,):
@@ -328,3 +424,19 @@ def _costs_of(compatibility: Any, classes: int) -> npt.NDArray[np.float64]:
     raise CRFError(
         f"found a compatibility of shape {given.shape} for {classes} labels, expected a number, ({classes},) or ({classes}, {classes})"
     )
+
+
+def checked_costs(compatibility: Any) -> npt.NDArray[np.float64]:
+    """Return a compatibility as an array.
+
+    Raises
+    ------
+    CRFError
+        It holds what is not a number, or beyond :data:`MAX_COST`.
+    """
+    given = numbers_of(compatibility, "compatibility")
+    if not np.isfinite(given).all():
+        raise CRFError("found a compatibility that is not a number")
+    if given.size and np.abs(given).max() > MAX_COST:
+        raise CRFError(f"found a compatibility of {np.abs(given).max():g}, expected at most {MAX_COST:g} to either side of 0")
+    return given

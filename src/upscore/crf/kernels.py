@@ -20,6 +20,7 @@ diagonal and positive numbers beside it smooth. So 10, a vector of tens and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -166,20 +167,38 @@ def _joined(shape: tuple[int, ...], sigma: Sequence[float] | float | None, *meas
     sigmas = [] if sigma is None else _one_each(sigma, len(shape), "axis")
     features = np.empty((len(sigmas) + len(measured), *shape))
     for row, axis in enumerate(reversed(range(len(sigmas)))):
-        features[row] = (np.arange(shape[axis]) / sigmas[axis]).reshape(-1, *[1] * (len(shape) - 1 - axis))
+        with np.errstate(over="ignore"):  # what lies too far apart is refused with the features
+            features[row] = (np.arange(shape[axis]) / sigmas[axis]).reshape(-1, *[1] * (len(shape) - 1 - axis))
     for row, values in enumerate(measured, len(sigmas)):
         features[row] = values
-    return features.reshape(len(features), -1).T
+    return features.reshape(len(features), math.prod(shape)).T
 
 
 def _scaled(values: npt.NDArray[Any], sigma: float | Sequence[float]) -> list[npt.NDArray[np.float64]]:
     """Return each channel of (*shape, C) divided by its sigma."""
     sigmas = _one_each(sigma, values.shape[-1], "channel")
-    return [np.divide(values[..., channel], s, dtype=np.float64) for channel, s in enumerate(sigmas)]
+    if values.dtype.kind not in "biuf":
+        raise CRFError(f"found measured values of type {values.dtype}, expected numbers")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return [np.divide(values[..., channel], s, dtype=np.float64) for channel, s in enumerate(sigmas)]
+
+
+def numbers_of(given: Any, what: str) -> npt.NDArray[np.float64]:
+    """Return numbers as an array.
+
+    Raises
+    ------
+    CRFError
+        They are none.
+    """
+    array = np.asarray(given) if not isinstance(given, np.ndarray) else given
+    if array.dtype.kind not in "iuf":
+        raise CRFError(f"found {what} {given!r}, expected numbers")
+    return np.asarray(array, np.float64)
 
 
 def _one_each(sigma: float | Sequence[float], count: int, what: str) -> list[float]:
-    sigmas = [float(s) for s in np.atleast_1d(np.asarray(sigma, np.float64))]
+    sigmas = [float(s) for s in np.atleast_1d(numbers_of(sigma, "sigma")).ravel()]
     sigmas = sigmas * count if len(sigmas) == 1 else sigmas
     if len(sigmas) != count:
         raise CRFError(f"found {len(sigmas)} sigmas, expected 1, or {count}: one for each {what}")

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from upscore.crf.dense import check_size
+from upscore.crf.dense import OVERSHOOT, bounded_memory, check_labels, check_size, check_steps, checked_costs
 from upscore.crf.engines.permutohedral import TensorLattice
 from upscore.crf.engines.tensors import FilterOf, NormalizedFilter, full_precision
 from upscore.crf.engines.tiles import TiledFilter
@@ -33,9 +33,6 @@ from upscore.errors import CRFError
 __all__ = ["CRFLayer"]
 
 _FILTERS: dict[str, FilterOf] = {"torch": TensorLattice, "exact": TiledFilter}
-
-_OVERSHOOT = 0.1
-"""By how much a picture may leave [0, 1], as resized ones do; one less its mean leaves it by more."""
 
 
 class CRFLayer(nn.Module):
@@ -86,10 +83,8 @@ class CRFLayer(nn.Module):
         engine: Literal["torch", "exact"] = "torch",
     ) -> None:
         super().__init__()
-        if classes < 1:
-            raise CRFError(f"found {classes} classes, expected at least 1")
-        if not 0 <= iterations <= 1000:
-            raise CRFError(f"found {iterations} iterations, expected 0 to 1000")
+        check_labels(classes)
+        check_steps(iterations)
         if engine not in _FILTERS:
             raise CRFError(f"found engine '{engine}', expected {', '.join(_FILTERS)}")
         self.kernels: tuple[Kernel, ...] = (Gaussian(), Bilateral()) if kernels is None else tuple(kernels)
@@ -128,8 +123,9 @@ class CRFLayer(nn.Module):
         Pictures go one by one, and by way of the processor, where kernels take their features.
         """
         self._check(logits, pictures)
+        check_steps(self.iterations)
         precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        with full_precision():
+        with full_precision(), bounded_memory(logits.shape[2] * logits.shape[3]):
             weights, compatibility = self.weights.to(precision), self.compatibility.to(precision)
             still: dict[int, NormalizedFilter] = {}  # filters that are of no picture, the same for all
             refined = []
@@ -183,8 +179,10 @@ class CRFLayer(nn.Module):
             raise CRFError("found logits that are not numbers: the network diverged, or divided by zero")
         if pictures.dtype == torch.uint8 or not pictures.numel():
             return
+        if not pictures.is_floating_point():
+            raise CRFError(f"found pictures of type {pictures.dtype}, expected uint8, or floats in [0, 1]")
         low, high = (float(end) for end in pictures.detach().aminmax())
-        if not pictures.is_floating_point() or not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):
+        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
             raise CRFError(
                 f"found pictures of type {pictures.dtype} from {low:g} to {high:g}, expected uint8, or floats in [0, 1]: "
                 "give them as they are before normalisation"
@@ -197,7 +195,7 @@ class CRFLayer(nn.Module):
 
 
 def _weights_of(kernel: Kernel, classes: int) -> Tensor:
-    weights = np.asarray(kernel.compatibility, np.float64)
+    weights = checked_costs(kernel.compatibility)
     if weights.ndim == 1 and len(weights) == 1:
         weights = weights.reshape(())
     if weights.shape not in ((), (classes,)):
@@ -205,8 +203,6 @@ def _weights_of(kernel: Kernel, classes: int) -> Tensor:
             f"found a compatibility of shape {weights.shape} for a layer of {classes} classes, expected a number or ({classes},): "
             "set the layer's own compatibility, which its kernels share"
         )
-    if not np.isfinite(weights).all():
-        raise CRFError("found a compatibility that is not a number")
     return torch.from_numpy(weights.astype(np.float32))
 
 

@@ -52,6 +52,9 @@ AUTO_TILES = (256, 1024)
 LEAST_BLENDED = 256
 """The least side of tiles of a network that looks at the whole image: smaller ones show it too little of it."""
 
+TOLERANCE = 1e-3
+"""By how much values of an image tensor may leave [0, 1], as rounding does."""
+
 NO_PROPOSALS = "no proposals were found: labelled as a whole"
 """What is noted of a picture in which no box is found."""
 
@@ -241,8 +244,14 @@ class Predictor:
         RecipeError
             Memory does not suffice with these settings; which of them to change is said.
         """
+        if not isinstance(image, np.ndarray | str | os.PathLike):
+            raise DataError(
+                f"found {type(image).__name__}, expected an image (H, W, 3) uint8 RGB as a NumPy array, or a path; "
+                "predict_probs takes tensors (N, 3, H, W)"
+            )
         key = "" if isinstance(image, np.ndarray) else os.fspath(image)
         pixels = image if isinstance(image, np.ndarray) else read_picture(image)
+        _check_picture(pixels)
         label_map = np.empty(pixels.shape[:2], np.uint8)
         kept = np.empty((len(self.labels), *pixels.shape[:2]), np.float32) if probs else None
         notes: list[str] = []
@@ -326,7 +335,18 @@ class Predictor:
         """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1].
 
         The settings hold here too; only the result is whole. On the predictor's device.
+
+        Parameters
+        ----------
+        images : (N, 3, H, W) floating in [0, 1]
+            RGB, before any normalisation, which is the network's first layer. Of any size from 1×1.
+
+        Raises
+        ------
+        DataError
+            They are something else: bytes, values from 0 to 255, normalised ones, channels last.
         """
+        _check_images(images)
         height, width = images.shape[-2:]
         network = self._tiling(height, width).around(self._segmenter(height, width))
 
@@ -486,8 +506,29 @@ class Predictor:
 
 
 def _check_picture(image: npt.NDArray[np.uint8]) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
+    if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and 0 not in image.shape:
+        return
+    found = f"an array of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+    turned = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[0] == 3 != image.shape[2]
+    raise DataError(f"found {found}, expected a picture (H, W, 3) uint8 RGB{': channels come last' if turned else ''}")
+
+
+def _check_images(images: Tensor) -> None:
+    wanted = "expected RGB images (N, 3, H, W), floats from 0 to 1"
+    if not isinstance(images, Tensor):
+        raise DataError(f"found {type(images).__name__}, {wanted} in a tensor; predict takes an image (H, W, 3) uint8")
+    found = f"a tensor of shape {tuple(images.shape)} and type {images.dtype}"
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+        last = images.ndim == 4 and images.shape[3] == 3
+        raise DataError(f"found {found}, {wanted}{': move the channels with .permute(0, 3, 1, 2)' if last else ''}")
+    if not images.is_floating_point():
+        raise DataError(f"found {found}, {wanted}{': divide bytes by 255' if images.dtype == torch.uint8 else ''}")
+    low, high = (float(end) for end in images.detach().aminmax())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # false for what is not a number
+        remedy = "divide them by 255" if low >= 0 and 2 < high <= 255 else "give them as they are before normalisation"
+        if low >= -0.5 and 1 < high <= 1.5:
+            remedy += ", and limit what resizing left outside with .clamp(0, 1)"
+        raise DataError(f"found images with values from {low:g} to {high:g}, {wanted}: {remedy}")
 
 
 def _source(given: Bundle | Ensemble | str | os.PathLike[str]) -> str:

@@ -35,7 +35,7 @@ def boundary_loss(logits: Tensor, labels: Tensor) -> Tensor:
     ----------
     logits : (N, K, H, W) floating
         Scores.
-    labels : (N, H, W) int64
+    labels : (N, H, W) integer
         Class of each pixel, or 255.
 
     Returns
@@ -47,9 +47,9 @@ def boundary_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Raises
     ------
     DataError
-        Shapes do not belong together, or a label is neither a class nor 255.
+        Shapes or types do not belong together, or a label is neither a class nor 255.
     """
-    logits = check_batch(logits, labels)
+    logits, labels = check_batch(logits, labels)
     total = logits[:0].sum()
     for scores, label in zip(logits, labels.cpu().numpy(), strict=True):
         valid = label != IGNORE

@@ -27,7 +27,7 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     ----------
     logits : (N, K, H, W) floating
         Scores.
-    labels : (N, H, W) int64
+    labels : (N, H, W) integer
         Class of each pixel, or 255; ignored pixels are in no sum.
 
     Returns
@@ -38,9 +38,9 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Raises
     ------
     DataError
-        Shapes do not belong together, or a label is neither a class nor 255.
+        Shapes or types do not belong together, or a label is neither a class nor 255.
     """
-    logits = check_batch(logits, labels)
+    logits, labels = check_batch(logits, labels)
     total = logits[:0].sum()
     for scores, label in zip(logits, labels, strict=True):
         valid = label != IGNORE

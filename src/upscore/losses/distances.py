@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
+from upscore.errors import DataError
 from upscore.types import IGNORE
 
 __all__ = ["distances_to", "signed_distances"]
@@ -27,7 +28,14 @@ def distances_to(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     -------
     (H, W) float32
         0 on the pixels themselves, 1 beside them.
+
+    Raises
+    ------
+    DataError
+        ``pixels`` is no mask of two axes.
     """
+    if pixels.ndim != 2 or pixels.dtype != np.bool_:
+        raise DataError(f"found a mask of shape {pixels.shape} and type {pixels.dtype}, expected (H, W) bool")
     if not pixels.any():
         return np.full(pixels.shape, np.inf, np.float32)
     if math.hypot(*pixels.shape) > FARTHEST:
@@ -55,7 +63,14 @@ def signed_distances(label: npt.NDArray[Any], label_class: int) -> npt.NDArray[n
     (H, W) float32
         Zero everywhere when there is no contour: the class has no pixel, or every valid one. The
         values of ignored pixels mean nothing.
+
+    Raises
+    ------
+    DataError
+        The labels are no integers of two axes.
     """
+    if label.ndim != 2 or label.dtype.kind not in "iu":
+        raise DataError(f"found labels of shape {label.shape} and type {label.dtype}, expected (H, W) integers")
     inside = label == label_class
     outside = ~inside & (label != IGNORE)
     if not (inside.any() and outside.any()):

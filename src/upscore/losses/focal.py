@@ -48,7 +48,7 @@ def focal_loss(
     """
     if not 0 <= gamma < float("inf"):
         raise RecipeError(f"found focal gamma {gamma:g}, expected 0 (cross-entropy) or more")
-    logits = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
+    logits, labels = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     labels = sample_labels(labels, sampling, generator=generator)
     losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     # 1 - p by expm1: where p is nearly 1 the difference would be rounding alone. The least number keeps

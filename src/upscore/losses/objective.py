@@ -88,7 +88,7 @@ class Objective:
         ----------
         logits : (N, K, H, W) floating
             Scores.
-        labels : (N, H, W) int64
+        labels : (N, H, W) integer
             Class of each pixel, or 255.
         pixel_weights : (N, H, W) floating, optional
             For the terms in :data:`WEIGHTED`; the others know none.
@@ -103,7 +103,7 @@ class Objective:
         Raises
         ------
         DataError
-            Shapes do not belong together, or a label is neither a class nor 255.
+            Shapes or types do not belong together, or a label is neither a class nor 255.
         RecipeError
             A parameter is out of its range.
         """

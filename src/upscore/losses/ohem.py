@@ -39,7 +39,7 @@ def hard_pixel_cross_entropy(
     ----------
     logits : (N, K, H, W) floating
         Scores.
-    labels : (N, H, W) int64
+    labels : (N, H, W) integer
         Class of each pixel, or 255; ignored pixels are neither kept nor counted.
     share : float in (0, 1]
         Of a picture's valid pixels this share, rounded up, is kept in any case.
@@ -60,7 +60,7 @@ def hard_pixel_cross_entropy(
     """
     if not 0 < share <= 1 or not 0 <= threshold < 1:
         raise RecipeError(f"found share {share:g} and threshold {threshold:g}, expected above 0 to 1, and 0 to below 1")
-    logits = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
+    logits, labels = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     plain = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     losses = weighted(plain, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     hard = plain.detach() > (-math.log(threshold) if threshold else math.inf)

@@ -14,12 +14,21 @@ from torch import Tensor
 from upscore.errors import DataError, RecipeError
 from upscore.types import IGNORE
 
-__all__ = ["check_batch", "count_valid", "pixel_cross_entropy", "sample_labels", "weighted"]
+__all__ = ["INTEGERS", "check_batch", "count_valid", "pixel_cross_entropy", "sample_labels", "weighted"]
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""The types that labels may have; all mean the same. A bool has no value for an ignored pixel."""
 
 
 def count_valid(labels: Tensor) -> Tensor:
-    """Return how many pixels of ``labels`` (any shape, integer) are not 255, as an int64 scalar."""
-    return (labels != IGNORE).sum()
+    """Return how many pixels of ``labels`` (any shape, integer) are not 255, as an int64 scalar.
+
+    Raises
+    ------
+    DataError
+        Labels are not integers.
+    """
+    return (_as_int64(labels) != IGNORE).sum()
 
 
 def pixel_cross_entropy(
@@ -37,14 +46,15 @@ def pixel_cross_entropy(
     ----------
     logits : (N, K, H, W) floating
         Scores; computed with in float32 whatever their precision (float64 is kept).
-    labels : (N, H, W) int64
-        Class of each pixel in [0, K), or 255 for a pixel that counts for nothing.
+    labels : (N, H, W) integer
+        Class of each pixel in [0, K), or 255 for a pixel that counts for nothing. Of any type from
+        uint8 to int64.
     class_weights : (K,) floating, optional
-        Factor on the loss of a pixel by its true class. It is not divided by the sum of the
+        Finite, at least 0. Factor on the loss of a pixel by its true class. It is not divided by the sum of the
         factors: divide by :func:`count_valid`, as SegNet does.
     pixel_weights : (N, H, W) floating, optional
-        Factor on the loss of each pixel, such as U-Net's w(x); not divided out either. What it
-        says of an ignored pixel is not read.
+        Finite, at least 0. Factor on the loss of each pixel, such as U-Net's w(x); not divided out
+        either. What it says of an ignored pixel is not read.
     sampling : float in (0, 1]
         Keep each pixel's loss with this probability and divide by it. The expectation of the
         loss is the full loss, and that of its gradient the full gradient, since both are sums
@@ -61,11 +71,12 @@ def pixel_cross_entropy(
     Raises
     ------
     DataError
-        Shapes do not belong together, or a label is neither a class nor 255.
+        Shapes, types or devices do not belong together, a label is neither a class nor 255, or a
+        pixel's weight is negative or not finite.
     RecipeError
-        The probability is not in (0, 1] or there is not one weight for each class.
+        The probability is not in (0, 1], or there is not one finite weight of at least 0 for each class.
     """
-    logits = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
+    logits, labels = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     labels = sample_labels(labels, sampling, generator=generator)
     if pixel_weights is None:
         factors = None if class_weights is None else class_weights.to(logits)
@@ -74,27 +85,70 @@ def pixel_cross_entropy(
     return weighted(losses, labels, class_weights=class_weights, pixel_weights=pixel_weights).sum() / sampling
 
 
-def check_batch(logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None) -> Tensor:
-    """Return ``logits`` as float32 (float64 is kept), once everything is known to fit.
+def check_batch(
+    logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return ``logits`` as float32 (float64 is kept) and ``labels`` as int64, once everything is known to fit.
+
+    What has to be looked up in tensors is fetched from their device together, once.
 
     Raises
     ------
     DataError
-        Shapes do not belong together, or a label is neither a class nor 255.
+        Shapes, types or devices do not belong together, a label is neither a class nor 255, or a
+        pixel's weight is negative or not finite.
     RecipeError
-        There is not one weight for each class.
+        There is not one finite weight of at least 0 for each class.
     """
     if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
-        raise DataError(f"found logits {tuple(logits.shape)} and labels {tuple(labels.shape)}, expected (N, K, H, W) and (N, H, W)")
+        hint = ""
+        if logits.ndim == 4 and labels.ndim == 4 and labels.shape[2:] == logits.shape[2:]:
+            hint = ": labels have no axis of classes; take labels.squeeze(1), or the argmax(1) of one-hot ones"
+        raise DataError(f"found logits {tuple(logits.shape)} and labels {tuple(labels.shape)}, expected (N, K, H, W) and (N, H, W){hint}")
     classes = logits.shape[1]
+    if not logits.is_floating_point():
+        raise DataError(f"found logits of type {logits.dtype}, expected floating-point numbers")
+    if not 1 <= classes <= IGNORE:
+        raise DataError(f"found logits of {classes} classes, expected 1 to {IGNORE}: label {IGNORE} means ignored")
+    if labels.device != logits.device:
+        raise DataError(f"found logits on {logits.device} and labels on {labels.device}, expected one device: move them with .to()")
+    labels = _as_int64(labels)
     if class_weights is not None and class_weights.shape != (classes,):
         raise RecipeError(f"found class weights of shape {tuple(class_weights.shape)}, expected ({classes},): one for each class")
+    if class_weights is not None and class_weights.is_complex():
+        raise RecipeError(f"found class weights of type {class_weights.dtype}, expected real numbers")
     if pixel_weights is not None and pixel_weights.shape != labels.shape:
         raise DataError(f"found pixel weights {tuple(pixel_weights.shape)}, expected {tuple(labels.shape)}: one for each label")
-    bad = (labels < 0) | ((labels >= classes) & (labels != IGNORE))
-    if bad.any():
-        raise DataError(f"found label {int(labels[bad][0])}, expected 0 to {classes - 1} or {IGNORE}: is the model made for these classes?")
-    return logits if logits.dtype == torch.float64 else logits.float()
+    if pixel_weights is not None and not pixel_weights.is_floating_point():
+        raise DataError(f"found pixel weights of type {pixel_weights.dtype}, expected floating-point numbers")
+    if labels.numel():
+        _check_values(labels, classes, class_weights, pixel_weights)
+    return logits if logits.dtype == torch.float64 else logits.float(), labels
+
+
+def _as_int64(labels: Tensor) -> Tensor:
+    if labels.dtype not in INTEGERS:
+        raise DataError(
+            f"found labels of type {labels.dtype}, expected uint8 to int64: the number of each pixel's class, or {IGNORE} where ignored"
+        )
+    return labels.long()
+
+
+def _check_values(labels: Tensor, classes: int, class_weights: Tensor | None, pixel_weights: Tensor | None) -> None:
+    """Refuse labels that are no classes, and weights that are no factors (of class weights already known to be K)."""
+    ignored = labels == IGNORE
+    ranges = [labels.masked_fill(ignored, 0).aminmax()]
+    for weights in (class_weights, None if pixel_weights is None else pixel_weights.detach().to(labels.device).masked_fill(ignored, 0)):
+        if weights is not None:
+            ranges.append(weights.detach().to(labels.device, torch.float32).aminmax())
+    found = torch.stack([end.float() for pair in ranges for end in pair]).tolist()
+    if not 0 <= found[0] <= found[1] < classes:
+        wrong = labels[~ignored & ((labels < 0) | (labels >= classes))]
+        raise DataError(f"found label {int(wrong[0])}, expected 0 to {classes - 1} or {IGNORE}: is the model made for these classes?")
+    kinds = [(RecipeError, "class weights")] * (class_weights is not None) + [(DataError, "pixel weights")] * (pixel_weights is not None)
+    for (error, name), low, high in zip(kinds, found[2::2], found[3::2], strict=True):
+        if not 0 <= low <= high < float("inf"):
+            raise error(f"found {name} from {low:g} to {high:g}, expected finite numbers of at least 0")
 
 
 def sample_labels(labels: Tensor, sampling: float, *, generator: torch.Generator | None = None) -> Tensor:

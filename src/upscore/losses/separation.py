@@ -21,12 +21,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
+from upscore.errors import DataError, RecipeError
 from upscore.losses.distances import distances_to
 
 __all__ = ["number_objects", "separate_touching", "separation_weights"]
 
 NEGLIGIBLE = 1e-6
 """Share of the weight below which it is zero: distances are looked for no farther."""
+
+MAX_SIGMA = 1e6
+"""Pixels: no image is as large."""
 
 _Instances = npt.NDArray[Any]
 
@@ -57,7 +61,17 @@ def separation_weights(instances: _Instances, *, weight: float = 10.0, sigma: fl
     (H, W) float32
         From 0 to ``weight``; values below a millionth of it are 0. Zero where there are fewer
         than two objects.
+
+    Raises
+    ------
+    DataError
+        ``instances`` are no integers of two axes.
+    RecipeError
+        ``weight`` is below 0 or not finite, or ``sigma`` not above 0 or beyond a million pixels.
     """
+    _check_map(instances)
+    if not 0 <= weight < math.inf or not 0 < sigma <= MAX_SIGMA:
+        raise RecipeError(f"found weight {weight:g} and sigma {sigma:g}, expected a weight of at least 0 and a sigma above 0, both finite")
     reach = math.ceil(sigma * math.sqrt(-2 * math.log(NEGLIGIBLE)))
     nearest, second = (np.full(instances.shape, np.inf, np.float32) for _ in range(2))
     for number, (rows, columns) in _objects(instances):
@@ -97,7 +111,13 @@ def number_objects(label: npt.NDArray[np.uint8], classes: Sequence[int]) -> npt.
     -------
     (H, W) int32
         From 1 on.
+
+    Raises
+    ------
+    DataError
+        The labels are no integers of two axes.
     """
+    _check_map(label)
     instances, count = np.zeros(label.shape, np.int32), 0
     for label_class in classes:
         found, pieces = cv2.connectedComponents((label == label_class).view(np.uint8), connectivity=4)
@@ -127,7 +147,16 @@ def separate_touching(
     -------
     (H, W) uint8, (H, W) integer
         Copies.
+
+    Raises
+    ------
+    DataError
+        The two are no integers of one size.
     """
+    _check_map(label)
+    _check_map(instances)
+    if label.shape != instances.shape:
+        raise DataError(f"found labels {label.shape} and objects {instances.shape}, expected the same size")
     touching = np.zeros(instances.shape, bool)
     height, width = instances.shape
     for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -138,3 +167,8 @@ def separate_touching(
         touching[there] |= meet
     parted = np.where(touching & (label != 255), np.uint8(background), label)
     return parted, np.where(touching, instances.dtype.type(0), instances)
+
+
+def _check_map(numbers: npt.NDArray[Any]) -> None:
+    if numbers.ndim != 2 or numbers.dtype.kind not in "iu":
+        raise DataError(f"found a map of shape {numbers.shape} and type {numbers.dtype}, expected (H, W) integers")

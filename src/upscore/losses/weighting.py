@@ -45,11 +45,11 @@ def class_weights(
     RecipeError
         The method is unknown.
     DataError
-        The counts do not belong together.
+        The counts do not belong together, or are no whole numbers.
     """
     if method not in CLASS_WEIGHTINGS:
         raise RecipeError(f"found class weighting '{method}', expected one of {', '.join(CLASS_WEIGHTINGS)}")
-    pixels, pixels_where_present = torch.as_tensor(pixels), torch.as_tensor(pixels_where_present)
+    pixels, pixels_where_present = _counts(pixels), _counts(pixels_where_present)
     if pixels.ndim != 1 or pixels.shape != pixels_where_present.shape:
         raise DataError(f"found class counts of shapes {tuple(pixels.shape)} and {tuple(pixels_where_present.shape)}, expected both (K,)")
     if bool((pixels < 0).any()) or bool((pixels > pixels_where_present).any()):
@@ -67,3 +67,10 @@ def class_weights(
     else:
         weights[occurs] = 1 / (share * len(share))
     return weights.float()
+
+
+def _counts(given: Tensor | npt.NDArray[np.int64]) -> Tensor:
+    counts = torch.as_tensor(given)
+    if counts.is_complex() or counts.dtype == torch.bool or not bool(counts.isfinite().all()):
+        raise DataError(f"found class counts of type {counts.dtype} that are no numbers of pixels, expected whole numbers")
+    return counts if counts.is_floating_point() else counts.long()

@@ -72,7 +72,7 @@ class BorderCounts:
     """
 
     def __init__(self, num_classes: int, *, share: float = 0.02, width: int = 8) -> None:
-        if not 0 < share <= 1 or width < 1:
+        if not 0 < share <= 1 or not isinstance(width, int | np.integer) or width < 1:
             raise RecipeError(
                 f"found a boundary of {share:g} of the diagonal and a trimap of {width} pixels, expected above 0 to 1, and 1 or more"
             )
@@ -86,8 +86,10 @@ class BorderCounts:
         return len(self.shared)
 
     def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
-        """Count one picture; arguments and errors are those of :meth:`ConfusionMatrix.add`."""
+        """Count one picture; arguments and errors are those of :meth:`ConfusionMatrix.add`, and there must be two axes."""
         checked_pair(truth, predicted, self.num_classes)
+        if truth.ndim != 2:
+            raise DataError(f"found label maps of shape {truth.shape}, expected one picture, (H, W)")
         if truth.size == 0:
             return
         judged = truth != IGNORE

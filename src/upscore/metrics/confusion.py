@@ -35,6 +35,10 @@ ABSENT_POLICIES = {
 """What a mean does with a class that does not occur, by name: the text printed with every score."""
 
 
+MAX_COUNT = 2**45
+"""Pixels of one cell: sums over 255 × 255 cells then fit into 64 bits, and a float64 holds each exactly."""
+
+
 class ConfusionMatrix:
     """Pixels counted by true and predicted class.
 
@@ -57,7 +61,7 @@ class ConfusionMatrix:
     """
 
     def __init__(self, num_classes: int) -> None:
-        if not 1 <= num_classes <= 255:
+        if not isinstance(num_classes, int | np.integer) or isinstance(num_classes, bool) or not 1 <= num_classes <= 255:
             raise DataError(f"found {num_classes} classes, expected 1 to 255: label maps are 8-bit and 255 means ignored")
         self.counts: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes), np.int64)
         self.ignored = 0
@@ -74,6 +78,8 @@ class ConfusionMatrix:
         counts = np.asarray(counts)
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu" or (counts < 0).any() or ignored < 0:
             raise DataError(f"found {counts.dtype} counts of shape {counts.shape}, expected (K, K) integers, none negative")
+        if counts.size and int(counts.max()) > MAX_COUNT:
+            raise DataError(f"found a count of {int(counts.max())}, expected at most {MAX_COUNT}, so that sums fit into 64 bits")
         matrix = cls(len(counts))
         matrix.counts += counts.astype(np.int64)
         matrix.ignored = ignored
@@ -240,10 +246,16 @@ def checked_pair(
     truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], classes: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Return truth + 1 (0 where ignored) and prediction (a class everywhere), flat; see :meth:`ConfusionMatrix.add`."""
+    for name, given in (("truth", truth), ("prediction", predicted)):
+        if not isinstance(given, np.ndarray):
+            raise DataError(f"found {type(given).__name__} as the {name}, expected a label map in a NumPy array, (H, W) uint8")
     if truth.shape != predicted.shape:
         raise DataError(f"found truth of shape {truth.shape} and prediction of shape {predicted.shape}, expected the same: do not resize")
     if truth.dtype != np.uint8 or predicted.dtype != np.uint8:
-        raise DataError(f"found label maps of {truth.dtype} and {predicted.dtype}, expected uint8: convert them")
+        raise DataError(
+            f"found label maps of {truth.dtype} and {predicted.dtype}, expected uint8: convert them with .astype(np.uint8), "
+            f"once every value is a class or {IGNORE}"
+        )
     rows = truth.ravel() + np.uint8(1)  # the ignored label, 255, comes round to row 0
     columns = predicted.ravel()
     if (most := int(rows.max(initial=0))) > classes:

@@ -27,7 +27,16 @@ def segments(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     (H, W) int32
         From 1; 0 outside. Pixels that touch at a corner only are not connected, so that a
         membrane one pixel wide parts two cells.
+
+    Raises
+    ------
+    DataError
+        It is no mask of two axes.
     """
+    if mask.ndim != 2 or mask.dtype != np.bool_:
+        raise DataError(f"found a mask of shape {mask.shape} and type {mask.dtype}, expected (H, W) bool: compare what it was made of")
+    if not mask.size:
+        return np.zeros(mask.shape, np.int32)
     return np.asarray(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1], np.int32)
 
 
@@ -58,18 +67,28 @@ def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer
     Raises
     ------
     DataError
-        The sizes differ, or a number is negative.
+        The sizes differ, or what is given are no integers, or negative ones.
     """
+    if truth.dtype.kind not in "iu" or predicted.dtype.kind not in "iu":
+        raise DataError(
+            f"found segments of type {truth.dtype} and {predicted.dtype}, expected integers: segments() numbers the pieces of a mask"
+        )
     if truth.shape != predicted.shape:
         raise DataError(f"found segments {truth.shape} and {predicted.shape}, expected the same size")
     if truth.size and min(truth.min(), predicted.min()) < 0:
         raise DataError("found a negative segment number, expected 0 for none and others from 1")
     inside = truth > 0
-    true, found = truth[inside].astype(np.int64), predicted[inside].astype(np.int64)
+    true, found = _renumbered(truth[inside]), _renumbered(predicted[inside])
     claimed = found > 0
     both = _pairs(true[claimed] * (int(found.max(initial=0)) + 1) + found[claimed])
     in_truth, in_prediction = _pairs(true), _pairs(found[claimed])
     return 1 - 2 * both / (in_truth + in_prediction) if in_truth + in_prediction else 0.0
+
+
+def _renumbered(numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Return the same segments with numbers from 1 on, 0 staying 0: products of two then fit into 64 bits."""
+    known, places = np.unique(numbers, return_inverse=True)
+    return np.asarray(places.reshape(-1) + int(not known.size or known[0] != 0), np.int64)
 
 
 def _pairs(numbers: npt.NDArray[np.int64]) -> int:

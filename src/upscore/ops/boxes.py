@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from upscore.errors import DataError
 from upscore.ops.compiled import compiled_for, threads
 
 __all__ = ["Aggregate", "Canvas", "Corners", "cut_boxes", "resized"]
@@ -27,6 +28,12 @@ Aggregate = Literal["max", "mean"]
 
 _MOST_BEYOND = 4
 """Boxes of more than this times the image's area are never laid out whole: only what of them is in the image is computed."""
+
+MAX_SIDE = 2**20
+"""Pixels of a side of what is resized, or resized to."""
+
+MAX_AREA = 2**28
+"""Pixels of a box, with what of it lies beyond the picture."""
 
 Corners = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are the first not covered."""
@@ -48,9 +55,21 @@ def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
     -------
     Tensor
         (N, C, side, side), channels-last in memory.
+
+    Raises
+    ------
+    DataError
+        The picture is something else, or a box is none, is huge or does not meet it.
     """
+    if image.ndim != 3 or not image.is_floating_point() or 0 in image.shape:
+        raise DataError(f"found a picture of shape {tuple(image.shape)} and type {image.dtype}, expected floats (C, H, W)")
+    if not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
+        raise DataError(f"found side {side}, expected 1 to {MAX_SIDE}")
+    _check_boxes(boxes, len(boxes), image.shape[1], image.shape[2])
     height, width = image.shape[-2:]
     cuts = torch.empty((len(boxes), image.shape[0], side, side), dtype=image.dtype, device=image.device, memory_format=torch.channels_last)
+    if not boxes:
+        return cuts
     if native := compiled_for(image, torch.float32):
         native.cut(image.detach().permute(1, 2, 0).contiguous(), boxes, cuts.permute(0, 2, 3, 1), threads=threads())
         return cuts
@@ -88,8 +107,22 @@ class Canvas:
         self.aggregate, self.clip = aggregate, clip
 
     def add(self, scores: Tensor, boxes: list[Corners]) -> None:
-        """Put scores (N, K, h, w) where N boxes lie that meet the canvas, one after another."""
-        height, width = self._joined.shape[:2]
+        """Put scores (N, K, h, w) where N boxes lie that meet the canvas, one after another.
+
+        Raises
+        ------
+        DataError
+            The scores are of other classes or another number of boxes, or a box is none, is huge or does not
+            meet the canvas. Nothing is put anywhere then.
+        """
+        height, width, classes = self._joined.shape
+        if scores.ndim != 4 or scores.shape[1] != classes or not scores.is_floating_point() or 0 in scores.shape[2:]:
+            raise DataError(f"found scores of shape {tuple(scores.shape)} and type {scores.dtype}, expected floats (N, {classes}, h, w)")
+        if max(scores.shape[2:]) > MAX_SIDE:
+            raise DataError(f"found scores of {scores.shape[2]}×{scores.shape[3]} pixels, expected at most {MAX_SIDE} a side")
+        _check_boxes(boxes, len(scores), height, width)
+        if not boxes:
+            return
         visible = [(max(0, left), max(0, top), min(width, right), min(height, bottom)) for left, top, right, bottom in boxes]
         for left, top, right, bottom in visible:
             self._edges[[top, bottom], [left, right]] += 1
@@ -115,6 +148,19 @@ class Canvas:
         count = torch.from_numpy(self._edges.cumsum(0).cumsum(1)[:-1, :-1, None]).to(self._joined.device)
         found = self._joined.masked_fill(count == 0, 0.0) if self.aggregate == "max" else self._joined / count.clamp_min(1)
         return found.permute(2, 0, 1)
+
+
+def _check_boxes(boxes: list[Corners], count: int, height: int, width: int) -> None:
+    if len(boxes) != count:
+        raise DataError(f"found {len(boxes)} boxes for {count} maps of scores, expected one each")
+    for number, box in enumerate(boxes):
+        if len(box) != 4 or not all(isinstance(corner, int | np.integer) for corner in box):
+            raise DataError(f"box {number} is {box}, expected whole numbers: left, top, right, bottom")
+        left, top, right, bottom = map(int, box)
+        if not (left < right and top < bottom and left < width and top < height and right > 0 and bottom > 0):
+            raise DataError(f"box {number} is {box}, expected one that is not empty and meets the picture of {height}×{width}")
+        if max(right - left, bottom - top) > MAX_SIDE or (right - left) * (bottom - top) > MAX_AREA:
+            raise DataError(f"box {number} is {box}, expected at most {MAX_SIDE} pixels a side and {MAX_AREA} in all")
 
 
 def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:

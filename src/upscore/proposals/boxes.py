@@ -105,7 +105,14 @@ def boxes_of_objects(instances: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np
     ----------
     instances : (H, W) integer
         Number of each pixel's object, 0 for none.
+
+    Raises
+    ------
+    DataError
+        They are no integers of two axes, or negative.
     """
+    if instances.ndim != 2 or instances.dtype.kind not in "iu" or instances.min(initial=0) < 0:
+        raise DataError(f"found objects of shape {instances.shape} and type {instances.dtype}, expected (H, W) integers from 0 on")
     rows, columns = np.nonzero(instances)
     numbers, which = np.unique(instances[rows, columns], return_inverse=True)
     corners = np.empty((len(numbers), 4), np.int64)

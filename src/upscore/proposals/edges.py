@@ -22,7 +22,7 @@ import numpy.typing as npt
 from upscore.errors import DataError
 from upscore.text import reason
 
-__all__ = ["Edges", "LearnedEdges", "edges_of"]
+__all__ = ["Edges", "LearnedEdges", "check_image", "edges_of"]
 
 _SIGMAS = (2.0, 4.0)
 """Of the two blurs, in pixels."""
@@ -54,8 +54,29 @@ class Edges(NamedTuple):
     normal: npt.NDArray[np.float32]
 
 
+def check_image(image: npt.NDArray[np.uint8]) -> None:
+    """Refuse what is no picture (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    DataError
+        Always, then.
+    """
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"found {type(image).__name__}, expected a picture (H, W, 3) uint8 RGB in a NumPy array")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
+
+
 def edges_of(image: npt.NDArray[np.uint8]) -> Edges:
-    """Return the borders of a picture, (H, W, 3) uint8 RGB of any size."""
+    """Return the borders of a picture, (H, W, 3) uint8 RGB of any size.
+
+    Raises
+    ------
+    DataError
+        The array is no such picture.
+    """
+    check_image(image)
     lab = cv2.cvtColor(np.divide(image, 255, dtype=np.float32), cv2.COLOR_RGB2Lab)
     sides = cv2.BORDER_REFLECT
     strength, double = np.ones(image.shape[:2], np.float32), np.zeros(image.shape[:2], np.complex64)
@@ -104,6 +125,7 @@ class LearnedEdges:
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Edges:
         """Return the borders of a picture, as :func:`edges_of` does."""
+        check_image(image)
         strength = self._forest.detectEdges(np.divide(image, 255, dtype=np.float32))
         normal = self._forest.computeOrientation(strength)
         return Edges(self._forest.edgesNms(strength, normal, r=2, s=0, m=1.0), normal)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from upscore.errors import DataError, RecipeError, nearest_name
 from upscore.proposals.boxes import Boxes, whole_picture
-from upscore.proposals.edges import LearnedEdges, edges_of
+from upscore.proposals.edges import LearnedEdges, check_image, edges_of
 
 __all__ = ["EdgeBoxes", "Picture", "Proposer", "SelectiveSearch", "SlidingWindows", "create_proposer"]
 
@@ -78,7 +78,8 @@ class EdgeBoxes:
             object.__setattr__(self, "edges", hashlib.blake2b(Path(self.model).read_bytes(), digest_size=8).hexdigest())
 
     def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+        check_image(image)
         _check_size(self, image)
         height, width = image.shape[:2]
         edges = edges_of(image) if self.model is None else _learned(self.model)(image)
@@ -114,7 +115,8 @@ class SelectiveSearch:
         _check_count(self.most)
 
     def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+        check_image(image)
         _check_size(self, image)
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(np.ascontiguousarray(image[..., ::-1]))
@@ -158,7 +160,8 @@ class SlidingWindows:
             )
 
     def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB."""
+        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+        check_image(image)
         height, width = image.shape[:2]
         corners = whole_picture(height, width).corners
         octaves = math.log2(max(1.0, min(height, width) / self.least))
@@ -232,7 +235,7 @@ def _check_size(proposer: EdgeBoxes | SelectiveSearch, image: Picture) -> None:
 
 
 def _check_count(most: int) -> None:
-    if not isinstance(most, int) or not 1 <= most <= 100_000:
+    if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= 100_000:
         raise RecipeError(f"found {most} boxes a picture, expected 1 to 100000")
 
 

@@ -280,3 +280,70 @@ def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
         predictor.predict(image)
     tile = int(re.findall(r"--tile (\d+)", str(error.value))[0])
     assert Predictor.of(breaks(change), LABELS, tile=tile).predict(image).label_map.shape == (540, 530)
+
+
+IMAGES = torch.from_numpy(picture()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (IMAGES * 255, "from 0 to 255.*divide them by 255"),
+        ((IMAGES - 0.45) / 0.225, "as they are before normalisation"),
+        (IMAGES * 2 - 1, "as they are before normalisation"),
+        (IMAGES * 1.2 - 0.1, r"\.clamp\(0, 1\)"),
+        ((IMAGES * 255).byte(), "type torch.uint8.*divide bytes by 255"),
+        ((IMAGES * 255).long(), "type torch.int64"),
+        (IMAGES > 0.5, "type torch.bool"),
+        (IMAGES * 1j, "type torch.complex64"),
+        (IMAGES.where(IMAGES > 0.01, torch.nan), "from nan to nan"),
+        (IMAGES.where(IMAGES > 0.01, -torch.inf), "from -inf"),
+        (IMAGES.permute(0, 2, 3, 1), r"permute\(0, 3, 1, 2\)"),
+        (IMAGES[0], r"shape \(3, 20, 30\)"),
+        (IMAGES[:, :1], r"shape \(1, 1, 20, 30\)"),
+        (torch.cat([IMAGES, IMAGES[:, :1]], 1), r"shape \(1, 4, 20, 30\)"),
+        (IMAGES[:0], r"shape \(0, 3, 20, 30\)"),
+        (IMAGES[..., :0], r"shape \(1, 3, 20, 0\)"),
+        (IMAGES.numpy(), "ndarray.*predict takes"),
+    ],
+)
+@pytest.mark.parametrize("crf", [False, True])
+def test_images_in_other_numbers_are_refused_with_what_to_do(images: Tensor, said: str, crf: bool):
+    with pytest.raises(DataError, match=said):
+        Predictor.of(Brightest(), LABELS, crf=crf).predict_probs(images)
+
+
+def test_what_messages_say_to_do_with_images_works():
+    predictor = Predictor.of(Brightest(), LABELS)
+    expected = predictor.predict_probs(IMAGES)
+    for remedied in (IMAGES * 255 / 255, (IMAGES * 255).byte() / 255, IMAGES.permute(0, 2, 3, 1).permute(0, 3, 1, 2)):
+        torch.testing.assert_close(predictor.predict_probs(remedied), expected, atol=1e-4, rtol=0)
+    assert predictor.predict_probs((IMAGES * 1.2 - 0.1).clamp(0, 1)).isfinite().all()
+    assert predictor.predict_probs(IMAGES * (1 + 1e-3) - 5e-4).isfinite().all()  # rounding is no reason
+    assert predictor.predict_probs(torch.zeros(2, 3, 1, 1)).shape == (2, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (picture().transpose(2, 0, 1), "channels come last"),
+        (picture() / 255, "type float64"),
+        (picture() > 100, "type bool"),
+        (picture()[..., 0], r"shape \(20, 30\)"),
+        (np.zeros(3, np.uint8), r"shape \(3,\)"),
+        (IMAGES, "found Tensor.*predict_probs"),
+        ([[1, 2, 3]], "found list"),
+        (None, "found NoneType"),
+        (b"image.png", "found bytes"),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_refused_with_what_to_do(image: object, said: str):
+    predictor = Predictor.of(Brightest(), LABELS)
+    with pytest.raises(DataError, match=said):
+        predictor.predict(image)  # type: ignore[arg-type]
+    if isinstance(image, np.ndarray):
+        with pytest.raises(DataError, match=said):
+            next(predictor.iterate(image))
+        with pytest.raises(DataError, match=said):
+            Predictor.of(Brightest(), LABELS, crf=True).compare(image)

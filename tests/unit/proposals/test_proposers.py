@@ -204,3 +204,30 @@ def test_recall_counts_objects_that_enough_boxes_meet():
     assert none == 0
     assert np.isnan(nothing).all()
     assert overlaps(objects, objects).trace() == 2
+
+
+@pytest.mark.parametrize("find", [edges_of, EdgeBoxes(), SelectiveSearch(), SlidingWindows()], ids=lambda find: type(find).__name__)
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((9, 9, 3)),
+        np.zeros((9, 9, 3), bool),
+        np.zeros((9, 9), np.uint8),
+        np.zeros((9, 9, 4), np.uint8),
+        np.zeros((3, 9, 9), np.uint8),
+        np.zeros((0, 9, 3), np.uint8),
+        np.zeros((9, 0, 3), np.uint8),
+        [[0]],
+        None,
+    ],
+    ids=str,
+)
+def test_what_is_no_picture_is_one_line(find, image):
+    with pytest.raises(DataError, match=r"expected a picture \(H, W, 3\) uint8"):
+        find(image)
+
+
+@pytest.mark.parametrize("instances", [np.zeros((3, 3)), np.zeros(3, int), np.full((3, 3), -1), np.ones((3, 3), bool)], ids=str)
+def test_objects_that_are_none_are_one_line(instances):
+    with pytest.raises(DataError, match=r"expected .* integers from 0 on"):
+        boxes_of_objects(instances)

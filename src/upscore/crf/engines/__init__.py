@@ -94,7 +94,7 @@ def check_engine(name: str, *, threads: int | None = None, device: str | None = 
     """
     if name not in get_args(EngineName):
         raise CRFError(f"found engine '{name}', expected {', '.join(get_args(EngineName))}")
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
+    if threads is not None and not (isinstance(threads, int | np.integer) and 1 <= threads <= MOST_THREADS):
         raise CRFError(f"found {threads} threads, expected 1 to {MOST_THREADS}")
     if device is not None and name not in _WITH_DEVICES:
         raise CRFError(f"found device '{device}' for engine '{name}', expected none: only {' and '.join(_WITH_DEVICES)} take one")

@@ -19,6 +19,7 @@ from upscore.crf.engines.arrays import ArrayEngine, ArrayField
 from upscore.crf.engines.portable import LatticeFilter
 from upscore.crf.kernels import normalizing_factors
 from upscore.crf.unary import Unary
+from upscore.errors import CRFError
 
 if TYPE_CHECKING:
     from upscore._native import Lattice
@@ -119,7 +120,10 @@ class NativeField:
         out = np.empty_like(self.scores)
         messages = [(message.lattice, message.before, message.after, message.cost) for message in self.messages]
         arguments = (self.scores, self.unary.kind, messages, self.self_message)
-        _loaded().mean_field(*arguments, belief, out, steps, self.threads, self.instructions)
+        try:
+            _loaded().mean_field(*arguments, belief, out, steps, self.threads, self.instructions)
+        except OverflowError as error:
+            raise CRFError(f"{error}") from None
         return out
 
     def believe(self, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

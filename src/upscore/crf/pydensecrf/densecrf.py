@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from upscore.crf.dense import check_size, message_of
+from upscore.crf.dense import bounded_memory, check_labels, check_size, check_steps, message_of
 from upscore.crf.engines import Field, engine_of
-from upscore.crf.kernels import Bilateral, Gaussian
+from upscore.crf.kernels import Bilateral, Gaussian, numbers_of
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
@@ -54,7 +54,7 @@ class LogisticUnary:
     """Energies linear in features: ``u`` (labels, D) times ``f`` (D, pixels)."""
 
     def __init__(self, u: npt.ArrayLike, f: npt.ArrayLike) -> None:
-        weights, features = np.asarray(u), np.asarray(f)
+        weights, features = numbers_of(u, "weights"), numbers_of(f, "features")
         if weights.ndim != 2 or features.ndim != 2 or weights.shape[1] != features.shape[0]:
             raise CRFError(f"found weights of shape {weights.shape} and features of {features.shape}, expected (labels, D) and (D, pixels)")
         self.energy = weights @ features
@@ -72,9 +72,10 @@ class DenseCRF:
     """
 
     def __init__(self, nvar: int, nlabels: int) -> None:
-        if nvar < 1 or nlabels < 1:
-            raise CRFError(f"found {nvar} pixels and {nlabels} labels, expected at least one of each")
-        check_size(nvar)
+        if not isinstance(nvar, int | np.integer) or isinstance(nvar, bool) or nvar < 1:
+            raise CRFError(f"found {nvar} pixels, expected a whole number, at least one")
+        check_labels(nlabels)
+        check_size(int(nvar))
         self._pixels, self._labels = int(nvar), int(nlabels)
         self._engine = engine_of("lattice")
         self._unary: Unary | None = None
@@ -100,19 +101,23 @@ class DenseCRF:
             The shape is another, values are not numbers, or they are probabilities.
         """
         energy = np.asarray(u) if f is None else LogisticUnary(u, f).energy
+        if energy.dtype.kind not in "iuf" or not energy.size:
+            raise CRFError(f"found energies of shape {energy.shape} and type {energy.dtype}, expected numbers (labels, pixels)")
         expected = (self._labels, self._pixels)
         flat = energy.reshape(len(energy), -1) if energy.ndim > 1 else energy
         if flat.shape != expected:
             turned = (flat.ndim == 2 and flat.shape[::-1] == expected) or (energy.ndim == 3 and energy.shape[-1] == self._labels)
             hint = ": labels come first; transpose it, do not reshape it" if turned else ""
             raise CRFError(f"found energies of shape {energy.shape}, expected {expected}{hint}")
-        if not np.isfinite(flat).all():
+        with np.errstate(over="ignore"):
+            single = np.array(flat, np.float32, order="C")
+        if not np.isfinite(single).all():
             raise CRFError(
                 "found energies that are not numbers: clip probabilities before taking the logarithm (utils.unary_from_softmax does)"
             )
         if self._labels > 1 and flat.min() >= 0 and np.allclose(flat.sum(0), 1, atol=1e-3):
             raise CRFError("found probabilities where energies are expected: pass them through utils.unary_from_softmax")
-        self._unary = Unary(np.array(flat, np.float32, order="C").T, "energies")
+        self._unary = Unary(single.T, "energies")
 
     def addPairwiseEnergy(
         self, features: npt.ArrayLike, compat: Any, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
@@ -134,6 +139,8 @@ class DenseCRF:
             A shape or constant is impossible.
         """
         given = np.asarray(features)
+        if not given.size:
+            raise CRFError(f"found features of shape {given.shape}, expected (D, {self._pixels}): one column for each pixel")
         flat = given.reshape(len(given), -1) if given.ndim > 1 else given
         if flat.ndim != 2 or flat.shape[1] != self._pixels:
             raise CRFError(f"found features of shape {given.shape}, expected (D, {self._pixels}): one column for each pixel")
@@ -141,8 +148,10 @@ class DenseCRF:
 
     def inference(self, niter: int) -> Matrix:
         """Return probabilities (labels, pixels) after ``niter`` steps."""
+        check_steps(niter)
         field = self._field()
-        return _as_matrix(field.array(field.advance(None, niter)))
+        with bounded_memory(self._pixels):
+            return _as_matrix(field.array(field.advance(None, niter)))
 
     def startInference(self) -> tuple[Matrix, Matrix, Matrix]:
         """Return Q and two arrays to pass on to :meth:`stepInference`."""
@@ -152,25 +161,38 @@ class DenseCRF:
     def stepInference(self, Q: Matrix, tmp1: Matrix | None = None, tmp2: Matrix | None = None) -> None:
         """Take one step; ``Q`` is changed in place."""
         field = self._field()
-        Q[...] = field.array(field.advance(field.believe(np.asarray(Q).T), 1)).T
+        believed = self._checked(Q)
+        with bounded_memory(self._pixels):
+            Q[...] = field.array(field.advance(field.believe(believed.T), 1)).T
 
     def klDivergence(self, Q: npt.ArrayLike) -> float:
         """Return the divergence of ``Q`` as pydensecrf counts it: every pair of pixels twice."""
         field = self._field()
-        alone, pairs = field.divergence(field.believe(np.asarray(Q, np.float32).T))
+        with bounded_memory(self._pixels):
+            alone, pairs = field.divergence(field.believe(self._checked(Q).T))
         return alone + pairs
+
+    def _checked(self, Q: npt.ArrayLike) -> Matrix:
+        given = np.asarray(Q)
+        if given.shape != (self._labels, self._pixels) or given.dtype.kind != "f" or not np.isfinite(given).all():
+            raise CRFError(
+                f"found Q of shape {given.shape} and type {given.dtype}, expected {(self._labels, self._pixels)} finite floats: "
+                "what startInference returns"
+            )
+        return given.astype(np.float32, copy=False)
 
     def _add(self, features: npt.NDArray[Any], compat: Any, kernel: int, normalization: int) -> None:
         if kernel not in (CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL):
             raise CRFError(f"found kernel {kernel!r}, expected CONST_KERNEL, DIAG_KERNEL or FULL_KERNEL")
         if normalization not in range(len(_NORMALIZATIONS)):
             raise CRFError(f"found normalization {normalization!r}, expected NORMALIZE_SYMMETRIC or another of the module's constants")
-        cost = np.asarray(compat, np.float64)
+        cost = numbers_of(compat, "compat")
         if cost.ndim == 1:
             cost = -cost
         elif cost.ndim == 2 and cost.shape[0] == cost.shape[1]:
             cost = (cost + cost.T) / 2
-        self._messages.append(message_of(self._engine, features, cost, _NORMALIZATIONS[normalization], self._labels))
+        with bounded_memory(self._pixels):
+            self._messages.append(message_of(self._engine, features, cost, _NORMALIZATIONS[normalization], self._labels))
 
     def _field(self) -> Field:
         if self._unary is None:
@@ -190,7 +212,10 @@ class DenseCRF2D(DenseCRF):
     """
 
     def __init__(self, w: int, h: int, nlabels: int) -> None:
-        super().__init__(w * h, nlabels)
+        for side in (w, h):
+            if not isinstance(side, int | np.integer) or isinstance(side, bool) or side < 1:
+                raise CRFError(f"found a width of {w} and a height of {h}, expected whole numbers, at least one")
+        super().__init__(int(w) * int(h), nlabels)
         self._width, self._height = int(w), int(h)
 
     def addPairwiseGaussian(
@@ -247,7 +272,7 @@ class DenseCRF2D(DenseCRF):
 
 def _rows_first(sxy: float | Sequence[float]) -> list[float]:
     """Return sigmas for rows and columns from pydensecrf's x and y."""
-    return [float(s) for s in np.atleast_1d(np.asarray(sxy, np.float64))[::-1]]
+    return [float(s) for s in np.atleast_1d(numbers_of(sxy, "sxy")).ravel()[::-1]]
 
 
 def _as_matrix(pixels: npt.NDArray[Any]) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upscore.crf.dense import check_labels, check_size
+from upscore.crf.kernels import numbers_of
+from upscore.crf.unary import SUM_TOLERANCE
 from upscore.errors import CRFError
 
 __all__ = [
@@ -42,16 +46,28 @@ def unary_from_softmax(sm: npt.ArrayLike, scale: float | None = None, clip: floa
     Raises
     ------
     CRFError
-        They are no probabilities, or ``scale`` is out of range.
+        They are no probabilities, or ``scale`` or ``clip`` is out of range.
     """
-    probs = np.asarray(sm, np.float64)
+    probs = numbers_of(sm, "probabilities")
+    if not probs.size:
+        raise CRFError(f"found probabilities of shape {probs.shape}, expected (labels, …) of at least one pixel")
     if probs.ndim < 1 or not np.isfinite(probs).all() or probs.min(initial=0) < 0 or probs.max(initial=0) > 1 + 1e-3:
         raise CRFError("found values that are no probabilities (0 to 1): take the softmax of logits over the first axis before")
+    sums = probs.sum(0)
+    if sums.size and not (abs(sums.min() - 1) <= SUM_TOLERANCE and abs(sums.max() - 1) <= SUM_TOLERANCE):
+        raise CRFError(
+            f"found values of shape {probs.shape} whose sums over the first axis go from {sums.min():g} to {sums.max():g}, "
+            "expected probabilities, which sum to 1 over the labels: labels come first; of one object stack 1 - p and p"
+        )
     if scale is not None:
         if not 0 < scale <= 1:
             raise CRFError(f"found scale {scale:g}, expected above 0 and at most 1")
         probs = scale * probs + (1 - scale) / len(probs)
+    if clip is None and probs.size and probs.min() <= 0:
+        raise CRFError("found a probability of 0, whose energy is infinite: clip it (clip=1e-5)")
     if clip is not None:
+        if not 0 < clip < 1:
+            raise CRFError(f"found clip {clip:g}, expected above 0 and below 1")
         probs = np.clip(probs, clip, 1)
     return -np.log(probs).reshape(len(probs), -1).astype(np.float32)
 
@@ -80,6 +96,9 @@ def unary_from_labels(labels: npt.ArrayLike, n_labels: int, gt_prob: float, zero
         A label or the probability is out of range.
     """
     flat = np.asarray(labels).ravel()
+    if flat.dtype.kind not in "iu":
+        raise CRFError(f"found labels of type {flat.dtype}, expected whole numbers")
+    check_labels(n_labels)
     if not 0 < gt_prob < 1:
         raise CRFError(f"found gt_prob {gt_prob:g}, expected above 0 and below 1")
     first = 1 if zero_unsure else 0
@@ -106,6 +125,7 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Ma
     """
     if len(sdims) != len(shape):
         raise CRFError(f"found {len(sdims)} sigmas for {len(shape)} axes, expected one for each")
+    check_size(math.prod(shape))
     return _positions(sdims, shape).reshape(len(shape), -1)
 
 
@@ -124,13 +144,22 @@ def create_pairwise_bilateral(sdims: Sequence[float], schan: float | Sequence[fl
         Axis of the channels; -1 says that there is none.
     """
     picture = np.asarray(img)
+    if not picture.size:
+        raise CRFError(f"found a picture of shape {picture.shape}, expected at least one pixel")
+    if picture.dtype.kind not in "biuf":
+        raise CRFError(f"found a picture of type {picture.dtype}, expected numbers")
+    if picture.ndim < 1 or not -picture.ndim <= chdim < picture.ndim:
+        raise CRFError(f"found chdim {chdim} for a picture of shape {picture.shape}, expected one of its axes")
     values = picture[None] if chdim == -1 else np.moveaxis(picture, chdim, 0)
     if len(sdims) != values.ndim - 1:
         hint = ": chdim=-1 says that the picture has no axis of channels; pass chdim=2 for (H, W, 3)" if chdim == -1 else ""
         raise CRFError(f"found {len(sdims)} sigmas for a picture of shape {picture.shape}, expected {values.ndim - 1}{hint}")
-    sigmas = np.broadcast_to(np.asarray(schan, np.float32).reshape(-1), (len(values),)) if np.size(schan) in (1, len(values)) else None
+    given = numbers_of(schan, "schan").astype(np.float32).reshape(-1)
+    sigmas = np.broadcast_to(given, (len(values),)) if given.size in (1, len(values)) else None
     if sigmas is None:
         raise CRFError(f"found {np.size(schan)} sigmas for {len(values)} channels, expected 1 or {len(values)}")
+    check_size(math.prod(values.shape[1:]))
+    _check_sigmas(sigmas)
     colours = values.astype(np.float32) / sigmas.reshape(-1, *[1] * (values.ndim - 1))
     both = np.concatenate([_positions(sdims, values.shape[1:]), colours])
     return both.reshape(len(both), -1)
@@ -149,7 +178,13 @@ def softmax_to_unary(sm: npt.ArrayLike, GT_PROB: float = 1) -> Matrix:
 
 
 def _positions(sigmas: Sequence[float], shape: Sequence[int]) -> npt.NDArray[Any]:
+    _check_sigmas(numbers_of(sigmas, "sdims"))
     places = np.indices(tuple(shape), np.float32)
     for place, sigma in zip(places, sigmas, strict=True):
         place /= sigma
     return places
+
+
+def _check_sigmas(sigmas: npt.NDArray[Any]) -> None:
+    if not ((sigmas > 0) & np.isfinite(sigmas)).all():
+        raise CRFError(f"found sigmas {sigmas.tolist()}, expected finite numbers above 0")
