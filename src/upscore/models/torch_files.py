@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,11 +85,13 @@ def read_torch_file(path: Path) -> Any:
     archive = zipfile.is_zipfile(path)
     if archive:
         _check_archive(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except pickle.UnpicklingError:
-        # Either damaged, which shows again, or it holds objects beside its tensors.
-        return torch.load(path, map_location="cpu", weights_only=False, mmap=archive, pickle_module=_InertPickle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch doubts pickles that are newer than its own
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        except pickle.UnpicklingError:
+            # Either damaged, which shows again, or it holds objects beside its tensors.
+            return torch.load(path, map_location="cpu", weights_only=False, mmap=archive, pickle_module=_InertPickle)
 
 
 def tensors_of_module(module: Foreign) -> dict[str, Tensor]:
@@ -138,11 +141,30 @@ _REAL = {
 """What a file may call: it puts a tensor together, or is a plain container."""
 
 
-class _Inert(pickle.Unpickler):
-    """An unpickler that looks up nothing but :data:`_REAL`; storages are torch's affair, by their kind."""
+class _Sparing:
+    """A file of which no more is read at once than a pickle may hold: room is made before it turns out that there is less."""
 
-    def __init__(self, *args: Any, **values: Any) -> None:
-        super().__init__(*args, **values)
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.readline = file.readline
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_PICKLE:
+            raise pickle.UnpicklingError(f"it claims {size} bytes for one value")
+        return bytes(self._file.read(size))
+
+
+class _Inert(pickle._Unpickler):
+    """An unpickler that looks up nothing but :data:`_REAL`; storages are torch's affair, by their kind.
+
+    It is the one written in Python: for a number in eleven bytes the one in C makes room for
+    that many objects, and both do for a bytearray, which no weights file holds.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
+
+    def __init__(self, file: Any, **values: Any) -> None:
+        super().__init__(_Sparing(file), **values)
         self._foreign: dict[tuple[str, str], type[Foreign]] = {}
 
     def find_class(self, module: str, name: str) -> Any:

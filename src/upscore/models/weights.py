@@ -78,7 +78,7 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
     try:
         path.open("rb").close()
     except OSError as error:
-        raise ModelError(f"the weights file '{path}' cannot be read ({reason(error)})") from None
+        raise ModelError(f"the weights file '{path}' cannot be read ({error.strerror or reason(error)})") from None
     if path.suffix == ".npz":
         return dict(read_caffe_arrays(path))
     try:

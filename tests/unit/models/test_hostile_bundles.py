@@ -88,15 +88,15 @@ def test_an_ensembles_history_is_held_to_the_same(saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["bundle.json", "weights.safetensors"])
 def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(saved, name, monkeypatch):
-    for method in ("open", "read_bytes"):
-        plain = getattr(Path, method)
+    for owner, method in ((Path, "open"), (os, "open")):
+        plain = getattr(owner, method)
 
-        def refuse(self, *arguments, plain=plain, **values):
-            if self.name == name:
+        def refuse(path, *arguments, plain=plain, **values):
+            if Path(path).name == name:
                 raise PermissionError(13, "Permission denied")
-            return plain(self, *arguments, **values)
+            return plain(path, *arguments, **values)
 
-        monkeypatch.setattr(Path, method, refuse)
+        monkeypatch.setattr(owner, method, refuse)
     refused(saved, "cannot be read.*Permission denied")
 
 

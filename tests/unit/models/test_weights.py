@@ -2,6 +2,8 @@ import argparse
 import functools
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -236,6 +238,31 @@ def test_files_that_ask_for_more_than_they_hold_are_refused(tmp_path):
     (tmp_path / "n.pth").write_bytes(b"\x80\x02" + names + b"N.")
     with pytest.raises(ModelError, match="not a readable weights file"):
         read_weights(tmp_path / "n.pth")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        b"N" + pickle.LONG_BINPUT + b"\xff\xff\xff\x7f",
+        pickle.BYTEARRAY8 + (2**36).to_bytes(8, "little"),
+        pickle.BINBYTES8 + (2**36).to_bytes(8, "little"),
+    ],
+)
+def test_a_few_bytes_that_claim_gigabytes_take_none(tmp_path, claim):
+    program = b"\x80\x05cargparse\nNamespace\n)\x81" + claim + b"."
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3\n")
+    code = (
+        "import resource, sys; import torch; from upscore.models.weights import read_weights; from upscore.errors import ModelError\n"
+        "have = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (have + 2**30, have + 2**30))\n"
+        "try: read_weights(sys.argv[1])\n"
+        "except ModelError as error: print('MemoryError' in str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w.pth")], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == "False\n"
 
 
 def test_a_network_inside_itself_ends(tmp_path):
