@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from upscore.cli import shown
+from upscore.inference.finding import Found
 from upscore.inference.settings import InferenceSettings
 
 
@@ -15,7 +16,7 @@ def test_a_crf_that_could_be_faster_says_so(compiled, monkeypatch, capsys):
     if not compiled:
         monkeypatch.setitem(sys.modules, "upscore._native", None)
         monkeypatch.delattr("upscore._native", raising=False)
-    shown.predicted([], Path("out"), InferenceSettings.of(None, crf=True))
+    shown.predicted([], Found(()), Path("out"), InferenceSettings.of(None, crf=True))
     said = capsys.readouterr().out
     assert "CRF: 5 iterations" in said
     assert ("compiler" in said) is not compiled
