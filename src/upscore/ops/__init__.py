@@ -4,5 +4,6 @@
 ``convolutionalize`` runs a classifier over every window of a picture at once (``tracing`` and
 ``heads`` rewrite it), ``unpool`` puts maxima back, ``stitch`` makes a grid dense by shifted runs
 and ``rarefaction`` by dilated filters (``steps`` reads the layers for it), ``mirror`` continues a
-picture; ``measuring`` finds where a network's cells lie, by their ``footprints``.
+picture; ``measuring`` finds where a network's cells lie, by their ``footprints``. ``out_of_memory``
+recognises the errors of memory that ran out.
 """
