@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from upscore.errors import RunInterrupted
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
@@ -66,6 +71,9 @@ class TrainingDisplay:
         steps = recipe.run.steps_in_all(an_epoch=steps_an_epoch)
         self.epochs = -(-steps // steps_an_epoch)
         self.best = progress.best_miou
+        if recipe.run.lengthened_at(progress.step):
+            before = recipe.run.lengthened[-1].of
+            aside.print(f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on")
         if progress.step:
             aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_an_epoch} of {self.epochs}")
         self.bar.update(self.task, total=steps, completed=progress.step)
@@ -103,9 +111,13 @@ class TrainingDisplay:
 
 @contextlib.contextmanager
 def errors_on_their_own_line() -> Iterator[None]:
-    """Let nothing of a bar stand before an error's line."""
+    """Let nothing of a bar stand before an error's line; an interrupt ends in one line too, and in the exit code of its signal."""
     try:
         yield
+    except KeyboardInterrupt as stop:  # before typer makes an empty line of it
+        aside.show_cursor(True)
+        print(f"upscore: {stop if isinstance(stop, RunInterrupted) else 'interrupted'}", file=sys.stderr)
+        raise typer.Exit(128 + (stop.number if isinstance(stop, RunInterrupted) else signal.SIGINT)) from None
     except BaseException:
         aside.show_cursor(True)
         raise
@@ -196,7 +208,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
             f"{int(evaluation.scores.class_pixels[i]):,}",
         )
     console.print(table)
-    s, b = evaluation.scores, evaluation.border_scores
+    b = evaluation.border_scores
     if evaluation.before is None:
         shares = {name: _percent(value) for name, value in evaluation.totals.items()}
         shares["mean IoU"] = f"[bold]{shares['mean IoU']}[/bold]"
@@ -208,7 +220,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
     for note, count in evaluation.noted.items():
         console.print(f"{count} picture{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
-    console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
+    console.print(f"[dim]{escape(evaluation.policy)} {escape(b.policy)}[/dim]")
     console.print(f"report: [bold]{escape(str(page))}[/bold]")
 
 
