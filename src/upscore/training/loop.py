@@ -402,6 +402,7 @@ def validate(state: RunState, display: Display) -> Scores:
         state.validated.load_state_dict(state.averaged.state_dict())
     if recipe.run.precise_bn:
         measure(state, state.validated)
+    matrix = ConfusionMatrix(len(state.materials.labels))
 
     def shown(done: int, total: int) -> None:
         if state.first:
@@ -409,16 +410,15 @@ def validate(state: RunState, display: Display) -> Scores:
         if state.interrupts.asked:
             raise _CutShort
 
-    predictor = Predictor.of(
-        state.validated,
-        state.materials.labels,
-        device=str(accelerator.device),
-        precision=recipe.run.precision or "fp32",
-        channels_last=runs_channels_last(accelerator.device),
-    )
-    matrix = ConfusionMatrix(len(state.materials.labels))
     # A process that is asked to stop still takes part in what follows, which the others wait for.
     with contextlib.suppress(_CutShort), memory_errors_explained(recipe, state.materials.folder, validating=True):
+        predictor = Predictor.of(
+            state.validated,
+            state.materials.labels,
+            device=str(accelerator.device),
+            precision=recipe.run.precision or "fp32",
+            channels_last=runs_channels_last(accelerator.device),
+        )
         shard = (accelerator.process_index, accelerator.num_processes)
         if not state.interrupts.asked:
             matrix = evaluate(predictor, state.materials.val, shard=shard, progress=shown).matrix

@@ -38,7 +38,7 @@ from upscore.models.backbones import OWN_TRUNKS, import_timm
 from upscore.models.bundle import Bundle
 from upscore.models.transplant import normalization_of, start_from
 from upscore.models.zoo import create_model, takes_backbone
-from upscore.training.batches import separation_of
+from upscore.training.batches import augmentation_of, separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
 from upscore.training.crops import count_crops, cropped
@@ -388,7 +388,8 @@ def _check_fit(recipe: Recipe, machine: Machine) -> None:
 
 
 def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
-    """Say what would have no effect, and what the data lacks, before training does."""
+    """Say what would have no effect, what is out of range, and what the data lacks, before training does."""
+    augmentation_of(recipe.augment)
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
