@@ -73,7 +73,9 @@ class TrainingDisplay:
         self.best = progress.best_miou
         if recipe.run.lengthened_at(progress.step):
             before = recipe.run.lengthened[-1].of
-            aside.print(f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on")
+            aside.print(
+                f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on", soft_wrap=True
+            )
         if progress.step:
             aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_an_epoch} of {self.epochs}")
         self.bar.update(self.task, total=steps, completed=progress.step)
@@ -160,6 +162,11 @@ def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
 def say(line: str) -> None:
     """Print a line of narration."""
     console.print(line)
+
+
+def say_aside(line: str) -> None:
+    """Print a line that is no result."""
+    aside.print(line, soft_wrap=True)
 
 
 def plan(ready: Plan) -> None:
