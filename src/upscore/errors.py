@@ -18,6 +18,8 @@
 The command line prints the message alone and exits with code 1 (``--debug`` shows the
 traceback). ``assert`` stays for programmers; users never meet one.
 
+``RunInterrupted`` stands beside the tree: it is a ``KeyboardInterrupt``, with what became of the run.
+
 The text of an error is one line of bounded length in which nothing is hidden
 (:func:`upscore.text.one_line`), whatever names and values were put into it.
 """
@@ -33,6 +35,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "RecipeError",
+    "RunInterrupted",
     "TrainingError",
     "UpscoreError",
     "UpscoreWarning",
@@ -81,6 +84,25 @@ class OutputError(UpscoreError):
 
 class MissingExtraError(UpscoreError, ImportError):
     """An optional package is needed and not installed; the text holds the install line."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """A run was asked to stop; the text says what was saved and how to go on.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+    number : int
+        The signal that asked, such as ``signal.SIGINT``; a command's exit code is 128 and this.
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UpscoreWarning(UserWarning):

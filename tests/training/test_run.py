@@ -430,7 +430,7 @@ def test_a_folder_in_use_and_a_folder_that_is_no_run_are_refused(unbroken, paint
     ready = plan(small_recipe(painted, tmp_path / "run"))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("x")
-    with pytest.raises(TrainingError, match="--resume"):
+    with pytest.raises(TrainingError, match="is no run: choose another --out"):
         train(ready)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
     with pytest.raises(TrainingError, match=r"recipe\.toml"):
@@ -439,9 +439,11 @@ def test_a_folder_in_use_and_a_folder_that_is_no_run_are_refused(unbroken, paint
 
 def test_resuming_takes_no_setting_that_would_make_it_another_run(unbroken):
     before = (unbroken.folder / "recipe.toml").read_bytes()
-    with pytest.raises(TrainingError, match=r"run\.epochs = 2, found 9") as caught:
-        resume(unbroken.folder, changes={"run.epochs": 9})
+    with pytest.raises(TrainingError, match=r"run\.seed = 0, found 9") as caught:
+        resume(unbroken.folder, changes={"run.seed": 9})
     assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match="not shorten it"):
+        resume(unbroken.folder, changes={"run.epochs": 1})
     with pytest.raises(RecipeError, match="did you mean 'epochs'"):
         resume(unbroken.folder, changes={"run.epoch": 9})
     assert (unbroken.folder / "recipe.toml").read_bytes() == before

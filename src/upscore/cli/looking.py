@@ -91,6 +91,15 @@ class Looking:
             rich_help_panel=PANEL,
         ),
     ] = None
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|bf16",
+            help="What the network computes in; scores differ a little.",
+            show_default="as the bundle was validated",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     crf: Annotated[
         bool | None,
         typer.Option(
@@ -113,6 +122,8 @@ class Looking:
 
     def predictor(self, bundle: str, *, device: str) -> Predictor:
         """Return what labels pictures so."""
+        from upscore.cli.shown import say_aside
+        from upscore.inference import segmenter
         from upscore.inference.predictor import Predictor
         from upscore.proposals import EdgeBoxes, Kept, proposals_folder
 
@@ -120,13 +131,17 @@ class Looking:
             raise typer.BadParameter("boxes of a file need no edges: leave one out", param_hint="--edges and --boxes")
         propose = None if self.edges is None else Kept(EdgeBoxes(model=self.edges), proposals_folder())
         overrides = self.overrides()
-        return Predictor([bundle, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
+        predictor = Predictor([bundle, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
+        if predictor.settings.precision == "bf16" and not segmenter.bf16_is_native(predictor.device.type):
+            say_aside("the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its scores differ a little")
+        return predictor
 
     def overrides(self) -> dict[str, Any]:
         """Return the settings by name, as :class:`upscore.inference.predictor.Predictor` takes them."""
         changes: dict[str, Any] = _parsed(self.settings or [])
         changes |= {"flips": True} if self.flips else {}
         changes |= {"combine": self.combine} if self.combine is not None else {}
+        changes |= {"precision": self.precision} if self.precision is not None else {}
         if self.scales is not None:
             try:
                 changes["scales"] = tuple(float(scale) for scale in self.scales.split(","))
@@ -161,6 +176,7 @@ class Looking:
             ("--edges", self.edges),
             *(("--ensemble", bundle) for bundle in self.ensemble or ()),
             ("--combine", self.combine),
+            ("--precision", self.precision),
             *(("--set", setting) for setting in self.settings or ()),
         )
         words = [word for flag, value in pairs if value is not None for word in (flag, str(value))]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape as unmarked
 from rich.padding import Padding
@@ -17,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from upscore.errors import RunInterrupted
 from upscore.text import shortened, visible
 
 if TYPE_CHECKING:
@@ -82,6 +86,11 @@ class TrainingDisplay:
         steps = recipe.run.steps_in_all(an_epoch=steps_an_epoch)
         self.epochs = -(-steps // steps_an_epoch)
         self.best = progress.best_miou
+        if recipe.run.lengthened_at(progress.step):
+            before = recipe.run.lengthened[-1].of
+            aside.print(
+                f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on", soft_wrap=True
+            )
         if progress.step:
             aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_an_epoch} of {self.epochs}")
         self.bar.update(self.task, total=steps, completed=progress.step)
@@ -119,9 +128,13 @@ class TrainingDisplay:
 
 @contextlib.contextmanager
 def errors_on_their_own_line() -> Iterator[None]:
-    """Let nothing of a bar stand before an error's line."""
+    """Let nothing of a bar stand before an error's line; an interrupt ends in one line too, and in the exit code of its signal."""
     try:
         yield
+    except KeyboardInterrupt as stop:  # before typer makes an empty line of it
+        aside.show_cursor(True)
+        print(f"upscore: {stop if isinstance(stop, RunInterrupted) else 'interrupted'}", file=sys.stderr)
+        raise typer.Exit(128 + (stop.number if isinstance(stop, RunInterrupted) else signal.SIGINT)) from None
     except BaseException:
         aside.show_cursor(True)
         raise
@@ -164,6 +177,11 @@ def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
 def say(line: str) -> None:
     """Print a line of narration."""
     console.print(escape(line))
+
+
+def say_aside(line: str) -> None:
+    """Print a line that is no result."""
+    aside.print(line, soft_wrap=True)
 
 
 def plan(ready: Plan) -> None:
@@ -210,7 +228,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
             f"{int(evaluation.scores.class_pixels[i]):,}",
         )
     console.print(table)
-    s, b = evaluation.scores, evaluation.border_scores
+    b = evaluation.border_scores
     if evaluation.before is None:
         shares = {name: _percent(value) for name, value in evaluation.totals.items()}
         shares["mean IoU"] = f"[bold]{shares['mean IoU']}[/bold]"
@@ -222,7 +240,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
     for note, count in evaluation.noted.items():
         console.print(f"{count} picture{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
-    console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
+    console.print(f"[dim]{escape(evaluation.policy)} {escape(b.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]")
 
 

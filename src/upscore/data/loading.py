@@ -11,6 +11,7 @@ function of (seed, epoch, key) whatever worker reads it::
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import cv2
@@ -72,8 +73,15 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 
 def settle_worker(worker: int) -> None:
-    """Keep a loader's worker process to one thread: its siblings have the other cores."""
+    """Keep a loader's worker process to one thread, and deaf to Ctrl-C.
+
+    Its siblings have the other cores; and a terminal sends Ctrl-C to every process, while the step that the
+    training process then finishes may still want this one's pictures.
+    """
     cv2.setNumThreads(0)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

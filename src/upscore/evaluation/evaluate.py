@@ -32,7 +32,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.types import LabelSpace, Prediction, Sample
 
-__all__ = ["Evaluation", "Labeller", "PictureScore", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge"]
+__all__ = ["Evaluation", "Labeller", "PictureScore", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]
 
 
 class Labeller(Protocol):
@@ -135,8 +135,8 @@ class Evaluation:
 
     @property
     def policy(self) -> str:
-        """One sentence on ignored pixels and absent classes; print it with the scores."""
-        return self.scores.policy
+        """Ignored pixels, absent classes and the precision, in a sentence or two; print it with the scores."""
+        return policy_of(self.scores, precision=self.settings.get("precision"))
 
     @property
     def fingerprint(self) -> str:
@@ -170,7 +170,7 @@ class Evaluation:
 
     def numbers(self) -> dict[str, Any]:
         """Return the scores as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
-        numbers = self.scores.as_dict(self.labels) | {"borders": self.border_scores.as_dict(self.labels)}
+        numbers = self.scores.as_dict(self.labels) | {"policy": self.policy, "borders": self.border_scores.as_dict(self.labels)}
         return numbers if self.before is None else numbers | {"before": self.before.numbers()}
 
     def as_dict(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class Evaluation:
                 "fingerprint": self.fingerprint,
             },
             "settings": self.settings,
-            "scores": self.scores.as_dict(self.labels),
+            "scores": self.scores.as_dict(self.labels) | {"policy": self.policy},
             "borders": self.border_scores.as_dict(self.labels),
             "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
@@ -204,6 +204,11 @@ class Evaluation:
                 for picture in self.pictures
             ],
         }
+
+
+def policy_of(scores: Scores, *, precision: str | None) -> str:
+    """Return the scores' own policy, and in which precision the network computed; None where that is not known."""
+    return scores.policy if precision is None else f"{scores.policy} The network computed in {precision}."
 
 
 def evaluate(

@@ -32,7 +32,7 @@ from upscore.errors import BundleError, DataError, GeometryError, RecipeError, U
 from upscore.inference.members import Member, Tiles, combine, context_of
 from upscore.inference.proposals import check_canvas
 from upscore.inference.refine import Refined, crf, iterate_refined
-from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device
+from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device, runs_channels_last
 from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings, settled
 from upscore.inference.windows import Window
 from upscore.models.bundle import Bundle
@@ -149,7 +149,7 @@ class Predictor:
         place = choose_device(device)
         models = [one.build().to(place) for one in together.members]
         looks = [InferenceSettings.of(one.inference).proposals for one in together.members]
-        self._assemble(models, looks, together.labels, InferenceSettings.of(together.inference), channels_last=place.type != "mps")
+        self._assemble(models, looks, together.labels, InferenceSettings.of(together.inference), channels_last=runs_channels_last(place))
         self._find_boxes(boxes, propose)
         self.source = ", ".join(_source(one) for one in given)
         self.card |= opened[0].card
@@ -162,12 +162,13 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         settings: InferenceSettings | None = None,
+        channels_last: bool = False,
         **overrides: object,
     ) -> Predictor:
         """Return a predictor around a live model, which is borrowed as it is.
 
         The model may be in the middle of its training: its weights are neither copied nor
-        rearranged, and its training mode is what it was after every call.
+        rearranged, unless ``channels_last`` asks for it, and its training mode is what it was after every call.
 
         Parameters
         ----------
@@ -179,6 +180,8 @@ class Predictor:
             K classes.
         device : str or torch.device, optional
             The model is moved there; it stays where it is when not given.
+        channels_last : bool
+            Compute in NHWC memory order, as a bundle's network is: the weights are rearranged in memory.
         settings, **overrides
             As for the class.
         """
@@ -186,7 +189,7 @@ class Predictor:
         if device is not None:
             model.to(choose_device(device))
         chosen = InferenceSettings.of(settings, **overrides)
-        predictor._assemble([model], [chosen.proposals], labels, chosen, channels_last=False)
+        predictor._assemble([model], [chosen.proposals], labels, chosen, channels_last=channels_last)
         return predictor
 
     def _assemble(

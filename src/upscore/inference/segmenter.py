@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from upscore.errors import RecipeError
 
-__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "choose_device", "judging"]
+__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "bf16_is_native", "choose_device", "judging", "runs_channels_last"]
 
 Segmenter: TypeAlias = Callable[[Tensor], Tensor]
 """images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32, summing to 1 over K."""
@@ -123,6 +123,19 @@ def choose_device(wanted: str | torch.device = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise RecipeError("found device 'mps', but this machine has none: use 'auto' or 'cpu'")
     return device
+
+
+def runs_channels_last(device: torch.device) -> bool:
+    """Return whether the network of a bundle is kept in NHWC memory order on ``device``: layouts differ in rounding."""
+    return device.type != "mps"
+
+
+def bf16_is_native(device: str) -> bool:
+    """Return whether ``device``, such as "cpu" or "cuda", computes with bfloat16; else it is emulated, many times slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    # On processors, AVX2 and plain AVX-512 emulate it; only these two instruction sets compute with it.
+    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @contextmanager

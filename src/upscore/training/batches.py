@@ -12,11 +12,14 @@ from torch.utils.data import DataLoader, Sampler
 from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
 from upscore.data.separation import Separation
 from upscore.data.transforms import Augmentation
-from upscore.errors import RecipeError, UpscoreError, nearest_name
+from upscore.errors import RecipeError, TrainingError, UpscoreError, nearest_name
 from upscore.training.recipe import AugmentSection, LossSection, Recipe
 from upscore.types import Batch, LabelSpace
 
 __all__ = ["BatchPlan", "augmentation_of", "batches_from", "separation_of"]
+
+SHARED = ("out of shared memory", "No space left on device", "unable to open shared memory", "unable to mmap", "unable to allocate shared")
+"""What PyTorch says where batches cannot be handed over from the processes that read them."""
 
 
 def augmentation_of(settings: AugmentSection) -> Augmentation:
@@ -135,3 +138,17 @@ def batches_from(
         # A worker's error comes back with the worker's traceback around it; its last line is the error's own.
         lines = str(error).strip().splitlines()
         raise error if len(lines) == 1 else type(error)(lines[-1].partition(": ")[2]) from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        if any(word in reason for word in SHARED):
+            raise TrainingError(
+                f"the processes that read images ran out of shared memory: give the machine or container more (/dev/shm), "
+                f"or read in the training process itself with run.workers = 0 (now {run.workers}) ({reason:.120})"
+            ) from error
+        if "DataLoader worker" in reason:
+            raise TrainingError(
+                f"a process that reads images was ended from outside, as happens when memory runs out: lower run.workers "
+                f"(now {run.workers}, 0 reads in the training process itself), run.batch_size (now {run.batch_size}) "
+                f"or augment.crop_size ({reason:.120})"
+            ) from error
+        raise

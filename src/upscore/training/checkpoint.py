@@ -9,6 +9,7 @@ the writer is killed in the middle.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,18 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, *, model: nn.Module, average: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, run: str
+    path: Path, *, model: nn.Module, average: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, runs: Collection[str]
 ) -> Progress:
     """Put the state in ``path`` into ``model``, ``average`` and ``optimizer``; return how far the run had come.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    model, average, optimizer
+        As :func:`save_checkpoint` had them.
+    runs : collection of str
+        Digests of the recipe, now and before the run was lengthened.
 
     Raises
     ------
@@ -111,10 +121,7 @@ def load_checkpoint(
                 raise TrainingError(
                     f"{path}: found format '{header.get('format')}', expected '{FORMAT}': this is not a checkpoint of upscore"
                 )
-            if header.get("run") != run:
-                raise TrainingError(
-                    f"{path}: belongs to recipe {header.get('run')}, this run is {run}: resume with the run folder's own recipe"
-                )
+            _check_run(path, header, runs)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safetensors file is no dict)
         progress = Progress(**json.loads(header["progress"]))
         _part(tensors, "model/", model.state_dict())
@@ -146,16 +153,26 @@ def _part(tensors: dict[str, Tensor], prefix: str, into: dict[str, Tensor]) -> N
             target.copy_(tensors[prefix + name])
 
 
-def read_progress(path: Path) -> Progress:
+def _check_run(path: Path, header: Mapping[str, str], runs: Collection[str]) -> None:
+    if header.get("run") not in runs:
+        raise TrainingError(
+            f"{path}: belongs to recipe {header.get('run')}, this run is {next(iter(runs))}: resume with the run folder's own recipe"
+        )
+
+
+def read_progress(path: Path, *, runs: Collection[str] | None = None) -> Progress:
     """Return how far the run in checkpoint ``path`` has come, without its tensors.
 
     Raises
     ------
     TrainingError
-        The file is missing or damaged.
+        The file is missing or damaged, or, where ``runs`` are given, belongs to none of these recipes.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return Progress(**json.loads((file.metadata() or {})["progress"]))
+            header = file.metadata() or {}
+            if runs is not None:
+                _check_run(path, header, runs)
+            return Progress(**json.loads(header["progress"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path}: cannot be read as a checkpoint ({error})") from None

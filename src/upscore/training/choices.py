@@ -6,14 +6,17 @@ a choice can be read, tested and argued with. What a user sets is never touched.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from upscore.data.census import Census
+from upscore.inference.segmenter import bf16_is_native
 from upscore.models.zoo import takes_backbone, takes_imagenet_weights
 from upscore.training.recipe import ModelSection, Recipe
 
@@ -45,6 +48,8 @@ class Machine:
         Whether bfloat16 arithmetic is native, so that it is faster than float32.
     tensorboard : bool
         Whether TensorBoard is installed.
+    memory : int, optional
+        Bytes of memory of a device: on a processor the machine's, or what its container may use. None where it is not known.
     """
 
     device: str
@@ -52,6 +57,7 @@ class Machine:
     cores: int
     bf16: bool
     tensorboard: bool
+    memory: int | None = None
 
     @classmethod
     def look(cls, device: str | None = None) -> Machine:
@@ -60,16 +66,23 @@ class Machine:
 
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        if device == "cuda":
-            devices, bf16 = (
-                max(1, torch.cuda.device_count()),
-                torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False),
-            )
-        else:
-            # Emulated bfloat16 (AVX2, plain AVX-512) is many times slower than float32; only these two instruction sets compute with it.
-            devices, bf16 = 1, device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        devices, bf16 = max(1, torch.cuda.device_count()) if device == "cuda" else 1, bf16_is_native(device)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(device, devices, cores, bf16, find_spec("tensorboard") is not None)
+        return cls(device, devices, cores, bf16, find_spec("tensorboard") is not None, _memory(device))
+
+
+def _memory(device: str) -> int | None:
+    """Return the bytes of memory of a device, or None."""
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+    try:
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # of a container, in either version
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(Path(limit).read_text()))
+    return min(found)
 
 
 @dataclass(frozen=True)

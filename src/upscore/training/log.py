@@ -37,8 +37,9 @@ class LoggedDisplay:
         self.writer: Any = None
 
     def begin(self, *, recipe: Recipe, progress: Progress, steps_an_epoch: int) -> None:
-        """Go on with the rows that a resumed run has already."""
+        """Go on with the rows that a resumed run has already: no others, and no fewer, whenever it was killed."""
         self.rows = list(progress.history)
+        self._write()
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -56,17 +57,23 @@ class LoggedDisplay:
     def row(self, row: dict[str, float]) -> None:
         """Write the row."""
         self.rows.append(row)
+        self._write()
+        if self.writer is not None:
+            for name in row.keys() - {"epoch", "step"}:
+                self.writer.add_scalar(name, row[name], len(self.rows))
+            self.writer.flush()
+        self.display.row(row)
+
+    def _write(self) -> None:
+        if not self.rows:
+            (self.folder / "log.csv").unlink(missing_ok=True)
+            return
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         text = io.StringIO()
         table = csv.DictWriter(text, columns)
         table.writeheader()
         table.writerows(self.rows)
         write_atomically(self.folder / "log.csv", text.getvalue().encode())
-        if self.writer is not None:
-            for name in row.keys() - {"epoch", "step"}:
-                self.writer.add_scalar(name, row[name], len(self.rows))
-            self.writer.flush()
-        self.display.row(row)
 
     def end(self, progress: Progress) -> None:
         """Close the event file."""

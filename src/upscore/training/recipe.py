@@ -27,6 +27,7 @@ __all__ = [
     "AugmentSection",
     "CropsSection",
     "DataSection",
+    "Lengthening",
     "LossSection",
     "ModelSection",
     "OptimizerSection",
@@ -190,6 +191,17 @@ class ScheduleSection(_Section):
     warmup_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps of linear rise before it")
 
 
+class Lengthening(_Section):
+    """Where a run was lengthened: what its recipe was until then."""
+
+    step: Annotated[int, Field(ge=1)]
+    """Steps it had taken."""
+    of: Annotated[int, Field(ge=1)]
+    """Steps it was planned for."""
+    recipe: str
+    """The recipe's digest."""
+
+
 class RunSection(_Section):
     """How long, on what, and where to."""
 
@@ -223,6 +235,11 @@ class RunSection(_Section):
         10.0, description="between checkpoints inside an epoch; one ends every epoch that takes much longer than writing it"
     )
     tensorboard: bool | None = Field(None, description="event files in the run folder")
+    lengthened: list[Lengthening] = Field(
+        default_factory=list,
+        description="written where --resume is given more epochs: up to which step the run was planned for how many, and that "
+        "recipe's digest",
+    )
 
     @field_validator("validate_every")
     @classmethod
@@ -244,6 +261,14 @@ class RunSection(_Section):
         """Return the optimizer steps of a run whose epochs take ``an_epoch`` of them; ``epochs`` is set."""
         assert self.epochs is not None
         return min(an_epoch * self.epochs, self.steps or an_epoch * self.epochs)
+
+    def steps_planned(self, step: int, *, an_epoch: int) -> int:
+        """Return for how many steps the run was planned when it took ``step``, which is counted from 0: its schedule's length then."""
+        return next((before.of for before in self.lengthened if step < before.step), self.steps_in_all(an_epoch=an_epoch))
+
+    def lengthened_at(self, step: int) -> bool:
+        """Return whether the run was lengthened when it had taken ``step`` steps."""
+        return any(before.step == step for before in self.lengthened)
 
 
 class Recipe(_Section):
@@ -321,6 +346,8 @@ class Recipe(_Section):
                 place = place[section]
             place[key] = value
             changed["chosen"].pop(name, None)
+        if values.keys() & {"run.epochs", "run.steps"} and "run.lengthened" not in values:
+            changed["run"]["lengthened"] = []  # of the length it had
         return type(self).parse(changed, source=source)
 
     def value_of(self, name: str) -> Any:
@@ -349,6 +376,10 @@ class Recipe(_Section):
             if f"{section}.{key}" not in left_out and value != usual[section][key]
         }
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def digests(self) -> tuple[str, ...]:
+        """Return the digest, and those the recipe had before the run was lengthened."""
+        return (self.digest(), *(before.recipe for before in self.run.lengthened))
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

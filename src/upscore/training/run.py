@@ -7,24 +7,31 @@ event files where that is installed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shlex
+import shutil
 import socket
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 import upscore
 from upscore.data.census import Census, check_dataset
 from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
-from upscore.errors import DataError, ModelError, RecipeError, TrainingError
+from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
+from upscore.evaluation.evaluate import policy_of
 from upscore.losses import class_weights
 from upscore.metrics import Scores
 from upscore.models.backbones import OWN_TRUNKS, current_name, import_timm
@@ -32,15 +39,17 @@ from upscore.models.bundle import Bundle
 from upscore.models.transplant import normalization_of, start_from
 from upscore.models.weights import Report, silent
 from upscore.models.zoo import create_model, score_layers, takes_backbone
-from upscore.training.batches import separation_of
+from upscore.training.batches import augmentation_of, separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.choices import Choice, Machine, choose
 from upscore.training.crops import count_crops, cropped
+from upscore.training.interrupts import heeded
 from upscore.training.log import LoggedDisplay
 from upscore.training.loop import Display, Materials, NoDisplay, fit
+from upscore.training.memory import check_memory, kept_in, levers, memory_errors_explained
 from upscore.training.optimization import objective_of
 from upscore.training.precise import check_has_statistics
-from upscore.training.recipe import MAY_CHANGE, Recipe
+from upscore.training.recipe import MAY_CHANGE, Lengthening, Recipe
 
 __all__ = ["Plan", "Run", "plan", "resume", "train"]
 
@@ -150,7 +159,7 @@ def plan(
         _refuse_taken(Path(chosen.run.out))
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
-    _check_network(chosen, census, resumed=resumed, report=notes.append)
+    _check_network(chosen, census, machine, resumed=resumed, report=notes.append)
     return Plan(chosen, choices, census, [*train.notes, *seen.notes, *notes], seen.train, seen.val)
 
 
@@ -177,9 +186,12 @@ def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) 
     """
     ready = recipe if isinstance(recipe, Plan) else plan(recipe)
     _refuse_taken(ready.folder)
-    model = _build(ready.recipe, ready.census)
-    ready.recipe.save(ready.folder / "recipe.toml")
-    return _launch(ready, model, display)
+    with _removed_if_not_begun(ready.folder):
+        with memory_errors_explained(ready.recipe, ready.folder):
+            model = _build(ready.recipe, ready.census)
+        _remove_remains(ready.folder)
+        ready.recipe.save(ready.folder / "recipe.toml")
+        return _launch(ready, model, display)
 
 
 def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, display: Callable[[], Display] = NoDisplay) -> Run:
@@ -192,7 +204,9 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
     changes : mapping of str to value, optional
         New values by dotted name, for settings of :data:`upscore.training.recipe.MAY_CHANGE`.
         Another device, or another number of them, changes the weights by rounding (and what
-        batch normalisation averages over); the rest changes nothing.
+        batch normalisation averages over); the rest changes nothing. A larger ``run.epochs``, or ``run.steps``,
+        lengthens the run, whether it is finished, was stopped early or is neither: from the last checkpoint on,
+        the learning rate is that of the longer schedule, and the recipe's ``run.lengthened`` says since when.
 
     Raises
     ------
@@ -202,27 +216,77 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
     """
     folder = Path(folder)
     if not os.path.isfile(folder / "recipe.toml"):
+        if os.path.isdir(folder) and (remains := _remains(folder)) is not None and remains:
+            raise TrainingError(f"{folder}: the run was ended before anything was kept: start it again with this --out, without --resume")
         raise TrainingError(f"{folder}: holds no recipe.toml: --resume continues a run folder that 'upscore train' made")
     kept = Recipe.load(folder / "recipe.toml")
     recipe = kept.with_values(dict(changes or {}))
     for name in changes or {}:
-        if name not in (*MAY_CHANGE, "run.out") and recipe.value_of(name) != kept.value_of(name):
+        if name not in (*MAY_CHANGE, *LENGTH, "run.out") and recipe.value_of(name) != kept.value_of(name):
             raise TrainingError(
                 f"{folder}: this run has {name} = {kept.value_of(name)!r}, found {recipe.value_of(name)!r}: --resume finishes a run as it "
-                f"was begun; leave that out, or begin another run (from these weights with --start-from {folder})"
+                f"was begun; leave that out, or begin another run{_from_these_weights(folder, name, recipe.value_of(name))}"
             )
     recipe.run.out = str(folder)
+    recipe.run.lengthened = kept.run.lengthened
     if still_open := [name for name in recipe.open_settings() if name not in OPTIONAL]:
         raise TrainingError(f"{folder}/recipe.toml: {still_open[0]} is not set: it is not the recipe this run was started with")
     ready = plan(recipe, resumed=True)
     if recipe.data.fingerprint != ready.recipe.data.fingerprint:
         raise TrainingError(f"{recipe.data.path}: the pictures or masks have changed since {folder} was started: start a new run")
+    recipe = ready.recipe
+    if any(recipe.value_of(name) != kept.value_of(name) for name in LENGTH):
+        _lengthen(recipe, kept, folder, steps_an_epoch=-(-len(ready.train) // (recipe.run.batch_size or 1)))
     for part in folder.glob(".*.part"):  # what a process that was killed had begun to write
         part.unlink(missing_ok=True)
     if recipe != kept:
         recipe.save(folder / "recipe.toml")
     begun = (folder / CHECKPOINT).exists()
-    return _launch(ready, _build(ready.recipe, ready.census, empty=begun), display)
+    with memory_errors_explained(recipe, folder):
+        model = _build(recipe, ready.census, empty=begun)
+    return _launch(ready, model, display)
+
+
+LENGTH = ("run.epochs", "run.steps")
+"""Settings that a resumed run may be given anew to be lengthened."""
+
+
+def _lengthen(recipe: Recipe, kept: Recipe, folder: Path, *, steps_an_epoch: int) -> None:
+    """Write into ``recipe``, which differs from the run's own in its length, since when it does.
+
+    One file says it, and what was saved until then stays: a process that is killed leaves the run as it was, or lengthened.
+
+    Raises
+    ------
+    TrainingError
+        It would be shorter, or the checkpoint is damaged or another run's.
+    """
+    run, before = recipe.run, kept.run.steps_in_all(an_epoch=steps_an_epoch)
+    epochs_given, steps_given = (recipe.value_of(name) != kept.value_of(name) for name in LENGTH)
+    if epochs_given and not steps_given:
+        run.steps = None  # it would end the run where it ended before
+    elif steps_given and not epochs_given and run.steps:
+        run.epochs = max(run.epochs or 1, -(-run.steps // steps_an_epoch))
+    now = run.steps_in_all(an_epoch=steps_an_epoch)
+    if now <= before:
+        raise TrainingError(
+            f"{folder}: this run has {kept.run.epochs} epochs and {before} steps, found {run.epochs} and {now}: "
+            "--resume can lengthen a run, not shorten it; stop it with Ctrl-C where it is long enough, its best network is kept"
+        )
+    checkpoint = folder / CHECKPOINT
+    taken = read_progress(checkpoint, runs=kept.digests()).step if checkpoint.exists() else 0
+    if taken:
+        run.lengthened = [*kept.run.lengthened, Lengthening(step=taken, of=before, recipe=kept.digest())]
+        recipe.chosen["run.epochs"] = f"lengthened from {kept.run.epochs} after step {taken}"
+
+
+def _from_these_weights(folder: Path, name: str, value: Any) -> str:
+    """Return a clause with the command that begins another run from this one's weights, with a setting changed; "" where none does."""
+    if value is None or name.startswith(("model.", "data.")):
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value)
+    words = ["upscore", "train", "--recipe", str(folder / "recipe.toml"), "--weights", "none", "--start-from", str(folder)]
+    return f" from these weights: {shlex.join([*words, '--set', f'{name}={text}'])}"
 
 
 OPTIONAL = ("model.start_from", "model.backbone", "run.steps")
@@ -281,8 +345,40 @@ def _next_folder(recipe: Recipe) -> Path:
 
 
 def _refuse_taken(folder: Path) -> None:
-    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise TrainingError(f"{folder}: already holds something: choose another --out, or continue that run with --resume")
+    if os.path.isfile(folder / "recipe.toml"):
+        raise TrainingError(f"{folder}: already holds a run: choose another --out, or continue that run with --resume")
+    if os.path.exists(folder) and (not folder.is_dir() or _remains(folder) is None):
+        raise TrainingError(f"{folder}: already holds something that is no run: choose another --out")
+
+
+def _remains(folder: Path) -> list[Path] | None:
+    """Return what a run left in ``folder`` that had kept nothing yet; None if there is something else."""
+    found = list(folder.iterdir())
+    return found if all(any(fnmatch(path.name, pattern) for pattern in REMAINS) for path in found) else None
+
+
+REMAINS = (".*.part", "recipe.toml", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
+"""Names, as patterns, of what a run writes before its first checkpoint or bundle is whole."""
+
+
+def _remove_remains(folder: Path) -> None:
+    for path in (_remains(folder) or []) if folder.is_dir() else []:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _removed_if_not_begun(folder: Path) -> Iterator[None]:
+    """Take away what a run made that fails, or is interrupted, before it kept anything; what was there before stays."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        if int(os.environ.get("RANK", "0")) == 0:
+            with contextlib.suppress(OSError):
+                _remove_remains(folder)
+                for place in new:  # a folder that holds something by now stays
+                    place.rmdir()
+        raise
 
 
 def _check_fit(recipe: Recipe, machine: Machine) -> None:
@@ -304,20 +400,28 @@ def _check_fit(recipe: Recipe, machine: Machine) -> None:
 
 
 def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
-    """Say what would have no effect, and what the data lacks, before training does."""
+    """Say what would have no effect, what is out of range, and what the data lacks, before training does."""
+    augmentation_of(recipe.augment)
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
         separation.number(train[0])
 
 
-def _check_network(recipe: Recipe, census: Census, *, resumed: bool, report: Report) -> None:
+def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed: bool, report: Report) -> None:
     """Say what is wrong with the network before a folder is made. A resumed run's weights are in its checkpoint."""
+    channels = recipe.model.arguments.get("in_channels", 3)
+    if channels not in (1, 3):
+        raise RecipeError(
+            f"model.arguments.in_channels = {channels!r}: images are read as RGB, which networks of 3 channels take, "
+            "and those of 1, which see its luminance: leave it out"
+        )
     begins_from = (recipe.model.weights not in (None, "none") or recipe.model.start_from) and not resumed
     with torch.device("cpu" if begins_from else "meta"):
         model = _build(recipe, census, empty=resumed, report=report)
     if recipe.run.precise_bn:
         check_has_statistics(model)
+    check_memory(model, recipe, memory=machine.memory)
 
 
 def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
@@ -366,14 +470,53 @@ def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Ru
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         model.share_memory()
-        try:
-            spawn(  # type: ignore[no-untyped-call]
-                _worker, (recipe.run.devices, port, _Timm(), ready, model, display), nprocs=recipe.run.devices
-            )
-        except ProcessRaisedException as error:
-            raise _as_one_line(error) from None
+        _spawn(ready, (recipe.run.devices, port, _Timm(), ready, model, display))
     # The checkpoint is the one account of the run that every process agrees on.
     return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder))
+
+
+def _spawn(ready: Plan, arguments: tuple[Any, ...]) -> None:
+    """Run the processes of a run, and pass on to them what this one is asked."""
+    processes: list[Any] = []
+
+    def forward(number: int) -> None:
+        for process in processes:
+            with contextlib.suppress(OSError, ValueError):  # it has ended
+                os.kill(process.pid, number)
+
+    with heeded(waiting=WAITING, forward=forward) as interrupts:
+        try:
+            context: Any = spawn(_worker, arguments, nprocs=arguments[0], join=False)  # type: ignore[no-untyped-call]
+            processes += context.processes
+            if interrupts.asked:  # while they were made
+                forward(interrupts.asked)
+            while not context.join(grace_period=GRACE):
+                pass
+        except ProcessRaisedException as error:
+            if not interrupts.asked:
+                raise _as_one_line(error) from None
+        except ProcessExitedException as error:
+            if not interrupts.asked and error.signal_name == "SIGKILL":
+                raise TrainingError(
+                    f"a training process was killed, as happens when memory runs out: {levers(ready.recipe)}{kept_in(ready.folder)}"
+                ) from None
+            if not interrupts.asked and error.exit_code <= 128:
+                raise TrainingError(f"a training process ended by itself ({error}){kept_in(ready.folder)}") from None
+            interrupts.asked = interrupts.asked or error.exit_code - 128
+        except BaseException:  # asked twice
+            for process in processes:
+                process.kill()
+            raise
+    if interrupts.asked:
+        saved = f"go on with upscore train --resume --out {ready.folder}" if (ready.folder / CHECKPOINT).exists() else "nothing was saved"
+        raise RunInterrupted(f"interrupted: {saved}", number=interrupts.asked)
+
+
+GRACE = 5.0
+"""Seconds that the other processes have to leave by themselves when one has ended badly."""
+
+WAITING = "upscore: stopping after this step; a second Ctrl-C stops at once, and what came after the last checkpoint is lost"
+"""Said when a run is asked to stop."""
 
 
 class _Timm:
@@ -395,6 +538,8 @@ def _worker(rank: int, world: int, port: int, timm: object, ready: Plan, model: 
         torch.set_num_threads(max(1, Machine.look("cpu").cores // world))
     try:
         _work(ready, model, display)
+    except RunInterrupted as stop:
+        sys.exit(128 + stop.number)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -415,18 +560,23 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
         } | ({"scores": scores} if scores else {})
-        return Bundle.of(recipe.model.name, arguments, network, train.labels, card=card)
+        return Bundle.of(recipe.model.name, arguments, network, train.labels, inference={"precision": recipe.run.precision}, card=card)
 
     def keep_best(network: nn.Module, progress: Progress, scores: Scores) -> None:
-        bundle_of(network, progress, scores.as_dict(train.labels)).save(folder / "best")
+        policy = policy_of(scores, precision=recipe.run.precision)
+        bundle_of(network, progress, scores.as_dict(train.labels) | {"policy": policy}).save(folder / "best")
 
     weights = _class_weights(recipe, ready.census)
     materials = Materials(model=model, labels=train.labels, train=train, val=val, class_weights=weights, keep_best=keep_best, folder=folder)
     first = int(os.environ.get("RANK", "0")) == 0
     shown: Display = LoggedDisplay(display(), folder, bool(recipe.run.tensorboard)) if first else NoDisplay()
-    progress = fit(recipe, materials, display=shown)
-    if first:
-        bundle_of(model, progress, None).save(folder / "last")
+    alone = "WORLD_SIZE" not in os.environ  # else whoever started the processes insists, or does not
+    with heeded(insist=alone, waiting=WAITING if alone else "") as interrupts, memory_errors_explained(recipe, folder):
+        progress = fit(recipe, materials, display=shown, interrupts=interrupts)
+        if first:
+            bundle_of(model, progress, None).save(folder / "last")
+    if interrupts.asked:
+        raise RunInterrupted(f"interrupted, but the run in {folder} was just finished", number=interrupts.asked)
 
 
 def _progress_of(folder: Path) -> Progress:
