@@ -147,6 +147,8 @@ class Sample:
         Number of the object each pixel belongs to, 0 for none.
     weights : (H, W) float32, optional
         Factor on the loss of each pixel; 1 where there are none.
+    notes : tuple of str
+        What should be known of how it was read; mostly nothing.
     """
 
     key: str
@@ -154,6 +156,7 @@ class Sample:
     label: npt.NDArray[np.uint8] | None = None
     instances: npt.NDArray[np.integer] | None = None
     weights: npt.NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

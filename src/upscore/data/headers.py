@@ -1,24 +1,30 @@
 """Open picture files without trust: what they are and how large, before a pixel is decoded.
 
 Only :data:`FORMATS` are opened, by what the file holds and not by its name: Pillow knows
-others, some of which run programs. Damage of any kind is one line that names the file.
+others, some of which run programs. Damage of any kind is one line that names the file, and
+so is what a decoder would misread or never finish: several pages or frames, bands whose
+meaning no tag gives, more blocks or scans than any program writes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from upscore import files
+from upscore.data.structure import check_structure
+from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, unread
 from upscore.errors import DataError
 from upscore.text import reason
 
-__all__ = ["FORMATS", "MAX_PIXELS", "UPRIGHT", "check_file", "damaged", "decode", "open_header", "read_bytes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "UPRIGHT", "Header", "check_file", "damaged", "decode", "open_header", "read_bytes"]
 
 MAX_PIXELS = 2**27
 """The largest picture that is decoded, in pixels (11585 × 11585); larger ones are refused."""
@@ -39,6 +45,7 @@ UPRIGHT = {
 
 _PLUGINS = (TiffImagePlugin, WebPImagePlugin)  # imported to be known: Pillow loads only some formats by itself
 _MAX_BYTES = 2**30
+_MAX_RLE_BYTES = 2**24  # of a run-length BMP, which Pillow decodes in Python, a run at a time
 _ORIENTATION = 0x0112  # EXIF's tag
 _warnings_lock = threading.Lock()  # catch_warnings swaps a process-wide list
 
@@ -57,39 +64,119 @@ def read_bytes(path: Path) -> bytes:
     return files.read_file(path, most=_MAX_BYTES, what="a picture")
 
 
-def open_header(name: str, file: BinaryIO) -> tuple[Image.Image, int]:
-    """Read the header; return the undecoded picture and its EXIF orientation, 1 to 8.
+@dataclass(frozen=True)
+class Header:
+    """An image file that was opened and not yet decoded.
 
-    ``name`` is what errors call the file.
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The undecoded image.
+    turn : int
+        The EXIF orientation that :func:`decode` has to apply, 1 to 8; Pillow applies a TIFF's itself.
+    orientation : int
+        The file's EXIF orientation, 1 to 8; 1 is upright.
+    coding : (str, tuple)
+        The name of Pillow's decoder and what it is told, the arrangement of the bits first.
+    alpha : bool
+        Whether the file has an alpha channel, or a colour that is transparent.
+    tiff : TiffTags, optional
+        A TIFF's tags.
+    """
+
+    image: Image.Image
+    turn: int
+    orientation: int
+    coding: tuple[str, tuple[Any, ...]]
+    alpha: bool
+    tiff: TiffTags | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        width, height = self.image.size
+        return (width, height) if self.turn >= 5 else (height, width)
+
+    @property
+    def bits(self) -> int:
+        """Bits of a stored number: 16 where Pillow keeps only the upper 8 of a colour, too."""
+        decoder, (form, *rest) = self.coding
+        if self.tiff is not None:
+            return max(self.tiff.bits)
+        if decoder.startswith("ppm"):
+            return 16 if rest and int(rest[0]) > 255 else 8
+        return 16 if ";16" in str(form) and not str(form).startswith("BGR") else 32 if self.image.mode == "F" else 8
+
+
+def open_header(name: str, data: bytes) -> Header:
+    """Read the header of an image file.
+
+    Parameters
+    ----------
+    name : str
+        What errors call the file.
+    data : bytes
+        All of it.
+
+    Raises
+    ------
+    DataError
+        It is no image, is too large, is damaged, holds several pages or frames, has bands
+        whose meaning is not said, or would keep a decoder busy for minutes.
     """
     limit = f"expected at most {MAX_PIXELS} pixels: cut it into tiles"
+    frames = check_structure(name, data)
+    tags = read_tiff_tags(name, data) if is_tiff(data) else None
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our own limit says it better, and a doubtful tag is no news
         try:
-            image = Image.open(file, formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:
             raise DataError(f"{name}: the picture is far too large ({error}), {limit}") from error
         except UnidentifiedImageError:
+            if tags is not None and tags.pages:
+                raise unread(name, tags) from None
             raise DataError(f"{name}: not a picture that can be read, expected one of {', '.join(FORMATS)}") from None
         except Exception as error:  # damaged headers raise nearly anything, and none of it is our fault
             raise damaged(name, error) from error
-        turn = 1
+        orientation = tags.orientation if tags is not None else 1
         # Pillow turns TIFFs itself, and would decode a whole PNG to look for a tag behind the pixels.
-        if image.format != "TIFF" and not (image.format == "PNG" and "exif" not in image.info):
+        if tags is None and not (image.format == "PNG" and "exif" not in image.info):
             with contextlib.suppress(Exception):  # a damaged tag does not make the picture unreadable
-                turn = int(image.getexif().get(_ORIENTATION, 1))
+                orientation = int(image.getexif().get(_ORIENTATION, 1))
+    orientation = orientation if orientation in UPRIGHT else 1
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{name}: the picture has {height}×{width} = {height * width} pixels, {limit}")
     if width * height == 0:
         raise DataError(f"{name}: the picture has {height}×{width} pixels, expected at least one")
-    return image, turn if turn in UPRIGHT else 1
+    if image.format == "WEBP":
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DataError(
+            f"{name}: the {image.format} is an animation of {frames} frames, expected one image: "
+            "write the frame that is meant to a file of its own, for example with ImageMagick's 'magick in.gif[0] frame.png'"
+        )
+    alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    alpha = alpha and not (tags is not None and tags.band_left_out)
+    header = Header(image, orientation if tags is None else 1, orientation, _coding(image), alpha, tags)
+    if header.coding[0] == "bmp_rle" and len(data) > _MAX_RLE_BYTES:
+        raise DataError(f"{name}: the run-length BMP has {len(data)} bytes, expected at most {_MAX_RLE_BYTES}: save it as a PNG")
+    return header
 
 
-def decode(image: Image.Image, turn: int) -> Image.Image:
+def _coding(image: Image.Image) -> tuple[str, tuple[Any, ...]]:
+    tiles: Any = getattr(image, "tile", None)
+    if not tiles:
+        return "", ("",)
+    arguments = tiles[0][3]
+    return str(tiles[0][0]), arguments if isinstance(arguments, tuple) and arguments else (arguments,)
+
+
+def decode(header: Header) -> Image.Image:
     """Decode the pixels and turn them upright."""
-    image.load()
-    return image if turn == 1 else image.transpose(UPRIGHT[turn])
+    header.image.load()
+    return header.image if header.turn == 1 else header.image.transpose(UPRIGHT[header.turn])
 
 
 def damaged(name: str, error: Exception) -> DataError:

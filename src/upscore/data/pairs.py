@@ -11,11 +11,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.pictures import PICTURE_SUFFIXES, check_picture, read_instances, read_label, read_picture
+from upscore.data.pictures import PICTURE_SUFFIXES, inspect_image, read_image, read_instances, read_mask
 from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace, Sample
 
 __all__ = ["Pair", "PairedFiles", "find_pictures", "listed", "match_masks"]
+
+TURNED_NOTE = (
+    "image turned upright by its EXIF orientation tag, mask without such a tag taken to match the upright image; "
+    "if it was drawn on the image as stored, remove the image's tag (exiftool -Orientation= FILE)"
+)
+TURNED_MASK_NOTE = (
+    "mask turned upright by its own EXIF orientation tag, which differs from its image's; "
+    "if it matches the image as stored, remove the tag (exiftool -Orientation= FILE)"
+)
+_LOOKED_AT = 16  # images of more than 8 bits whose values are looked at while masks are counted, about
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,22 @@ class PairedFiles:
     split, name : str
         Which part of which dataset this is.
     mapping : dict of int to int, optional
-        Class of each stored value; 255 or -1, and every value not named, is ignored.
-        Without it stored values are classes, and any other value but 255 is an error.
+        Class of each stored value, which may be any 32-bit number, signed or not; 255 or -1
+        means ignored. Values from 0 to 255 that are not named are ignored; others that are not
+        named are an error. Without it stored values are classes, and any other value but 255
+        is an error.
     void_instance : int, optional
         An instance number that means no object, such as VOC's 255.
     notes : sequence of str
         Decisions the user should see.
+
+    Attributes
+    ----------
+    mapping : (256,) uint8, optional
+        Class of each value that :meth:`raw_label` returns. Where ``mapping`` names values outside
+        0 to 255, masks are mapped as they are read, and this one leaves classes as they are.
+    mapped_values : frozenset of int
+        What of 0 to 255 in :meth:`raw_label`'s masks is accounted for by ``mapping``.
     """
 
     def __init__(
@@ -63,15 +83,37 @@ class PairedFiles:
         self.labels = labels
         self.split = split
         self.name = name
-        self.notes = tuple(notes)
+        self._given_notes = tuple(notes)
+        self._found: dict[str, set[int]] = {}
+        self._unnamed: dict[int, tuple[int, ...]] = {}
         self.keys = [pair.key for pair in pairs]
         self.mapping: npt.NDArray[np.uint8] | None = None
         self.mapped_values: frozenset[int] = frozenset(mapping or ())
         self._void_instance = void_instance
-        if mapping is not None:
+        self._mapping_of_files: dict[int, int] | None = None
+        if mapping is not None and not all(0 <= value <= IGNORE for value in mapping):
+            self._mapping_of_files = dict(mapping)
+            self.mapping = np.arange(256, dtype=np.uint8)
+            self.mapped_values = frozenset({*range(len(labels)), IGNORE})
+        elif mapping is not None:
             self.mapping = np.full(256, IGNORE, np.uint8)
             for value, label in mapping.items():
                 self.mapping[value] = IGNORE if label == -1 else label
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Decisions the user should see: those given, and what the masks and headers read by :meth:`raw_label` brought to light."""
+        found = [
+            f"{len(indices)} of {len(self)} images of {self.split} ({listed([self.keys[i] for i in sorted(indices)])}): {note}"
+            for note, indices in sorted(self._found.items())
+        ]
+        if unnamed := dict(self._unnamed):
+            values = sorted({value for values in unnamed.values() for value in values})
+            found.append(
+                f"{len(unnamed)} of {len(self)} masks of {self.split} ({listed([self.keys[i] for i in sorted(unnamed)])}) hold values "
+                f"that label_mapping does not name, and that are ignored: {listed(values, 8)}"
+            )
+        return (*self._given_notes, *found)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -85,17 +127,17 @@ class PairedFiles:
             A file cannot be read, sizes differ, or the mask holds a value that is no class.
         """
         pair = self.pairs[index]
-        image = read_picture(pair.picture)
-        stored = read_label(pair.mask)
-        _check_size(pair, image.shape[:2], stored.shape, pair.mask)
-        label = self._to_classes(pair, stored)
+        image, mask = read_image(pair.picture), read_mask(pair.mask, mapping=self._mapping_of_files)
+        size = image.pixels.shape[:2]
+        _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
+        label = self._to_classes(pair, mask.label)
         instances = None
         if pair.instances is not None:
             instances = read_instances(pair.instances)
-            _check_size(pair, image.shape[:2], instances.shape, pair.instances)
+            _check_size(pair, size, image.orientation, instances.shape, pair.instances)
             if self._void_instance is not None:
                 instances[instances == self._void_instance] = 0
-        return Sample(pair.key, image, label, instances)
+        return Sample(pair.key, image.pixels, label, instances, notes=(*_turned(image.orientation, mask.orientation), *image.notes))
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} pictures, {len(self.labels)} classes>"
@@ -103,15 +145,24 @@ class PairedFiles:
     def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
         """Return mask ``index`` as stored, (H, W) uint8, after making sure that the picture is whole and of its size.
 
+        What the reading decides (a turned image, an alpha channel, values the mapping does not
+        name) is added to ``notes``. Where the mapping names values outside 0 to 255, classes are
+        returned. About sixteen images of more than 8 bits are decoded, to know whether they come out dark.
+
         Raises
         ------
         DataError
             A file cannot be read, or the two differ in size.
         """
         pair = self.pairs[index]
-        stored = read_label(pair.mask)
-        _check_size(pair, check_picture(pair.picture), stored.shape, pair.mask)
-        return stored
+        mask = read_mask(pair.mask, mapping=self._mapping_of_files)
+        image = inspect_image(pair.picture, values=index % max(1, len(self) // _LOOKED_AT) == 0)
+        _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
+        for note in (*_turned(image.orientation, mask.orientation), *image.notes):
+            self._found.setdefault(note, set()).add(index)
+        if mask.unnamed:
+            self._unnamed[index] = mask.unnamed
+        return mask.label
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if self.mapping is not None:
@@ -214,9 +265,23 @@ def _by_key(files: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
     return found
 
 
-def _check_size(pair: Pair, picture: Sequence[int], mask: Sequence[int], file: Path) -> None:
-    if tuple(picture) != tuple(mask):
-        raise DataError(
-            f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its picture {pair.picture.name} is "
-            f"{picture[0]}×{picture[1]}: they must agree pixel for pixel"
-        )
+def _turned(image: int, mask: int) -> tuple[str, ...]:
+    """Return what should be known of an image and a mask of these EXIF orientations."""
+    if image == mask:
+        return ()
+    return (TURNED_NOTE,) if mask == 1 else (TURNED_MASK_NOTE,)
+
+
+def _check_size(pair: Pair, image: Sequence[int], orientation: int, mask: Sequence[int], file: Path) -> None:
+    if tuple(image) == tuple(mask):
+        return
+    turned = orientation >= 5 and tuple(image) == tuple(mask)[::-1]
+    why = (
+        f", turned upright by its EXIF orientation tag ({orientation}): the mask was drawn on the image as stored; "
+        "turn the mask too, or remove the image's tag (exiftool -Orientation= FILE)"
+        if turned
+        else ": they must agree pixel for pixel"
+    )
+    raise DataError(
+        f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its image {pair.picture.name} is {image[0]}×{image[1]}{why}"
+    )

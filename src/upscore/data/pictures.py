@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,104 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from upscore.data.headers import MAX_PIXELS, UPRIGHT, damaged, decode, open_header, read_bytes
+from upscore.data.headers import MAX_PIXELS, UPRIGHT, Header, damaged, decode, open_header, read_bytes
+from upscore.data.pnm import MAX_PLAIN, read_pnm
 from upscore.errors import DataError
 from upscore.files import write_atomically
-from upscore.types import LabelSpace, voc_palette
+from upscore.types import IGNORE, LabelSpace, voc_palette
 
 __all__ = [
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
+    "DecodedImage",
+    "DecodedMask",
+    "ImageFacts",
     "check_picture",
     "decode_picture",
+    "inspect_image",
+    "read_image",
     "read_instances",
     "read_label",
+    "read_mask",
     "read_picture",
     "write_label_map",
     "write_picture",
 ]
 
 _JPEG = ("JPEG", "MPO")
+_BLOCK = 2**22  # pixels that are worked on at a time
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg")
 
 PICTURE_SUFFIXES = (*_JPEG_SUFFIXES, ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
 """File name endings, in lower case, that are taken for pictures when a folder is searched."""
+
+DARK_BELOW = 2**14
+"""An image of more than 8 bits whose greatest value is below this, and not 0, is noted: it comes out in the darkest quarter."""
+
+ALPHA_NOTE = "alpha channel taken for transparency over white; if it holds data, such as near infrared, save the image without it"
+BAND_NOTE = "fourth band left out, since no tag says that it is transparency; red, green and blue are read"
+DARK_NOTE = (
+    f"all values below {DARK_BELOW} of 65535, as when 10, 12 or 14 bits are stored in 16, so read as nearly black; "
+    "multiply the values of all images by one factor (64, 16 or 4) and save them again"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """An image that was read, and what its reader decided.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3) uint8
+        RGB, upright.
+    orientation : int
+        The file's EXIF orientation, 1 to 8; 1 is upright as stored.
+    notes : tuple of str
+        What its user should know of how it was read; mostly nothing.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    orientation: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedMask:
+    """A mask that was read.
+
+    Parameters
+    ----------
+    label : (H, W) uint8
+        Stored values; with a mapping, classes or 255.
+    orientation : int
+        As of :class:`DecodedImage`.
+    unnamed : tuple of int
+        Stored values that the mapping does not name and that became 255; none without a mapping.
+    """
+
+    label: npt.NDArray[np.uint8]
+    orientation: int
+    unnamed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image without decoding it.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width, upright.
+    orientation : int
+        As of :class:`DecodedImage`.
+    notes : tuple of str
+        As of :class:`DecodedImage`, where the header says it.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    notes: tuple[str, ...] = ()
 
 
 def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -48,8 +125,9 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
     EXIF orientation is applied. Grey is repeated in the three channels; 16-bit grey is
     scaled from its full range (``v / 257``, rounded) and 16-bit colour keeps its upper
-    eight bits; palette, CMYK and the like become RGB; transparency is laid over white.
-    Of an animation or a multi-page file the first picture is read.
+    eight bits; palette, CMYK and the like become RGB; transparency is laid over white; a
+    TIFF's fourth band that no tag says is transparency is left out.
+    :func:`read_image` also says what of this should be known.
 
     Parameters
     ----------
@@ -65,67 +143,67 @@ def read_picture(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     ------
     DataError
         The file is missing, empty, no picture, damaged, cut short, holds floating-point
-        values, or has more than :data:`MAX_PIXELS` pixels.
+        values, several pages or frames, or other bands beyond grey or RGB that no tag says
+        are transparency; or it has more than :data:`MAX_PIXELS` pixels.
     """
-    return decode_picture(read_bytes(Path(path)), name=os.fspath(path))
+    return read_image(path).pixels
 
 
 def decode_picture(data: bytes, *, name: str = "picture") -> npt.NDArray[np.uint8]:
     """Do what :func:`read_picture` does with a file's content; errors call it ``name``."""
-    image, turn = open_header(name, io.BytesIO(data))
-    _check_end(name, image.format, data)
-    try:
-        if image.format in _JPEG and image.mode in ("L", "RGB"):  # CMYK is Pillow's, which knows Adobe's inverted files
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-            if pixels is not None:
-                return pixels if turn == 1 else np.array(Image.fromarray(pixels).transpose(UPRIGHT[turn]))
-        return _as_rgb(name, decode(image, turn))
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise nearly anything
-        raise damaged(name, error) from error
+    return _decode_image(data, name).pixels
 
 
-def read_label(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str]) -> DecodedImage:
+    """Do what :func:`read_picture` does; return also the EXIF orientation and what should be known of the reading."""
+    return _decode_image(read_bytes(Path(path)), os.fspath(path))
+
+
+def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None = None) -> npt.NDArray[np.uint8]:
     """Read a mask as class indices: the stored numbers, never colours.
 
     Palette and grey masks give their values, two-tone ones 0 and 1, 16- and 32-bit ones
-    their values where none is above 255, and colour masks whose three channels agree
-    one of them.
+    their values where none is above 255, floating-point ones their values where all are
+    whole, and colour masks whose three channels agree one of them.
 
     Parameters
     ----------
     path : path
         A PNG, or any other format of :func:`read_picture` that loses nothing.
+    mapping : dict of int to int, optional
+        Class of each stored value, which may be any 32-bit number, signed or not: 255 or
+        -1, and every value from 0 to 255 that is not named, is ignored.
 
     Returns
     -------
     (H, W) uint8
-        C-contiguous.
+        Stored values; with ``mapping`` classes. C-contiguous.
 
     Raises
     ------
     DataError
         As :func:`read_picture`; also a mask made of colours, one whose transparency
-        varies, one with values outside 0 to 255, and one saved as JPEG or lossy WebP,
-        which invent values along every edge (one of a single value passes).
+        varies, one with values outside 0 to 255 that the mapping does not name, one with
+        fractions, and one saved as JPEG or lossy WebP, which invent values along every
+        edge (one of a single value passes).
     """
+    return read_mask(path, mapping=mapping).label
+
+
+def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None = None) -> DecodedMask:
+    """Do what :func:`read_label` does; return also the EXIF orientation and the values that the mapping does not name."""
     path = Path(path)
-    pixels, lossy = _read_numbers(path)
+    pixels, header, lossy = _read_numbers(path)
     if lossy and pixels.min() != pixels.max():
-        found = np.unique(pixels.reshape(-1, *pixels.shape[2:]), axis=0)
+        found = len(_colours(pixels)[0]) if pixels.ndim == 3 else len(np.unique(pixels))
         raise DataError(
             f"{path}: a {lossy} mask cannot hold class indices: compression invents values along every edge "
-            f"({len(found)} values found): export the masks as PNG"
+            f"({found} values found): export the masks as PNG"
         )
     if pixels.ndim == 3:
         pixels = _one_channel(path, pixels)
-    if pixels.dtype != np.uint8:
-        low, high = int(pixels.min()), int(pixels.max())
-        if low < 0 or high > 255:
-            raise DataError(f"{path}: the mask holds values from {low} to {high}, expected class indices 0 to 254 and 255 for ignored")
-        pixels = pixels.astype(np.uint8)
-    return np.ascontiguousarray(pixels)
+    label, unnamed = _to_bytes(path, pixels, mapping)
+    return DecodedMask(label, header.orientation, unnamed)
 
 
 def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
@@ -143,12 +221,16 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
     Raises
     ------
     DataError
-        As :func:`read_label`, but values above 255 are welcome.
+        As :func:`read_label`, but all values of 32 signed bits are welcome.
     """
     path = Path(path)
-    pixels, _ = _read_numbers(path)
+    pixels, _, _ = _read_numbers(path)
     if pixels.ndim == 3:
         pixels = _one_channel(path, pixels)
+    if pixels.dtype.itemsize == 4:
+        low, high = _whole_range(path, pixels)
+        if low < -(2**31) or high >= 2**31:
+            raise DataError(f"{path}: the mask holds object numbers from {low} to {high}, expected at most 31 bits: export it again")
     return np.ascontiguousarray(pixels, np.int32)
 
 
@@ -163,11 +245,25 @@ def check_picture(path: str | os.PathLike[str]) -> tuple[int, int]:
     DataError
         As :func:`read_picture`, where it can be known without decoding.
     """
+    return inspect_image(path).size
+
+
+def inspect_image(path: str | os.PathLike[str], *, values: bool = False) -> ImageFacts:
+    """Do what :func:`check_picture` does; return also the EXIF orientation and what the header says should be known.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`read_picture`.
+    values : bool
+        Decode an image of more than 8 bits too, to know whether it comes out dark.
+    """
     data = read_bytes(Path(path))
-    image, turn = open_header(os.fspath(path), io.BytesIO(data))
-    _check_end(os.fspath(path), image.format, data)
-    width, height = image.size
-    return (width, height) if turn >= 5 else (height, width)
+    header = open_header(os.fspath(path), data)
+    _check_end(os.fspath(path), header.image.format, data)
+    if values and header.bits > 8:
+        return ImageFacts(header.size, header.orientation, _decode_image(data, os.fspath(path)).notes)
+    return ImageFacts(header.size, header.orientation, (*_band_notes(header), *((ALPHA_NOTE,) if header.alpha else ())))
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint8], labels: LabelSpace) -> None:
@@ -225,51 +321,207 @@ def _is_complete(data: bytes) -> bool:
     return data.find(b"\xff\xd9", at) >= 0
 
 
-def _as_rgb(name: str, image: Image.Image) -> npt.NDArray[np.uint8]:
+def _decode_image(data: bytes, name: str) -> DecodedImage:
+    header = open_header(name, data)
+    image = header.image
+    _check_end(name, image.format, data)
+    try:
+        if image.format in _JPEG and image.mode in ("L", "RGB"):  # CMYK is Pillow's, which knows Adobe's inverted files
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            if pixels is not None:
+                pixels = pixels if header.turn == 1 else np.array(Image.fromarray(pixels).transpose(UPRIGHT[header.turn]))
+                return DecodedImage(pixels, header.orientation)
+        if (stored := _pnm_numbers(name, data, header)) is not None:
+            return _scaled(stored, int(header.coding[1][1]))
+        pixels, notes = _as_rgb(name, header, decode(header))
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise nearly anything
+        raise damaged(name, error) from error
+    return DecodedImage(pixels, header.orientation, notes)
+
+
+def _pnm_numbers(name: str, data: bytes, header: Header) -> npt.NDArray[np.uint8 | np.uint16] | None:
+    """Return the numbers of a PNM file that Pillow would read slowly; none of any other file."""
+    decoder, arguments = header.coding
+    if decoder not in ("ppm", "ppm_plain"):
+        return None
+    width, height = header.image.size
+    if len(arguments) < 2:  # a plain one of two tones
+        if width * height > MAX_PLAIN or len(data) > 32 * width * height + 2**20:
+            raise DataError(f"{name}: the file holds {width * height} pixels as text, expected at most {MAX_PLAIN}: save it as a PNG")
+        return None
+    shape = (height, width, 3) if header.image.mode == "RGB" else (height, width)
+    begin = int(header.image.tile[0][2])  # type: ignore[attr-defined]
+    return read_pnm(name, data, begin=begin, shape=shape, most=int(arguments[1]), plain=decoder == "ppm_plain")
+
+
+def _scaled(stored: npt.NDArray[np.uint8 | np.uint16], most: int) -> DecodedImage:
+    """Return numbers from 0 to ``most`` as an image."""
+    table = np.rint(np.arange(most + 1) * (255 / most)).astype(np.uint8)
+    pixels = np.empty((*stored.shape[:2], 3), np.uint8)
+    flat, target = stored.reshape(-1, *stored.shape[2:]), pixels.reshape(-1, 3)
+    for part in _parts(len(flat)):
+        target[part] = table[flat[part]] if stored.ndim == 3 else table[flat[part]][:, None]
+    return DecodedImage(pixels, 1)
+
+
+def _as_rgb(name: str, header: Header, image: Image.Image) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Return the upright image as RGB, made a block at a time, and what should be known of that."""
     if image.mode == "F":
         raise DataError(f"{name}: the picture holds floating-point values, expected 8 or 16 bits: scale and export it again")
-    if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64)
-        low, high = int(deep.min()), int(deep.max())
-        if low < 0 or high > 65535:
-            raise DataError(f"{name}: the picture holds values from {low} to {high}, expected 0 to 65535: scale and export it again")
-        grey = ((deep + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        layers = np.asarray(image.convert("RGBA")).astype(np.uint32)
-        alpha = layers[..., 3:]
-        return ((layers[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.array(image.convert("RGB"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    signed = header.tiff is not None and header.tiff.kind == 2 and image.mode == "L"
+    deep = image.mode.startswith("I")
+    declared = 4095 if header.tiff is not None and header.tiff.bits == (12,) else 65535
+    inverted = deep and header.tiff is not None and header.tiff.photometric == 0  # Pillow inverts only up to 8 bits
+    transparent = header.alpha
+    low, high, hides = 0, 0, False
+    for box in _boxes(image.width, image.height):
+        part, place = image.crop(box), (slice(box[1], box[3]), slice(box[0], box[2]))
+        if deep or signed:
+            numbers = np.asarray(part) if deep else np.asarray(part).view(np.int8)
+            low, high = min(low, int(numbers.min())), max(high, int(numbers.max()))
+            numbers = np.clip(numbers, 0, declared).astype(np.uint32) if deep else np.maximum(numbers, 0)
+            if inverted:
+                numbers = declared - numbers
+            pixels[place] = ((numbers * 255 + declared // 2) // declared if deep else numbers).astype(np.uint8)[..., None]
+        elif transparent:
+            straight = part.convert("LA") if part.mode == "La" else part
+            layers = np.asarray(straight.convert("RGBA"))
+            alpha = layers[..., 3:].astype(np.uint16)
+            hides = hides or int(alpha.min()) < 255
+            high = max(high, int(layers[..., :3].max()))
+            pixels[place] = (layers[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255  # at most 255 × 255 + 127: 16 bits hold it
+        else:
+            pixels[place] = np.asarray(part.convert("RGB"))
+            if header.bits > 8:
+                high = max(high, int(pixels[place].max()))
+    if low < 0 or high > declared:
+        expected = "0 to 255" if signed else f"0 to {declared}"
+        raise DataError(f"{name}: the picture holds values from {low} to {high}, expected {expected}: scale and export it again")
+    reach = high if deep else high * 257
+    dark = header.bits > 8 and declared == 65535 and 0 < reach < DARK_BELOW
+    return pixels, (*_band_notes(header), *((ALPHA_NOTE,) if hides else ()), *((DARK_NOTE,) if dark else ()))
 
 
-def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], str]:
-    """Decode a mask; return the stored numbers, colours in a third axis, and the format's name where it loses detail."""
+def _band_notes(header: Header) -> tuple[str, ...]:
+    return (BAND_NOTE,) if header.tiff is not None and header.tiff.band_left_out else ()
+
+
+def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (left, top, right, bottom) of blocks of at most ``_BLOCK`` pixels that cover an image."""
+    across = min(width, _BLOCK)
+    down = max(1, _BLOCK // across)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            yield left, top, min(left + across, width), min(top + down, height)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """Yield slices of at most ``_BLOCK`` that cover ``count`` pixels."""
+    for begin in range(0, count, _BLOCK):
+        yield slice(begin, min(begin + _BLOCK, count))
+
+
+def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], Header, str]:
+    """Decode a mask; return the stored numbers, colours in a third axis, its header, and the format's name where it loses detail."""
     data = read_bytes(path)
-    image, turn = open_header(str(path), io.BytesIO(data))
-    stretch = _stretch(image)
-    lossy = "JPEG" if image.format in ("JPEG", "MPO") else "lossy WebP" if data[:4] == b"RIFF" and data[12:16] == b"VP8 " else ""
+    header = open_header(str(path), data)
+    if header.tiff is not None and header.tiff.band_left_out:
+        raise DataError(f"{path}: the mask has {header.tiff}, expected one band: keep that ('gdal_translate -b 1 in.tif out.tif')")
+    stretch = _stretch(header)
+    lossy = "JPEG" if header.image.format in _JPEG else "lossy WebP" if data[:4] == b"RIFF" and data[12:16] == b"VP8 " else ""
     try:
-        upright = decode(image, turn)
-        if upright.mode == "F":
-            raise DataError(f"{path}: the mask holds floating-point values, expected class indices: export it as an 8-bit PNG")
-        if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA") and not upright.mode.startswith("I"):
+        numbers = _pnm_numbers(str(path), data, header)
+        if numbers is not None:
+            return numbers, header, lossy
+        upright = decode(header)
+        if upright.mode == "La":
+            upright = upright.convert("LA")
+        if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "F") and not upright.mode.startswith("I"):
             upright = upright.convert("RGB")
+        if header.bits > 8 and upright.mode in ("RGB", "RGBA", "LA"):
+            raise DataError(f"{path}: a mask of {header.bits}-bit colours, of which the lower bits are lost: export it as an 8-bit PNG")
         pixels = np.asarray(upright)
     except DataError:
         raise
     except Exception as error:
         raise damaged(str(path), error) from error
     if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8)
-    return pixels if stretch == 1 else pixels // stretch, lossy
+        return pixels.astype(np.uint8), header, lossy
+    pixels = pixels if stretch == 1 else pixels // stretch
+    tags = header.tiff
+    if tags is not None and tags.photometric == 0 and upright.mode == "L":  # white is zero: Pillow shows it so, the number is another
+        pixels = (2 ** tags.bits[0] - 1) - pixels
+    if tags is not None and upright.mode in ("L", "I"):
+        pixels = pixels.view({(2, 8): np.int8, (1, 32): np.uint32}.get((tags.kind, tags.bits[0]), pixels.dtype))
+    return pixels, header, lossy
 
 
-def _stretch(image: Image.Image) -> int:
+def _stretch(header: Header) -> int:
     """Return what Pillow multiplies 2- and 4-bit grey by when it decodes, so that it spans 0 to 255."""
-    tiles: Any = getattr(image, "tile", None)
-    arguments = tiles[0][3] if tiles else ""
-    form = arguments if isinstance(arguments, str) else arguments[0] if isinstance(arguments, tuple) and arguments else ""
-    return {"L;2": 85, "L;4": 17}.get(str(form), 1)
+    return {"L;2": 85, "L;4": 17}.get(str(header.coding[1][0])[:3], 1)
+
+
+def _whole_range(path: Path, pixels: npt.NDArray[Any]) -> tuple[int, int]:
+    """Return the least and the greatest number of a mask, after making sure that all are whole."""
+    if pixels.dtype.kind == "f":
+        for part in _flat_parts(pixels):
+            odd = part[~(np.isfinite(part) & (part == np.rint(part)))]
+            if odd.size:
+                raise DataError(f"{path}: the mask holds {odd[0]}, expected whole numbers: export it as an 8-bit PNG of class indices")
+    return int(pixels.min()), int(pixels.max())
+
+
+def _flat_parts(pixels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    flat = pixels.reshape(-1, *pixels.shape[2:])
+    for part in _parts(len(flat)):
+        yield flat[part]
+
+
+def _to_bytes(path: Path, pixels: npt.NDArray[Any], mapping: Mapping[int, int] | None) -> tuple[npt.NDArray[np.uint8], tuple[int, ...]]:
+    """Return a mask's numbers as bytes, or what a mapping makes of them; and the bytes that it does not name."""
+    if mapping is None and pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels), ()
+    low, high = _whole_range(path, pixels)
+    if mapping is None:
+        if low < 0 or high > IGNORE:
+            raise DataError(
+                f"{path}: the mask holds values from {low} to {high}, expected class indices 0 to 254 and 255 for ignored: "
+                f"name every value in label_mapping, which may send {low if low < 0 else high} to 255 to ignore it"
+            )
+        return np.ascontiguousarray(pixels, np.uint8), ()
+    keys = np.array(sorted(mapping), np.int64)
+    classes = np.array([IGNORE if mapping[int(key)] == -1 else mapping[int(key)] for key in keys], np.uint8)
+    label = np.empty(pixels.shape, np.uint8)
+    target, unnamed, begin = label.reshape(-1), set[int](), 0
+    for part in _flat_parts(pixels):
+        numbers = part.astype(np.int64)
+        place = np.minimum(np.searchsorted(keys, numbers), len(keys) - 1)
+        named = keys[place] == numbers
+        target[begin : begin + len(part)] = np.where(named, classes[place], np.uint8(IGNORE))
+        if not named.all():
+            unnamed.update(np.unique(numbers[~named])[:1000].tolist())
+        begin += len(part)
+    wide = sorted(value for value in unnamed if not 0 <= value <= IGNORE)
+    if wide:
+        shown = ", ".join(map(str, wide[:3])) + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
+        raise DataError(
+            f"{path}: the mask holds {shown}, which label_mapping does not name: name every value outside 0 to 255, "
+            f"as {{{wide[0]}: 255}} to ignore it"
+        )
+    return label, tuple(sorted(unnamed))
+
+
+def _colours(pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the colours of (H, W, 3) as numbers, 65536 R + 256 G + B, and how many pixels have each."""
+    counts = np.zeros(2**24, np.int64)
+    for part in _flat_parts(pixels):
+        found, times = np.unique(part.astype(np.int64) @ np.array([65536, 256, 1]), return_counts=True)
+        counts[found] += times
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 def _one_channel(path: Path, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -278,10 +530,9 @@ def _one_channel(path: Path, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if alpha.min() != alpha.max():
             raise DataError(f"{path}: the mask's transparency varies, so its values are ambiguous: export it without an alpha channel")
-    if pixels.shape[2] == 1 or ((pixels[..., 0] == pixels[..., 1]) & (pixels[..., 1] == pixels[..., 2])).all():
+    if pixels.shape[2] == 1 or all((part[:, 0] == part[:, 1]).all() and (part[:, 1] == part[:, 2]).all() for part in _flat_parts(pixels)):
         return pixels[..., 0]
-    codes = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-    found, counts = np.unique(codes, return_counts=True)
+    found, counts = _colours(pixels)
     order = np.argsort(-counts, kind="stable")
     colours = [(int(code >> 16), int(code >> 8 & 255), int(code & 255)) for code in found[order]]
     shown = ", ".join(f"{colour}: {count} px" for colour, count in zip(colours[:6], counts[order], strict=False))

@@ -106,7 +106,7 @@ class Evaluation:
     before : Evaluation, optional
         The network alone on the same pictures, where a CRF had the last word.
     noted : dict of str to int
-        What should be known of how pictures were labelled, and of how many: "no proposals were found: …".
+        What should be known of how images were read and labelled, and of how many: "no proposals were found: …".
     """
 
     matrix: ConfusionMatrix
@@ -302,7 +302,7 @@ class _Tally:
     def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
         """Count one picture."""
         predicted = prediction.label_map
-        self.notes.update(prediction.notes)
+        self.notes.update((*sample.notes, *prediction.notes))
         if predicted.shape != truth.shape:
             raise BundleError(
                 f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} picture, expected the same size"

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from upscore.data.pictures import read_picture, write_label_map
+from upscore.data.pictures import read_image, write_label_map, write_picture
 from upscore.errors import OutputError, UpscoreError
 from upscore.files import write_atomically
 from upscore.inference.finding import Found, NamedPicture, find_pictures
@@ -36,8 +36,11 @@ from upscore.types import Prediction
 
 __all__ = ["Found", "LabelledPicture", "NamedPicture", "find_pictures", "predict_files"]
 
-_OVERLAY_ROWS = 256
-_JPEG_MOST = 65500  # libjpeg's; the format's own would be 65535
+OVERLAY_NOTE = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
+"""What is noted of an image whose overlay is no JPEG."""
+
+_OVERLAY_PIXELS = 2**20
+_JPEG_MOST = 65500  # libjpeg's own limit, a little below the format's
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class LabelledPicture:
     error : str, optional
         Why there are none.
     notes : list of str
-        What should be known of how it was labelled: that there were no proposals.
+        What should be known of how it was read and labelled: an alpha channel, that there were no proposals.
     """
 
     file: str
@@ -95,7 +98,7 @@ def predict_files(
     out : path
         Folder for the results; made if need be. Files of the same name are replaced.
     overlay : bool
-        Write ``.overlay.jpg`` (PNG for pictures larger than JPEG is written, 65500 pixels a side).
+        Write ``.overlay.jpg`` (``.overlay.png`` for an image with more than 65500 pixels a side, which no JPEG can hold).
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in pieces: 2 × K bytes a pixel.
@@ -159,11 +162,12 @@ def _as_json(account: dict[str, object]) -> bytes:
 
 
 def _label(predictor: Predictor, picture: NamedPicture, folder: Path, *, overlay: bool, probs: bool) -> LabelledPicture:
-    image = read_picture(picture.path)
+    read = read_image(picture.path)
+    image = read.pixels
     height, width = image.shape[:2]
     label_map = np.empty((height, width), np.uint8)
     outputs = {"labels": f"{picture.name}.png"}
-    total, notes = 0.0, list[str]()
+    total, notes = 0.0, [*read.notes]
     with _probabilities_file(folder / f"{picture.name}.probs.npy", (len(predictor.labels), height, width), wanted=probs) as kept:
         for window, part in predictor.iterate(image, name=str(picture.path), note=notes.append):
             greatest, label = part.max(0)
@@ -176,19 +180,30 @@ def _label(predictor: Predictor, picture: NamedPicture, folder: Path, *, overlay
     prediction = Prediction(label_map, predictor.labels, key=str(picture.path))
     write_label_map(folder / outputs["labels"], label_map, predictor.labels)
     if overlay:
-        ending, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 92]) if max(height, width) <= _JPEG_MOST else (".png", [])
-        outputs["overlay"] = f"{picture.name}.overlay{ending}"
-        _, encoded = cv2.imencode(ending, _lay_over(prediction, image)[..., ::-1], options)
-        write_atomically(folder / outputs["overlay"], encoded.tobytes())
+        outputs["overlay"] = _write_overlay(folder, f"{picture.name}.overlay", _lay_over(prediction, image))
+        if outputs["overlay"].endswith(".png"):
+            notes.append(OVERLAY_NOTE)
     return LabelledPicture(str(picture.path), (height, width), prediction.shares(), total / (height * width), outputs, notes=notes)
 
 
+def _write_overlay(folder: Path, name: str, overlay: npt.NDArray[np.uint8]) -> str:
+    """Write an overlay as a JPEG, or as a PNG where a side is too long for one; return the file's name."""
+    if max(overlay.shape[:2]) <= _JPEG_MOST:
+        done, encoded = cv2.imencode(".jpg", overlay[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        if done:
+            write_atomically(folder / f"{name}.jpg", encoded.tobytes())
+            return f"{name}.jpg"
+    write_picture(folder / f"{name}.png", overlay)
+    return f"{name}.png"
+
+
 def _lay_over(prediction: Prediction, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the overlay, made in strips: the mixing is done in floating point."""
-    mixed = np.empty_like(image)
-    for top in range(0, len(image), _OVERLAY_ROWS):
-        strip = slice(top, top + _OVERLAY_ROWS)
-        mixed[strip] = Prediction(prediction.label_map[strip], prediction.labels).overlay(image[strip])
+    """Return the overlay, made some pixels at a time: the mixing is done in floating point."""
+    mixed = np.empty(image.shape, np.uint8)
+    label_map, source, target = prediction.label_map.reshape(1, -1), image.reshape(1, -1, 3), mixed.reshape(1, -1, 3)
+    for begin in range(0, label_map.size, _OVERLAY_PIXELS):
+        part = slice(begin, begin + _OVERLAY_PIXELS)
+        target[:, part] = Prediction(label_map[:, part], prediction.labels).overlay(source[:, part])
     return mixed
 
 

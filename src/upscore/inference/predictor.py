@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.crf import DenseCRF
-from upscore.data.pictures import read_picture
+from upscore.data.pictures import read_image
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError, UpscoreError
 from upscore.inference.members import Member, Tiles, combine, context_of
 from upscore.inference.proposals import check_canvas
@@ -236,7 +236,8 @@ class Predictor:
         -------
         Prediction
             Exactly the picture's size; ``key`` is the path, if it was one. Of equally
-            probable classes the first is taken. ``notes`` say if there were no proposals, or if tiles were blended.
+            probable classes the first is taken. ``notes`` say what the reader of a file decided, and
+            if there were no proposals or tiles were blended.
 
         Raises
         ------
@@ -253,11 +254,15 @@ class Predictor:
                 "predict_probs takes tensors (N, 3, H, W)"
             )
         key = "" if isinstance(image, np.ndarray) else os.fspath(image)
-        pixels = image if isinstance(image, np.ndarray) else read_picture(image)
+        notes: list[str] = []
+        if isinstance(image, np.ndarray):
+            pixels = image
+        else:
+            read = read_image(image)
+            pixels, notes = read.pixels, [*read.notes]
         _check_picture(pixels)
         label_map = np.empty(pixels.shape[:2], np.uint8)
         kept = np.empty((len(self.labels), *pixels.shape[:2]), np.float32) if probs else None
-        notes: list[str] = []
         for window, part in self.iterate(pixels, name=name or key, note=notes.append):
             label_map[window.slices] = part.argmax(0).to(torch.uint8).cpu().numpy()
             if kept is not None:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 __all__ = ["THUMBNAIL", "as_uri", "colour_heat", "pale", "shrink"]
 
+_WEBP_MOST = 16383  # pixels a side
+
 THUMBNAIL = 440
 """Longer side of a picture in a page, in pixels."""
 
@@ -34,7 +36,7 @@ def colour_heat(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
 
 def as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
-    """Return a picture as a WebP data URI.
+    """Return a picture as a WebP data URI, or as a PNG where a side is too long for WebP.
 
     Parameters
     ----------
@@ -44,5 +46,6 @@ def as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
         1 to 100; 101 loses nothing.
     """
     order = [2, 1, 0, 3][: pixels.shape[2]]
-    _, encoded = cv2.imencode(".webp", np.ascontiguousarray(pixels[..., order]), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode()
+    form, options = ("webp", [cv2.IMWRITE_WEBP_QUALITY, quality]) if max(pixels.shape[:2]) <= _WEBP_MOST else ("png", [])
+    _, encoded = cv2.imencode(f".{form}", np.ascontiguousarray(pixels[..., order]), options)
+    return f"data:image/{form};base64," + base64.b64encode(encoded.tobytes()).decode()

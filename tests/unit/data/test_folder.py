@@ -132,7 +132,7 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     mask(tmp_path / "masks" / "train" / "a.png", size=(8, 6))
     dataset = open_yaml(described(tmp_path), "train")
     for read in (dataset.__getitem__, dataset.raw_label):
-        assert "the mask is 8×6 (height × width) and its picture a.jpg is 6×8" in refused(read, 0)
+        assert "the mask is 8×6 (height × width) and its image a.jpg is 6×8" in refused(read, 0)
 
 
 def test_instances_mirror_masks(tmp_path: Path) -> None:

@@ -19,8 +19,12 @@ from PIL import Image, ImageOps
 
 from upscore.data import pictures
 from upscore.data.pictures import (
+    DARK_BELOW,
+    DARK_NOTE,
     check_picture,
     decode_picture,
+    inspect_image,
+    read_image,
     read_instances,
     read_label,
     read_picture,
@@ -178,6 +182,10 @@ def test_masks_of_few_bits_give_what_is_stored(tmp_path: Path) -> None:
     assert read_label(path).tolist() == [[0, 1, 2, 3]]
     path.write_bytes(grey_png(4, 1, 4, bytes([0, 0x0F, 0x3A])))
     assert read_label(path).tolist() == [[0, 15, 3, 10]]
+    inverted = [(256, 4), (257, 1), (258, 2), (259, 1), (262, 0), (273, 8), (277, 1), (278, 1), (279, 1)]  # white is zero
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in inverted)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 10) + bytes([0b00_01_10_11, 0]) + struct.pack("<H", 9) + table + bytes(4))
+    assert read_label(path).tolist() == [[0, 1, 2, 3]]
     path.write_bytes(grey_png(4, 1, 1, bytes([0, 0b0110_0000])))
     assert read_label(path).tolist() == [[0, 1, 1, 0]]
     assert read_picture(path)[0, :, 0].tolist() == [0, 255, 255, 0]
@@ -277,10 +285,91 @@ def test_masks_that_are_no_indices_say_why(tmp_path: Path) -> None:
     assert "PASCAL VOC's palette saved as RGB" in refused(Image.fromarray(palette[np.array([[0, 15, 21]])]))
     assert "values from 0 to 300" in refused(Image.fromarray(np.array([[0, 300]], np.uint16)))
     assert "transparency varies" in refused(Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)))
-    assert "floating-point" in refused(Image.fromarray(np.array([[0.0, 1.0]], np.float32)), "TIFF")
+    assert "holds 0.5, expected whole numbers" in refused(Image.fromarray(np.array([[0.0, 0.5]], np.float32)), "TIFF")
     mask = Image.fromarray((np.arange(32 * 32).reshape(32, 32) % 7 > 3).astype(np.uint8) * 255)
     assert "JPEG mask cannot hold class indices" in refused(mask, "JPEG")
     assert "lossy WebP" in refused(mask, "WEBP", quality=60)
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A 16-bit PNG of (H, W) grey, (H, W, 3) colour or (H, W, 4) with alpha; Pillow writes only the first."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    form = {2: 0, 3: {2: 4, 3: 2, 4: 6}.get(values.shape[-1])}[values.ndim]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, form, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3), (6, 8, 4)])
+def test_twelve_bits_in_sixteen_are_said_and_multiplied_they_are_not(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "a.png"
+    values = np.random.default_rng(0).integers(0, 4096, shape, np.uint16)
+    values.flat[0] = 4095
+    if shape[-1] == 4:
+        values[..., 3] = 65535
+    path.write_bytes(deep_png(values))
+    assert read_image(path).notes == (DARK_NOTE,)
+    assert read_picture(path).max() <= 16
+    assert inspect_image(path, values=True).notes == (DARK_NOTE,)
+    colour = values if len(shape) == 2 else values[..., :3]
+    colour *= 16  # as the note says
+    path.write_bytes(deep_png(values))
+    assert read_image(path).notes == ()
+    assert read_picture(path).max() == 255
+    for greatest, notes in ((DARK_BELOW, ()), (DARK_BELOW - 1, (DARK_NOTE,)), (0, ())):
+        path.write_bytes(deep_png(np.full((2, 3), greatest, np.uint16)))
+        assert read_image(path).notes == notes
+    path.write_bytes(encoded(Image.fromarray(np.full((2, 3), 4, np.uint8)), "PNG"))
+    assert read_image(path).notes == inspect_image(path, values=True).notes == ()
+
+
+def test_a_tiff_that_says_twelve_bits_is_scaled_from_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    packed = bytes([0xFF, 0xF8, 0x00])  # 4095 and 2048
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 12) + packed + b"\0" + struct.pack("<H", len(tags)) + table + bytes(4))
+    assert read_image(path).pixels[..., 0].tolist() == [[255, 128]]
+    assert read_image(path).notes == ()
+
+
+def test_colour_masks_of_sixteen_bits_lose_their_numbers_and_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(deep_png(np.ones((2, 3, 3), np.uint16)))
+    with pytest.raises(DataError, match="16-bit colours"):
+        read_label(path)
+    path.write_bytes(deep_png(np.ones((2, 3), np.uint16)))
+    assert (read_label(path) == 1).all()
+
+
+def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    palette = Image.fromarray(rng.integers(0, 3, (7, 9), np.uint8)).convert("L")
+    palette.putpalette([200, 10, 10, 9, 9, 9, 77, 88, 99])
+    files = {
+        "palette": encoded(palette, "PNG", transparency=1),
+        "gif": encoded(palette, "GIF", transparency=1),
+        "alpha": encoded(Image.fromarray(rng.integers(0, 256, (7, 9, 4), np.uint8)), "PNG"),
+        "grey and alpha": encoded(Image.fromarray(rng.integers(0, 256, (7, 9, 2), np.uint8), "LA"), "PNG"),
+        "deep": deep_png(rng.integers(0, 65536, (7, 9), np.uint16)),
+        "deep colour": deep_png(rng.integers(0, 65536, (7, 9, 3), np.uint16)),
+        "cmyk": encoded(Image.fromarray(PHOTO).convert("CMYK"), "TIFF"),
+    }
+    whole = {name: decode_picture(content) for name, content in files.items()}
+    path = tmp_path / "mask.png"
+    path.write_bytes(encoded(Image.fromarray(rng.integers(0, 2, (7, 9, 3), np.uint8)), "PNG"))
+    with pytest.raises(DataError) as error:
+        read_label(path)
+    for block in (1, 2, 9, 10, 20):
+        monkeypatch.setattr(pictures, "_BLOCK", block)
+        for name, content in files.items():
+            assert np.array_equal(decode_picture(content), whole[name]), (name, block)
+        with pytest.raises(DataError) as again:
+            read_label(path)
+        assert str(again.value) == str(error.value)
 
 
 def test_instances_may_be_deep(tmp_path: Path) -> None:

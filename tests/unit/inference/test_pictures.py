@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from upscore.data.pictures import read_label, read_picture, write_picture
+from upscore.data.pictures import ALPHA_NOTE, DARK_NOTE, read_label, read_picture, write_picture
 from upscore.errors import DataError, OutputError
 from upscore.inference import pictures as module
 from upscore.inference.pictures import find_pictures, predict_files
@@ -33,6 +33,9 @@ class Brightest(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.calls += 1
         return 5 * torch.cat([torch.full_like(images[:, :1], 0.5), images[:, :1], images[:, 2:]], 1)
+
+
+PREDICTOR = Predictor.of(Brightest(), LABELS)
 
 
 def picture() -> np.ndarray:
@@ -240,3 +243,39 @@ def test_an_output_folder_whose_name_is_no_text(shots: Path, tmp_path: Path):
     (row, *_) = list(predict_files(Predictor.of(Brightest(), LABELS), shots, out, overlay=True, probs=True))
     assert (out / row.outputs["overlay"]).is_file()
     assert json.loads((out / "predictions.json").read_bytes().decode("utf-8"))["labelled"] == 3
+
+
+@pytest.mark.parametrize("shape", [(1, 65510), (65510, 1), (1, 65501), (1, 65500)])
+def test_an_image_longer_than_any_jpeg_is_laid_over_in_a_png(shape: tuple[int, int], tmp_path: Path):
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    write_picture(tmp_path / "long.png", image)
+    (row,) = predict_files(PREDICTOR, tmp_path / "long.png", tmp_path / "out", overlay=True)
+    assert row.error is None
+    assert read_label(tmp_path / "out" / row.outputs["labels"]).shape == shape
+    assert read_picture(tmp_path / "out" / row.outputs["overlay"]).shape == image.shape
+    long = max(shape) > 65500
+    assert row.outputs["overlay"] == f"long.overlay.{'png' if long else 'jpg'}"
+    assert row.notes == ([module.OVERLAY_NOTE] if long else [])
+    if long:
+        expected = PREDICTOR.predict(image).overlay(image)
+        assert np.array_equal(read_picture(tmp_path / "out" / row.outputs["overlay"]), expected)
+
+
+def test_an_overlay_is_the_same_whatever_is_mixed_at_a_time(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    image = read_picture(shots / "a.png")
+    prediction = PREDICTOR.predict(image)
+    for pixels in (1, 7, 10**6):
+        monkeypatch.setattr(module, "_OVERLAY_PIXELS", pixels)
+        assert np.array_equal(module._lay_over(prediction, image), prediction.overlay(image))
+
+
+def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
+    clear = np.full((6, 8, 4), 99, np.uint8)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.fromarray(np.full((6, 8), 4095, np.uint16)).save(tmp_path / "dark.png")
+    Image.fromarray(clear[..., :3]).save(tmp_path / "plain.png")
+    notes = {"clear.png": [ALPHA_NOTE], "dark.png": [DARK_NOTE], "plain.png": []}
+    rows = {Path(row.file).name: row for row in predict_files(PREDICTOR, tmp_path, tmp_path / "out")}
+    assert {name: row.notes for name, row in rows.items()} == notes
+    for name, expected in notes.items():
+        assert list(PREDICTOR.predict(tmp_path / name).notes) == expected

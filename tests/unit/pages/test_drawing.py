@@ -7,8 +7,8 @@ import pytest
 from upscore.pages.drawing import as_uri, colour_heat, pale, shrink
 
 
-def decode(uri):
-    assert uri.startswith("data:image/webp;base64,")
+def decode(uri, form="webp"):
+    assert uri.startswith(f"data:image/{form};base64,")
     return cv2.imdecode(np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
@@ -17,6 +17,13 @@ def test_a_picture_comes_back_from_its_uri(channels):
     pixels = np.random.default_rng(0).integers(1, 256, (7, 9, channels), dtype=np.uint8)
     order = [2, 1, 0, 3][:channels]
     np.testing.assert_array_equal(decode(as_uri(pixels))[..., order], pixels)
+
+
+@pytest.mark.parametrize("shape", [(1, 16384, 3), (16384, 1, 4), (1, 16383, 3)])
+def test_what_is_too_long_for_webp_comes_back_too(shape):
+    pixels = np.random.default_rng(0).integers(1, 256, shape, dtype=np.uint8)
+    order = [2, 1, 0, 3][: shape[2]]
+    np.testing.assert_array_equal(decode(as_uri(pixels), "png" if max(shape) > 16383 else "webp")[..., order], pixels)
 
 
 def test_heat_grows_lighter_and_ends_at_its_bounds():
