@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.pictures import PICTURE_SUFFIXES, check_picture, read_instances, read_label, read_picture
+from upscore.data.dataset import RawLabel
+from upscore.data.pictures import PICTURE_SUFFIXES, check_picture, read_instances, read_label, read_picture, read_raw_label
+from upscore.data.remedies import Description
 from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace, Sample
 
@@ -46,6 +48,8 @@ class PairedFiles:
         An instance number that means no object, such as VOC's 255.
     notes : sequence of str
         Decisions the user should see.
+    description : Description, optional
+        The ``dataset.yaml`` that gives names and mapping, or could.
     """
 
     def __init__(
@@ -58,20 +62,22 @@ class PairedFiles:
         mapping: Mapping[int, int] | None = None,
         void_instance: int | None = None,
         notes: Sequence[str] = (),
+        description: Description | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
+        self.description = description
         self.labels = labels
         self.split = split
         self.name = name
         self.notes = tuple(notes)
         self.keys = [pair.key for pair in pairs]
-        self.mapping: npt.NDArray[np.uint8] | None = None
-        self.mapped_values: frozenset[int] = frozenset(mapping or ())
+        self._mapping: npt.NDArray[np.uint8] | None = None
+        self.label_mapping = None if mapping is None else {value: IGNORE if label == -1 else label for value, label in mapping.items()}
         self._void_instance = void_instance
-        if mapping is not None:
-            self.mapping = np.full(256, IGNORE, np.uint8)
-            for value, label in mapping.items():
-                self.mapping[value] = IGNORE if label == -1 else label
+        if self.label_mapping is not None:
+            self._mapping = np.full(256, IGNORE, np.uint8)
+            for value, label in self.label_mapping.items():
+                self._mapping[value] = label
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -100,8 +106,18 @@ class PairedFiles:
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} pictures, {len(self.labels)} classes>"
 
-    def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return mask ``index`` as stored, (H, W) uint8, after making sure that the picture is whole and of its size.
+    @property
+    def image_files(self) -> list[Path]:
+        """The image of each sample."""
+        return [pair.picture for pair in self.pairs]
+
+    @property
+    def mask_files(self) -> list[Path]:
+        """The mask of each sample."""
+        return [pair.mask for pair in self.pairs]
+
+    def raw_label(self, index: int) -> RawLabel:
+        """Return mask ``index`` as stored, after making sure that the image is whole and of its size.
 
         Raises
         ------
@@ -109,13 +125,13 @@ class PairedFiles:
             A file cannot be read, or the two differ in size.
         """
         pair = self.pairs[index]
-        stored = read_label(pair.mask)
-        _check_size(pair, check_picture(pair.picture), stored.shape, pair.mask)
+        stored = read_raw_label(pair.mask)
+        _check_size(pair, check_picture(pair.picture), stored.values.shape, pair.mask)
         return stored
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        if self.mapping is not None:
-            return np.asarray(cv2.LUT(stored, self.mapping), np.uint8)
+        if self._mapping is not None:
+            return np.asarray(cv2.LUT(stored, self._mapping), np.uint8)
         classes = len(self.labels)
         if classes < IGNORE and cv2.countNonZero(cv2.inRange(stored, classes, IGNORE - 1)):
             wrong = [int(value) for value in np.unique(stored) if classes <= value < IGNORE]

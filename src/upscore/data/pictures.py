@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from upscore.data.dataset import RawLabel
 from upscore.data.headers import MAX_PIXELS, UPRIGHT, damaged, decode, open_header, read_bytes
 from upscore.errors import DataError
 from upscore.files import write_atomically
@@ -31,6 +32,7 @@ __all__ = [
     "read_instances",
     "read_label",
     "read_picture",
+    "read_raw_label",
     "write_label_map",
     "write_picture",
 ]
@@ -108,8 +110,13 @@ def read_label(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         varies, one with values outside 0 to 255, and one saved as JPEG or lossy WebP,
         which invent values along every edge (one of a single value passes).
     """
+    return read_raw_label(path).values
+
+
+def read_raw_label(path: str | os.PathLike[str]) -> RawLabel:
+    """Do what :func:`read_label` does, and return the palette beside the numbers."""
     path = Path(path)
-    pixels, lossy = _read_numbers(path)
+    pixels, lossy, palette = _read_numbers(path)
     if lossy and pixels.min() != pixels.max():
         found = np.unique(pixels.reshape(-1, *pixels.shape[2:]), axis=0)
         raise DataError(
@@ -123,7 +130,7 @@ def read_label(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         if low < 0 or high > 255:
             raise DataError(f"{path}: the mask holds values from {low} to {high}, expected class indices 0 to 254 and 255 for ignored")
         pixels = pixels.astype(np.uint8)
-    return np.ascontiguousarray(pixels)
+    return RawLabel(np.ascontiguousarray(pixels), palette)
 
 
 def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
@@ -144,7 +151,7 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
         As :func:`read_label`, but values above 255 are welcome.
     """
     path = Path(path)
-    pixels, _ = _read_numbers(path)
+    pixels, _, _ = _read_numbers(path)
     if pixels.ndim == 3:
         pixels = _one_channel(path, pixels)
     return np.ascontiguousarray(pixels, np.int32)
@@ -240,8 +247,8 @@ def _as_rgb(name: str, image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], str]:
-    """Decode a mask; return the stored numbers, colours in a third axis, and the format's name where it loses detail."""
+def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], str, bytes]:
+    """Decode a mask; return the stored numbers, colours in a third axis, the format's name where it loses detail, and the palette."""
     data = read_bytes(path)
     image, turn = open_header(str(path), io.BytesIO(data))
     stretch = _stretch(image)
@@ -253,13 +260,14 @@ def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], str]:
         if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA") and not upright.mode.startswith("I"):
             upright = upright.convert("RGB")
         pixels = np.asarray(upright)
+        palette = bytes(upright.getpalette() or ()) if upright.mode == "P" else b""
     except DataError:
         raise
     except Exception as error:
         raise damaged(str(path), error) from error
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    return pixels if stretch == 1 else pixels // stretch, lossy
+    return pixels if stretch == 1 else pixels // stretch, lossy, palette
 
 
 def _stretch(image: Image.Image) -> int:

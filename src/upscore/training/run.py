@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 import upscore
-from upscore.data.census import Census, check_dataset
+from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
@@ -130,8 +130,7 @@ def plan(
     pictures = len(train) + len(val)
     total = pictures if recipe.crops.of == "pictures" else 2 * pictures
     report = checking or (lambda done, of: None)
-    counted = check_dataset(train, progress=lambda done, _: report(done, total))
-    check_dataset(val, progress=lambda done, _: report(len(train) + done, total))
+    counted, _ = check_splits(train, val, progress=lambda done, _: report(done, total))
     seen = cropped(recipe.crops, train, val, progress=lambda read: report(pictures + read, total))
     census = counted if recipe.crops.of == "pictures" else count_crops(seen.train)
     chosen, choices = choose(recipe, census, machine)
