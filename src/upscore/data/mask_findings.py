@@ -9,6 +9,7 @@ masks read as they were meant; where they can be meant in two ways, each way has
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from upscore.data.remedies import Description, Remedy, rewriting, with_backgroun
 from upscore.types import IGNORE
 
 __all__ = ["Finding", "StoredMasks", "diagnose"]
+
+_OBJECT = {1, 127, 128, 254, 255}  # what masks of one object on a background store for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,17 +215,19 @@ def _palettes(whole: _Whole) -> Iterator[Finding]:
         for number, colour in colours.get(palette, {}).items():
             seen = votes.setdefault(number, {})
             seen[colour] = seen.get(colour, 0) + 1
-    usual = {number: max(seen, key=lambda colour: seen[colour]) for number, seen in votes.items()}
     if not (clashing := sorted(number for number, seen in votes.items() if len(seen) > 1)):
         return
+    (model, _), *_ = Counter(palette for palette in whole.palettes if palette in colours).most_common(1)
+    usual = {number: max(seen, key=lambda colour: seen[colour]) for number, seen in votes.items()} | colours[model]
     other = {palette for palette, given in colours.items() if any(usual[number] != colour for number, colour in given.items())}
     files = whole.keys(np.array([palette in other for palette in whole.palettes]))
+    like = whole.keys(np.array([palette == model for palette in whole.palettes]))[0]
     number = clashing[0]
     here, there = list(votes[number])[:2]
     remedies = [
         Remedy(
             when="if the colours are right",
-            advice="export all masks with one palette" + _by_colour(whole, colours, usual),
+            advice=f"export all masks with the palette of {like}" + _by_colour(whole, colours, usual),
         ),
         Remedy(
             when="if the numbers are right and the colours do not matter", advice="save them without palettes" + rewriting("a", whole.files)
@@ -266,7 +271,7 @@ def _mixed(whole: _Whole) -> Iterator[Finding]:
     else:
         usual = [value for value in whole.values if whole.class_of(value) in range(1, whole.classes)]
         other = [value for value in whole.values if value > 0 and value not in whole.named]
-        likely = set(other) <= {1, 127, 128, 254, 255} and len({whole.class_of(value) for value in usual}) == 1
+        likely = set(other) <= _OBJECT and len({whole.class_of(value) for value in usual}) == 1
     if not usual or not other or not likely:
         return
     these, those = whole.holding(other), whole.holding(usual)
@@ -366,8 +371,10 @@ def _guess(whole: _Whole) -> tuple[str, list[Remedy]]:
         return f"classes numbered from 1 to {classes}", [Remedy(mapping={value: value - 1 for value in range(1, classes + 1)})]
     if classes == 1:
         return "names has one class and lacks the background", _readings(values, whole)
-    more = tuple(f"class{value}" for value in strange)
-    add = Remedy((*names, *more), _identity_or(kept | {value: classes + number for number, value in enumerate(strange)}))
+    # Numbers that are no class follow the classes that occur; where none does but 0, they are those that names has, in order.
+    known = kept if any(0 < value < classes for value in others) else {0: 0} if others[0] == 0 else {}
+    every = known | {value: len(known) + number for number, value in enumerate(strange)}
+    add = Remedy((*names, *(f"class{value}" for value in strange[classes - len(known) :])), _identity_or(every))
     if len(others) == classes and others == [0, *strange]:
         spread = Remedy(mapping={value: number for number, value in enumerate(others)})
         if IGNORE not in values:
@@ -379,8 +386,8 @@ def _guess(whole: _Whole) -> tuple[str, list[Remedy]]:
             Remedy(mapping=spread.mapping, when="if 255 means ignored"), third if classes == 2 else wide,
         ]  # fmt: skip
     if len(values) == classes and values == [0, *strange, IGNORE]:
-        every = Remedy(mapping={value: number for number, value in enumerate(values)})
-        return "as many values as classes, spread out, the last one saved as 255", [every]
+        spread = Remedy(mapping={value: number for number, value in enumerate(values)})
+        return "as many values as classes, spread out, the last one saved as 255", [spread]
     shown = [value for value in others if value < classes]
     ignored = [ignore] if len(shown) > 1 else []
     if strange == [classes] and (named := with_background(names)):
@@ -418,6 +425,8 @@ def _unnamed(whole: _Whole) -> Iterator[Finding]:
         return
     what += f", and no mask shows {listed(lost_names, 6)}"
     readings = _readings(whole.values, whole)
+    if not readings and len(lost) == 1 and set(whole.strange) <= _OBJECT and (whole.occurs[:, whole.strange].sum(axis=1) <= 1).all():
+        readings = [Remedy(mapping=dict(whole.mapping) | dict.fromkeys(whole.strange, lost[0]))]  # encodings of the one class
     if not readings and len(lost) == len(whole.strange):
         readings = [Remedy(mapping=dict(whole.mapping) | dict(zip(whole.strange, lost, strict=True)))]
     remedies = [*readings, *([silenced] if len(shown - {IGNORE}) > 1 else [])]
