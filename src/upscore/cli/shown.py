@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from upscore.text import one_line
+
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
@@ -158,6 +160,7 @@ def plan(ready: Plan) -> None:
     )
     for note in ready.notes:
         console.print(f"  {escape(note)}")
+    _warn(ready.warnings)
     if ready.choices:
         table = Table(box=None, pad_edge=False, header_style="dim", title="chosen", title_justify="left", title_style="bold")
         for column in ("setting", "value", "why"):
@@ -172,6 +175,7 @@ def finished(run: Run, *, data: str | None) -> None:
     """Print how a run ended and what to do next."""
     progress = run.progress
     console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(str(run.best))}")
+    _warn(run.warnings)
     console.print(f"next: upscore evaluate {escape(str(run.folder))} {escape(data or 'DATA')}")
 
 
@@ -206,6 +210,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         from upscore.inference.settings import CRFSettings
 
         _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
+    _warn(evaluation.warnings)
     for note, count in evaluation.noted.items():
         console.print(f"{count} picture{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(s.policy)} {escape(b.policy)}[/dim]")
@@ -344,6 +349,11 @@ def demonstrated(made: Demonstration) -> None:
     """Print where the demo's results are."""
     for what, path in made.places().items():
         console.print(f"{what:<12} [bold]{escape(str(path))}[/bold]")
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(f"[bold yellow]warning:[/bold yellow] {escape(one_line(warning))}", soft_wrap=True)
 
 
 def _percent(value: Any) -> str:

@@ -24,6 +24,7 @@ import upscore
 from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
+from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
 from upscore.losses import class_weights
 from upscore.metrics import Scores
@@ -60,6 +61,10 @@ class Plan:
         What a user should know before it starts.
     train, val : Dataset
         What is learned from and judged on: pictures, or cuts of them.
+    warnings : list of str
+        What makes the network, or the scores of the validation, mean less than they seem to.
+    images : str
+        Which images are learned from; see :func:`upscore.data.overlap.identify`.
     """
 
     recipe: Recipe
@@ -68,6 +73,8 @@ class Plan:
     notes: list[str]
     train: Dataset
     val: Dataset
+    warnings: list[str]
+    images: str
 
     @property
     def folder(self) -> Path:
@@ -88,11 +95,14 @@ class Run:
         The bundle with the best validation mIoU.
     progress : Progress
         How it went; ``progress.history`` has a row per epoch, or per judged part of one.
+    warnings : list of str
+        The plan's.
     """
 
     folder: Path
     best: Path
     progress: Progress
+    warnings: list[str]
 
 
 def plan(
@@ -146,7 +156,10 @@ def plan(
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
     _check_network(chosen, census, resumed=resumed)
-    return Plan(chosen, choices, census, [*train.notes, *seen.notes], seen.train, seen.val)
+    warnings = [str(finding) for finding in counted.findings]
+    if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
+        warnings.append(told)
+    return Plan(chosen, choices, census, [*train.notes, *seen.notes], seen.train, seen.val, warnings, identify(train))
 
 
 def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
@@ -343,7 +356,7 @@ def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Ru
         except ProcessRaisedException as error:
             raise _as_one_line(error) from None
     # The checkpoint is the one account of the run that every process agrees on.
-    return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder))
+    return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder), ready.warnings)
 
 
 class _Timm:
@@ -380,7 +393,13 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
         card = {
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
             "recipe_digest": recipe.digest(),
-            "data": {"path": recipe.data.path, "pictures": len(train), "fingerprint": recipe.data.fingerprint},
+            "data": {
+                "path": recipe.data.path,
+                "split": recipe.data.train,
+                "pictures": len(train),
+                "fingerprint": recipe.data.fingerprint,
+                "images": ready.images,
+            },
             "epoch": progress.history[-1]["epoch"],
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
