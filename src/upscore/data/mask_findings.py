@@ -390,11 +390,13 @@ def _guess(whole: _Whole) -> tuple[str, list[Remedy]]:
         return "as many values as classes, spread out, the last one saved as 255", [spread]
     shown = [value for value in others if value < classes]
     ignored = [ignore] if len(shown) > 1 else []
-    if strange == [classes] and (named := with_background(names)):
-        background = [Remedy(named, when=f"if 0 is a background and {classes} is {names[-1]}")]
+    if strange == [classes]:
+        named = with_background(names)
+        background = [Remedy(named, when=f"if 0 is a background and {classes} is {names[-1]}")] if named else []
         first = background + ignored if others == list(range(classes + 1)) else ignored + background
-        return "probably a void class, or names lacks the background or a class", [
-            *first, Remedy(add.names, add.mapping, when=f"if {classes} is another class"),
+        what = "a void class, or names lacks " + ("the background or a class" if named else "a class")
+        return f"probably {what}", [
+            *_numbered_twice(whole), *first, Remedy(add.names, add.mapping, when=f"if {classes} is another class"),
         ]  # fmt: skip
     if len(strange) == 1 and len(shown) > 1:
         added = Remedy(add.names, add.mapping, when="if it is a class")
@@ -404,6 +406,19 @@ def _guess(whole: _Whole) -> tuple[str, list[Remedy]]:
         read = Remedy(mapping={value: number for number, value in enumerate(others)}, when="if these are the classes in order")
         readings.insert(0, read)
     return "classes missing from names, or values to be ignored", readings + ignored
+
+
+def _numbered_twice(whole: _Whole) -> Iterator[Remedy]:
+    """Some masks number the classes from 0, and others from 1: no mask holds both ends."""
+    from_zero, from_one = whole.occurs[:, 0], whole.occurs[:, whole.classes]
+    if from_zero.any() and not (from_zero & from_one).any():
+        # A mask that holds neither end may be of either kind; where there is one, no command can know.
+        sure = (from_zero | from_one | whole.occurs[:, IGNORE] & (whole.occurs.sum(axis=1) == 1)).all()
+        lowered = rewriting(f"a - (a < 255) * (a[a < 255].max(initial=0) == {whole.classes})", whole.files) if sure else ""
+        listed_keys = listed(whole.keys(from_one))
+        yield Remedy(
+            advice=f"lower each value of these by one{lowered}", when=f"if only some masks ({listed_keys}) number the classes from 1"
+        )
 
 
 def _unnamed(whole: _Whole) -> Iterator[Finding]:

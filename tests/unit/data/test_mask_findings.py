@@ -175,6 +175,7 @@ FOUND: list[tuple[str, Maker, Sequence[str], Mapping[int, int] | None, str, list
     ("half 0/1, half 0/255, one name", half(same, times(255)), ["crack"], None, r"two encodings", [(0, 1), None]),
     ("splits differ", lambda m, split, _: m if split == "train" else m * 255, TWO, None, r"val 4, val 5.*two encodings", [(0, 1), None]),
     ("three, half spread", half(same, times(100)), THREE, None, r"two encodings", [(0, 1, 2), None]),
+    ("half from 0, half from 1", half(same, times(1, 1)), THREE, None, r"if only some masks \(train 0,", [(0, 1, 2), None, None]),
     ("all void but one class", looked_up(255, 1), TWO, None, r"all 4 masks show box and nothing else", [(0, 1), None]),
     ("blurred", blurred, TWO, None, r"0/255 masks whose edges were blurred", [(0, 1)]),
     ("blurred, one name", blurred, ["crack"], None, r"0/255 masks whose edges were blurred", [(0, 1)]),
