@@ -426,7 +426,8 @@ def _unnamed(whole: _Whole) -> Iterator[Finding]:
     if whole.mapping is None or not whole.strange:
         return
     shown = {whole.class_of(value) for value in whole.values}
-    lost = sorted(({*whole.mapping.values()} & set(range(whole.classes))) - shown)
+    targets = {*whole.mapping.values()} & set(range(whole.classes))
+    lost = sorted(targets - shown)
     lost_names = [whole.names[label] for label in lost]
     files = whole.holding(whole.strange)
     each = listed([f"{value} ({whole.pixels[value]} px in {int(whole.occurs[:, value].sum())} masks)" for value in whole.strange], 6)
@@ -439,6 +440,9 @@ def _unnamed(whole: _Whole) -> Iterator[Finding]:
         yield whole.finding("unnamed values", what, [], fatal=False, keys=whole.keys(files), values=whole.strange)
         return
     what += f", and no mask shows {listed(lost_names, 6)}"
+    if 2 * len(lost) < len(targets) and len(shown - {IGNORE}) > 1:  # most of the mapping fits: a rare class and a void, more likely
+        yield whole.finding("unnamed values", what, [], fatal=False, keys=whole.keys(files), values=whole.strange)
+        return
     readings = _readings(whole.values, whole)
     if not readings and len(lost) == 1 and set(whole.strange) <= _OBJECT and (whole.occurs[:, whole.strange].sum(axis=1) <= 1).all():
         readings = [Remedy(mapping=dict(whole.mapping) | dict.fromkeys(whole.strange, lost[0]))]  # encodings of the one class
