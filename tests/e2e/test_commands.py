@@ -507,3 +507,52 @@ def test_a_flat_picture_has_no_proposals_and_that_is_said(upscore, trained, tmp_
     assert "flat.png: no proposals were found: labelled as a whole" in " ".join(err.split())
     (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert row["notes"] == ["no proposals were found: labelled as a whole"]
+
+
+def test_scores_on_images_that_were_learned_from_are_marked(upscore, painted, trained, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "evaluated"
+    code, said, _ = upscore("evaluate", trained, painted, "--out", out)
+    assert code == 0
+    assert "warning:" not in said
+    code, said, _ = upscore("evaluate", trained, painted, "--split", "train", "--out", out)
+    assert "warning: all 6 images of train are also in the network's training data (000, 001" in said
+    assert "are also in the network&#39;s training data" in (out / "report.html").read_text()
+    assert "all 6 images" in json.loads((out / "report.json").read_text())["warnings"][0]
+    shutil.copytree(painted.parent, data)
+    for part in ("images", "masks"):
+        shutil.copy(data / part / "train" / "002.png", data / part / "val" / "new.png")
+    warnings = json.loads(upscore("evaluate", trained, data, "--json", "--out", out)[1])["warnings"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("1 of 4 images of val are also in the network's training data (new, there 002)")
+    shutil.rmtree(data / "images" / "val")
+    shutil.rmtree(data / "masks" / "val")
+    (data / "images" / "train").rename(data / "images" / "other")
+    (data / "masks" / "train").rename(data / "masks" / "other")
+    (data / "dataset.yaml").write_text("val: images/other\nnames: [ground, square, bar]\n")
+    warnings = json.loads(upscore("evaluate", trained, data, "--json", "--out", out)[1])["warnings"]
+    assert warnings[0].startswith("all 6 images of val")
+    shutil.copytree(trained / "best", tmp_path / "old")
+    bundle = json.loads((tmp_path / "old" / "bundle.json").read_text())
+    del bundle["card"]["data"]["split"], bundle["card"]["data"]["images"]  # as earlier versions wrote it
+    (tmp_path / "old" / "bundle.json").write_text(json.dumps(bundle))
+    assert json.loads(upscore("evaluate", tmp_path / "old", painted, "--split", "train", "--json", "--out", out)[1])["warnings"] == []
+
+
+def test_a_dry_run_warns(upscore, painted, tmp_path):
+    shutil.copytree(painted.parent, tmp_path / "data")
+    (tmp_path / "data" / "dataset.yaml").write_text("train: images/train\nval: images/train\nnames: [ground, square, bar, hole]\n")
+    code, said, _ = upscore("train", tmp_path / "data", "--dry-run", "--backbone", "test_resnet", "--weights", "none")
+    assert code == 0
+    assert "(train): no mask shows hole (1 of 4 classes): not learned" in said
+    assert "warning: all 6 images of the validation data (val) are also in the training data" in said
+
+
+def test_masks_of_one_class_are_refused_in_one_line(upscore, painted, tmp_path):
+    shutil.copytree(painted.parent, tmp_path / "data")
+    (tmp_path / "data" / "dataset.yaml").write_text("train: images/train\nval: images/val\nnames: [crack]\n")
+    for path in tmp_path.glob("data/masks/*/*.png"):
+        Image.fromarray((np.array(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    code, _, error = upscore("train", tmp_path / "data", "--dry-run")
+    assert code == 1
+    assert len(lines(error)) == 1
+    assert "set names: [background, crack], label_mapping: {0: 0, 255: 1} in dataset.yaml" in error

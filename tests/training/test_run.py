@@ -532,3 +532,49 @@ def test_a_picture_that_fails_in_the_middle_of_a_run_is_one_line(tmp_path, worke
         train(small_recipe(data, tmp_path / "run", **{"run.workers": workers}))
     assert "001.png" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def copied(painted, folder, **keys):
+    """Return a copy of the painted data with other keys in its dataset.yaml."""
+    shutil.copytree(painted.parent, folder)
+    file = folder / "dataset.yaml"
+    content = {"path": ".", "train": "images/train", "val": "images/val", "names": "[ground, square, bar]", **keys}
+    file.write_text("".join(f"{key}: {value}\n" for key, value in content.items()))
+    return file
+
+
+def test_a_plan_warns_of_images_that_are_evaluated_and_learned_from(painted, tmp_path):
+    def warnings(data):
+        return plan(small_recipe(data, tmp_path / "none")).warnings
+
+    assert warnings(painted) == []
+    (same,) = warnings(copied(painted, tmp_path / "same", val="images/train"))
+    assert same.startswith("all 6 images of the validation data (val) are also in the training data (000, 001, 002 and 3 more)")
+    one = copied(painted, tmp_path / "one")
+    for part in ("images", "masks"):
+        shutil.copy(one.parent / part / "train" / "004.png", one.parent / part / "val" / "zz.png")
+    (few,) = warnings(one)
+    assert few.startswith("1 of 4 images of the validation data (val) are also in the training data (zz, there 004)")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_plan_refuses_what_cannot_be_learned_and_warns_of_classes_that_are_not_shown(painted, tmp_path):
+    data = copied(painted, tmp_path / "data")
+    for path in (data.parent / "masks" / "val").iterdir():
+        values = np.array(Image.open(path))
+        Image.fromarray(np.where(values == 2, 0, values).astype(np.uint8)).save(path)
+    ready = plan(small_recipe(data, tmp_path / "run"))
+    (warning,) = ready.warnings
+    assert "(val): no mask shows bar" in warning
+    finished = train(small_recipe(data, tmp_path / "run", **{"run.epochs": 1}))
+    assert finished.warnings == ready.warnings
+    for path in data.parent.glob("masks/*/*"):
+        Image.fromarray(np.zeros_like(np.array(Image.open(path)))).save(path)
+    with pytest.raises(DataError, match=r"no mask shows square, bar, all 6 masks show ground and nothing else"):
+        plan(small_recipe(data, tmp_path / "other"))
+
+
+def test_a_card_says_which_images_were_learned_from(unbroken, painted, tmp_path):
+    data = json.loads((unbroken.folder / "best" / "bundle.json").read_text())["card"]["data"]
+    assert data["split"] == "train"
+    assert data["images"] == plan(small_recipe(painted, tmp_path / "other")).images

@@ -190,7 +190,7 @@ def evaluate(
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
         with shown.bar("judging", quiet=json) as progress:
-            evaluation = judge(predictor, dataset, absent=absent, progress=progress)
+            evaluation = judge(predictor, dataset, absent=absent, progress=progress, path=data)
         folder = out or _beside(bundle, f"evaluation-{split}")
         flags = [
             *("--split", split),

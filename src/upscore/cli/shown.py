@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from upscore.errors import RunInterrupted
-from upscore.text import shortened, visible
+from upscore.text import one_line, shortened, visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
@@ -190,6 +190,7 @@ def plan(ready: Plan) -> None:
     console.print(f"[bold]{escape(ready.recipe.data.path)}[/bold]: {census.pictures} pictures to learn from, {len(census.labels)} classes")
     for note in ready.notes:
         console.print(f"  {escape(note)}")
+    _warn(ready.warnings)
     if ready.choices:
         table = Table(box=None, pad_edge=False, header_style="dim", title="chosen", title_justify="left", title_style="bold")
         for column in ("setting", "value", "why"):
@@ -204,6 +205,7 @@ def finished(run: Run, *, data: str | None) -> None:
     """Print how a run ended and what to do next."""
     progress = run.progress
     console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}")
+    _warn(run.warnings)
     console.print(f"next: upscore evaluate {escape(shlex.quote(str(run.folder)))} {escape(shlex.quote(data or 'DATA'))}")
 
 
@@ -238,6 +240,7 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
         from upscore.inference.settings import CRFSettings
 
         _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
+    _warn(evaluation.warnings)
     for note, count in evaluation.noted.items():
         console.print(f"{count} picture{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(b.policy)}[/dim]")
@@ -381,6 +384,11 @@ def demonstrated(made: Demonstration) -> None:
     """Print where the demo's results are."""
     for what, path in made.places().items():
         console.print(f"{what:<12} [bold]{escape(path)}[/bold]")
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(f"[bold yellow]warning:[/bold yellow] {escape(one_line(warning))}", soft_wrap=True)
 
 
 def _percent(value: Any) -> str:

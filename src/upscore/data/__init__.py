@@ -9,9 +9,10 @@
 Readers do not know one another; they share ``pictures`` (files) and ``pairs`` (matching).
 """
 
-from upscore.data.census import Census, Fault, check_dataset, take_census
+from upscore.data.census import Census, Fault, check_dataset, check_splits, take_census
 from upscore.data.dataset import Dataset
 from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
+from upscore.data.mask_findings import Finding
 from upscore.data.opening import list_splits, open_dataset
 from upscore.data.pictures import (
     MAX_PIXELS,
@@ -24,6 +25,7 @@ from upscore.data.pictures import (
     write_label_map,
     write_picture,
 )
+from upscore.data.remedies import Remedy
 from upscore.data.separation import Separation
 from upscore.data.transforms import FILL, Augmentation, rng_for
 
@@ -35,10 +37,13 @@ __all__ = [
     "Census",
     "Dataset",
     "Fault",
+    "Finding",
+    "Remedy",
     "Separation",
     "TrainingPictures",
     "check_dataset",
     "check_picture",
+    "check_splits",
     "collate",
     "decode_picture",
     "epoch_order",

@@ -3,25 +3,26 @@
 Most failed trainings fail here: objects saved as 255, which means ignored; classes
 numbered from 1; colours instead of numbers; masks blurred by a resize. The census finds
 them in seconds and says what they probably are. Class weights and defaults are chosen
-from its counts.
+from its counts. What the counts mean is told by :mod:`upscore.data.mask_findings`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import Dataset, RawLabels
+from upscore.data.dataset import Dataset, InFiles, RawLabel, RawLabels
+from upscore.data.mask_findings import Finding, StoredMasks, diagnose
 from upscore.data.pairs import listed
 from upscore.errors import DataError, UpscoreError
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["Census", "Fault", "check_dataset", "take_census"]
+__all__ = ["Census", "Fault", "check_dataset", "check_splits", "take_census"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Census:
         Height and width of each picture; 0 where it could not be read.
     faults : tuple of Fault
         Samples that cannot be used as they are, in the dataset's order.
-    diagnosis : str
-        What is wrong with the masks together and what to do, one line; "" if nothing is.
+    findings : tuple of Finding
+        What is wrong with the masks together and what mends it: one that is fatal, or any number of others.
     """
 
     labels: LabelSpace
@@ -67,7 +68,12 @@ class Census:
     ignored_pixels: int
     sizes: npt.NDArray[np.int64]
     faults: tuple[Fault, ...] = ()
-    diagnosis: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def diagnosis(self) -> str:
+        """What keeps the masks from being trained on and what to do, one line; "" if nothing does."""
+        return next((str(finding) for finding in self.findings if finding.fatal), "")
 
     @property
     def smallest(self) -> tuple[int, int]:
@@ -96,13 +102,15 @@ class Census:
         return int(height), int(width)
 
 
-def check_dataset(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Census:
-    """Read every mask and return what they hold, or say why they cannot be trained on.
+def check_dataset(dataset: Dataset, *, training: bool = True, progress: Callable[[int, int], None] | None = None) -> Census:
+    """Read every mask and return what they hold, or say why they cannot be used.
 
     Parameters
     ----------
     dataset : Dataset
-        Pictures are not decoded where the dataset can read masks alone.
+        Images are not decoded where the dataset can read masks alone.
+    training : bool
+        Whether it is to be learned from; fewer than two classes are then refused, and otherwise among the findings.
     progress : callable, optional
         Called with (masks read, masks in all), from this thread.
 
@@ -113,45 +121,81 @@ def check_dataset(dataset: Dataset, *, progress: Callable[[int, int], None] | No
     Raises
     ------
     DataError
-        A mask cannot be read, is not of its picture's size or holds a value that is no
-        class; or all masks together hold only 0 and 255, so that the objects would be
-        ignored in silence. The one line names the files, the values, how many pixels and
-        what they probably are.
+        A mask cannot be read, is not of its image's size or holds a value that is no class;
+        or the masks together are one of the mistakes of :mod:`upscore.data.mask_findings`.
+        The one line names the files, the values, how many pixels, what they probably are
+        and what to do.
     """
-    census = take_census(dataset, progress=progress)
+    census = take_census(dataset, training=training, progress=progress)
     if census.diagnosis:
         raise DataError(census.diagnosis)
     return census
 
 
-def take_census(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Census:
-    """Do what :func:`check_dataset` does, but return the faults instead of raising them."""
+def check_splits(train: Dataset, val: Dataset, *, progress: Callable[[int, int], None] | None = None) -> tuple[Census, Census]:
+    """Do what :func:`check_dataset` does for the two splits of one dataset, whose masks must agree with one another.
+
+    The findings on both are the first census's. ``progress`` is called with masks read, and masks in all, of the two.
+    """
+    report = progress or (lambda done, of: None)
+    total = len(train) + len(val)
+    learned, unreadable, masks = _read(train, lambda done, _: report(done, total))
+    judged, also_unreadable, others = _read(val, lambda done, _: report(len(train) + done, total))
+    found = unreadable or also_unreadable or diagnose([masks, others])
+    learned = replace(learned, findings=tuple(found))
+    if learned.diagnosis:
+        raise DataError(learned.diagnosis)
+    return learned, judged
+
+
+def take_census(dataset: Dataset, *, training: bool = True, progress: Callable[[int, int], None] | None = None) -> Census:
+    """Do what :func:`check_dataset` does, but return what was found instead of raising it."""
+    census, unreadable, masks = _read(dataset, progress)
+    return replace(census, findings=tuple(unreadable or diagnose([masks], training=training)))
+
+
+def _read(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tuple[Census, list[Finding], StoredMasks]:
+    """Return what a split's masks hold, a finding if some cannot be read, and the numbers that they store."""
     count, classes = len(dataset), len(dataset.labels)
     stored = np.zeros((count, 256), np.int64)
     sizes = np.zeros((count, 2), np.int64)
+    palettes: list[bytes] = [b""] * count
+    known: dict[bytes, bytes] = {}  # one object for each palette, of which there are few
     unreadable: dict[int, str] = {}
 
-    def read(index: int) -> tuple[npt.NDArray[np.int64], tuple[int, ...]] | str:
+    def read(index: int) -> tuple[npt.NDArray[np.int64], tuple[int, ...], bytes] | str:
         try:
-            label = dataset.raw_label(index) if isinstance(dataset, RawLabels) else dataset[index].label
+            raw = dataset.raw_label(index) if isinstance(dataset, RawLabels) else _as_stored(dataset[index].label)
         except UpscoreError as error:
             return str(error)
-        if label is None:
+        if raw is None:
             return f"{dataset.keys[index]}: the sample has no label, expected one"
-        return np.bincount(label.ravel(), minlength=256), label.shape
+        return np.bincount(raw.values.ravel(), minlength=256), raw.values.shape, raw.palette
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, found in enumerate(pool.map(read, range(count))):
             if isinstance(found, str):
                 unreadable[index] = found
             else:
-                stored[index], sizes[index] = found
+                stored[index], sizes[index], palette = found
+                palettes[index] = known.setdefault(palette, palette)
             if progress is not None:
                 progress(index + 1, count)
 
-    mapping = dataset.mapping if isinstance(dataset, RawLabels) else None
-    named = dataset.mapped_values if isinstance(dataset, RawLabels) else frozenset()
-    counts = stored if mapping is None else _mapped(stored, mapping)
+    mapping = dataset.label_mapping if isinstance(dataset, RawLabels) else None
+    masks = StoredMasks(
+        dataset.name,
+        dataset.split,
+        dataset.keys,
+        dataset.labels.names,
+        stored > 0,
+        stored.sum(axis=0),
+        mapping,
+        palettes,
+        dataset.mask_files if isinstance(dataset, InFiles) else (),
+        dataset.description if isinstance(dataset, InFiles) else None,
+    )
+    counts = stored if mapping is None else _mapped(stored, masks)
     faults = dict(unreadable)
     strange = counts[:, classes:IGNORE]
     for index in np.flatnonzero(strange.any(axis=1)).tolist():
@@ -159,7 +203,7 @@ def take_census(dataset: Dataset, *, progress: Callable[[int, int], None] | None
         faults[index] = f"{dataset.keys[index]}: {int(strange[index].sum())} pixels hold {listed(values, 6)}, which is no class"
     of_classes = counts[:, :classes]
     shows = of_classes > 0
-    return Census(
+    census = Census(
         labels=dataset.labels,
         pictures=count,
         class_pixels=of_classes.sum(axis=0),
@@ -168,63 +212,20 @@ def take_census(dataset: Dataset, *, progress: Callable[[int, int], None] | None
         ignored_pixels=int(counts[:, IGNORE].sum()),
         sizes=sizes,
         faults=tuple(Fault(dataset.keys[index], faults[index]) for index in sorted(faults)),
-        diagnosis=_diagnose(dataset, stored, mapping, named, list(unreadable.values())),
     )
+    if not unreadable:
+        return census, [], masks
+    what = f"{len(unreadable)} of {count} masks cannot be used, first {next(iter(unreadable.values()))}"
+    keys = tuple(dataset.keys[index] for index in unreadable)
+    return census, [Finding("unreadable", True, f"{dataset.name} ({dataset.split})", what, keys)], masks
 
 
-def _mapped(stored: npt.NDArray[np.int64], mapping: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def _as_stored(label: npt.NDArray[np.uint8] | None) -> RawLabel | None:
+    return None if label is None else RawLabel(label)
+
+
+def _mapped(stored: npt.NDArray[np.int64], masks: StoredMasks) -> npt.NDArray[np.int64]:
     counts = np.zeros_like(stored)
     for value in range(256):
-        counts[:, mapping[value]] += stored[:, value]
+        counts[:, masks.class_of(value)] += stored[:, value]
     return counts
-
-
-def _diagnose(
-    dataset: Dataset,
-    stored: npt.NDArray[np.int64],
-    mapping: npt.NDArray[np.uint8] | None,
-    named: frozenset[int],
-    unreadable: Sequence[str],
-) -> str:
-    """Say in one line what keeps the masks from being trained on; ``""`` if nothing does."""
-    where = f"{dataset.name} ({dataset.split})"
-    count, classes = len(stored), len(dataset.labels)
-    if unreadable:
-        return f"{where}: {len(unreadable)} of {count} masks cannot be used, first {unreadable[0]}"
-    total = stored.sum(axis=0)
-    present = [int(value) for value in np.flatnonzero(total)]
-    if not total[:IGNORE].any() or (mapping is not None and (mapping[present] == IGNORE).all()):
-        return f"{where}: every pixel of all {count} masks is ignored, expected classes: check the masks and label_mapping"
-    if classes > 1 and IGNORE not in named and set(present) == {0, IGNORE}:
-        return (
-            f"{where}: all {count} masks hold only 0 and 255 ({int(total[IGNORE])} pixels): 0/255 masks, the object saved as 255, "
-            f"which means ignored; map it with label_mapping: {{0: 0, 255: 1}}"
-        )
-    wrong = [value for value in present if classes <= value < IGNORE] if mapping is None else []
-    if not wrong:
-        return ""
-    files = np.flatnonzero(stored[:, wrong].any(axis=1))
-    pixels = ", ".join(f"{value}: {int(total[value])} px" for value in wrong[:6])
-    more = f" and {len(wrong) - 6} more values" if len(wrong) > 6 else ""
-    keys = listed([dataset.keys[index] for index in files.tolist()])
-    return (
-        f"{where}: {len(files)} of {count} masks ({keys}) hold values that are no class ({pixels}{more}), expected 0 to {classes - 1} "
-        f"or 255 for ignored: {_guess(present, wrong, total, classes)}"
-    )
-
-
-def _guess(present: Sequence[int], wrong: Sequence[int], total: npt.NDArray[np.int64], classes: int) -> str:
-    """Say what values that are no class probably are, and what to do."""
-    kept = ", ".join(f"{value}: {value}" for value in range(min(classes, 4))) + (", …" if classes > 4 else "")
-    others = [value for value in present if value != IGNORE]
-    if len(present) > max(32, classes + 8):
-        return f"{len(present)} different values: masks resized with interpolation, blurred or saved as photographs; export them anew"
-    if others[0] == 1 and others[-1] == classes:
-        shifted = ", ".join(f"{value}: {value - 1}" for value in range(1, min(classes, 4) + 1)) + (", …" if classes > 4 else "")
-        return f"classes numbered from 1 to {classes}; map them with label_mapping: {{{shifted}}}"
-    if others == [0, *wrong] and len(others) == classes:
-        spread = ", ".join(f"{value}: {number}" for number, value in enumerate(others[:6])) + (", …" if len(others) > 6 else "")
-        return f"as many values as classes, spread out; map them with label_mapping: {{{spread}}}"
-    if len(wrong) == 1:
-        return f"probably a void class or one missing from names; to ignore it, map it with label_mapping: {{{kept}, {wrong[0]}: 255}}"
-    return f"add the classes to names, or map the values with label_mapping: {{{kept}, {wrong[0]}: 255}}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.remedies import Description
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["Dataset", "RawLabels"]
+__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels"]
 
 
 class Dataset(Protocol):
@@ -50,21 +53,58 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+@dataclass(frozen=True, eq=False)
+class RawLabel:
+    """A mask as it is stored.
+
+    Parameters
+    ----------
+    values : (H, W) uint8
+        The stored numbers.
+    palette : bytes
+        Red, green and blue of each number from 0, where the file gives its numbers colours; else empty.
+    """
+
+    values: npt.NDArray[np.uint8]
+    palette: bytes = b""
+
+
 @runtime_checkable
 class RawLabels(Protocol):
-    """A dataset whose masks can be examined as they are stored, without reading the pictures.
+    """A dataset whose masks can be examined as they are stored, without decoding the images.
 
     Attributes
     ----------
-    mapping : (256,) uint8, optional
-        Class of each stored value, 255 where ignored; none where stored values are classes.
-    mapped_values : frozenset of int
-        Stored values the user's mapping names.
+    label_mapping : mapping of int to int, optional
+        Class of each stored value that the user names, 255 where it is to be ignored; values not named are ignored too.
+        None where stored values are classes.
     """
 
-    mapping: npt.NDArray[np.uint8] | None
-    mapped_values: frozenset[int]
+    @property
+    def label_mapping(self) -> Mapping[int, int] | None: ...  # noqa: D102
 
-    def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return mask ``index`` as stored, (H, W) uint8; DataError where it does not fit its picture."""
+    def raw_label(self, index: int) -> RawLabel:
+        """Return mask ``index`` as stored; DataError where it does not fit its image."""
         ...
+
+
+@runtime_checkable
+class InFiles(Protocol):
+    """A dataset whose images and masks are files.
+
+    Attributes
+    ----------
+    image_files, mask_files : sequence of Path
+        The samples' files, in order.
+    description : Description, optional
+        The ``dataset.yaml`` in which names and label_mapping may be set; None where the layout has no place for them.
+    """
+
+    @property
+    def image_files(self) -> Sequence[Path]: ...  # noqa: D102
+
+    @property
+    def mask_files(self) -> Sequence[Path]: ...  # noqa: D102
+
+    @property
+    def description(self) -> Description | None: ...  # noqa: D102

@@ -11,6 +11,7 @@
         ├── train/a.png         │   └── val/b.png          │   └── b.png
         └── val/b.png           └── classes.txt            └── classes.txt
 
+Where ``dataset.yaml`` gives no split, it only names the classes of a plain folder.
 An ``instances/`` folder may mirror ``masks/``. A sample's key is its picture's path below
 the split's folder, without the suffix; the folder's name comes first where a split has
 several.
@@ -24,8 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
+from upscore.data.mask_findings import StoredMasks, diagnose
 from upscore.data.pairs import Pair, PairedFiles, find_pictures, listed, match_masks
-from upscore.data.pictures import read_label
+from upscore.data.pictures import read_mask
+from upscore.data.remedies import Description
 from upscore.data.schema import Schema, read_schema
 from upscore.errors import DataError, nearest_name
 from upscore.types import IGNORE, LabelSpace
@@ -37,8 +40,9 @@ _MAX_LIST_BYTES = 2**27
 
 
 def yaml_splits(file: Path) -> tuple[str, ...]:
-    """Return the splits a ``dataset.yaml`` gives."""
-    return tuple(read_schema(file).splits)
+    """Return the splits a ``dataset.yaml`` gives; where it gives none, those of the plain folder it lies in."""
+    schema = read_schema(file)
+    return tuple(schema.splits) or plain_splits(schema.root)
 
 
 def open_yaml(file: Path, split: str) -> PairedFiles:
@@ -58,10 +62,13 @@ def open_yaml(file: Path, split: str) -> PairedFiles:
         match one to one.
     """
     schema = read_schema(file)
-    _check_split(file, split, tuple(schema.splits))
+    _check_split(file, split, yaml_splits(file))
+    name, described, notes = file.resolve().parent.name, Description(file), list[str]()
+    if not schema.splits:
+        found = _plain_pairs(schema.root, split, schema.masks_dir, notes)
+        return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=notes, description=described)
     places = schema.splits[split]
     pairs: dict[str, Pair] = {}
-    notes: list[str] = []
     for place in places:
         prefix = f"{place.strip('./')}/" if len(places) > 1 else ""
         if place.lower().endswith(".txt"):
@@ -73,8 +80,8 @@ def open_yaml(file: Path, split: str) -> PairedFiles:
             if pair.key in pairs:
                 raise DataError(f"{file}: {split} holds the picture {pair.picture} twice: name each folder once")
             pairs[pair.key] = pair
-    name = file.resolve().parent.name
-    return PairedFiles(list(pairs.values()), schema.labels, split=split, name=name, mapping=schema.mapping, notes=notes)
+    found = list(pairs.values())
+    return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=notes, description=described)
 
 
 def plain_splits(root: Path) -> tuple[str, ...]:
@@ -106,19 +113,14 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
     """
     _check_split(root, split, plain_splits(root))
     notes: list[str] = []
-    images, masks, instances = root / "images", root / "masks", root / "instances"
-    if (images / split).is_dir():
-        pairs = _folder_pairs(images / split, masks / split, instances / split, notes)
-    else:
-        pairs, note = _divide(root, _folder_pairs(images, masks, instances, notes), split)
-        notes.append(note)
+    pairs = _plain_pairs(root, split, "masks", notes)
     names = root / "classes.txt"
     if names.exists():
         labels = LabelSpace(_read_names(names))
     else:
-        labels = _labels_in(find_pictures(root / "masks")[0])
+        labels = _labels_in(root, find_pictures(root / "masks")[0])
         notes.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
-    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, notes=notes)
+    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, notes=notes, description=Description(root / "dataset.yaml"))
 
 
 def _check_split(place: Path, split: str, given: Sequence[str]) -> None:
@@ -202,6 +204,16 @@ def _keyed(folder: Path, prefix: str) -> list[tuple[str, Path]]:
     return [(prefix + _key(path, folder), path) for path in find_pictures(folder)[0]]
 
 
+def _plain_pairs(root: Path, split: str, masks_dir: str, notes: list[str]) -> list[Pair]:
+    """Pair one split of a folder that holds ``images/``, of which a fifth is val where it has no folders of its own for splits."""
+    images, masks, instances = root / "images", root / masks_dir, root / "instances"
+    if (images / split).is_dir():
+        return _folder_pairs(images / split, masks / split, instances / split, notes)
+    pairs, note = _divide(root, _folder_pairs(images, masks, instances, notes), split)
+    notes.append(note)
+    return pairs
+
+
 def _divide(root: Path, pairs: list[Pair], split: str) -> tuple[list[Pair], str]:
     if len(pairs) < 2:
         raise DataError(f"{root}: found 1 picture, expected at least 2 to divide into train and val")
@@ -220,17 +232,23 @@ def _read_names(file: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _labels_in(masks: Sequence[Path]) -> LabelSpace:
+def _labels_in(root: Path, masks: Sequence[Path]) -> LabelSpace:
     """Count the classes in the masks; refuse to guess where values are not plainly classes."""
-    counts = np.zeros(256, np.int64)
-    for path in masks:
-        counts += np.bincount(read_label(path).ravel(), minlength=256)
-    found = [int(value) for value in np.flatnonzero(counts) if value != IGNORE]
-    if not found or found[-1] + 1 > 2 * len(found) or (found == [0] and counts[IGNORE]):
-        shown = listed([int(value) for value in np.flatnonzero(counts)], 8)
-        values = ", ".join(f"{value}: {number}" for number, value in enumerate(np.flatnonzero(counts)[:4].tolist()))
-        raise DataError(
-            f"{masks[0].parent}: the masks hold the values {shown}, which are not plainly classes: "
-            f"add a dataset.yaml with train, val, names and, say, label_mapping: {{{values}}}"
-        )
-    return LabelSpace(tuple(f"class{number}" for number in range(found[-1] + 1)))
+    occurs, counts, palettes = np.zeros((len(masks), 256), bool), np.zeros(256, np.int64), []
+    for path, row in zip(masks, occurs, strict=True):
+        mask = read_mask(path)
+        found = np.bincount(mask.label.ravel(), minlength=256)
+        row[:], counts = found > 0, counts + found
+        palettes.append(mask.palette)
+    values = [int(value) for value in np.flatnonzero(counts)]
+    classes = [value for value in values if value != IGNORE]
+    if classes and classes[-1] + 1 <= 2 * len(classes) and values != [0, IGNORE]:
+        return LabelSpace(tuple(f"class{number}" for number in range(classes[-1] + 1)))
+    name, keys, described = root.resolve().name, [_key(path, root / "masks") for path in masks], Description(root / "dataset.yaml")
+    # Two classes are meant where that explains the values; else each value is taken for a class, which the user is told how to name.
+    for names in (("background", "object"), tuple(f"class{value}" for value in values[:32])):
+        stored = StoredMasks(name, "masks", keys, names, occurs, counts, palettes=palettes, files=masks, description=described)
+        (finding, *_) = diagnose([stored])
+        if finding.kind != "no class" or len(values) == 2:
+            break
+    raise DataError(f"the masks hold the values {listed(values, 8)}, which are not plainly classes, and no names are given: {finding}")

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.dataset import RawLabel
 from upscore.data.pictures import PICTURE_SUFFIXES, inspect_image, read_image, read_instances, read_mask
+from upscore.data.remedies import Description
 from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace, Sample
 
@@ -58,14 +60,15 @@ class PairedFiles:
         An instance number that means no object, such as VOC's 255.
     notes : sequence of str
         Decisions the user should see.
+    description : Description, optional
+        The ``dataset.yaml`` that gives names and mapping, or could.
 
     Attributes
     ----------
-    mapping : (256,) uint8, optional
-        Class of each value that :meth:`raw_label` returns. Where ``mapping`` names values outside
-        0 to 255, masks are mapped as they are read, and this one leaves classes as they are.
-    mapped_values : frozenset of int
-        What of 0 to 255 in :meth:`raw_label`'s masks is accounted for by ``mapping``.
+    label_mapping : dict of int to int, optional
+        Class of each value that :meth:`raw_label` returns, 255 where it is ignored. Where
+        ``mapping`` names values outside 0 to 255, masks are mapped as they are read, and this
+        one leaves classes as they are.
     """
 
     def __init__(
@@ -78,8 +81,10 @@ class PairedFiles:
         mapping: Mapping[int, int] | None = None,
         void_instance: int | None = None,
         notes: Sequence[str] = (),
+        description: Description | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
+        self.description = description
         self.labels = labels
         self.split = split
         self.name = name
@@ -87,18 +92,17 @@ class PairedFiles:
         self._found: dict[str, set[int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
         self.keys = [pair.key for pair in pairs]
-        self.mapping: npt.NDArray[np.uint8] | None = None
-        self.mapped_values: frozenset[int] = frozenset(mapping or ())
+        self._mapping: npt.NDArray[np.uint8] | None = None
+        self.label_mapping = None if mapping is None else {value: IGNORE if label == -1 else label for value, label in mapping.items()}
         self._void_instance = void_instance
         self._mapping_of_files: dict[int, int] | None = None
-        if mapping is not None and not all(0 <= value <= IGNORE for value in mapping):
-            self._mapping_of_files = dict(mapping)
-            self.mapping = np.arange(256, dtype=np.uint8)
-            self.mapped_values = frozenset({*range(len(labels)), IGNORE})
-        elif mapping is not None:
-            self.mapping = np.full(256, IGNORE, np.uint8)
-            for value, label in mapping.items():
-                self.mapping[value] = IGNORE if label == -1 else label
+        if self.label_mapping is not None:
+            if not all(0 <= value <= IGNORE for value in self.label_mapping):
+                self._mapping_of_files = self.label_mapping
+                self.label_mapping = {label: label for label in (*range(len(labels)), IGNORE)}
+            self._mapping = np.full(256, IGNORE, np.uint8)
+            for value, label in self.label_mapping.items():
+                self._mapping[value] = label
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -142,8 +146,18 @@ class PairedFiles:
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} pictures, {len(self.labels)} classes>"
 
-    def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return mask ``index`` as stored, (H, W) uint8, after making sure that the picture is whole and of its size.
+    @property
+    def image_files(self) -> list[Path]:
+        """The image of each sample."""
+        return [pair.picture for pair in self.pairs]
+
+    @property
+    def mask_files(self) -> list[Path]:
+        """The mask of each sample."""
+        return [pair.mask for pair in self.pairs]
+
+    def raw_label(self, index: int) -> RawLabel:
+        """Return mask ``index`` as stored, after making sure that the image is whole and of its size.
 
         What the reading decides (a turned image, an alpha channel, values the mapping does not
         name) is added to ``notes``. Where the mapping names values outside 0 to 255, classes are
@@ -162,11 +176,11 @@ class PairedFiles:
             self._found.setdefault(note, set()).add(index)
         if mask.unnamed:
             self._unnamed[index] = mask.unnamed
-        return mask.label
+        return RawLabel(mask.label, mask.palette)
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        if self.mapping is not None:
-            return np.asarray(cv2.LUT(stored, self.mapping), np.uint8)
+        if self._mapping is not None:
+            return np.asarray(cv2.LUT(stored, self._mapping), np.uint8)
         classes = len(self.labels)
         if classes < IGNORE and cv2.countNonZero(cv2.inRange(stored, classes, IGNORE - 1)):
             wrong = [int(value) for value in np.unique(stored) if classes <= value < IGNORE]

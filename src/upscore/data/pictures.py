@@ -94,11 +94,14 @@ class DecodedMask:
         As of :class:`DecodedImage`.
     unnamed : tuple of int
         Stored values that the mapping does not name and that became 255; none without a mapping.
+    palette : bytes
+        Red, green and blue of each number from 0, where the file gives its numbers colours; else empty.
     """
 
     label: npt.NDArray[np.uint8]
     orientation: int
     unnamed: tuple[int, ...] = ()
+    palette: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,9 @@ def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | Non
 
 
 def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None = None) -> DecodedMask:
-    """Do what :func:`read_label` does; return also the EXIF orientation and the values that the mapping does not name."""
+    """Do what :func:`read_label` does; return also the EXIF orientation, the palette and the values that the mapping does not name."""
     path = Path(path)
-    pixels, header, lossy = _read_numbers(path)
+    pixels, header, lossy, palette = _read_numbers(path)
     if lossy and pixels.min() != pixels.max():
         found = len(_colours(pixels)[0]) if pixels.ndim == 3 else len(np.unique(pixels))
         raise DataError(
@@ -203,7 +206,7 @@ def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None
     if pixels.ndim == 3:
         pixels = _one_channel(path, pixels)
     label, unnamed = _to_bytes(path, pixels, mapping)
-    return DecodedMask(label, header.orientation, unnamed)
+    return DecodedMask(label, header.orientation, unnamed, palette)
 
 
 def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
@@ -224,7 +227,7 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
         As :func:`read_label`, but all values of 32 signed bits are welcome.
     """
     path = Path(path)
-    pixels, _, _ = _read_numbers(path)
+    pixels, *_ = _read_numbers(path)
     if pixels.ndim == 3:
         pixels = _one_channel(path, pixels)
     if pixels.dtype.itemsize == 4:
@@ -424,8 +427,8 @@ def _parts(count: int) -> Iterator[slice]:
         yield slice(begin, min(begin + _BLOCK, count))
 
 
-def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], Header, str]:
-    """Decode a mask; return the stored numbers, colours in a third axis, its header, and the format's name where it loses detail."""
+def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], Header, str, bytes]:
+    """Decode a mask; return its numbers, colours in a third axis, its header, the format's name where it loses detail, and the palette."""
     data = read_bytes(path)
     header = open_header(str(path), data)
     if header.tiff is not None and header.tiff.band_left_out:
@@ -435,7 +438,7 @@ def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], Header, str]:
     try:
         numbers = _pnm_numbers(str(path), data, header)
         if numbers is not None:
-            return numbers, header, lossy
+            return numbers, header, lossy, b""
         upright = decode(header)
         if upright.mode == "La":
             upright = upright.convert("LA")
@@ -444,19 +447,20 @@ def _read_numbers(path: Path) -> tuple[npt.NDArray[Any], Header, str]:
         if header.bits > 8 and upright.mode in ("RGB", "RGBA", "LA"):
             raise DataError(f"{path}: a mask of {header.bits}-bit colours, of which the lower bits are lost: export it as an 8-bit PNG")
         pixels = np.asarray(upright)
+        palette = bytes(upright.getpalette() or ()) if upright.mode == "P" else b""
     except DataError:
         raise
     except Exception as error:
         raise damaged(str(path), error) from error
     if pixels.dtype == np.bool_:
-        return pixels.astype(np.uint8), header, lossy
+        return pixels.astype(np.uint8), header, lossy, palette
     pixels = pixels if stretch == 1 else pixels // stretch
     tags = header.tiff
     if tags is not None and tags.photometric == 0 and upright.mode == "L":  # white is zero: Pillow shows it so, the number is another
         pixels = (2 ** tags.bits[0] - 1) - pixels
     if tags is not None and upright.mode in ("L", "I"):
         pixels = pixels.view({(2, 8): np.int8, (1, 32): np.uint32}.get((tags.kind, tags.bits[0]), pixels.dtype))
-    return pixels, header, lossy
+    return pixels, header, lossy, palette
 
 
 def _stretch(header: Header) -> int:

@@ -42,7 +42,7 @@ class Schema:
     root : Path
         Folder that ``splits`` are relative to.
     splits : dict of str to tuple of str
-        Folders or ``.txt`` lists of each split that is given.
+        Folders or ``.txt`` lists of each split that is given; empty where the folder's ``images`` are to be taken as they lie.
     masks_dir : str
         What takes the place of ``images`` in a picture's path.
     labels : LabelSpace
@@ -77,7 +77,7 @@ def read_schema(file: Path) -> Schema:
     if not masks_dir or ".." in PurePosixPath(masks_dir).parts:
         raise DataError(f"{file}: masks_dir is '{masks_dir}', expected a folder name that takes the place of 'images'")
     splits = {key: _places(file, key, content[key]) for key in _SPLITS if content.get(key) is not None}
-    if not splits:
+    if not splits and not (file.parent / root / "images").is_dir():  # else it describes the plain folder it lies in
         raise DataError(f"{file}: no split is given, expected train, val or test")
     labels = LabelSpace(_names(file, content))
     mapping = _mapping(file, content["label_mapping"], len(labels)) if content.get("label_mapping") is not None else None

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.dataset import RawLabel
 from upscore.errors import DataError, nearest_name
 from upscore.types import LabelSpace, Sample
 
@@ -74,8 +75,7 @@ class Shapes:
     name = "shapes"
     labels = SHAPES_LABELS
     notes: tuple[str, ...] = ()
-    mapping: npt.NDArray[np.uint8] | None = None
-    mapped_values: frozenset[int] = frozenset()
+    label_mapping: None = None
 
     def __init__(self, split: str, size: tuple[int, int], count: int, seed: int) -> None:
         self.split = split
@@ -94,11 +94,11 @@ class Shapes:
     def __repr__(self) -> str:
         return f"<shapes {self.split}: {len(self)} pictures of {self.size[0]}×{self.size[1]}, {len(self.labels)} classes>"
 
-    def raw_label(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return mask ``index``, (H, W) uint8."""
+    def raw_label(self, index: int) -> RawLabel:
+        """Return mask ``index``."""
         label = self[index].label
         assert label is not None
-        return label
+        return RawLabel(label)
 
 
 class _Scene(NamedTuple):

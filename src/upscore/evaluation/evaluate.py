@@ -10,12 +10,13 @@ a CRF, the network alone is judged in the same pass: every number exists before 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
+from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.pairs import listed
 from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
 from upscore.metrics import BorderCounts, BorderScores, ConfusionMatrix, Scores
@@ -107,6 +110,8 @@ class Evaluation:
         The network alone on the same pictures, where a CRF had the last word.
     noted : dict of str to int
         What should be known of how images were read and labelled, and of how many: "no proposals were found: …".
+    overlap : str
+        Which of the images the network was trained on, as a sentence; "" if none is known to be.
     """
 
     matrix: ConfusionMatrix
@@ -122,6 +127,7 @@ class Evaluation:
     borders: BorderCounts | None = None
     before: Evaluation | None = None
     noted: dict[str, int] = field(default_factory=dict)
+    overlap: str = ""
 
     @cached_property
     def scores(self) -> Scores:
@@ -137,6 +143,22 @@ class Evaluation:
     def policy(self) -> str:
         """Ignored pixels, absent classes and the precision, in a sentence or two; print it with the scores."""
         return policy_of(self.scores, precision=self.settings.get("precision"))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the scores mean less than they seem to, each one line; print it with the scores."""
+        shown = [name for name, pixels in zip(self.labels.names, self.scores.class_pixels, strict=True) if pixels]
+        absent = [name for name in self.labels.names if name not in shown]
+        found = [self.overlap] if self.overlap else []
+        if len(shown) == 1:
+            found.append(
+                f"the masks of {self.dataset} {self.split} show {shown[0]} alone: the mean IoU of one class says nothing of how well "
+                "classes are told apart" + (f", and nothing of {listed(absent, 6)}" if absent else "")
+            )
+        elif shown and absent:
+            how = {"union": "left out of the mean IoU unless predicted", "present": "left out of the mean IoU", "all": "0 in the mean IoU"}
+            found.append(f"no mask of {self.dataset} {self.split} shows {listed(absent, 6)}: not measured, and {how[self.absent]}")
+        return found
 
     @property
     def fingerprint(self) -> str:
@@ -170,7 +192,11 @@ class Evaluation:
 
     def numbers(self) -> dict[str, Any]:
         """Return the scores as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
-        numbers = self.scores.as_dict(self.labels) | {"policy": self.policy, "borders": self.border_scores.as_dict(self.labels)}
+        numbers = self.scores.as_dict(self.labels) | {
+            "policy": self.policy,
+            "borders": self.border_scores.as_dict(self.labels),
+            "warnings": self.warnings,
+        }
         return numbers if self.before is None else numbers | {"before": self.before.numbers()}
 
     def as_dict(self) -> dict[str, Any]:
@@ -191,6 +217,7 @@ class Evaluation:
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
             "noted": self.noted,
+            "warnings": self.warnings,
             "seconds": self.seconds,
             "pictures": [
                 {
@@ -219,6 +246,7 @@ def evaluate(
     absent: str = "union",
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
+    path: str = "",
 ) -> Evaluation:
     """Judge a network on a dataset.
 
@@ -237,6 +265,8 @@ def evaluate(
         Called with (pictures done, pictures in all) of this shard after each picture.
     shard : (int, int)
         (rank, world): judge the pictures rank, rank + world, …; put together with :func:`merge`.
+    path : str
+        Where a Dataset was opened; its other splits are looked at for images that the network was trained on.
 
     Returns
     -------
@@ -278,11 +308,31 @@ def evaluate(
             after.add(sample, truth, predicted)
         if progress is not None:
             progress(done, len(mine))
-    path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else ""
+    path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else path
     alone = before.evaluation(labeller, pictures, absent, path) if refines else None
     if alone is not None:
         alone = replace(alone, settings=alone.settings | {"crf": None})
-    return after.evaluation(labeller, pictures, absent, path, before=alone)
+    overlap = _overlap(labeller.cards, pictures, path) if isinstance(labeller, Predictor) else ""
+    return replace(after.evaluation(labeller, pictures, absent, path, before=alone), overlap=overlap)
+
+
+def _overlap(cards: Iterable[Mapping[str, Any]], pictures: Dataset, path: str) -> str:
+    """Say which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
+    identity = ""
+    for card in cards:
+        data = card.get("data")
+        images, split = (data.get("images"), data.get("split")) if isinstance(data, dict) else (None, None)
+        if not isinstance(images, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
+            continue
+        identity = identity or identify(pictures)
+        if identity == images:
+            return tell_shared([(key, key) for key in pictures.keys], "the network's training data", pictures.split, len(pictures))
+        if path:
+            with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
+                trained = open_dataset(path, split)
+                if identify(trained) == images and (shared := shared_images(trained, pictures)):
+                    return tell_shared(shared, "the network's training data", pictures.split, len(pictures))
+    return ""
 
 
 def labelled(labeller: Labeller, sample: Sample) -> Prediction:
@@ -385,6 +435,7 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         borders,
         merge([part.before for part in parts if part.before is not None]) if first.before is not None else None,
         dict(sum((Counter(part.noted) for part in parts), Counter())),
+        first.overlap,
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +114,8 @@ class Predictor:
         Where the network came from: the bundle's path, its architecture, or the class of a live model.
     card : dict
         The (first) bundle's card; empty for a live model.
+    cards : tuple of dict
+        The cards of all networks that are put together; empty for a live model.
     members : tuple of Member
         The networks, and what each looks at.
 
@@ -153,6 +155,7 @@ class Predictor:
         self._find_boxes(boxes, propose)
         self.source = ", ".join(_source(one) for one in given)
         self.card |= opened[0].card
+        self.cards += tuple(one.card for one in together.members)
 
     @classmethod
     def of(
@@ -207,6 +210,7 @@ class Predictor:
         self.device = networks[0].device
         self.source = f"live {type(models[0]).__name__}"
         self.card: dict[str, object] = {}
+        self.cards: tuple[Mapping[str, object], ...] = ()
         self.members = tuple(map(Member, networks, proposals))
         self._find_boxes(None, None)
         self._context = context_of([one.network.model for one in self.members if one.proposals is None], settings)

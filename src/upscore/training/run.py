@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 import upscore
-from upscore.data.census import Census, check_dataset
+from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
 from upscore.data.opening import open_dataset
+from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.evaluate import policy_of
 from upscore.losses import class_weights
@@ -70,6 +71,10 @@ class Plan:
         What a user should know before it starts.
     train, val : Dataset
         What is learned from and judged on: pictures, or cuts of them.
+    warnings : list of str
+        What makes the network, or the scores of the validation, mean less than they seem to.
+    images : str
+        Which images are learned from; see :func:`upscore.data.overlap.identify`.
     """
 
     recipe: Recipe
@@ -78,6 +83,8 @@ class Plan:
     notes: list[str]
     train: Dataset
     val: Dataset
+    warnings: list[str]
+    images: str
 
     @property
     def folder(self) -> Path:
@@ -98,11 +105,14 @@ class Run:
         The bundle with the best validation mIoU.
     progress : Progress
         How it went; ``progress.history`` has a row per epoch, or per judged part of one.
+    warnings : list of str
+        The plan's.
     """
 
     folder: Path
     best: Path
     progress: Progress
+    warnings: list[str]
 
 
 def plan(
@@ -143,8 +153,7 @@ def plan(
     pictures = len(train) + len(val)
     total = pictures if recipe.crops.of == "pictures" else 2 * pictures
     report = checking or (lambda done, of: None)
-    counted = check_dataset(train, progress=lambda done, _: report(done, total))
-    check_dataset(val, progress=lambda done, _: report(len(train) + done, total))
+    counted, _ = check_splits(train, val, progress=lambda done, _: report(done, total))
     seen = cropped(recipe.crops, train, val, progress=lambda read: report(pictures + read, total))
     census = counted if recipe.crops.of == "pictures" else count_crops(seen.train)
     chosen, choices = choose(recipe, census, machine)
@@ -160,7 +169,11 @@ def plan(
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
     _check_network(chosen, census, machine, resumed=resumed, report=notes.append)
-    return Plan(chosen, choices, census, list(dict.fromkeys([*train.notes, *val.notes, *seen.notes, *notes])), seen.train, seen.val)
+    warnings = [str(finding) for finding in counted.findings]
+    if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
+        warnings.append(told)
+    notes = list(dict.fromkeys([*train.notes, *val.notes, *seen.notes, *notes]))
+    return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
 
 
 def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
@@ -472,7 +485,7 @@ def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Ru
         model.share_memory()
         _spawn(ready, (recipe.run.devices, port, _Timm(), ready, model, display))
     # The checkpoint is the one account of the run that every process agrees on.
-    return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder))
+    return Run(ready.folder, ready.folder / "best", _progress_of(ready.folder), ready.warnings)
 
 
 def _spawn(ready: Plan, arguments: tuple[Any, ...]) -> None:
@@ -555,7 +568,13 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
         card = {
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
             "recipe_digest": recipe.digest(),
-            "data": {"path": recipe.data.path, "pictures": len(train), "fingerprint": recipe.data.fingerprint},
+            "data": {
+                "path": recipe.data.path,
+                "split": recipe.data.train,
+                "pictures": len(train),
+                "fingerprint": recipe.data.fingerprint,
+                "images": ready.images,
+            },
             "epoch": progress.history[-1]["epoch"],
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},

@@ -120,14 +120,16 @@ def test_faults_name_each_file() -> None:
 
 
 def test_good_masks_pass() -> None:
-    for masks, classes in (([array(0, 1, 255)], 2), ([array(0, 0)], 2), ([array(0, 1), array(0, 255)], 2), ([array(*range(255))], 255)):
+    for masks, classes in (([array(0, 1, 255)], 2), ([array(0, 1), array(255, 255)], 2), ([array(*range(255))], 255)):
         assert check_dataset(Given(masks, classes)).diagnosis == ""  # type: ignore[arg-type]
+    assert check_dataset(Given([array(0, 0)], 2), training=False).diagnosis == ""  # type: ignore[arg-type]
 
 
 def test_a_mapping_that_names_255_is_respected(tmp_path: Path) -> None:
     masks = [array(0, 255, 255)]
     assert check_dataset(files(tmp_path, masks, 2, {0: 0, 255: 1})).class_pixels.tolist() == [1, 2]
-    assert check_dataset(files(tmp_path, masks, 2, {0: 0, 255: 255})).ignored_pixels == 2
+    assert check_dataset(files(tmp_path, masks, 2, {0: 0, 255: 255}), training=False).ignored_pixels == 2
+    assert "if 255 is c1" in diagnosis(files(tmp_path, masks, 2, {0: 0, 255: 255}))
     assert "0/255 masks" in diagnosis(files(tmp_path, masks, 2, {0: 0, 1: 1}))
     assert "0/255 masks" in diagnosis(files(tmp_path, masks, 2))
     assert "every pixel" in diagnosis(files(tmp_path, masks, 2, {7: 0}))

@@ -198,4 +198,6 @@ def test_one_picture_cannot_be_divided(tmp_path: Path) -> None:
 def test_values_that_are_not_plainly_classes_are_not_guessed_at(tmp_path: Path, values: list[int]) -> None:
     for key in ("train/a", "val/b"):
         pair(tmp_path, key, np.resize(values, SIZE))
-    assert "not plainly classes: add a dataset.yaml" in refused(open_plain_folder, tmp_path, "train")
+    message = refused(open_plain_folder, tmp_path, "train")
+    assert "not plainly classes" in message
+    assert ("check the masks" if values == [255, 255] else f"write the file {tmp_path}/dataset.yaml") in message

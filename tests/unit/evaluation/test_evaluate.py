@@ -192,3 +192,22 @@ def test_shards_with_a_crf_add_up_and_do_not_mix():
     assert (merged.before.matrix, merged.before.pictures) == (whole.before.matrix, whole.before.pictures)
     with pytest.raises(DataError, match="with and without"):
         merge([evaluate(refining(), scenes, shard=(0, 2)), evaluate(refining(crf=False), scenes, shard=(1, 2))])
+
+
+def test_absent_classes_are_told_beside_the_scores():
+    three = LabelSpace(("a", "b", "c"))
+    (few,) = evaluate(Always(labels=three), Fixed(sample(), labels=three)).warnings
+    assert few == "no mask of fixed val shows c: not measured, and left out of the mean IoU unless predicted"
+    (counted,) = evaluate(Always(labels=three), Fixed(sample(), labels=three), absent="all").warnings
+    assert counted.endswith("0 in the mean IoU")
+    alone = evaluate(Always(), Fixed(sample(truth=((0, 0, 0), (0, 255, 0)))))
+    assert alone.scores.mean_iou == 1
+    (warning,) = alone.warnings
+    assert warning.startswith("the masks of fixed val show a alone: the mean IoU of one class says nothing")
+    assert warning.endswith("and nothing of b")
+    assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
+    assert evaluate(Always(), Fixed(sample())).warnings == []
+    assert evaluate(Always(), Fixed(sample(truth=np.full((2, 3), 255)))).warnings == []
+    halves = [evaluate(Always(), Fixed(sample("k"), sample("l", np.zeros((2, 3)))), shard=(rank, 2)) for rank in (0, 1)]
+    assert [len(half.warnings) for half in halves] == [0, 1]
+    assert merge(halves).warnings == []
