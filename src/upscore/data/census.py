@@ -209,7 +209,7 @@ def _diagnose(
     keys = listed([dataset.keys[index] for index in files.tolist()])
     return (
         f"{where}: {len(files)} of {count} masks ({keys}) hold values that are no class ({pixels}{more}), expected 0 to {classes - 1} "
-        f"or 255 for ignored: {_guess(present, wrong, total, classes)}"
+        f"or 255 for ignored: {getattr(dataset, 'hint', '') or _guess(present, wrong, total, classes)}"
     )
 
 
