@@ -29,7 +29,10 @@ app = typer.Typer(
     "[bold]upscore predict RUN PICTURES[/bold]",
 )
 
-DATA_HELP = "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC root, or 'shapes' (made up)."
+DATA_HELP = (
+    "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC folder, a folder with a_mask.png beside "
+    "a.jpg (Roboflow's), or 'shapes' (made up)."
+)
 RUN_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
 BUNDLE_HELP = "A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble."
 

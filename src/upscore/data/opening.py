@@ -3,21 +3,125 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from upscore.data.dataset import Dataset
 from upscore.data.folder import open_plain_folder, open_yaml, plain_splits, yaml_splits
+from upscore.data.folder_roles import find_places, subfolders
+from upscore.data.foreign_annotations import name_annotations
+from upscore.data.pairs import PairedFiles, listed
 from upscore.data.shapes import open_shapes, shapes_splits
+from upscore.data.side_by_side import has_masks_beside, open_side_by_side, side_by_side_splits
+from upscore.data.splits import choose_split
+from upscore.data.text_files import read_text
 from upscore.data.voc import open_voc, voc_splits
 from upscore.errors import DataError
 
-__all__ = ["list_splits", "open_dataset"]
+__all__ = ["LAYOUTS", "Layout", "layouts_in_words", "list_splits", "open_dataset"]
 
-_LAYOUTS = (
-    "a dataset.yaml or a folder with one, a folder with images/ and masks/, "
-    "a PASCAL VOC folder (JPEGImages, SegmentationClass, ImageSets/Segmentation), or the word shapes"
+
+@dataclass(frozen=True)
+class Layout:
+    """A form of dataset that can be opened.
+
+    Parameters
+    ----------
+    word : str
+        What it is called in the help of commands.
+    description : str
+        What it is, in words that follow "expected".
+    recognise : callable
+        Returns where the dataset begins, for a folder that is of this form; else None.
+    splits, open : callable
+        Return the names of the splits, and one of them opened.
+    """
+
+    word: str
+    description: str
+    recognise: Callable[[Path], Path | None]
+    splits: Callable[[Path], tuple[str, ...]]
+    open: Callable[[Path, str], PairedFiles]
+
+
+def _yaml_in(folder: Path) -> Path | None:
+    """Return the folder's ``dataset.yaml``, or another YAML file that describes a dataset.
+
+    dataset.yaml comes before data.yaml, and both before the one file of another name that
+    gives names (or nc) and a split. Several such files are an error.
+    """
+    for name in _YAML_NAMES[:2]:
+        if (folder / name).is_file():
+            return folder / name
+    try:
+        others = [name for name in os.listdir(folder) if name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")]
+    except OSError:
+        return None
+    describing = [name for name in sorted(others)[:_YAML_SEEN] if _describes(folder / name)]
+    for name in _YAML_NAMES:
+        if name in describing:
+            return folder / name
+    if len(describing) > 1:
+        raise DataError(f"{folder}: found {listed(describing)}, which all describe a dataset: name the one that is meant")
+    return folder / describing[0] if describing else None
+
+
+_YAML_NAMES = ("dataset.yaml", "dataset.yml", "data.yaml", "data.yml")
+_YAML_SEEN = 100
+_YAML_BYTES = 2**18
+
+
+def _describes(file: Path) -> bool:
+    """Whether a YAML file has the keys of a dataset; one that cannot be read is taken for one where it has a dataset's name."""
+    try:
+        text = read_text(file, "YAML", max_bytes=_YAML_BYTES)
+    except DataError:
+        return file.name in _YAML_NAMES
+    return all(re.search(keys, text, re.MULTILINE) for keys in (r"^['\"]?(names|nc)['\"]?\s*:", r"^['\"]?(train|val|test)\w*['\"]?\s*:"))
+
+
+def _voc_in(folder: Path) -> Path | None:
+    return folder if (folder / "JPEGImages").is_dir() and (folder / "SegmentationClass").is_dir() else None
+
+
+def _plain_in(folder: Path) -> Path | None:
+    if _voc_in(folder):  # whose folders could also be taken for any images and masks
+        return None
+    together, own = find_places(folder)
+    return folder if together or own else None
+
+
+def _side_by_side_in(folder: Path) -> Path | None:
+    return folder if has_masks_beside(folder) else None
+
+
+LAYOUTS = (
+    Layout("dataset.yaml", "a dataset.yaml or a folder with one", _yaml_in, yaml_splits, open_yaml),
+    Layout("images/ and masks/", "a folder with images/ and masks/", _plain_in, plain_splits, open_plain_folder),
+    Layout(
+        "PASCAL VOC",
+        "a PASCAL VOC folder (JPEGImages, SegmentationClass, ImageSets/Segmentation)",
+        _voc_in,
+        voc_splits,
+        open_voc,
+    ),
+    Layout(
+        "a_mask.png",
+        "a folder of images with masks beside them (a.jpg, a_mask.png)",
+        _side_by_side_in,
+        side_by_side_splits,
+        open_side_by_side,
+    ),
 )
+"""Every form, in the order in which they are looked for; and there is ``shapes``, which is made up."""
+
+
+def layouts_in_words() -> str:
+    """Return what can be opened, to follow "expected"."""
+    return f"{', '.join(layout.description for layout in LAYOUTS)}, or the word shapes"
 
 
 def open_dataset(
@@ -33,11 +137,11 @@ def open_dataset(
     Parameters
     ----------
     path : path
-        A ``dataset.yaml`` or a folder that holds one, a folder with ``images/`` and
-        ``masks/``, a PASCAL VOC folder, or ``"shapes"`` for the embedded generator. A
-        folder of that name is meant by its full path.
+        A ``dataset.yaml`` or a folder of one of :data:`LAYOUTS`, or ``"shapes"`` for the
+        embedded generator. A folder of that name is meant by its full path.
     split : str
-        Which part; :func:`list_splits` says what there is.
+        Which part; :func:`list_splits` says what there is. Other names in use for train,
+        val and test are understood (:mod:`upscore.data.splits`).
     size, count, seed : optional
         For ``"shapes"`` only; see :func:`~upscore.data.shapes.open_shapes`.
 
@@ -51,17 +155,13 @@ def open_dataset(
         The path is none of these, the split is not there or empty, or pictures and masks
         do not match.
     """
-    layout, place = _recognise(path)
     options: dict[str, Any] = {name: value for name, value in (("size", size), ("count", count), ("seed", seed)) if value is not None}
-    if layout == "shapes":
-        return open_shapes(split, **options)
+    if os.fspath(path) == "shapes":
+        return open_shapes(choose_split(Path("shapes"), split, shapes_splits()), **options)
+    layout, place = _recognise(path)
     if options:
         raise DataError(f"{path}: the options {', '.join(options)} are for the dataset shapes alone: leave them out")
-    if layout == "yaml":
-        return open_yaml(place, split)
-    if layout == "voc":
-        return open_voc(place, split)
-    return open_plain_folder(place, split)
+    return layout.open(place, split)
 
 
 def list_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -72,28 +172,27 @@ def list_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
     DataError
         The path is no dataset.
     """
-    layout, place = _recognise(path)
-    if layout == "shapes":
-        return shapes_splits()
-    return {"yaml": yaml_splits, "voc": voc_splits, "plain": plain_splits}[layout](place)
-
-
-def _recognise(path: str | os.PathLike[str]) -> tuple[str, Path]:
-    """Return the layout's name and where it begins."""
-    place = Path(path)
     if os.fspath(path) == "shapes":
-        return "shapes", place
-    if "\0" in os.fspath(path) or not place.exists():
-        raise DataError(f"{os.fspath(path)!r}: no such dataset, expected {_LAYOUTS}")
+        return shapes_splits()
+    layout, place = _recognise(path)
+    return layout.splits(place)
+
+
+def _recognise(path: str | os.PathLike[str]) -> tuple[Layout, Path]:
+    """Return the layout and where it begins."""
+    place = Path(path)
+    try:
+        there = place.exists()
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+        there = False
+    if not there:
+        raise DataError(f"{os.fspath(path)!r}: no such dataset, expected {layouts_in_words()}")
     if place.is_file():
         if place.suffix.lower() in (".yaml", ".yml"):
-            return "yaml", place
-        raise DataError(f"{place}: found a file, expected {_LAYOUTS}")
-    for name in ("dataset.yaml", "dataset.yml"):
-        if (place / name).is_file():
-            return "yaml", place / name
-    if (place / "JPEGImages").is_dir() and (place / "SegmentationClass").is_dir():
-        return "voc", place
-    if (place / "images").is_dir() and (place / "masks").is_dir():
-        return "plain", place
-    raise DataError(f"{place}: the folder is no dataset, expected {_LAYOUTS}")
+            return LAYOUTS[0], place
+        raise DataError(f"{place}: found {name_annotations(place) or 'a file'}; expected {layouts_in_words()}")
+    for layout in LAYOUTS:
+        if (start := layout.recognise(place)) is not None:
+            return layout, start
+    found = name_annotations(place) if subfolders(place) or os.listdir(place) else ""
+    raise DataError(f"{place}: the folder is no dataset{f': found {found}' if found else ''}; expected {layouts_in_words()}")

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 import upscore
 from upscore.data.census import Census, check_dataset
 from upscore.data.dataset import Dataset
-from upscore.data.opening import open_dataset
+from upscore.data.opening import layouts_in_words, open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError
 from upscore.losses import class_weights
 from upscore.metrics import Scores
@@ -122,7 +122,7 @@ def plan(
         weights or the place to write to.
     """
     if not recipe.data.path:
-        raise RecipeError("no data given: name a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
+        raise RecipeError(f"no data given: name {layouts_in_words()}")
     machine = machine or Machine.look(recipe.run.device)
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):
