@@ -46,7 +46,7 @@ def yaml_splits(file: Path) -> tuple[str, ...]:
     return tuple(read_schema(file).splits)
 
 
-def open_yaml(file: Path, split: str) -> PairedFiles:
+def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFiles:
     """Open one split of a ``dataset.yaml``.
 
     Parameters
@@ -55,6 +55,8 @@ def open_yaml(file: Path, split: str) -> PairedFiles:
         See :mod:`upscore.data.schema`.
     split : str
         ``train``, ``val`` or ``test``, as the file gives them, or another name of these.
+    notes : sequence of str
+        What is known already that the dataset's user should see.
 
     Raises
     ------
@@ -69,24 +71,24 @@ def open_yaml(file: Path, split: str) -> PairedFiles:
         raise DataError(f"{schema.root}: no such folder, expected the one that path in {file} leads to{hint}")
     places = schema.splits[split]
     pairs: dict[str, Pair] = {}
-    notes = list(schema.notes)
+    noted = [*notes, *schema.notes]
     for place in places:
         prefix = f"{place.strip('./')}/" if len(places) > 1 else ""
         if place.lower().endswith(".txt"):
-            found = _list_pairs(schema, schema.root / place, prefix, notes)
+            found = _list_pairs(schema, schema.root / place, prefix, noted)
         else:
             folder = schema.root / place
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder, expected the one that {split} in {file} leads to{hint}")
-            of = _places_of(schema, folder, notes)
+            of = _places_of(schema, folder, noted)
             below = folder.relative_to(of.images)
-            found = _folder_pairs(folder, of.masks / below, of.instances / below, notes, prefix)
+            found = _folder_pairs(folder, of.masks / below, of.instances / below, noted, prefix)
         for pair in found:
             if pair.key in pairs:
                 raise DataError(f"{file}: {split} holds the picture {pair.picture} twice: name each folder once")
             pairs[pair.key] = pair
     name = file.resolve().parent.name
-    return PairedFiles(list(pairs.values()), schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(notes))
+    return PairedFiles(list(pairs.values()), schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(noted))
 
 
 def plain_splits(root: Path) -> tuple[str, ...]:

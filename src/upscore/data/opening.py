@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +51,30 @@ def _yaml_in(folder: Path) -> Path | None:
     """Return the folder's ``dataset.yaml``, or another YAML file that describes a dataset.
 
     dataset.yaml comes before data.yaml, and both before the one file of another name that
-    gives names (or nc) and a split. Several such files are an error.
+    gives names (or nc) and a split. Several of other names are an error.
     """
-    for name in _YAML_NAMES[:2]:
-        if (folder / name).is_file():
-            return folder / name
-    try:
-        others = [name for name in os.listdir(folder) if name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")]
-    except OSError:
-        return None
-    describing = [name for name in sorted(others)[:_YAML_SEEN] if _describes(folder / name)]
-    for name in _YAML_NAMES:
-        if name in describing:
-            return folder / name
-    if len(describing) > 1:
+    describing = _describing(folder)
+    named = [name for name in _YAML_NAMES if name in describing]
+    if not named and len(describing) > 1:
         raise DataError(f"{folder}: found {listed(describing)}, which all describe a dataset: name the one that is meant")
-    return folder / describing[0] if describing else None
+    return folder / (named or describing)[0] if describing else None
+
+
+def _open_yaml_in(file: Path, split: str) -> PairedFiles:
+    """Open a described dataset, and say which of several descriptions was read."""
+    others = [name for name in _describing(file.parent) if name != file.name]
+    notes = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
+    return open_yaml(file, split, notes=notes)
+
+
+def _describing(folder: Path) -> list[str]:
+    """Return the names of the YAML files of a folder that describe a dataset, sorted."""
+    try:
+        names = [name for name in os.listdir(folder) if name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")]
+    except OSError:
+        return []
+    looked_at = [name for name in _YAML_NAMES if name in names] + sorted(set(names) - set(_YAML_NAMES))[:_YAML_SEEN]
+    return sorted(name for name in looked_at if (name in _YAML_NAMES[:2] and (folder / name).is_file()) or _describes(folder / name))
 
 
 _YAML_NAMES = ("dataset.yaml", "dataset.yml", "data.yaml", "data.yml")
@@ -99,7 +107,7 @@ def _side_by_side_in(folder: Path) -> Path | None:
 
 
 LAYOUTS = (
-    Layout("dataset.yaml", "a dataset.yaml or a folder with one", _yaml_in, yaml_splits, open_yaml),
+    Layout("dataset.yaml", "a dataset.yaml or a folder with one", _yaml_in, yaml_splits, _open_yaml_in),
     Layout("images/ and masks/", "a folder with images/ and masks/", _plain_in, plain_splits, open_plain_folder),
     Layout(
         "PASCAL VOC",
@@ -189,7 +197,7 @@ def _recognise(path: str | os.PathLike[str]) -> tuple[Layout, Path]:
         raise DataError(f"{os.fspath(path)!r}: no such dataset, expected {layouts_in_words()}")
     if place.is_file():
         if place.suffix.lower() in (".yaml", ".yml"):
-            return LAYOUTS[0], place
+            return replace(LAYOUTS[0], open=open_yaml), place  # named outright: others beside it are no matter
         raise DataError(f"{place}: found {name_annotations(place) or 'a file'}; expected {layouts_in_words()}")
     for layout in LAYOUTS:
         if (start := layout.recognise(place)) is not None:
