@@ -185,6 +185,7 @@ def evaluate(
 
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
+        shown.dataset_notes(dataset)
         with shown.bar("judging", quiet=json) as progress:
             evaluation = judge(predictor, dataset, absent=absent, progress=progress)
         folder = out or _beside(bundle, f"evaluation-{split}")
@@ -423,6 +424,7 @@ def proposals(
 
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
+        shown.dataset_notes(dataset)
         few = {round(place * (len(dataset) - 1) / max(1, pictures - 1)) for place in range(min(pictures, len(dataset)))}
         flags = ["--split", split, "--counts", counts, "--pictures", str(pictures), *looking.words()]
         pages = GrowthPages(

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from upscore.data.dataset import Dataset
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
     from upscore.evaluation.growth import Growth
@@ -148,6 +149,12 @@ def checking() -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
 def say(line: str) -> None:
     """Print a line of narration."""
     console.print(line)
+
+
+def dataset_notes(dataset: Dataset) -> None:
+    """Say beside the results what the reader of a dataset decided."""
+    for note in dataset.notes:
+        aside.print(f"  {escape(note)}", soft_wrap=True)
 
 
 def plan(ready: Plan) -> None:

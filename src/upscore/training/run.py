@@ -147,7 +147,7 @@ def plan(
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
     _check_network(chosen, census, resumed=resumed)
-    return Plan(chosen, choices, census, [*train.notes, *seen.notes], seen.train, seen.val)
+    return Plan(chosen, choices, census, list(dict.fromkeys([*train.notes, *val.notes, *seen.notes])), seen.train, seen.val)
 
 
 def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
