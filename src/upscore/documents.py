@@ -106,6 +106,9 @@ def parse_yaml(text: str) -> Any:
     raise ValueError(f"in line {line}: {why}")
 
 
+_NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
+
+
 class _PlainLoader(yaml.SafeLoader):
     """Safe YAML without aliases, repeated keys and numbers that do not fit 64 bits."""
 
@@ -136,9 +139,11 @@ class _PlainLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
+                # 1 and 0x1, and 1 and true, are one key to Python: the second would replace the first.
+                value = self.construct_object(key) if key.tag in _NUMBERS else (key.tag, key.value)
+                if value in seen:
                     raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
-                seen.add((key.tag, key.value))
+                seen.add(value)
         return super().construct_mapping(node, deep)
 
 

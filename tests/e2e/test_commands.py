@@ -155,6 +155,25 @@ def test_tune(upscore, trained, painted, tmp_path):
         assert ("before" in json.loads(said)) is on
 
 
+def test_what_a_reader_decided_is_said_by_every_command_that_reads(upscore, trained, painted, tmp_path):
+    root = tmp_path / "set"
+    shutil.copytree(painted.parent, root)
+    described = (root / "dataset.yaml").read_text()
+    (root / "dataset.yaml").unlink()
+    (root / "data.yaml").write_text(described.replace("val: images", "val: ../images") + "download: https://example.com/set.zip\n")
+    decided = ("keys of other tools were left out (download)", "'../images/val' leads to nothing, so 'images/val' was taken")
+    code, said, _ = upscore("train", root, "--dry-run", "--out", tmp_path / "run")
+    assert code == 0
+    assert all(" ".join(said.split()).count(note) == 1 for note in decided)
+    code, said, aside = upscore("evaluate", trained, root, "--split", "valid", "--json", "--out", tmp_path / "judged")
+    assert code == 0
+    assert json.loads(said)["mean_iou"] >= 0
+    assert all(note in aside for note in decided)
+    code, _, aside = upscore("tune", trained, root, "--trials", "1", "--out", tmp_path / "tuned")
+    assert code == 0
+    assert all(note in " ".join(aside.split()) for note in decided)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

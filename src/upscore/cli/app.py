@@ -32,7 +32,10 @@ app = typer.Typer(
     "[bold]upscore predict RUN PICTURES[/bold]",
 )
 
-DATA_HELP = "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC root, or 'shapes' (made up)."
+DATA_HELP = (
+    "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC folder, a folder with a_mask.png beside "
+    "a.jpg (Roboflow's), or 'shapes' (made up)."
+)
 RUN_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
 BUNDLE_HELP = "A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble."
 
@@ -189,6 +192,7 @@ def evaluate(
 
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
+        shown.dataset_notes(dataset)
         with shown.bar("judging", quiet=json) as progress:
             evaluation = judge(predictor, dataset, absent=absent, progress=progress, path=data)
         folder = out or _beside(bundle, f"evaluation-{split}")
@@ -428,6 +432,7 @@ def proposals(
 
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
+        shown.dataset_notes(dataset)
         few = {round(place * (len(dataset) - 1) / max(1, pictures - 1)) for place in range(min(pictures, len(dataset)))}
         flags = ["--split", split, "--counts", counts, "--pictures", str(pictures), *looking.words()]
         pages = GrowthPages(

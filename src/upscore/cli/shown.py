@@ -24,6 +24,7 @@ from upscore.errors import RunInterrupted
 from upscore.text import one_line, shortened, visible
 
 if TYPE_CHECKING:
+    from upscore.data.dataset import Dataset
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluate import Evaluation
     from upscore.evaluation.growth import Growth
@@ -182,6 +183,12 @@ def say(line: str) -> None:
 def say_aside(line: str) -> None:
     """Print a line that is no result."""
     aside.print(line, soft_wrap=True)
+
+
+def dataset_notes(dataset: Dataset) -> None:
+    """Say beside the results what the reader of a dataset decided."""
+    for note in dataset.notes:
+        aside.print(f"  {escape(note)}", soft_wrap=True)
 
 
 def plan(ready: Plan) -> None:

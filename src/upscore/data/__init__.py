@@ -2,11 +2,12 @@
 
 ::
 
-    path ── opening ──> folder | voc | shapes ──> Sample ── transforms ──> Sample ── loading ──> Batch
+    path ── opening ──> a reader ──> Sample ── transforms ──> Sample ── loading ──> Batch
                               │
                               └── census: every mask is counted and judged before training
 
-Readers do not know one another; they share ``pictures`` (files) and ``pairs`` (matching).
+Readers (``folder``, ``voc``, ``side_by_side``, ``shapes``) do not know one another; they share
+``pictures`` (files), ``matching`` (which mask is whose) and ``pairs`` (the dataset of both).
 """
 
 from upscore.data.census import Census, Fault, check_dataset, check_splits, take_census

@@ -9,7 +9,7 @@ from its counts. What the counts mean is told by :mod:`upscore.data.mask_finding
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -141,7 +141,7 @@ def check_splits(train: Dataset, val: Dataset, *, progress: Callable[[int, int],
     total = len(train) + len(val)
     learned, unreadable, masks = _read(train, lambda done, _: report(done, total))
     judged, also_unreadable, others = _read(val, lambda done, _: report(len(train) + done, total))
-    found = unreadable or also_unreadable or diagnose([masks, others])
+    found = unreadable or also_unreadable or _hinted(diagnose([masks, others]), train)
     learned = replace(learned, findings=tuple(found))
     if learned.diagnosis:
         raise DataError(learned.diagnosis)
@@ -151,7 +151,13 @@ def check_splits(train: Dataset, val: Dataset, *, progress: Callable[[int, int],
 def take_census(dataset: Dataset, *, training: bool = True, progress: Callable[[int, int], None] | None = None) -> Census:
     """Do what :func:`check_dataset` does, but return what was found instead of raising it."""
     census, unreadable, masks = _read(dataset, progress)
-    return replace(census, findings=tuple(unreadable or diagnose([masks], training=training)))
+    return replace(census, findings=tuple(unreadable or _hinted(diagnose([masks], training=training), dataset)))
+
+
+def _hinted(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
+    """Put before the remedies for values that are no class what the reader knows of the classes it took."""
+    hint = getattr(dataset, "hint", "")
+    return [replace(found, told=f"{hint}; or {found.told}") if hint and found.kind == "no class" else found for found in findings]
 
 
 def _read(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tuple[Census, list[Finding], StoredMasks]:

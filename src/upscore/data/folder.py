@@ -12,6 +12,9 @@
         └── val/b.png           └── classes.txt            └── classes.txt
 
 Where ``dataset.yaml`` gives no split, it only names the classes of a plain folder.
+Other names and orders of a plain folder's folders: :mod:`upscore.data.folder_roles`; files
+of class names: :mod:`upscore.data.class_names`; lists: :mod:`upscore.data.image_lists`.
+
 An ``instances/`` folder may mirror ``masks/``. A sample's key is its picture's path below
 the split's folder, without the suffix; the folder's name comes first where a split has
 several.
@@ -20,23 +23,25 @@ several.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
+from upscore.data.class_names import find_class_names
+from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS, Places, find_places, holds_images, subfolders
+from upscore.data.foreign_annotations import name_annotations
+from upscore.data.image_lists import Line, read_list
 from upscore.data.mask_findings import StoredMasks, diagnose
-from upscore.data.pairs import Pair, PairedFiles, find_pictures, listed, match_masks
+from upscore.data.matching import match_masks
+from upscore.data.pairs import Pair, PairedFiles, find_pictures, listed
 from upscore.data.pictures import read_mask
 from upscore.data.remedies import Description
 from upscore.data.schema import Schema, read_schema
-from upscore.errors import DataError, nearest_name
+from upscore.data.splits import choose_split, divide
+from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["open_plain_folder", "open_yaml", "plain_splits", "yaml_splits"]
-
-_SPLITS = ("train", "val", "test")
-_MAX_LIST_BYTES = 2**27
 
 
 def yaml_splits(file: Path) -> tuple[str, ...]:
@@ -45,7 +50,7 @@ def yaml_splits(file: Path) -> tuple[str, ...]:
     return tuple(schema.splits) or plain_splits(schema.root)
 
 
-def open_yaml(file: Path, split: str) -> PairedFiles:
+def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFiles:
     """Open one split of a ``dataset.yaml``.
 
     Parameters
@@ -53,7 +58,9 @@ def open_yaml(file: Path, split: str) -> PairedFiles:
     file : Path
         See :mod:`upscore.data.schema`.
     split : str
-        ``train``, ``val`` or ``test``, as the file gives them.
+        ``train``, ``val`` or ``test``, as the file gives them, or another name of these.
+    notes : sequence of str
+        What is known already that the dataset's user should see.
 
     Raises
     ------
@@ -62,48 +69,55 @@ def open_yaml(file: Path, split: str) -> PairedFiles:
         match one to one.
     """
     schema = read_schema(file)
-    _check_split(file, split, yaml_splits(file))
-    name, described, notes = file.resolve().parent.name, Description(file), list[str]()
+    described, name, noted = Description(file), file.resolve().parent.name, [*notes, *schema.notes]
     if not schema.splits:
-        found = _plain_pairs(schema.root, split, schema.masks_dir, notes)
-        return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=notes, description=described)
+        own = Places(schema.root / "images", schema.root / schema.masks_dir, schema.root / "instances") if schema.masks_dir_given else None
+        found, _ = _plain_pairs(schema.root, split, noted, own)
+        return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(noted), description=described)
+    split = choose_split(file, split, schema.splits)
+    hint = ": its download is not fetched, unpack it there yourself" if schema.download_given else ""
+    if not schema.root.is_dir():
+        raise DataError(f"{schema.root}: no such folder, expected the one that path in {file} leads to{hint}")
     places = schema.splits[split]
     pairs: dict[str, Pair] = {}
     for place in places:
         prefix = f"{place.strip('./')}/" if len(places) > 1 else ""
         if place.lower().endswith(".txt"):
-            found = _list_pairs(schema, schema.root / place, prefix)
+            found = _list_pairs(schema, schema.root / place, prefix, noted)
         else:
             folder = schema.root / place
-            found = _folder_pairs(folder, _swap(schema, folder, schema.masks_dir), _swap(schema, folder, "instances"), notes, prefix)
+            if not folder.is_dir():
+                raise DataError(f"{folder}: no such folder, expected the one that {split} in {file} leads to{hint}")
+            of = _places_of(schema, folder, noted)
+            below = folder.relative_to(of.images)
+            found = _folder_pairs(folder, of.masks / below, of.instances / below, noted, prefix)
         for pair in found:
             if pair.key in pairs:
                 raise DataError(f"{file}: {split} holds the picture {pair.picture} twice: name each folder once")
             pairs[pair.key] = pair
     found = list(pairs.values())
-    return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=notes, description=described)
+    return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(noted), description=described)
 
 
 def plain_splits(root: Path) -> tuple[str, ...]:
     """Return the splits of a plain folder: those with a folder of their own, or train and val."""
-    own = tuple(split for split in _SPLITS if (root / "images" / split).is_dir())
-    return own or ("train", "val")
+    return tuple(find_places(root)[1]) or ("train", "val")
 
 
 def open_plain_folder(root: Path, split: str) -> PairedFiles:
-    """Open one split of a folder that holds ``images/`` and ``masks/``.
+    """Open one split of a folder that holds ``images/`` and ``masks/``, or folders that are called otherwise and mean the same.
 
-    Where ``images/`` has no folders train, val or test, a fifth of the pictures, chosen by
-    a hash of their keys, is val and the rest train. Names come from ``classes.txt`` (one
-    per line); without it all masks are read once to count the classes. The dataset's
-    ``notes`` say so.
+    Where there are no folders train and val, a fifth of the pictures, chosen by a hash of
+    their keys, is val and the rest train. Names come from ``classes.txt`` (one per line)
+    or another file of class names; without one all masks are read once to count the
+    classes. The dataset's ``notes`` say so.
 
     Parameters
     ----------
     root : Path
         The folder.
     split : str
-        One of :func:`plain_splits`.
+        One of :func:`plain_splits`, or another name of one.
 
     Raises
     ------
@@ -111,21 +125,42 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
         As :func:`open_yaml`; also masks whose values cannot be taken for classes without
         being told their names.
     """
-    _check_split(root, split, plain_splits(root))
     notes: list[str] = []
-    pairs = _plain_pairs(root, split, "masks", notes)
-    names = root / "classes.txt"
-    if names.exists():
-        labels = LabelSpace(_read_names(names))
+    pairs, masks = _plain_pairs(root, split, notes)
+    named = find_class_names(root)
+    if named is not None:
+        labels, mapping = named.labels, named.mapping
+        if named.file.name != "classes.txt":
+            notes.append(f"the names of the {len(labels)} classes come from {named.file.name}")
     else:
-        labels = _labels_in(root, find_pictures(root / "masks")[0])
+        labels, mapping = _labels_in(root, [mask for folder in masks for mask in find_pictures(folder)[0]]), None
         notes.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
-    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, notes=notes, description=Description(root / "dataset.yaml"))
+    described = None if named and named.mapping else Description(root / "dataset.yaml")
+    split = choose_split(root, split, plain_splits(root))
+    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, mapping=mapping, notes=notes, description=described)
 
 
-def _check_split(place: Path, split: str, given: Sequence[str]) -> None:
-    if split not in given:
-        raise DataError(f"{place}: no split '{split}'{nearest_name(split, tuple(given))}, expected one of {', '.join(given)}")
+def _plain_pairs(root: Path, split: str, notes: list[str], places: Places | None = None) -> tuple[list[Pair], list[Path]]:
+    """Pair one split of a plain folder, of which a fifth is val where it has no folders for splits; return also all folders of masks.
+
+    ``places`` are those of a description that names them, where they need not be found.
+    """
+    together, own = find_places(root)
+    if places is not None and together is not None:
+        own = {name: Places(of.images, places.masks / of.images.name, of.instances) for name, of in own.items()}
+        together = places
+    split = choose_split(root, split, tuple(own) or ("train", "val"))
+    of_split = own.get(split, together)
+    assert of_split is not None, "the folder was recognised"
+    if places is None and (together or of_split).note:
+        notes.append((together or of_split).note)
+    pairs = _folder_pairs(of_split.images, of_split.masks, of_split.instances, notes)
+    if not own:
+        whole = len(pairs)
+        pairs, of_val = divide(root, pairs, split)
+        folder = of_split.images.name
+        notes.append(f"{folder}/ has no folders train and val, so {of_val} of {whole} pictures, chosen by a hash of their names, are val")
+    return pairs, [together.masks] if together else [each.masks for each in own.values()]
 
 
 def _folder_pairs(images: Path, masks: Path, instances: Path, notes: list[str], prefix: str = "") -> list[Pair]:
@@ -134,66 +169,107 @@ def _folder_pairs(images: Path, masks: Path, instances: Path, notes: list[str], 
     if not pictures:
         raise DataError(f"{images}: the folder holds no picture, expected at least one")
     if not masks.is_dir():
-        raise DataError(f"{masks}: no such folder, expected the masks of {images}")
+        raise DataError(f"{masks}: no such folder, expected the masks of {images}{_found_instead(images)}")
     if others:
         notes.append(f"{len(others)} files in {images} are not pictures and were left out ({listed([path.name for path in others])})")
     numbered = _keyed(instances, prefix) if instances.is_dir() else []
-    pairs = match_masks([(prefix + _key(path, images), path) for path in pictures], _keyed(masks, prefix), instances=numbered)
+    named = [(prefix + _key(path, images), path) for path in pictures]
+    pairs = _matched(named, _keyed(masks, prefix), numbered, masks, notes)
     without = [pair.key for pair in pairs if pair.instances is None]
     if numbered and without:
         notes.append(f"{len(without)} of {len(pairs)} pictures have no instance mask ({listed(without)})")
     return pairs
 
 
-def _list_pairs(schema: Schema, file: Path, prefix: str) -> list[Pair]:
+def _matched(
+    pictures: Sequence[tuple[str, Path]],
+    masks: Sequence[tuple[str, Path]],
+    instances: Sequence[tuple[str, Path]],
+    folder: Path,
+    notes: list[str],
+    *,
+    extra_allowed: bool = False,
+) -> list[Pair]:
+    """Match masks by name; where that fails, also say what else lies in their folder."""
+    try:
+        return match_masks(pictures, masks, instances=instances, extra_allowed=extra_allowed, notes=notes)
+    except DataError as error:
+        if found := name_annotations(folder):
+            raise DataError(f"{error}; {folder} holds {found}") from None
+        raise
+
+
+def _found_instead(images: Path) -> str:
+    """Say what annotations lie where masks should be: among the images, or in the folders beside theirs."""
+    dataset = next((folder.parent for folder in (images, *images.parents) if folder.name.lower() in IMAGE_FOLDERS), images)
+    found = name_annotations(dataset)
+    return f"; found {found}" if found else ""
+
+
+def _list_pairs(schema: Schema, file: Path, prefix: str, notes: list[str]) -> list[Pair]:
     """Pair the pictures a ``.txt`` names, one a line; masks beyond them are fine."""
-    folders: dict[Path, list[Path]] = {}
-    for picture in _read_list(file, schema.root):
-        folders.setdefault(_images_folder(schema, picture), []).append(picture)
+    folders: dict[Places, list[Line]] = {}
+    known: dict[tuple[Path, bool], Places] = {}
+    for line in read_list(file, schema.root, notes):
+        inside = (line.image.parent, line.mask is not None)
+        if inside not in known:
+            known[inside] = _places_of(schema, line.image, notes, with_mask=line.mask is not None)
+        folders.setdefault(known[inside], []).append(line)
     pairs = []
-    for images, pictures in folders.items():
-        start = prefix if len(folders) == 1 else f"{prefix}{images.as_posix()}/"
-        masks, instances = _swap(schema, images, schema.masks_dir), _swap(schema, images, "instances")
-        if not masks.is_dir():
-            raise DataError(f"{masks}: no such folder, expected the masks of {images}")
-        numbered = _keyed(instances, start) if instances.is_dir() else []
-        named = [(start + _key(path, images), path) for path in pictures]
-        pairs += match_masks(named, _keyed(masks, start), instances=numbered, extra_allowed=True)
+    for of, lines in folders.items():
+        start = prefix if len(folders) == 1 else f"{prefix}{of.images.as_posix()}/"
+        named = [(start + _key(line.image, of.images), line.image) for line in lines]
+        numbered = _keyed(of.instances, start) if of.instances.is_dir() else []
+        given = [(key, line.mask) for (key, _), line in zip(named, lines, strict=True) if line.mask is not None]
+        if len(given) == len(named):
+            pairs += match_masks(named, given, instances=numbered)
+            continue
+        if given:
+            raise DataError(f"{file}: {len(given)} of {len(named)} lines name a mask beside the picture, expected all or none to do so")
+        if not of.masks.is_dir():
+            raise DataError(f"{of.masks}: no such folder, expected the masks of {of.images}{_found_instead(of.images)}")
+        pairs += _matched(named, _keyed(of.masks, start), numbered, of.masks, notes, extra_allowed=True)
     return pairs
 
 
-def _read_list(file: Path, root: Path) -> list[Path]:
-    try:
-        if file.stat().st_size > _MAX_LIST_BYTES:
-            raise DataError(f"{file}: the list has {file.stat().st_size} bytes, expected at most {_MAX_LIST_BYTES}")
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as a list of pictures: {error}") from error
-    pictures = []
-    for line in filter(None, lines):
-        candidates = [root / line, file.parent / line]
-        picture = next((path for path in candidates if path.is_file()), None)
-        if picture is None:
-            raise DataError(f"{file}: the list names {line[:200]}, which is not below {root}: paths are relative to that folder")
-        pictures.append(picture)
-    if not pictures:
-        raise DataError(f"{file}: the list is empty, expected one picture a line")
-    return pictures
+def _places_of(schema: Schema, path: Path, notes: list[str], *, with_mask: bool = False) -> Places:
+    """Return the folders such that the mask of ``images/x`` is ``masks/x``, for a folder of images or one image.
 
-
-def _swap(schema: Schema, path: Path, part: str) -> Path:
-    """Put ``part`` in the place of the last ``images`` in a path, as the schema has it."""
-    images = _images_folder(schema, path)
-    return images.parent / part / path.relative_to(images)
-
-
-def _images_folder(schema: Schema, path: Path) -> Path:
-    for folder in (path, *path.parents):
-        if folder == schema.root:
-            break
+    ``masks_dir`` takes the place of the last ``images`` in the path. A path without one
+    has another folder that it stands beside; or it comes before the whole path.
+    """
+    part = schema.masks_dir
+    above = [path, *path.parents]
+    above = above[: above.index(schema.root)] if schema.root in above else above
+    for folder in above:
         if folder.name == "images":
-            return folder
-    raise DataError(f"{schema.file}: {path} has no folder 'images' for '{schema.masks_dir}' to take the place of: put pictures below one")
+            masks = folder.parent / part
+            if not schema.masks_dir_given and not masks.is_dir():
+                masks = _other_masks(schema, folder, notes) or masks
+            return Places(folder, masks, folder.parent / "instances")
+    if with_mask:  # nothing needs to be found: the folder is but where keys begin
+        images = schema.root if path.is_relative_to(schema.root) else path.parent
+        return Places(images, images, images / "instances")
+    place = path if path.is_dir() else path.parent
+    below = place.relative_to(schema.root) if place.is_relative_to(schema.root) else Path()
+    if below.parts and (schema.root / part / below).is_dir():
+        return Places(schema.root, schema.root / part, schema.root / "instances")
+    for folder in above:
+        if folder.name and folder.name != part and (folder.parent / part).is_dir():
+            return Places(folder, folder.parent / part, folder.parent / "instances")
+    raise DataError(
+        f"{schema.file}: {path} has no folder 'images' for '{part}' to take the place of: put pictures below one, "
+        f"or name the folder of the masks with masks_dir"
+    )
+
+
+def _other_masks(schema: Schema, images: Path, notes: list[str]) -> Path | None:
+    """Return the one folder beside ``images`` that holds masks under another name; None if there is not exactly one."""
+    names = [name for name in subfolders(images.parent) if name.lower() in MASK_FOLDERS and holds_images(images.parent / name)]
+    if len(names) != 1:
+        return None
+    notes.append(f"{schema.file.name} gives no masks_dir and there is no folder masks, so {names[0]} was taken for the masks")
+    return images.parent / names[0]
 
 
 def _key(path: Path, folder: Path) -> str:
@@ -204,32 +280,8 @@ def _keyed(folder: Path, prefix: str) -> list[tuple[str, Path]]:
     return [(prefix + _key(path, folder), path) for path in find_pictures(folder)[0]]
 
 
-def _plain_pairs(root: Path, split: str, masks_dir: str, notes: list[str]) -> list[Pair]:
-    """Pair one split of a folder that holds ``images/``, of which a fifth is val where it has no folders of its own for splits."""
-    images, masks, instances = root / "images", root / masks_dir, root / "instances"
-    if (images / split).is_dir():
-        return _folder_pairs(images / split, masks / split, instances / split, notes)
-    pairs, note = _divide(root, _folder_pairs(images, masks, instances, notes), split)
-    notes.append(note)
-    return pairs
-
-
-def _divide(root: Path, pairs: list[Pair], split: str) -> tuple[list[Pair], str]:
-    if len(pairs) < 2:
-        raise DataError(f"{root}: found 1 picture, expected at least 2 to divide into train and val")
-    ranked = sorted(pairs, key=lambda pair: blake2b(pair.key.encode("utf-8", "surrogateescape"), digest_size=8).digest())
-    judged = {pair.key for pair in ranked[: max(1, round(len(pairs) / 5))]}
-    note = f"images/ has no folders train and val, so {len(judged)} of {len(pairs)} pictures, chosen by a hash of their names, are val"
-    return [pair for pair in pairs if (pair.key in judged) == (split == "val")], note
-
-
-def _read_names(file: Path) -> tuple[str, ...]:
-    try:
-        with file.open(encoding="utf-8") as lines:
-            text = lines.read(2**16)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as class names, one a line: {error}") from error
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+def _once(notes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(notes))
 
 
 def _labels_in(root: Path, masks: Sequence[Path]) -> LabelSpace:

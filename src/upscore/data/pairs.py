@@ -1,9 +1,9 @@
-"""Pictures and masks as files in pairs: matching them by name, and the dataset they make."""
+"""Pictures and masks as files in pairs: finding them, and the dataset they make."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
-from upscore.data.pictures import PICTURE_SUFFIXES, inspect_image, read_image, read_instances, read_mask
+from upscore.data.pictures import PICTURE_SUFFIXES, DecodedMask, inspect_image, read_image, read_instances, read_mask
 from upscore.data.remedies import Description
 from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace, Sample
 
-__all__ = ["Pair", "PairedFiles", "find_pictures", "listed", "match_masks"]
+__all__ = ["Pair", "PairedFiles", "find_pictures", "listed"]
+
+_MAX_FILES = 5_000_000  # a link to / must not be walked for hours
+_LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")  # those of macOS begin with a dot
 
 TURNED_NOTE = (
     "image turned upright by its EXIF orientation tag, mask without such a tag taken to match the upright image; "
@@ -58,6 +61,13 @@ class PairedFiles:
         is an error.
     void_instance : int, optional
         An instance number that means no object, such as VOC's 255.
+    read_mask : callable, optional
+        Reads a mask file as stored values, (H, W) uint8; as
+        :func:`~upscore.data.pictures.read_mask` does
+        when not given. It goes to other processes with the dataset.
+    hint : str
+        What to do where masks hold values that are no class, if that is not a matter of
+        ``label_mapping``.
     notes : sequence of str
         Decisions the user should see.
     description : Description, optional
@@ -80,6 +90,8 @@ class PairedFiles:
         name: str,
         mapping: Mapping[int, int] | None = None,
         void_instance: int | None = None,
+        read_mask: Callable[[Path], npt.NDArray[np.uint8]] | None = None,
+        hint: str = "",
         notes: Sequence[str] = (),
         description: Description | None = None,
     ) -> None:
@@ -91,10 +103,12 @@ class PairedFiles:
         self._given_notes = tuple(notes)
         self._found: dict[str, set[int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
+        self.hint = hint
         self.keys = [pair.key for pair in pairs]
         self._mapping: npt.NDArray[np.uint8] | None = None
         self.label_mapping = None if mapping is None else {value: IGNORE if label == -1 else label for value, label in mapping.items()}
         self._void_instance = void_instance
+        self._read_mask = read_mask
         self._mapping_of_files: dict[int, int] | None = None
         if self.label_mapping is not None:
             if not all(0 <= value <= IGNORE for value in self.label_mapping):
@@ -131,7 +145,7 @@ class PairedFiles:
             A file cannot be read, sizes differ, or the mask holds a value that is no class.
         """
         pair = self.pairs[index]
-        image, mask = read_image(pair.picture), read_mask(pair.mask, mapping=self._mapping_of_files)
+        image, mask = read_image(pair.picture), self._decoded(pair.mask)
         size = image.pixels.shape[:2]
         _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
         label = self._to_classes(pair, mask.label)
@@ -169,7 +183,7 @@ class PairedFiles:
             A file cannot be read, or the two differ in size.
         """
         pair = self.pairs[index]
-        mask = read_mask(pair.mask, mapping=self._mapping_of_files)
+        mask = self._decoded(pair.mask)
         image = inspect_image(pair.picture, values=index % max(1, len(self) // _LOOKED_AT) == 0)
         _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
         for note in (*_turned(image.orientation, mask.orientation), *image.notes):
@@ -177,6 +191,11 @@ class PairedFiles:
         if mask.unnamed:
             self._unnamed[index] = mask.unnamed
         return RawLabel(mask.label, mask.palette)
+
+    def _decoded(self, file: Path) -> DecodedMask:
+        if self._read_mask is not None:
+            return DecodedMask(self._read_mask(file), 1)
+        return read_mask(file, mapping=self._mapping_of_files)
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if self._mapping is not None:
@@ -186,7 +205,7 @@ class PairedFiles:
             wrong = [int(value) for value in np.unique(stored) if classes <= value < IGNORE]
             raise DataError(
                 f"{pair.mask}: found {listed(wrong)} in the mask, expected 0 to {classes - 1} for the {classes} classes "
-                f"or {IGNORE} for ignored: map the values with label_mapping"
+                f"or {IGNORE} for ignored: {self.hint or 'map the values with label_mapping'}"
             )
         return stored
 
@@ -200,12 +219,13 @@ def listed(found: Collection[object], most: int = 3) -> str:
 def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return a folder's pictures, however deep, and its other files; both sorted.
 
-    Links are followed, never in circles. Names that begin with a dot are left out.
+    Links are followed, never in circles. Names that begin with a dot are left out, and so
+    are the files Windows leaves in folders.
 
     Raises
     ------
     DataError
-        The folder does not exist or cannot be listed.
+        The folder does not exist, cannot be listed, or holds millions of files.
     """
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder")
@@ -224,59 +244,11 @@ def find_pictures(folder: Path) -> tuple[list[Path], list[Path]]:
         seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if not name.startswith("."):
+            if not name.startswith(".") and name.lower() not in _LEFT_BY_SYSTEMS:
                 (pictures if name.lower().endswith(PICTURE_SUFFIXES) else others).append(Path(root, name))
+        if len(pictures) + len(others) > _MAX_FILES:
+            raise DataError(f"{folder}: holds more than {_MAX_FILES} files, links followed: name the folder of the images themselves")
     return sorted(pictures), sorted(others)
-
-
-def match_masks(
-    pictures: Iterable[tuple[str, Path]],
-    masks: Iterable[tuple[str, Path]],
-    *,
-    instances: Iterable[tuple[str, Path]] = (),
-    extra_allowed: bool = False,
-) -> list[Pair]:
-    """Pair pictures with masks of the same key.
-
-    Parameters
-    ----------
-    pictures, masks, instances : iterable of (key, path)
-        A key is a path below its folder without the suffix.
-    extra_allowed : bool
-        Whether masks without a picture are fine, as they are where a list picks the pictures.
-
-    Returns
-    -------
-    list of Pair
-        In the pictures' order.
-
-    Raises
-    ------
-    DataError
-        Two files share a key, a picture has no mask, or a mask no picture.
-    """
-    picture_of = _by_key(pictures, "pictures")
-    mask_of = _by_key(masks, "masks")
-    instances_of = _by_key(instances, "instance masks")
-    missing = [key for key in picture_of if key not in mask_of]
-    extra = [] if extra_allowed else [key for key in mask_of if key not in picture_of]
-    faults = []
-    if missing:
-        faults.append(f"{len(missing)} of {len(picture_of)} pictures have no mask ({listed(missing)})")
-    if extra:
-        faults.append(f"{len(extra)} of {len(mask_of)} masks have no picture ({listed(extra)})")
-    if faults:
-        raise DataError(f"{' and '.join(faults)}: a mask carries its picture's name and place, with a suffix such as .png")
-    return [Pair(key, path, mask_of[key], instances_of.get(key)) for key, path in picture_of.items()]
-
-
-def _by_key(files: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for key, path in files:
-        if key in found:
-            raise DataError(f"two {what} share the name '{key}': {found[key]} and {path}: rename or remove one")
-        found[key] = path
-    return found
 
 
 def _turned(image: int, mask: int) -> tuple[str, ...]:

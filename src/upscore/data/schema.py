@@ -9,26 +9,44 @@
     masks_dir: masks               # takes the place of `images` in a picture's path
     names: {0: road, 1: car}       # or [road, car]
     nc: 2                          # optional, checked against names
-    label_mapping: {0: 0, 7: 1}    # stored value: class; 255, -1 and values not named are ignored
+    label_mapping: {0: 0, 7: 1}    # stored value: class; 255, -1, ignore_label and values not named are ignored
+    ignore_label: 254              # a stored value that is ignored, beside 255
+    channels: 3                    # optional, of the images
+
+``download`` is never followed. Keys of other tools are left out and named in
+:attr:`Schema.notes`; one that is nearly a key above, which is not there, is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from difflib import SequenceMatcher
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from upscore.data.folder_roles import find_places
+from upscore.data.image_lists import find_below, find_end
+from upscore.data.pairs import listed
+from upscore.data.splits import SPLITS
+from upscore.data.text_files import read_text
 from upscore.documents import parse_yaml
 from upscore.errors import DataError, nearest_name
-from upscore.files import read_text
+from upscore.text import shortened
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["Schema", "read_schema"]
 
 _MAX_BYTES = 2**18
-_SPLITS = ("train", "val", "test")
-_KEYS = ("path", *_SPLITS, "masks_dir", "names", "nc", "label_mapping")
+_MAX_MAPPED = 10_000
+_STORED = (-(2**31), 2**31 - 1)  # what masks of any depth can hold
+_SPLIT_KEYS = {name: split for split, names in SPLITS.items() for name in names}
+_KEYS = ("path", *SPLITS, "masks_dir", "names", "nc", "label_mapping", "ignore_label", "channels")
+_OF_OTHERS = (  # of Ultralytics and its exporters, where a key might be taken for a misspelt one of ours
+    "download", "roboflow", "kpt_shape", "kpt_names", "flip_idx", "colormap", "colors", "palette", "task", "info", "license", "licenses",
+    "version", "description", "author", "date", "url", "val_json", "minival", "name", "yaml_file", "names_zh", "stuff", "thing",
+)  # fmt: skip
+_IGNORE_WORD = "ignore_label"
 
 
 @dataclass(frozen=True)
@@ -42,13 +60,21 @@ class Schema:
     root : Path
         Folder that ``splits`` are relative to.
     splits : dict of str to tuple of str
-        Folders or ``.txt`` lists of each split that is given; empty where the folder's ``images`` are to be taken as they lie.
-    masks_dir : str
-        What takes the place of ``images`` in a picture's path.
+        Folders or ``.txt`` lists of each split that is given, by train, val and test; empty where the
+        folder is to be taken as it lies.
+    masks_dir : str, optional
+        What takes the place of ``images`` in a picture's path; ``masks`` where the file
+        does not say.
     labels : LabelSpace
         The classes.
     mapping : dict of int to int, optional
-        Class of each stored value.
+        Class of each stored value, 255 for ignored. Values are 32-bit integers.
+    masks_dir_given : bool
+        Whether the file says where the masks are.
+    download_given : bool
+        Whether the file says where the data could be fetched from.
+    notes : tuple of str
+        What of the file was left out or understood in another way than it is written.
     """
 
     file: Path
@@ -57,6 +83,9 @@ class Schema:
     masks_dir: str
     labels: LabelSpace
     mapping: Mapping[int, int] | None
+    masks_dir_given: bool = False
+    download_given: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_schema(file: Path) -> Schema:
@@ -65,28 +94,42 @@ def read_schema(file: Path) -> Schema:
     Raises
     ------
     DataError
-        The file cannot be read, is not YAML, or a key is unknown, missing, or of the
-        wrong type.
+        The file cannot be read, is not YAML, or a key is missing, of the wrong type, or
+        nearly one of those that are known.
     """
-    content = _load(file)
-    for key in content:
-        if key not in _KEYS:
-            raise DataError(f"{file}: unknown key '{key}'{nearest_name(str(key), _KEYS)}, expected {', '.join(_KEYS)}")
-    root = _text(file, "path", content.get("path", "."))
-    masks_dir = _text(file, "masks_dir", content.get("masks_dir", "masks")).strip("/")
+    written = _load(file)
+    notes: list[str] = []
+    content = _by_known_keys(file, written, notes)
+    _check_channels(file, content.get("channels"), notes)
+    path = _text(file, "path", content.get("path", "."))
+    masks_dir = _text(file, "masks_dir", content.get("masks_dir", "masks")).replace("\\", "/").strip("/")
     if not masks_dir or ".." in PurePosixPath(masks_dir).parts:
         raise DataError(f"{file}: masks_dir is '{masks_dir}', expected a folder name that takes the place of 'images'")
-    splits = {key: _places(file, key, content[key]) for key in _SPLITS if content.get(key) is not None}
-    if not splits and not (file.parent / root / "images").is_dir():  # else it describes the plain folder it lies in
+    splits = {key: _places(file, key, content[key]) for key in SPLITS if content.get(key) is not None}
+    if not splits and not any(find_places(file.parent / path)):  # else it describes the plain folder it lies in
         raise DataError(f"{file}: no split is given, expected train, val or test")
-    labels = LabelSpace(_names(file, content))
+    root = _root(file, path, splits, notes)
+    splits = {key: tuple(_mended(root, key, place, notes) for place in places) for key, places in splits.items()}
+    labels = LabelSpace(_names(file, content, notes))
     mapping = _mapping(file, content["label_mapping"], len(labels)) if content.get("label_mapping") is not None else None
-    return Schema(file, file.parent / root, splits, masks_dir, labels, mapping)
+    if content.get("ignore_label") is not None:
+        mapping = _ignoring(file, content["ignore_label"], mapping, len(labels))
+    return Schema(
+        file=file,
+        root=root,
+        splits=splits,
+        masks_dir=masks_dir,
+        labels=labels,
+        mapping=mapping,
+        masks_dir_given=content.get("masks_dir") is not None,
+        download_given=written.get("download") is not None,
+        notes=tuple(notes),
+    )
 
 
 def _load(file: Path) -> dict[Any, Any]:
     try:
-        content = parse_yaml(read_text(file, most=_MAX_BYTES, what="YAML"))
+        content = parse_yaml(read_text(file, "YAML", max_bytes=_MAX_BYTES))
     except ValueError as error:
         raise DataError(f"{file}: not valid YAML {error}") from None
     if not isinstance(content, dict):
@@ -94,36 +137,138 @@ def _load(file: Path) -> dict[Any, Any]:
     return content
 
 
-def _names(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
-    names = content.get("names")
+def _by_known_keys(file: Path, content: Mapping[Any, Any], notes: list[str]) -> dict[str, Any]:
+    """Return what the known keys hold; refuse keys that are nearly one of them, and note the others."""
+    known: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    for key, value in content.items():
+        name = _SPLIT_KEYS.get(key, key) if isinstance(key, str) else None
+        if name not in _KEYS:
+            continue
+        if value is not None and known.get(name) is not None:
+            raise DataError(f"{file}: {written[name]} and {key} are both given and mean the same: leave one out")
+        if name not in known or value is not None:
+            known[name], written[name] = value, key
+    others = [key for key in content if not isinstance(key, str) or _SPLIT_KEYS.get(key, key) not in _KEYS]
+    absent = tuple(key for key in (*_KEYS, *_SPLIT_KEYS) if _SPLIT_KEYS.get(key, key) not in known)
+    for key in others:
+        if key in _OF_OTHERS:
+            continue
+        # A key that is there is not likely to be written again, so only a closer likeness to it counts.
+        meant = nearest_name(_shown(key), absent) or (nearest_name(_shown(key), _KEYS) if _is_near(_shown(key)) else "")
+        if meant:
+            raise DataError(f"{file}: unknown key '{_shown(key)}'{meant}, expected {', '.join(_KEYS)}")
+    if others:
+        notes.append(f"{file.name}: keys of other tools were left out ({listed([_shown(key) for key in others], 6)})")
+    return known
+
+
+def _is_near(key: str) -> bool:
+    return len(key) < 100 and any(SequenceMatcher(None, key, known).ratio() >= 0.75 for known in _KEYS)
+
+
+def _check_channels(file: Path, channels: Any, notes: list[str]) -> None:
+    if channels is None or (type(channels) is int and channels == 3):
+        return
+    if type(channels) is int and channels == 1:
+        notes.append(f"{file.name} says channels: 1, and images are read as RGB: the one channel three times")
+        return
+    raise DataError(f"{file}: channels is {_shown(channels)}, expected 3: images are read as RGB; other bands cannot be trained on yet")
+
+
+def _root(file: Path, path: str, splits: Mapping[str, Sequence[str]], notes: list[str]) -> Path:
+    """Return the folder that splits are relative to.
+
+    Ultralytics' ``path`` is relative to a folder of its settings. Where it leads nowhere
+    from here, it is the file's own folder that is meant, if that bears the name or holds
+    what the splits name.
+    """
+    found = find_below(file.parent, path)
+    if found is not None:
+        return found
+    own = file.parent
+    name = PureWindowsPath(path).name  # it knows both kinds of slash
+    places = [place for split in splits.values() for place in split]
+    if name == own.resolve().name or any(_find_place(own, place) is not None for place in places):
+        notes.append(f"{file.name}: path '{path}' leads to no folder from here, so the folder of the file was taken for it")
+        return own
+    return file.parent / path
+
+
+def _mended(root: Path, split: str, place: str, notes: list[str]) -> str:
+    """Return where a split is: ``place``, or what was found for it, below ``root``."""
+    found = find_below(root, place)
+    if found is None:
+        found = _find_place(root, place)
+        if found is None:
+            return place
+        notes.append(f"{split}: '{place}' leads to nothing, so '{found.relative_to(root).as_posix()}' was taken")
+    return str(found) if PurePosixPath(place).is_absolute() and found == Path(place) else found.relative_to(root).as_posix()
+
+
+def _find_place(root: Path, place: str) -> Path | None:
+    """Find a split's place as it is written, or without the ``../`` that Roboflow writes, or by the end of an absolute path."""
+    inside = place.replace("\\", "/")
+    return (
+        find_below(root, place)
+        or (find_below(root, inside.removeprefix("../")) if inside.startswith("../") else None)
+        or find_end(root, place)
+    )
+
+
+def _ignoring(file: Path, ignored: Any, mapping: dict[int, int] | None, classes: int) -> dict[int, int] | None:
+    """Return the mapping with one stored value more that is ignored."""
+    if type(ignored) is not int or not _STORED[0] <= ignored <= _STORED[1]:
+        raise DataError(f"{file}: ignore_label is {_shown(ignored)}, expected the stored value that is ignored, such as {IGNORE}")
+    if mapping is None:
+        return None if ignored == IGNORE else {value: value for value in range(classes)} | {ignored: IGNORE}
+    if mapping.get(ignored, IGNORE) not in (-1, IGNORE):
+        raise DataError(f"{file}: {ignored} is ignored by ignore_label and class {mapping[ignored]} by label_mapping: leave one out")
+    return mapping | {ignored: IGNORE}
+
+
+def _names(file: Path, content: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
+    names, count = content.get("names"), content.get("nc")
+    if names is None and type(count) is int and 1 <= count <= IGNORE:
+        names = [f"class{number}" for number in range(count)]
+        notes.append(f"{file.name} gives no names, so its {count} classes are called {listed(names)}")
     if names is None:
         raise DataError(f"{file}: names is missing, expected the classes, such as names: {{0: background, 1: person}}")
     if isinstance(names, dict):
         if any(type(number) is not int for number in names) or sorted(names) != list(range(len(names))):
-            raise DataError(f"{file}: names has the keys {list(names)[:8]}, expected the class numbers 0 to {len(names) - 1}")
+            keys = ", ".join(_shown(key) for key in list(names)[:8])
+            raise DataError(f"{file}: names has the keys [{keys}], expected the class numbers 0 to {len(names) - 1}")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list):
         raise DataError(f"{file}: names is {_kind(names)}, expected a list, or class numbers with names")
     for number, name in enumerate(names):
-        if not isinstance(name, str | int) or isinstance(name, bool):
-            raise DataError(f"{file}: the name of class {number} is {_kind(name)} ({name}), expected text: put it in quotes")
-    count = content.get("nc")
+        if not isinstance(name, str | int) or isinstance(name, bool) or (isinstance(name, int) and abs(name) > _STORED[1]):
+            raise DataError(f"{file}: the name of class {number} is {_kind(name)} ({_shown(name)}), expected text: put it in quotes")
     if count is not None and (type(count) is not int or count != len(names)):
-        raise DataError(f"{file}: nc is {count} but names holds {len(names)} classes: mend one or leave nc out")
+        raise DataError(f"{file}: nc is {_shown(count)} but names holds {len(names)} classes: mend one or leave nc out")
     return tuple(str(name) for name in names)
 
 
 def _mapping(file: Path, mapping: Any, classes: int) -> dict[int, int]:
     if not isinstance(mapping, dict) or not mapping:
         raise DataError(f"{file}: label_mapping is {_kind(mapping)}, expected stored values with classes, such as {{0: 0, 255: 1}}")
+    if len(mapping) > _MAX_MAPPED:
+        raise DataError(f"{file}: label_mapping names {len(mapping)} stored values, expected at most {_MAX_MAPPED}")
+    known: dict[int, int] = {}
     for value, label in mapping.items():
-        if type(value) is not int or not 0 <= value <= 255:
-            raise DataError(f"{file}: label_mapping names the stored value {value!r}, expected a number from 0 to 255")
+        if type(value) is not int or not _STORED[0] <= value <= _STORED[1]:
+            shown = f"'{_shown(value)}'" if isinstance(value, str) else _shown(value)
+            raise DataError(f"{file}: label_mapping names the stored value {shown}, expected a whole number of at most 32 bits, unquoted")
+        if label == _IGNORE_WORD:
+            known[value] = IGNORE
+            continue
         if type(label) is not int or not (0 <= label < classes or label in (-1, IGNORE)):
             raise DataError(
-                f"{file}: label_mapping sends {value} to {label!r}, expected a class from 0 to {classes - 1}, or -1 or {IGNORE} to ignore"
+                f"{file}: label_mapping sends {value} to {_shown(label)}, expected a class from 0 to {classes - 1}, "
+                f"or {_IGNORE_WORD} (also written -1 or {IGNORE})"
             )
-    return dict(mapping)
+        known[value] = label
+    return known
 
 
 def _places(file: Path, key: str, value: Any) -> tuple[str, ...]:
@@ -137,6 +282,14 @@ def _text(file: Path, key: str, value: Any) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise DataError(f"{file}: {key} is {_kind(value)}, expected a path")
     return value
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message can show it; Python itself refuses to write out the longest integers."""
+    try:
+        return shortened(str(value))
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _kind(value: Any) -> str:

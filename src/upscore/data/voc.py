@@ -1,4 +1,4 @@
-"""PASCAL VOC's own layout.
+"""PASCAL VOC's own layout, and what annotation tools write in it.
 
 ::
 
@@ -8,16 +8,29 @@
     ├── SegmentationObject/2007_000032.png    object numbers, optional
     └── ImageSets/Segmentation/train.txt      one name a line; also val, trainval, your own
 
+The classes are VOC's 21, unless ``labelmap.txt`` (CVAT, Datumaro; masks are then colours),
+``class_names.txt`` (labelme) or ``classes.txt`` says otherwise. Where there are not both a
+train and a val but one list (CVAT's ``default.txt``), or none (labelme), a fifth of the
+images is val.
+
 Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from upscore.data.pairs import PairedFiles, match_masks
+from upscore.data.class_names import find_class_names
+from upscore.data.colour_masks import ColourTable
+from upscore.data.foreign_annotations import name_annotations
+from upscore.data.image_lists import find_below, is_file, read_lines
+from upscore.data.matching import match_masks
+from upscore.data.pairs import Pair, PairedFiles, find_pictures
+from upscore.data.pictures import PICTURE_SUFFIXES
+from upscore.data.splits import canonical_split, choose_split, divide
 from upscore.errors import DataError, nearest_name
-from upscore.types import LabelSpace
+from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["VOC_NAMES", "open_voc", "voc_splits"]
 
@@ -27,12 +40,16 @@ VOC_NAMES = (
 )  # fmt: skip
 """VOC's 21 classes, in the order of its masks' indices."""
 
-_MAX_LIST_BYTES = 2**26
+_CLASS_FILES = ("labelmap.txt", "class_names.txt", "classes.txt")
+_OWN_CLASSES = "write their names into class_names.txt there, one a line, the first for the value 0"
+_VOID = (224, 224, 192)  # the colour of VOC's 255
+_OF_VOC = re.compile(r"\d{4}_\d{6}")
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the lists in ``ImageSets/Segmentation``."""
-    return tuple(sorted(path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt")))
+    """Return the names of the lists in ``ImageSets/Segmentation``, and train and val where they are made by division."""
+    lists = _lists(root)
+    return (*lists, "train", "val") if _is_divided(lists) else lists
 
 
 def open_voc(root: Path, split: str) -> PairedFiles:
@@ -44,41 +61,118 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         The folder that holds ``JPEGImages``.
     split : str
         The name of a list in ``ImageSets/Segmentation``, such as ``train``, ``val``,
-        ``trainval`` or one of your own.
+        ``trainval`` or one of your own; or train or val where these are made by division.
 
     Raises
     ------
     DataError
         There is no such list, it is empty or names a picture twice, or a picture or mask
-        it names is missing.
+        it names is missing; or a file of class names is wrong.
     """
-    given = voc_splits(root)
-    if split not in given:
-        known = ", ".join(given) or "none"
-        raise DataError(f"{root}: no list ImageSets/Segmentation/{split}.txt{nearest_name(split, given)}, found {known}")
-    keys = _read_keys(root / "ImageSets" / "Segmentation" / f"{split}.txt")
-    pictures = [(key, root / "JPEGImages" / f"{key}.jpg") for key in keys]
-    absent = [path for _, path in pictures if not path.is_file()]
-    if absent:
-        raise DataError(f"{absent[0]}: no such file; the list {split}.txt names {len(absent)} pictures that are missing")
-    masks, instances = (
-        [(key, path) for key in keys if (path := root / folder / f"{key}.png").is_file()]
-        for folder in ("SegmentationClass", "SegmentationObject")
-    )
-    pairs = match_masks(pictures, masks, instances=instances)
-    return PairedFiles(pairs, LabelSpace(VOC_NAMES), split=split, name=root.resolve().name, void_instance=255)
+    given = _lists(root)
+    notes: list[str] = []
+    divided = split not in given and canonical_split(split) in ("train", "val") and _is_divided(given)
+    if divided:
+        split = canonical_split(split) or split
+        pairs = _listed_pairs(root, given[0]) if given else _all_pairs(root, notes)
+        whole = len(pairs)
+        pairs, of_val = divide(root, pairs, split)
+        lacks = f"has one list, {given[0]}.txt" if given else "has no lists"
+        notes.append(f"ImageSets/Segmentation {lacks}, so {of_val} of {whole} pictures, chosen by a hash of their names, are val")
+    else:
+        try:
+            split = choose_split(root, split, given)
+        except DataError:
+            known = ", ".join(given) or "none"
+            raise DataError(f"{root}: no list ImageSets/Segmentation/{split}.txt{nearest_name(split, given)}, found {known}") from None
+        pairs = _listed_pairs(root, split)
+    named = find_class_names(root, _CLASS_FILES)
+    labels = named.labels if named else LabelSpace(VOC_NAMES)
+    if named:
+        notes.append(f"the names of the {len(labels)} classes come from {named.file.name}")
+    elif not _OF_VOC.fullmatch(pairs[0].key):
+        notes.append(
+            f"the classes are taken for PASCAL VOC's 21 ({', '.join(VOC_NAMES[:3])}, …), as none of {', '.join(_CLASS_FILES)} is in the "
+            f"folder: if they are others, {_OWN_CLASSES}"
+        )
+    read = ColourTable({_VOID: IGNORE} | named.colours, named.file.name) if named and named.colours else None
+    hint = "" if named else f"the classes are taken for PASCAL VOC's 21; if they are others, {_OWN_CLASSES}"
+    name = root.resolve().name
+    return PairedFiles(pairs, labels, split=split, name=name, void_instance=255, read_mask=read, hint=hint, notes=notes)
 
 
-def _read_keys(file: Path) -> list[str]:
-    try:
-        if file.stat().st_size > _MAX_LIST_BYTES:
-            raise DataError(f"{file}: the list has {file.stat().st_size} bytes, expected at most {_MAX_LIST_BYTES}")
-        keys = [line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as a list of pictures: {error}") from error
-    if not keys:
-        raise DataError(f"{file}: the list is empty, expected one picture name a line")
-    for key in keys:
-        if "/" in key or "\\" in key or "\0" in key:
+def _lists(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt") if not path.name.startswith(".")))
+
+
+def _is_divided(lists: tuple[str, ...]) -> bool:
+    """Whether train and val are made by division: where there is no list but one, and that is neither."""
+    return not lists or (len(lists) == 1 and canonical_split(lists[0]) is None)
+
+
+def _listed_pairs(root: Path, name: str) -> list[Pair]:
+    file = root / "ImageSets" / "Segmentation" / f"{name}.txt"
+    images, classes, objects = (_Folder(root / folder) for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"))
+    pictures: list[tuple[str, Path]] = []
+    given: list[tuple[str, Path]] = []
+    absent: list[Path] = []
+    for line in read_lines(file):
+        words = line.split()
+        if len(words) > 1 and all("/" in word or "\\" in word for word in words[:2]):  # DeepLab's: an image and its mask
+            image, mask = (find_below(root, word.lstrip("/\\"), file=True) for word in words[:2])
+            if image is None or mask is None:
+                raise DataError(f"{file}: the list names {words[image is not None][:200]}, which is not below {root}")
+            pictures.append((image.stem, image))
+            given.append((image.stem, mask))
+            continue
+        key = line if images.find(line) else words[0]
+        if any(character in key for character in "/\\\0"):
             raise DataError(f"{file}: the list names {key[:100]!r}, expected a picture's name without folder or suffix")
-    return keys
+        if not images.find(key) and key.lower().endswith(PICTURE_SUFFIXES) and images.find(Path(key).stem):
+            key = Path(key).stem
+        picture = images.find(key)
+        if picture is None:
+            absent.append(root / "JPEGImages" / f"{key}.jpg")
+            continue
+        pictures.append((key, picture))
+        if mask := classes.find(key, first=".png"):
+            given.append((key, mask))
+    if absent:
+        raise DataError(f"{absent[0]}: no such file; the list {name}.txt names {len(absent)} pictures that are missing")
+    instances = [(key, path) for key, _ in pictures if (path := objects.find(key, first=".png"))]
+    return match_masks(pictures, given, instances=instances)
+
+
+def _all_pairs(root: Path, notes: list[str]) -> list[Pair]:
+    """Return every image that has a mask."""
+    images = _Folder(root / "JPEGImages")
+    objects = _Folder(root / "SegmentationObject")
+    masks = [(path.stem, path) for path in find_pictures(root / "SegmentationClass")[0]]
+    if not masks:
+        found = name_annotations(root)
+        found = f"; found {found}" if found else ""
+        raise DataError(f"{root / 'SegmentationClass'}: the folder holds no mask, expected one for each picture{found}")
+    pictures = [(key, path) for key, _ in masks if (path := images.find(key))]
+    instances = [(key, path) for key, _ in pictures if (path := objects.find(key, first=".png"))]
+    pairs = match_masks(pictures, masks, instances=instances)
+    without = len(find_pictures(root / "JPEGImages")[0]) - len(pairs)
+    if without:
+        notes.append(f"{without} pictures in JPEGImages have no mask in SegmentationClass and were left out")
+    return pairs
+
+
+class _Folder:
+    """The images of one folder by their names without suffix; it is listed only where the usual suffix does not lead to a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._others: dict[str, Path] | None = None
+
+    def find(self, key: str, *, first: str = ".jpg") -> Path | None:
+        usual = self._folder / f"{key}{first}"
+        if is_file(usual):
+            return usual
+        if self._others is None:
+            found = find_pictures(self._folder)[0] if self._folder.is_dir() else []
+            self._others = {path.stem: path for path in reversed(found) if path.parent == self._folder}
+        return self._others.get(key)

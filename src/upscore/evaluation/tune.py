@@ -237,6 +237,8 @@ def tune(
         raise DataError(
             f"{pictures.name}: found one picture in '{pictures.split}', expected at least 2: one to choose on, one to confirm on"
         )
+    for note in pictures.notes:
+        say(note)
     sizes = []
     for index in range(len(pictures)):
         sizes.append(checked_truth(pictures[index]).shape)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from upscore.data.census import check_dataset
 from upscore.data.voc import VOC_NAMES, open_voc, voc_splits
 from upscore.errors import DataError
 from upscore.types import voc_palette
@@ -62,3 +63,120 @@ def test_a_wrong_list_is_one_line(root: Path, content: str, message: str) -> Non
 def test_an_unknown_list_names_the_nearest(root: Path) -> None:
     with pytest.raises(DataError, match=r"trai\.txt \(did you mean 'train'\?\), found seg11valid, train"):
         open_voc(root, "trai")
+
+
+def own(root: Path, keys: dict[str, list[str]], suffix: str = ".jpg", colour: tuple[int, int, int] | None = None) -> Path:
+    """A folder as annotation tools write it: a square of class 1 in each mask, in a colour or as the number."""
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    for key in {key for names in keys.values() for key in names} or {f"p{number}" for number in range(5)}:
+        square = np.zeros((4, 5), np.uint8)
+        square[1:3, 1:3] = 1
+        Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(root / "JPEGImages" / f"{key}{suffix}")
+        mask = square if colour is None else np.multiply.outer(square, np.array(colour, np.uint8))
+        Image.fromarray(mask).save(root / "SegmentationClass" / f"{key}.png")
+    for name, names in keys.items():
+        (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "Segmentation" / f"{name}.txt").write_text("\n".join(names))
+    return root
+
+
+BOTH = {"train": ["a", "b"], "val": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("class_names.txt", "_background_\ncrack\n"),
+        ("class_names.txt", "\ufeff__ignore__\r\n_background_\r\ncrack\r\n"),
+        ("classes.txt", "_background_\ncrack\n"),
+        ("labelmap.txt", "_background_\ncrack\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\n_background_:0,0,0::\ncrack:128,0,0::\n"),
+    ],
+)
+def test_own_classes_are_read(tmp_path: Path, file: str, content: str) -> None:
+    root = own(tmp_path / "cracks", BOTH)
+    (root / file).write_text(content)
+    dataset = open_voc(root, "train")
+    assert dataset.labels.names == ("_background_", "crack")
+    assert dataset.notes == (f"the names of the 2 classes come from {file}",)
+    assert np.unique(dataset[0].label).tolist() == [0, 1]  # type: ignore[arg-type]
+
+
+def test_voc_s_classes_are_said_to_be_taken_and_the_remedy_works(tmp_path: Path) -> None:
+    root = own(tmp_path / "cracks", BOTH)
+    assert "the classes are taken for PASCAL VOC's 21 (background, aeroplane, bicycle, …)" in open_voc(root, "train").notes[0]
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(np.full((4, 5), 30, np.uint8)).save(path)
+    dataset = open_voc(root, "train")
+    for check in (lambda: check_dataset(dataset), lambda: dataset[0]):
+        with pytest.raises(
+            DataError, match=r"30.*expected 0 to 20.*PASCAL VOC's 21; if they are others, write their names into class_names"
+        ):
+            check()
+    (root / "class_names.txt").write_text("\n".join(f"c{number}" for number in range(31)))
+    assert len(open_voc(root, "train")[0].label) == 4  # type: ignore[arg-type]
+
+
+def test_voc_s_own_images_need_no_note(root: Path) -> None:
+    for path in [*(root / "JPEGImages").iterdir(), *(root / "SegmentationClass").iterdir()]:
+        path.rename(path.with_stem(path.stem.replace("2007_", "2007_00000")))
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000001\n")
+    assert open_voc(root, "val").notes == ()
+
+
+def test_colour_masks_are_read_with_the_label_map(tmp_path: Path) -> None:
+    root = own(tmp_path / "task", {"default": ["a", "b", "c", "d", "e", "f"]}, colour=(250, 50, 83))
+    (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\ncrack:250,50,83::\nbackground:0,0,0::\n")
+    assert voc_splits(root) == ("default", "train", "val")
+    train, val, every = (open_voc(root, split) for split in ("train", "val", "default"))
+    assert (len(train), len(val), len(every)) == (5, 1, 6)
+    assert sorted(train.keys + val.keys) == every.keys
+    assert (train.split, val.split) == ("train", "val")
+    assert train.labels.names == ("crack", "background")
+    assert train.labels.palette == ((250, 50, 83), (0, 0, 0))
+    assert train[0].label.tolist() == [[1] * 5, [1, 0, 0, 1, 1], [1, 0, 0, 1, 1], [1] * 5]  # type: ignore[union-attr]
+    assert "has one list, default.txt, so 1 of 6 pictures" in train.notes[0]
+    assert check_dataset(train).class_pixels.tolist() == [20, 80]
+
+
+def test_without_lists_every_image_with_a_mask_is_taken(tmp_path: Path) -> None:
+    root = own(tmp_path / "cracks", {}, suffix=".png")
+    (root / "JPEGImages" / "p0.png").rename(root / "JPEGImages" / "p0.JPG")
+    (root / "class_names.txt").write_text("_background_\ncrack\n")
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(root / "JPEGImages" / "unlabelled.jpg")
+    assert voc_splits(root) == ("train", "val")
+    train, val = open_voc(root, "train"), open_voc(root, "validation")
+    assert (len(train), len(val), val.split) == (4, 1, "val")
+    assert "1 pictures in JPEGImages have no mask" in train.notes[0]
+    for path in (root / "SegmentationClass").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="the folder holds no mask"):
+        open_voc(root, "train")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a\nb\n",
+        "\ufeffa\r\nb\r\n",
+        "a.png\nb.PNG\n",
+        "a 1\nb -1\n",
+        "/JPEGImages/a.png /SegmentationClass/a.png\n/JPEGImages/b.png /SegmentationClass/b.png\n",
+        "JPEGImages\\a.png SegmentationClass\\a.png\nJPEGImages\\b.png SegmentationClass\\b.png\n",
+    ],
+)
+def test_lists_of_other_tools(tmp_path: Path, content: str) -> None:
+    root = own(tmp_path / "cracks", BOTH, suffix=".png")
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text(content)
+    assert open_voc(root, "train").keys == ["a", "b"]
+
+
+def test_names_with_blanks_and_lists_by_other_names(tmp_path: Path) -> None:
+    root = own(tmp_path / "cracks", {"training": ["my photo", "b"], "valid": ["c"]})
+    assert voc_splits(root) == ("training", "valid")
+    assert open_voc(root, "train").keys == ["my photo", "b"]
+    assert (open_voc(root, "val").keys, open_voc(root, "val").split) == (["c"], "valid")
+    (root / "ImageSets" / "Segmentation" / "training.txt").write_text("JPEGImages/b.jpg SegmentationClass/none.png\n")
+    with pytest.raises(DataError, match=r"names SegmentationClass/none\.png, which is not below"):
+        open_voc(root, "train")

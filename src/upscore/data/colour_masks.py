@@ -1,0 +1,81 @@
+"""Masks whose colours are the classes, read with the table that says which is which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.headers import damaged, decode, open_header, read_bytes
+from upscore.data.pairs import listed
+from upscore.data.pictures import read_label
+from upscore.errors import DataError
+
+__all__ = ["ColourTable"]
+
+_PIXELS_AT_ONCE = 2**20
+
+
+class ColourTable:
+    """Reads masks by their colours.
+
+    Parameters
+    ----------
+    colours : dict of (int, int, int) to int
+        Stored value that each RGB colour stands for: a class, or 255 for ignored.
+    source : str
+        Where the table is from, for errors: ``"labelmap.txt"``.
+    """
+
+    def __init__(self, colours: Mapping[tuple[int, int, int], int], source: str) -> None:
+        table = sorted((red << 16 | green << 8 | blue, value) for (red, green, blue), value in colours.items())
+        self._keys = np.array([key for key, _ in table], np.uint32)
+        self._values = np.array([value for _, value in table], np.uint8)
+        self._source = source
+
+    def __call__(self, path: Path) -> npt.NDArray[np.uint8]:
+        """Read a mask, (H, W) uint8.
+
+        Colour masks and palette masks are read by their colours, grey ones by their
+        numbers. Transparency must be nowhere.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, is lossy, or shows a colour that the table lacks.
+        """
+        data = read_bytes(path)
+        header = open_header(str(path), data)
+        image = header.image
+        if image.format == "JPEG" or image.mode not in ("P", "RGB", "RGBA"):
+            return read_label(path)
+        try:
+            pixels = np.asarray(decode(header).convert("RGBA"))
+        except Exception as error:  # decoders raise nearly anything
+            raise damaged(str(path), error) from error
+        if pixels[..., 3].min() < 255:
+            return read_label(path)  # which says what is wrong with transparency
+        stored = np.empty(pixels.shape[:2], np.uint8)
+        unknown: Counter[int] = Counter()
+        step = max(1, _PIXELS_AT_ONCE // max(1, pixels.shape[1]))
+        for top in range(0, len(pixels), step):
+            packed = _packed(pixels[top : top + step])
+            place = np.minimum(np.searchsorted(self._keys, packed), len(self._keys) - 1)
+            stored[top : top + step] = self._values[place]
+            if (strange := self._keys[place] != packed).any():
+                unknown.update(packed[strange].tolist())
+        if unknown:
+            shown = listed([f"{key >> 16},{key >> 8 & 255},{key & 255}: {count} px" for key, count in unknown.most_common()])
+            raise DataError(f"{path}: the mask shows colours that {self._source} gives to no class ({shown}): add a line for each to it")
+        return stored
+
+
+def _packed(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    packed = colours[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        packed <<= 8
+        packed |= colours[..., channel]
+    return packed

@@ -1,0 +1,198 @@
+"""Which folders of a dataset hold its images and which its masks, by their names.
+
+::
+
+    images/ masks/                              the names that are looked for first
+    images/train/ masks/train/                  with a folder for each split
+    train/images/ train/masks/ valid/images/ …  the splits outside
+    train_images/ train_masks/                  both in one name
+    train/ trainannot/                          the images in the folder that bears the split's name alone
+
+Other words for images and masks are taken where one folder bears one of each.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from upscore.data.pairs import listed
+from upscore.data.pictures import PICTURE_SUFFIXES
+from upscore.data.splits import SPLITS, canonical_split
+from upscore.errors import DataError
+
+__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Places", "by_split", "find_places", "holds_images", "subfolders"]
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos", "inputs", "input")
+"""Names of a folder of images, in lower case."""
+
+MASK_FOLDERS = (
+    "masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot", "ann_dir", "anns", "ann", "segmentationclass",
+    "segmentations", "segmentation", "segs", "seg", "gt", "gts", "ground_truth", "groundtruth", "labelmaps", "targets", "target",
+)  # fmt: skip
+"""Names of a folder of masks, in lower case."""
+
+_MAX_ENTRIES = 100_000
+_FILES_SEEN = 10_000
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the images and masks of one folder of data are.
+
+    Parameters
+    ----------
+    images, masks, instances : Path
+        Folders; that of the instances need not exist.
+    """
+
+    images: Path
+    masks: Path
+    instances: Path
+
+    @property
+    def note(self) -> str:
+        """Which folders were taken, where they have not the names that are looked for first; else ``""``."""
+        if (self.images.name, self.masks.name) == ("images", "masks"):
+            return ""
+        return f"the folder {self.images.name} was taken for the images, and {self.masks.name} for their masks"
+
+
+def find_places(root: Path) -> tuple[Places | None, Mapping[str, Places]]:
+    """Return the folders of images and masks below ``root``: both together, or those of each split; neither if there are none.
+
+    A split is called train, val or test, whatever the folder's own name for it.
+
+    Raises
+    ------
+    DataError
+        Several folders could be meant.
+    """
+    together = _places(root)
+    if together is not None:
+        own = by_split({name: together.images / name for name in subfolders(together.images)})
+        if _counts(own):
+            return together, {
+                split: Places(folder, _same_split(together.masks, folder.name), _same_split(together.instances, folder.name))
+                for split, folder in own.items()
+            }
+        return together, {}
+    folders = {name: root / name for name in subfolders(root)}
+    splits = {split: places for split, folder in by_split(folders).items() if (places := _places(folder)) is not None}
+    return None, splits or _in_one_name(root, list(folders))
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in ``folder``, sorted, without hidden ones; none if it cannot be listed."""
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for number, entry in enumerate(entries):
+                if number == _MAX_ENTRIES:
+                    break
+                if not entry.name.startswith(".") and _is_folder(entry):
+                    found.append(entry.name)
+    except OSError:
+        return []
+    return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _places(folder: Path) -> Places | None:
+    if (folder / "images").is_dir() and (folder / "masks").is_dir():
+        return Places(folder / "images", folder / "masks", folder / "instances")
+    names = subfolders(folder)
+    images = [name for name in names if name.lower() in IMAGE_FOLDERS]
+    masks = [name for name in names if name.lower() in MASK_FOLDERS and holds_images(folder / name)]
+    if not images or not masks:
+        return None
+    if len(images) > 1 or len(masks) > 1:
+        raise DataError(
+            f"{folder}: the images may be in {listed(images)} and the masks in {listed(masks)}: say which with a dataset.yaml, as in "
+            f"train: {images[0]}/train, val: {images[0]}/val, masks_dir: {masks[0]}, names: [background, thing]"
+        )
+    return Places(folder / images[0], folder / masks[0], folder / "instances")
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there is an image among the first files: labels/ and annotations/ often hold text."""
+    seen = 0
+    for _, _, files in os.walk(folder):
+        if any(name.lower().endswith(PICTURE_SUFFIXES) for name in files if not name.startswith(".")):
+            return True
+        seen += len(files) + 1
+        if seen > _FILES_SEEN:
+            break
+    return False
+
+
+def by_split(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the folder of each split; train, val and test come before other names of the same."""
+    found: dict[str, Path] = {}
+    lower = {name.lower(): name for name in sorted(folders, reverse=True)}
+    for split, names in SPLITS.items():
+        for name in names:
+            if name in lower and split not in found:
+                found[split] = folders[name if name in folders else lower[name]]
+    return found
+
+
+def _counts(own: Mapping[str, Path]) -> bool:
+    """Whether folders divide the images: train, val or test do, other names only where there are both a train and a val."""
+    return any(folder.name == split for split, folder in own.items()) or {"train", "val"} <= own.keys()
+
+
+def _same_split(folder: Path, name: str) -> Path:
+    """Return the folder of the same split, whatever its name there."""
+    if not (folder / name).is_dir():
+        split = canonical_split(name)
+        for other in subfolders(folder):
+            if canonical_split(other) == split:
+                return folder / other
+    return folder / name
+
+
+def _in_one_name(root: Path, names: Iterable[str]) -> dict[str, Places]:
+    images: dict[str, list[str]] = {}
+    masks: dict[str, list[str]] = {}
+    bare: dict[str, str] = {}
+    for name in names:
+        split, role = _divided(name)
+        if split and role:
+            (images if role == "images" else masks).setdefault(split, []).append(name)
+        elif canonical_split(name):
+            bare.setdefault(split, name)
+    found = {}
+    for split in SPLITS:
+        pictures = images.get(split) or ([bare[split]] if split in bare else [])
+        truth = masks.get(split, [])
+        if len(pictures) == 1 and len(truth) == 1:
+            found[split] = Places(root / pictures[0], root / truth[0], root / f"{split}_instances")
+        elif pictures and truth:
+            raise DataError(
+                f"{root}: the images of {split} may be in {listed(pictures)} and the masks in {listed(truth)}: keep one folder of each, "
+                f"or use images/{split} and masks/{split}"
+            )
+    return found
+
+
+def _divided(name: str) -> tuple[str, str]:
+    """Return the split and the role, images or masks, that a folder's name speaks of; ``""`` for what it does not."""
+    lower = name.lower()
+    for split, words in SPLITS.items():
+        for word in sorted(words, key=len, reverse=True):
+            rest = re.sub(rf"\A{word}[_\-. ]?|[_\-. ]{word}\Z", "", lower, count=1)
+            if rest != lower:
+                role = "images" if rest in IMAGE_FOLDERS else "masks" if rest in MASK_FOLDERS else ""
+                if role or not rest:
+                    return split, role
+    return "", ""

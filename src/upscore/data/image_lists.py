@@ -1,0 +1,160 @@
+r"""Lists of images, one a line, from any tool and any system.
+
+::
+
+    images/train/a.jpg                  relative to the dataset's folder, or to the list's own
+    images\train\a.jpg                  backslashes are read as slashes
+    D:\data\street\images\train\a.jpg   a path of another machine: the end of it that is there
+    images/a.jpg masks/a.png            an image and its mask, divided by blanks, a tab, a comma or a semicolon
+    /JPEGImages/a.jpg /masks/a.png      as DeepLab writes them, relative although they begin with a slash
+    # a line that begins with # is a comment, unless a file has that name
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PureWindowsPath
+
+from upscore.data.text_files import read_text
+from upscore.errors import DataError
+
+__all__ = ["Line", "find_below", "find_end", "is_file", "read_lines", "read_list"]
+
+_MAX_BYTES = 2**27
+_MAX_LINE = 8192
+_MAX_PARTS = 64
+_DIVIDERS = re.compile(r"\s*[,;\t]\s*|\s+")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a list: an image, and its mask where the line names one."""
+
+    image: Path
+    mask: Path | None = None
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a list that are not blank, without blanks at their ends.
+
+    Raises
+    ------
+    DataError
+        The list cannot be read, is empty, or a line is absurdly long.
+    """
+    text = read_text(file, "a list of pictures", max_bytes=_MAX_BYTES)
+    lines = [line for line in map(str.strip, text.splitlines()) if line]
+    if not lines:
+        raise DataError(f"{file}: the list is empty, expected one picture a line")
+    if longest := next((line for line in lines if len(line) > _MAX_LINE), None):
+        raise DataError(f"{file}: a line has {len(longest)} characters, expected one path a line")
+    return lines
+
+
+def read_list(file: Path, root: Path, notes: list[str]) -> list[Line]:
+    """Return the files that a list names, in its order.
+
+    Parameters
+    ----------
+    file : Path
+        The list.
+    root : Path
+        Folder that its paths are relative to; the list's own folder is the second choice.
+    notes : list of str
+        Gets a sentence where paths of another machine were understood by their ends.
+
+    Raises
+    ------
+    DataError
+        The list cannot be read or is empty, or a file that it names is missing.
+    """
+    found: list[Line] = []
+    shortened = 0
+    for line in read_lines(file):
+        place = _exactly(line, root, file.parent)
+        if place is None and line.startswith("#"):
+            continue
+        if place is not None:
+            found.append(Line(place))
+        elif (pair := _pair(line, root, file.parent)) is not None:
+            found.append(pair[0])
+            shortened += pair[1]
+        elif (place := find_end(root, line, file=True)) is not None:
+            found.append(Line(place))
+            shortened += 1
+        else:
+            raise DataError(f"{file}: the list names {line[:200]}, which is not below {root}: paths are relative to that folder")
+    if not found:
+        raise DataError(f"{file}: the list is empty, expected one picture a line")
+    if shortened:
+        notes.append(
+            f"{shortened} of {len(found)} paths in {file.name} are of another machine: the files at their ends below {root} were taken"
+        )
+    return found
+
+
+def find_below(folder: Path, text: str, *, file: bool = False) -> Path | None:
+    r"""Return the file or folder (with ``file``, the file) that a path names below ``folder``, or None.
+
+    Backslashes may stand for slashes, and letters with marks may be composed (NFC) or
+    decomposed (NFD).
+    """
+    for form in dict.fromkeys((text, text.replace("\\", "/"))):
+        for spelt in dict.fromkeys((form, unicodedata.normalize("NFC", form), unicodedata.normalize("NFD", form))):
+            place = folder / spelt
+            if is_file(place) if file else _exists(place):
+                return place
+    return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether ``path`` is a file; False also for names that no file can have and links in a circle."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def find_end(folder: Path, text: str, *, file: bool = False) -> Path | None:
+    """Return what the longest end of an absolute path leads to below ``folder``; None for other paths, and if there is nothing.
+
+    Such paths are written on one machine and read on another: ``D:\\street\\images\\a.jpg``
+    is ``images/a.jpg`` in the folder that street has become.
+    """
+    anchor = PureWindowsPath(text).anchor
+    parts = [part for part in PureWindowsPath(text).parts if part != anchor]
+    if not anchor or ".." in parts:
+        return None
+    ends = ("/".join(parts[start:]) for start in range(min(len(parts), _MAX_PARTS)))
+    return next((place for end in ends if (place := find_below(folder, end, file=file)) is not None), None)
+
+
+def _exactly(text: str, root: Path, beside: Path) -> Path | None:
+    return find_below(root, text, file=True) or find_below(beside, text, file=True)
+
+
+def _pair(line: str, root: Path, beside: Path) -> tuple[Line, bool] | None:
+    """Divide a line where both sides are files; also return whether one was found by the end of its path only."""
+    for divider in islice(_DIVIDERS.finditer(line), _MAX_PARTS):
+        files = []
+        shortened = False
+        for side in (line[: divider.start()], line[divider.end() :]):
+            place = _exactly(side, root, beside)
+            if place is None and (place := find_end(root, side, file=True)) is not None:
+                shortened |= find_below(root, side.lstrip("/\\"), file=True) is None
+            files.append(place)
+            if place is None:
+                break
+        if files[0] is not None and files[-1] is not None and len(files) == 2:
+            return Line(files[0], files[1]), shortened
+    return None

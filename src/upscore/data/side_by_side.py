@@ -1,0 +1,121 @@
+"""Masks beside their images in one folder, told apart by a word at the end of their names.
+
+::
+
+    export/                                        data/
+    ├── train/a_jpg.rf.0f.jpg                      ├── a.jpg
+    │         a_jpg.rf.0f_mask.png                 ├── a_mask.png
+    │         _classes.csv                         └── classes.txt
+    └── valid/…
+
+The first is Roboflow's export "Semantic Segmentation Masks". Where there are no folders of
+splits, a fifth of the images is val.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from upscore.data.class_names import find_class_names
+from upscore.data.folder_roles import by_split, subfolders
+from upscore.data.matching import match_masks
+from upscore.data.pairs import Pair, PairedFiles, find_pictures, listed
+from upscore.data.pictures import PICTURE_SUFFIXES
+from upscore.data.splits import choose_split, divide
+from upscore.errors import DataError
+
+__all__ = ["MASK_WORDS", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
+
+MASK_WORDS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_seg", "_segmentation", "_gt", "_groundtruth", "_annotation")
+"""What a mask's name may add to its image's, in lower case."""
+
+_FILES_SEEN = 10_000
+
+
+def has_masks_beside(root: Path) -> bool:
+    """Whether ``root``, or each of its folders of splits, holds images and masks side by side."""
+    return bool(_folders(root))
+
+
+def side_by_side_splits(root: Path) -> tuple[str, ...]:
+    """Return the splits that have a folder, or train and val where they are made by division."""
+    found = _folders(root)
+    return ("train", "val") if "" in found else tuple(found)
+
+
+def open_side_by_side(root: Path, split: str) -> PairedFiles:
+    """Open one split of a folder where :func:`has_masks_beside`.
+
+    Raises
+    ------
+    DataError
+        The split is not there, an image has no mask or a mask no image, or there is no
+        file of class names.
+    """
+    found = _folders(root)
+    split = choose_split(root, split, side_by_side_splits(root))
+    folder = found.get(split) or found[""]
+    notes: list[str] = []
+    pairs = _pairs(folder, notes)
+    if "" in found:
+        whole = len(pairs)
+        pairs, of_val = divide(root, pairs, split)
+        notes.append(f"there are no folders train and val, so {of_val} of {whole} pictures, chosen by a hash of their names, are val")
+    named = find_class_names(folder) or find_class_names(root)
+    if named is None:
+        raise DataError(
+            f"{root}: masks lie beside their images, but no file says what they show: write the names of the classes 0, 1, 2, … into "
+            f"{root / 'classes.txt'}, one a line"
+        )
+    notes.append(f"the names of the {len(named.labels)} classes come from {named.file.name}")
+    return PairedFiles(pairs, named.labels, split=split, name=root.resolve().name, mapping=named.mapping, notes=notes)
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """Return the folder of each split, or ``root`` as ``""``; nothing if masks are not beside images."""
+    own = by_split({name: root / name for name in subfolders(root)})
+    beside = {split: folder for split, folder in own.items() if _first_mask(folder)}
+    return beside or ({"": root} if _first_mask(root) else {})
+
+
+def _first_mask(folder: Path) -> bool:
+    """Whether some image among the first files has a mask beside it."""
+    names = set()
+    try:
+        with os.scandir(folder) as entries:
+            for number, entry in enumerate(entries):
+                if number == _FILES_SEEN:
+                    break
+                if not entry.name.startswith(".") and entry.name.lower().endswith(PICTURE_SUFFIXES):
+                    names.add(entry.name.rpartition(".")[0].lower())
+    except OSError:
+        return False
+    return any(name.removesuffix(word) in names for name in names for word in MASK_WORDS if name.endswith(word))
+
+
+def _pairs(folder: Path, notes: list[str]) -> list[Pair]:
+    files, others = find_pictures(folder)
+    pictures: list[tuple[str, Path]] = []
+    masks: list[tuple[str, Path]] = []
+    used = set()
+    for path in files:
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        word = _mask_word(key)
+        used.add(word.lower())
+        (masks if word else pictures).append((key.removesuffix(word) if word else key, path))
+    kinds = sorted(used - {""})
+    if len(kinds) > 1:
+        raise DataError(
+            f"{folder}: found masks of {len(kinds)} kinds, whose names end in {listed(kinds)}: keep those of one kind in the folder"
+        )
+    others = [path for path in others if path.name != "_classes.csv" and path.name not in ("classes.txt", "class_names.txt")]
+    if others:
+        notes.append(f"{len(others)} files in {folder} are not pictures and were left out ({listed([path.name for path in others])})")
+    notes.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")
+    return match_masks(pictures, masks)
+
+
+def _mask_word(key: str) -> str:
+    lower = key.lower()
+    return next((key[-len(word) :] for word in sorted(MASK_WORDS, key=len, reverse=True) if lower.endswith(word)), "")
