@@ -14,6 +14,7 @@ from upscore.inference.proposals import Aggregate
 from upscore.inference.segmenter import Precision
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.text import literal
 
 __all__ = ["CRFSettings", "Combine", "InferenceSettings", "ProposalSettings", "settled"]
 
@@ -253,4 +254,4 @@ def _first_line(error: ValidationError) -> str:
     first = error.errors()[0]
     # Of tile, the rest of the place is pydantic's names of types; of crf and proposals, it is the setting.
     place = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][:1] in (("crf",), ("proposals",)) else 1]) or "inference"
-    return f"inference setting '{place}': found {first['input']!r:.80}, {first['msg'].removeprefix('Value error, ')}"
+    return f"inference setting '{place}': found {literal(first['input'], 80)}, {first['msg'].removeprefix('Value error, ')}"

@@ -36,7 +36,7 @@ from upscore.models.description import (
 )
 from upscore.models.weights import name_mismatch
 from upscore.models.zoo import create_model
-from upscore.text import reason
+from upscore.text import literal, reason
 from upscore.types import LabelSpace
 
 __all__ = ["Bundle", "find_bundle", "refuse_unless_bundle"]
@@ -216,7 +216,7 @@ def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
     except ModelError as error:
         raise BundleError(str(error)) from error
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise BundleError(f"the arguments {dict(arguments)!r:.200} do not make a network ({reason(error)})") from error
+        raise BundleError(f"the arguments {literal(dict(arguments), 200)} do not make a network ({reason(error)})") from error
 
 
 def find_bundle(folder: str | Path) -> Path:
