@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check sanitize bench clean
+.PHONY: help demo test fuzz check sanitize bench clean
 .DEFAULT_GOAL := help
 
 help: ## show what there is
@@ -20,6 +20,9 @@ demo: .venv/ready ## train, evaluate and predict on pictures made on the spot; w
 
 test: .venv/ready ## every test
 	$(BIN)/python -m pytest -n 2
+
+fuzz: .venv/ready ## hostile inputs for hours, others every time: UPSCORE_FUZZ_EXAMPLES=20000 of each kind
+	UPSCORE_FUZZ_EXAMPLES=$${UPSCORE_FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -n 2 tests/fuzz
 
 check: .venv/ready ## style, types and floors
 	$(BIN)/ruff check .

@@ -555,7 +555,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if debug:
             raise
         if isinstance(error, OSError) and error.strerror:  # a full disk, a name too long: the system's words say what to mend
-            _say(one_line(f"{error.filename or 'a file'}: {error.strerror}: check the path, the rights and the space on the disk"))
+            where = f"{error.filename}: " if error.filename else ""
+            _say(one_line(f"{where}{error.strerror}: check the path, the rights and the space on the disk"))
         else:
             words = reason(error, 1000)
             _say(one_line(f"unexpected {type(error).__name__}: {words} (run it with --debug for the traceback, and please report it)"))

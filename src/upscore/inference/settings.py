@@ -15,6 +15,7 @@ from upscore.inference.proposals import Aggregate, check_work
 from upscore.inference.segmenter import Precision
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.text import literal
 
 __all__ = ["CRFSettings", "Combine", "InferenceSettings", "ProposalSettings", "settled"]
 
@@ -277,4 +278,4 @@ def _first_line(error: ValidationError) -> str:
     # Of tile, the rest of the place is pydantic's names of types; of crf and proposals, it is the setting.
     place = ".".join(str(part) for part in first["loc"][: 2 if first["loc"][:1] in (("crf",), ("proposals",)) else 1]) or "inference"
     said = first["msg"].removeprefix("Value error, ")
-    return f"inference setting '{place}': " + (said if said.startswith("found ") else f"found {first['input']!r:.80}, {said}")
+    return f"inference setting '{place}': " + (said if said.startswith("found ") else f"found {literal(first['input'], 80)}, {said}")

@@ -37,7 +37,7 @@ from upscore.models.description import (
 )
 from upscore.models.weights import name_mismatch, silent
 from upscore.models.zoo import backbone_mismatch, create_model
-from upscore.text import reason
+from upscore.text import literal, reason
 from upscore.types import LabelSpace
 
 __all__ = ["Bundle", "find_bundle", "refuse_unless_bundle"]
@@ -234,7 +234,7 @@ def _arguments_refused(arguments: Mapping[str, Any]) -> Iterator[None]:
     except ModelError as error:
         raise BundleError(str(error)) from error
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise BundleError(f"the arguments {dict(arguments)!r:.200} do not make a network ({reason(error)})") from error
+        raise BundleError(f"the arguments {literal(dict(arguments), 200)} do not make a network ({reason(error)})") from error
 
 
 def find_bundle(folder: str | Path) -> Path:

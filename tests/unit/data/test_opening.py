@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,32 @@ def test_keys_and_their_order_are_what_they_always_were(tmp_path: Path) -> None:
     assert list(open_dataset(tmp_path).keys) == expected
     assert list(open_dataset(tmp_path, "val").keys) == ["images/val/0", *(f"images/train/{key}" for key in expected)]
     assert list(open_dataset(tmp_path, "test").keys) == ["val/0", "train/b"]
+
+
+@pytest.mark.parametrize("path", ["x" * 10**6, "a/" * 10**5, "a\0b", "\ud800", "", "\x1b[2J\n"])
+def test_a_path_that_no_file_can_have_is_one_bounded_line(path: str) -> None:
+    for open_it in (open_dataset, list_splits):
+        with pytest.raises(DataError, match="expected a dataset") as error:
+            open_it(path)
+        assert len(str(error.value)) < 2100
+        assert not set(str(error.value)) & set("\n\x1b\0")
+
+
+def test_paths_too_long_inside_a_file_are_one_bounded_line(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for key in ("path", "train", "masks_dir"):
+        values = {"path": ".", "train": "images", "masks_dir": "masks"} | {key: "images/" * 30_000}
+        (tmp_path / "dataset.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()) + "names: [a, b]\n")
+        with pytest.raises(DataError) as error:
+            open_dataset(tmp_path, "train")
+        assert len(str(error.value)) < 2100
+    (tmp_path / "list.txt").write_text("x" * 10**6)
+    (tmp_path / "dataset.yaml").write_text("train: list.txt\nnames: [a, b]\n")
+    with pytest.raises(DataError):
+        open_dataset(tmp_path, "train")
+
+
+def test_a_pipe_for_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dataset.yaml")
+    with pytest.raises(DataError, match="a pipe, a device or a socket"):
+        open_dataset(tmp_path / "dataset.yaml", "train")

@@ -84,6 +84,9 @@ def test_every_key_is_understood(tmp_path: Path) -> None:
         ("[" * 5000, "YAML"),
         ("train: " + "9" * 5000 + "\nnames: [a]\n", "YAML"),
         ("train: \x01\n", "YAML"),
+        ("train: images\nnames: [a, " + "b" * 201 + "]\n", r"\(201 characters\)' is too long, expected at most 200"),
+        (GOOD + "nc: 0x" + "f" * 5000 + "\n", "not valid YAML in line 5: the number 0xfff.* is too large"),
+        (GOOD + "nc: !!int\n", "not valid YAML in line 5: '' cannot be read as int"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:

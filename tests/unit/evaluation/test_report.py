@@ -70,6 +70,32 @@ def test_the_page_stands_alone_and_untrusted_names_are_text(evaluation: Evaluati
     assert "fields & <b>woods</b>" in page.text
 
 
+def test_page_and_table_show_what_names_hide(tmp_path: Path):
+    """Escape codes and marks of direction stand as text; the numbers for machines keep the names as they are."""
+    hidden = "\u202ea\x1b[2J\nb\udcff"
+
+    class Hiding(Pictures):
+        name, labels, keys = hidden, LabelSpace(("ground", hidden, "\t=1")), tuple(f"{hidden}{i}" for i in range(6))
+
+    class Hid(Drifting):
+        labels, source, card = Hiding.labels, hidden, {"note": hidden}
+
+        def predict(self, image: np.ndarray) -> Prediction:
+            return Prediction(super().predict(image).label_map, Hiding.labels)
+
+    command = f"upscore evaluate '{hidden}'\nmore"
+    page = write_report(evaluate(Hid(), Hiding()), tmp_path, predictor=Hid(), dataset=Hiding(), command=command)
+    text, table = page.read_text("utf-8"), (tmp_path / "confusion.csv").read_text("utf-8")
+    for shown in (text, table):
+        assert "\\u202ea\\x1b[2J\\nb\\udcff" in shown
+        assert not set(shown) & set("\x1b\u202e\udcff\t")
+    assert "<code>upscore evaluate &#39;\\u202ea\\x1b[2J\nb\\udcff&#39;\nmore</code>" in text  # lines of a command stay lines
+    numbers = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert numbers["dataset"]["name"] == hidden
+    assert numbers["repeat"] == command
+    assert len(table.splitlines()) == 4
+
+
 def test_the_four_scores_their_policy_and_the_origin_are_there(evaluation: Evaluation, tmp_path: Path):
     page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures(), command="upscore evaluate x y"))
     scores = evaluation.scores

@@ -1,0 +1,101 @@
+"""Image files, whatever is in them: pixels of the size that the header says, or one line."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, TiffImagePlugin
+
+from fuzz.examples import altered, each_of, fuzz, taken_or_refused
+from upscore.data.pictures import check_picture, decode_picture, read_instances, read_label, read_picture
+
+CHUNKS = (
+    b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\x00\x00\xff\xff", b"\xff\xd8", b"\xff\xd9", b"\xff\xc4\x00\x02",
+    b"\x89PNG\r\n\x1a\n",
+    b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"acTL", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*",
+    b"RIFF", b"WEBPVP8 ", b"VP8L",
+    b"P6 99999 99999 255 ", b"P5 1 1 65535 ", b"9" * 5000, b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg>", b"Exif\x00\x00", b"\x01\x12\x00\x03",
+)  # fmt: skip
+
+
+def _encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _valid() -> dict[str, bytes]:
+    """Return a small image of every kind that is read."""
+    rng = np.random.default_rng(0)
+    colour, grey = rng.integers(0, 256, (7, 5, 3), np.uint8), rng.integers(0, 4, (7, 5), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    palette = io.BytesIO()
+    indexed = Image.fromarray(grey).convert("P")
+    indexed.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    indexed.save(palette, "PNG", transparency=0)
+    bits = io.BytesIO()
+    Image.fromarray(grey > 1).save(bits, "PNG")
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112] = 8
+    pages = io.BytesIO()
+    Image.fromarray(colour).save(pages, "TIFF", save_all=True, append_images=[Image.fromarray(colour[::-1])])
+    moving = io.BytesIO()
+    Image.fromarray(grey).save(moving, "GIF", save_all=True, append_images=[Image.fromarray(grey[::-1])])
+    return {
+        "png": _encoded(colour, "PNG"),
+        "png-grey": _encoded(grey, "PNG"),
+        "png-alpha": _encoded(np.dstack([colour, colour[..., :1]]), "PNG"),
+        "png-16": _encoded(grey.astype(np.uint16) * 9999, "PNG"),
+        "png-palette": palette.getvalue(),
+        "png-bits": bits.getvalue(),
+        "jpeg": _encoded(colour, "JPEG", exif=turned),
+        "jpeg-grey": _encoded(grey, "JPEG", progressive=True),
+        "gif": moving.getvalue(),
+        "bmp": _encoded(colour, "BMP"),
+        "tiff": _encoded(colour, "TIFF", tiffinfo=tags),
+        "tiff-lzw": _encoded(colour, "TIFF", compression="tiff_lzw"),
+        "tiff-deflate": _encoded(grey, "TIFF", compression="tiff_deflate"),
+        "tiff-float": _encoded(grey.astype(np.float32), "TIFF"),
+        "tiff-pages": pages.getvalue(),
+        "webp": _encoded(colour, "WEBP", lossless=True),
+        "webp-lossy": _encoded(colour, "WEBP"),
+        "ppm": _encoded(colour, "PPM"),
+        "pgm-16": b"P5 5 7 65535\n" + bytes(70),
+        "pbm": b"P4 5 7\n" + bytes(7),
+        "text-pnm": b"P2 2 2 9\n1 2 3 4\n",
+    }
+
+
+VALID = _valid()
+
+
+def looked_at(file, content: bytes) -> None:
+    file.write_bytes(content)
+    size = None
+    with taken_or_refused():
+        size = check_picture(file)
+    for read in (read_picture, read_label, read_instances):
+        with taken_or_refused():
+            pixels = read(file)
+            assert size is None or pixels.shape[:2] == size
+    with taken_or_refused():
+        decode_picture(content)
+
+
+@pytest.mark.parametrize("kind", VALID)
+@fuzz
+@given(data=st.data())
+def test_any_image(tmp_path_factory, kind, data):
+    looked_at(tmp_path_factory.getbasetemp() / f"altered.{kind}", data.draw(altered(VALID[kind], CHUNKS)))
+
+
+@fuzz
+@each_of([*CHUNKS, *VALID.values()])
+@given(content=st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(CHUNKS), max_size=8).map(b"".join)))
+def test_any_bytes(tmp_path_factory, content):
+    looked_at(tmp_path_factory.getbasetemp() / "any.png", content)
