@@ -10,11 +10,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import upscore.crf.pydensecrf.densecrf as dcrf
-from fuzz.examples import EXAMPLES
+from fuzz.examples import fuzz
 from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
 from upscore.crf.pydensecrf import utils
 from upscore.errors import UpscoreError
@@ -32,8 +32,6 @@ from upscore.ops.boxes import Canvas, cut_boxes
 from upscore.ops.unpool import max_pool, max_unpool
 
 native = pytest.importorskip("upscore._native", reason="upscore was installed without a compiler")
-
-fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 REFUSED = (ValueError, TypeError, OverflowError, MemoryError)
 """What the compiled module refuses with."""

@@ -1,175 +1,311 @@
-"""Weights files and bundles of anyone's making: taken, or refused in one line; nothing in them runs."""
+"""Damaged and hostile weights files and bundles: success or an error in one line, in bounded memory and time."""
 
-import functools
 import io
 import json
-import os
 import pickle
-import struct
+import resource
+import signal
+import warnings
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from fuzz.examples import altered, fuzz, taken_or_refused
+from fuzz.examples import fuzz
+from upscore.errors import UpscoreError
 from upscore.models.bundle import Bundle
-from upscore.models.weights import read_weights
+from upscore.models.ensemble import Ensemble, load_model
+from upscore.models.transplant import holds_whole_network, normalization_of
 from upscore.models.zoo import create_model
 from upscore.types import LabelSpace
 
-STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2), "n": torch.tensor(3)}
+NAME, ARGUMENTS = "fcn8s", {"backbone": "vgg16", "width": 1 / 64}
+LABELS = LabelSpace(("ground", "disc", "bar"))
+
+SECONDS = 60
+"""After which an input counts as one that hangs."""
+
+GIGABYTES = 2
+"""That the process may grow by over all inputs."""
 
 
-def torch_bytes(value, *, zipped=True):
-    buffer = io.BytesIO()
-    torch.save(value, buffer, _use_new_zipfile_serialization=zipped)
-    return buffer.getvalue()
+@contextmanager
+def bounded():
+    """Stop what hangs, and pass on nothing but success and one line."""
+
+    def stop(*_):
+        raise AssertionError(f"took more than {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    told = ""
+    try:
+        yield
+    except UpscoreError as error:
+        told = str(error)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert "\n" not in told
+    assert len(told) < 3000
 
 
-def npz_bytes(write=np.savez, **arrays):
-    buffer = io.BytesIO()
-    write(buffer, **arrays)
-    return buffer.getvalue()
-
-
-ARRAYS = {"conv1_0": np.arange(12.0, dtype=np.float32).reshape(2, 3, 2), "conv1_1": np.zeros(2, np.int8)}
-VALID = {
-    "zip.pth": torch_bytes({"state_dict": STATE, "epoch": 3}),
-    "old.pth": torch_bytes(STATE, zipped=False),
-    "whole.pth": torch_bytes(torch.nn.Linear(2, 2)),
-    "w.safetensors": save(STATE),
-    "plain.npz": npz_bytes(**ARRAYS),
-    "packed.npz": npz_bytes(np.savez_compressed, **ARRAYS),
-}
-CHUNKS = (
-    b"\x80\x02", b"cos\nsystem\n", b"cbuiltins\neval\n", b"(", b"R", b".", b"\x8c\xff", b"B\xff\xff\xff\x7f",
-    b"\x8e" + b"\xff" * 7 + b"\x00", b"\x8a\xff" + b"\x7f" * 255, b"PK\x03\x04", b"PK\x05\x06", b"\x00" * 64, b"\xff" * 16,
-    b"F32", b"F8_E4M3", b"data_offsets", b"__metadata__", b"'shape': (99999999999,)", b"'descr': '|O'", b"\x93NUMPY\x03\x00",
-)  # fmt: skip
-
-
-def tried(folder, name, data):
-    path = folder / name
-    path.write_bytes(data)
-    with taken_or_refused():
-        read_weights(path)
+@pytest.fixture(autouse=True)
+def bounded_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GIGABYTES * 2**20
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("weights")
+def state():
+    torch.manual_seed(0)
+    return create_model(NAME, num_classes=len(LABELS), **ARGUMENTS).state_dict()
 
 
-@pytest.mark.parametrize("name", VALID)
-def test_altered_files(folder, name):
-    @fuzz
-    @given(altered(VALID[name], CHUNKS))
-    @example(b"")
-    @example(VALID[name][:-1])
-    def test(data):
-        tried(folder, name, data)
-
-    test()
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzzed")
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.npz"])
-def test_any_bytes(folder, name):
-    @fuzz
-    @given(st.binary(max_size=300))
-    def test(data):
-        tried(folder, name, data)
-
-    test()
-
-
-OPERATIONS = (
-    *(b"(", b"t", b"l", b"d", b"}", b"]", b")", b"0", b"2", b"N", b"R", b"b", b"o", b"a", b"e", b"s", b"u", b"q\x01", b"h\x01", b"K\x01"),
-    *(b"\x81", b"\x85", b"\x90", b"\x92", b"\x93", b"X\x03\x00\x00\x00abc", b"X\x05\x00\x00\x00touch", b"\x8c\x07weights"),
-    *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"cposix\nsystem\n", b"cargparse\nNamespace\n"),
-    b"ccollections\nOrderedDict\n",
-)
-opcodes = st.lists(st.sampled_from(OPERATIONS), max_size=40)
+def try_weights(path):
+    """Do with a file what create_model and a plan do."""
+    for ask in (normalization_of, holds_whole_network):
+        with bounded():
+            ask(path)
+    with bounded():
+        create_model(NAME, num_classes=len(LABELS), weights=path, report=str, **ARGUMENTS)
 
 
-@fuzz
-@given(opcodes, st.booleans())
-def test_pickles_of_any_program(folder, program, zipped):
-    data = b"\x80\x02" + b"".join(program) + b"."
-    if zipped:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("archive/data.pkl", data)
-            archive.writestr("archive/version", "3\n")
-            archive.writestr("archive/data/0", bytes(16))
-        data = buffer.getvalue()
-    before = set(os.listdir("."))
-    tried(folder, "p.pth", data)
-    assert set(os.listdir(".")) == before
-
-
-plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-tops = st.sampled_from(["state_dict", "model", "a", "ema"])
-checkpoints = st.recursive(
-    plain | st.binary(max_size=8) | st.just(STATE), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(tops, inner, max_size=3)
+edits = st.lists(
+    st.tuples(st.sampled_from(("flip", "cut", "put", "repeat")), st.floats(0, 1), st.binary(max_size=9), st.integers(1, 200)), max_size=4
 )
 
 
+def edited(content, changes):
+    """Return bytes with some of them changed, left out, put in or repeated."""
+    altered = bytearray(content)
+    for kind, where, new, count in changes:
+        at = int(where * len(altered))
+        if kind == "flip" and at < len(altered):
+            altered[at] ^= count % 255 + 1
+        elif kind == "cut":
+            del altered[at : at + count]
+        elif kind == "put":
+            altered[at:at] = new
+        else:
+            altered[at:at] = altered[at : at + count]
+    return bytes(altered)
+
+
+dtypes = st.sampled_from(("F32", "F16", "BF16", "F64", "I8", "U8", "I64", "BOOL", "F8_E4M3", "C64", "X", ""))
+sizes = st.integers(-1, 3) | st.sampled_from((2**31, 2**40, 2**63 - 1, 10**30))
+shapes = st.lists(sizes, max_size=5)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("9" * 5000)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+
+
 @fuzz
-@given(checkpoints)
-def test_checkpoints_of_any_plain_values(folder, value):
-    tried(folder, "c.pth", torch_bytes(value))
-    tried(folder, "c.pth", pickle.dumps(value))
+@given(data=st.data())
+def test_safetensors(place, state, data):
+    path = place / "w.safetensors"
+    whole = save(dict(state))
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    name = data.draw(st.sampled_from(sorted(header)))
+    change = data.draw(st.sampled_from(("bytes", "field", "entry", "length")))
+    if change == "field":
+        field = data.draw(st.sampled_from(("dtype", "shape", "data_offsets")))
+        header[name][field] = data.draw({"dtype": dtypes, "shape": shapes, "data_offsets": shapes}[field])
+    elif change == "entry":
+        header[data.draw(st.text(max_size=20) | st.just(name))] = data.draw(values)
+    text = json.dumps(header).encode(errors="surrogatepass")
+    if change == "bytes":
+        text = edited(text, data.draw(edits))
+    said = data.draw(st.sampled_from((0, 2**62, 2**27))) if change == "length" else len(text)
+    path.write_bytes(said.to_bytes(8, "little") + text + whole[8 + length :])
+    try_weights(path)
 
 
-headers = st.dictionaries(
-    st.text(max_size=6) | st.just("a"),
-    st.fixed_dictionaries(
-        {
-            "dtype": st.sampled_from(["F32", "I64", "BOOL", "F4", "U64", "F8_E5M2", "", 3]),
-            "shape": st.lists(st.integers(-1, 2**40), max_size=4),
-            "data_offsets": st.lists(st.integers(-1, 2**62), min_size=1, max_size=3),
-        }
+def parts_of(state):
+    """A file of torch.save as a dict of its parts."""
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state, "epoch": 3, "args": slice}, buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def operations(names):
+    """Pickles of random operations, which now and then fit together."""
+    word = st.sampled_from(names).map(lambda text: b"X" + len(text).to_bytes(4, "little") + text.encode())
+    small = st.integers(0, 255).map(lambda number: bytes([number]))
+    one = (
+        word
+        | st.sampled_from(
+            (b"}", b"(", b"u", b"s", b"b", b"R", b"\x81", b"t", b"\x85", b"\x86", b"\x87", b"]", b"e", b"a", b"Q", b"N", b")")
+        )
+        | st.sampled_from(
+            (b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"cos\nsystem\n", b"cnet\nM\n", b"ctorch\nSize\n")
+        )
+        | small.map(lambda number: b"K" + number)
+        | small.map(lambda number: b"h" + number)
+        | small.map(lambda number: b"q" + number)
+        | st.sampled_from((b"r\xff\xff\xff\x0f", b"J\xff\xff\xff\x7f", b"0", b"2", b"\x8e\xff\xff\xff\xff\xff\xff\x00\x00"))
     )
-    | st.text(max_size=5),
-    max_size=4,
-)
+    return st.lists(one, max_size=60).map(lambda found: b"\x80\x02" + b"".join(found) + b".")
 
 
 @fuzz
-@given(headers, st.binary(max_size=64), st.integers(-4, 4))
-def test_headers_of_any_content(folder, header, data, off):
-    text = json.dumps(header).encode()
-    tried(folder, "h.safetensors", struct.pack("<Q", max(0, len(text) + off)) + text + data)
-
-
-@functools.cache
-def small_bundle():
-    arguments = {"backbone": "vgg16", "num_classes": 2, "width": 1 / 64}
-    return Bundle.of("fcn32s", arguments, create_model("fcn32s", **arguments), LabelSpace(("a", "b")), card={"history": [{"loss": 1.0}]})
-
-
-odd = st.sampled_from([10**400, -1, 0, 2**70, "tf_efficientnet_l2", "resnet18", "../x", "\x1b[2J"])
-keys = st.text(max_size=6) | st.sampled_from(["num_classes", "backbone", "width", "history"])
-values = st.recursive(plain | odd, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6)
-KEYS = ("architecture", "arguments", "labels", "inference", "card", "weights", "version", "format", "more")
+@given(data=st.data())
+def test_archives_of_torch(place, state, data):
+    path, parts = place / "w.pth", parts_of(state)
+    change = data.draw(st.sampled_from(("file", "part", "operations", "compressed", "bare")))
+    pickled = next(name for name in parts if name.endswith("data.pkl"))
+    if change == "part":
+        name = data.draw(st.sampled_from((pickled, pickled, *sorted(parts))))
+        parts[name] = edited(parts[name], data.draw(edits))
+    elif change in ("operations", "bare"):
+        parts[pickled] = data.draw(
+            operations(("_modules", "_parameters", "state_dict", "model", "module.conv1_1.weight", "storage", "0", "cpu"))
+        )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if change == "compressed" else zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    content = parts[pickled] if change == "bare" else buffer.getvalue()
+    path.write_bytes(edited(content, data.draw(edits)) if change in ("file", "bare") else content)
+    try_weights(path)
 
 
 @fuzz
-@given(st.sampled_from(KEYS), values, st.booleans())
-def test_descriptions_of_any_content(tmp_path_factory, key, value, inside):
-    place = tmp_path_factory.getbasetemp() / "bundle"
-    if not place.exists():
-        small_bundle().save(place)
-        (place / "kept.json").write_bytes((place / "bundle.json").read_bytes())
-    description = json.loads((place / "kept.json").read_text())
-    if inside and isinstance(description.get(key), dict) and isinstance(value, dict):
-        description[key] |= value
+@given(data=st.data())
+def test_legacy_files_of_torch(place, state, data):
+    path = place / "old.pth"
+    if data.draw(st.booleans()):
+        few = dict(list(state.items())[:3])
+        buffer = io.BytesIO()
+        torch.save(few, buffer, _use_new_zipfile_serialization=False)
+        path.write_bytes(edited(buffer.getvalue(), data.draw(edits)))
     else:
-        description[key] = value
-    (place / "bundle.json").write_text(json.dumps(description))
-    with taken_or_refused():
-        Bundle.load(place)
+        path.write_bytes(edited(pickle.dumps({"a": np.zeros(3)}, data.draw(st.integers(0, 5))), data.draw(edits)))
+    try_weights(path)
+
+
+def npy(shape, descr, content, fortran=False):
+    header = f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+@fuzz
+@given(data=st.data())
+def test_arrays_of_caffe(place, data):
+    path = place / "w.npz"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", data.draw(st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))) as archive:
+        for name in data.draw(st.lists(st.sampled_from(("conv1_1_0", "conv1_1_1", "bn/0", "bn/2", "x", "../fc8_w", "")), max_size=3)):
+            descr = data.draw(st.sampled_from(("<f4", ">f8", "|i1", "<u8", "|O", "<c8", "|V9", "<M8[s]", "?")))
+            shape = tuple(data.draw(st.lists(st.integers(-1, 4) | st.sampled_from((2**31, 10**18)), max_size=4)))
+            size = data.draw(st.integers(0, 300) | st.just(2**16))
+            content = npy(shape if data.draw(st.booleans()) else (size,), descr, bytes(size), data.draw(st.booleans()))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a name that is there twice
+                archive.writestr(f"{name}.npy", edited(content, data.draw(edits)) if data.draw(st.booleans()) else content)
+    path.write_bytes(edited(buffer.getvalue(), data.draw(edits)))
+    try_weights(path)
+
+
+@pytest.fixture(scope="module")
+def saved(place, state):
+    model = create_model(NAME, num_classes=len(LABELS), **ARGUMENTS)
+    bundle = Bundle.of(NAME, ARGUMENTS, model, LABELS, card={"history": [{"epoch": 1, "loss": 0.5}]})
+    bundle.save(place / "one")
+    Ensemble((bundle, bundle)).save(place / "both")
+    return {path: path.read_bytes() for path in (*place.glob("*/*.json"), *place.glob("*/*.safetensors"))}
+
+
+def altered_json(text, data):
+    """Return a document with a value anywhere in it replaced, a key added, or bytes changed."""
+    change = data.draw(st.sampled_from(("bytes", "value", "key", "argument")))
+    if change == "bytes":
+        return edited(text, data.draw(edits))
+    document = json.loads(text)
+    inner = document
+    for _ in range(data.draw(st.integers(0, 3))):
+        keys = [key for key in inner if isinstance(inner[key], dict) and inner[key]] if isinstance(inner, dict) else []
+        if keys:
+            inner = inner[data.draw(st.sampled_from(sorted(keys)))]
+    if change == "argument" and "arguments" in document:
+        arguments = (
+            "backbone",
+            "width",
+            "padding",
+            "in_channels",
+            "num_classes",
+            "upsampling",
+            "depth",
+            "channels",
+            "report",
+            "new",
+            "name",
+        )
+        hostile = scalars | st.sampled_from(
+            (1e308, -1, 0, 10**9, 10**400, "resnet18", "vgg16", "tf_efficientnet_l2", "hf-hub:a/b", "learned")
+        )
+        document["arguments"][data.draw(st.sampled_from(arguments))] = data.draw(hostile)
+        document["architecture"] = data.draw(
+            st.sampled_from((NAME, "unet", "fcn32s", "sliding-window", "full-resolution", "unet-backbone"))
+        )
+    elif inner:
+        key = data.draw(st.text(max_size=8)) if change == "key" else data.draw(st.sampled_from(sorted(inner)))
+        inner[key] = data.draw(values)
+    try:
+        return json.dumps(document).encode(errors="surrogatepass")
+    except ValueError:  # an integer of more digits than Python writes
+        return text
+
+
+def try_altered(folder, name, saved, content):
+    path = folder / name
+    path.write_bytes(content)
+    try:
+        with bounded():
+            load_model(folder)
+    finally:
+        path.write_bytes(saved[path])
+
+
+@fuzz
+@given(data=st.data())
+def test_descriptions_of_bundles(place, saved, data):
+    folder = place / "one"
+    try_altered(folder, "bundle.json", saved, altered_json(saved[folder / "bundle.json"], data))
+
+
+@fuzz
+@given(data=st.data())
+def test_descriptions_of_ensembles(place, saved, data):
+    folder = place / "both"
+    try_altered(folder, "ensemble.json", saved, altered_json(saved[folder / "ensemble.json"], data))
+
+
+@fuzz
+@given(changes=edits)
+def test_weights_of_bundles(place, saved, changes):
+    folder = place / "one"
+    try_altered(folder, "weights.safetensors", saved, edited(saved[folder / "weights.safetensors"], changes))
+
+
+def test_a_deflated_bomb_is_refused_packed(place):
+    path = place / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("conv1_1_0.npy", "w", force_zip64=True) as member:
+        member.write(npy((2**28,), "|i1", b""))
+        for _ in range(2**8):
+            member.write(bytes(2**20))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(UpscoreError, match="says it holds"):
+        create_model(NAME, num_classes=3, weights=path, **ARGUMENTS)

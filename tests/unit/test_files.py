@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
-from upscore.files import check_file, read_file, read_text, reading, write_atomically
+from upscore.files import check_file, read_file, read_text, reading, write_atomically, written_whole
 
 
 def refused(path, *, most=100):
@@ -74,3 +74,16 @@ def test_a_name_that_no_file_can_have_is_not_written(tmp_path, name):
     with pytest.raises(OutputError, match="cannot be written"):
         write_atomically(tmp_path / name, b"")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_rights_follow_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "checkpoint", b"1")
+        with written_whole(tmp_path / "folder", what="bundle", holds=("kept",)) as partial:
+            (partial / "kept").touch(mode=0o600)  # as safetensors writes
+    finally:
+        os.umask(before)
+    assert (tmp_path / "checkpoint").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "folder" / "kept").stat().st_mode & 0o777 == mode

@@ -131,6 +131,8 @@ def dissect(name: str, *, finer: bool = False) -> Anatomy:
         As :class:`TimmTrunk`.
     """
     strides, indices, chosen = _on_meta(name, finer)
+    if _pads_by_size(chosen):
+        raise ModelError(f"backbone '{name}' cannot be aligned with the picture: its padding depends on the size; choose another")
     try:
         taps = tuple(measure_taps(chosen))
     except GeometryError as error:
@@ -145,6 +147,13 @@ def dissect(name: str, *, finer: bool = False) -> Anatomy:
     settings = import_timm().get_pretrained_cfg(name)
     mean, std = (settings.mean, settings.std) if settings else (IMAGENET_MEAN, IMAGENET_STD)
     return Anatomy(strides, indices, taps, tuple(mean), tuple(std))
+
+
+def _pads_by_size(network: nn.Module) -> bool:
+    """Whether a layer of stride 2 pads as TensorFlow's "SAME" does: known at once, where measuring takes minutes for the largest."""
+    from timm.layers import Conv2dSame
+
+    return any(isinstance(m, Conv2dSame) and max(m.stride) > 1 and max(m.kernel_size) > 1 for m in network.modules())
 
 
 @functools.cache

@@ -6,17 +6,23 @@ a checkpoint, or a network that was saved as a whole. Here such names stand for 
 object that keeps what it is given and does nothing; only the functions that put a tensor
 together are the real ones. The tensors of a network saved as a whole are then found by the
 names under which every ``nn.Module`` keeps them.
+
+A few bytes can ask for much: tuples of tuples that a dict must hash, modules that hold one
+another, a place in the memory of the pickle machine far beyond the others. So a pickle is
+followed once before it is read, without building anything, and refused where it does.
 """
 
 from __future__ import annotations
 
 import collections
+import io
 import pickle
+import pickletools
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +36,22 @@ MAX_PICKLE = 2**26
 
 MAX_NAMES = 2000
 """Different classes and functions that a file may name; a network saved as a whole names some fifty."""
+
+
+MAX_STEPS = 1_000_000
+"""Operations of a pickle, and places in its memory; two thousand layers with their optimizer take some hundred thousand."""
+
+MAX_SHARED = 10_000_000
+"""Values that tuples take up again from earlier tuples: as keys of a dict all of them are hashed, however few bytes say so."""
+
+MAX_MODULES = 100_000
+"""Modules of a network saved as a whole."""
+
+MAX_DEPTH = 100
+"""Modules inside one another."""
+
+MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How a file of torch.save that is no archive begins, as before torch 1.6: five pickles in a row, then the numbers."""
 
 
 class Foreign:
@@ -78,13 +100,15 @@ def read_torch_file(path: Path) -> Any:
     Raises
     ------
     ModelError
-        It is a TorchScript archive, or asks for more memory than its size explains.
+        It is a TorchScript archive, or asks for more memory or work than its size explains.
     Exception
         Whatever torch raises for a damaged file.
     """
     archive = zipfile.is_zipfile(path)
     if archive:
         _check_archive(path)
+    else:
+        _check_stream(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch doubts pickles that are newer than its own
         try:
@@ -96,39 +120,87 @@ def read_torch_file(path: Path) -> Any:
 
 def tensors_of_module(module: Foreign) -> dict[str, Tensor]:
     """Return the parameters and saved buffers of a network that was saved as a whole, as its ``state_dict()`` would; {} if it is none."""
-    return dict(_tensors_of(module, "", set()))
-
-
-def _tensors_of(module: Foreign, prefix: str, above: set[int]) -> Iterator[tuple[str, Tensor]]:
-    if id(module) in above:  # a module inside itself, which only a made-up file has
-        return
-    passing = module.state.get("_non_persistent_buffers_set", ())
-    for kind in ("_parameters", "_buffers"):
-        held = module.state.get(kind)
-        for name, tensor in held.items() if isinstance(held, Mapping) else ():
-            if isinstance(tensor, Tensor) and not (kind == "_buffers" and isinstance(passing, set) and name in passing):
-                yield f"{prefix}{name}", tensor.detach()
-    inner = module.state.get("_modules")
-    for name, child in inner.items() if isinstance(inner, Mapping) else ():
-        if isinstance(child, Foreign):
-            yield from _tensors_of(child, f"{prefix}{name}.", above | {id(module)})
+    tensors: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Foreign, frozenset[int]]] = [("", module, frozenset())]
+    for _ in range(MAX_MODULES):
+        if not waiting:
+            return tensors
+        prefix, part, above = waiting.pop()
+        passing = part.state.get("_non_persistent_buffers_set", ())
+        for kind in ("_parameters", "_buffers"):
+            held = part.state.get(kind)
+            for name, tensor in held.items() if isinstance(held, Mapping) else ():
+                if isinstance(tensor, Tensor) and not (kind == "_buffers" and isinstance(passing, set) and name in passing):
+                    tensors[f"{prefix}{name}"] = tensor.detach()
+        inner, above = part.state.get("_modules"), above | {id(part)}
+        children = [child for child in inner.items() if isinstance(child[1], Foreign)] if isinstance(inner, Mapping) else []
+        # A module inside itself is passed over; only a made-up file has one.
+        waiting += [(f"{prefix}{name}.", child, above) for name, child in reversed(children) if id(child) not in above]
+        if len(above) > MAX_DEPTH:
+            break
+    raise ModelError(
+        f"a network of more than {MAX_MODULES} modules, or of more than {MAX_DEPTH} inside one another, is not read: it is made up"
+    )
 
 
 def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    names = [member.filename.rpartition("/")[2] for member in members]
-    if "constants.pkl" in names:
-        raise ModelError(
-            f"'{path}' is a TorchScript archive, whose code is not run here: save its weights where you trust it, with "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
-        )
-    described = sum(member.file_size for member, name in zip(members, names, strict=True) if name == "data.pkl")
-    if described > MAX_PICKLE or sum(member.file_size for member in members) > path.stat().st_size:
-        raise ModelError(f"'{path}' asks for more memory than a weights file of {path.stat().st_size} bytes needs: it is damaged")
+        names = [member.filename.rpartition("/")[2] for member in members]
+        if "constants.pkl" in names:
+            raise ModelError(
+                f"'{path}' is a TorchScript archive, whose code is not run here: save its weights where you trust it, with "
+                "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
+            )
+        described = [member for member, name in zip(members, names, strict=True) if name == "data.pkl"]
+        if sum(m.file_size for m in described) > MAX_PICKLE or sum(member.file_size for member in members) > path.stat().st_size:
+            raise ModelError(f"'{path}' asks for more memory than a weights file of {path.stat().st_size} bytes needs: it is damaged")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ModelError(f"'{path}' holds compressed parts, which torch.save never writes: unpack it, and save the weights again")
+        for member in described:
+            _follow(path, io.BytesIO(archive.read(member)))
 
 
-_REAL = {
+def _check_stream(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC))
+        file.seek(0)
+        if start[:1] == pickle.PROTO:  # else it is no pickle at all, as torch will say
+            for _ in range(5 if start == MAGIC else 1):
+                _follow(path, _Sparing(file))
+
+
+def _follow(path: Path, file: IO[bytes] | _Sparing) -> None:
+    """Go through a pickle without building anything, and refuse one that asks for more than its bytes say.
+
+    ``sizes`` holds for each value on the pickle machine's stack how many values a tuple leads to.
+    """
+    sizes: list[int] = []
+    marks: list[int] = []
+    memory: dict[int, int] = {}
+    shared = farthest = 0
+    for step, (operation, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
+        name = operation.name
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(memory) if name == "MEMOIZE" else int(argument or 0)
+            memory[place], farthest = sizes[-1] if sizes else 1, max(farthest, place)
+        elif name in ("GET", "BINGET", "LONG_BINGET", "DUP"):
+            sizes.append((sizes[-1] if sizes else 1) if name == "DUP" else memory.get(int(argument or 0), 1))
+            shared += sizes[-1] - 1
+        elif name == "MARK":
+            marks.append(len(sizes))
+        else:
+            taken = operation.stack_before
+            marked = pickletools.markobject in taken
+            first = (marks.pop() if marks else 0) - taken.index(pickletools.markobject) if marked else len(sizes) - len(taken)
+            size = 1 + sum(sizes[max(first, 0) :]) if "TUPLE" in name or name == "FROZENSET" else 1
+            del sizes[max(first, 0) :]
+            sizes.extend([size] * len(operation.stack_after))
+        if step > MAX_STEPS or farthest > MAX_STEPS or shared > MAX_SHARED:
+            raise ModelError(f"'{path}' asks for more work than what stands beside a network's weights can need: it is damaged or made up")
+
+
+_REAL: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
@@ -169,12 +241,22 @@ class _Inert(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REAL:
-            return _REAL[module, name]
+            real = _REAL[module, name]
+            return real if isinstance(real, type | torch.dtype) else _calling(real)
         if (module, name) not in self._foreign:
             if len(self._foreign) == MAX_NAMES:
                 raise pickle.UnpicklingError(f"it names more than {MAX_NAMES} classes")
             self._foreign[module, name] = type("Foreign", (Foreign,), {"origin": f"{module}.{name}"})
         return self._foreign[module, name]
+
+
+def _calling(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls ``real``; a file may change attributes of what it is given, and it is given this one."""
+
+    def call(*args: Any) -> Any:
+        return real(*args)
+
+    return call
 
 
 class _InertPickle:

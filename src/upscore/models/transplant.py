@@ -63,9 +63,9 @@ def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "ima
     found = bare(read_weights(weights))
     layers = {name.rpartition(".")[0] for name in found}
     if "normalization.mean" in found:
-        mean = found["normalization.mean"].flatten().double()
+        mean = found["normalization.mean"]
         for name, numbers in (("caffe", CAFFE_MEAN), ("imagenet", IMAGENET_MEAN), ("raw", (0.0, 0.0, 0.0))):
-            if len(mean) == 3 and torch.allclose(mean, torch.tensor(numbers).double(), atol=1e-3):
+            if mean.numel() == 3 and torch.allclose(mean.flatten().double(), torch.tensor(numbers).double(), atol=1e-3):
                 return cast('Literal["caffe", "raw", "imagenet"]', name)
         return None
     if "conv1_1_D" in layers:

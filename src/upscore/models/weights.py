@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -98,7 +99,20 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
     others = [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]
     if others:
         raise ModelError(f"'{path}' holds no state dict: found {_described(state[others[0]])} under '{others[0]}', {_EXPECTED}")
+    if odd := next((name for name, tensor in state.items() if not _is_plain(tensor)), None):
+        raise ModelError(
+            f"'{path}' holds in '{odd}' a {_kind(state[odd])} tensor, expected plain numbers: save the weights of a dense network"
+        )
     return {str(name): tensor for name, tensor in state.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized and not tensor.is_nested
+
+
+def _kind(tensor: Tensor) -> str:
+    """Say in a word why a tensor is not plain."""
+    return "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else tensor.device.type if tensor.is_meta else "sparse"
 
 
 _EXPECTED = "expected tensors by name: load the file where you trust it, and save torch.save(network.state_dict(), 'weights.pth')"
@@ -143,7 +157,7 @@ def _is_pickle(path: Path) -> bool:
 
 
 def name_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Say in words how ``found`` differs from ``expected`` in names or shapes; ``""`` if it does not."""
+    """Say in words how ``found`` differs from ``expected`` in names, shapes or kinds of numbers; ``""`` if it does not."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     other = [name for name in expected if name in found and found[name].shape != expected[name].shape]
@@ -155,6 +169,9 @@ def name_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -
     if other:
         shown = [f"'{n}' of shape {tuple(found[n].shape)}, expected {tuple(expected[n].shape)}" for n in other[:2]]
         parts.append("has " + ", ".join(shown) + (f" and {len(other) - 2} more of other shapes" if len(other) > 2 else ""))
+    whole = [n for n in expected if n in found and expected[n].is_floating_point() and not found[n].is_floating_point()]
+    if whole and not parts:
+        parts.append(f"has '{whole[0]}' of type {found[whole[0]].dtype}, expected floating-point numbers")
     return "; ".join(parts)
 
 

@@ -159,7 +159,11 @@ def test_labels_that_are_none_are_one_line(loss, wrong, batch):
         loss(*change(*batch))
 
 
-@pytest.mark.parametrize("loss", [pixel_cross_entropy, focal_loss, hard_pixel_cross_entropy, Objective()], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    [pixel_cross_entropy, focal_loss, hard_pixel_cross_entropy, Objective()],
+    ids=lambda loss: getattr(loss, "__name__", "Objective"),
+)
 @pytest.mark.parametrize("value", [-1e-3, float("nan"), float("inf")])
 def test_weights_that_are_no_factors_are_one_line(loss, value, batch):
     logits, labels = batch

@@ -60,6 +60,9 @@ def saved(array):
         (b"not an array", "not a readable weights file"),
         (b"", "not a readable weights file"),
         (array_of("__import__('os').system('x')"), "not a readable weights file"),
+        (array_of("(3, "), "not a readable weights file"),
+        (array_of("(" * 3000), "not a readable weights file"),
+        (array_of("-" * 9000 + "3"), "not a readable weights file"),
     ],
 )
 def test_arrays_that_are_not_what_they_say(tmp_path, content, complaint):

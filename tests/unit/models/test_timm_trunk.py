@@ -64,6 +64,15 @@ def test_networks_without_a_regular_grid_are_refused_in_words(name, complaint):
     assert "choose" in str(error.value)
 
 
+def test_padding_that_depends_on_the_size_is_known_without_measuring(monkeypatch):
+    """The largest of these networks takes two minutes to measure."""
+    from upscore.models import timm_trunk
+
+    monkeypatch.setattr(timm_trunk, "measure_taps", lambda _: pytest.fail("measured"))
+    with pytest.raises(ModelError, match="padding depends on the size"):
+        dissect.__wrapped__("tf_efficientnet_lite0")
+
+
 @pytest.mark.parametrize(
     ("channels", "jump", "complaint"),
     [(64, 32, "32 pixels apart where timm says 8"), (7, 8, r"does not give its feature maps as \(N, C, H, W\)")],
