@@ -62,20 +62,20 @@ def expand_pictures(
         raise DataError("no pictures given: name files, folders or patterns")
     found: dict[Path, tuple[Path, PurePosixPath]] = {}
     for one in given:
-        for path, relative in _expand(os.fspath(one), Path(exclude).resolve() if exclude is not None else None):
-            found.setdefault(path.resolve(), (path, relative))
+        for path, relative in _expand(os.fspath(one), _real(exclude) if exclude is not None else None):
+            found.setdefault(_real(path), (path, relative))
     return _name(list(found.values()))
 
 
 def _expand(given: str, exclude: Path | None) -> Iterator[tuple[Path, PurePosixPath]]:
     """Yield (picture, name without ending) for one path, folder or pattern."""
     path = Path(given)
-    if os.path.isdir(path):
+    if os.path.isdir(given):
         pictures = list(_walk(path, exclude))
         if not pictures:
             raise DataError(f"{given}: found no picture in the folder, expected files ending in {', '.join(PICTURE_SUFFIXES)}")
         yield from ((found, _below(found, path)) for found in pictures)
-    elif os.path.exists(path):
+    elif os.path.exists(given):
         yield path, PurePosixPath(path.stem)
     elif glob.has_magic(given):
         matches = sorted(match for match in glob.glob(given, recursive=True) if Path(match).suffix.lower() in PICTURE_SUFFIXES)
@@ -97,7 +97,15 @@ def _walk(folder: Path, exclude: Path | None) -> Iterator[Path]:
 
 
 def _lies_in(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder)
+    return folder is not None and _real(path).is_relative_to(folder)
+
+
+def _real(path: str | os.PathLike[str]) -> Path:
+    """Return the path without links; of a circle of links, and of a name that no file can have, what can be said."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(path).absolute()
 
 
 def _fixed_parts(pattern: str) -> Sequence[str]:

@@ -179,3 +179,15 @@ def test_results_do_not_depend_on_the_tiles(shots: Path, tmp_path: Path):
     for a, b in zip(one, other, strict=True):
         assert a.pop("confidence") == pytest.approx(b.pop("confidence"), abs=1e-6)
         assert a == b
+
+
+def test_circles_of_links_and_names_that_no_file_can_have_are_no_accident(tmp_path):
+    (tmp_path / "a.png").symlink_to("a.png")
+    (tmp_path / "b.png").touch()
+    (tmp_path / "out").symlink_to("out")
+    found = expand_pictures(tmp_path, exclude=tmp_path / "out")
+    assert tmp_path / "b.png" in [picture.path for picture in found]
+    assert expand_pictures(tmp_path / "b.png", exclude="a\0b")
+    for name in ("x" * 10**6, "a\0b", "*" * 10**5, "\ud800", ""):
+        with pytest.raises(DataError):
+            expand_pictures(name)
