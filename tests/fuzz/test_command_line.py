@@ -55,7 +55,9 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 def test_any_command_line(tmp_path_factory, words):
     said, complained = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(complained):
-        patch.chdir(tmp_path_factory.getbasetemp())
+        folder = tmp_path_factory.getbasetemp() / "far" / "below" / "what" / "is" / "there"  # "../../.." is among the words
+        folder.mkdir(parents=True, exist_ok=True)
+        patch.chdir(folder)
         patch.setattr(sys, "argv", ["upscore", *words])
         with pytest.raises(SystemExit) as left:
             main()

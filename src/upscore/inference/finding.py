@@ -128,11 +128,7 @@ class _Search:
     def pictures(self) -> Iterator[tuple[Path, PurePosixPath]]:
         """Yield (picture, name without ending)."""
         path = Path(self.given)
-        try:
-            is_folder, is_there = path.is_dir(), path.exists()
-        except (OSError, ValueError, RuntimeError):
-            is_folder = is_there = False
-        if is_folder:
+        if os.path.isdir(self.given):  # of a path an empty name would be the folder one is in
             self._refuse_results_among(path)
             pictures = [found for file in self._walk(path) if (found := self._taken(file))]
             if not pictures:
@@ -140,7 +136,7 @@ class _Search:
                     f"{self._nothing('found no picture in the folder')}, expected files ending in {', '.join(PICTURE_SUFFIXES)}"
                 )
             yield from ((found, _below(found, path)) for found in pictures)
-        elif is_there:
+        elif os.path.exists(self.given):
             yield path, PurePosixPath(path.stem)
         elif os.path.islink(path):
             raise DataError(f"{self.given!r}: the link leads nowhere: its target is missing, or it leads back to itself")

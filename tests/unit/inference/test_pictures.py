@@ -279,3 +279,15 @@ def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
     assert {name: row.notes for name, row in rows.items()} == notes
     for name, expected in notes.items():
         assert list(PREDICTOR.predict(tmp_path / name).notes) == expected
+
+
+def test_circles_of_links_and_names_that_no_file_can_have_are_no_accident(tmp_path: Path):
+    (tmp_path / "a.png").symlink_to("a.png")
+    (tmp_path / "b.png").touch()
+    (tmp_path / "out").symlink_to("out")
+    found = find_pictures(tmp_path, exclude=tmp_path / "out")
+    assert [picture.path for picture in found.pictures] == [tmp_path / "b.png"]
+    assert find_pictures(tmp_path / "b.png", exclude="a\0b").pictures
+    for name in ("x" * 10**6, "a\0b", "*" * 10**5, "\ud800", ""):
+        with pytest.raises(DataError):
+            find_pictures(name)
