@@ -140,6 +140,12 @@ def test_colour_masks_are_read_with_the_label_map(tmp_path: Path) -> None:
     assert check_dataset(train).class_pixels.tolist() == [20, 80]
 
 
+def test_voc_s_own_colour_of_void_is_ignored(tmp_path: Path) -> None:
+    root = own(tmp_path / "task", BOTH, colour=(224, 224, 192))
+    (root / "labelmap.txt").write_text("background:0,0,0::\ncrack:250,50,83::\n")
+    assert np.unique(open_voc(root, "train")[0].label).tolist() == [0, 255]  # type: ignore[arg-type]
+
+
 def test_without_lists_every_image_with_a_mask_is_taken(tmp_path: Path) -> None:
     root = own(tmp_path / "cracks", {}, suffix=".png")
     (root / "JPEGImages" / "p0.png").rename(root / "JPEGImages" / "p0.JPG")
