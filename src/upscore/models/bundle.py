@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
-from upscore.files import beside, refuse_other_contents, written_whole
+from upscore.files import beside, check_file, refuse_other_contents, written_whole
 from upscore.models.description import (
     Description,
     Fingerprint,
@@ -272,8 +272,10 @@ def _find(folder: Path) -> Path:
 def _opened(path: Path, recorded: Fingerprint) -> Iterator[None]:
     """Refuse a weights file that is not there, cannot be read or has another size than recorded; so too what reading it raises."""
     try:
-        with path.open("rb"):  # safetensors says of every file that it cannot open that there is none
-            size = path.stat().st_size
+        if not path.exists():
+            raise FileNotFoundError
+        size = check_file(path, what="weights", error=BundleError)
+        path.open("rb").close()  # safetensors says of every file that it cannot open that there is none
         if size != recorded.bytes:
             raise BundleError(f"'{path}' has {size} bytes, expected {recorded.bytes}: it is incomplete or was altered")
         yield

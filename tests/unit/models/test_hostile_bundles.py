@@ -105,6 +105,13 @@ def test_a_missing_weights_file_is(saved):
     refused(saved, "lacks weights.safetensors")
 
 
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(saved):
+    (saved / "weights.safetensors").unlink()
+    os.mkfifo(saved / "weights.safetensors")
+    rewrite(saved, lambda d: d["weights"].update(bytes=0))
+    refused(saved, "a pipe, a device or a socket")
+
+
 def test_links_in_circles_are_one_line(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
