@@ -50,9 +50,6 @@ MAX_MODULES = 100_000
 MAX_DEPTH = 100
 """Modules inside one another."""
 
-MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How a file of torch.save that is no archive begins, as before torch 1.6: five pickles in a row, then the numbers."""
-
 
 class Foreign:
     """Stands for an object of a class that is not looked up: it keeps its state, and does nothing.
@@ -162,12 +159,13 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_stream(path: Path) -> None:
+    """Follow the pickles at the beginning of a file: five that torch reads, however the first of them is written, or one of another's."""
     with path.open("rb") as file:
-        start = file.read(len(MAGIC))
-        file.seek(0)
-        if start[:1] == pickle.PROTO:  # else it is no pickle at all, as torch will say
-            for _ in range(5 if start == MAGIC else 1):
-                _follow(path, _Sparing(file))
+        for _ in range(5):
+            _follow(path, _Sparing(file))
+            if not file.read(1):
+                return
+            file.seek(-1, io.SEEK_CUR)
 
 
 def _follow(path: Path, file: IO[bytes] | _Sparing) -> None:

@@ -66,6 +66,14 @@ def test_a_few_bytes_cannot_ask_for_much(tmp_path, pickled, in_archive, monkeypa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("before", [b"", b"N.", pickle.dumps(0x1950A86A20F9469CFC6C, 2)[2:] + b"N."], ids=["first", "second", "third"])
+def test_a_pickle_is_followed_wherever_it_stands_and_however_it_begins(tmp_path, before):
+    """The first need not say its protocol for it to be read."""
+    (tmp_path / "w.pth").write_bytes(before + tuples_of_tuples()[len(START) :])
+    with pytest.raises(ModelError, match="asks for more work"):
+        read_weights(tmp_path / "w.pth")
+
+
 def test_modules_that_hold_one_another_twice_are_not_walked_through(tmp_path):
     with pytest.raises(ModelError, match="is made up"):
         read_weights(archive(tmp_path / "w.pth", modules_twice_in_one_another()))
