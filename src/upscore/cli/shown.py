@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape as unmarked
 from rich.padding import Padding
@@ -135,7 +134,7 @@ def errors_on_their_own_line() -> Iterator[None]:
     except KeyboardInterrupt as stop:  # before typer makes an empty line of it
         aside.show_cursor(True)
         print(f"upscore: {stop if isinstance(stop, RunInterrupted) else 'interrupted'}", file=sys.stderr)
-        raise typer.Exit(128 + (stop.number if isinstance(stop, RunInterrupted) else signal.SIGINT)) from None
+        raise SystemExit(128 + (stop.number if isinstance(stop, RunInterrupted) else signal.SIGINT)) from None
     except BaseException:
         aside.show_cursor(True)
         raise

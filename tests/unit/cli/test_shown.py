@@ -69,6 +69,6 @@ def test_what_is_shown_hides_nothing_is_no_markup_and_is_short(capsys):
 
 
 def test_the_next_command_can_be_copied(capsys):
-    run = Run(Path("my run"), Path("my run/best"), Progress(best_miou=0.5, best_epoch=1))
+    run = Run(Path("my run"), Path("my run/best"), Progress(best_miou=0.5, best_epoch=1), [])
     shown.finished(run, data="my data")
     assert "next: upscore evaluate 'my run' 'my data'" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from upscore.data.pictures import ALPHA_NOTE, DARK_NOTE, read_label, read_picture, write_picture
+from upscore.data.pictures import ALPHA_NOTE, DARK_NOTE, read_image, read_label, read_picture, write_picture
 from upscore.errors import DataError, OutputError
 from upscore.inference import pictures as module
 from upscore.inference.pictures import find_pictures, predict_files
@@ -209,7 +209,7 @@ def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_o
 
     write_picture(shots / "b" / "a.png", np.zeros((101, 3, 3), np.uint8))
     if place == "reading":
-        monkeypatch.setattr(module, "read_picture", lambda path: small_only(read_picture(path)))
+        monkeypatch.setattr(module, "read_image", lambda path: small_only(read_picture(path)) is not None and read_image(path))
     rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
     assert [row.error is None for row in rows] == [True, False, True]
     assert rows[1].error.startswith(f"{shots / 'b' / 'a.png'}: out of memory while")
