@@ -166,6 +166,6 @@ def _as_convolution(tensor: Tensor, own: Tensor | None) -> Tensor:
     if own is None or tensor.shape == own.shape or tensor.numel() != own.numel():
         return tensor
     if own.ndim == 1:
-        return tensor.flatten() if max(tensor.shape) == tensor.numel() else tensor
+        return tensor.flatten() if max(tensor.shape, default=1) == tensor.numel() else tensor
     is_linear = (tensor.ndim == 2 and len(tensor) == len(own)) or (tensor.ndim == 4 and tensor.shape[:3] == (1, 1, len(own)))
     return tensor.reshape(own.shape) if is_linear else tensor

@@ -207,6 +207,18 @@ def test_caffes_vgg16_with_batch_norm(tmp_path):
     assert all(torch.equal(found[name], own[name]) for name in own if "num_batches" not in name)
 
 
+@pytest.mark.parametrize("scalar", [torch.tensor(1.0), torch.ones(1, 1)])
+def test_a_number_alone_is_a_bias_of_one_or_named(tmp_path, scalar):
+    """Of a network so narrow that a layer has one channel; of any other it is of another shape."""
+    state = dict(create_model("fcn8s", **SMALL).trunk.state_dict())
+    state["conv1_1.bias"] = scalar
+    path = save(tmp_path / "w.pth", state)
+    assert create_model("fcn8s", weights=path, **SMALL).trunk.conv1_1.bias.tolist() == [1.0]
+    state["conv3_1.bias"] = scalar
+    with pytest.raises(ModelError, match=r"has 'conv3_1\.bias' of shape"):
+        create_model("fcn8s", weights=save(tmp_path / "w.pth", state), **SMALL)
+
+
 def test_plain_weights_for_a_normalised_trunk_name_what_is_missing(tmp_path):
     _, state = as_classifier_file("vgg16", {}, VGG16_TORCHVISION)
     with pytest.raises(ModelError, match=r"lacks 'bn1_1\.weight'"):
