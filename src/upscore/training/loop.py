@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from upscore.losses import Objective, count_valid
 from upscore.metrics import ConfusionMatrix, Scores
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
-from upscore.training.interrupts import Interrupts
+from upscore.training.interrupts import SIGNALS, Interrupts
 from upscore.training.memory import kept_in, memory_errors_explained
 from upscore.training.optimization import average_weights, build_optimizer, learning_rate, objective_of
 from upscore.training.precise import measure_statistics
@@ -128,8 +127,8 @@ class RunState:
     optimizer: torch.optim.Optimizer
     progress: Progress
     batches: Iterator[Batch]
-    agreed: bool = False
-    """A process was asked to stop, and all of them know."""
+    agreed: int = 0
+    """Number of the signal by which a process was asked to stop, once all of them know."""
     saved_at: float = field(default_factory=time.monotonic)
     """When the last checkpoint was written, or the run began."""
     saving_took: float = 0.0
@@ -234,13 +233,20 @@ class RunState:
     @property
     def asked_to_stop(self) -> bool:
         """Whether this run is to stop here; the same in all processes."""
-        return self.agreed or (self.accelerator.num_processes == 1 and self.interrupts.asked > 0)
+        return self.agreed > 0 or (self.accelerator.num_processes == 1 and self.interrupts.asked > 0)
 
     def agree(self) -> None:
         """Let every process know if one of them was asked to stop."""
         if self.accelerator.num_processes > 1:
-            asked = torch.tensor(float(self.interrupts.asked > 0), device=self.accelerator.device)
-            self.agreed |= float(self.accelerator.reduce(asked, reduction="sum")) > 0
+            self.note_agreed(self.accelerator.reduce(self.asked_by(), reduction="sum").tolist())
+
+    def asked_by(self) -> Tensor:
+        """Return 1 for the signal that this process was asked by, 0 for others; (signals,) float32."""
+        return torch.tensor([float(self.interrupts.asked == number) for number in SIGNALS], device=self.accelerator.device)
+
+    def note_agreed(self, processes: list[float]) -> None:
+        """Take note of how many processes were asked by each signal."""
+        self.agreed = next((int(number) for number, count in zip(SIGNALS, processes, strict=True) if count > 0), self.agreed)
 
 
 def fit(recipe: Recipe, materials: Materials, *, display: Display, interrupts: Interrupts | None = None) -> Progress:
@@ -363,9 +369,8 @@ def _sum_over_ranks(state: RunState, total: Tensor) -> float:
     """Return the sum of a number over all processes; whether one of them was asked to stop rides on it."""
     if state.accelerator.num_processes == 1:
         return float(total)
-    asked = torch.tensor(float(state.interrupts.asked > 0), device=total.device)
-    value, asked_in_all = state.accelerator.reduce(torch.stack([total, asked]), reduction="sum").tolist()
-    state.agreed |= asked_in_all > 0
+    value, *processes = state.accelerator.reduce(torch.cat([total[None], state.asked_by()]), reduction="sum").tolist()
+    state.note_agreed(processes)
     return float(value)
 
 
@@ -480,7 +485,7 @@ def leave_if_asked(state: RunState) -> None:
     if not state.asked_to_stop:
         return
     progress, folder = state.progress, state.materials.folder
-    number = state.interrupts.asked or int(signal.SIGINT)
+    number = state.interrupts.asked or state.agreed
     if progress.step == 0 and state.saved is None:
         raise RunInterrupted("interrupted before the first step was done: there was nothing to save", number=number)
     if state.saved != (progress.step, len(progress.history)):
