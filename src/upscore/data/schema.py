@@ -285,11 +285,8 @@ def _text(file: Path, key: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as a message can show it; Python itself refuses to write out the longest integers."""
-    try:
-        return shortened(str(value))
-    except ValueError:
-        return "a number of thousands of digits"
+    """Return a value as a message can show it."""
+    return shortened(str(value))
 
 
 def _kind(value: Any) -> str:
