@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upscore.errors import DataError
 from upscore.ops import boxes
-from upscore.ops.boxes import Canvas, cut_boxes
+from upscore.ops.box_crop import Canvas, cut_boxes
 
 native = pytest.importorskip("upscore._native")
 
@@ -89,7 +89,7 @@ def check(way, scene, channels, aggregate, clip, threads):
             canvas.add(torch.from_numpy(maps[1:]), placed[1:])
     finally:
         torch.set_num_threads(before)
-    tolerance = 2e-6 if way != "plain" else 1e-4  # torch computes places in a picture in float32
+    tolerance = 2e-6 if way != "plain" else 1e-4  # torch computes places in an image in float32
     for found, box in zip(cuts.numpy(), placed, strict=True):
         np.testing.assert_allclose(found, cut(image, box, side), atol=tolerance)
     np.testing.assert_allclose(canvas.scores().numpy(), join(maps, placed, height, width, aggregate, clip), atol=tolerance)
@@ -144,24 +144,24 @@ def test_a_canvas_is_zero_where_no_box_lies(way):
     ("values", "said"),
     [
         ({"boxes": [(3, 0, 3, 2)]}, "not empty"),
-        ({"boxes": [(0, 4, 2, 8)]}, "meet the picture"),
+        ({"boxes": [(0, 4, 2, 8)]}, "meet the image"),
         ({"boxes": [(0, 0, 2)]}, "left, top, right, bottom"),
         ({"boxes": [(0, 0, 2**31, 2)]}, "not empty"),
         ({"boxes": []}, "a box for each"),
         ({"boxes": [(0, 0, 2, 2)] * 2}, "a box for each"),
         ({"out": torch.zeros(1, 5, 5, 4)}, "as many channels"),
         ({"out": torch.zeros(1, 5, 3, 5).mT}, "contiguous room"),
-        ({"picture": torch.zeros(4, 4)}, "contiguous picture"),
+        ({"image": torch.zeros(4, 4)}, "contiguous image"),
         ({"threads": 0}, "1 to 256 threads"),
     ],
 )
 def test_the_compiled_part_checks_what_it_is_given(values, said):
-    given = {"picture": torch.zeros(4, 4, 3), "boxes": [(0, 0, 2, 2)], "out": torch.zeros(1, 5, 5, 3), "threads": 1} | values
+    given = {"image": torch.zeros(4, 4, 3), "boxes": [(0, 0, 2, 2)], "out": torch.zeros(1, 5, 5, 3), "threads": 1} | values
     with pytest.raises(ValueError, match=said):
         native.cut(**given)
-    if "out" not in values and "picture" not in values:
-        del given["out"], given["picture"]
-        with pytest.raises(ValueError, match=said.replace("picture", "canvas")):
+    if "out" not in values and "image" not in values:
+        del given["out"], given["image"]
+        with pytest.raises(ValueError, match=said.replace("image", "canvas")):
             native.paste(scores=torch.zeros(1, 5, 5, 3), canvas=torch.zeros(4, 4, 3), join="max", clip=False, **given)
 
 
