@@ -54,10 +54,10 @@ class Candidate:
         def percent(value: float) -> float | None:
             return None if value != value else round(100 * value, 1)
 
-        sizes = {size: percent(matrix.scores().mean_iou) for size, matrix in self.sizes.items()}
+        sizes = {size: percent(matrix.metrics().mean_iou) for size, matrix in self.sizes.items()}
         return {
-            "mean IoU": percent(self.matrix.scores().mean_iou),
-            "boundary IoU": percent(self.borders.scores().boundary_iou),
+            "mean IoU": percent(self.matrix.metrics().mean_iou),
+            "boundary IoU": percent(self.borders.metrics().boundary_iou),
             **sizes,
         }
 

@@ -48,9 +48,9 @@ def test_logged_kept_and_evaluated_scores_are_the_same(painted, tmp_path, networ
     assert bundle.inference == {"precision": precision}
     assert InferenceSettings.of(bundle.inference).precision == precision
     evaluation = evaluate(Predictor(bundle, device="cpu"), str(painted))
-    assert bundle.card["scores"]["mean_iou"] == logged == evaluation.scores.mean_iou
-    assert bundle.card["scores"]["pixel_accuracy"] == evaluation.scores.pixel_accuracy
-    assert bundle.card["scores"]["policy"] == evaluation.policy
+    assert bundle.card["metrics"]["mean_iou"] == logged == evaluation.metrics.mean_iou
+    assert bundle.card["metrics"]["pixel_accuracy"] == evaluation.metrics.pixel_accuracy
+    assert bundle.card["metrics"]["policy"] == evaluation.policy
     other = evaluate(Predictor(bundle, device="cpu", precision="bf16" if precision == "fp32" else "fp32"), str(painted))
     assert precision == "fp32" or (other.matrix.counts != evaluation.matrix.counts).any()  # or this would show nothing
     assert evaluation.policy.endswith(f"The network computed in {precision}.")

@@ -230,13 +230,13 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     for i, name in enumerate(evaluation.labels.names):
         table.add_row(
             short_name(name),
-            *(_percent(one.scores.class_iou[i]) for one in both),
-            *(_percent(one.border_scores.class_boundary_iou[i]) for one in both),
-            *(_percent(one.scores.class_accuracy[i]) for one in both),
-            f"{int(evaluation.scores.class_pixels[i]):,}",
+            *(_percent(one.metrics.class_iou[i]) for one in both),
+            *(_percent(one.border_metrics.class_boundary_iou[i]) for one in both),
+            *(_percent(one.metrics.class_accuracy[i]) for one in both),
+            f"{int(evaluation.metrics.class_pixels[i]):,}",
         )
     console.print(table)
-    b = evaluation.border_scores
+    b = evaluation.border_metrics
     if evaluation.before is None:
         shares = {name: _percent(value) for name, value in evaluation.totals.items()}
         shares["mean IoU"] = f"[bold]{shares['mean IoU']}[/bold]"

@@ -49,7 +49,7 @@ class SweepImage:
         Labels after so many boxes; of fewer boxes, after all of them.
     ways : dict of str to (H, W) uint8
         Labels by what gives them: each network on the whole image, the ensemble, the CRF.
-    scores : dict of str to float
+    metrics : dict of str to float
         Mean IoU of this image by what was labelled so; of ``grown`` by the number, as text. nan where nothing is evaluated.
     """
 
@@ -58,7 +58,7 @@ class SweepImage:
     found: bool
     grown: dict[int, LabelMap]
     ways: dict[str, LabelMap]
-    scores: dict[str, float]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class ProposalSweep:
     counts : tuple of int
         Numbers of boxes, ascending.
     matrices : dict of str to ConfusionMatrix
-        By what was evaluated, as ``SweepImage.scores``.
+        By what was evaluated, as ``SweepImage.metrics``.
     images : int
         How many were evaluated.
     without : int
@@ -90,7 +90,7 @@ class ProposalSweep:
 
     def mean_iou(self, what: str) -> float:
         """Return the mean IoU of a number of boxes, as text, or of a way; nan where nothing was evaluated."""
-        return float(self.matrices[what].scores().mean_iou)
+        return float(self.matrices[what].metrics().mean_iou)
 
     def curve(self) -> list[dict[str, float]]:
         """Return a row for each number of boxes: ``proposals`` and ``mean_iou``."""
@@ -146,7 +146,7 @@ def sweep_proposals(
         truth = checked_truth(sample)
         grown = _look(predictor, sample, steps)
         network = grown.network
-        scores = {}
+        metrics = {}
         for name, label_map in grown.label_maps():
             one = ConfusionMatrix(len(dataset.labels))
             try:
@@ -154,9 +154,9 @@ def sweep_proposals(
             except DataError as error:
                 raise DataError(f"{sample.key}: {error}") from None
             matrices[name] = matrices.get(name, ConfusionMatrix(len(dataset.labels))) + one
-            scores[name] = float(one.scores().mean_iou)
+            metrics[name] = float(one.metrics().mean_iou)
         without += not grown.found
-        show(index, SweepImage(sample, grown.boxes, grown.found, grown.grown, grown.ways, scores))
+        show(index, SweepImage(sample, grown.boxes, grown.found, grown.grown, grown.ways, metrics))
         progress(index + 1, len(dataset))
     return ProposalSweep(dataset.labels, network, steps, matrices, len(dataset), without)
 

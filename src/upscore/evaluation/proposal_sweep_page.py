@@ -91,8 +91,8 @@ class ProposalSweepPages:
             return
         assert image.sample.label is not None
         labels, truth, file = self.labels, image.sample.label, f"image-{index + 1:04}.html"
-        grown = [_view(_boxes(count), label_map, truth, labels, image.scores[str(count)]) for count, label_map in image.grown.items()]
-        ways = [_view(name, label_map, truth, labels, image.scores[name]) for name, label_map in image.ways.items()]
+        grown = [_view(_boxes(count), label_map, truth, labels, image.metrics[str(count)]) for count, label_map in image.grown.items()]
+        ways = [_view(name, label_map, truth, labels, image.metrics[name]) for name, label_map in image.ways.items()]
         small = shrink(image.sample.image, exact=False)
         page = open_template("evaluation", "growth_image.html.j2").render(
             key=image.sample.key,
@@ -113,9 +113,9 @@ class ProposalSweepPages:
         )
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         values = [one.mean_iou for one in grown]
-        best = max(image.ways, key=lambda name: image.scores[name])
+        best = max(image.ways, key=lambda name: image.metrics[name])
         thumbnail = as_uri(shrink(image.sample.image, exact=False, side=240), quality=80)
-        self.listed.append(Listed(file, image.sample.key, thumbnail, values[0], values[-1], (best, image.scores[best])))
+        self.listed.append(Listed(file, image.sample.key, thumbnail, values[0], values[-1], (best, image.metrics[best])))
 
     def write_index(self, growth: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``growth.json``; return the page's path."""
@@ -145,7 +145,7 @@ class ProposalSweepPages:
             "mean_iou": {"proposals": {str(int(row["proposals"])): _finite(row["mean_iou"]) for row in rows}}
             | {"ways": {name: _finite(value) for name, value in ways}},
             "class_iou": {
-                what: [_finite(value) for value in matrix.scores().class_iou.tolist()] for what, matrix in growth.matrices.items()
+                what: [_finite(value) for value in matrix.metrics().class_iou.tolist()] for what, matrix in growth.matrices.items()
             },
             "classes": list(growth.labels.names),
             "repeat": self.command,

@@ -28,7 +28,7 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
-from upscore.evaluation.evaluate import Evaluation, ImageScore, Labeller, checked_truth, labelled
+from upscore.evaluation.evaluate import Evaluation, ImageMetrics, Labeller, checked_truth, labelled
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
@@ -52,9 +52,9 @@ _MENDED, _REMAINS = (36, 104, 196), (232, 200, 128)
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of the page: its scores, and four views of it as data URIs."""
+    """One image of the page: its metrics, and four views of it as data URIs."""
 
-    score: ImageScore
+    score: ImageMetrics
     kind: str
     image: str
     truth: str
@@ -66,10 +66,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Change:
-    """One image that the CRF changed: its scores before and after, and five views of it as data URIs."""
+    """One image that the CRF changed: its metrics before and after, and five views of it as data URIs."""
 
-    before: ImageScore
-    after: ImageScore
+    before: ImageMetrics
+    after: ImageMetrics
     kind: str
     image: str
     truth: str
@@ -132,7 +132,7 @@ def write_report(
     command = command or _python_lines(evaluation)
     page = open_template("evaluation", "report.html.j2").render(
         evaluation=evaluation,
-        scores=evaluation.scores,
+        metrics=evaluation.metrics,
         classes=_class_rows(evaluation),
         heatmap=draw_heatmap(evaluation.matrix.counts, evaluation.labels),
         confusions=list_confusions(evaluation.matrix.counts, evaluation.labels),
@@ -150,7 +150,7 @@ def write_report(
         crf=str(CRFSettings.model_validate(evaluation.settings["crf"])) if evaluation.before is not None else "",
         changes=changes,
         marks={"mended": _MENDED, "spoiled": _ERROR, "remains": _REMAINS},
-        card=_flatten({name: value for name, value in card.items() if name not in ("history", "scores")}),
+        card=_flatten({name: value for name, value in card.items() if name not in ("history", "metrics")}),
         settings=_flatten(evaluation.settings),
         environment=environment,
         when=when,
@@ -173,19 +173,19 @@ def _total_rows(evaluation: Evaluation) -> list[tuple[str, float, float]]:
 
 
 def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    scores, valid = evaluation.scores, max(1, int(evaluation.scores.class_pixels.sum()))
-    borders, before = evaluation.border_scores, evaluation.before or evaluation
+    metrics, valid = evaluation.metrics, max(1, int(evaluation.metrics.class_pixels.sum()))
+    borders, before = evaluation.border_metrics, evaluation.before or evaluation
     return [
         {
             "name": name,
             "colour": evaluation.labels.palette[i],
-            "iou": float(scores.class_iou[i]),
-            "accuracy": float(scores.class_accuracy[i]),
+            "iou": float(metrics.class_iou[i]),
+            "accuracy": float(metrics.class_accuracy[i]),
             "boundary": float(borders.class_boundary_iou[i]),
-            "iou_before": float(before.scores.class_iou[i]),
-            "boundary_before": float(before.border_scores.class_boundary_iou[i]),
-            "pixels": int(scores.class_pixels[i]),
-            "share": float(scores.class_pixels[i] / valid),
+            "iou_before": float(before.metrics.class_iou[i]),
+            "boundary_before": float(before.border_metrics.class_boundary_iou[i]),
+            "pixels": int(metrics.class_pixels[i]),
+            "share": float(metrics.class_pixels[i] / valid),
         }
         for i, name in enumerate(evaluation.labels.names)
     ]
@@ -196,8 +196,8 @@ def _show_extremes(evaluation: Evaluation, predictor: Labeller, dataset: Dataset
     worst = ranked[: min(WORST, math.ceil(len(ranked) / 2))]
     best = ranked[::-1][: min(BEST, len(ranked) - len(worst))]
     panels = []
-    for kind, scores in (("worst", worst), ("best", best)):
-        for score in scores:
+    for kind, metrics in (("worst", worst), ("best", best)):
+        for score in metrics:
             sample = _evaluated(score, dataset)
             image, truth = sample.image, checked_truth(sample)
             predicted = labelled(predictor, sample).label_map
@@ -220,7 +220,7 @@ def _show_changes(evaluation: Evaluation, predictor: Predictor, dataset: Dataset
     return changes
 
 
-def _evaluated(score: ImageScore, dataset: Dataset) -> Sample:
+def _evaluated(score: ImageMetrics, dataset: Dataset) -> Sample:
     """Return the sample of a row, as it was when it was evaluated."""
     place = next((index for index, key in enumerate(dataset.keys) if key == score.key), None)
     if place is None:
@@ -232,7 +232,7 @@ def _evaluated(score: ImageScore, dataset: Dataset) -> Sample:
 
 
 def _draw_panel(
-    score: ImageScore,
+    score: ImageMetrics,
     kind: str,
     image: npt.NDArray[np.uint8],
     truth: npt.NDArray[np.uint8],
@@ -257,7 +257,7 @@ def _draw_panel(
 
 
 def _draw_change(
-    scores: tuple[ImageScore, ImageScore],
+    metrics: tuple[ImageMetrics, ImageMetrics],
     kind: str,
     image: npt.NDArray[np.uint8],
     maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
@@ -273,8 +273,8 @@ def _draw_change(
     changed[(truth == before) & (truth != after)] = _ERROR
     changed[truth == IGNORE] = _IGNORED
     return Change(
-        before=scores[0],
-        after=scores[1],
+        before=metrics[0],
+        after=metrics[1],
         kind=kind,
         image=as_uri(shown, quality=82),
         truth=as_uri(Prediction(truth, labels).colours()),
@@ -306,9 +306,9 @@ def _python_lines(evaluation: Evaluation) -> str:
     data = evaluation.path or evaluation.dataset
     arguments = f"{data!r}, split={evaluation.split!r}, absent={evaluation.absent!r}"
     if evaluation.before is None:
-        return f"from upscore import evaluate\nevaluate({evaluation.model!r}, {arguments}).scores"
+        return f"from upscore import evaluate\nevaluate({evaluation.model!r}, {arguments}).metrics"
     model = f"Predictor({evaluation.model!r}, crf={evaluation.settings['crf']!r})"
-    return f"from upscore import Predictor, evaluate\nevaluate({model}, {arguments}).scores"
+    return f"from upscore import Predictor, evaluate\nevaluate({model}, {arguments}).metrics"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ Halves are the first and the second, not every other image: neighbours in a sequ
 alike, and a half that holds the other's neighbours confirms anything.
 
 The network runs once. Its probabilities are kept as half-precision numbers in a temporary file,
-2 bytes for each class of each pixel; the scores with the CRF are those of the rounded numbers.
+2 bytes for each class of each pixel; the metrics with the CRF are those of the rounded numbers.
 The number of iterations is not searched: five have mostly settled, and more only cost time.
 """
 
@@ -93,11 +93,11 @@ class Candidate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values; nan as None."""
-        scores = {
+        metrics = {
             when: {name: None if math.isnan(value) else value for name, value in values.items()}
             for when, values in (("before", self.before), ("after", self.after))
         }
-        return {"images": self.images} | scores
+        return {"images": self.images} | metrics
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def tune(
 
 
 class _Counts:
-    """What scores are taken of."""
+    """What metrics are taken of."""
 
     def __init__(self, classes: int) -> None:
         self.matrix, self.borders = ConfusionMatrix(classes), BorderCounts(classes)
@@ -260,9 +260,9 @@ class _Counts:
         result.matrix, result.borders = self.matrix + other.matrix, self.borders + other.borders
         return result
 
-    def scores(self) -> dict[str, float]:
-        borders = self.borders.scores()
-        return {"mean_iou": self.matrix.scores().mean_iou, "boundary_iou": borders.boundary_iou, "trimap_iou": borders.trimap_iou}
+    def metrics(self) -> dict[str, float]:
+        borders = self.borders.metrics()
+        return {"mean_iou": self.matrix.metrics().mean_iou, "boundary_iou": borders.boundary_iou, "trimap_iou": borders.trimap_iou}
 
 
 class _Kept:
@@ -328,7 +328,7 @@ class _Search:
             self._predict(index, counts)
             self.progress("predicting", index + 1, len(self.images), None)
         for which, half in (("first", first), ("second", second)):
-            if math.isnan(_value(half.scores(), self.metric)):
+            if math.isnan(_value(half.metrics(), self.metric)):
                 raise DataError(
                     f"{self.images.name}: the {which} half of '{self.images.split}' has no evaluated pixel or border to tune by"
                 )
@@ -336,12 +336,12 @@ class _Search:
         drawn = max(1, trials // 2)
         finals = 0 if len(self.few) == len(self.first) else min(FINALISTS, drawn)
         self.total = drawn * len(self.few) + (finals + trials - drawn) * len(self.first) + len(self.second)
-        best, chosen = self._choose(few.scores(), first.scores(), np.random.default_rng(seed))
+        best, chosen = self._choose(few.metrics(), first.metrics(), np.random.default_rng(seed))
         self.what, self.done = "confirming", self.total - len(self.second)
         confirmed = self._evaluate(best, self.second)
         evaluated = (
-            Candidate(len(self.first), first.scores(), chosen.scores()),
-            Candidate(len(self.second), second.scores(), confirmed.scores()),
+            Candidate(len(self.first), first.metrics(), chosen.metrics()),
+            Candidate(len(self.second), second.metrics(), confirmed.metrics()),
         )
         return Tuning(
             settings=best.model_copy(update={"on": all(half.gain(self.metric) > LEAST_GAIN for half in evaluated)}),
@@ -350,7 +350,7 @@ class _Search:
             split=self.images.split,
             chosen_on=evaluated[0],
             confirmed_on=evaluated[1],
-            whole=Candidate(len(self.images), (first + second).scores(), (chosen + confirmed).scores()),
+            whole=Candidate(len(self.images), (first + second).metrics(), (chosen + confirmed).metrics()),
             trials=self.trials,
             seed=seed,
         )
@@ -393,14 +393,14 @@ class _Search:
         ranked: list[tuple[float, CRFSettings, _Counts]] = []
         for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
             counts = self._evaluate(candidate, self.few)
-            ranked.append((_value(counts.scores(), self.metric), candidate, counts))
+            ranked.append((_value(counts.metrics(), self.metric), candidate, counts))
             self.trials += 1
             self.best = max(value for value, *_ in ranked) - _value(few, self.metric)
         ranked.sort(key=lambda one: -one[0])
         if len(self.few) < len(self.first):
             self.what, self.best = "comparing", None
             finalists = [(candidate, self._evaluate(candidate, self.first)) for _, candidate, _ in ranked[:FINALISTS]]
-            ranked = [(_value(counts.scores(), self.metric), candidate, counts) for candidate, counts in finalists]
+            ranked = [(_value(counts.metrics(), self.metric), candidate, counts) for candidate, counts in finalists]
         value, best, counts = max(ranked, key=lambda one: one[0])
         self.what, self.best = "refining", value - _value(first, self.metric)
         factor, seen = FIRST_FACTOR, {candidate for _, candidate, _ in ranked}
@@ -414,7 +414,7 @@ class _Search:
                     seen.add(changed)
                     found = self._evaluate(changed, self.first)
                     self.trials += 1
-                    if (one := _value(found.scores(), self.metric)) > value:
+                    if (one := _value(found.metrics(), self.metric)) > value:
                         value, best, counts, gained = one, changed, found, True
                         self.best = value - _value(first, self.metric)
                         break
@@ -437,8 +437,8 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _value(scores: dict[str, float], metric: Metric) -> float:
-    return (scores["mean_iou"] + scores["boundary_iou"]) / 2 if metric == "both" else scores[metric]
+def _value(metrics: dict[str, float], metric: Metric) -> float:
+    return (metrics["mean_iou"] + metrics["boundary_iou"]) / 2 if metric == "both" else metrics[metric]
 
 
 def _where(account: object) -> str:

@@ -34,7 +34,7 @@ from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.evaluate import policy_of
 from upscore.losses import class_weights
-from upscore.metrics import Scores
+from upscore.metrics import SegmentationMetrics
 from upscore.models.backbones import OWN_BACKBONES, current_name, import_timm
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model, score_layers, takes_backbone
@@ -566,7 +566,7 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]
     on_a_backbone = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
     arguments = {**on_a_backbone, "num_classes": len(train.labels), **recipe.model.arguments}
 
-    def bundle_of(network: nn.Module, progress: Progress, scores: dict[str, Any] | None) -> Bundle:
+    def bundle_of(network: nn.Module, progress: Progress, metrics: dict[str, Any] | None) -> Bundle:
         card = {
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
             "recipe_digest": recipe.digest(),
@@ -580,12 +580,12 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]
             "epoch": progress.history[-1]["epoch"],
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
-        } | ({"scores": scores} if scores else {})
+        } | ({"metrics": metrics} if metrics else {})
         return Bundle.of(recipe.model.name, arguments, network, train.labels, inference={"precision": recipe.run.precision}, card=card)
 
-    def keep_best(network: nn.Module, progress: Progress, scores: Scores) -> None:
-        policy = policy_of(scores, precision=recipe.run.precision)
-        bundle_of(network, progress, scores.as_dict(train.labels) | {"policy": policy}).save(folder / "best")
+    def keep_best(network: nn.Module, progress: Progress, metrics: SegmentationMetrics) -> None:
+        policy = policy_of(metrics, precision=recipe.run.precision)
+        bundle_of(network, progress, metrics.as_dict(train.labels) | {"policy": policy}).save(folder / "best")
 
     weights = _class_weights(recipe, ready.census)
     materials = TrainingInputs(

@@ -43,9 +43,9 @@ def test_specks_are_found_to_be_worth_mending(tuned: Tuning):
 
 def test_the_scores_are_those_of_an_evaluation(tuned: Tuning):
     evaluated = evaluate(network(crf=tuned.settings), Scenes())
-    assert tuned.whole.before["mean_iou"] == evaluated.before.scores.mean_iou
-    assert tuned.whole.before["boundary_iou"] == evaluated.before.border_scores.boundary_iou
-    for name, value in (("mean_iou", evaluated.scores.mean_iou), ("trimap_iou", evaluated.border_scores.trimap_iou)):
+    assert tuned.whole.before["mean_iou"] == evaluated.before.metrics.mean_iou
+    assert tuned.whole.before["boundary_iou"] == evaluated.before.border_metrics.boundary_iou
+    for name, value in (("mean_iou", evaluated.metrics.mean_iou), ("trimap_iou", evaluated.border_metrics.trimap_iou)):
         assert tuned.whole.after[name] == pytest.approx(value, abs=2e-3)  # probabilities were rounded
 
 
@@ -92,7 +92,7 @@ def test_refining_goes_on_from_the_best_and_gets_better(monkeypatch: pytest.Monk
         def __add__(self, other: Counts) -> Counts:
             return self
 
-        def scores(self) -> dict[str, float]:
+        def metrics(self) -> dict[str, float]:
             return dict.fromkeys(("mean_iou", "boundary_iou", "trimap_iou"), float(1 - self.far / 10))
 
     monkeypatch.setattr(module._Search, "_evaluate", lambda self, settings, indices: Counts(settings))
