@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from upscore.ops.boxes import Canvas, cut_boxes
 
 import upscore.crf.pydensecrf.densecrf as dcrf
 from fuzz.examples import fuzz
@@ -29,6 +28,7 @@ from upscore.losses import (
     pixel_cross_entropy,
 )
 from upscore.metrics import BorderCounts, ConfusionMatrix, rand_error
+from upscore.ops.box_crop import Canvas, cut_boxes
 from upscore.ops.unpool import max_pool, max_unpool
 
 native = pytest.importorskip("upscore._native", reason="upscore was installed without a compiler")

@@ -496,7 +496,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(unbroken, painted, tmp_path
     checkpoint = run.folder / "checkpoint.safetensors"
     good = checkpoint.read_bytes()
     checkpoint.write_bytes(good[: len(good) // 2])
-    with pytest.raises(TrainingError, match="damaged_image_error"):
+    with pytest.raises(TrainingError, match="damaged"):
         resume(run.folder)
     checkpoint.write_bytes((unbroken.folder / "checkpoint.safetensors").read_bytes())
     with pytest.raises(TrainingError, match="belongs to recipe"):
@@ -577,4 +577,4 @@ def test_a_plan_refuses_what_cannot_be_learned_and_warns_of_classes_that_are_not
 def test_a_card_says_which_images_were_learned_from(unbroken, painted, tmp_path):
     data = json.loads((unbroken.folder / "best" / "bundle.json").read_text())["card"]["data"]
     assert data["split"] == "train"
-    assert data["images"] == plan(small_recipe(painted, tmp_path / "other")).images
+    assert data["identity"] == plan(small_recipe(painted, tmp_path / "other")).identity

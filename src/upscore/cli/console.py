@@ -368,7 +368,8 @@ def models(rows: Sequence[ListedModel]) -> None:
     for column in ("model", "backbone", "parameters", "stride", "field"):
         table.add_column(column, justify="left" if column in ("model", "backbone") else "right")
     for row in rows:
-        table.add_row(escape(row.name), escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
+        size = f"{row.parameters:.2f} M"
+        table.add_row(escape(row.name), escape(row.backbone or "its own"), size, str(row.stride), f"{row.receptive_field:g}")
     console.print(table)
     console.print(
         "[dim]with 21 classes; field: pixels that a cell of the coarsest features sees, or a score of a network that is whole by itself. "

@@ -94,7 +94,7 @@ class ProposalSweepPages:
         grown = [_view(_boxes(count), label_map, truth, labels, image.metrics[str(count)]) for count, label_map in image.grown.items()]
         ways = [_view(name, label_map, truth, labels, image.metrics[name]) for name, label_map in image.ways.items()]
         small = shrink(image.sample.image, exact=False)
-        page = open_template("evaluation", "growth_image.html.j2").render(
+        page = open_template("evaluation", "proposal_sweep_image.html.j2").render(
             key=image.sample.key,
             size=image.sample.image.shape[:2],
             boxes=len(image.boxes),
@@ -124,7 +124,7 @@ class ProposalSweepPages:
             rows, "mean_iou", title=f"Mean IoU of {growth.network} over the number of proposals", over="proposals", best="most"
         )
         ways = [(name, growth.mean_iou(name)) for name in growth.ways if name != growth.all_boxes]
-        page = open_template("evaluation", "growth.html.j2").render(
+        page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
             split=split,
             model=model,

@@ -28,7 +28,7 @@ def open_template(package: str, name: str) -> jinja2.Template:
         Its file.
     """
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("upscore", package), jinja2.PackageLoader("upscore", "pages")]),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("upscore", package), jinja2.PackageLoader("upscore", "html")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_visible,

@@ -300,13 +300,13 @@ class ListedModel:
     name : str
         Of the architecture.
     backbone : str
-        Its backbone; "" where it is whole by itself.
+        Its backbone; "" where it has its own encoder.
     parameters : float
         In millions, with 21 classes.
     stride : int
         Pixels between the coarsest cells.
-    field : float
-        Pixels such a cell sees along one axis, or a score where the network is whole by itself;
+    receptive_field : float
+        Pixels such a cell sees along one axis, or a score where the network has its own encoder;
         infinite where it sees all.
     """
 
@@ -314,7 +314,7 @@ class ListedModel:
     backbone: str
     parameters: float
     stride: int
-    field: float
+    receptive_field: float
 
 
 def list_models(

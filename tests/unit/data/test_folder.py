@@ -74,8 +74,8 @@ def test_masks_dir_takes_the_place_of_the_last_images(tmp_path: Path) -> None:
     mask(root / "x" / "labels" / "deep" / "train" / "a.png", 1)
     (root / "d.yaml").write_text("path: x\ntrain: images/train\nnames: [a, b]\nmasks_dir: labels/deep\n")
     assert open_yaml(root / "d.yaml", "train").keys == ["a"]
-    make_image(root / "y" / "images" / "a.png")
-    (root / "d.yaml").write_text("path: y\ntrain: images\nnames: [a, b]\n")
+    make_image(root / "y" / "photos" / "a.png")
+    (root / "d.yaml").write_text("path: y\ntrain: photos\nnames: [a, b]\n")
     assert "has no folder 'images'" in refused(open_yaml, root / "d.yaml", "train")
 
 

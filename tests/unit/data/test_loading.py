@@ -91,8 +91,8 @@ def test_workers_and_batches_change_no_sample(workers: int) -> None:
     )
     batches = list(loader)
     assert [len(batch.keys) for batch in batches] == [4, 2]
-    images = torch.cat([batch.images for batch in batches])
-    assert torch.equal(images, collate([images[2, int(i)] for i in order]).images)
+    pixels = torch.cat([batch.images for batch in batches])
+    assert torch.equal(pixels, collate([images[2, int(i)] for i in order]).images)
 
 
 def test_another_epoch_shows_another_image() -> None:

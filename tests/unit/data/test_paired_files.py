@@ -138,13 +138,13 @@ def test_training_and_evaluation_say_the_same_of_a_reading(tmp_path: Path) -> No
 
 
 def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from upscore.data import images
+    from upscore.data import image_files
 
     one = pair(tmp_path, "a", MASK.astype(np.uint16) * 4095, MASK)
     data = files([Pair(str(number), one.image, one.mask) for number in range(100)])
     decoded = []
-    whole = images._decode_image
-    monkeypatch.setattr(images, "_decode_image", lambda content, name: decoded.append(name) or whole(content, name))
+    whole = image_files._decode_image
+    monkeypatch.setattr(image_files, "_decode_image", lambda content, name: decoded.append(name) or whole(content, name))
     check_dataset(data)
     assert 10 <= len(decoded) <= 20
     assert DARK_NOTE in data.notes[0]

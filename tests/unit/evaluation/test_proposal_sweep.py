@@ -102,7 +102,7 @@ def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
     )
     growth = sweep_proposals(predictor, data, counts=(1, 3), show=pages.show)
     index = pages.write_index(growth, dataset="<b>shapes</b>", split="val", model="m")
-    assert sorted(path.name for path in index.parent.iterdir()) == ["growth.json", "index.html", "image-0001.html", "image-0003.html"]
+    assert sorted(path.name for path in index.parent.iterdir()) == ["growth.json", "image-0001.html", "image-0003.html", "index.html"]
     page = read(index)
     assert page.addresses.count("image-0001.html") == page.addresses.count("image-0003.html") == 1
     assert all(address.startswith("data:image/") or address.endswith(".html") for address in page.addresses)

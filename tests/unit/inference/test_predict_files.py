@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from upscore.data.image_files import ALPHA_NOTE, DARK_NOTE, read_image, read_image_and_warnings, read_label, write_image
 from upscore.errors import DataError, OutputError
-from upscore.inference import images as module
+from upscore.inference import predict_files as module
 from upscore.inference.predict_files import discover_images, predict_files
 from upscore.inference.predictor import Predictor
 from upscore.ops.geometry import Geometry

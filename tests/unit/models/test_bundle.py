@@ -153,7 +153,7 @@ def test_cards_hold_json(card):
         (lambda d: d["arguments"].update(padding=10**9), "found padding"),
         (lambda d: d["arguments"].update(padding=99.5), "found padding 99.5"),
         (lambda d: d["arguments"].update(surprise=1), "takes no argument 'surprise'"),
-        (lambda d: d["arguments"].update(backbone="x"), "takes no argument 'backbone'"),
+        (lambda d: d["arguments"].update(trunk="x"), "takes no argument 'trunk'"),
         (lambda d: d["arguments"].update(name="fcn8s"), "do not make a network"),
         (lambda d: d["arguments"].update(width=[1]), "arguments.width"),
         (lambda d: d.update(inference=[]), "inference"),
