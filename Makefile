@@ -15,7 +15,7 @@ help: ## show what there is
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: .venv/ready ## train, evaluate and predict on pictures made on the spot; writes demo/
+demo: .venv/ready ## train, evaluate and predict on images made on the spot; writes demo/
 	$(BIN)/upscore demo --out demo
 
 test: .venv/ready ## every test

@@ -1,7 +1,7 @@
 """Confusion matrices of label maps, beside torchmetrics and other ways to count pairs, on the same maps.
 
 Neighbouring pixels of label maps mostly repeat, and how often they do decides: ``objects`` are a
-few regions to a picture (as in PASCAL VOC), ``streets`` many (as in CamVid), ``noise`` the worst
+few regions to an image (as in PASCAL VOC), ``streets`` many (as in CamVid), ``noise`` the worst
 case, where no pixel repeats. Both maps have regions, predictions are wrong along their borders,
 and borders are ignored (255). Processor time for all maps.
 """

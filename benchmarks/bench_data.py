@@ -1,4 +1,4 @@
-"""Pictures and masks decoded and augmented to 256×256 a second, beside torchvision's v2 transforms on the same files.
+"""Images and masks decoded and augmented to 256×256 a second, beside torchvision's v2 transforms on the same files.
 
 Both read JPEG and PNG files, scale by 0.5 to 2, crop with padding, flip, and (second table) jitter colours; one
 process, one thread. torchvision is given its PIL and its tensor form, with and without antialiasing.
@@ -19,7 +19,7 @@ from measuring import interleave, machine, report, summary
 from PIL import Image
 
 from upscore.data import Augmentation, open_dataset, rng_for
-from upscore.data.pairs import Pair, PairedFiles
+from upscore.data.paired_files import Pair, PairedFiles
 from upscore.models.backbones import import_timm
 from upscore.types import LabelSpace
 
@@ -30,14 +30,14 @@ COLOUR = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05}
 
 
 def draw_files(folder: Path, count: int) -> PairedFiles:
-    """Write shapes as 480×360 JPEG pictures of quality 90 and palette PNG masks."""
+    """Write shapes as 480×360 JPEG images of quality 90 and palette PNG masks."""
     pairs = []
     for i, sample in enumerate(open_dataset("shapes", "train", count=count, size=(180, 240))):
-        picture, mask = folder / f"{i}.jpg", folder / f"{i}.png"
+        image, mask = folder / f"{i}.jpg", folder / f"{i}.png"
         large = cv2.resize(sample.image, (480, 360), interpolation=cv2.INTER_CUBIC)
-        Image.fromarray(large).save(picture, quality=90)
+        Image.fromarray(large).save(image, quality=90)
         Image.fromarray(cv2.resize(sample.label, (480, 360), interpolation=cv2.INTER_NEAREST_EXACT)).save(mask)
-        pairs.append(Pair(str(i), picture, mask))
+        pairs.append(Pair(str(i), image, mask))
     return PairedFiles(pairs, LabelSpace(tuple("abcdefg")), split="train", name="drawn")
 
 
@@ -75,7 +75,7 @@ def torchvision(dataset: PairedFiles, indices: list[int], colour: dict[str, floa
     def run() -> None:
         for index in indices:
             pair = dataset.pairs[index]
-            image = Image.open(pair.picture).convert("RGB")
+            image = Image.open(pair.image).convert("RGB")
             mask = tv_tensors.Mask(np.array(Image.open(pair.mask)))
             if tensor:
                 image = tv_tensors.Image(v2.functional.pil_to_tensor(image))
@@ -91,15 +91,15 @@ def torchvision(dataset: PairedFiles, indices: list[int], colour: dict[str, floa
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--data", help="a dataset to read instead of drawn files")
-    flags.add_argument("--pictures", type=int, default=32)
+    flags.add_argument("--images", type=int, default=32)
     flags.add_argument("--rounds", type=int, default=9)
     values = flags.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        dataset = open_dataset(values.data, "train") if values.data else draw_files(Path(folder), values.pictures)
+        dataset = open_dataset(values.data, "train") if values.data else draw_files(Path(folder), values.images)
         assert isinstance(dataset, PairedFiles)
-        indices = list(range(min(values.pictures, len(dataset))))
+        indices = list(range(min(values.images, len(dataset))))
         results = {}
         for name, colour in (("geometry", {}), ("geometry and colour", COLOUR)):
             variants = {
@@ -112,12 +112,12 @@ def main() -> None:
             fastest = min((key for key in seconds if key != "upscore"), key=lambda key: sorted(seconds[key])[len(seconds[key]) // 2])
             results[name] = {"fastest peer": fastest, **summary(seconds, peer=fastest)}
             for key, times in seconds.items():
-                results[name][key]["pictures_per_second"] = round(len(indices) / sorted(times)[len(times) // 2], 1)
+                results[name][key]["images_per_second"] = round(len(indices) / sorted(times)[len(times) // 2], 1)
     report(
         {
             "what": f"decode and augment to {CROP[0]}×{CROP[1]}",
             "data": (values.data and Path(values.data).name) or "drawn, 480×360",
-            "pictures": len(indices),
+            "images": len(indices),
             "threads": 1,
             "clock": "processor time",
             "results": results,

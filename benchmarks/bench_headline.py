@@ -1,13 +1,13 @@
 """The headline of the FCN paper, measured again: one dense pass against the 100 patches it replaces.
 
-Long, Shelhamer and Darrell (2015), §3.1: AlexNet takes 1.2 ms to classify one 227×227 picture, and
+Long, Shelhamer and Darrell (2015), §3.1: AlexNet takes 1.2 ms to classify one 227×227 image, and
 made fully convolutional 22 ms for the 10×10 grid of a 500×500 one, more than five times less than
 100 × 1.2 ms; backward 37 ms against 100 × 2.4 ms.
 
 The peer is CaffeNet with its linear layers, fed with the 100 windows that the grid's cells see, 1, 10 or
-100 at a time. The windows of the last row and column reach 15 pixels beyond the picture, which
+100 at a time. The windows of the last row and column reach 15 pixels beyond the image, which
 is continued by zeros for them; the grid has these cells because Caffe's pooling rounds up. Equality
-is asserted first, on a network without padding in its convolutions and on a picture of 515 pixels,
+is asserted first, on a network without padding in its convolutions and on an image of 515 pixels,
 which holds all 100 windows; with CaffeNet's padding, which each window has at its own edges, the
 two differ, and by how much is reported. The bound is the ratio of multiply-adds.
 One thread is measured in processor time, more in wall-clock time.
@@ -35,7 +35,7 @@ PAPER = {
 
 
 def caffenet(*, padded: bool) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return the trunk and the linear layers; without padding the last map is 2×2 and not 6×6."""
+    """Return the backbone and the linear layers; without padding the last map is 2×2 and not 6×6."""
     two, one = (2, 1) if padded else (0, 0)
     features = nn.Sequential(
         *(nn.Conv2d(3, 96, 11, 4), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5)),
@@ -49,7 +49,7 @@ def caffenet(*, padded: bool) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def windows_of(images: Tensor) -> Tensor:
-    """Return the 100 windows (100, 3, 227, 227) of a picture that is continued by zeros to 515 pixels."""
+    """Return the 100 windows (100, 3, 227, 227) of an image that is continued by zeros to 515 pixels."""
     reach = 9 * STRIDE + WINDOW - images.shape[-1]
     padded = nn.functional.pad(images, (0, reach, 0, reach))
     return padded.unfold(2, WINDOW, STRIDE).unfold(3, WINDOW, STRIDE)[0].permute(1, 2, 0, 3, 4).reshape(100, 3, WINDOW, WINDOW)
@@ -77,7 +77,7 @@ def both_ways(network: nn.Module, x: Tensor, batch: int) -> None:
 
 
 def count(network: nn.Module, first: nn.Module, x: Tensor) -> dict[str, int]:
-    """Return multiply-adds; each gradient costs a forward pass, but the picture needs none. (torch miscounts those of grouped layers.)"""
+    """Return multiply-adds; each gradient costs a forward pass, but the image needs none. (torch miscounts those of grouped layers.)"""
     once = multiply_adds(partial(forward, network, x[:1], 1)) * len(x)
     return {"forward": once, "forward and backward": 3 * once - multiply_adds(partial(forward, first, x[:1], 1)) * len(x)}
 

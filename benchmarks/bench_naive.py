@@ -1,7 +1,7 @@
-"""What FCNs avoid: a classifier at every pixel, and convolutions at full resolution, beside FCN-8s on one picture.
+"""What FCNs avoid: a classifier at every pixel, and convolutions at full resolution, beside FCN-8s on one image.
 
 The peer is FCN-8s on VGG16 at full width. The sliding window's own classifier, rarefied
-and run over the mirrored picture once, computes the same logits; that is asserted first. Multiply-adds are
+and run over the mirrored image once, computes the same logits; that is asserted first. Multiply-adds are
 those of a forward pass, counted on tensors that hold nothing. One thread, processor time; of the sliding window's
 patches a part is timed, and multiplied.
 """
@@ -17,17 +17,17 @@ import torch
 from measuring import interleave, machine, multiply_adds, report
 from torch import Tensor
 
+from upscore.models.factory import create_model
 from upscore.models.full_resolution import FullResolution
 from upscore.models.normalization import Normalization
 from upscore.models.sliding_window import SlidingWindow
-from upscore.models.zoo import create_model
 from upscore.ops.rarefaction import rarefy
 
 PEER = "FCN-8s, VGG16"
 
 
 def variants_of(classes: int, size: int, rows: int) -> dict[str, tuple[Callable[[], Tensor], float]]:
-    """Return what runs for each variant, and how many such runs its picture takes."""
+    """Return what runs for each variant, and how many such runs its image takes."""
     window = SlidingWindow(num_classes=classes, normalization=Normalization.imagenet()).eval()
     small, large = (
         FullResolution(num_classes=classes, normalization=Normalization.imagenet(), depth=depth, width=width).eval()
@@ -87,7 +87,7 @@ def main() -> None:
     setting = {name: getattr(values, name) for name in ("size", "rounds", "classes")} | {"threads": 1, "timed_rows": values.rows}
     report(
         {
-            "what": "naive networks beside FCN-8s, one picture, forward",
+            "what": "naive networks beside FCN-8s, one image, forward",
             **setting,
             "largest_relative_difference_of_window_and_rarefied": apart,
             "billions_of_multiply_adds": counts,

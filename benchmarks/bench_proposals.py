@@ -1,4 +1,4 @@
-"""Fifty proposals of one picture through DeconvNet: in batches, one by one, and what aggregation costs.
+"""Fifty proposals of one image through DeconvNet: in batches, one by one, and what aggregation costs.
 
 The peer runs the same boxes one at a time, as the release does. Equality of the results is asserted
 first. Aggregation is everything but the network: cutting, resizing to the network's size and back,
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from measuring import interleave, machine, report, summary
 
-from upscore.inference.proposals import boxes_for, scores_over_boxes
+from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.proposals import Boxes, EdgeBoxes
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     flags.add_argument("--device", default="cpu")
     values = flags.parse_args()
     torch.set_num_threads(values.threads)
-    image = torch.from_numpy(_picture()).permute(2, 0, 1).float().div_(255)
+    image = torch.from_numpy(_image()).permute(2, 0, 1).float().div_(255)
     boxes, _ = boxes_for(image, EdgeBoxes(), most=values.boxes)
     clock = time.process_time if values.threads == 1 and values.device == "cpu" else time.perf_counter
     results = {}
@@ -44,7 +44,7 @@ def main() -> None:
         results[f"width {width:g}"] = measure(network, image, boxes, values.batch, values.rounds, clock)
     report(
         {
-            "what": f"{len(boxes)} proposals of a 375×500 picture through DeconvNet",
+            "what": f"{len(boxes)} proposals of a 375×500 image through DeconvNet",
             "threads": values.threads,
             "rounds": values.rounds,
             "classes": values.classes,
@@ -89,8 +89,8 @@ def measure(network: NetworkSegmenter, image: torch.Tensor, boxes: Boxes, batche
     return {"measured": table, "aggregation_of_network": shares}
 
 
-def _picture() -> np.ndarray:
-    from upscore.data.opening import open_dataset
+def _image() -> np.ndarray:
+    from upscore.data.open_dataset import open_dataset
 
     return open_dataset("shapes", "val", size=(375, 500), count=1)[0].image
 

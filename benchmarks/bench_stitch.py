@@ -1,10 +1,10 @@
 """What a score for every pixel costs: skips, shifted runs stitched together, or rarefied filters.
 
 The network is FCN-32s on a VGG16 without padding, and its peer is this package's FCN-8s. All of them answer at
-every pixel of a square picture; those without padding are given the picture with
+every pixel of a square image; those without padding are given the image with
 half a field of view, 201.5 pixels, on each side. ``of stride 8`` are those that make the grid four
 times finer, as the skips do, and leave the rest to interpolation. Multiply-adds are counted at
-the paper's width and picture size on tensors that hold nothing; times are taken at a fraction of both, one
+the paper's width and image size on tensors that hold nothing; times are taken at a fraction of both, one
 thread, processor time. Of the 1024 shifted runs a few are timed, and multiplied.
 Equality of stitched and rarefied scores is asserted first.
 """
@@ -21,7 +21,7 @@ import torch
 from measuring import interleave, machine, multiply_adds, report
 from torch import Tensor, nn
 
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.ops.rarefaction import follow, rarefy
 from upscore.ops.stitch import shift_and_stitch
 from upscore.ops.upsample import BilinearUpsample
@@ -30,7 +30,7 @@ PEER = "skips (FCN-8s)"
 
 
 def valid_vgg16(width: float, num_classes: int) -> nn.Sequential:
-    """Return FCN-32s's trunk and scores without any padding."""
+    """Return FCN-32s's backbone and scores without any padding."""
     layers: list[nn.Module] = []
     channels = 3
     for convolutions, full in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
@@ -43,7 +43,7 @@ def valid_vgg16(width: float, num_classes: int) -> nn.Sequential:
 
 
 def variants_of(width: float, num_classes: int, size: int, shifts: int, **form: Any) -> dict[str, tuple[Callable[[], Tensor], int]]:
-    """Return what runs for each variant, and how many such runs its picture takes."""
+    """Return what runs for each variant, and how many such runs its image takes."""
     network = valid_vgg16(width, num_classes)
     axis, _ = follow(network)
     images, wide = torch.rand(1, 3, size, size, **form), torch.rand(1, 3, size + axis.lost, size + axis.lost, **form)

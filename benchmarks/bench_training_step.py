@@ -10,8 +10,8 @@ import torch
 from measuring import interleave, machine, report, summary
 
 from upscore.losses import count_valid, pixel_cross_entropy
-from upscore.models.zoo import create_model
-from upscore.training.choices import Machine
+from upscore.models.factory import create_model
+from upscore.training.auto_config import Machine
 
 
 def step_of(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, bf16: bool) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """Bilinear upsampling of class scores to pixels, beside what computes the same numbers in torch.
 
 The peer is the papers' layer as Caffe computes it, a transposed convolution over all pairs of
-classes whose weight is bilinear on the diagonal and zero elsewhere, cropped to the picture.
+classes whose weight is bilinear on the diagonal and zero elsewhere, cropped to the image.
 ``interpolate`` pads by one zero first, which gives the same pixels. Backward is to the scores
 alone: the weights are fixed. Processor time.
 """

@@ -14,7 +14,7 @@ import json
 import torch
 import torch.nn.functional as F
 
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.metrics import ConfusionMatrix
 from upscore.types import IGNORE
 
@@ -33,8 +33,8 @@ def main() -> None:
         matrix = ConfusionMatrix(classes)
         for index in range(len(dataset)):
             truth = torch.from_numpy(dataset[index].label)
-            judged = truth != IGNORE
-            shares = torch.zeros(classes + 1, *truth.shape).scatter_(0, torch.where(judged, truth, classes).long()[None], 1.0)[:classes]
+            evaluated = truth != IGNORE
+            shares = torch.zeros(classes + 1, *truth.shape).scatter_(0, torch.where(evaluated, truth, classes).long()[None], 1.0)[:classes]
             height, width = truth.shape
             cells = F.avg_pool2d(F.pad(shares[None], (0, -width % stride, 0, -height % stride)), stride)
             back = F.interpolate(cells, scale_factor=stride, mode="bilinear", align_corners=False)[0, :, :height, :width]

@@ -1,6 +1,6 @@
 """How far the lattice is from the CRF it stands for: labels and marginals beside those over all pairs of pixels.
 
-Each picture is made smaller, labelled by the bundle's network and refined twice with the same
+Each image is made smaller, labelled by the bundle's network and refined twice with the same
 kernels, by the lattice and over all pairs in float32 on the device; all pairs take the square of
 the pixels in time. Prints one JSON object.
 """
@@ -21,26 +21,26 @@ from upscore.crf import Bilateral, DenseCRF, Gaussian
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
-    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("images", nargs="+")
     parser.add_argument("--side", type=int, default=160, help="the longer side of what is refined")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     predictor = Predictor(arguments.bundle)
     results = []
-    for path in arguments.pictures:
+    for path in arguments.images:
         image = Image.open(path).convert("RGB")
         image.thumbnail((arguments.side, arguments.side))
-        picture = np.array(image)
-        probs = predictor.predict(picture, probs=True).probs
+        pixels = np.array(image)
+        probs = predictor.predict(pixels, probs=True).probs
         assert probs is not None
         for name, kernels in {"both": (Gaussian(), Bilateral()), "gaussian": (Gaussian(),)}.items():
             for steps in arguments.steps:
-                near = DenseCRF(kernels, steps).refine(probs, picture)
-                exact = DenseCRF(kernels, steps, engine="exact", device=arguments.device).refine(probs, picture)
+                near = DenseCRF(kernels, steps).refine(probs, pixels)
+                exact = DenseCRF(kernels, steps, engine="exact", device=arguments.device).refine(probs, pixels)
                 results.append(
                     {
-                        "picture": Path(path).name,
+                        "image": Path(path).name,
                         "kernels": name,
                         "steps": steps,
                         "labels_equal": round(float((near.argmax(0) == exact.argmax(0)).mean()), 5),

@@ -3,9 +3,9 @@
     python benchmarks/membranes.py RUN DATA [--split val] [--turned]
 
 DATA has the classes membrane and cell. Pixel error: the share of wrong pixels. Rand error: one
-minus the greatest F-score over thresholds of the probability, pictures averaged, as the
+minus the greatest F-score over thresholds of the probability, images averaged, as the
 challenge does; cells are connected pieces. ``--turned`` averages the eight turned and mirrored
-pictures; U-Net's paper averages seven turned ones.
+images; U-Net's paper averages seven turned ones.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import json
 import numpy as np
 import torch
 
-from upscore.data.opening import open_dataset
-from upscore.inference.pixels import image_to_tensor
+from upscore.data.open_dataset import open_dataset
+from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.metrics import rand_error, segments
 from upscore.types import IGNORE
@@ -38,14 +38,14 @@ def main() -> None:
     for sample in (dataset[i] for i in range(len(dataset))):
         images = image_to_tensor(sample.image)[None]
         probs = probability(predictor, images, cell, turned=arguments.turned)
-        judged = sample.label != IGNORE
-        wrong.append(float(((probs > 0.5) != (sample.label == cell))[judged].mean()))
+        evaluated = sample.label != IGNORE
+        wrong.append(float(((probs > 0.5) != (sample.label == cell))[evaluated].mean()))
         truth = segments(sample.label == cell)
         for threshold in THRESHOLDS:
             rand[threshold].append(rand_error(truth, segments(probs > threshold)))
     means = {threshold: float(np.mean(errors)) for threshold, errors in rand.items()}
     best = min(means, key=means.__getitem__)
-    print(json.dumps({"pictures": len(dataset), "pixel_error": float(np.mean(wrong)), "rand_error": means[best], "threshold": best}))
+    print(json.dumps({"images": len(dataset), "pixel_error": float(np.mean(wrong)), "rand_error": means[best], "threshold": best}))
 
 
 def probability(predictor: Predictor, images: torch.Tensor, cell: int, *, turned: bool) -> np.ndarray:

@@ -2,8 +2,8 @@
 
     python benchmarks/objects.py DATA --fcn RUN --whole RUN --stage1 RUN --stage2 RUN --alone RUN --field 199
 
-Any of the runs may be left out, and what needs it is left out too. Every network runs once over a picture;
-what is put together from their answers is judged side by side: mean IoU, boundary IoU, and mean IoU among
+Any of the runs may be left out, and what needs it is left out too. Every network runs once over an image;
+what is put together from their answers is evaluated side by side: mean IoU, boundary IoU, and mean IoU among
 objects of a size, which is that of the pixels in their tight boxes enlarged by 1.2. Small objects are less
 than a quarter of FCN's field of view along their longer side, large ones more than all of it. ``alone`` is
 a network that learned from proposals at once, for as many steps as the two stages together.
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from measuring import machine, report
 
-from upscore.data.opening import open_dataset
-from upscore.inference.pixels import image_to_tensor
+from upscore.data.open_dataset import open_dataset
+from upscore.inference.crf_postprocess import crf
+from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
-from upscore.inference.proposals import boxes_for, scores_over_boxes
-from upscore.inference.refine import crf
+from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
 from upscore.inference.settings import CRFSettings, ProposalSettings
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.proposals import boxes_of_objects, enlarged
@@ -36,7 +36,7 @@ CRFS = {
 }
 
 
-class Judged:
+class Candidate:
     """What is counted of one way of labelling."""
 
     def __init__(self, classes: int) -> None:
@@ -82,7 +82,7 @@ def main() -> None:
         flags.add_argument(f"--{name}", type=Path)
     flags.add_argument("--split", default="val")
     flags.add_argument("--field", type=float, default=199, help="FCN's field of view, in pixels")
-    flags.add_argument("--pictures", type=int, default=1000)
+    flags.add_argument("--images", type=int, default=1000)
     values = flags.parse_args()
     dataset = open_dataset(values.data, values.split)
     settings = ProposalSettings()
@@ -90,20 +90,20 @@ def main() -> None:
         flags.error("give at least one of --stage1, --stage2, --alone: networks that look at proposals")
     networks = {name: Predictor(path) for name in ("fcn", "whole", "stage1", "stage2", "alone") if (path := getattr(values, name))}
     scorers = {name: networks[name].members[0].network.scores for name in ("stage1", "stage2", "alone") if name in networks}
-    judged: dict[str, Judged] = {}
+    evaluated: dict[str, Candidate] = {}
     objects: Counter[str] = Counter()
-    pictures = range(min(values.pictures, len(dataset)))
-    for index in pictures:
+    images = range(min(values.images, len(dataset)))
+    for index in images:
         sample = dataset[index]
         image = image_to_tensor(sample.image)
-        among, found = among_objects(sample.instances, values.field)
+        among, found = among_objects(sample.instances, values.receptive_field)
         objects += found
         probs: dict[str, torch.Tensor] = {}
         for name in ("fcn", "whole"):
             if name in networks:
                 probs[name] = networks[name].predict_probs(image[None])[0]
         if "stage2" in networks:
-            probs["stage2, whole picture"] = networks["stage2"].predict_probs(image[None])[0]
+            probs["stage2, whole image"] = networks["stage2"].predict_probs(image[None])[0]
         boxes, _ = boxes_for(image, networks[next(iter(scorers))].proposer(settings), most=max(COUNTS), enlarge=settings.enlarge)
         for name, score in scorers.items():
             at = COUNTS if name == "stage2" else (50,)
@@ -125,14 +125,14 @@ def main() -> None:
                     one = probs[name]
                     probs[f"{name} + {how}"] = crf(lambda images, one=one: one[None], numbers.dense())(image[None])[0]
         for name, one in probs.items():
-            judged.setdefault(name, Judged(len(dataset.labels))).add(sample.label, one.argmax(0).byte().numpy(), among)
-        print(f"{index + 1}/{len(pictures)}", flush=True, file=sys.stderr)
-    rows = {name: one.row() for name, one in judged.items()}
+            evaluated.setdefault(name, Candidate(len(dataset.labels))).add(sample.label, one.argmax(0).byte().numpy(), among)
+        print(f"{index + 1}/{len(images)}", flush=True, file=sys.stderr)
+    rows = {name: one.row() for name, one in evaluated.items()}
     report(
         {
             "what": "DeconvNet's claims",
             "data": dataset.name,
-            "pictures": len(pictures),
+            "images": len(images),
             "objects": objects,
             "rows": rows,
             **machine("torch"),

@@ -7,7 +7,7 @@
 CAMVID holds images/{train,val}/*.jpg and masks/{train,val}/*.png, classes 0 to 10, anything
 above is void. WEIGHTS are torchvision's of MobileNetV2. Batch 8, crops 352×480, flips, scales
 0.75 to 1.5, AdamW 1e-3 with weight decay 1e-4, poly 0.9, plain cross-entropy: the recipe of
-``upscore recipes camvid``. Nothing but the timing uses upscore; whole pictures are judged.
+``upscore recipes camvid``. Nothing but the timing uses upscore; whole images are evaluated.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class PlainestFCN8s(nn.Module):
         # Both networks list the same layers in the same order, under other names.
         names = [name for name in timm.create_model("mobilenetv2_100").state_dict() if not name.startswith("classifier")]
         tensors = [tensor for name, tensor in torch.load(weights, weights_only=True).items() if name.startswith("features.")]
-        self.trunk = timm.create_model("mobilenetv2_100", features_only=True, out_indices=(2, 3, 4))
-        missing, _ = self.trunk.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
+        self.backbone = timm.create_model("mobilenetv2_100", features_only=True, out_indices=(2, 3, 4))
+        missing, _ = self.backbone.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
         assert not missing
-        self.scores = nn.ModuleList(nn.Conv2d(channels, CLASSES, 1) for channels in self.trunk.feature_info.channels())
+        self.scores = nn.ModuleList(nn.Conv2d(channels, CLASSES, 1) for channels in self.backbone.feature_info.channels())
         for layer in self.scores:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        finer = [score(features) for score, features in zip(self.scores, self.trunk(x), strict=True)]
+        finer = [score(features) for score, features in zip(self.scores, self.backbone(x), strict=True)]
         y = finer[2]
         for scores in finer[1::-1]:
             y = scores + F.interpolate(y, size=scores.shape[-2:], mode="bilinear")
@@ -62,7 +62,7 @@ class PlainestFCN8s(nn.Module):
 
 
 class Unet(nn.Module):
-    """smp's, on pictures padded to multiples of 32."""
+    """smp's, on images padded to multiples of 32."""
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def load(root: Path, split: str) -> list[Pair]:
         mask = cv2.imread(str(root / "masks" / split / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
         mask[mask >= CLASSES] = VOID
         pairs.append((path, mask))
-    assert pairs, f"{root}: no pictures in images/{split}"
+    assert pairs, f"{root}: no images in images/{split}"
     return pairs
 
 
@@ -127,7 +127,7 @@ def steps_of(model: nn.Module, train: list[Pair], *, epochs: int, rng: random.Ra
             yield loss.item()
 
 
-def judge(model: nn.Module, val: list[Pair]) -> dict[str, Any]:
+def evaluate(model: nn.Module, val: list[Pair]) -> dict[str, Any]:
     model.eval()
     counts = np.zeros((CLASSES, CLASSES), np.int64)
     with torch.inference_mode():
@@ -149,7 +149,7 @@ def train(model: nn.Module, data: Path, *, epochs: int, every: int, seed: int) -
         losses = [next(steps) for _ in range(an_epoch)]
         seconds += time.perf_counter() - began
         row = {"epoch": epoch, "loss": sum(losses) / an_epoch, "training_seconds": round(seconds)}
-        print(json.dumps(row | (judge(model, val) if epoch % every == 0 or epoch == epochs else {})), flush=True)
+        print(json.dumps(row | (evaluate(model, val) if epoch % every == 0 or epoch == epochs else {})), flush=True)
 
 
 class InTurn:

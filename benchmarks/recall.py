@@ -14,7 +14,7 @@ import time
 import numpy as np
 from measuring import machine, report
 
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.proposals import Boxes, EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, boxes_of_objects, recalls
 
 COUNTS = (1, 10, 50, 100, 200, 500, 1000, 2000)
@@ -26,15 +26,15 @@ def main() -> None:
     flags.add_argument("data", nargs="+")
     flags.add_argument("--split", default="val")
     flags.add_argument("--overlap", type=float, nargs="+", default=[0.5, 0.7])
-    flags.add_argument("--pictures", type=int, default=100, help="of each dataset, at most, evenly spread")
+    flags.add_argument("--images", type=int, default=100, help="of each dataset, at most, evenly spread")
     values = flags.parse_args()
     results = {}
     for data in values.data:
         dataset = open_dataset(data, values.split)
-        few = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, min(values.pictures, len(dataset)))})
-        pictures = [(sample.image, boxes_of_objects(sample.instances)[1]) for sample in (dataset[i] for i in few)]
-        results[dataset.name] = {"pictures": len(few), "objects": sum(len(tight) for _, tight in pictures)} | {
-            name: recall_of(propose, pictures, values.overlap) for name, propose in PROPOSERS.items()
+        few = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, min(values.images, len(dataset)))})
+        images = [(sample.image, boxes_of_objects(sample.instances)[1]) for sample in (dataset[i] for i in few)]
+        results[dataset.name] = {"images": len(few), "objects": sum(len(tight) for _, tight in images)} | {
+            name: recall_of(propose, images, values.overlap) for name, propose in PROPOSERS.items()
         }
     report(
         {
@@ -46,17 +46,17 @@ def main() -> None:
     )
 
 
-def recall_of(propose: Proposer, pictures: list[tuple[np.ndarray, Boxes]], thresholds: list[float]) -> dict:
-    """Return recall in per cent by threshold and count, and how many boxes and seconds a picture takes."""
+def recall_of(propose: Proposer, images: list[tuple[np.ndarray, Boxes]], thresholds: list[float]) -> dict:
+    """Return recall in per cent by threshold and count, and how many boxes and seconds an image takes."""
     began = time.process_time()
-    found = [propose(image) for image, _ in pictures]
+    found = [propose(image) for image, _ in images]
     seconds = time.process_time() - began
-    shares, _ = recalls([(tight, boxes) for (_, tight), boxes in zip(pictures, found, strict=True)], COUNTS, overlaps=thresholds)
+    shares, _ = recalls([(tight, boxes) for (_, tight), boxes in zip(images, found, strict=True)], COUNTS, overlaps=thresholds)
     table = {
         f"overlap {threshold}": dict(zip(map(str, COUNTS), (100 * shares[:, i]).round(1).tolist(), strict=True))
         for i, threshold in enumerate(thresholds)
     }
-    each = {"boxes a picture": sum(map(len, found)) / len(pictures), "processor seconds a picture": seconds / len(pictures)}
+    each = {"boxes an image": sum(map(len, found)) / len(images), "processor seconds an image": seconds / len(images)}
     return table | {name: round(value, 2) for name, value in each.items()}
 
 

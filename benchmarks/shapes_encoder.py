@@ -1,9 +1,9 @@
-"""Teach DeconvNet's encoder to name the shape in the middle of a cut, as VGG16 was taught to name what is in a picture.
+"""Teach DeconvNet's encoder to name the shape in the middle of a cut, as VGG16 was taught to name what is in an image.
 
     python benchmarks/shapes_encoder.py FOLDER
 
 The bundle in FOLDER is a DeconvNet with an eighth of its channels, of which only the encoder has learned:
-``upscore train --init FOLDER``. The scenes are of another seed than those that docs/objects.md trains and judges on.
+``upscore train --init FOLDER``. The scenes are of another seed than those that docs/objects.md trains and evaluates on.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscore.data.crops import objects_of
+from upscore.data.object_crops import objects_of
 from upscore.data.shapes import SHAPES_LABELS, open_shapes
 from upscore.models.bundle import Bundle
-from upscore.models.stages import descend
-from upscore.models.zoo import create_model
-from upscore.ops.boxes import Corners, cut_boxes
+from upscore.models.encoder_decoder import encode
+from upscore.models.factory import create_model
+from upscore.ops.box_crop import Corners, cut_boxes
 from upscore.proposals import enlarged
 
 Cut = tuple[Tensor, Corners, int]
@@ -46,16 +46,16 @@ def cuts(rng: np.random.Generator) -> Iterator[Cut]:
 
 
 def batches(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pictures, classes) of each size (number, side), mixed from many scenes, half of them mirrored."""
+    """Yield (images, classes) of each size (number, side), mixed from many scenes, half of them mirrored."""
     source, pool = cuts(rng), []
     for number, side in sizes:
         while len(pool) < MIXED:
             pool.append(next(source))
         taken = [pool.pop(int(rng.integers(len(pool)))) for _ in range(number)]
-        pictures = torch.stack([cut_boxes(image, [box], side)[0] for image, box, _ in taken])
+        images = torch.stack([cut_boxes(image, [box], side)[0] for image, box, _ in taken])
         mirrored = torch.rand(number) < 0.5
-        pictures[mirrored] = pictures[mirrored].flip(-1)
-        yield pictures, torch.tensor([kind for _, _, kind in taken])
+        images[mirrored] = images[mirrored].flip(-1)
+        yield images, torch.tensor([kind for _, _, kind in taken])
 
 
 def main() -> None:
@@ -72,10 +72,10 @@ def main() -> None:
     optimizer = torch.optim.AdamW([*network.encoder.parameters(), *head.parameters()], lr=values.rate, weight_decay=1e-4)
     sizes = [(48, 112)] * values.steps + [(24, 224)] * (values.steps // 8)
     seen = []
-    for step, (pictures, classes) in enumerate(batches(np.random.default_rng(0), sizes)):
+    for step, (images, classes) in enumerate(batches(np.random.default_rng(0), sizes)):
         for group in optimizer.param_groups:
             group["lr"] = values.rate * min(1, (step + 1) / 20) * (1 - step / len(sizes)) ** 0.9
-        pooled, _ = descend(network.encoder, network.normalization(pictures))
+        pooled, _ = encode(network.encoder, network.normalization(images))
         scores = head(pooled.mean((2, 3)))
         loss = F.cross_entropy(scores, classes)
         optimizer.zero_grad()

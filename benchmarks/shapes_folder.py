@@ -1,8 +1,8 @@
-"""Write the embedded shapes as a folder of pictures, masks and instance masks, larger than they are by default.
+"""Write the embedded shapes as a folder of images, masks and instance masks, larger than they are by default.
 
     python benchmarks/shapes_folder.py FOLDER
 
-docs/objects.md trains and judges on it: 300 and 60 pictures of 240×320.
+docs/objects.md trains and evaluates on it: 300 and 60 images of 240×320.
 """
 
 from __future__ import annotations

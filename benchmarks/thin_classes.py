@@ -1,7 +1,7 @@
-"""What a decoder can draw at all: a few pictures learned by heart: python benchmarks/thin_classes.py DATA
+"""What a decoder can draw at all: a few images learned by heart: python benchmarks/thin_classes.py DATA
 
 SegNet (a quarter of its channels) and FCN-32s on resnet10t, from nothing, each 250 steps over the same
-eight pictures, four a step, cut to the 224×224 pixels at their top left, AdamW 3e-3, cross-entropy. Prints
+eight images, four a step, cut to the 224×224 pixels at their top left, AdamW 3e-3, cross-entropy. Prints
 the IoU of each class on these very crops, in per cent, as JSON.
 """
 
@@ -13,21 +13,21 @@ import json
 import torch
 import torch.nn.functional as F
 
-from upscore.data.opening import open_dataset
-from upscore.inference.pixels import image_to_tensor
+from upscore.data.open_dataset import open_dataset
+from upscore.inference.image_tensors import image_to_tensor
 from upscore.metrics import ConfusionMatrix
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import IGNORE
 
 NETWORKS = {"segnet": {"width": 0.25}, "fcn32s": {"backbone": "resnet10t"}}
-PICTURES, STEPS, SIDE = 8, 250, 224
+IMAGES, STEPS, SIDE = 8, 250, 224
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     dataset = open_dataset(parser.parse_args().data, "train")
-    samples = [dataset[i * len(dataset) // PICTURES] for i in range(PICTURES)]
+    samples = [dataset[i * len(dataset) // IMAGES] for i in range(IMAGES)]
     images = torch.stack([image_to_tensor(sample.image[:SIDE, :SIDE]) for sample in samples])
     labels = torch.stack([torch.from_numpy(sample.label[:SIDE, :SIDE].copy()) for sample in samples])
     for name, arguments in NETWORKS.items():
@@ -36,7 +36,7 @@ def main() -> None:
         optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
         for step in range(STEPS):
             optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / STEPS) ** 0.9
-            some = torch.arange(PICTURES)[step % 2 :: 2]
+            some = torch.arange(IMAGES)[step % 2 :: 2]
             loss = F.cross_entropy(model(images[some]), labels[some].long(), ignore_index=IGNORE)
             optimizer.zero_grad()
             loss.backward()

@@ -25,5 +25,5 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def painted(tmp_path_factory) -> Path:
-    """A dataset.yaml of six small pictures to learn from and three to judge by."""
+    """A dataset.yaml of six small images to learn from and three to evaluate by."""
     return paint(tmp_path_factory.mktemp("painted"))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from upscore.data.opening import open_dataset
-from upscore.data.pictures import write_label_map, write_picture
+from upscore.data.image_files import write_image, write_label_map
+from upscore.data.open_dataset import open_dataset
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
 
 
 def paint(folder: Path, *, train: int = 6, val: int = 3, scale: int = 1) -> Path:
-    """Write pictures of a bright square and a dark bar on grey, with their masks; return the dataset.yaml."""
+    """Write images of a bright square and a dark bar on grey, with their masks; return the dataset.yaml."""
     size = (48 * scale, 56 * scale)
     labels = LabelSpace(("ground", "square", "bar"))
     rng = np.random.default_rng(0)
@@ -26,22 +26,22 @@ def paint(folder: Path, *, train: int = 6, val: int = 3, scale: int = 1) -> Path
             bar = np.s_[row : row + 5 * scale]
             image[bar], label[bar] = (20, 30, 60), 2
             label[-1] = 255
-            write_picture(folder / "images" / split / f"{i:03}.png", image)
+            write_image(folder / "images" / split / f"{i:03}.png", image)
             write_label_map(folder / "masks" / split / f"{i:03}.png", label, labels)
     (folder / "dataset.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nmasks_dir: masks\nnames: [ground, square, bar]\n")
     return folder / "dataset.yaml"
 
 
 def paint_objects(folder: Path, *, train: int = 6, val: int = 4) -> Path:
-    """Write pictures of shapes with masks and instance masks; return the dataset.yaml."""
+    """Write images of shapes with masks and instance masks; return the dataset.yaml."""
     for split, count in (("train", train), ("val", val)):
-        pictures = open_dataset("shapes", split, size=(64, 80), count=count)
+        images = open_dataset("shapes", split, size=(64, 80), count=count)
         for i in range(count):
-            sample = pictures[i]
-            write_picture(folder / "images" / split / f"{i}.png", sample.image)
-            write_label_map(folder / "masks" / split / f"{i}.png", sample.label, pictures.labels)
-            write_label_map(folder / "instances" / split / f"{i}.png", sample.instances.astype(np.uint8), pictures.labels)
-    names = "".join(f"  {k}: {name}\n" for k, name in enumerate(pictures.labels.names))
+            sample = images[i]
+            write_image(folder / "images" / split / f"{i}.png", sample.image)
+            write_label_map(folder / "masks" / split / f"{i}.png", sample.label, images.labels)
+            write_label_map(folder / "instances" / split / f"{i}.png", sample.instances.astype(np.uint8), images.labels)
+    names = "".join(f"  {k}: {name}\n" for k, name in enumerate(images.labels.names))
     (folder / "dataset.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nmasks_dir: masks\nnames:\n{names}")
     return folder / "dataset.yaml"
 

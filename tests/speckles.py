@@ -1,4 +1,4 @@
-"""A network of which it is known what a CRF does to it, and pictures that it helps or hurts."""
+"""A network of which it is known what a CRF does to it, and images that it helps or hurts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Speckled(nn.Module):
 
 
 class Scenes:
-    """Six pictures of red on blue; in ``stubborn`` ones the truth is what ``Speckled`` says of them."""
+    """Six images of red on blue; in ``stubborn`` ones the truth is what ``Speckled`` says of them."""
 
     name, split, labels, notes = "scenes", "val", LABELS, ()
 

@@ -1,4 +1,4 @@
-"""upscore labels every pixel: train, judge and use semantic-segmentation networks.
+"""upscore labels every pixel: train, evaluate and use semantic-segmentation networks.
 
 The verbs, from Python::
 
@@ -7,8 +7,8 @@ The verbs, from Python::
     run = upscore.train(upscore.Recipe.parse({"data": {"path": "street/dataset.yaml"}}))
     evaluation = upscore.evaluate(run.best, "street/dataset.yaml")
     tuning = upscore.tune(run.best, "street/dataset.yaml")
-    prediction = upscore.Predictor(run.best).predict("picture.jpg")
-    upscore.write_explanation(upscore.explain_picture(run.best, "picture.jpg"), "explanation.html")
+    prediction = upscore.Predictor(run.best).predict("image.jpg")
+    upscore.write_explanation(upscore.explain_image(run.best, "image.jpg"), "explanation.html")
     upscore.list_models()
     upscore.run_demo("demo")
 
@@ -21,20 +21,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from upscore.data.opening import open_dataset as open_dataset
+    from upscore.data.open_dataset import open_dataset as open_dataset
     from upscore.demo import run_demo as run_demo
     from upscore.errors import UpscoreError as UpscoreError
     from upscore.evaluation.evaluate import Evaluation as Evaluation
     from upscore.evaluation.evaluate import evaluate as evaluate
     from upscore.evaluation.report import write_report as write_report
     from upscore.evaluation.tune import tune as tune
-    from upscore.explain.explanation import explain_picture as explain_picture
+    from upscore.explain.explanation import explain_image as explain_image
     from upscore.explain.page import write_explanation as write_explanation
     from upscore.inference.predictor import Predictor as Predictor
     from upscore.models.bundle import Bundle as Bundle
     from upscore.models.ensemble import Ensemble as Ensemble
-    from upscore.models.zoo import create_model as create_model
-    from upscore.models.zoo import list_models as list_models
+    from upscore.models.factory import create_model as create_model
+    from upscore.models.factory import list_models as list_models
     from upscore.ops.geometry import Geometry as Geometry
     from upscore.training.recipe import Recipe as Recipe
     from upscore.training.run import resume as resume
@@ -56,11 +56,11 @@ _HOMES = {
     "Recipe": "training.recipe",
     "Sample": "types",
     "UpscoreError": "errors",
-    "create_model": "models.zoo",
+    "create_model": "models.factory",
     "evaluate": "evaluation.evaluate",
-    "explain_picture": "explain.explanation",
-    "list_models": "models.zoo",
-    "open_dataset": "data.opening",
+    "explain_image": "explain.explanation",
+    "list_models": "models.factory",
+    "open_dataset": "data.open_dataset",
     "resume": "training.run",
     "run_demo": "demo",
     "train": "training.run",

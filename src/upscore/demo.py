@@ -1,4 +1,4 @@
-"""The main job, seen working in a few minutes on pictures made on the spot."""
+"""The main job, seen working in a few minutes on images made on the spot."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscore.data.opening import open_dataset
-from upscore.data.pictures import write_picture
+from upscore.data.image_files import write_image
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import OutputError
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.report import write_report
-from upscore.inference.pictures import predict_files
+from upscore.inference.predict_files import predict_files
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
-from upscore.training.loop import Display, NoDisplay
+from upscore.training.loop import ProgressListener, SilentListener
 from upscore.training.recipe import Recipe
 from upscore.training.run import plan, train
 
 __all__ = ["Demonstration", "demo_recipe", "run_demo"]
 
-PICTURES = 6
-"""New pictures that the demo labels."""
+IMAGES = 6
+"""New images that the demo labels."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Demonstration:
     ----------
     report : Path
         The page to open first.
-    run, predictions, pictures : Path
-        The run folder; the labelled pictures; the pictures as they were.
+    run, predictions, images : Path
+        The run folder; the labelled images; the images as they were.
     miou : float
         On the validation split, in [0, 1].
     """
@@ -42,16 +42,16 @@ class Demonstration:
     report: Path
     run: Path
     predictions: Path
-    pictures: Path
+    images: Path
     miou: float
 
     def places(self) -> dict[str, Path]:
         """Return what there is to look at, by name, the page to open first."""
-        return {"report": self.report, "predictions": self.predictions, "pictures": self.pictures, "run": self.run}
+        return {"report": self.report, "predictions": self.predictions, "images": self.images, "run": self.run}
 
 
 def demo_recipe(out: Path, *, seed: int = 0) -> Recipe:
-    """Return the demo's recipe: FCN-8s on a ten-layer residual trunk, trained from nothing in two or three minutes on two cores."""
+    """Return the demo's recipe: FCN-8s on a ten-layer residual backbone, trained from nothing in two or three minutes on two cores."""
     return Recipe().with_values(
         {
             "data.path": "shapes",
@@ -73,9 +73,13 @@ def demo_recipe(out: Path, *, seed: int = 0) -> Recipe:
 
 
 def run_demo(
-    out: str | Path = "demo", *, seed: int = 0, display: Callable[[], Display] = NoDisplay, say: Callable[[str], None] = lambda line: None
+    out: str | Path = "demo",
+    *,
+    seed: int = 0,
+    display: Callable[[], ProgressListener] = SilentListener,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Demonstration:
-    """Make pictures, train on them, evaluate, label new ones and write a report.
+    """Make images, train on them, evaluate, label new ones and write a report.
 
     Parameters
     ----------
@@ -96,21 +100,21 @@ def run_demo(
     out = Path(out)
     if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: already holds something: choose another --out, or remove it")
-    say("1/4  training FCN-8s on pictures of textured shapes, made as they are needed")
+    say("1/4  training FCN-8s on images of textured shapes, made as they are needed")
     run = train(plan(demo_recipe(out, seed=seed)), display=display)
-    say("2/4  evaluating it on pictures it has not seen")
+    say("2/4  evaluating it on images it has not seen")
     bundle = Bundle.load(run.best)
     predictor = Predictor(bundle, device="cpu")
     val = open_dataset("shapes", "val")
     evaluation = evaluate(predictor, val)
     say(f"     mean IoU {100 * evaluation.scores.mean_iou:.1f}, pixel accuracy {100 * evaluation.scores.pixel_accuracy:.1f}")
-    say("3/4  labelling new pictures")
+    say("3/4  labelling new images")
     test = open_dataset("shapes", "test")
-    pictures = [out / "pictures" / f"{Path(test[i].key).name}.png" for i in range(PICTURES)]
-    for i, path in enumerate(pictures):
-        write_picture(path, test[i].image)
-    failed = [result for result in predict_files(predictor, pictures, out / "predictions", overlay=True) if result.error]
+    images = [out / "images" / f"{Path(test[i].key).name}.png" for i in range(IMAGES)]
+    for i, path in enumerate(images):
+        write_image(path, test[i].image)
+    failed = [result for result in predict_files(predictor, images, out / "predictions", overlay=True) if result.error]
     assert not failed
     say("4/4  writing the report")
     report = write_report(evaluation, out / "report", predictor=predictor, dataset=val, card=bundle.card, history=run.progress.history)
-    return Demonstration(report, run.folder, out / "predictions", out / "pictures", evaluation.scores.mean_iou)
+    return Demonstration(report, run.folder, out / "predictions", out / "images", evaluation.scores.mean_iou)

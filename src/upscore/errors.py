@@ -3,12 +3,12 @@
 ::
 
     UpscoreError                 one line: what was found, what was expected, what to do
-    ├── DataError                pictures, masks, datasets: files and what they hold
+    ├── DataError                images, masks, datasets: files and what they hold
     ├── RecipeError              recipes, flags and ``--set``: names, types, ranges
     ├── BundleError              a bundle that is damaged, foreign or does not fit the data
     ├── GeometryError            grids that cannot be aligned by a whole number of cells
-    ├── CRFError                 scores, pictures and kernels of a CRF that do not fit together
-    ├── ModelError               an architecture, trunk or weights file that does not fit
+    ├── CRFError                 scores, images and kernels of a CRF that do not fit together
+    ├── ModelError               an architecture, backbone or weights file that does not fit
     ├── TrainingError            a run that cannot go on (a non-finite loss, another run's folder)
     ├── OutputError              a place that cannot be written: rights, space, something in the way
     └── MissingExtraError        an optional package that is not installed
@@ -51,7 +51,7 @@ class UpscoreError(Exception):
 
 
 class DataError(UpscoreError):
-    """A picture, mask or dataset is not what it should be."""
+    """An image, mask or dataset is not what it should be."""
 
 
 class RecipeError(UpscoreError, ValueError):
@@ -71,7 +71,7 @@ class CRFError(UpscoreError, ValueError):
 
 
 class ModelError(UpscoreError, ValueError):
-    """An architecture, trunk or weights file is unknown or does not fit."""
+    """An architecture, backbone or weights file is unknown or does not fit."""
 
 
 class TrainingError(UpscoreError):

@@ -1,6 +1,6 @@
 """The values that flow: what a stage hands to the next, and nothing else.
 
-``LabelSpace`` names the classes, a ``Sample`` is one picture with its truth, a ``Batch``
+``LabelSpace`` names the classes, a ``Sample`` is one image with its truth, a ``Batch``
 is what a network trains on, a ``Prediction`` is what a user gets back. Logits and
 probabilities stay plain (N, K, H, W) tensors.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE", "Batch", "LabelSpace", "Prediction", "Sample", "voc_palette"]
 
 IGNORE = 255
-"""The label of a pixel that is neither learned from nor judged (VOC's void)."""
+"""The label of a pixel that is neither learned from nor evaluated (VOC's void)."""
 
 MAX_NAME = 200
 """Characters of a class name; it must fit the tables and pages that show it."""
@@ -69,7 +69,7 @@ class LabelSpace:
     palette : sequence of (int, int, int), optional
         RGB colour of each class, 0 to 255; PASCAL VOC's colours when not given.
     ignore : int
-        The label that is neither learned nor judged. Always 255: label maps are uint8
+        The label that is neither learned nor evaluated. Always 255: label maps are uint8
         and no class may take its place.
 
     Raises
@@ -133,7 +133,7 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture, with its truth where there is one.
+    """One image, with its truth where there is one.
 
     Parameters
     ----------
@@ -183,18 +183,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A labelled picture.
+    """A labelled image.
 
     Parameters
     ----------
     label_map : (H, W) uint8
-        The most probable class of each pixel; exactly the picture's size.
+        The most probable class of each pixel; exactly the image's size.
     labels : LabelSpace
         What the numbers mean.
     probs : (K, H, W) float32 in [0, 1], optional
         Kept only when asked for; sums to 1 over K.
     key : str
-        Where it came from: the picture's path, or "".
+        Where it came from: the image's path, or "".
     notes : tuple of str
         What should be known of how it was labelled; mostly nothing.
     """
@@ -206,7 +206,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
 
     def shares(self) -> dict[str, float]:
-        """Return each class's share of the picture's pixels, by name, in class order."""
+        """Return each class's share of the image's pixels, by name, in class order."""
         counts = np.bincount(self.label_map.ravel(), minlength=256)
         total = max(1, self.label_map.size)
         return {name: float(counts[i] / total) for i, name in enumerate(self.labels.names)}

@@ -53,7 +53,7 @@ def test_train_evaluate_predict(upscore, painted, tmp_path):
     assert all(words in said for words in ("mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted IoU", "ignored", "square"))
     assert (out / "evaluation-val" / "report.html").is_file()
 
-    code, said, _ = upscore("evaluate", out, painted, "--json", "--out", tmp_path / "judged")
+    code, said, _ = upscore("evaluate", out, painted, "--json", "--out", tmp_path / "evaluated")
     assert code == 0
     assert 0 <= json.loads(said)["mean_iou"] <= 1
 
@@ -88,7 +88,7 @@ def test_the_crf_before_and_after(upscore, trained, painted, tmp_path):
     words = ("before", "after", "change", "boundary IoU", "trimap IoU", "CRF: 5 iterations; Gaussian sigma 3, weight 3; bilateral sigma 80")
     assert all(word in said for word in words), said
 
-    code, said, _ = upscore("evaluate", trained, painted, "--crf", "--json", "--out", tmp_path / "judged")
+    code, said, _ = upscore("evaluate", trained, painted, "--crf", "--json", "--out", tmp_path / "evaluated")
     numbers = json.loads(said)
     _, said, _ = upscore("evaluate", trained, painted, "--json", "--out", tmp_path / "alone")
     alone = json.loads(said)
@@ -96,20 +96,20 @@ def test_the_crf_before_and_after(upscore, trained, painted, tmp_path):
     assert numbers["before"] == {name: alone[name] for name in numbers["before"]}
     assert numbers["settings"]["crf"]["on"] is True
 
-    written = json.loads((tmp_path / "judged" / "report.json").read_text())
+    written = json.loads((tmp_path / "evaluated" / "report.json").read_text())
     repeated = shlex.split(written["repeat"])
     assert "--crf" in repeated
     code, said, _ = upscore(*repeated[1:], "--json", "--out", tmp_path / "again")
     assert {**json.loads(said), "report": ""} == {**numbers, "report": ""}
-    assert "What the CRF changed" in (tmp_path / "judged" / "report.html").read_text()
+    assert "What the CRF changed" in (tmp_path / "evaluated" / "report.html").read_text()
 
 
 def test_predict_says_which_crf(upscore, trained, painted, tmp_path):
-    pictures = painted.parent / "images" / "val"
-    code, said, _ = upscore("predict", trained, pictures, "--out", tmp_path / "with", "--crf", "--probs")
+    images = painted.parent / "images" / "val"
+    code, said, _ = upscore("predict", trained, images, "--out", tmp_path / "with", "--crf", "--probs")
     assert code == 0
     assert "CRF: 5 iterations" in said
-    code, said, _ = upscore("predict", trained, pictures, "--out", tmp_path / "without", "--no-crf", "--probs")
+    code, said, _ = upscore("predict", trained, images, "--out", tmp_path / "without", "--no-crf", "--probs")
     assert "CRF" not in said
     settings = [json.loads((tmp_path / name / "predictions.json").read_text())["settings"]["crf"] for name in ("with", "without")]
     assert settings[0]["on"] is True
@@ -150,7 +150,7 @@ def test_tune(upscore, trained, painted, tmp_path):
 
     # What the bundle says holds without a flag, and the flag overrides it.
     for words, on in (((), again["inference"]["crf"]["on"]), (("--crf",), True), (("--no-crf",), False)):
-        code, said, _ = upscore("evaluate", tuned, painted, "--json", "--out", tmp_path / "judged", *words)
+        code, said, _ = upscore("evaluate", tuned, painted, "--json", "--out", tmp_path / "evaluated", *words)
         assert json.loads(said)["settings"]["crf"] == again["inference"]["crf"] | {"on": on}
         assert ("before" in json.loads(said)) is on
 
@@ -165,7 +165,7 @@ def test_what_a_reader_decided_is_said_by_every_command_that_reads(upscore, trai
     code, said, _ = upscore("train", root, "--dry-run", "--out", tmp_path / "run")
     assert code == 0
     assert all(" ".join(said.split()).count(note) == 1 for note in decided)
-    code, said, aside = upscore("evaluate", trained, root, "--split", "valid", "--json", "--out", tmp_path / "judged")
+    code, said, aside = upscore("evaluate", trained, root, "--split", "valid", "--json", "--out", tmp_path / "evaluated")
     assert code == 0
     assert json.loads(said)["mean_iou"] >= 0
     assert all(note in aside for note in decided)
@@ -216,7 +216,7 @@ def test_tune_refuses_before_the_work(upscore, trained, painted, tmp_path):
     one = paint(tmp_path / "one", train=1, val=1)
     code, _, error = upscore("tune", trained, one)
     assert code == 1
-    assert "found one picture in 'val'" in error
+    assert "found one image in 'val'" in error
 
 
 def test_a_dry_run_writes_nothing(upscore, painted, tmp_path, monkeypatch):
@@ -227,10 +227,10 @@ def test_a_dry_run_writes_nothing(upscore, painted, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_bad_picture_is_reported_and_the_rest_are_done(upscore, trained, tmp_path):
+def test_one_bad_image_is_reported_and_the_rest_are_done(upscore, trained, tmp_path):
     for name in ("a.png", "c.png"):
         Image.new("RGB", (20, 30)).save(tmp_path / name)
-    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    (tmp_path / "b.jpg").write_bytes(b"no image")
     code, said, error = upscore("predict", trained, tmp_path, "--out", tmp_path / "out")
     assert code == 1
     assert "2 labelled, 1 failed" in said
@@ -296,7 +296,7 @@ FAULTS = {
     "a missing mask": (lambda path, values: path.unlink(), ["000"]),
     "an extra mask": (lambda path, values: Image.fromarray(values).save(path.with_name("zzz.png")), ["zzz"]),
     "a damaged mask": (lambda path, values: path.write_bytes(path.read_bytes()[:60]), ["000"]),
-    "a picture cut short": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "cut short"]),
+    "an image cut short": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "cut short"]),
     "yaml with an unknown key": (lambda path, values: write_yaml(path, "nmes: [a]"), ["nmes", "names"]),
     "yaml of the wrong type": (lambda path, values: write_yaml(path, "train: 3"), ["train"]),
     "yaml that is none": (lambda path, values: write_yaml(path, "names: ["), ["dataset.yaml"]),
@@ -392,36 +392,36 @@ def test_help_teaches_by_example(upscore, verb):
 
 
 def test_explain(upscore, trained, painted, tmp_path, monkeypatch):
-    picture = painted.parent / "images" / "val" / "000.png"
+    image = painted.parent / "images" / "val" / "000.png"
     monkeypatch.chdir(tmp_path)
-    code, said, _ = upscore("explain", trained, picture, "--grid", "2x2", "--device", "cpu")
+    code, said, _ = upscore("explain", trained, image, "--grid", "2x2", "--device", "cpu")
     assert code == 0
     assert "row" in said
     assert (tmp_path / "000-explained.html").is_file()
 
     out = tmp_path / "explained" / "here.html"
     words = ("--at", "5,7", "--channel", "score_pool3=1", "--grid", "0x0", "--pixels", "300", "--out", out)
-    code, said, _ = upscore("explain", trained, picture, *words)
+    code, said, _ = upscore("explain", trained, image, *words)
     assert code == 0
-    assert "row 1, column 2" in said  # of the picture of 300 pixels
+    assert "row 1, column 2" in said  # of the image of 300 pixels
     assert "shrunk to 16×18" in said
     page = out.read_text()
     assert "--at 5,7 --channel score_pool3=1" in page
     assert "channel square" in page
 
     for wrong, expected, says in [
-        (("--at", "48,0"), 1, "48,0 outside the picture"),
+        (("--at", "48,0"), 1, "48,0 outside the image"),
         (("--channel", "nothing=1"), 1, "unknown layer 'nothing'"),
         (("--at", "48"), 2, "expected a row and a column"),
         (("--channel", "5"), 2, "expected a layer and a number"),
     ]:
-        code, _, error = upscore("explain", trained, picture, *wrong)
+        code, _, error = upscore("explain", trained, image, *wrong)
         assert code == expected
         assert says in " ".join(error.split()), error
     code, _, error = upscore("explain", trained, painted)
     assert code == 1
     assert len(lines(error)) == 1
-    code, _, error = upscore("explain", tmp_path, picture)
+    code, _, error = upscore("explain", tmp_path, image)
     assert code == 1
     assert "no bundle" in error
 
@@ -455,28 +455,28 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         "--set",
         "crf.iterations=2",
     )
-    pictures = objects.parent / "images" / "val"
-    code, said, err = upscore("predict", tmp_path / "two", pictures, "--out", tmp_path / "live", *looks)
+    images = objects.parent / "images" / "val"
+    code, said, err = upscore("predict", tmp_path / "two", images, "--out", tmp_path / "live", *looks)
     assert code == 0, err
     both = tmp_path / "both"
     code, said, _ = upscore("ensemble", tmp_path / "two", fcn, "--out", both, *looks[:4], *looks[6:])
     assert code == 0
     assert "4 proposals (windows), aggregated by mean" in " ".join(said.split())
-    code, said, _ = upscore("predict", both, pictures, "--out", tmp_path / "saved")
+    code, said, _ = upscore("predict", both, images, "--out", tmp_path / "saved")
     assert code == 0
-    for path in pictures.glob("*.png"):
+    for path in images.glob("*.png"):
         assert (tmp_path / "live" / path.name).read_bytes() == (tmp_path / "saved" / path.name).read_bytes()
     settings = json.loads((tmp_path / "saved" / "predictions.json").read_text())["settings"]
     assert settings["proposals"]["most"] == 4
 
-    code, said, _ = upscore("evaluate", both, objects, "--json", "--out", tmp_path / "judged")
+    code, said, _ = upscore("evaluate", both, objects, "--json", "--out", tmp_path / "evaluated")
     assert code == 0
     assert json.loads(said)["before"]["mean_iou"] >= 0
-    code, said, err = upscore("proposals", both, objects, "--counts", "1,2", "--pictures", 1, "--out", tmp_path / "pages")
+    code, said, err = upscore("proposals", both, objects, "--counts", "1,2", "--images", 1, "--out", tmp_path / "pages")
     assert code == 0, err
     assert "2 networks together" in said
-    assert (tmp_path / "pages" / "picture-0001.html").is_file()
-    code, _, err = upscore("explain", both, next(pictures.glob("*.png")))
+    assert (tmp_path / "pages" / "image-0001.html").is_file()
+    code, _, err = upscore("explain", both, next(images.glob("*.png")))
     assert code == 1
     assert "is an ensemble, expected one network" in err
 
@@ -506,7 +506,7 @@ def test_bad_ways_to_look_are_one_line(upscore, trained, painted, tmp_path, word
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_without_boxes_in_the_file_is_reported_and_the_rest_are_done(upscore, trained, painted, tmp_path):
+def test_a_image_without_boxes_in_the_file_is_reported_and_the_rest_are_done(upscore, trained, painted, tmp_path):
     names = sorted(path.name for path in (painted.parent / "images" / "val").iterdir())
     boxes = {names[0]: {"size": [48, 56], "boxes": [[0, 0, 30, 30]]}, names[1]: {"size": [48, 56], "boxes": [[9, 9, 3, 3]]}}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
@@ -518,7 +518,7 @@ def test_a_picture_without_boxes_in_the_file_is_reported_and_the_rest_are_done(u
     assert f"holds no boxes for '{painted.parent / 'images' / 'val' / names[2]}'" in " ".join(err.split())
 
 
-def test_a_flat_picture_has_no_proposals_and_that_is_said(upscore, trained, tmp_path, monkeypatch):
+def test_a_flat_image_has_no_proposals_and_that_is_said(upscore, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     Image.new("RGB", (60, 40), (90, 90, 90)).save(tmp_path / "flat.png")
     code, _, err = upscore("predict", trained, tmp_path / "flat.png", "--out", tmp_path / "out", "--proposals", 5)

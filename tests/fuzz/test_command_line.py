@@ -22,7 +22,7 @@ FLAGS = {
     "predict": ["--out", "--scales", "--tile", "--proposals", "--boxes", "--ensemble", "--set", "--device"],
     "ensemble": ["--out", "--set"],
     "explain": ["--at", "--channel", "--grid", "--pixels", "--out"],
-    "proposals": ["--counts", "--pictures", "--out"],
+    "proposals": ["--counts", "--images", "--out"],
     "models": ["--backbone"],
     "recipes": [],
 }  # fmt: skip

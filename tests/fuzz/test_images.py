@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from fuzz.examples import altered, each_of, fuzz, taken_or_refused
-from upscore.data.pictures import check_picture, decode_picture, read_instances, read_label, read_picture
+from upscore.data.image_files import check_image, decode_image, read_image, read_instances, read_label
 
 CHUNKS = (
     b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\x00\x00\xff\xff", b"\xff\xd8", b"\xff\xd9", b"\xff\xc4\x00\x02",
@@ -78,13 +78,13 @@ def looked_at(file, content: bytes) -> None:
     file.write_bytes(content)
     size = None
     with taken_or_refused():
-        size = check_picture(file)
-    for read in (read_picture, read_label, read_instances):
+        size = check_image(file)
+    for read in (read_image, read_label, read_instances):
         with taken_or_refused():
             pixels = read(file)
             assert size is None or pixels.shape[:2] == size
     with taken_or_refused():
-        decode_picture(content)
+        decode_image(content)
 
 
 @pytest.mark.parametrize("kind", VALID)

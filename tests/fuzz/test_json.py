@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from fuzz.examples import NUMBERS, WORDS, altered, each_of, encoded, fuzz, taken_or_refused
 from upscore.inference.settings import InferenceSettings
 from upscore.models.bundle import Bundle
-from upscore.models.description import Description, read_document
-from upscore.models.ensemble import Ensemble, Together
-from upscore.models.zoo import create_model
-from upscore.proposals.keeping import BoxFile
+from upscore.models.ensemble import Ensemble, EnsembleManifest
+from upscore.models.factory import create_model
+from upscore.models.manifest import Description, read_document
+from upscore.proposals.cache import BoxFile
 from upscore.types import LabelSpace
 
 CHUNKS = encoded(
@@ -69,7 +69,7 @@ def test_any_description_of_an_ensemble(saved, data):
     file.write_bytes(content)
     (saved / "member-1" / "bundle.json").write_bytes((saved / "kept.json").read_bytes())
     with taken_or_refused():
-        InferenceSettings.of(read_document(file, Together).inference)
+        InferenceSettings.of(read_document(file, EnsembleManifest).inference)
         Ensemble.load(saved)
 
 

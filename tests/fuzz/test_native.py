@@ -27,7 +27,7 @@ from upscore.losses import (
     pixel_cross_entropy,
 )
 from upscore.metrics import BorderCounts, ConfusionMatrix, rand_error
-from upscore.ops.boxes import Canvas, cut_boxes
+from upscore.ops.box_crop import Canvas, cut_boxes
 from upscore.ops.unpool import max_pool, max_unpool
 
 native = pytest.importorskip("upscore._native", reason="upscore was installed without a compiler")

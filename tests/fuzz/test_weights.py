@@ -20,8 +20,8 @@ from fuzz.examples import fuzz
 from upscore.errors import UpscoreError
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
+from upscore.models.factory import create_model
 from upscore.models.transplant import holds_whole_network, normalization_of
-from upscore.models.zoo import create_model
 from upscore.types import LabelSpace
 
 NAME, ARGUMENTS = "fcn8s", {"backbone": "vgg16", "width": 1 / 64}

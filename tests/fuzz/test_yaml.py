@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.examples import NUMBERS, WORDS, altered, each_of, encoded, fuzz, taken_or_refused
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.data.schema import read_schema
 
 VALID = b"""# a comment

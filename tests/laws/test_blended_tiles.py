@@ -15,8 +15,8 @@ from upscore.errors import GeometryError
 from upscore.inference.averaging import averaging_context, tta
 from upscore.inference.blended_tiles import blended, iterate_blended
 from upscore.inference.predictor import Predictor
-from upscore.inference.windows import Window, plan_spans
-from upscore.models.zoo import create_model
+from upscore.inference.tile_grid import Window, plan_spans
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 steps = st.integers(4, 24)

@@ -30,26 +30,26 @@ def pairs(draw, classes=CLASSES):
 shares, widths = st.sampled_from([0.02, 0.1, 0.3]), st.integers(1, 6)
 
 
-def counts_of(*pictures, classes=CLASSES, share=0.1, width=2):
+def counts_of(*images, classes=CLASSES, share=0.1, width=2):
     counts = BorderCounts(classes, share=share, width=width)
-    for truth, predicted in pictures:
+    for truth, predicted in images:
         counts.add(truth, predicted)
     return counts
 
 
 def close(shape, place, reach):
-    """Every pixel at most ``reach`` from ``place``, those outside the picture too."""
+    """Every pixel at most ``reach`` from ``place``, those outside the image too."""
     for y in range(place[0] - reach, place[0] + reach + 1):
         for x in range(place[1] - reach, place[1] + reach + 1):
             yield (y, x), 0 <= y < shape[0] and 0 <= x < shape[1]
 
 
-def boundary(mask, judged, reach):
-    """The mask's pixels from which a judged pixel that is not the mask's, or the outside, is near."""
+def boundary(mask, evaluated, reach):
+    """The mask's pixels from which an evaluated pixel that is not the mask's, or the outside, is near."""
     return {
         place
-        for place in zip(*np.nonzero(mask & judged), strict=True)
-        if any(not inside or (judged[other] and not mask[other]) for other, inside in close(mask.shape, place, reach))
+        for place in zip(*np.nonzero(mask & evaluated), strict=True)
+        if any(not inside or (evaluated[other] and not mask[other]) for other, inside in close(mask.shape, place, reach))
     }
 
 
@@ -57,16 +57,16 @@ def boundary(mask, judged, reach):
 @given(pairs(), shares, widths)
 def test_counts_are_those_of_the_definition(pair, share, width):
     truth, predicted = pair
-    judged = truth != 255
+    evaluated = truth != 255
     counts = counts_of(pair, share=share, width=width)
     reach = max(1, round(share * (truth.shape[0] ** 2 + truth.shape[1] ** 2) ** 0.5))
     for label in range(CLASSES):
-        true, said = boundary(truth == label, judged, reach), boundary(predicted == label, judged, reach)
+        true, said = boundary(truth == label, evaluated, reach), boundary(predicted == label, evaluated, reach)
         assert (counts.shared[label], counts.either[label], counts.true[label]) == (len(true & said), len(true | said), len(true))
     trimap = np.zeros((CLASSES, CLASSES), np.int64)
-    for place in zip(*np.nonzero(judged), strict=True):
+    for place in zip(*np.nonzero(evaluated), strict=True):
         around = close(truth.shape, place, width)
-        if any(inside and judged[other] and truth[other] != truth[place] for other, inside in around):
+        if any(inside and evaluated[other] and truth[other] != truth[place] for other, inside in around):
             trimap[truth[place], predicted[place]] += 1
     np.testing.assert_array_equal(counts.trimap.counts, trimap)
 
@@ -105,7 +105,7 @@ def test_renaming_classes_changes_no_mean(pair, order, absent):
 
 @law
 @given(pairs(), st.integers(0, 9999))
-def test_what_is_predicted_where_nothing_is_judged_changes_nothing(pair, seed):
+def test_what_is_predicted_where_nothing_is_evaluated_changes_nothing(pair, seed):
     truth, predicted = pair
     other = predicted.copy()
     other[truth == 255] = np.random.default_rng(seed).integers(0, 256, int((truth == 255).sum()))
@@ -133,7 +133,7 @@ def test_a_shifted_object_scores_less_at_its_border_than_inside():
 
 
 def test_edges_and_ignored_strips():
-    """The picture's edge is a border for boundary IoU alone; a class that meets ignored pixels has none there."""
+    """The image's edge is a border for boundary IoU alone; a class that meets ignored pixels has none there."""
     plain = np.ones((9, 9), np.uint8)
     counts = counts_of((plain, plain), share=0.16, width=2)
     assert counts.true.tolist() == [0, 81 - 25, 0, 0]

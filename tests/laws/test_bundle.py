@@ -11,7 +11,7 @@ from torch import nn
 
 from upscore.errors import BundleError
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 law = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -57,9 +57,9 @@ def test_logits_survive_bit_by_bit(net, tmp_path):
     state = again.state_dict()
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, state[key]) and tensor.dtype == state[key].dtype for key, tensor in model.state_dict().items())
-    picture = torch.rand(1, arguments.get("in_channels", 3), 40, 33)
+    image = torch.rand(1, arguments.get("in_channels", 3), 40, 33)
     with torch.inference_mode():
-        assert torch.equal(again(picture), model(picture))
+        assert torch.equal(again(image), model(image))
     assert again.geometry == model.geometry
 
 

@@ -29,9 +29,9 @@ def classifiers(draw):
             layers.append(nn.Conv2d(channels, wide, draw(st.sampled_from([1, 2, 3])), step, dilation=2 if kind == "dilated" else 1))
             channels, stride = wide, stride * step
     size = draw(st.integers(12, 34))
-    trunk = nn.Sequential(*layers).double().eval()
+    backbone = nn.Sequential(*layers).double().eval()
     try:
-        rows, columns = trunk(torch.zeros(1, 3, size, size, dtype=torch.float64)).shape[2:]
+        rows, columns = backbone(torch.zeros(1, 3, size, size, dtype=torch.float64)).shape[2:]
     except RuntimeError:
         assume(False)
     head = draw(st.sampled_from(["flatten", "average", "keepdim", "maximum"]))
@@ -42,7 +42,7 @@ def classifiers(draw):
         pool = nn.AdaptiveMaxPool2d(1) if head == "maximum" else nn.AdaptiveAvgPool2d(1)
         middle = [nn.Conv2d(channels, channels, 1)] if head == "keepdim" else []
         steps = [pool, *middle, nn.Flatten(), nn.LayerNorm(channels), nn.Linear(channels, 4)]
-    return nn.Sequential(*trunk, *steps).double().eval(), size, stride
+    return nn.Sequential(*backbone, *steps).double().eval(), size, stride
 
 
 @law
@@ -57,12 +57,12 @@ def test_every_cell_is_the_answer_for_its_window(classifier, higher, wider, seed
     dense = convolutionalize(model, input_size=size)
     assert dense.exact
     assert not dense.caveat
-    assert (dense.geometry.jump, dense.geometry.field) == (stride, size)
-    picture = torch.randn(2, 3, size + higher, size + wider, dtype=torch.float64)
-    grid = dense(picture)
+    assert (dense.geometry.stride, dense.geometry.receptive_field) == (stride, size)
+    image = torch.randn(2, 3, size + higher, size + wider, dtype=torch.float64)
+    grid = dense(image)
     inside = (higher // stride + 1, wider // stride + 1)
     assert all(cells >= windows for cells, windows in zip(grid.shape[2:], inside, strict=True))
     for i in range(inside[0]):
         for j in range(inside[1]):
-            crop = picture[..., stride * i : stride * i + size, stride * j : stride * j + size]
+            crop = image[..., stride * i : stride * i + size, stride * j : stride * j + size]
             torch.testing.assert_close(grid[..., i, j], model(crop), rtol=1e-12, atol=1e-12)

@@ -15,7 +15,7 @@ LABELS = LabelSpace(("a", "b", "c"))
 
 
 class Drawn:
-    """Random pictures whose red channel is the truth (times 50) with some of it ignored."""
+    """Random images whose red channel is the truth (times 50) with some of it ignored."""
 
     name, split, labels, notes = "drawn", "val", LABELS, ()
 
@@ -90,7 +90,7 @@ def test_counts_are_those_of_a_plain_loop(case: tuple[int, int], doubt: int) -> 
                 counts[truth, predicted] += 1
     evaluation = evaluate(Reader(doubt), dataset)
     np.testing.assert_array_equal(evaluation.matrix.counts, counts)
-    for row, sample in zip(evaluation.pictures, dataset.samples, strict=True):
+    for row, sample in zip(evaluation.images, dataset.samples, strict=True):
         valid = sample.label != 255
         right = (Reader(doubt).predict(sample.image).label_map == sample.label)[valid]
         np.testing.assert_allclose(row.pixel_accuracy, right.mean() if valid.any() else np.nan)

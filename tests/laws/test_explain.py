@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from upscore.explain.fields import effective_field, theoretical_field, theoretical_side
-from upscore.explain.skips import add_up_streams, label_streams, split_streams
-from upscore.models.zoo import create_model
+from upscore.explain.receptive_fields import effective_field, theoretical_field, theoretical_side
+from upscore.explain.skip_contributions import add_up_streams, label_streams, split_streams
+from upscore.models.factory import create_model
 
 SMALL = {
     "fcn32s": {"width": 1 / 64},

@@ -1,4 +1,4 @@
-"""What must hold for every fully convolutional network, whatever its trunk."""
+"""What must hold for every fully convolutional network, whatever its backbone."""
 
 import functools
 from fractions import Fraction
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from upscore.errors import GeometryError, ModelError
+from upscore.models.backbone import FeatureLevel
+from upscore.models.factory import create_model
 from upscore.models.fcn import FCN8s, FCN16s, FCN32s
 from upscore.models.transplant import start_from
-from upscore.models.trunk import Tap
-from upscore.models.zoo import create_model
 from upscore.ops.geometry import Geometry
 
 law = settings(deadline=None, max_examples=20)
@@ -30,9 +30,9 @@ BACKBONES = {
 
 @functools.cache
 @torch.inference_mode(False)
-def network(name, trunk):
+def network(name, backbone):
     torch.manual_seed(0)
-    model = create_model(name, num_classes=3, **BACKBONES[trunk]).eval()
+    model = create_model(name, num_classes=3, **BACKBONES[backbone]).eval()
     for layer in model.children():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.1)
@@ -40,73 +40,73 @@ def network(name, trunk):
 
 
 every_network = pytest.mark.parametrize(
-    ("name", "trunk"),
-    [("fcn8s", trunk) for trunk in BACKBONES] + [("fcn16s", "vgg16"), ("fcn32s", "vgg16"), ("fcn16s", "odd"), ("fcn32s", "odd")],
+    ("name", "backbone"),
+    [("fcn8s", backbone) for backbone in BACKBONES] + [("fcn16s", "vgg16"), ("fcn32s", "vgg16"), ("fcn16s", "odd"), ("fcn32s", "odd")],
 )
 
 
 @every_network
 @law
 @given(side, side)
-def test_any_picture_gives_finite_logits_of_its_own_size(name, trunk, height, width):
+def test_any_image_gives_finite_logits_of_its_own_size(name, backbone, height, width):
     with torch.inference_mode():
-        logits = network(name, trunk)(torch.rand(1, 3, height, width))
+        logits = network(name, backbone)(torch.rand(1, 3, height, width))
     assert logits.shape == (1, 3, height, width)
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("trunk", ["odd", "even", "vgg16-bn"])
-def test_one_pixel_can_be_trained_on(trunk):
-    model = create_model("fcn8s", num_classes=3, **BACKBONES[trunk]).train()
+@pytest.mark.parametrize("backbone", ["odd", "even", "vgg16-bn"])
+def test_one_pixel_can_be_trained_on(backbone):
+    model = create_model("fcn8s", num_classes=3, **BACKBONES[backbone]).train()
     loss = model(torch.rand(1, 3, 1, 1)).square().sum() + model(torch.rand(1, 3, 1, 1)).sum()
     loss.backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @every_network
-def test_a_tile_with_its_margin_equals_the_whole_picture(name, trunk):
+def test_a_tile_with_its_margin_equals_the_whole_image(name, backbone):
     """Shifts by the stride shift the output, and the margin of ``geometry`` is enough."""
-    model = network(name, trunk)
+    model = network(name, backbone)
     margin, stride = model.geometry.margin(), model.stride
     begin, length = margin + stride, 64
-    picture = torch.rand(1, 3, 33, begin + length + margin + 40)
+    image = torch.rand(1, 3, 33, begin + length + margin + 40)
     with torch.inference_mode():
-        whole = model(picture)[..., begin : begin + length]
-        tile = model(picture[..., begin - margin : begin + length + margin])[..., margin : margin + length]
+        whole = model(image)[..., begin : begin + length]
+        tile = model(image[..., begin - margin : begin + length + margin])[..., margin : margin + length]
     torch.testing.assert_close(tile, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
     assert whole.std() > 0
 
 
-@pytest.mark.parametrize(("name", "trunk"), [("fcn8s", "vgg16"), ("fcn16s", "vgg16"), ("fcn8s", "odd")])
-def test_no_pixel_is_reached_from_beyond_the_margin(name, trunk):
-    model = network(name, trunk)
-    reach = Fraction(model.geometry.field) / 2 + model.geometry.jump
+@pytest.mark.parametrize(("name", "backbone"), [("fcn8s", "vgg16"), ("fcn16s", "vgg16"), ("fcn8s", "odd")])
+def test_no_pixel_is_reached_from_beyond_the_margin(name, backbone):
+    model = network(name, backbone)
+    reach = Fraction(model.geometry.receptive_field) / 2 + model.geometry.stride
     middle = 640
-    picture = torch.rand(1, 3, 8, 2 * middle, requires_grad=True)
-    logits = model(picture)
+    image = torch.rand(1, 3, 8, 2 * middle, requires_grad=True)
+    logits = model(image)
     furthest = 0
     for pixel in range(middle, middle + 32, 4):
-        (gradient,) = torch.autograd.grad(logits[..., pixel].sum(), picture, retain_graph=True)
+        (gradient,) = torch.autograd.grad(logits[..., pixel].sum(), image, retain_graph=True)
         seen = gradient.abs().sum((0, 1, 2)).nonzero().flatten()
         furthest = max(furthest, pixel - int(seen[0]), int(seen[-1]) - pixel)
     assert furthest <= reach
-    assert furthest > reach - model.geometry.jump - 2, "the margin is wider than it need be, or the network does not see"
+    assert furthest > reach - model.geometry.stride - 2, "the margin is wider than it need be, or the network does not see"
 
 
 class Ruler(nn.Module):
-    """A trunk whose features are the column at which each cell is centred."""
+    """A backbone whose features are the column at which each cell is centred."""
 
     mean = std = (0.5, 0.5, 0.5)
 
     def __init__(self, starts, padding):
         super().__init__()
         self.padding = padding
-        self.taps = {stride: Tap(1, Geometry(Fraction(stride), start, Fraction(64))) for stride, start in starts.items()}
+        self.levels = {stride: FeatureLevel(1, Geometry(Fraction(stride), start, Fraction(64))) for stride, start in starts.items()}
 
     def forward(self, x):
         maps = {}
-        for stride, tap in self.taps.items():
-            start = float(tap.geometry.start)
+        for stride, tap in self.levels.items():
+            start = float(tap.geometry.offset)
             rows, columns = (int((n - 1 - 2 * start) // stride) + 1 for n in x.shape[-2:])
             maps[stride] = (start + stride * torch.arange(columns, dtype=x.dtype)).expand(1, 1, rows, columns)
         return maps
@@ -125,9 +125,9 @@ def starts_of(phase, extra):
     st.integers(130, 260),
 )
 def test_scores_land_where_their_cells_are(kind, phase, extra, width):
-    """A ramp measured by any of the taps comes out as the ramp: nothing is shifted by half a pixel."""
-    trunk = Ruler(starts_of(phase, extra), "covering")
-    model = kind(trunk, num_classes=1, normalization=nn.Identity())
+    """A ramp measured by any of the levels comes out as the ramp: nothing is shifted by half a pixel."""
+    backbone = Ruler(starts_of(phase, extra), "covering")
+    model = kind(backbone, num_classes=1, normalization=nn.Identity())
     scores = [layer for layer_name, layer in model.named_children() if layer_name.startswith("score")]
     for score in scores:
         for other in scores:
@@ -138,11 +138,11 @@ def test_scores_land_where_their_cells_are(kind, phase, extra, width):
         torch.testing.assert_close(logits[0, 0, 35, inside], ramp[inside].to(logits.dtype), rtol=0, atol=1e-3)
 
 
-def test_geometry_is_told_in_pixels_of_the_picture():
-    """Without padding of its own, VGG16's cell 0 lies 111.5 pixels in; zeros before the picture bring it to 15.5."""
+def test_geometry_is_told_in_pixels_of_the_image():
+    """Without padding of its own, VGG16's cell 0 lies 111.5 pixels in; zeros before the image bring it to 15.5."""
     model = network("fcn8s", "vgg16-narrow-pad")
-    assert (model.frame.lead, model.geometry.start) == (96, Fraction(31, 2))
-    assert network("fcn8s", "vgg16").geometry.start == Fraction(25, 2)
+    assert (model.frame.lead, model.geometry.offset) == (96, Fraction(31, 2))
+    assert network("fcn8s", "vgg16").geometry.offset == Fraction(25, 2)
 
 
 def test_grids_out_of_step_are_refused():
@@ -151,22 +151,22 @@ def test_grids_out_of_step_are_refused():
         FCN8s(Ruler(starts, "covering"), num_classes=1, normalization=nn.Identity())
 
 
-def test_a_trunk_without_the_stride_is_refused():
+def test_a_backbone_without_the_stride_is_refused():
     with pytest.raises(ModelError, match=r"no feature map of stride 8, only \[32\]"):
         FCN8s(Ruler({32: Fraction(0)}, "covering"), num_classes=1, normalization=nn.Identity())
 
 
-@pytest.mark.parametrize("trunk", ["vgg16", "odd"])
-def test_stages_begin_where_the_last_one_ended(trunk):
-    coarse = network("fcn32s", trunk)
-    picture = torch.rand(1, 3, 97, 129)
+@pytest.mark.parametrize("backbone", ["vgg16", "odd"])
+def test_stages_begin_where_the_last_one_ended(backbone):
+    coarse = network("fcn32s", backbone)
+    image = torch.rand(1, 3, 97, 129)
     with torch.inference_mode():
-        before = coarse(picture)
+        before = coarse(image)
         for name in ("fcn16s", "fcn8s"):
-            finer = create_model(name, num_classes=3, **BACKBONES[trunk]).eval()
+            finer = create_model(name, num_classes=3, **BACKBONES[backbone]).eval()
             start_from(finer, coarse.state_dict())
             spread = float(before.max() - before.min())
-            assert float((finer(picture) - before).abs().mean()) < 0.1 * spread
+            assert float((finer(image) - before).abs().mean()) < 0.1 * spread
             assert float(finer.score_pool4.weight.abs().max()) == 0
             assert all(torch.equal(finer.state_dict()[key], tensor) for key, tensor in coarse.state_dict().items())
 
@@ -181,8 +181,8 @@ def test_stages_of_another_network_are_refused():
         start_from(finer(num_classes=4), coarse)
     with pytest.raises(ModelError, match="which this one has not"):
         start_from(create_model("fcn16s", num_classes=3, backbone="mobilenetv2_035"), coarse)
-    with pytest.raises(ModelError, match=r"it lacks 'trunk\.fc7\.bias'"):
-        start_from(finer(), {key: tensor for key, tensor in coarse.items() if key != "trunk.fc7.bias"})
+    with pytest.raises(ModelError, match=r"it lacks 'backbone\.fc7\.bias'"):
+        start_from(finer(), {key: tensor for key, tensor in coarse.items() if key != "backbone.fc7.bias"})
     with pytest.raises(ModelError, match="another normalization"):
         start_from(finer(normalization="caffe"), coarse)
     with pytest.raises(ModelError, match="which this one has not"):
@@ -199,13 +199,13 @@ def test_new_score_layers_learn_from_zero():
     assert all(layer.weight is None for layer in (model.upscore2, model.upscore_pool4, model.upscore8))
 
 
-@pytest.mark.parametrize("trunk", ["vgg16", "odd"])
-def test_channels_last_and_bf16_change_nothing_but_rounding(trunk):
-    model = network("fcn8s", trunk)
-    picture = torch.rand(2, 3, 50, 70)
+@pytest.mark.parametrize("backbone", ["vgg16", "odd"])
+def test_channels_last_and_bf16_change_nothing_but_rounding(backbone):
+    model = network("fcn8s", backbone)
+    image = torch.rand(2, 3, 50, 70)
     with torch.inference_mode():
-        expected = model(picture)
-        torch.testing.assert_close(model(picture.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-3, atol=1e-4)
+        expected = model(image)
+        torch.testing.assert_close(model(image.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-3, atol=1e-4)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = model(picture).float()
+            rounded = model(image).float()
     assert float((rounded - expected).abs().mean()) < 0.05 * float(expected.max() - expected.min())

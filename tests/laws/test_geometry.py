@@ -32,7 +32,7 @@ def seen_by(stack, cell):
 
 
 def halving(kernel, padding, times):
-    """A trunk that halves with this kernel: (2, 0) is VGG16's pools, (3, 1) a residual network's convolutions."""
+    """A backbone that halves with this kernel: (2, 0) is VGG16's pools, (3, 1) a residual network's convolutions."""
     geometry = Geometry()
     for _ in range(times):
         geometry = geometry.conv(3, 1, 1).conv(kernel, 2, padding)
@@ -44,8 +44,8 @@ def halving(kernel, padding, times):
 def test_cells_lie_where_layers_put_them(stack, cell):
     geometry = through(stack)
     first, last = seen_by(stack, cell)
-    assert geometry.field == last - first + 1
-    assert geometry.start + cell * geometry.jump == Fraction(first + last, 2)
+    assert geometry.receptive_field == last - first + 1
+    assert geometry.offset + cell * geometry.stride == Fraction(first + last, 2)
 
 
 @law
@@ -53,7 +53,7 @@ def test_cells_lie_where_layers_put_them(stack, cell):
 def test_deconv_brings_the_grid_back(stack, kernel, stride, padding):
     before = through(stack)
     after = before.conv(kernel, stride, padding).deconv(kernel, stride, padding)
-    assert (after.jump, after.start) == (before.jump, before.start)
+    assert (after.stride, after.offset) == (before.stride, before.offset)
     assert after.crop_offset(before) == 0
 
 
@@ -61,27 +61,27 @@ def test_deconv_brings_the_grid_back(stack, kernel, stride, padding):
 @given(stacks, st.integers(-50, 50))
 def test_crop_offset_counts_cells(stack, shift):
     grid = through(stack)
-    shifted = Geometry(grid.jump, grid.start + shift * grid.jump, grid.field)
+    shifted = Geometry(grid.stride, grid.offset + shift * grid.stride, grid.receptive_field)
     assert grid.crop_offset(shifted) == shift
     assert shifted.crop_offset(grid) == -shift
     with pytest.raises(GeometryError, match="other parity"):
-        grid.crop_offset(Geometry(grid.jump, grid.start + grid.jump / 2))
+        grid.crop_offset(Geometry(grid.stride, grid.offset + grid.stride / 2))
 
 
 @law
 @given(stacks)
 def test_grids_of_other_jumps_cannot_be_cropped(stack):
     grid = through(stack)
-    with pytest.raises(GeometryError, match="one jump"):
-        grid.crop_offset(Geometry(grid.jump * 2, grid.start))
+    with pytest.raises(GeometryError, match="one stride"):
+        grid.crop_offset(Geometry(grid.stride * 2, grid.offset))
 
 
 @law
 @given(st.integers(0, 5), st.integers(0, 5))
-def test_parity_of_the_kernel_follows_the_trunk(times, extra):
+def test_parity_of_the_kernel_follows_the_backbone(times, extra):
     factor = 2**times
     assume(factor > 1)
-    wide = 2 * extra  # padding in whole cells of the picture changes nothing
+    wide = 2 * extra  # padding in whole cells of the image changes nothing
     assert halving(2, 0, times).conv(1 + wide, 1, extra).bilinear_kernel(factor) == 2 * factor
     assert halving(3, 1, times).conv(1 + wide, 1, extra).bilinear_kernel(factor) == 2 * factor - 1
 
@@ -90,17 +90,17 @@ def test_parity_of_the_kernel_follows_the_trunk(times, extra):
 @given(stacks)
 def test_the_bilinear_kernel_lands_on_pixels_or_says_that_none_does(stack):
     geometry = through(stack)
-    factor = int(geometry.jump)
+    factor = int(geometry.stride)
     assume(factor > 1)
     try:
         kernel = geometry.bilinear_kernel(factor)
     except GeometryError:
-        assert (2 * geometry.start).denominator != 1
+        assert (2 * geometry.offset).denominator != 1
     else:
         assert kernel in (2 * factor, 2 * factor - 1)
         finer = geometry.deconv(kernel, factor)
         offset = finer.crop_offset(Geometry())
-        assert finer.start + offset == 0
+        assert finer.offset + offset == 0
         other = geometry.deconv(4 * factor - 1 - kernel, factor)
         with pytest.raises(GeometryError):
             other.crop_offset(Geometry())
@@ -112,18 +112,18 @@ def test_covering_size_is_the_least_symmetric_one(times, pools, size):
     geometry = halving(2, 0, times) if pools else halving(3, 1, times)
 
     def lies_symmetrically(candidate):
-        beyond = candidate - 1 - 2 * geometry.start  # from the first cell to the last
-        return beyond >= 0 and beyond % geometry.jump == 0
+        beyond = candidate - 1 - 2 * geometry.offset  # from the first cell to the last
+        return beyond >= 0 and beyond % geometry.stride == 0
 
     assert geometry.covering_size(size) == next(s for s in range(size, size + 200) if lies_symmetrically(s))
-    assert geometry.covering_size(size) % geometry.jump == (0 if pools else 1 % geometry.jump)
+    assert geometry.covering_size(size) % geometry.stride == (0 if pools else 1 % geometry.stride)
 
 
 @law
 @given(stacks, st.integers(0, 40))
 def test_a_margin_holds_all_that_a_pixel_is_made_of(stack, pixel):
     geometry = through(stack)
-    factor = int(geometry.jump)
+    factor = int(geometry.stride)
     assume(factor > 1)
     try:
         kernel = geometry.bilinear_kernel(factor)
@@ -133,11 +133,11 @@ def test_a_margin_holds_all_that_a_pixel_is_made_of(stack, pixel):
     cells = [cell for cell in range((place - kernel) // factor, place // factor + 1) if 0 <= place - cell * factor < kernel]
     first, last = seen_by(stack, cells[0])[0], seen_by(stack, cells[-1])[1]
     margin = geometry.margin()
-    assert margin % geometry.jump == 0
+    assert margin % geometry.stride == 0
     assert pixel - margin <= first <= last <= pixel + margin
-    assert margin < geometry.field / 2 + 2 * geometry.jump
+    assert margin < geometry.receptive_field / 2 + 2 * geometry.stride
 
 
 def test_an_unbounded_field_has_no_margin():
-    with pytest.raises(GeometryError, match="whole picture"):
+    with pytest.raises(GeometryError, match="whole image"):
         Geometry(Fraction(32), Fraction(0), math.inf).margin()

@@ -30,7 +30,7 @@ def drawn(seed):
 
 @law
 @given(batches())
-def test_pictures_add(batch):
+def test_images_add(batch):
     logits, labels, weights = batch
     parts = sum(pixel_cross_entropy(logits[i : i + 1], labels[i : i + 1], class_weights=weights) for i in range(len(labels)))
     torch.testing.assert_close(pixel_cross_entropy(logits, labels, class_weights=weights), parts)

@@ -24,9 +24,9 @@ def pairs(draw, classes=None, ignored=True):
     return classes, truth, predicted
 
 
-def matrix_of(classes, *pictures):
+def matrix_of(classes, *images):
     matrix = ConfusionMatrix(classes)
-    for truth, predicted in pictures:
+    for truth, predicted in images:
         matrix.add(truth, predicted)
     return matrix
 
@@ -122,7 +122,7 @@ def test_scores_lie_between_zero_and_one_and_iou_below_accuracy(pair, absent):
 
 @law
 @given(pairs(), st.integers(2, 5))
-def test_seeing_every_picture_again_changes_no_score(pair, times):
+def test_seeing_every_image_again_changes_no_score(pair, times):
     classes, truth, predicted = pair
     once, often = (matrix_of(classes, *[(truth, predicted)] * n).scores() for n in (1, times))
     for name in FOUR:

@@ -52,8 +52,8 @@ def test_a_window_at_every_pixel_equals_one_dense_pass(patch, count, height, wid
 @given(odd)
 def test_every_pixel_of_a_patch_is_seen_and_no_other(patch):
     axis, _ = follow(small(patch=patch).classifier)
-    assert axis.geometry.field == patch
-    assert axis.geometry.start == patch // 2
+    assert axis.geometry.receptive_field == patch
+    assert axis.geometry.offset == patch // 2
     assert axis.lost == patch - 1
 
 
@@ -95,11 +95,11 @@ def test_sparser_windows_are_right_where_they_are_and_between(patch, height, wid
 )
 @settings(deadline=None, max_examples=6)
 @given(height=st.integers(1, 30), width=st.integers(1, 30), tile=st.integers(1, 12))
-def test_tiles_equal_the_whole_picture(network, height, width, tile):
+def test_tiles_equal_the_whole_image(network, height, width, tile):
     network.eval()
     segment = NetworkSegmenter(network)
     images = torch.rand(1, 3, height, width)
-    parts = tiled(segment, tile=tile, margin=network.geometry.margin(), stride=int(network.geometry.jump))(images)
+    parts = tiled(segment, tile=tile, margin=network.geometry.margin(), stride=int(network.geometry.stride))(images)
     torch.testing.assert_close(parts, segment(images), rtol=0, atol=1e-5)
 
 

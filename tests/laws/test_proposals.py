@@ -1,4 +1,4 @@
-"""Laws of a picture labelled box by box."""
+"""Laws of an image labelled box by box."""
 
 import itertools
 
@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.errors import RecipeError
-from upscore.inference.proposals import choose, over_boxes, over_proposals, scores_over_boxes
+from upscore.inference.proposal_aggregation import choose, over_boxes, over_proposals, scores_over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
-from upscore.models.zoo import create_model
-from upscore.ops.boxes import resized
-from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarged, whole_picture
+from upscore.models.factory import create_model
+from upscore.ops.box_crop import resized
+from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarged, whole_image
 
 SIDE = 32
 
@@ -31,7 +31,7 @@ def scoring(model):
     return NetworkSegmenter(model).scores
 
 
-def pictures(seed, size=(40, 56)):
+def make_image(seed, size=(40, 56)):
     rng = np.random.default_rng(seed)
     return torch.from_numpy(rng.integers(0, 256, (3, *size)).astype(np.float64) / 255)
 
@@ -54,14 +54,12 @@ class Fake:
 
 
 @pytest.mark.parametrize("aggregate", ["max", "mean"])
-def test_one_box_that_is_the_picture_is_the_plain_network(aggregate):
-    model, image = network(), pictures(0, (SIDE, SIDE))
+def test_one_box_that_is_the_image_is_the_plain_network(aggregate):
+    model, image = network(), make_image(0, (SIDE, SIDE))
     plain = NetworkSegmenter(model)(image[None])[0]
-    boxed = over_boxes(scoring(model), image, whole_picture(SIDE, SIDE), side=SIDE, aggregate=aggregate)
+    boxed = over_boxes(scoring(model), image, whole_image(SIDE, SIDE), side=SIDE, aggregate=aggregate)
     torch.testing.assert_close(boxed, plain, rtol=0, atol=1e-6)
-    segmenter = over_proposals(
-        scoring(model), lambda picture: whole_picture(*picture.shape[:2]), enlarge=1.0, side=SIDE, aggregate=aggregate
-    )
+    segmenter = over_proposals(scoring(model), lambda image: whole_image(*image.shape[:2]), enlarge=1.0, side=SIDE, aggregate=aggregate)
     torch.testing.assert_close(segmenter(image[None])[0], plain, rtol=0, atol=1e-6)
 
 
@@ -85,7 +83,7 @@ def canvases(image, boxes):
 @given(boxes_meeting(), st.sampled_from(["max", "mean"]), st.booleans(), st.integers(1, 5))
 @settings(max_examples=60)
 def test_maps_are_put_together_as_the_paper_says(boxes, aggregate, clip, batch):
-    image = pictures(1)
+    image = make_image(1)
     planes, places = canvases(image, boxes)
     if clip:
         planes = planes.clamp_min(0)
@@ -100,7 +98,7 @@ def test_maps_are_put_together_as_the_paper_says(boxes, aggregate, clip, batch):
 @given(boxes_meeting(), st.randoms(), st.sampled_from(["max", "mean"]))
 @settings(max_examples=30)
 def test_order_and_batches_do_not_matter(boxes, random, aggregate):
-    image, order = pictures(2), list(range(len(boxes)))
+    image, order = make_image(2), list(range(len(boxes)))
     random.shuffle(order)
     one = over_boxes(Fake(), image, boxes, aggregate=aggregate, side=SIDE, batch=3)
     other = over_boxes(Fake(), image, boxes[np.array(order)], aggregate=aggregate, side=SIDE, batch=1)
@@ -119,7 +117,7 @@ def test_the_maximum_over_some_is_at_most_that_over_all(boxes):
             kept.append(maps)
             return maps
 
-    image, some = pictures(3), boxes[: max(1, len(boxes) // 2)]
+    image, some = make_image(3), boxes[: max(1, len(boxes) // 2)]
     planes, places = canvases(image, boxes)
     part = planes[: len(some)].masked_fill(~places[: len(some), None], -torch.inf).amax(0)
     whole = planes.masked_fill(~places[:, None], -torch.inf).amax(0)
@@ -133,7 +131,7 @@ def test_the_maximum_over_some_is_at_most_that_over_all(boxes):
 @given(boxes_meeting(most=6), st.sampled_from(["max", "mean"]))
 @settings(max_examples=30)
 def test_the_canvas_on_the_way_is_that_of_the_first_boxes(boxes, aggregate):
-    image, everywhere = pictures(3), range(1, len(boxes) + 1)
+    image, everywhere = make_image(3), range(1, len(boxes) + 1)
     grown = list(scores_over_boxes(Fake(), image, boxes, side=SIDE, aggregate=aggregate, batch=4, at=everywhere))
     assert [count for count, _ in grown] == list(everywhere)
     for count, canvas in grown:
@@ -148,16 +146,16 @@ def test_the_canvas_on_the_way_is_that_of_the_first_boxes(boxes, aggregate):
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_where_no_box_lies_every_class_is_equal_and_the_first_is_taken(clip):
-    found = over_boxes(Fake(), pictures(4), Boxes([[10, 10, 30, 30]]), side=SIDE, clip=clip)
+    found = over_boxes(Fake(), make_image(4), Boxes([[10, 10, 30, 30]]), side=SIDE, clip=clip)
     assert (found[:, :10] == 1 / 3).all()
     assert (found[:, :10].argmax(0) == 0).all()
     torch.testing.assert_close(found.sum(0), torch.ones(40, 56))
 
 
-def test_a_picture_without_proposals_is_labelled_whole():
+def test_a_image_without_proposals_is_labelled_whole():
     model, flat = network(), torch.full((1, 3, 40, 56), 0.5, dtype=torch.float64)
     segmenter = over_proposals(scoring(model), EdgeBoxes(), side=SIDE)
-    alone = over_boxes(scoring(model), flat[0], whole_picture(40, 56), side=SIDE)
+    alone = over_boxes(scoring(model), flat[0], whole_image(40, 56), side=SIDE)
     torch.testing.assert_close(segmenter(flat)[0], alone, rtol=0, atol=0)
 
 
@@ -169,17 +167,17 @@ def test_the_best_of_enough_size_are_used_and_enlarged():
         return Fake()(images)
 
     boxes = Boxes([[0, 0, 5, 20], [3, 3, 30, 30], [5, 5, 40, 35], [1, 1, 20, 20]], [4, 1, 3, 2])
-    image = pictures(5)
-    found = over_proposals(score, lambda picture: boxes, most=2, least_side=10, enlarge=1.2, side=SIDE, batch=8)(image[None])[0]
+    image = make_image(5)
+    found = over_proposals(score, lambda image: boxes, most=2, least_side=10, enlarge=1.2, side=SIDE, batch=8)(image[None])[0]
     assert seen == [2]
     expected = over_boxes(Fake(), image, enlarged(boxes[np.array([2, 3])], 1.2), side=SIDE)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert choose(boxes, most=9, least_side=10).scores.tolist() == [3, 2, 1]
 
 
-def test_pictures_of_a_batch_do_not_meet():
+def test_images_of_a_batch_do_not_meet():
     segmenter = over_proposals(scoring(network()), SlidingWindows(9), side=SIDE, batch=4)
-    images = torch.stack([pictures(6), pictures(7)])
+    images = torch.stack([make_image(6), make_image(7)])
     together = segmenter(images)
     assert together.dtype == torch.float32
     for image, probs in zip(images, together, strict=True):
@@ -196,6 +194,6 @@ def test_impossible_settings_are_refused(settings):
 
 
 @pytest.mark.parametrize("boxes", [Boxes([]), Boxes([[60, 0, 70, 9]]), Boxes([[0, 0, 9, 9], [-9, -9, 0, 0]])])
-def test_boxes_outside_the_picture_are_refused(boxes):
+def test_boxes_outside_the_image_are_refused(boxes):
     with pytest.raises(RecipeError, match="none outside"):
-        over_boxes(Fake(), pictures(8), boxes, side=SIDE)
+        over_boxes(Fake(), make_image(8), boxes, side=SIDE)

@@ -29,10 +29,10 @@ def test_a_sample_is_a_function_of_seed_split_index_and_size(split: str, seed: i
 
 
 def test_seeds_and_splits_share_nothing() -> None:
-    pictures = [
+    images = [
         open_shapes(split, size=(32, 32), count=5, seed=seed)[i].image for split in shapes_splits() for seed in (0, 1) for i in range(5)
     ]
-    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+    assert len({image.tobytes() for image in images}) == len(images)
 
 
 def test_instances_and_classes_agree() -> None:
@@ -61,7 +61,7 @@ def test_every_class_appears_in_every_size_and_the_ground_does_not_drown_them() 
 
 
 def test_colour_hints_at_the_class_and_does_not_tell_it() -> None:
-    # The best guess from the colour of a pixel alone, learnt on some pictures and judged on others,
+    # The best guess from the colour of a pixel alone, learnt on some images and evaluated on others,
     # finds next to no object; told where objects are, it names three of four.
     def colours(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         dataset = open_shapes("train", count=last)
@@ -80,8 +80,8 @@ def test_colour_hints_at_the_class_and_does_not_tell_it() -> None:
     assert 0.5 < (named == labels)[labels > 0].mean() < 0.85
 
 
-def test_edges_of_the_picture_lie_on_edges_of_the_label() -> None:
-    # Moving the label by one pixel in any direction must fit the picture worse: no half-pixel drift
+def test_edges_of_the_image_lie_on_edges_of_the_label() -> None:
+    # Moving the label by one pixel in any direction must fit the image worse: no half-pixel drift
     # between what is drawn and what is labelled.
     def contrast(image: np.ndarray, label: np.ndarray) -> float:
         across = np.abs(np.diff(image.astype(float), axis=1)).sum(axis=2)

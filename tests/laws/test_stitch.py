@@ -1,6 +1,6 @@
 """Shifted runs stitched together equal the rarefied network: exactly, in float64, on any network without padding.
 
-Weights and pictures are small whole numbers, so that every sum is exact in float64 whatever
+Weights and images are small whole numbers, so that every sum is exact in float64 whatever
 its order: equal means equal in every bit. Averages are over 1, 2 or 4 cells, for the same reason.
 """
 
@@ -32,7 +32,7 @@ def whole_numbers(module: nn.Module, seed: int) -> nn.Module:
     return module.eval()
 
 
-def picture(*shape: int, seed: int = 0) -> torch.Tensor:
+def make_image(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(-4, 5, shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
@@ -53,12 +53,12 @@ def build(stack, seed: int = 0, *, ceil_mode: bool = False) -> nn.Module:
 def test_stitched_equals_rarefied(stack, more_rows, more_columns, count, shifts_at_once, ceil_mode, seed):
     network = build(stack, seed, ceil_mode=ceil_mode)
     axis, _ = follow(network)
-    assume(axis.geometry.jump <= 9)
-    images = picture(count, 2, axis.lost + 1 + more_rows, axis.lost + 1 + more_columns, seed=seed)
+    assume(axis.geometry.stride <= 9)
+    images = make_image(count, 2, axis.lost + 1 + more_rows, axis.lost + 1 + more_columns, seed=seed)
     stitched, geometry = shift_and_stitch(network, images, shifts_at_once=shifts_at_once)
     assert stitched.shape[-2:] == (more_rows + 1, more_columns + 1)
     assert torch.equal(stitched, rarefy(network)(images))
-    assert (geometry.jump, geometry.start, geometry.field) == (1, axis.geometry.start, axis.geometry.field)
+    assert (geometry.stride, geometry.offset, geometry.receptive_field) == (1, axis.geometry.offset, axis.geometry.receptive_field)
     given_geometry, _ = shift_and_stitch(network, images, geometry=axis.geometry)
     assert torch.equal(given_geometry, stitched)
 
@@ -68,14 +68,14 @@ def test_stitched_equals_rarefied(stack, more_rows, more_columns, count, shifts_
 def test_a_finer_grid_is_part_of_the_dense_one(stack, data, more, seed):
     network = build(stack, seed)
     axis, _ = follow(network)
-    jump = int(axis.geometry.jump)
+    jump = int(axis.geometry.stride)
     step = data.draw(st.sampled_from([d for d in range(1, jump + 1) if jump % d == 0]))
     assume(jump // step <= 6)
-    images = picture(1, 2, axis.lost + 1 + more, axis.lost + 4, seed=seed)
+    images = make_image(1, 2, axis.lost + 1 + more, axis.lost + 4, seed=seed)
     dense = rarefy(network)(images)
     stitched, geometry = shift_and_stitch(network, images, factor=jump // step)
     assert torch.equal(stitched, dense[..., ::step, ::step])
-    assert geometry.jump == step
+    assert geometry.stride == step
     assert torch.equal(rarefy(network, stride=step)(images), stitched)
 
 
@@ -85,8 +85,8 @@ def test_each_answer_is_that_of_the_window_around_it(stack, seed):
     """What the whole construction is for: cell (y, x) is the network run on the window that begins there, and nothing else."""
     network = build(stack, seed)
     axis, _ = follow(network)
-    field = int(axis.geometry.field)
-    images = picture(1, 2, field + 2, field + 1, seed=seed)
+    field = int(axis.geometry.receptive_field)
+    images = make_image(1, 2, field + 2, field + 1, seed=seed)
     dense = rarefy(network)(images)
     for y in range(3):
         for x in range(2):
@@ -124,8 +124,8 @@ def test_branches_part_and_meet(more_rows, more_columns, seed):
         network.norm.running_var.fill_(1)
         network.norm.eps = 0.0
     rows, columns = follow(network)
-    assert (rows.geometry.jump, columns.geometry.jump) == (8, 4)
-    images = picture(1, 2, rows.lost + 1 + more_rows, columns.lost + 1 + more_columns, seed=seed)
+    assert (rows.geometry.stride, columns.geometry.stride) == (8, 4)
+    images = make_image(1, 2, rows.lost + 1 + more_rows, columns.lost + 1 + more_columns, seed=seed)
     dense = rarefy(network)(images)
     assert dense.shape[-2:] == (more_rows + 1, more_columns + 1)
     for y in range(min(more_rows + 1, 8)):
@@ -138,11 +138,11 @@ def test_branches_part_and_meet(more_rows, more_columns, seed):
 def test_gradients_are_the_same(stack, seed):
     network = build(stack, seed)
     axis, _ = follow(network)
-    assume(axis.geometry.jump <= 6)
-    images = picture(1, 2, axis.lost + 4, axis.lost + 3, seed=seed).requires_grad_()
+    assume(axis.geometry.stride <= 6)
+    images = make_image(1, 2, axis.lost + 4, axis.lost + 3, seed=seed).requires_grad_()
     learned = [images, *network.parameters()]
     stitched, _ = shift_and_stitch(network, images)
-    towards = picture(*stitched.shape, seed=seed + 1)
+    towards = make_image(*stitched.shape, seed=seed + 1)
     expected = torch.autograd.grad(stitched, learned, towards)
     found = torch.autograd.grad(rarefy(network)(images), learned, towards)
     largest = max(float(gradient.abs().max()) for gradient in expected)

@@ -1,4 +1,4 @@
-"""Tiles equal the whole picture, on the real networks too; without enough margin they do not."""
+"""Tiles equal the whole image, on the real networks too; without enough margin they do not."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from upscore.inference.averaging import averaging_context, tta
-from upscore.inference.pixels import image_to_tensor
+from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import NetworkSegmenter
+from upscore.inference.tile_grid import plan_tiles
 from upscore.inference.tiling import iterate_tiles, tiled
-from upscore.inference.windows import plan_tiles
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
 
@@ -56,7 +56,7 @@ def random_images(height: int, width: int, count: int = 1) -> Tensor:
 
 @settings(deadline=None)
 @given(height=sizes, width=sizes, tile=st.integers(20, 200), margin=st.integers(0, 90), step=st.integers(1, 40), grain=st.integers(1, 5))
-def test_tiles_partition_the_picture_and_keep_in_step(height: int, width: int, tile: int, margin: int, step: int, grain: int) -> None:
+def test_tiles_partition_the_image_and_keep_in_step(height: int, width: int, tile: int, margin: int, step: int, grain: int) -> None:
     stride = step * grain
     covered = np.zeros((height, width), np.int64)
     padded = (-(-height // grain) * grain, -(-width // grain) * grain)
@@ -79,7 +79,7 @@ def test_tiles_partition_the_picture_and_keep_in_step(height: int, width: int, t
 
 @given(height=st.integers(1, 150), width=st.integers(1, 150), tile=st.integers(1, 60))
 @settings(max_examples=25, deadline=None)
-def test_tiles_equal_the_whole_picture(height: int, width: int, tile: int) -> None:
+def test_tiles_equal_the_whole_image(height: int, width: int, tile: int) -> None:
     network = Pyramid().double()
     segment = NetworkSegmenter(network)
     images = random_images(height, width, 2)
@@ -98,7 +98,7 @@ def test_tiles_equal_the_whole_picture(height: int, width: int, tile: int) -> No
 @settings(max_examples=25, deadline=None)
 def test_averages_are_exact_under_tiling(height: int, width: int, tile: int, flips: bool, scales: tuple[float, ...]) -> None:
     network = Pyramid().double()
-    # In float64 to the end: resizing computes places in a picture in the type of its values.
+    # In float64 to the end: resizing computes places in an image in the type of its values.
     segment = tta(lambda images: network(images).detach().softmax(1), flips=flips, scales=scales)
     margin, stride, grain = averaging_context(margin=network.geometry.margin(), stride=4, scales=scales)
     images = random_images(height, width)
@@ -151,7 +151,7 @@ def test_real_networks_are_exact_under_tiling(name: str, backbone: str, argument
 
 
 def test_a_stream_holds_one_tile_at_a_time() -> None:
-    """A picture of 10^8 pixels on a few real bytes: read in crops, never converted whole."""
+    """An image of 10^8 pixels on a few real bytes: read in crops, never converted whole."""
     side = 10_000
     image = np.broadcast_to(np.uint8(77), (side, side, 3))
     seen = []

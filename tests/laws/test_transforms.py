@@ -1,4 +1,4 @@
-"""Laws of augmentation: label and picture cannot part, randomness has one source, nothing is invented."""
+"""Laws of augmentation: label and image cannot part, randomness has one source, nothing is invented."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ sizes = st.tuples(st.integers(1, 200), st.integers(1, 200))
 
 
 def coordinates(height: int, width: int) -> Sample:
-    """A picture that says where each pixel came from: red, label and weights its column, green its row, instances both."""
+    """An image that says where each pixel came from: red, label and weights its column, green its row, instances both."""
     y, x = np.mgrid[:height, :width]
     image = np.dstack([x, y, np.zeros_like(x)]).astype(np.uint8)
     return Sample("where", image, x.astype(np.uint8), (y * 1000 + x).astype(np.int32), x.astype(np.float32))
@@ -40,13 +40,13 @@ def coordinates(height: int, width: int) -> Sample:
 @example(size=(100, 120), augmentation=Augmentation(scale=(0.5, 0.5), crop=(40, 40)), seed=1)
 @example(size=(100, 120), augmentation=Augmentation(scale=(0.23, 0.23), rotation=30), seed=5)
 @example(size=(90, 120), augmentation=Augmentation(scale=(2.3, 2.3), crop=(60, 61), flip=1, rotation=45), seed=3)
-def test_picture_label_and_instances_come_from_the_same_place(size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
+def test_image_label_and_instances_come_from_the_same_place(size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
     sample = augmentation(coordinates(*size), rng=rng_for(seed, 0, "k"))
     label, instances, image = sample.label, sample.instances, sample.image
     assert label is not None
     assert instances is not None
     inside = (label != IGNORE) & (label > 1) & (label < size[1] - 2) & (instances // 1000 > 1) & (instances // 1000 < size[0] - 2)
-    # Rows and columns of the nearest pixel, against those the interpolated picture shows: half a
+    # Rows and columns of the nearest pixel, against those the interpolated image shows: half a
     # pixel for "nearest", half for rounding, and what averaging over a shrunk pixel may add.
     reach = 1 + 0.5 / min(augmentation.scale) * (min(augmentation.scale) < 0.5)
     # Fill that is blended in at rotated borders is no coordinate.
@@ -219,8 +219,8 @@ def test_hardly_turning_is_not_turning(seed: int, scale: float, flip: float) -> 
     elastic=st.floats(0.5, 12),
     border=st.sampled_from(["ignore", "mirror"]),
 )
-def test_an_elastic_picture_label_and_weights_follow_one_field(size, seed, scale, rotation, elastic, border) -> None:
-    """Coordinates are encoded in all three: where the label says it came from, picture and weights say too."""
+def test_an_elastic_image_label_and_weights_follow_one_field(size, seed, scale, rotation, elastic, border) -> None:
+    """Coordinates are encoded in all three: where the label says it came from, image and weights say too."""
     height, width = size
     y, x = np.mgrid[:height, :width]
     original = Sample(
@@ -245,7 +245,7 @@ def test_an_elastic_picture_label_and_weights_follow_one_field(size, seed, scale
 
 
 def test_elastic_displacements_are_normal_with_the_deviation_asked_for() -> None:
-    """The centre is a knot of the grid: there each picture shows what lay at a normal displacement, down and across independent."""
+    """The centre is a knot of the grid: there each image shows what lay at a normal displacement, down and across independent."""
     y, x = np.mgrid[:121, :121]
     original = Sample("ramp", np.zeros((121, 121, 3), np.uint8), None, (1000 * y + x).astype(np.int32))
     centres = [int(Augmentation(elastic=10)(original, rng=rng_for(seed, 0, "k")).instances[60, 60]) for seed in range(300)]
@@ -289,7 +289,7 @@ def test_bending_leaves_everything_else_that_is_drawn_alone() -> None:
     seed=st.integers(0, 999),
 )
 def test_a_mirrored_border_is_numpys(size: tuple[int, int], crop: tuple[int, int], seed: int) -> None:
-    """Beyond its edges a picture goes on as ``np.pad`` has it, however often it must be turned over; nothing is filled or ignored."""
+    """Beyond its edges an image goes on as ``np.pad`` has it, however often it must be turned over; nothing is filled or ignored."""
     original = coordinates(*size)
     augmentation = Augmentation(crop=crop, border="mirror")
     sample, ignored = (a(original, rng=rng_for(seed, 0, "k")) for a in (augmentation, Augmentation(crop=crop)))
@@ -313,7 +313,7 @@ def test_rotation_turns_the_way_and_as_far_as_it_says() -> None:
     for seed in range(20):
         out = Augmentation(rotation=40)(sample, rng=rng_for(seed, 0, "k"))
         angle = math.radians(40 * (2 * rng_for(seed, 0, "k").random(9)[4] - 1))
-        # 50 pixels right of the centre shows what lay at that angle in the picture.
+        # 50 pixels right of the centre shows what lay at that angle in the image.
         assert abs(int(out.image[100, 150, 0]) - (100 + 50 * math.cos(angle))) < 1.1
         assert abs(int(out.image[100, 150, 1]) - (100 + 50 * math.sin(angle))) < 1.1
 

@@ -65,9 +65,9 @@ def test_a_ramp_comes_back_where_it_was(times, pools, border, cells, down, right
     factor = 2**times
     kernel = geometry.bilinear_kernel(factor)
     offset = geometry.deconv(kernel, factor).crop_offset(Geometry())
-    centres = torch.tensor([float(geometry.start + i * geometry.jump) for i in range(cells)], dtype=torch.float64)
+    centres = torch.tensor([float(geometry.offset + i * geometry.stride) for i in range(cells)], dtype=torch.float64)
     x = down * centres[:, None] + right * centres
-    size = int(centres[-1] + float(geometry.start)) + 1
+    size = int(centres[-1] + float(geometry.offset)) + 1
     y = BilinearUpsample(1, factor=factor, kernel=kernel, border=border)(x[None, None], offset=(offset, offset), size=(size, size))[0, 0]
     pixels = torch.arange(size, dtype=torch.float64)
     between = (pixels >= centres[0]) & (pixels <= centres[-1])
@@ -141,7 +141,7 @@ def test_the_matrix_product_gives_the_same(layer, h, w, top, left, seed):
 def test_layers_of_one_grid_compose_as_geometry_says():
     grid = Geometry(Fraction(8), Fraction(7, 2))
     finer = grid.deconv(4, 2).deconv(8, 4)
-    assert finer.jump == 1
+    assert finer.stride == 1
     x = scores(0, 1, 1, 3, 3)
     y = BilinearUpsample(1, factor=4)(BilinearUpsample(1, factor=2)(x))
     assert y.shape[-1] == ((3 - 1) * 2 + 4 - 1) * 4 + 8

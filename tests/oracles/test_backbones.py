@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from upscore.models.backbones import build_trunk, import_timm
-from upscore.models.timm_trunk import STRIDES
+from upscore.models.backbones import build_backbone, import_timm
+from upscore.models.timm_backbone import STRIDES
 
 TRAINED = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2-b0353104.pth"
 
@@ -20,10 +20,10 @@ def torchvisions_mobilenet():
 def compare(path, definition):
     definition.load_state_dict(torch.load(path, weights_only=True))
     definition.eval()
-    trunk = build_trunk("mobilenetv2_100", weights=path).eval()
-    picture = torch.rand(1, 3, 97, 65)
+    backbone = build_backbone("mobilenetv2_100", weights=path).eval()
+    image = torch.rand(1, 3, 97, 65)
     with torch.inference_mode():
-        found, x, expected = trunk(picture), picture, {}
+        found, x, expected = backbone(image), image, {}
         for layer in definition.features[:18]:
             x = layer(x)
             expected[round(96 / (x.shape[-2] - 1))] = x

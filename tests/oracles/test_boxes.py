@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.errors import DataError
-from upscore.ops import boxes
-from upscore.ops.boxes import Canvas, cut_boxes
+from upscore.ops import box_crop
+from upscore.ops.box_crop import Canvas, cut_boxes
 
 native = pytest.importorskip("upscore._native")
 
@@ -53,14 +53,14 @@ def join(maps, placed, height, width, aggregate, clip):
 def way(request, monkeypatch):
     """Each of the ways to the same numbers."""
     if request.param == "plain":
-        monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: None)
+        monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: None)
     if request.param == "portable":
 
         class Portable:
             crop = staticmethod(lambda *values, **named: native.crop(*values, **named, instructions="portable"))
             paste = staticmethod(lambda *values, **named: native.paste(*values, **named, instructions="portable"))
 
-        monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: Portable)
+        monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: Portable)
     return request.param
 
 
@@ -89,7 +89,7 @@ def check(way, scene, channels, aggregate, clip, threads):
             canvas.add(torch.from_numpy(maps[1:]), placed[1:])
     finally:
         torch.set_num_threads(before)
-    tolerance = 2e-6 if way != "plain" else 1e-4  # torch computes places in a picture in float32
+    tolerance = 2e-6 if way != "plain" else 1e-4  # torch computes places in an image in float32
     for found, box in zip(cuts.numpy(), placed, strict=True):
         np.testing.assert_allclose(found, cut(image, box, side), atol=tolerance)
     np.testing.assert_allclose(canvas.scores().numpy(), join(maps, placed, height, width, aggregate, clip), atol=tolerance)
@@ -108,10 +108,10 @@ def test_boxes_are_cut_and_put_back_as_written_out(way, channels, aggregate, cli
 
 def test_boxes_far_larger_than_the_image_are_never_laid_out_whole(monkeypatch):
     """Boxes enlarged tenfold would take a hundred times the image's memory, on devices where nothing is compiled."""
-    monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: None)
+    monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: None)
     seen = []
-    resized = boxes.resized
-    monkeypatch.setattr(boxes, "resized", lambda planes, size: seen.append(size) or resized(planes, size))
+    resized = box_crop.resized
+    monkeypatch.setattr(box_crop, "resized", lambda planes, size: seen.append(size) or resized(planes, size))
     image, box = np.random.default_rng(0).standard_normal((3, 30, 40)), (-180, -140, 220, 170)
     (cuts,) = cut_boxes(torch.from_numpy(image), [box], 24).numpy()
     np.testing.assert_allclose(cuts, cut(image, box, 24), atol=1e-12)

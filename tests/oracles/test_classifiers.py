@@ -8,7 +8,7 @@ from torch import nn
 
 from upscore.models.alexnet import AlexNet
 from upscore.models.classifier import create_classifier
-from upscore.models.timm_trunk import import_timm
+from upscore.models.timm_backbone import import_timm
 
 import_timm()
 models = pytest.importorskip("torchvision.models")
@@ -67,19 +67,19 @@ def test_with_their_weights_ours_give_their_logits(tmp_path, name, definition, a
     theirs = stirred(definition())
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     ours = create_classifier(name, weights=tmp_path / "weights.pth", **arguments).eval()
-    pictures = torch.rand(1, 3, 224, 224)
+    images = torch.rand(1, 3, 224, 224)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    expected = theirs((pictures - mean) / std)
+    expected = theirs((images - mean) / std)
     assert expected.std() > 0.01
-    torch.testing.assert_close(ours(pictures), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(ours(images), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_the_papers_have_their_sizes():
     with torch.device("meta"):
         caffenet, googlenet = create_classifier("alexnet"), create_classifier("googlenet")
         assert caffenet(torch.empty(2, 3, 227, 227)).shape == (2, 1000)
-        assert caffenet.trunk(torch.empty(1, 3, 227, 227))[32].shape == (1, 4096, 1, 1)
-        assert googlenet.trunk(torch.empty(1, 3, 224, 224))[32].shape == (1, 1024, 7, 7)
+        assert caffenet.backbone(torch.empty(1, 3, 227, 227))[32].shape == (1, 4096, 1, 1)
+        assert googlenet.backbone(torch.empty(1, 3, 224, 224))[32].shape == (1, 1024, 7, 7)
     assert sum(p.numel() for p in caffenet.parameters()) == 60_965_224
     assert sum(p.numel() for p in googlenet.parameters()) == 6_998_552
 
@@ -102,21 +102,21 @@ def test_local_response_normalisation():
 
 def test_caffes_alexnet_pools_before_it_normalises():
     torch.manual_seed(0)
-    trunk = AlexNet(width=1 / 8, padding=0).eval().double()
+    backbone = AlexNet(width=1 / 8, padding=0).eval().double()
     x = torch.randn(1, 3, 227, 227, dtype=torch.float64) * 100
-    taps = trunk(x)
+    levels = backbone(x)
 
     def convolve(x, layer, groups):
         halves = [F.conv2d(h, w, padding=layer.padding) for h, w in zip(x.chunk(groups, 1), layer.weight.chunk(groups), strict=True)]
         return F.relu(torch.cat(halves, 1) + layer.bias.view(-1, 1, 1))
 
-    pool1 = nn.MaxPool2d(3, 2)(F.relu(F.conv2d(x, trunk.conv1.weight, trunk.conv1.bias, stride=4)))
-    torch.testing.assert_close(taps[8], pool1)
+    pool1 = nn.MaxPool2d(3, 2)(F.relu(F.conv2d(x, backbone.conv1.weight, backbone.conv1.bias, stride=4)))
+    torch.testing.assert_close(levels[8], pool1)
     norm1 = torch.from_numpy(normalize_locally(pool1.detach().numpy()))
-    pool2 = nn.MaxPool2d(3, 2)(convolve(norm1, trunk.conv2, 2))
-    torch.testing.assert_close(taps[16], pool2)
+    pool2 = nn.MaxPool2d(3, 2)(convolve(norm1, backbone.conv2, 2))
+    torch.testing.assert_close(levels[16], pool2)
     norm2 = torch.from_numpy(normalize_locally(pool2.detach().numpy()))
-    conv5 = convolve(convolve(convolve(norm2, trunk.conv3, 1), trunk.conv4, 2), trunk.conv5, 2)
-    fc6 = F.relu(nn.MaxPool2d(3, 2)(conv5).flatten(1) @ trunk.fc6.weight.flatten(1).T + trunk.fc6.bias)
-    fc7 = F.relu(fc6 @ trunk.fc7.weight.flatten(1).T + trunk.fc7.bias)
-    torch.testing.assert_close(taps[32].flatten(1), fc7)
+    conv5 = convolve(convolve(convolve(norm2, backbone.conv3, 1), backbone.conv4, 2), backbone.conv5, 2)
+    fc6 = F.relu(nn.MaxPool2d(3, 2)(conv5).flatten(1) @ backbone.fc6.weight.flatten(1).T + backbone.fc6.bias)
+    fc7 = F.relu(fc6 @ backbone.fc7.weight.flatten(1).T + backbone.fc7.bias)
+    torch.testing.assert_close(levels[32].flatten(1), fc7)

@@ -6,7 +6,7 @@ from torch import nn
 
 from upscore.errors import ModelError
 from upscore.models.classifier import create_classifier
-from upscore.models.timm_trunk import import_timm
+from upscore.models.timm_backbone import import_timm
 from upscore.ops.convolutionalize import InexactWarning, convolutionalize
 
 timm = import_timm()
@@ -74,10 +74,10 @@ def test_on_its_size_it_gives_the_classifiers_logits_and_elsewhere_a_grid(build,
     assert ("gates" in dense.caveat) == gated
     assert "pad" in dense.caveat
     assert dense.input_size in ((224, 224), (227, 227))
-    picture = torch.rand(1, 3, *dense.input_size)
-    expected = model(picture)
-    torch.testing.assert_close(dense(picture).flatten(1), expected, rtol=1e-4, atol=1e-4 * max(1.0, float(expected.abs().max())))
-    jump = int(dense.geometry.jump)
+    image = torch.rand(1, 3, *dense.input_size)
+    expected = model(image)
+    torch.testing.assert_close(dense(image).flatten(1), expected, rtol=1e-4, atol=1e-4 * max(1.0, float(expected.abs().max())))
+    jump = int(dense.geometry.stride)
     larger = dense(torch.rand(1, 3, dense.input_size[0] + 2 * jump, dense.input_size[1] + jump))
     assert larger.shape == (1, 10, 3, 2)
 
@@ -92,26 +92,26 @@ def test_what_has_no_grid_of_windows_is_refused(name):
 def without_padding(ceil):
     """Caffe's AlexNet, whose padding is taken away, so that its windows are exact."""
     layers = [(4, 11, 4, True), (6, 5, 1, True), (6, 3, 1, False), (6, 3, 1, False), (6, 3, 1, True)]
-    trunk, channels = [], 3
+    backbone, channels = [], 3
     for wide, kernel, stride, pool in layers:
-        trunk += [nn.Conv2d(channels, wide, kernel, stride), nn.ReLU(), *([nn.MaxPool2d(3, 2, ceil_mode=ceil)] if pool else [])]
+        backbone += [nn.Conv2d(channels, wide, kernel, stride), nn.ReLU(), *([nn.MaxPool2d(3, 2, ceil_mode=ceil)] if pool else [])]
         channels = wide
-    trunk = nn.Sequential(*trunk)
-    read = trunk(torch.zeros(1, 3, 227, 227)).numel()
-    return nn.Sequential(trunk, nn.Flatten(), nn.Linear(read, 9), nn.ReLU(), nn.Dropout(), nn.Linear(9, 7)).eval()
+    backbone = nn.Sequential(*backbone)
+    read = backbone(torch.zeros(1, 3, 227, 227)).numel()
+    return nn.Sequential(backbone, nn.Flatten(), nn.Linear(read, 9), nn.ReLU(), nn.Dropout(), nn.Linear(9, 7)).eval()
 
 
 @torch.no_grad()
 def test_alexnet_without_padding_gives_the_answer_for_every_crop():
     model = without_padding(ceil=False)
     dense = convolutionalize(model, input_size=227)
-    picture = torch.randn(1, 3, 300, 267)
-    grid = dense(picture)
+    image = torch.randn(1, 3, 300, 267)
+    grid = dense(image)
     assert dense.exact
     assert grid.shape[2:] == (3, 2)
     for i in range(3):
         for j in range(2):
-            crop = picture[..., 32 * i : 32 * i + 227, 32 * j : 32 * j + 227]
+            crop = image[..., 32 * i : 32 * i + 227, 32 * j : 32 * j + 227]
             torch.testing.assert_close(grid[..., i, j], model(crop), rtol=1e-5, atol=1e-5)
 
 

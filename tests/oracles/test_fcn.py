@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 
 
 def caffe_bilinear(kernel):
@@ -38,7 +38,7 @@ def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0):
     """net.py of voc-fcn32s, 16s and 8s (``skips`` 0, 1 and 2), layer by layer."""
 
     def conv(x, name, pad):
-        return F.relu(F.conv2d(x, state[f"trunk.{name}.weight"], state[f"trunk.{name}.bias"], padding=pad))
+        return F.relu(F.conv2d(x, state[f"backbone.{name}.weight"], state[f"backbone.{name}.bias"], padding=pad))
 
     def score(x, name):
         return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"])
@@ -109,7 +109,7 @@ def test_finer_net_with_zero_skips_is_the_coarser_one_interpolated_in_steps():
     coarse = randomised("fcn32s")
     images = torch.rand(1, 3, 90, 61, dtype=torch.float64)
     with torch.no_grad():
-        scores = coarse.score_fr(coarse.trunk(coarse.normalization(images))[32])
+        scores = coarse.score_fr(coarse.backbone(coarse.normalization(images))[32])
         for name, steps, offset in (("fcn16s", [(4, 2), (32, 16)], 27), ("fcn8s", [(4, 2), (4, 2), (16, 8)], 31)):
             finer = create_model(name, num_classes=4, width=1 / 32, normalization="caffe").double().eval()
             start_from(finer, coarse.state_dict())
@@ -135,8 +135,8 @@ def test_crops_are_the_papers(name, final):
     ("backbone", "size", "on_corners"),
     [("mobilenetv2_035", (97, 129), True), ("convnext_atto", (96, 128), False), ("regnetx_002", (65, 33), True)],
 )
-def test_modern_trunks_equal_plain_interpolation(backbone, size, on_corners):
-    """On sizes that cells cover: odd trunks as torch interpolates between corners, even ones between pixel edges."""
+def test_modern_backbones_equal_plain_interpolation(backbone, size, on_corners):
+    """On sizes that cells cover: odd backbones as torch interpolates between corners, even ones between pixel edges."""
     torch.manual_seed(0)
     model = create_model("fcn8s", backbone=backbone, num_classes=4).double().eval()
     for score in (model.score_fr, model.score_pool4, model.score_pool3):
@@ -147,10 +147,10 @@ def test_modern_trunks_equal_plain_interpolation(backbone, size, on_corners):
         return F.interpolate(x, size=to, mode="bilinear", align_corners=on_corners)
 
     with torch.no_grad():
-        taps = model.trunk(model.normalization(images))
-        y = model.score_fr(taps[32])
+        levels = model.backbone(model.normalization(images))
+        y = model.score_fr(levels[32])
         for stride, score in ((16, model.score_pool4), (8, model.score_pool3)):
-            y = interpolate(y, taps[stride].shape[-2:]) + score(taps[stride])
+            y = interpolate(y, levels[stride].shape[-2:]) + score(levels[stride])
         expected = interpolate(y, size)
         found = model(images)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))

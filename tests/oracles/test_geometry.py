@@ -9,14 +9,14 @@ from upscore.ops.geometry import Geometry
 
 
 def vgg16(padding):
-    """Taps of VGG16's trunk: pool3, pool4, and the 7×7 convolution after pool5."""
-    grid, taps = Geometry(), []
+    """Taps of VGG16's backbone: pool3, pool4, and the 7×7 convolution after pool5."""
+    grid, levels = Geometry(), []
     for stage, convolutions in enumerate((2, 2, 3, 3, 3)):
         for i in range(convolutions):
             grid = grid.conv(3, 1, padding if stage == i == 0 else 1)
         grid = grid.pool(2, 2)
-        taps.append(grid)
-    return taps[2], taps[3], grid.conv(7)
+        levels.append(grid)
+    return levels[2], levels[3], grid.conv(7)
 
 
 def alexnet(padding):
@@ -43,15 +43,15 @@ def extent(size, kernel, stride):
 
 def test_crops_of_the_reference_networks():
     pool3, pool4, scores = vgg16(100)
-    picture = Geometry()
-    assert scores.deconv(64, 32).crop_offset(picture) == 19
+    image = Geometry()
+    assert scores.deconv(64, 32).crop_offset(image) == 19
     doubled = scores.deconv(4, 2)
     assert pool4.crop_offset(doubled) == 5
-    assert doubled.deconv(32, 16).crop_offset(picture) == 27
+    assert doubled.deconv(32, 16).crop_offset(image) == 27
     fourfold = doubled.deconv(4, 2)
     assert pool3.crop_offset(fourfold) == 9
-    assert fourfold.deconv(16, 8).crop_offset(picture) == 31
-    assert alexnet(100).deconv(63, 32).crop_offset(picture) == 18
+    assert fourfold.deconv(16, 8).crop_offset(image) == 31
+    assert alexnet(100).deconv(63, 32).crop_offset(image) == 18
 
 
 def test_kernel_64_does_not_fit_alexnet():
@@ -62,8 +62,8 @@ def test_kernel_64_does_not_fit_alexnet():
 
 
 def test_receptive_fields_of_the_paper():
-    assert vgg16(100)[2].field == 404
-    assert alexnet(100).field == 355
+    assert vgg16(100)[2].receptive_field == 404
+    assert alexnet(100).receptive_field == 355
 
 
 def test_every_crop_is_legal_at_every_size():
@@ -112,5 +112,5 @@ def test_gradient_support_of_one_cell(stack):
     (gradient,) = torch.autograd.grad(y[0, 0, row, column], x)
     for axis, cell in ((1, row), (0, column)):
         seen = gradient[0, 0].sum(axis).nonzero().flatten()
-        assert len(seen) == geometry.field
-        assert (int(seen[0]) + int(seen[-1])) / 2 == geometry.start + cell * geometry.jump
+        assert len(seen) == geometry.receptive_field
+        assert (int(seen[0]) + int(seen[-1])) / 2 == geometry.offset + cell * geometry.stride

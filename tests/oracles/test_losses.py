@@ -61,8 +61,8 @@ def test_gradient_is_softmax_less_truth(batch):
     torch.testing.assert_close(gradient, (logits.softmax(1) - truth) * valid, rtol=1e-5, atol=1e-6)
 
 
-def test_median_frequency_counts_only_pictures_that_contain_the_class():
-    """Three pictures of 100 valid pixels: class 0 is in all, class 1 in one, class 2 in two."""
+def test_median_frequency_counts_only_images_that_contain_the_class():
+    """Three images of 100 valid pixels: class 0 is in all, class 1 in one, class 2 in two."""
     pixels = torch.tensor([210, 10, 80])
     where = torch.tensor([300, 100, 200])
     frequencies = [210 / 300, 10 / 100, 80 / 200]

@@ -47,7 +47,7 @@ def test_counts_and_scores_equal_slow_ones(classes, patch):
     truth, predicted = blobs(rng, classes, 61, 83, patch), np.roll(blobs(rng, classes, 61, 83, patch), 5, axis=1)
     predicted = np.where(rng.random(truth.shape) < 0.5, truth, predicted) if patch == 1 else predicted
     truth[10:13] = 255
-    predicted[11, 40:50] = 255  # says nothing where nothing is judged
+    predicted[11, 40:50] = 255  # says nothing where nothing is evaluated
     matrix = ConfusionMatrix(classes)
     matrix.add(truth, predicted)
     counts, ignored = count_slowly(classes, truth, predicted)
@@ -59,7 +59,7 @@ def test_counts_and_scores_equal_slow_ones(classes, patch):
             assert getattr(scores, name) == pytest.approx(value, rel=1e-12)
 
 
-def test_a_picture_larger_than_the_block_counted_at_a_time():
+def test_a_image_larger_than_the_block_counted_at_a_time():
     rng = np.random.default_rng(0)
     truth, predicted = blobs(rng, 7, 700, 800, 30), blobs(rng, 7, 700, 800, 41)
     truth[:, 300:310] = 255
@@ -91,8 +91,8 @@ def test_the_papers_formulas_by_hand():
     assert matrix.scores(absent="all").mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 4)
 
 
-def test_scores_are_not_means_over_pictures():
-    """One picture is all right and small, one all wrong and large: per picture the mean would be a half."""
+def test_scores_are_not_means_over_images():
+    """One image is all right and small, one all wrong and large: per image the mean would be a half."""
     matrix = ConfusionMatrix(2)
     matrix.add(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
     matrix.add(np.zeros((3, 3), np.uint8), np.ones((3, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""U-Net's weights against its equation over all pairs of pixels; distances against SciPy's; a picture worked out by hand."""
+"""U-Net's weights against its equation over all pairs of pixels; distances against SciPy's; an image worked out by hand."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt, label
 
-from upscore.data.separation import Separation
+from upscore.data.unet_border_weights import Separation
 from upscore.losses.distances import distances_to, signed_distances
 from upscore.losses.separation import number_objects, separate_touching, separation_weights
 from upscore.types import Sample
@@ -59,7 +59,7 @@ def test_the_numbers_of_objects_are_irrelevant(seed, objects):
     np.testing.assert_array_equal(separation_weights(instances[:, ::-1]), weights[:, ::-1])
 
 
-def test_many_objects_in_a_large_picture_are_as_exact():
+def test_many_objects_in_a_large_image_are_as_exact():
     instances = scattered(0, (200, 220), 250, largest=20)
     numbers = [number for number in np.unique(instances) if number]
     away = np.sort([distance_transform_edt(instances != number) for number in numbers], axis=0)

@@ -26,7 +26,7 @@ def run(layers: Filters, x: np.ndarray) -> np.ndarray:
 
 
 def shift_and_interlace(layers: Filters, x: np.ndarray, factor: int, cells: tuple[int, ...]) -> np.ndarray:
-    """Section 3.2: the output of the picture shifted by (y, x) belongs at every factor-th pixel from (y, x)."""
+    """Section 3.2: the output of the image shifted by (y, x) belongs at every factor-th pixel from (y, x)."""
     dense = np.full(cells, np.nan)
     for a in range(factor):
         for b in range(factor):

@@ -1,4 +1,4 @@
-"""Which pictures a step reads is a function of the step: resuming, parts and ranks cannot change it."""
+"""Which images a step reads is a function of the step: resuming, parts and ranks cannot change it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from upscore.training.batches import BatchPlan
 
 plans = st.fixed_dictionaries(
     {
-        "pictures": st.integers(1, 40),
+        "images": st.integers(1, 40),
         "unit": st.integers(1, 4),
         "parts": st.integers(1, 3),
         "world": st.integers(1, 3),
@@ -18,9 +18,7 @@ plans = st.fixed_dictionaries(
 
 def make(values, *, first=0, steps=12, parts=1, rank=0, world=1):
     size = values["unit"] * values["parts"] * values["world"]
-    return list(
-        BatchPlan(values["pictures"], size, seed=values["seed"], first_step=first, steps=steps, parts=parts, rank=rank, world=world)
-    )
+    return list(BatchPlan(values["images"], size, seed=values["seed"], first_step=first, steps=steps, parts=parts, rank=rank, world=world))
 
 
 @given(plans, st.integers(0, 12))
@@ -39,11 +37,11 @@ def test_parts_and_ranks_share_out_the_same_step(values):
 
 
 @given(plans)
-def test_an_epoch_reads_every_picture(values):
+def test_an_epoch_reads_every_image(values):
     size = values["unit"] * values["parts"] * values["world"]
-    an_epoch = -(-values["pictures"] // size)
+    an_epoch = -(-values["images"] // size)
     plan = make(values, steps=2 * an_epoch)
     for epoch in range(2):
         items = [item for batch in plan[epoch * an_epoch : (epoch + 1) * an_epoch] for item in batch]
         assert {e for e, _ in items} == {epoch}
-        assert {i for _, i in items} == set(range(values["pictures"]))
+        assert {i for _, i in items} == set(range(values["images"]))

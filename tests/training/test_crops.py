@@ -1,4 +1,4 @@
-"""DeconvNet's two stages: what training is shown of a dataset's pictures, from recipe to bundle."""
+"""DeconvNet's two stages: what training is shown of a dataset's images, from recipe to bundle."""
 
 import json
 
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from painting import paint_objects
-from upscore.data.crops import CroppedObjects
-from upscore.data.opening import open_dataset
+from upscore.data.object_crops import CroppedObjects
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, RecipeError
 from upscore.models.bundle import Bundle
-from upscore.training.crops import MOST_JUDGED, Thinned, count_crops, cropped
+from upscore.training.crops import MOST_JUDGED, Subset, count_crops, cropped
 from upscore.training.recipe import CropsSection, Recipe
 from upscore.training.run import plan, resume, train
 
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    """Ten pictures of shapes with instance masks, as a folder; and the same without those."""
+    """Ten images of shapes with instance masks, as a folder; and the same without those."""
     root = tmp_path_factory.mktemp("objects")
     text = paint_objects(root / "with").read_text()
     bare = root / "without"
@@ -50,28 +50,28 @@ def test_the_second_stage_starts_from_the_first(objects, tmp_path, cache):
     first = train(stage(objects / "with", tmp_path / "one", "objects"))
     recipe = stage(objects / "with", tmp_path / "two", "proposals", **{"model.start_from": str(first.folder)})
     second = train(recipe)
-    assert len(list((cache / "proposals").iterdir())) == 10, "the boxes of every picture are kept"
+    assert len(list((cache / "proposals").iterdir())) == 10, "the boxes of every image are kept"
     one, two = (Bundle.load(run.folder) for run in (first, second))
     assert one.labels == two.labels
     assert two.card["recipe"]["crops"]["of"] == "proposals"
     assert any((one.weights[name] != two.weights[name]).any() for name in one.weights)
 
 
-def test_cuts_are_counted_in_place_of_pictures(objects, tmp_path):
-    whole = plan(stage(objects / "with", tmp_path / "whole", "pictures"))
+def test_cuts_are_counted_in_place_of_images(objects, tmp_path):
+    whole = plan(stage(objects / "with", tmp_path / "whole", "images"))
     ready = plan(stage(objects / "with", tmp_path / "cut", "objects", **{"augment.crop_size": None, "run.epochs": None}))
     view = CroppedObjects(open_dataset(objects / "with", "train"), side=40)
     assert list(ready.train.keys) == list(view.keys)
-    assert ready.census.pictures == len(view) > whole.census.pictures == 6
+    assert ready.census.images == len(view) > whole.census.images == 6
     assert ready.census.median == (40, 40)
     assert ready.recipe.augment.crop_size == [32, 32]
-    assert ready.recipe.data.fingerprint == whole.recipe.data.fingerprint, "that of the pictures"
-    assert any(f"{len(view)} cuts around objects of 6 pictures" in note for note in ready.notes)
+    assert ready.recipe.data.fingerprint == whole.recipe.data.fingerprint, "that of the images"
+    assert any(f"{len(view)} cuts around objects of 6 images" in note for note in ready.notes)
     background = ready.census.class_pixels[0] / ready.census.class_pixels.sum()
     assert background < whole.census.class_pixels[0] / whole.census.class_pixels.sum()
 
 
-def test_what_is_judged_is_cut_alike_but_not_repeated(objects):
+def test_what_is_evaluated_is_cut_alike_but_not_repeated(objects):
     parts = [open_dataset(objects / "with", split) for split in ("train", "val")]
     seen = cropped(CropsSection(of="objects", side=40), *parts)
     plain = CroppedObjects(parts[1], side=40, balanced=False)
@@ -79,7 +79,7 @@ def test_what_is_judged_is_cut_alike_but_not_repeated(objects):
     np.testing.assert_array_equal(seen.val[1].label, plain[1].label)
 
 
-def test_without_instance_masks_to_judge_by_whole_pictures_are_judged(objects):
+def test_without_instance_masks_to_evaluate_by_whole_images_are_evaluated(objects):
     train_part, val = open_dataset(objects / "with", "train"), open_dataset(objects / "without", "val")
     seen = cropped(CropsSection(of="objects", side=40), train_part, val)
     assert seen.val is val
@@ -110,12 +110,12 @@ def test_a_run_of_cuts_is_resumed_to_the_same_weights(objects, tmp_path, monkeyp
 
 
 def test_thinning_spreads_evenly_and_keeps_the_ends():
-    pictures = open_dataset("shapes", "val", count=11)
-    thin = Thinned(pictures, 3)
-    assert list(thin.keys) == [pictures.keys[i] for i in (0, 5, 10)]
-    np.testing.assert_array_equal(thin[1].image, pictures[5].image)
-    assert list(Thinned(pictures, MOST_JUDGED).keys) == list(pictures.keys)
-    assert count_crops(pictures).pictures == 11
+    images = open_dataset("shapes", "val", count=11)
+    thin = Subset(images, 3)
+    assert list(thin.keys) == [images.keys[i] for i in (0, 5, 10)]
+    np.testing.assert_array_equal(thin[1].image, images[5].image)
+    assert list(Subset(images, MOST_JUDGED).keys) == list(images.keys)
+    assert count_crops(images).images == 11
 
 
 def test_boxes_of_a_file_are_taken_by_key(objects, tmp_path):

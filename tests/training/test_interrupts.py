@@ -18,7 +18,7 @@ from upscore.errors import RunInterrupted, TrainingError
 from upscore.models.bundle import Bundle
 from upscore.training import checkpoint
 from upscore.training.interrupts import heeded
-from upscore.training.loop import NoDisplay
+from upscore.training.loop import SilentListener
 from upscore.training.run import resume, train
 
 VALUES = {
@@ -78,17 +78,17 @@ MOMENTS = {
     "before the running mean": (loop, "average_weights", {"at": 3}),
     "after the running mean": (loop, "average_weights", {"at": 5, "after": True}),
     "after the last step of an epoch": (loop, "average_weights", {"at": 3, "after": True}),
-    "between steps": (NoDisplay, "step", {"at": 2}),
+    "between steps": (SilentListener, "step", {"at": 2}),
     "while statistics are measured": (loop, "measure_statistics", {"at": 2}),
     "after statistics were measured": (loop, "measure_statistics", {"at": 1, "after": True}),
     "while the last network is measured": (loop, "measure_statistics", {"at": 3}),
-    "in validation": (NoDisplay, "validating", {"at": 2}),
+    "in validation": (SilentListener, "validating", {"at": 2}),
     "at the end of validation": (loop, "evaluate", {"at": 1, "after": True}),
     "while the best bundle is written": (Bundle, "save", {"at": 1}),
     "while a checkpoint is written": (checkpoint, "write_atomically", {"at": 3}),
     "after a checkpoint": (checkpoint, "write_atomically", {"at": 5, "after": True}),
-    "while a row is logged": (NoDisplay, "row", {"at": 1}),
-    "after the last row": (NoDisplay, "row", {"at": 2}),
+    "while a row is logged": (SilentListener, "row", {"at": 1}),
+    "after the last row": (SilentListener, "row", {"at": 2}),
 }
 
 
@@ -97,8 +97,8 @@ def test_ctrl_c_waits_for_the_steps_end_and_the_run_goes_on_as_if_unbroken(unbro
     owner, name, when = MOMENTS[moment]
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        if owner is NoDisplay:
-            patch.setattr(NoDisplay, name, signalling(lambda *args, **values: None, **when), raising=False)
+        if owner is SilentListener:
+            patch.setattr(SilentListener, name, signalling(lambda *args, **values: None, **when), raising=False)
         else:
             patch.setattr(owner, name, signalling(getattr(owner, name), **when))
         with pytest.raises(RunInterrupted, match=r"--resume --out|just finished") as caught:

@@ -17,7 +17,7 @@ from upscore.training.checkpoint import read_progress
 from upscore.training.recipe import Recipe
 from upscore.training.run import resume, train
 
-STEPS = 3  # an epoch, of six pictures
+STEPS = 3  # an epoch, of six images
 
 
 @pytest.fixture(scope="module")

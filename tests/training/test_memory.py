@@ -12,9 +12,9 @@ import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.cli.app import app
 from upscore.errors import RecipeError, TrainingError
-from upscore.models.zoo import create_model
-from upscore.training import batches, choices
-from upscore.training.choices import Machine
+from upscore.models.factory import create_model
+from upscore.training import auto_config, batches
+from upscore.training.auto_config import Machine
 from upscore.training.memory import _kept_for_backward, step_memory
 from upscore.training.run import plan, train
 
@@ -103,20 +103,20 @@ def test_readers_that_die_or_cannot_hand_over_are_one_line(painted, tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
-class _Deadly(batches.TrainingPictures):
+class _Deadly(batches.AugmentedDataset):
     def __getitem__(self, place):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_reader_that_the_system_kills_is_one_line(painted, tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "TrainingPictures", _Deadly)
+    monkeypatch.setattr(batches, "AugmentedDataset", _Deadly)
     with pytest.raises(TrainingError, match=r"was ended from outside, as happens when memory runs out: lower run\.workers \(now 1"):
         train(small_recipe(painted, tmp_path / "run", **{"run.workers": 1}))
 
 
 def test_a_crop_that_cannot_fit_is_refused_before_anything_is_written(painted, tmp_path, monkeypatch):
     """None of what it needs is allocated to know that."""
-    monkeypatch.setattr(choices, "_memory", lambda device: 16 << 30)
+    monkeypatch.setattr(auto_config, "_memory", lambda device: 16 << 30)
     said = CliRunner().invoke(app, ["train", str(painted), "--out", str(tmp_path / "new" / "run"), *BIG, "--dry-run"])
     assert isinstance(said.exception, RecipeError)
     message = str(said.exception)

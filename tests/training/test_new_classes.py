@@ -6,7 +6,7 @@ import torch
 from painting import paint, small_recipe
 from upscore.errors import ModelError, RecipeError
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import ARCHITECTURES, create_model, score_layers, takes_backbone
+from upscore.models.factory import ARCHITECTURES, create_model, score_layers, takes_backbone
 from upscore.training.run import _build, plan, train
 
 

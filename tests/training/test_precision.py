@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.cli.app import app
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
 from upscore.inference.settings import InferenceSettings, settled

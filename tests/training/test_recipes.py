@@ -7,7 +7,7 @@ import pytest
 from painting import paint_objects, small_recipe
 from upscore.errors import RecipeError
 from upscore.training import run as training
-from upscore.training.choices import Machine
+from upscore.training.auto_config import Machine
 from upscore.training.recipe import Recipe
 from upscore.training.recipes import find_recipe, list_recipes
 
@@ -38,12 +38,12 @@ def objects(tmp_path_factory):
 
 @names
 def test_it_takes_a_step(name, tmp_path, painted, objects, monkeypatch):
-    """One step as the recipe says, on a narrow network, small pictures and few of them."""
+    """One step as the recipe says, on a narrow network, small images and few of them."""
     monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     recipe = Recipe.load(name)
-    deconvnet = recipe.model.name == "deconvnet"  # its batch normalisation needs two pictures, its fc6 224 pixels
+    deconvnet = recipe.model.name == "deconvnet"  # its batch normalisation needs two images, its fc6 224 pixels
     values = {
-        "data.path": str(painted if recipe.crops.of == "pictures" else objects),
+        "data.path": str(painted if recipe.crops.of == "images" else objects),
         "run.out": str(tmp_path / "run"),
         "run.epochs": 1,
         "run.batch_size": 2 if deconvnet else min(2, recipe.run.batch_size),
@@ -75,14 +75,14 @@ def test_the_last_epoch_is_cut_short_at_the_last_step(painted, tmp_path):
     recipe = small_recipe(painted, tmp_path / "run", **{"run.epochs": None, "run.steps": 3, "run.batch_size": 4})
     finished = training.train(training.plan(recipe, machine=MACHINE))
     assert finished.progress.step == 3
-    assert [row["step"] for row in finished.progress.history] == [2, 3]  # six pictures are two steps
+    assert [row["step"] for row in finished.progress.history] == [2, 3]  # six images are two steps
     assert "miou" in finished.progress.history[-1]
 
 
 def test_steps_give_the_number_of_epochs(painted):
     recipe = Recipe.parse({"data": {"path": str(painted)}, "run": {"steps": 10, "batch_size": 4}})
     ready = training.plan(recipe, machine=MACHINE)
-    assert ready.recipe.run.epochs == 5  # six pictures are two steps
+    assert ready.recipe.run.epochs == 5  # six images are two steps
     assert "10 steps are asked for" in ready.recipe.chosen["run.epochs"]
     given = training.plan(recipe.with_values({"run.epochs": 3}), machine=MACHINE)
     assert given.recipe.run.epochs == 3

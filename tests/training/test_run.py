@@ -17,11 +17,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from painting import paint, small_recipe
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, ModelError, RecipeError, TrainingError, UpscoreError
 from upscore.losses import Objective
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.training import loop
 from upscore.training import run as training_run
 from upscore.training.recipe import Recipe
@@ -105,7 +105,7 @@ def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, paint
 
 
 def test_precise_statistics_are_those_of_the_kept_weights_and_disturb_nothing(painted, tmp_path, monkeypatch):
-    """Training, its checkpoint and a broken run's end are as without them; only what is judged and kept differs."""
+    """Training, its checkpoint and a broken run's end are as without them; only what is evaluated and kept differs."""
     values = {"model.backbone": "test_resnet", "model.arguments": {}, "run.average": 0.9, "run.checkpoint_minutes": 1e-9}
     plain = train(small_recipe(painted, tmp_path / "plain", **values))
     whole = train(small_recipe(painted, tmp_path / "whole", **values, **{"run.precise_bn": 3}))
@@ -194,8 +194,8 @@ def test_epochs_too_short_to_be_worth_a_checkpoint_are_not_all_kept(painted, tmp
     assert len(run.progress.history) == 4
 
 
-def test_a_long_epoch_is_judged_in_parts_and_broken_off_in_one_goes_on(painted, tmp_path, monkeypatch):
-    """Three steps an epoch, judged twice in each: nothing but the judgements and the rows is other than without."""
+def test_a_long_epoch_is_evaluated_in_parts_and_broken_off_in_one_goes_on(painted, tmp_path, monkeypatch):
+    """Three steps an epoch, evaluated twice in each: nothing but the evaluations and the rows is other than without."""
     values = {"run.batch_size": 2, "run.average": 0.9, "run.checkpoint_minutes": 1e-9}
     plain = train(small_recipe(painted, tmp_path / "plain", **values))
     parts = train(small_recipe(painted, tmp_path / "parts", **values, **{"run.validate_every": 0.5}))
@@ -250,7 +250,7 @@ def test_two_processes_take_a_network_of_timms(painted, tmp_path):
 
 
 def test_parts_change_no_loss_by_more_than_rounding(painted, tmp_path):
-    """Losses of regions and of hard pixels are taken of each picture by itself."""
+    """Losses of regions and of hard pixels are taken of each image by itself."""
     values = {
         "model.arguments": {"width": 0.03125, "dropout": 0.0},
         "run.epochs": 1,
@@ -301,7 +301,7 @@ def test_a_recipe_trains_with_loss_sampling(unbroken, painted, tmp_path):
 
 
 def learned_by_heart(data, out, **values) -> float:
-    """Train on four pictures and validate on the same; return the pixel accuracy."""
+    """Train on four images and validate on the same; return the pixel accuracy."""
     always = {"run.validate_every": 1000, "run.patience": 1000, "run.average": 0.0, "run.batch_size": 4, "data.val": "train"}
     still = {"augment.scale": [1.0, 1.0], "augment.flip": 0.0} | {
         f"augment.{name}": 0.0 for name in ("brightness", "contrast", "saturation", "hue")
@@ -317,18 +317,18 @@ def test_the_loop_learns(tmp_path):
 
 
 def test_the_loop_learns_four_real_photographs(shared_data, tmp_path):
-    """A piece of four pictures of CamVid by heart, ten classes in it.
+    """A piece of four images of CamVid by heart, ten classes in it.
 
     Scores on a grid of stride 8 bound what can be had: fitted to the truth themselves, without a
     network, they give 98.8 % here. (97.4 % on as large a piece of the middle, whose far poles and
-    people are thinner than a cell, and 98.0 % on the whole pictures.)
+    people are thinner than a cell, and 98.0 % on the whole images.)
     """
     camvid, piece = shared_data / "camvid", (0, 200, 160, 328)
     for kind, suffix in (("images", "jpg"), ("masks", "png")):
         (tmp_path / kind / "train").mkdir(parents=True)
         for path in sorted((camvid / kind / "train").glob(f"*.{suffix}"))[:320:80]:
-            with Image.open(path) as picture:
-                picture.crop(piece).save(tmp_path / kind / "train" / f"{path.stem}.png")
+            with Image.open(path) as image:
+                image.crop(piece).save(tmp_path / kind / "train" / f"{path.stem}.png")
     (tmp_path / "dataset.yaml").write_text((camvid / "dataset.yaml").read_text())
     values = {
         "model.backbone": "mobilenetv2_100",
@@ -451,7 +451,7 @@ def test_resuming_takes_no_setting_that_would_make_it_another_run(unbroken):
 
 
 def test_a_run_goes_on_where_its_data_moved_and_its_weights_file_is_gone(unbroken, painted, tmp_path, monkeypatch):
-    """On another machine the same pictures lie elsewhere, and what the run began from is not needed again."""
+    """On another machine the same images lie elsewhere, and what the run began from is not needed again."""
     coarse = train(small_recipe(painted, tmp_path / "coarse", **{"model.name": "fcn16s", "run.epochs": 1}))
     values = {"model.start_from": str(coarse.folder)}
     whole = train(small_recipe(painted, tmp_path / "whole", **values))
@@ -469,9 +469,9 @@ def test_a_run_goes_on_where_its_data_moved_and_its_weights_file_is_gone(unbroke
 def test_bundles_of_a_run_from_caffes_weights_see_what_those_saw(painted, tmp_path):
     torch.manual_seed(0)
     settings = {"backbone": "vgg16", "width": 1 / 64}
-    trunk = create_model("fcn32s", num_classes=3, **settings).trunk.state_dict()
+    backbone = create_model("fcn32s", num_classes=3, **settings).backbone.state_dict()
     np.savez(
-        tmp_path / "vgg16.npz", **{f"{k.removesuffix('.weight').removesuffix('.bias')}/{int('bias' in k)}": t for k, t in trunk.items()}
+        tmp_path / "vgg16.npz", **{f"{k.removesuffix('.weight').removesuffix('.bias')}/{int('bias' in k)}": t for k, t in backbone.items()}
     )
     values = {"model.name": "fcn32s", "model.backbone": "vgg16", "model.weights": str(tmp_path / "vgg16.npz"), "run.epochs": 1}
     values |= {"model.arguments.width": 1 / 64, "model.arguments.dropout": 0.0}
@@ -512,7 +512,7 @@ def test_data_that_changed_under_a_run_is_noticed(tmp_path):
         resume(run.folder)
 
 
-def test_validation_judges_each_picture_once_at_its_own_size(unbroken, painted):
+def test_validation_evaluates_each_image_once_at_its_own_size(unbroken, painted):
     from upscore.evaluation.evaluate import evaluate
 
     dataset = open_dataset(str(painted), "val")
@@ -522,7 +522,7 @@ def test_validation_judges_each_picture_once_at_its_own_size(unbroken, painted):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_fails_in_the_middle_of_a_run_is_one_line(tmp_path, workers):
+def test_a_image_that_fails_in_the_middle_of_a_run_is_one_line(tmp_path, workers):
     data = paint(tmp_path / "data", train=2, val=1)
     path = tmp_path / "data" / "images" / "train" / "001.png"
     content = bytearray(path.read_bytes())
@@ -577,4 +577,4 @@ def test_a_plan_refuses_what_cannot_be_learned_and_warns_of_classes_that_are_not
 def test_a_card_says_which_images_were_learned_from(unbroken, painted, tmp_path):
     data = json.loads((unbroken.folder / "best" / "bundle.json").read_text())["card"]["data"]
     assert data["split"] == "train"
-    assert data["images"] == plan(small_recipe(painted, tmp_path / "other")).images
+    assert data["identity"] == plan(small_recipe(painted, tmp_path / "other")).identity

@@ -32,7 +32,7 @@ def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path, monke
     assert "too long" in refused(tmp_path / ("x" * 10**6))
     assert "null" in refused(tmp_path / "a\0b")
     with pytest.raises(DataError):
-        check_file(tmp_path / "\ud800", what="a picture")
+        check_file(tmp_path / "\ud800", what="an image")
 
 
 def test_a_pipe_that_takes_the_files_place_is_not_waited_for(tmp_path, monkeypatch):

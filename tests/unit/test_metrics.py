@@ -163,8 +163,8 @@ def test_label_maps_in_other_numbers_are_one_line_and_count_nothing(count, truth
     assert counts == count(3)
 
 
-def test_borders_are_of_one_picture():
-    with pytest.raises(DataError, match="expected one picture"):
+def test_borders_are_of_one_image():
+    with pytest.raises(DataError, match="expected one image"):
         BorderCounts(3).add(MAP[None], MAP[None])
     with pytest.raises(RecipeError, match="trimap"):
         BorderCounts(3, width=2.5)

@@ -16,20 +16,20 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from upscore.cli.looking import Looking, looks
+from upscore.cli.inference_options import InferenceOptions, inference_options
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="upscore",
-    help="Label every pixel: train, judge and use semantic-segmentation networks.",
+    help="Label every pixel: train, evaluate and use semantic-segmentation networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="A first look: [bold]upscore demo[/bold]  ·  Then: [bold]upscore train DATA[/bold],  [bold]upscore evaluate RUN DATA[/bold],  "
-    "[bold]upscore predict RUN PICTURES[/bold]",
+    "[bold]upscore predict RUN IMAGES[/bold]",
 )
 
 DATA_HELP = (
@@ -63,11 +63,11 @@ def train(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="'alexnet', 'googlenet', 'vgg16' or any timm trunk with strides 8, 16, 32; not for networks that are whole by themselves.",
+            help="'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16, 32; not for networks with their own encoder.",
             show_default="chosen",
         ),
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="The trunk's: a FILE, 'imagenet' or 'none'.", show_default="chosen")] = None,
+    weights: Annotated[str | None, typer.Option(help="The backbone's: a FILE, 'imagenet' or 'none'.", show_default="chosen")] = None,
     start_from: Annotated[
         str | None,
         typer.Option(
@@ -81,13 +81,13 @@ def train(
         bool, typer.Option("--new-classes", help="With --start-from: keep everything but the score layers, for other classes.")
     ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="chosen")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in a step, over all devices.", show_default="chosen")] = None,
-    crop_size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Of training pictures, in pixels.", show_default="chosen")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step, over all devices.", show_default="chosen")] = None,
+    crop_size: Annotated[str | None, typer.Option(metavar="N|HxW", help="Of training images, in pixels.", show_default="chosen")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="chosen")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="chosen")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Processes, one device each.", show_default="chosen")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="chosen")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="chosen")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that read images.", show_default="chosen")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.  [default: 0]", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint, as it was begun.")] = False,
@@ -104,11 +104,11 @@ def train(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, show what would be done, and stop.")] = False,
 ) -> None:
-    """Train a network on pictures and masks; keep the best and the last.
+    """Train a network on images and masks; keep the best and the last.
 
     Settings that are not given are chosen from the data and the machine; the choices and their reasons are printed and kept in the recipe.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
     from upscore.errors import RecipeError
     from upscore.training.recipe import Recipe, parse_settings
 
@@ -132,7 +132,7 @@ def train(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     also = parse_settings(settings or [])
-    with shown.errors_on_their_own_line():
+    with console.errors_on_their_own_line():
         from upscore.training import run as training
 
         if resume:
@@ -140,19 +140,19 @@ def train(
                 raise RecipeError("--resume: say which run with --out, as in: upscore train --resume --out runs/street-fcn8s")
             if recipe is not None:
                 raise RecipeError(f"--resume: the run in {out} has a recipe of its own: leave --recipe out")
-            finished = training.resume(out, changes=given | also, display=shown.TrainingDisplay)
+            finished = training.resume(out, changes=given | also, display=console.TrainingDisplay)
         else:
             asked = Recipe.load(recipe) if recipe else Recipe()
             asked = asked.with_values(given).with_values(also, source=f"--set {' '.join(settings or [])}")
             if recipe and out is None:
                 asked.run.out = None  # a recipe from another run's folder names that folder
-            with shown.checking() as checking:
+            with console.checking() as checking:
                 ready = training.plan(asked, checking=checking)
-            shown.plan(ready)
+            console.plan(ready)
             if dry_run:
                 return
-            finished = training.train(ready, display=shown.TrainingDisplay)
-    shown.finished(finished, data=data)
+            finished = training.train(ready, display=console.TrainingDisplay)
+    console.finished(finished, data=data)
 
 
 @app.command(
@@ -160,12 +160,12 @@ def train(
     "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > scores.json\n\n"
     "upscore evaluate runs/street-fcn8s street/dataset.yaml --crf"
 )
-@looks()
+@inference_options()
 def evaluate(
     *,
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
     data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
-    split: Annotated[str, typer.Option(help="The split to judge on.")] = "val",
+    split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "val",
     out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="RUN/evaluation-SPLIT")] = None,
     absent: Annotated[
         str,
@@ -175,26 +175,26 @@ def evaluate(
         ),
     ] = "union",
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else, to standard output.")] = False,
-    looking: Looking,
+    looking: InferenceOptions,
     device: Device = "auto",
 ) -> None:
-    """Judge a trained network on a split: four scores, per class, and a report with pictures.
+    """Evaluate a trained network on a split: four scores, per class, and a report with images.
 
-    The truth is never resized and no picture is counted twice; the policy for ignored and absent classes is printed with the scores.
+    The truth is never resized and no image is counted twice; the policy for ignored and absent classes is printed with the scores.
     With the CRF, every score is printed before and after it.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
-        from upscore.data.opening import open_dataset
-        from upscore.evaluation.evaluate import evaluate as judge
+    with console.errors_on_their_own_line():
+        from upscore.data.open_dataset import open_dataset
+        from upscore.evaluation.evaluate import evaluate as evaluate
         from upscore.evaluation.report import write_report
 
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
-        shown.dataset_notes(dataset)
-        with shown.bar("judging", quiet=json) as progress:
-            evaluation = judge(predictor, dataset, absent=absent, progress=progress, path=data)
+        console.dataset_notes(dataset)
+        with console.bar("evaluating", quiet=json) as progress:
+            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data)
         folder = out or _beside(bundle, f"evaluation-{split}")
         flags = [
             *("--split", split),
@@ -204,7 +204,7 @@ def evaluate(
         page = write_report(
             evaluation, folder, predictor=predictor, dataset=dataset, command=shlex.join(["upscore", "evaluate", bundle, data, *flags])
         )
-    shown.scores(evaluation, page, as_json=json)
+    console.scores(evaluation, page, as_json=json)
 
 
 @app.command(
@@ -230,9 +230,9 @@ def tune(
 
     They are chosen on the first half of the split and confirmed on the second; only if both gain is the CRF switched on in the bundle.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
+    with console.errors_on_their_own_line():
         from upscore.evaluation.tune import tune as search
         from upscore.models.ensemble import check_place, find_model, load_model
 
@@ -240,7 +240,7 @@ def tune(
         network = load_model(bundle)
         place = out or find_model(bundle)
         check_place(place, network)
-        with shown.tuning() as (say, progress):
+        with console.tuning() as (say, progress):
             tuned = search(
                 network,
                 data,
@@ -254,7 +254,7 @@ def tune(
                 progress=progress,
             )
         tuned.apply(network).save(place)
-    shown.tuned(tuned, place)
+    console.tuned(tuned, place)
 
 
 @app.command(
@@ -263,36 +263,36 @@ def tune(
     "upscore predict runs/street-fcn8s mosaic.tif --tile 1024\n\n"
     "upscore predict runs/deconvnet photos/ --proposals 50 --ensemble runs/fcn8s --crf"
 )
-@looks()
+@inference_options()
 def predict(
     *,
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders and globs.", show_default=False)],
+    images: Annotated[list[str], typer.Argument(help="Files, folders and globs.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
-    overlay: Annotated[bool, typer.Option(help="Also lay the labels over the picture.")] = True,
+    overlay: Annotated[bool, typer.Option(help="Also lay the labels over the image.")] = True,
     probs: Annotated[bool, typer.Option("--probs", help="Also keep each class's probabilities (.npy, float16).")] = False,
-    looking: Looking,
+    looking: InferenceOptions,
     device: Device = "auto",
 ) -> None:
-    """Label pictures: palette PNGs of exactly their size, overlays and a JSON summary.
+    """Label images: palette PNGs of exactly their size, overlays and a JSON summary.
 
-    One bad picture among many is reported and the rest are done; the exit code is then 1.
+    One bad image among many is reported and the rest are done; the exit code is then 1.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
-        from upscore.inference.pictures import find_pictures, predict_files
+    with console.errors_on_their_own_line():
+        from upscore.inference.predict_files import discover_images, predict_files
 
-        found = find_pictures(pictures, exclude=out)
-        shown.left_out(found)
+        found = discover_images(images, exclude=out)
+        console.left_out(found)
         predictor = looking.predictor(bundle, device=device)
-        with shown.bar("labelling") as progress:
+        with console.bar("labelling") as progress:
             results = []
             for result in predict_files(predictor, found, out, overlay=overlay, probs=probs):
                 results.append(result)
-                progress(len(results), len(found.pictures))
-                shown.bad_picture(result)
-    shown.predicted(results, found, out, predictor.settings)
+                progress(len(results), len(found.images))
+                console.bad_image(result)
+    console.predicted(results, found, out, predictor.settings)
     if any(result.error for result in results):
         raise typer.Exit(1)
 
@@ -301,28 +301,28 @@ def predict(
     epilog="[bold]Examples[/bold]\n\nEDeconvNet, as its authors have it:\n\n"
     "upscore ensemble runs/deconvnet runs/fcn8s --proposals 50 --crf --out edeconvnet\n\nupscore predict edeconvnet photos/"
 )
-@looks(leave_out=("boxes", "edges", "ensemble"))
+@inference_options(leave_out=("boxes", "edges", "ensemble"))
 def ensemble(
     *,
     bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE…", help="Runs, bundles or ensembles.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to save the ensemble.", show_default=False)],
-    looking: Looking,
+    looking: InferenceOptions,
 ) -> None:
     """Put trained networks together in one folder, which every command takes like a bundle.
 
     Their classes must be the same. How they label is saved with them: of proposals each has its own, the rest is the first one's, changed
     by the flags.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
+    with console.errors_on_their_own_line():
         from upscore.inference.settings import settled
         from upscore.models.ensemble import check_place, load_model
 
         together = settled([load_model(bundle) for bundle in bundles], **looking.overrides())
         check_place(out, together)
         together.save(out)
-    shown.put_together(together, out)
+    console.put_together(together, out)
 
 
 @app.command(
@@ -332,7 +332,7 @@ def ensemble(
 )
 def explain(
     bundle: Annotated[str, typer.Argument(help=RUN_HELP, show_default=False)],
-    picture: Annotated[str, typer.Argument(help="One picture.", show_default=False)],
+    image: Annotated[str, typer.Argument(help="One image.", show_default=False)],
     at: Annotated[
         str | None, typer.Option(metavar="ROW,COL", help="The pixel to look at.", show_default="deep inside the second largest class")
     ] = None,
@@ -341,46 +341,46 @@ def explain(
         typer.Option(metavar="LAYER=N", help="The channel to show of a layer; may be repeated.", show_default="what fires at the object"),
     ] = None,
     grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of further points that can be clicked on.")] = "5x7",
-    pixels: Annotated[int, typer.Option(min=1, help="Shrink larger pictures to this many pixels.")] = 480 * 640,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page.", show_default="PICTURE-explained.html, here")] = None,
+    pixels: Annotated[int, typer.Option(min=1, help="Shrink larger images to this many pixels.")] = 480 * 640,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page.", show_default="IMAGE-explained.html, here")] = None,
     device: Device = "auto",
 ) -> None:
-    """See why a network labels a picture as it does: one page to open in a browser.
+    """See why a network labels an image as it does: one page to open in a browser.
 
     It shows each class's probability, what a pixel's score depends on, every layer from coarse to fine, and what an FCN's skips add.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    place = out or Path(f"{Path(picture).stem}-explained.html")
+    place = out or Path(f"{Path(image).stem}-explained.html")
     pixel = None if at is None else _two_numbers(at, ",", "--at", "a row and a column, such as 120,200")
     points = _two_numbers(grid, "x", "--grid", "rows and columns of points, such as 5x7, or 0x0 for none")
     channels = _channels(channel or [])
     flags = [*(("--at", at) if at else ()), *(word for one in channel or [] for word in ("--channel", one))]
-    with shown.errors_on_their_own_line():
-        from upscore.explain import explain_picture, write_explanation
+    with console.errors_on_their_own_line():
+        from upscore.explain import explain_image, write_explanation
 
-        with shown.bar("looking") as progress:
-            explanation = explain_picture(
-                bundle, picture, at=pixel, channels=channels, grid=points, pixels=pixels, device=device, progress=progress
+        with console.bar("looking") as progress:
+            explanation = explain_image(
+                bundle, image, at=pixel, channels=channels, grid=points, pixels=pixels, device=device, progress=progress
             )
-        write_explanation(explanation, place, command=shlex.join(["upscore", "explain", bundle, picture, *flags]))
-    shown.explained(explanation, place)
+        write_explanation(explanation, place, command=shlex.join(["upscore", "explain", bundle, image, *flags]))
+    console.explained(explanation, place)
 
 
 @app.command(epilog="[bold]Example[/bold]\n\nupscore models --backbone resnet34 --backbone efficientnet_b0")
 def models(
     backbone: Annotated[
-        list[str] | None, typer.Option(help="A trunk to show the networks on; may be repeated.", show_default="some common ones")
+        list[str] | None, typer.Option(help="A backbone to show the networks on; may be repeated.", show_default="some common ones")
     ] = None,
 ) -> None:
     """List the networks: parameters, stride and receptive field."""
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
-        from upscore.models.zoo import list_models
+    with console.errors_on_their_own_line():
+        from upscore.models.factory import list_models
 
         rows = list_models(backbones=tuple(backbone)) if backbone else list_models()
-    shown.models(rows)
+    console.models(rows)
 
 
 @app.command(epilog="[bold]Examples[/bold]\n\nupscore recipes\n\nupscore recipes segnet-camvid > mine.toml")
@@ -388,64 +388,64 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this one as it is.", show_default="list all")] = None,
 ) -> None:
     """List the papers' recipes: what they train, what their authors report, and how to start them."""
-    from upscore.cli import shown
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
+    with console.errors_on_their_own_line():
         from upscore.training.recipes import find_recipe, list_recipes
 
         if name is not None:
             print(find_recipe(name).read_text(encoding="utf-8"), end="")
             return
         listed = list_recipes()
-    shown.recipes(listed)
+    console.recipes(listed)
 
 
 @app.command(
     epilog="[bold]Examples[/bold]\n\nupscore proposals runs/deconvnet street/dataset.yaml --proposals 50\n\n"
-    "upscore proposals edeconvnet VOC2012 --pictures 20 --counts 1,5,10,20,50"
+    "upscore proposals edeconvnet VOC2012 --images 20 --counts 1,5,10,20,50"
 )
-@looks(leave_out=("no_proposals",))
+@inference_options(leave_out=("no_proposals",))
 def proposals(
     *,
     bundle: Annotated[str, typer.Argument(help=BUNDLE_HELP, show_default=False)],
     data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
-    split: Annotated[str, typer.Option(help="The split to judge on.")] = "val",
-    pictures: Annotated[int, typer.Option(min=0, help="How many get a page of their own, evenly spread; all are judged.")] = 8,
+    split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "val",
+    images: Annotated[int, typer.Option(min=0, help="How many get a page of their own, evenly spread; all are evaluated.")] = 8,
     counts: Annotated[str, typer.Option(metavar="N,N,…", help="After how many boxes to look.")] = "1,5,10,20,50",
     out: Annotated[Path | None, typer.Option(help="Folder for the pages.", show_default="RUN/proposals-SPLIT")] = None,
-    looking: Looking,
+    looking: InferenceOptions,
     device: Device = "auto",
 ) -> None:
     """See what proposals do: a labelling as boxes are added to it, beside each network alone, all together, the CRF and the truth.
 
-    It writes a page for some pictures, and one with the curve of mean IoU over the number of boxes.
+    It writes a page for some images, and one with the curve of mean IoU over the number of boxes.
     """
-    from upscore.cli import shown
+    from upscore.cli import console
 
     numbers = [part.strip() for part in counts.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < len(part) < 6 for part in numbers):
         raise typer.BadParameter(f"found '{counts}', expected whole numbers such as 1,5,10,20,50", param_hint="--counts")
-    with shown.errors_on_their_own_line():
-        from upscore.data.opening import open_dataset
-        from upscore.evaluation.growth import grow
-        from upscore.evaluation.growth_page import GrowthPages
+    with console.errors_on_their_own_line():
+        from upscore.data.open_dataset import open_dataset
+        from upscore.evaluation.proposal_sweep import sweep_proposals
+        from upscore.evaluation.proposal_sweep_page import ProposalSweepPages
 
         predictor = looking.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
-        shown.dataset_notes(dataset)
-        few = {round(place * (len(dataset) - 1) / max(1, pictures - 1)) for place in range(min(pictures, len(dataset)))}
-        flags = ["--split", split, "--counts", counts, "--pictures", str(pictures), *looking.words()]
-        pages = GrowthPages(
+        console.dataset_notes(dataset)
+        few = {round(place * (len(dataset) - 1) / max(1, images - 1)) for place in range(min(images, len(dataset)))}
+        flags = ["--split", split, "--counts", counts, "--images", str(images), *looking.words()]
+        pages = ProposalSweepPages(
             out or _beside(bundle, f"proposals-{split}"),
             labels=dataset.labels,
             settings=predictor.settings,
             shown=sorted(few),
             command=shlex.join(["upscore", "proposals", bundle, data, *flags]),
         )
-        with shown.bar("looking") as progress:
-            growth = grow(predictor, dataset, counts=[int(part) for part in numbers], show=pages.show, progress=progress)
+        with console.bar("looking") as progress:
+            growth = sweep_proposals(predictor, dataset, counts=[int(part) for part in numbers], show=pages.show, progress=progress)
         page = pages.write_index(growth, dataset=dataset.name, split=dataset.split, model=predictor.source)
-    shown.grown(growth, page)
+    console.grown(growth, page)
 
 
 @app.command()
@@ -453,14 +453,14 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """See it all work, on pictures made on the spot: train, evaluate, predict, and a report to open."""
-    from upscore.cli import shown
+    """See it all work, on images made on the spot: train, evaluate, predict, and a report to open."""
+    from upscore.cli import console
 
-    with shown.errors_on_their_own_line():
+    with console.errors_on_their_own_line():
         from upscore.demo import run_demo
 
-        made = run_demo(out, seed=seed, display=shown.TrainingDisplay, say=shown.say)
-    shown.demonstrated(made)
+        made = run_demo(out, seed=seed, display=console.TrainingDisplay, say=console.say)
+    console.demonstrated(made)
 
 
 def _crop_size(text: str | None) -> list[int] | None:

@@ -4,58 +4,58 @@
 
     path ── opening ──> a reader ──> Sample ── transforms ──> Sample ── loading ──> Batch
                               │
-                              └── census: every mask is counted and judged before training
+                              └── census: every mask is counted and evaluated before training
 
 Readers (``folder``, ``voc``, ``side_by_side``, ``shapes``) do not know one another; they share
-``pictures`` (files), ``matching`` (which mask is whose) and ``pairs`` (the dataset of both).
+``images`` (files), ``matching`` (which mask is whose) and ``pairs`` (the dataset of both).
 """
 
 from upscore.data.census import Census, Fault, check_dataset, check_splits, take_census
 from upscore.data.dataset import Dataset
-from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
-from upscore.data.mask_findings import Finding
-from upscore.data.opening import list_splits, open_dataset
-from upscore.data.pictures import (
+from upscore.data.image_files import (
+    IMAGE_SUFFIXES,
     MAX_PIXELS,
-    PICTURE_SUFFIXES,
-    check_picture,
-    decode_picture,
+    check_image,
+    decode_image,
+    read_image,
     read_instances,
     read_label,
-    read_picture,
+    write_image,
     write_label_map,
-    write_picture,
 )
+from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
+from upscore.data.mask_findings import Finding
+from upscore.data.open_dataset import list_splits, open_dataset
 from upscore.data.remedies import Remedy
-from upscore.data.separation import Separation
 from upscore.data.transforms import FILL, Augmentation, rng_for
+from upscore.data.unet_border_weights import Separation
 
 __all__ = [
     "FILL",
+    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
-    "PICTURE_SUFFIXES",
     "Augmentation",
+    "AugmentedDataset",
     "Census",
     "Dataset",
     "Fault",
     "Finding",
     "Remedy",
     "Separation",
-    "TrainingPictures",
     "check_dataset",
-    "check_picture",
+    "check_image",
     "check_splits",
     "collate",
-    "decode_picture",
+    "decode_image",
     "epoch_order",
+    "init_worker",
     "list_splits",
     "open_dataset",
+    "read_image",
     "read_instances",
     "read_label",
-    "read_picture",
     "rng_for",
-    "settle_worker",
     "take_census",
+    "write_image",
     "write_label_map",
-    "write_picture",
 ]

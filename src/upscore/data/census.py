@@ -1,4 +1,4 @@
-"""Count and judge every mask of a dataset before a network sees it.
+"""Count and evaluate every mask of a dataset before a network sees it.
 
 Most failed trainings fail here: objects saved as 255, which means ignored; classes
 numbered from 1; colours instead of numbers; masks blurred by a resize. The census finds
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset, InFiles, RawLabel, RawLabels
 from upscore.data.mask_findings import Finding, StoredMasks, diagnose
-from upscore.data.pairs import listed
+from upscore.data.paired_files import listed
 from upscore.errors import DataError, UpscoreError
 from upscore.types import IGNORE, LabelSpace
 
@@ -41,19 +41,19 @@ class Census:
     ----------
     labels : LabelSpace
         The classes.
-    pictures : int
+    images : int
         How many there are.
     class_pixels : (K,) int64
         Pixels of each class.
     pixels_with_class : (K,) int64
-        Pixels that are not ignored in the pictures that show the class: what median
+        Pixels that are not ignored in the images that show the class: what median
         frequency balancing divides by.
-    pictures_with_class : (K,) int64
-        Pictures that show the class.
+    images_with_class : (K,) int64
+        Images that show the class.
     ignored_pixels : int
         Pixels with label 255.
-    sizes : (pictures, 2) int64
-        Height and width of each picture; 0 where it could not be read.
+    sizes : (images, 2) int64
+        Height and width of each image; 0 where it could not be read.
     faults : tuple of Fault
         Samples that cannot be used as they are, in the dataset's order.
     findings : tuple of Finding
@@ -61,10 +61,10 @@ class Census:
     """
 
     labels: LabelSpace
-    pictures: int
+    images: int
     class_pixels: npt.NDArray[np.int64]
     pixels_with_class: npt.NDArray[np.int64]
-    pictures_with_class: npt.NDArray[np.int64]
+    images_with_class: npt.NDArray[np.int64]
     ignored_pixels: int
     sizes: npt.NDArray[np.int64]
     faults: tuple[Fault, ...] = ()
@@ -140,12 +140,12 @@ def check_splits(train: Dataset, val: Dataset, *, progress: Callable[[int, int],
     report = progress or (lambda done, of: None)
     total = len(train) + len(val)
     learned, unreadable, masks = _read(train, lambda done, _: report(done, total))
-    judged, also_unreadable, others = _read(val, lambda done, _: report(len(train) + done, total))
+    evaluated, also_unreadable, others = _read(val, lambda done, _: report(len(train) + done, total))
     found = unreadable or also_unreadable or _hinted(diagnose([masks, others]), train)
     learned = replace(learned, findings=tuple(found))
     if learned.diagnosis:
         raise DataError(learned.diagnosis)
-    return learned, judged
+    return learned, evaluated
 
 
 def take_census(dataset: Dataset, *, training: bool = True, progress: Callable[[int, int], None] | None = None) -> Census:
@@ -211,10 +211,10 @@ def _read(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tupl
     shows = of_classes > 0
     census = Census(
         labels=dataset.labels,
-        pictures=count,
+        images=count,
         class_pixels=of_classes.sum(axis=0),
         pixels_with_class=(shows * of_classes.sum(axis=1, keepdims=True)).sum(axis=0),
-        pictures_with_class=shows.sum(axis=0, dtype=np.int64),
+        images_with_class=shows.sum(axis=0, dtype=np.int64),
         ignored_pixels=int(counts[:, IGNORE].sum()),
         sizes=sizes,
         faults=tuple(Fault(dataset.keys[index], faults[index]) for index in sorted(faults)),

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.headers import damaged, decode, open_header, read_bytes
-from upscore.data.pairs import listed
-from upscore.data.pictures import read_label
+from upscore.data.headers import damaged_image_error, decode, open_header, read_bytes
+from upscore.data.image_files import read_label
+from upscore.data.paired_files import listed
 from upscore.errors import DataError
 
 __all__ = ["ColourTable"]
@@ -55,7 +55,7 @@ class ColourTable:
         try:
             pixels = np.asarray(decode(header).convert("RGBA"))
         except Exception as error:  # decoders raise nearly anything
-            raise damaged(str(path), error) from error
+            raise damaged_image_error(str(path), error) from error
         if pixels[..., 3].min() < 255:
             return read_label(path)  # which says what is wrong with transparency
         stored = np.empty(pixels.shape[:2], np.uint8)

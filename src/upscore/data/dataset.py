@@ -17,7 +17,7 @@ __all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels"]
 
 
 class Dataset(Protocol):
-    """Pictures with masks, by number.
+    """Images with masks, by number.
 
     Attributes
     ----------

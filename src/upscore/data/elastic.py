@@ -28,7 +28,7 @@ _Places = npt.NDArray[np.float64]
 
 
 def displacements(vectors: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return the bicubic interpolation of vectors on a coarse grid whose corners are those of the picture.
+    """Return the bicubic interpolation of vectors on a coarse grid whose corners are those of the image.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def _cubic(length: int, knots: int) -> npt.NDArray[np.float64]:
 
 
 def follow(plane: npt.NDArray[Any], rows: _Places, columns: _Places, *, fill: Any, mirror: bool) -> npt.NDArray[Any]:
-    """Return the picture whose pixel (i, j) shows ``plane`` at (``rows[i, j]``, ``columns[i, j]``), centres at whole numbers.
+    """Return the image whose pixel (i, j) shows ``plane`` at (``rows[i, j]``, ``columns[i, j]``), centres at whole numbers.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _read(places: _Places, size: int) -> tuple[int, int]:
 
 
 def _mirrored(places: _Places, size: int) -> _Places:
-    """Fold coordinates back into a picture of ``size`` pixels about its edges, half a pixel beyond the outermost centres."""
+    """Fold coordinates back into an image of ``size`` pixels about its edges, half a pixel beyond the outermost centres."""
     turned = (places + 0.5) / (2 * size)
     turned -= np.floor(turned)
     folded: _Places = np.minimum(turned, 1 - turned) * (2 * size) - 0.5

@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: described by a ``dataset.yaml``, or plainly ``images/`` beside ``masks/``.
+"""Folders of images and masks: described by a ``dataset.yaml``, or plainly ``images/`` beside ``masks/``.
 
 ::
 
@@ -15,7 +15,7 @@ Where ``dataset.yaml`` gives no split, it only names the classes of a plain fold
 Other names and orders of a plain folder's folders: :mod:`upscore.data.folder_roles`; files
 of class names: :mod:`upscore.data.class_names`; lists: :mod:`upscore.data.image_lists`.
 
-An ``instances/`` folder may mirror ``masks/``. A sample's key is its picture's path below
+An ``instances/`` folder may mirror ``masks/``. A sample's key is its image's path below
 the split's folder, without the suffix; the folder's name comes first where a split has
 several.
 """
@@ -30,11 +30,11 @@ import numpy as np
 from upscore.data.class_names import find_class_names
 from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS, Places, find_places, holds_images, subfolders
 from upscore.data.foreign_annotations import name_annotations
+from upscore.data.image_files import read_mask
 from upscore.data.image_lists import Line, read_list
 from upscore.data.mask_findings import StoredMasks, diagnose
 from upscore.data.matching import match_masks
-from upscore.data.pairs import Pair, PairedFiles, find_pictures, listed
-from upscore.data.pictures import read_mask
+from upscore.data.paired_files import Pair, PairedFiles, list_images, listed
 from upscore.data.remedies import Description
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split, divide
@@ -65,7 +65,7 @@ def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFil
     Raises
     ------
     DataError
-        The file is wrong, the split is not given or empty, or pictures and masks do not
+        The file is wrong, the split is not given or empty, or images and masks do not
         match one to one.
     """
     schema = read_schema(file)
@@ -93,7 +93,7 @@ def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFil
             found = _folder_pairs(folder, of.masks / below, of.instances / below, noted, prefix)
         for pair in found:
             if pair.key in pairs:
-                raise DataError(f"{file}: {split} holds the picture {pair.picture} twice: name each folder once")
+                raise DataError(f"{file}: {split} holds the image {pair.image} twice: name each folder once")
             pairs[pair.key] = pair
     found = list(pairs.values())
     return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(noted), description=described)
@@ -107,7 +107,7 @@ def plain_splits(root: Path) -> tuple[str, ...]:
 def open_plain_folder(root: Path, split: str) -> PairedFiles:
     """Open one split of a folder that holds ``images/`` and ``masks/``, or folders that are called otherwise and mean the same.
 
-    Where there are no folders train and val, a fifth of the pictures, chosen by a hash of
+    Where there are no folders train and val, a fifth of the images, chosen by a hash of
     their keys, is val and the rest train. Names come from ``classes.txt`` (one per line)
     or another file of class names; without one all masks are read once to count the
     classes. The dataset's ``notes`` say so.
@@ -133,7 +133,7 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
         if named.file.name != "classes.txt":
             notes.append(f"the names of the {len(labels)} classes come from {named.file.name}")
     else:
-        labels, mapping = _labels_in(root, [mask for folder in masks for mask in find_pictures(folder)[0]]), None
+        labels, mapping = _labels_in(root, [mask for folder in masks for mask in list_images(folder)[0]]), None
         notes.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
     described = None if named and named.mapping else Description(root / "dataset.yaml")
     split = choose_split(root, split, plain_splits(root))
@@ -159,30 +159,30 @@ def _plain_pairs(root: Path, split: str, notes: list[str], places: Places | None
         whole = len(pairs)
         pairs, of_val = divide(root, pairs, split)
         folder = of_split.images.name
-        notes.append(f"{folder}/ has no folders train and val, so {of_val} of {whole} pictures, chosen by a hash of their names, are val")
+        notes.append(f"{folder}/ has no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
     return pairs, [together.masks] if together else [each.masks for each in own.values()]
 
 
 def _folder_pairs(images: Path, masks: Path, instances: Path, notes: list[str], prefix: str = "") -> list[Pair]:
     """Pair everything in one folder, adding to ``notes`` what is left out."""
-    pictures, others = find_pictures(images)
-    if not pictures:
-        raise DataError(f"{images}: the folder holds no picture, expected at least one")
+    found, others = list_images(images)
+    if not found:
+        raise DataError(f"{images}: the folder holds no image, expected at least one")
     if not masks.is_dir():
         raise DataError(f"{masks}: no such folder, expected the masks of {images}{_found_instead(images)}")
     if others:
-        notes.append(f"{len(others)} files in {images} are not pictures and were left out ({listed([path.name for path in others])})")
+        notes.append(f"{len(others)} files in {images} are not images and were left out ({listed([path.name for path in others])})")
     numbered = _keyed(instances, prefix) if instances.is_dir() else []
-    named = [(prefix + _key(path, images), path) for path in pictures]
+    named = [(prefix + _key(path, images), path) for path in found]
     pairs = _matched(named, _keyed(masks, prefix), numbered, masks, notes)
     without = [pair.key for pair in pairs if pair.instances is None]
     if numbered and without:
-        notes.append(f"{len(without)} of {len(pairs)} pictures have no instance mask ({listed(without)})")
+        notes.append(f"{len(without)} of {len(pairs)} images have no instance mask ({listed(without)})")
     return pairs
 
 
 def _matched(
-    pictures: Sequence[tuple[str, Path]],
+    images: Sequence[tuple[str, Path]],
     masks: Sequence[tuple[str, Path]],
     instances: Sequence[tuple[str, Path]],
     folder: Path,
@@ -192,7 +192,7 @@ def _matched(
 ) -> list[Pair]:
     """Match masks by name; where that fails, also say what else lies in their folder."""
     try:
-        return match_masks(pictures, masks, instances=instances, extra_allowed=extra_allowed, notes=notes)
+        return match_masks(images, masks, instances=instances, extra_allowed=extra_allowed, notes=notes)
     except DataError as error:
         if found := name_annotations(folder):
             raise DataError(f"{error}; {folder} holds {found}") from None
@@ -207,7 +207,7 @@ def _found_instead(images: Path) -> str:
 
 
 def _list_pairs(schema: Schema, file: Path, prefix: str, notes: list[str]) -> list[Pair]:
-    """Pair the pictures a ``.txt`` names, one a line; masks beyond them are fine."""
+    """Pair the images a ``.txt`` names, one a line; masks beyond them are fine."""
     folders: dict[Places, list[Line]] = {}
     known: dict[tuple[Path, bool], Places] = {}
     for line in read_list(file, schema.root, notes):
@@ -225,7 +225,7 @@ def _list_pairs(schema: Schema, file: Path, prefix: str, notes: list[str]) -> li
             pairs += match_masks(named, given, instances=numbered)
             continue
         if given:
-            raise DataError(f"{file}: {len(given)} of {len(named)} lines name a mask beside the picture, expected all or none to do so")
+            raise DataError(f"{file}: {len(given)} of {len(named)} lines name a mask beside the image, expected all or none to do so")
         if not of.masks.is_dir():
             raise DataError(f"{of.masks}: no such folder, expected the masks of {of.images}{_found_instead(of.images)}")
         pairs += _matched(named, _keyed(of.masks, start), numbered, of.masks, notes, extra_allowed=True)
@@ -258,7 +258,7 @@ def _places_of(schema: Schema, path: Path, notes: list[str], *, with_mask: bool 
         if folder.name and folder.name != part and (folder.parent / part).is_dir():
             return Places(folder, folder.parent / part, folder.parent / "instances")
     raise DataError(
-        f"{schema.file}: {path} has no folder 'images' for '{part}' to take the place of: put pictures below one, "
+        f"{schema.file}: {path} has no folder 'images' for '{part}' to take the place of: put images below one, "
         f"or name the folder of the masks with masks_dir"
     )
 
@@ -277,7 +277,7 @@ def _key(path: Path, folder: Path) -> str:
 
 
 def _keyed(folder: Path, prefix: str) -> list[tuple[str, Path]]:
-    return [(prefix + _key(path, folder), path) for path in find_pictures(folder)[0]]
+    return [(prefix + _key(path, folder), path) for path in list_images(folder)[0]]
 
 
 def _once(notes: Sequence[str]) -> tuple[str, ...]:

@@ -19,14 +19,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscore.data.pairs import listed
-from upscore.data.pictures import PICTURE_SUFFIXES
+from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.paired_files import listed
 from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
 
 __all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Places", "by_split", "find_places", "holds_images", "subfolders"]
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos", "inputs", "input")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "images", "photos", "inputs", "input")
 """Names of a folder of images, in lower case."""
 
 MASK_FOLDERS = (
@@ -127,7 +127,7 @@ def holds_images(folder: Path) -> bool:
     """Whether there is an image among the first files: labels/ and annotations/ often hold text."""
     seen = 0
     for _, _, files in os.walk(folder):
-        if any(name.lower().endswith(PICTURE_SUFFIXES) for name in files if not name.startswith(".")):
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files if not name.startswith(".")):
             return True
         seen += len(files) + 1
         if seen > _FILES_SEEN:
@@ -173,13 +173,13 @@ def _in_one_name(root: Path, names: Iterable[str]) -> dict[str, Places]:
             bare.setdefault(split, name)
     found = {}
     for split in SPLITS:
-        pictures = images.get(split) or ([bare[split]] if split in bare else [])
+        folders = images.get(split) or ([bare[split]] if split in bare else [])
         truth = masks.get(split, [])
-        if len(pictures) == 1 and len(truth) == 1:
-            found[split] = Places(root / pictures[0], root / truth[0], root / f"{split}_instances")
-        elif pictures and truth:
+        if len(folders) == 1 and len(truth) == 1:
+            found[split] = Places(root / folders[0], root / truth[0], root / f"{split}_instances")
+        elif folders and truth:
             raise DataError(
-                f"{root}: the images of {split} may be in {listed(pictures)} and the masks in {listed(truth)}: keep one folder of each, "
+                f"{root}: the images of {split} may be in {listed(folders)} and the masks in {listed(truth)}: keep one folder of each, "
                 f"or use images/{split} and masks/{split}"
             )
     return found

@@ -1,4 +1,4 @@
-"""Open picture files without trust: what they are and how large, before a pixel is decoded.
+"""Open image files without trust: what they are and how large, before a pixel is decoded.
 
 Only :data:`FORMATS` are opened, by what the file holds and not by its name: Pillow knows
 others, some of which run programs. Damage of any kind is one line that names the file, and
@@ -24,15 +24,15 @@ from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, unread
 from upscore.errors import DataError
 from upscore.text import reason
 
-__all__ = ["FORMATS", "MAX_PIXELS", "UPRIGHT", "Header", "check_file", "damaged", "decode", "open_header", "read_bytes"]
+__all__ = ["EXIF_TRANSPOSE", "FORMATS", "MAX_PIXELS", "Header", "check_file", "damaged_image_error", "decode", "open_header", "read_bytes"]
 
 MAX_PIXELS = 2**27
-"""The largest picture that is decoded, in pixels (11585 × 11585); larger ones are refused."""
+"""The largest image that is decoded, in pixels (11585 × 11585); larger ones are refused."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Pillow's names of the formats that are opened."""
 
-UPRIGHT = {
+EXIF_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -41,7 +41,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn a picture of each EXIF orientation upright; 1 already is."""
+"""How to turn an image of each EXIF orientation upright; 1 already is."""
 
 _PLUGINS = (TiffImagePlugin, WebPImagePlugin)  # imported to be known: Pillow loads only some formats by itself
 _MAX_BYTES = 2**30
@@ -52,16 +52,16 @@ _warnings_lock = threading.Lock()  # catch_warnings swaps a process-wide list
 
 def check_file(path: Path) -> int:
     """Return the size in bytes of a regular file; devices and pipes could block for ever."""
-    size = files.check_file(path, what="a picture")
+    size = files.check_file(path, what="an image")
     if size == 0:
-        raise DataError(f"{path}: the file is empty, expected a picture")
+        raise DataError(f"{path}: the file is empty, expected an image")
     return size
 
 
 def read_bytes(path: Path) -> bytes:
     """Return a regular file of at most a gibibyte."""
     check_file(path)
-    return files.read_file(path, most=_MAX_BYTES, what="a picture")
+    return files.read_file(path, most=_MAX_BYTES, what="an image")
 
 
 @dataclass(frozen=True)
@@ -132,24 +132,24 @@ def open_header(name: str, data: bytes) -> Header:
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise DataError(f"{name}: the picture is far too large ({error}), {limit}") from error
+            raise DataError(f"{name}: the image is far too large ({error}), {limit}") from error
         except UnidentifiedImageError:
             if tags is not None and tags.pages:
                 raise unread(name, tags) from None
-            raise DataError(f"{name}: not a picture that can be read, expected one of {', '.join(FORMATS)}") from None
+            raise DataError(f"{name}: not an image that can be read, expected one of {', '.join(FORMATS)}") from None
         except Exception as error:  # damaged headers raise nearly anything, and none of it is our fault
-            raise damaged(name, error) from error
+            raise damaged_image_error(name, error) from error
         orientation = tags.orientation if tags is not None else 1
         # Pillow turns TIFFs itself, and would decode a whole PNG to look for a tag behind the pixels.
         if tags is None and not (image.format == "PNG" and "exif" not in image.info):
-            with contextlib.suppress(Exception):  # a damaged tag does not make the picture unreadable
+            with contextlib.suppress(Exception):  # a damaged tag does not make the image unreadable
                 orientation = int(image.getexif().get(_ORIENTATION, 1))
-    orientation = orientation if orientation in UPRIGHT else 1
+    orientation = orientation if orientation in EXIF_TRANSPOSE else 1
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{name}: the picture has {height}×{width} = {height * width} pixels, {limit}")
+        raise DataError(f"{name}: the image has {height}×{width} = {height * width} pixels, {limit}")
     if width * height == 0:
-        raise DataError(f"{name}: the picture has {height}×{width} pixels, expected at least one")
+        raise DataError(f"{name}: the image has {height}×{width} pixels, expected at least one")
     if image.format == "WEBP":
         frames = getattr(image, "n_frames", 1)
     if frames > 1:
@@ -176,9 +176,9 @@ def _coding(image: Image.Image) -> tuple[str, tuple[Any, ...]]:
 def decode(header: Header) -> Image.Image:
     """Decode the pixels and turn them upright."""
     header.image.load()
-    return header.image if header.turn == 1 else header.image.transpose(UPRIGHT[header.turn])
+    return header.image if header.turn == 1 else header.image.transpose(EXIF_TRANSPOSE[header.turn])
 
 
-def damaged(name: str, error: Exception) -> DataError:
+def damaged_image_error(name: str, error: Exception) -> DataError:
     """Return the error that says so for the file ``name``."""
-    return DataError(f"{name}: the picture is damaged or cut short ({reason(error)}): copy or export it again")
+    return DataError(f"{name}: the image is damaged or cut short ({reason(error)}): copy or export it again")

@@ -45,10 +45,10 @@ def read_lines(file: Path) -> list[str]:
     DataError
         The list cannot be read, is empty, or a line is absurdly long.
     """
-    text = read_text(file, "a list of pictures", max_bytes=_MAX_BYTES)
+    text = read_text(file, "a list of images", max_bytes=_MAX_BYTES)
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
-        raise DataError(f"{file}: the list is empty, expected one picture a line")
+        raise DataError(f"{file}: the list is empty, expected one image a line")
     if longest := next((line for line in lines if len(line) > _MAX_LINE), None):
         raise DataError(f"{file}: a line has {len(longest)} characters, expected one path a line")
     return lines
@@ -88,7 +88,7 @@ def read_list(file: Path, root: Path, notes: list[str]) -> list[Line]:
         else:
             raise DataError(f"{file}: the list names {line[:200]}, which is not below {root}: paths are relative to that folder")
     if not found:
-        raise DataError(f"{file}: the list is empty, expected one picture a line")
+        raise DataError(f"{file}: the list is empty, expected one image a line")
     if shortened:
         notes.append(
             f"{shortened} of {len(found)} paths in {file.name} are of another machine: the files at their ends below {root} were taken"

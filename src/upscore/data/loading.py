@@ -3,10 +3,10 @@
 The loader's sampler yields ``(epoch, index)``, so that the augmentation of a sample is a
 function of (seed, epoch, key) whatever worker reads it::
 
-    pictures = TrainingPictures(dataset, Augmentation(crop=(256, 256)), seed=0)
-    order = epoch_order(len(pictures), seed=0, epoch=3)
-    loader = DataLoader(pictures, sampler=[(3, int(i)) for i in order], batch_size=8,
-                        collate_fn=collate, worker_init_fn=settle_worker, num_workers=2)
+    images = AugmentedDataset(dataset, Augmentation(crop=(256, 256)), seed=0)
+    order = epoch_order(len(images), seed=0, epoch=3)
+    loader = DataLoader(images, sampler=[(3, int(i)) for i in order], batch_size=8,
+                        collate_fn=collate, worker_init_fn=init_worker, num_workers=2)
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
-from upscore.data.separation import Separation
 from upscore.data.transforms import FILL, Augmentation, rng_for
+from upscore.data.unet_border_weights import Separation
 from upscore.errors import DataError
 from upscore.types import IGNORE, Batch, Sample
 
-__all__ = ["TrainingPictures", "collate", "epoch_order", "settle_worker"]
+__all__ = ["AugmentedDataset", "collate", "epoch_order", "init_worker"]
 
 
-class TrainingPictures:
+class AugmentedDataset:
     """A dataset seen through its augmentation; item ``(epoch, index)`` is a Sample.
 
     Parameters
@@ -39,7 +39,7 @@ class TrainingPictures:
     seed : int
         The run's seed.
     separation : Separation, optional
-        Weighs every pixel after its picture is varied.
+        Weighs every pixel after its image is varied.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, separation: Separation | None = None) -> None:
@@ -72,11 +72,11 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return rng_for(seed, epoch, "the order of samples").permutation(count)
 
 
-def settle_worker(worker: int) -> None:
+def init_worker(worker: int) -> None:
     """Keep a loader's worker process to one thread, and deaf to Ctrl-C.
 
     Its siblings have the other cores; and a terminal sends Ctrl-C to every process, while the step that the
-    training process then finishes may still want this one's pictures.
+    training process then finishes may still want this one's images.
     """
     cv2.setNumThreads(0)
     for name in ("SIGINT", "SIGHUP"):
@@ -90,7 +90,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     Parameters
     ----------
     samples : sequence of Sample
-        At least one. Smaller ones are padded below and on the right, pictures with
+        At least one. Smaller ones are padded below and on the right, images with
         :data:`~upscore.data.transforms.FILL`, labels with 255 and weights with 0.
 
     Returns
@@ -103,7 +103,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     Raises
     ------
     DataError
-        A picture's label or weights have another size.
+        An image's label or weights have another size.
     """
     import torch
 
@@ -119,11 +119,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
         images[i, :h, w:] = FILL
         if sample.label is not None:
             if sample.label.shape != (h, w):
-                raise DataError(f"{sample.key}: the label is {sample.label.shape} and the picture {(h, w)}: they must agree")
+                raise DataError(f"{sample.key}: the label is {sample.label.shape} and the image {(h, w)}: they must agree")
             labels[i, :h, :w] = sample.label
         if weights is not None:
             if sample.weights is not None and sample.weights.shape != (h, w):
-                raise DataError(f"{sample.key}: the weights are {sample.weights.shape} and the picture {(h, w)}: they must agree")
+                raise DataError(f"{sample.key}: the weights are {sample.weights.shape} and the image {(h, w)}: they must agree")
             weights[i, :h, :w] = 1 if sample.weights is None else sample.weights
     # A permuted (N, H, W, 3) array is channels-last already: no pixel moves but to become a float.
     scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)

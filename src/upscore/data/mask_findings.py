@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.pairs import listed
+from upscore.data.paired_files import listed
 from upscore.data.remedies import Description, Remedy, rewriting, with_background
 from upscore.types import IGNORE
 

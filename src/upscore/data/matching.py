@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from upscore.data.pairs import Pair, listed
+from upscore.data.paired_files import Pair, listed
 from upscore.errors import DataError
 
 __all__ = ["match_masks"]
@@ -23,7 +23,7 @@ _MAX_PLACES = 8  # where an image's name may stand in a mask's
 
 
 def match_masks(
-    pictures: Iterable[tuple[str, Path]],
+    images: Iterable[tuple[str, Path]],
     masks: Iterable[tuple[str, Path]],
     *,
     instances: Iterable[tuple[str, Path]] = (),
@@ -37,7 +37,7 @@ def match_masks(
 
     Parameters
     ----------
-    pictures, masks, instances : iterable of (key, path)
+    images, masks, instances : iterable of (key, path)
         A key is a path below its folder without the suffix.
     extra_allowed : bool
         Whether masks without an image are fine, as they are where a list picks the images.
@@ -55,12 +55,12 @@ def match_masks(
         Two files share a key, an image has no mask, or a mask no image; or masks of
         several kinds, each with a rule of its own, lie side by side.
     """
-    picture_of = _by_key(pictures, "pictures")
+    image_of = _by_key(images, "images")
     mask_of = _by_key(masks, "masks")
     instances_of = _by_key(instances, "instance masks")
-    missing = [key for key in picture_of if key not in mask_of]
-    extra = [key for key in mask_of if key not in picture_of]
-    key_of = {key: key for key in picture_of}
+    missing = [key for key in image_of if key not in mask_of]
+    extra = [key for key in mask_of if key not in image_of]
+    key_of = {key: key for key in image_of}
     if missing and extra:
         composed = {_composed(key): mask_of[key] for key in extra if not key.isascii()}
         for key in missing:
@@ -70,7 +70,7 @@ def match_masks(
         renamed = {key_of[key] for key in missing if key in mask_of}
         missing = [key for key in missing if key not in mask_of]
         extra = [key for key in extra if _composed(key) not in renamed]
-    if missing and extra and len(missing) == len(picture_of):
+    if missing and extra and len(missing) == len(image_of):
         matched, rule = _by_rule(missing, extra)
         if matched:
             mask_of |= {key: mask_of[mask] for key, mask in matched.items()}
@@ -80,13 +80,13 @@ def match_masks(
                 notes.append(f"masks are paired with images by the rule {rule}")
     faults = []
     if missing:
-        faults.append(f"{len(missing)} of {len(picture_of)} pictures have no mask ({listed(missing)})")
+        faults.append(f"{len(missing)} of {len(image_of)} images have no mask ({listed(missing)})")
     if extra and not extra_allowed:
-        faults.append(f"{len(extra)} of {len(set(mask_of.values()))} masks have no picture ({listed(extra)})")
+        faults.append(f"{len(extra)} of {len(set(mask_of.values()))} masks have no image ({listed(extra)})")
     if faults:
-        raise DataError(f"{' and '.join(faults)}: a mask carries its picture's name and place, with a suffix such as .png")
+        raise DataError(f"{' and '.join(faults)}: a mask carries its image's name and place, with a suffix such as .png")
     marked = {_composed(key): path for key, path in instances_of.items() if not key.isascii()}
-    return [Pair(key_of[key], path, mask_of[key], instances_of.get(key, marked.get(_composed(key)))) for key, path in picture_of.items()]
+    return [Pair(key_of[key], path, mask_of[key], instances_of.get(key, marked.get(_composed(key)))) for key, path in image_of.items()]
 
 
 def _by_key(files: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:

@@ -3,10 +3,10 @@
 ::
 
     path: .                        # where the rest is relative to; the file's own folder
-    train: images/train            # a folder, a list of folders, or a .txt list of pictures
+    train: images/train            # a folder, a list of folders, or a .txt list of images
     val: images/val
     test: images/test
-    masks_dir: masks               # takes the place of `images` in a picture's path
+    masks_dir: masks               # takes the place of `images` in an image's path
     names: {0: road, 1: car}       # or [road, car]
     nc: 2                          # optional, checked against names
     label_mapping: {0: 0, 7: 1}    # stored value: class; 255, -1, ignore_label and values not named are ignored
@@ -27,7 +27,7 @@ from typing import Any
 
 from upscore.data.folder_roles import find_places
 from upscore.data.image_lists import find_below, find_end
-from upscore.data.pairs import listed
+from upscore.data.paired_files import listed
 from upscore.data.splits import SPLITS
 from upscore.data.text_files import read_text
 from upscore.documents import parse_yaml
@@ -63,7 +63,7 @@ class Schema:
         Folders or ``.txt`` lists of each split that is given, by train, val and test; empty where the
         folder is to be taken as it lies.
     masks_dir : str, optional
-        What takes the place of ``images`` in a picture's path; ``masks`` where the file
+        What takes the place of ``images`` in an image's path; ``masks`` where the file
         does not say.
     labels : LabelSpace
         The classes.
@@ -89,7 +89,7 @@ class Schema:
 
 
 def read_schema(file: Path) -> Schema:
-    """Read and check a ``dataset.yaml``; no picture is looked for yet.
+    """Read and check a ``dataset.yaml``; no image is looked for yet.
 
     Raises
     ------

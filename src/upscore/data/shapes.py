@@ -1,11 +1,11 @@
 """An embedded dataset: shapes of very different sizes, drawn when asked for.
 
-Six shapes lie on textured ground, from blobs a third of the picture wide to discs of five
+Six shapes lie on textured ground, from blobs a third of the image wide to discs of five
 pixels and rods two pixels thick; they overlap, cast shadows and share their textures. A
 hue hints at the class, and the outline tells it. Coarse networks find the big ones and
 lose the thin ones, which is what the papers' skips are for.
 
-An outline is a signed distance: the label is where it is negative, the picture's soft edge
+An outline is a signed distance: the label is where it is negative, the image's soft edge
 is its clipped value, the rounded rim its gradient. Labels are therefore exact.
 """
 
@@ -46,11 +46,11 @@ def open_shapes(split: str, *, size: tuple[int, int] = (128, 160), count: int | 
     Parameters
     ----------
     split : str
-        ``train``, ``val`` or ``test``; they share no picture.
+        ``train``, ``val`` or ``test``; they share no image.
     size : (int, int)
         Height and width in pixels, 32 to 4096. Thin parts keep their thickness in pixels.
     count : int, optional
-        How many pictures; 800, 200 and 200 when not given.
+        How many images; 800, 200 and 200 when not given.
     seed : int
         Another seed is another dataset.
 
@@ -92,7 +92,7 @@ class Shapes:
         return _draw(key, self.size, np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little"))))
 
     def __repr__(self) -> str:
-        return f"<shapes {self.split}: {len(self)} pictures of {self.size[0]}×{self.size[1]}, {len(self.labels)} classes>"
+        return f"<shapes {self.split}: {len(self)} images of {self.size[0]}×{self.size[1]}, {len(self.labels)} classes>"
 
     def raw_label(self, index: int) -> RawLabel:
         """Return mask ``index``."""
@@ -102,7 +102,7 @@ class Shapes:
 
 
 class _Scene(NamedTuple):
-    """What is drawn on, and what all objects of one picture share."""
+    """What is drawn on, and what all objects of one image share."""
 
     canvas: _Array  # (3, H, W) float32: with colours apart, NumPy broadcasts a plane over them fast
     label: _Array

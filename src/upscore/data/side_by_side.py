@@ -19,9 +19,9 @@ from pathlib import Path
 
 from upscore.data.class_names import find_class_names
 from upscore.data.folder_roles import by_split, subfolders
+from upscore.data.image_files import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
-from upscore.data.pairs import Pair, PairedFiles, find_pictures, listed
-from upscore.data.pictures import PICTURE_SUFFIXES
+from upscore.data.paired_files import Pair, PairedFiles, list_images, listed
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
 
@@ -61,7 +61,7 @@ def open_side_by_side(root: Path, split: str) -> PairedFiles:
     if "" in found:
         whole = len(pairs)
         pairs, of_val = divide(root, pairs, split)
-        notes.append(f"there are no folders train and val, so {of_val} of {whole} pictures, chosen by a hash of their names, are val")
+        notes.append(f"there are no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
     named = find_class_names(folder) or find_class_names(root)
     if named is None:
         raise DataError(
@@ -87,7 +87,7 @@ def _first_mask(folder: Path) -> bool:
             for number, entry in enumerate(entries):
                 if number == _FILES_SEEN:
                     break
-                if not entry.name.startswith(".") and entry.name.lower().endswith(PICTURE_SUFFIXES):
+                if not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES):
                     names.add(entry.name.rpartition(".")[0].lower())
     except OSError:
         return False
@@ -95,15 +95,15 @@ def _first_mask(folder: Path) -> bool:
 
 
 def _pairs(folder: Path, notes: list[str]) -> list[Pair]:
-    files, others = find_pictures(folder)
-    pictures: list[tuple[str, Path]] = []
+    files, others = list_images(folder)
+    images: list[tuple[str, Path]] = []
     masks: list[tuple[str, Path]] = []
     used = set()
     for path in files:
         key = path.relative_to(folder).with_suffix("").as_posix()
         word = _mask_word(key)
         used.add(word.lower())
-        (masks if word else pictures).append((key.removesuffix(word) if word else key, path))
+        (masks if word else images).append((key.removesuffix(word) if word else key, path))
     kinds = sorted(used - {""})
     if len(kinds) > 1:
         raise DataError(
@@ -111,9 +111,9 @@ def _pairs(folder: Path, notes: list[str]) -> list[Pair]:
         )
     others = [path for path in others if path.name != "_classes.csv" and path.name not in ("classes.txt", "class_names.txt")]
     if others:
-        notes.append(f"{len(others)} files in {folder} are not pictures and were left out ({listed([path.name for path in others])})")
+        notes.append(f"{len(others)} files in {folder} are not images and were left out ({listed([path.name for path in others])})")
     notes.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")
-    return match_masks(pictures, masks)
+    return match_masks(images, masks)
 
 
 def _mask_word(key: str) -> str:

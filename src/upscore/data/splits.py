@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from upscore.data.pairs import Pair
+from upscore.data.paired_files import Pair
 from upscore.errors import DataError, nearest_name
 
 __all__ = ["SPLITS", "canonical_split", "choose_split", "divide"]
@@ -64,7 +64,7 @@ def divide(place: Path, pairs: Sequence[Pair], split: str) -> tuple[list[Pair], 
         There are fewer than two.
     """
     if len(pairs) < 2:
-        raise DataError(f"{place}: found 1 picture, expected at least 2 to divide into train and val")
+        raise DataError(f"{place}: found 1 image, expected at least 2 to divide into train and val")
     ranked = sorted(pairs, key=lambda pair: blake2b(pair.key.encode("utf-8", "surrogateescape"), digest_size=8).digest())
     val = {pair.key for pair in ranked[: max(1, round(len(pairs) / 5))]}
     return [pair for pair in pairs if (pair.key in val) == (split == "val")], len(val)

@@ -1,7 +1,7 @@
 """What the directories of a TIFF say: its bands, its bits, its pages, without decoding a pixel.
 
 Pillow takes a fourth band for transparency where a file does not say what it is, reads the
-first of many pages, and calls what it does not know no image. Here a file is judged before.
+first of many pages, and calls what it does not know no image. Here a file is evaluated before.
 
 TIFF 6.0 (1992); its Technical Note 1 for ``NewSubfileType``; BigTIFF is read too.
 """

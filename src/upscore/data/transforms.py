@@ -1,10 +1,10 @@
-"""Augmentation: one geometric step for picture, label, instances and weights together, then one colour step.
+"""Augmentation: one geometric step for image, label, instances and weights together, then one colour step.
 
 Everything random is drawn here, and one :class:`~upscore.data.warping.Move` made of it moves
 every plane of a sample.
 
 All randomness comes from the generator passed in, and :func:`rng_for` makes one from
-(seed, epoch, key): workers, ranks and a resumed run see the same pictures.
+(seed, epoch, key): workers, ranks and a resumed run see the same images.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import cv2
 import numpy as np
 
 from upscore.data.elastic import displacements
-from upscore.data.warping import Move, place
+from upscore.data.warping import GeometricTransform, place
 from upscore.errors import RecipeError
 from upscore.types import IGNORE, Sample
 
 __all__ = ["BORDERS", "FILL", "Augmentation", "rng_for"]
 
 BORDERS = ("ignore", "mirror")
-"""What may lie beyond a picture."""
+"""What may lie beyond an image."""
 
 FILL = (124, 116, 104)
-"""RGB of pixels beyond the picture: ImageNet's mean, which the networks' first layer turns into about zero."""
+"""RGB of pixels beyond the image: ImageNet's mean, which the networks' first layer turns into about zero."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -54,33 +54,33 @@ def rng_for(seed: int, epoch: int, key: str) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training pictures are varied; the default leaves them as they are.
+    """How training images are varied; the default leaves them as they are.
 
     Parameters
     ----------
     scale : (float, float)
-        Least and greatest factor the picture is resized by; drawn log-uniformly, so that
+        Least and greatest factor the image is resized by; drawn log-uniformly, so that
         halving and doubling are equally likely.
     crop : (int, int), optional
-        Height and width of the window cut out of the resized picture at a random place.
-        A smaller picture is put at a random place in it, the rest filled with
-        :data:`FILL` and ignored labels. Without it the whole resized picture is kept.
+        Height and width of the window cut out of the resized image at a random place.
+        A smaller image is put at a random place in it, the rest filled with
+        :data:`FILL` and ignored labels. Without it the whole resized image is kept.
     flip : float
         Probability of mirroring left and right.
     rotation : float
         Greatest angle in degrees, either way, about the window's centre; corners are filled.
     brightness, contrast, saturation : float
         Greatest change, as a share: 0.2 multiplies by 0.8 to 1.2. Contrast turns about the
-        picture's mean grey, saturation about each pixel's grey.
+        image's mean grey, saturation about each pixel's grey.
     hue : float
         Greatest turn of the colour circle, either way, in turns, up to 0.5; grey is kept.
     elastic : float
-        Standard deviation of the random displacements, in pixels of the picture that comes
+        Standard deviation of the random displacements, in pixels of the image that comes
         out; 0 is off, U-Net's is 10. See :mod:`upscore.data.elastic`.
     elastic_grid : int
         Knots of their grid along each side, 2 to 32; U-Net's is 3.
     border : {"ignore", "mirror"}
-        What lies beyond the picture: :data:`FILL` with ignored labels, or the picture, its label,
+        What lies beyond the image: :data:`FILL` with ignored labels, or the image, its label,
         instances and weights as in a mirror at its edges, again and again.
 
     Raises
@@ -132,7 +132,7 @@ class Augmentation:
         -------
         Sample
             All of the crop's size, C-contiguous; label 255, instances and weights 0 beyond the
-            picture, unless it is mirrored there.
+            image, unless it is mirrored there.
         """
         place_y, place_x, size, mirror, turn, *colour = rng.random(9)
         low, high = self.scale
@@ -146,8 +146,8 @@ class Augmentation:
         if self.elastic:
             vectors = rng.normal(0, self.elastic, (2, self.elastic_grid, self.elastic_grid))
             field = displacements(vectors, (down.size, across.size))
-        move = Move(down, across, flipped, angle, field, mirror=self.border == "mirror")
-        if not move.is_still(height, width):
+        move = GeometricTransform(down, across, flipped, angle, field, mirror=self.border == "mirror")
+        if not move.is_identity(height, width):
             image, label, instances, weights = (
                 None if plane is None else move(plane, fill=fill)
                 for plane, fill in ((sample.image, FILL), (sample.label, IGNORE), (sample.instances, 0), (sample.weights, 0))

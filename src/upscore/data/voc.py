@@ -24,10 +24,10 @@ from pathlib import Path
 from upscore.data.class_names import find_class_names
 from upscore.data.colour_masks import ColourTable
 from upscore.data.foreign_annotations import name_annotations
+from upscore.data.image_files import IMAGE_SUFFIXES
 from upscore.data.image_lists import find_below, is_file, read_lines
 from upscore.data.matching import match_masks
-from upscore.data.pairs import Pair, PairedFiles, find_pictures
-from upscore.data.pictures import PICTURE_SUFFIXES
+from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.splits import canonical_split, choose_split, divide
 from upscore.errors import DataError, nearest_name
 from upscore.types import IGNORE, LabelSpace
@@ -66,7 +66,7 @@ def open_voc(root: Path, split: str) -> PairedFiles:
     Raises
     ------
     DataError
-        There is no such list, it is empty or names a picture twice, or a picture or mask
+        There is no such list, it is empty or names an image twice, or an image or mask
         it names is missing; or a file of class names is wrong.
     """
     given = _lists(root)
@@ -78,7 +78,7 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         whole = len(pairs)
         pairs, of_val = divide(root, pairs, split)
         lacks = f"has one list, {given[0]}.txt" if given else "has no lists"
-        notes.append(f"ImageSets/Segmentation {lacks}, so {of_val} of {whole} pictures, chosen by a hash of their names, are val")
+        notes.append(f"ImageSets/Segmentation {lacks}, so {of_val} of {whole} images, chosen by a hash of their names, are val")
     else:
         try:
             split = choose_split(root, split, given)
@@ -113,7 +113,7 @@ def _is_divided(lists: tuple[str, ...]) -> bool:
 def _listed_pairs(root: Path, name: str) -> list[Pair]:
     file = root / "ImageSets" / "Segmentation" / f"{name}.txt"
     images, classes, objects = (_Folder(root / folder) for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"))
-    pictures: list[tuple[str, Path]] = []
+    named: list[tuple[str, Path]] = []
     given: list[tuple[str, Path]] = []
     absent: list[Path] = []
     for line in read_lines(file):
@@ -122,42 +122,42 @@ def _listed_pairs(root: Path, name: str) -> list[Pair]:
             image, mask = (find_below(root, word.lstrip("/\\"), file=True) for word in words[:2])
             if image is None or mask is None:
                 raise DataError(f"{file}: the list names {words[image is not None][:200]}, which is not below {root}")
-            pictures.append((image.stem, image))
+            named.append((image.stem, image))
             given.append((image.stem, mask))
             continue
         key = line if images.find(line) else words[0]
         if any(character in key for character in "/\\\0"):
-            raise DataError(f"{file}: the list names {key[:100]!r}, expected a picture's name without folder or suffix")
-        if not images.find(key) and key.lower().endswith(PICTURE_SUFFIXES) and images.find(Path(key).stem):
+            raise DataError(f"{file}: the list names {key[:100]!r}, expected an image's name without folder or suffix")
+        if not images.find(key) and key.lower().endswith(IMAGE_SUFFIXES) and images.find(Path(key).stem):
             key = Path(key).stem
-        picture = images.find(key)
-        if picture is None:
+        found = images.find(key)
+        if found is None:
             absent.append(root / "JPEGImages" / f"{key}.jpg")
             continue
-        pictures.append((key, picture))
+        named.append((key, found))
         if mask := classes.find(key, first=".png"):
             given.append((key, mask))
     if absent:
-        raise DataError(f"{absent[0]}: no such file; the list {name}.txt names {len(absent)} pictures that are missing")
-    instances = [(key, path) for key, _ in pictures if (path := objects.find(key, first=".png"))]
-    return match_masks(pictures, given, instances=instances)
+        raise DataError(f"{absent[0]}: no such file; the list {name}.txt names {len(absent)} images that are missing")
+    instances = [(key, path) for key, _ in named if (path := objects.find(key, first=".png"))]
+    return match_masks(named, given, instances=instances)
 
 
 def _all_pairs(root: Path, notes: list[str]) -> list[Pair]:
     """Return every image that has a mask."""
     images = _Folder(root / "JPEGImages")
     objects = _Folder(root / "SegmentationObject")
-    masks = [(path.stem, path) for path in find_pictures(root / "SegmentationClass")[0]]
+    masks = [(path.stem, path) for path in list_images(root / "SegmentationClass")[0]]
     if not masks:
         found = name_annotations(root)
         found = f"; found {found}" if found else ""
-        raise DataError(f"{root / 'SegmentationClass'}: the folder holds no mask, expected one for each picture{found}")
-    pictures = [(key, path) for key, _ in masks if (path := images.find(key))]
-    instances = [(key, path) for key, _ in pictures if (path := objects.find(key, first=".png"))]
-    pairs = match_masks(pictures, masks, instances=instances)
-    without = len(find_pictures(root / "JPEGImages")[0]) - len(pairs)
+        raise DataError(f"{root / 'SegmentationClass'}: the folder holds no mask, expected one for each image{found}")
+    named = [(key, path) for key, _ in masks if (path := images.find(key))]
+    instances = [(key, path) for key, _ in named if (path := objects.find(key, first=".png"))]
+    pairs = match_masks(named, masks, instances=instances)
+    without = len(list_images(root / "JPEGImages")[0]) - len(pairs)
     if without:
-        notes.append(f"{without} pictures in JPEGImages have no mask in SegmentationClass and were left out")
+        notes.append(f"{without} images in JPEGImages have no mask in SegmentationClass and were left out")
     return pairs
 
 
@@ -173,6 +173,6 @@ class _Folder:
         if is_file(usual):
             return usual
         if self._others is None:
-            found = find_pictures(self._folder)[0] if self._folder.is_dir() else []
+            found = list_images(self._folder)[0] if self._folder.is_dir() else []
             self._others = {path.stem: path for path in reversed(found) if path.parent == self._folder}
         return self._others.get(key)

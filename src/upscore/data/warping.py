@@ -1,8 +1,8 @@
 """Moving the pixels of a sample: window, zoom, mirror, turn and elastic displacement as one map.
 
 Pixel ``i`` covers the interval from ``i`` to ``i + 1``, its centre at ``i + 0.5``: scaling
-by ``s`` puts centre ``x`` (pixel 0 at 0) at ``(x + 0.5) * s - 0.5``. Picture and label go
-through the same map, the picture interpolated and the label by its nearest pixel, so the
+by ``s`` puts centre ``x`` (pixel 0 at 0) at ``(x + 0.5) * s - 0.5``. Image and label go
+through the same map, the image interpolated and the label by its nearest pixel, so the
 two cannot part by more than half a pixel. Without rotation and elastic deformation the window
 is cut out first and resized afterwards, which costs a fraction of a warp.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from upscore.data.elastic import follow
 
-__all__ = ["Move", "Window", "place"]
+__all__ = ["GeometricTransform", "Window", "place"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Window:
         return self.length == self.size
 
     def is_all_of(self, size: int) -> bool:
-        """Whether the crop is the picture's ``size`` pixels as they are."""
+        """Whether the crop is the image's ``size`` pixels as they are."""
         return (self.source, self.span, self.target, self.length, self.size) == (0, size, 0, size, size)
 
 
@@ -59,11 +59,11 @@ def place(size: int, crop: int | None, scale: float, draw: float) -> Window:
     Parameters
     ----------
     size : int
-        Of the picture along it.
+        Of the image along it.
     crop : int, optional
-        Length of the window; the whole resized picture when not given.
+        Length of the window; the whole resized image when not given.
     scale : float
-        Factor the picture is resized by.
+        Factor the image is resized by.
     draw : float in [0, 1)
         Where among the possible places it lies.
     """
@@ -77,7 +77,7 @@ def place(size: int, crop: int | None, scale: float, draw: float) -> Window:
 
 
 @dataclass(frozen=True)
-class Move:
+class GeometricTransform:
     """Where every pixel of the crop comes from: the same for each plane of a sample.
 
     Parameters
@@ -91,7 +91,7 @@ class Move:
     field : (2, H, W) float64, optional
         Displacement of each pixel of the crop down and across, in its pixels.
     mirror : bool
-        Whether pictures go on beyond their edges as in a mirror.
+        Whether images go on beyond their edges as in a mirror.
     """
 
     down: Window
@@ -101,8 +101,8 @@ class Move:
     field: npt.NDArray[np.float64] | None
     mirror: bool
 
-    def is_still(self, height: int, width: int) -> bool:
-        """Whether the crop is the picture as it is."""
+    def is_identity(self, height: int, width: int) -> bool:
+        """Whether the crop is the image as it is."""
         turned = self.flipped or self.angle != 0 or self.field is not None
         return not turned and self.down.is_all_of(height) and self.across.is_all_of(width)
 
@@ -156,7 +156,7 @@ class Move:
 
     @property
     def _straight(self) -> npt.NDArray[np.float64]:
-        """The map from the crop to the picture but for the bend, (3, 3), x before y."""
+        """The map from the crop to the image but for the bend, (3, 3), x before y."""
         down, across = self.down, self.across
         x, y = (across.size - 1) / 2, (down.size - 1) / 2
         flip = np.diag([-1.0 if self.flipped else 1.0, 1, 1])
@@ -167,7 +167,7 @@ class Move:
 
     @cached_property
     def _bent(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Row and column of the picture that each pixel of the crop shows: once for all planes."""
+        """Row and column of the image that each pixel of the crop shows: once for all planes."""
         assert self.field is not None
         y = self.field[0] + np.arange(self.down.size)[:, None]
         x = self.field[1] + np.arange(self.across.size)
@@ -176,7 +176,7 @@ class Move:
 
     @property
     def _beyond(self) -> int:
-        """What OpenCV puts beyond the picture; mirrored about its edge, as zooming keeps that in place."""
+        """What OpenCV puts beyond the image; mirrored about its edge, as zooming keeps that in place."""
         return int(cv2.BORDER_REFLECT if self.mirror else cv2.BORDER_CONSTANT)
 
 

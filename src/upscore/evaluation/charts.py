@@ -29,14 +29,14 @@ _MOST_NUMBERED = 24
 
 @dataclass(frozen=True)
 class Curve:
-    """One learning curve in the coordinates of its picture.
+    """One learning curve in the coordinates of its image.
 
     Parameters
     ----------
     title : str
         What is drawn.
     width, height : int
-        Of the picture.
+        Of the image.
     line : str
         Points of the polyline.
     dots : list of (float, float)
@@ -68,7 +68,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """The row-normalised confusion matrix in the coordinates of its picture.
+    """The row-normalised confusion matrix in the coordinates of its image.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
-"""A predictor against a dataset: one confusion matrix, one row per picture.
+"""A predictor against a dataset: one confusion matrix, one row per image.
 
-The truth is never resized, every picture is counted exactly once, and the scores come
-from one matrix over all pixels, never from a mean over pictures. Rows per picture are
+The truth is never resized, every image is counted exactly once, and the scores come
+from one matrix over all pixels, never from a mean over images. Rows per image are
 there to find the worst ones.
 
 Pixels near borders are counted too (:class:`upscore.metrics.BorderCounts`). Of a predictor with
-a CRF, the network alone is judged in the same pass: every number exists before and after.
+a CRF, the network alone is evaluated in the same pass: every number exists before and after.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
-from upscore.data.pairs import listed
+from upscore.data.paired_files import listed
 from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
 from upscore.metrics import BorderCounts, BorderScores, ConfusionMatrix, Scores
@@ -35,11 +35,11 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.types import LabelSpace, Prediction, Sample
 
-__all__ = ["Evaluation", "Labeller", "PictureScore", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]
+__all__ = ["Evaluation", "ImageScore", "Labeller", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]
 
 
 class Labeller(Protocol):
-    """What is judged: a Predictor, or anything else that labels pictures."""
+    """What is evaluated: a Predictor, or anything else that labels images."""
 
     @property
     def labels(self) -> LabelSpace:
@@ -52,8 +52,8 @@ class Labeller(Protocol):
 
 
 @dataclass(frozen=True)
-class PictureScore:
-    """How one picture was labelled.
+class ImageScore:
+    """How one image was labelled.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ class PictureScore:
     pixel_accuracy : float in [0, 1]
         nan where every pixel is ignored.
     mean_iou : float in [0, 1]
-        Over the classes in this picture's truth or prediction; nan likewise.
+        Over the classes in this image's truth or prediction; nan likewise.
     ignored : float in [0, 1]
         Share of the pixels whose truth is 255.
     digest : str
-        Of picture and truth, 32 hexadecimal digits.
+        Of image and truth, 32 hexadecimal digits.
     """
 
     key: str
@@ -82,22 +82,22 @@ class PictureScore:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The judgement, and what was judged.
+    """The evaluation, and what was evaluated.
 
     Parameters
     ----------
     matrix : ConfusionMatrix
-        Over all pictures.
-    pictures : sequence of PictureScore
+        Over all images.
+    images : sequence of ImageScore
         In the dataset's order; of a shard, only its own.
     labels : LabelSpace
         The dataset's names and colours.
     absent : {"union", "present", "all"}
         Which classes the means are over.
     dataset, split : str
-        What was judged on.
+        What was evaluated on.
     model : str
-        What was judged: a bundle's path, or the name of a live model's class.
+        What was evaluated: a bundle's path, or the name of a live model's class.
     settings : dict
         The inference settings in force; empty where the labeller has none.
     seconds : float
@@ -105,9 +105,9 @@ class Evaluation:
     path : str
         Where the dataset was opened; "" for one that was passed as an object.
     borders : BorderCounts, optional
-        The pixels near borders, over all pictures.
+        The pixels near borders, over all images.
     before : Evaluation, optional
-        The network alone on the same pictures, where a CRF had the last word.
+        The network alone on the same images, where a CRF had the last word.
     noted : dict of str to int
         What should be known of how images were read and labelled, and of how many: "no proposals were found: …".
     overlap : str
@@ -115,7 +115,7 @@ class Evaluation:
     """
 
     matrix: ConfusionMatrix
-    pictures: tuple[PictureScore, ...]
+    images: tuple[ImageScore, ...]
     labels: LabelSpace
     absent: str
     dataset: str
@@ -162,14 +162,14 @@ class Evaluation:
 
     @property
     def fingerprint(self) -> str:
-        """Which data this was: a digest of every key, picture and truth, whatever their order."""
-        lines = sorted(f"{picture.key}\0{picture.digest}" for picture in self.pictures)
+        """Which data this was: a digest of every key, image and truth, whatever their order."""
+        lines = sorted(f"{image.key}\0{image.digest}" for image in self.images)
         return hashlib.blake2b("\n".join([*self.labels.names, "", *lines]).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
-    def ranked(self) -> list[PictureScore]:
-        """Return the pictures from the lowest mean IoU to the highest; those that are ignored altogether are left out."""
-        judged = [picture for picture in self.pictures if not math.isnan(picture.mean_iou)]
-        return sorted(judged, key=lambda picture: (picture.mean_iou, picture.pixel_accuracy, picture.key))
+    def ranked(self) -> list[ImageScore]:
+        """Return the images from the lowest mean IoU to the highest; those that are ignored altogether are left out."""
+        evaluated = [image for image in self.images if not math.isnan(image.mean_iou)]
+        return sorted(evaluated, key=lambda image: (image.mean_iou, image.pixel_accuracy, image.key))
 
     @property
     def totals(self) -> dict[str, float]:
@@ -183,11 +183,11 @@ class Evaluation:
             "trimap IoU": self.border_scores.trimap_iou,
         }
 
-    def gains(self) -> list[tuple[PictureScore, PictureScore]]:
-        """Return (before, after) of every picture that the CRF was judged on, from the greatest gain of mean IoU to the greatest loss."""
+    def gains(self) -> list[tuple[ImageScore, ImageScore]]:
+        """Return (before, after) of every image that the CRF was evaluated on, from the greatest gain of mean IoU to the greatest loss."""
         if self.before is None:
             return []
-        pairs = [pair for pair in zip(self.before.pictures, self.pictures, strict=True) if not math.isnan(pair[1].mean_iou)]
+        pairs = [pair for pair in zip(self.before.images, self.images, strict=True) if not math.isnan(pair[1].mean_iou)]
         return sorted(pairs, key=lambda pair: (pair[0].mean_iou - pair[1].mean_iou, pair[0].pixel_accuracy - pair[1].pixel_accuracy))
 
     def numbers(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class Evaluation:
                 "name": self.dataset,
                 "split": self.split,
                 "path": self.path,
-                "pictures": len(self.pictures),
+                "images": len(self.images),
                 "fingerprint": self.fingerprint,
             },
             "settings": self.settings,
@@ -219,16 +219,16 @@ class Evaluation:
             "noted": self.noted,
             "warnings": self.warnings,
             "seconds": self.seconds,
-            "pictures": [
+            "images": [
                 {
-                    "key": picture.key,
-                    "size": [picture.height, picture.width],
-                    "pixel_accuracy": None if math.isnan(picture.pixel_accuracy) else picture.pixel_accuracy,
-                    "mean_iou": None if math.isnan(picture.mean_iou) else picture.mean_iou,
-                    "ignored": picture.ignored,
-                    "digest": picture.digest,
+                    "key": image.key,
+                    "size": [image.height, image.width],
+                    "pixel_accuracy": None if math.isnan(image.pixel_accuracy) else image.pixel_accuracy,
+                    "mean_iou": None if math.isnan(image.mean_iou) else image.mean_iou,
+                    "ignored": image.ignored,
+                    "digest": image.digest,
                 }
-                for picture in self.pictures
+                for image in self.images
             ],
         }
 
@@ -248,23 +248,23 @@ def evaluate(
     shard: tuple[int, int] = (0, 1),
     path: str = "",
 ) -> Evaluation:
-    """Judge a network on a dataset.
+    """Evaluate a network on a dataset.
 
     Parameters
     ----------
     predictor : Predictor, Bundle, Ensemble, path, or anything with ``labels`` and ``predict``
         A bundle is opened with its own inference settings on the best device.
     dataset : Dataset or path
-        A path is opened by :func:`upscore.data.opening.open_dataset`.
+        A path is opened by :func:`upscore.data.open_dataset.open_dataset`.
     split : str
         Which part of a path's dataset; a Dataset is taken as it is.
     absent : {"union", "present", "all"}
         Which classes the means are over: those in truth or prediction, those in the
         truth, or all of them.
     progress : callable, optional
-        Called with (pictures done, pictures in all) of this shard after each picture.
+        Called with (images done, images in all) of this shard after each image.
     shard : (int, int)
-        (rank, world): judge the pictures rank, rank + world, …; put together with :func:`merge`.
+        (rank, world): evaluate the images rank, rank + world, …; put together with :func:`merge`.
     path : str
         Where a Dataset was opened; its other splits are looked at for images that the network was trained on.
 
@@ -276,24 +276,24 @@ def evaluate(
     Raises
     ------
     DataError
-        Keys are repeated, a picture has no truth or one of another size, the truth holds
-        a label that is no class, or there is no picture at all.
+        Keys are repeated, an image has no truth or one of another size, the truth holds
+        a label that is no class, or there is no image at all.
     BundleError
         The network's classes are not the dataset's, or it returns another size.
     """
     labeller: Labeller = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
-    pictures = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
-    checked_dataset(pictures, labeller.labels)
+    images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
+    checked_dataset(images, labeller.labels)
     rank, world = shard
     if not 0 <= rank < world:
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
-    mine = range(rank, len(pictures), world)
-    after, before = _Tally(pictures.labels), _Tally(pictures.labels)
+    mine = range(rank, len(images), world)
+    after, before = _Tally(images.labels), _Tally(images.labels)
     refines = isinstance(labeller, Predictor) and labeller.settings.refines
     # The policy is checked before the work, not after it.
     after.matrix.scores(absent=absent)
     for done, index in enumerate(mine, start=1):
-        sample = pictures[index]
+        sample = images[index]
         truth = checked_truth(sample)
         began = time.perf_counter()
         if isinstance(labeller, Predictor) and refines:
@@ -309,54 +309,52 @@ def evaluate(
         if progress is not None:
             progress(done, len(mine))
     path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else path
-    alone = before.evaluation(labeller, pictures, absent, path) if refines else None
+    alone = before.evaluation(labeller, images, absent, path) if refines else None
     if alone is not None:
         alone = replace(alone, settings=alone.settings | {"crf": None})
-    overlap = _overlap(labeller.cards, pictures, path) if isinstance(labeller, Predictor) else ""
-    return replace(after.evaluation(labeller, pictures, absent, path, before=alone), overlap=overlap)
+    overlap = _overlap(labeller.cards, images, path) if isinstance(labeller, Predictor) else ""
+    return replace(after.evaluation(labeller, images, absent, path, before=alone), overlap=overlap)
 
 
-def _overlap(cards: Iterable[Mapping[str, Any]], pictures: Dataset, path: str) -> str:
+def _overlap(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> str:
     """Say which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
     identity = ""
     for card in cards:
         data = card.get("data")
-        images, split = (data.get("images"), data.get("split")) if isinstance(data, dict) else (None, None)
-        if not isinstance(images, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
+        known, split = (data.get("identity"), data.get("split")) if isinstance(data, dict) else (None, None)
+        if not isinstance(known, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
             continue
-        identity = identity or identify(pictures)
-        if identity == images:
-            return tell_shared([(key, key) for key in pictures.keys], "the network's training data", pictures.split, len(pictures))
+        identity = identity or identify(images)
+        if identity == known:
+            return tell_shared([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
         if path:
             with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
                 trained = open_dataset(path, split)
-                if identify(trained) == images and (shared := shared_images(trained, pictures)):
-                    return tell_shared(shared, "the network's training data", pictures.split, len(pictures))
+                if identify(trained) == known and (shared := shared_images(trained, images)):
+                    return tell_shared(shared, "the network's training data", images.split, len(images))
     return ""
 
 
 def labelled(labeller: Labeller, sample: Sample) -> Prediction:
-    """Return what a labeller makes of a sample's picture; a predictor is also told its name, by which it may have boxes."""
+    """Return what a labeller makes of a sample's image; a predictor is also told its name, by which it may have boxes."""
     return labeller.predict(sample.image, name=sample.key) if isinstance(labeller, Predictor) else labeller.predict(sample.image)
 
 
 class _Tally:
-    """What is counted as pictures go by."""
+    """What is counted as images go by."""
 
     def __init__(self, labels: LabelSpace) -> None:
         self.matrix, self.borders = ConfusionMatrix(len(labels)), BorderCounts(len(labels))
-        self.rows: list[PictureScore] = []
+        self.rows: list[ImageScore] = []
         self.notes: Counter[str] = Counter()
         self.seconds = 0.0
 
     def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
-        """Count one picture."""
+        """Count one image."""
         predicted = prediction.label_map
         self.notes.update((*sample.notes, *prediction.notes))
         if predicted.shape != truth.shape:
-            raise BundleError(
-                f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} picture, expected the same size"
-            )
+            raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
         one = ConfusionMatrix(self.matrix.num_classes)
         try:
             one.add(truth, predicted)
@@ -366,16 +364,16 @@ class _Tally:
         self.borders.add(truth, predicted)
         self.rows.append(_score(sample, truth, one))
 
-    def evaluation(self, labeller: Labeller, pictures: Dataset, absent: str, path: str, *, before: Evaluation | None = None) -> Evaluation:
-        """Return the judgement."""
+    def evaluation(self, labeller: Labeller, images: Dataset, absent: str, path: str, *, before: Evaluation | None = None) -> Evaluation:
+        """Return the evaluation."""
         settings = getattr(labeller, "settings", None)
         return Evaluation(
             self.matrix,
             tuple(self.rows),
-            pictures.labels,
+            images.labels,
             absent,
-            pictures.name,
-            pictures.split,
+            images.name,
+            images.split,
             model=str(getattr(labeller, "source", type(labeller).__name__)),
             settings=settings.model_dump(mode="json") if settings is not None else {},
             seconds=self.seconds,
@@ -392,13 +390,13 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
     Parameters
     ----------
     shards : iterable of Evaluation
-        In the order of their ranks, so that the pictures are again in the dataset's order.
+        In the order of their ranks, so that the images are again in the dataset's order.
         Scores and fingerprint do not depend on it.
 
     Raises
     ------
     DataError
-        There is none, they are not of one dataset, or a picture is in two of them.
+        There is none, they are not of one dataset, or an image is in two of them.
     """
     parts = list(shards)
     if not parts:
@@ -406,7 +404,7 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
     first = parts[0]
     matrix = ConfusionMatrix(len(first.labels))
     borders = BorderCounts(len(first.labels)) if first.borders is not None else None
-    rows: list[PictureScore] = []
+    rows: list[ImageScore] = []
     for part in parts:
         if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
             raise DataError(
@@ -417,10 +415,10 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         matrix += part.matrix
         if borders is not None and part.borders is not None:
             borders += part.borders
-        rows += part.pictures
+        rows += part.images
     _refuse_repeated([row.key for row in rows], first.dataset)
-    # Rank r holds pictures r, r + world, …: dealing them out again in turn restores the dataset's order.
-    dealt = [part.pictures[i] for i in range(max(len(part.pictures) for part in parts)) for part in parts if i < len(part.pictures)]
+    # Rank r holds images r, r + world, …: dealing them out again in turn restores the dataset's order.
+    dealt = [part.images[i] for i in range(max(len(part.images) for part in parts)) for part in parts if i < len(part.images)]
     return Evaluation(
         matrix,
         tuple(dealt),
@@ -439,31 +437,31 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
     )
 
 
-def checked_dataset(pictures: Dataset, labels: LabelSpace) -> Dataset:
-    """Return ``pictures``, if a network of these labels can be judged on them.
+def checked_dataset(images: Dataset, labels: LabelSpace) -> Dataset:
+    """Return ``images``, if a network of these labels can be evaluated on them.
 
     Raises
     ------
     BundleError
         The classes are others.
     DataError
-        There is no picture, or a key is repeated.
+        There is no image, or a key is repeated.
     """
-    if difference := labels.difference(pictures.labels):
+    if difference := labels.difference(images.labels):
         raise BundleError(
-            f"the model's classes are not those of {pictures.name}: {difference}: use the data it was trained for, or train on this"
+            f"the model's classes are not those of {images.name}: {difference}: use the data it was trained for, or train on this"
         )
-    if len(pictures) == 0:
-        raise DataError(f"{pictures.name}: the split '{pictures.split}' holds no picture, expected at least one")
-    _refuse_repeated(pictures.keys, pictures.name)
-    return pictures
+    if len(images) == 0:
+        raise DataError(f"{images.name}: the split '{images.split}' holds no image, expected at least one")
+    _refuse_repeated(images.keys, images.name)
+    return images
 
 
 def _refuse_repeated(keys: Sequence[str], name: str) -> None:
     seen: set[str] = set()
     for key in keys:
         if key in seen:
-            raise DataError(f"{name}: the picture '{key}' occurs twice, expected each once: it would be counted twice")
+            raise DataError(f"{name}: the image '{key}' occurs twice, expected each once: it would be counted twice")
         seen.add(key)
 
 
@@ -476,18 +474,18 @@ def checked_truth(sample: Sample) -> npt.NDArray[np.uint8]:
         It has none, or one of another size.
     """
     if sample.label is None:
-        raise DataError(f"{sample.key}: the picture has no truth: evaluation needs a mask for every picture")
+        raise DataError(f"{sample.key}: the image has no truth: evaluation needs a mask for every image")
     if sample.label.shape != sample.image.shape[:2]:
         raise DataError(
-            f"{sample.key}: the truth is {sample.label.shape} and the picture {sample.image.shape[:2]}, expected one size: "
+            f"{sample.key}: the truth is {sample.label.shape} and the image {sample.image.shape[:2]}, expected one size: "
             "masks are never resized, export them again"
         )
     return sample.label
 
 
-def _score(sample: Sample, truth: npt.NDArray[np.uint8], matrix: ConfusionMatrix) -> PictureScore:
+def _score(sample: Sample, truth: npt.NDArray[np.uint8], matrix: ConfusionMatrix) -> ImageScore:
     scores = matrix.scores(absent="union")
     digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
     digest.update(truth.tobytes())
     height, width = truth.shape
-    return PictureScore(sample.key, height, width, scores.pixel_accuracy, scores.mean_iou, matrix.ignored / truth.size, digest.hexdigest())
+    return ImageScore(sample.key, height, width, scores.pixel_accuracy, scores.mean_iou, matrix.ignored / truth.size, digest.hexdigest())

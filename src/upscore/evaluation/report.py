@@ -1,6 +1,6 @@
 """An evaluation as one page that explains itself, and as numbers for machines.
 
-``report.html`` needs nothing but itself: no network, no script, no font; pictures are
+``report.html`` needs nothing but itself: no network, no script, no font; images are
 inside. ``report.json`` holds every number, ``confusion.csv`` the matrix. Class names and
 keys are untrusted: the template escapes them, and the page forbids itself to load or run
 anything.
@@ -28,19 +28,19 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
-from upscore.evaluation.evaluate import Evaluation, Labeller, PictureScore, checked_truth, labelled
+from upscore.evaluation.evaluate import Evaluation, ImageScore, Labeller, checked_truth, labelled
 from upscore.files import write_atomically
+from upscore.html.drawing import as_uri, pale, shrink
+from upscore.html.template import open_template
 from upscore.inference.predictor import Predictor
 from upscore.inference.settings import CRFSettings
-from upscore.pages.drawing import as_uri, pale, shrink
-from upscore.pages.template import open_template
 from upscore.text import visible
 from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
 
 WORST, BEST = 4, 2
-"""How many pictures are shown from either end."""
+"""How many images are shown from either end."""
 
 HELPED, HURT = 3, 3
 """How many are shown of those that a CRF helped most and hurt most."""
@@ -52,11 +52,11 @@ _MENDED, _REMAINS = (36, 104, 196), (232, 200, 128)
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of the page: its scores, and four views of it as data URIs."""
+    """One image of the page: its scores, and four views of it as data URIs."""
 
-    score: PictureScore
+    score: ImageScore
     kind: str
-    picture: str
+    image: str
     truth: str
     prediction: str
     errors: str
@@ -66,12 +66,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Change:
-    """One picture that the CRF changed: its scores before and after, and five views of it as data URIs."""
+    """One image that the CRF changed: its scores before and after, and five views of it as data URIs."""
 
-    before: PictureScore
-    after: PictureScore
+    before: ImageScore
+    after: ImageScore
     kind: str
-    picture: str
+    image: str
     truth: str
     without: str
     refined: str
@@ -101,11 +101,11 @@ def write_report(
     out : path
         Folder; made if need be, files of these names are replaced.
     history : sequence of mapping, optional
-        A row per epoch or judged part of one: ``epoch``, ``loss``, ``miou``, ``lr``, …; the card's ``history`` when not given.
+        A row per epoch or evaluated part of one: ``epoch``, ``loss``, ``miou``, ``lr``, …; the card's ``history`` when not given.
     card : mapping, optional
         The bundle's card; the predictor's when not given.
     predictor, dataset : optional
-        What was judged, and on what: with both, the worst and best pictures are shown, and those
+        What was evaluated, and on what: with both, the worst and best images are shown, and those
         that a CRF helped and hurt most.
     command : str, optional
         The command line that repeats this; the Python lines when not given.
@@ -118,7 +118,7 @@ def write_report(
     Raises
     ------
     DataError
-        The dataset is not the one that was judged on.
+        The dataset is not the one that was evaluated on.
     OutputError
         The folder cannot be written.
     """
@@ -198,7 +198,7 @@ def _show_extremes(evaluation: Evaluation, predictor: Labeller, dataset: Dataset
     panels = []
     for kind, scores in (("worst", worst), ("best", best)):
         for score in scores:
-            sample = _judged(score, dataset)
+            sample = _evaluated(score, dataset)
             image, truth = sample.image, checked_truth(sample)
             predicted = labelled(predictor, sample).label_map
             panels.append(_draw_panel(score, kind, image, truth, predicted, evaluation.labels))
@@ -212,7 +212,7 @@ def _show_changes(evaluation: Evaluation, predictor: Predictor, dataset: Dataset
     changes = []
     for kind, pairs in (("helped", helped), ("hurt", hurt)):
         for before, after in pairs:
-            sample = _judged(after, dataset)
+            sample = _evaluated(after, dataset)
             image, truth = sample.image, checked_truth(sample)
             compared = predictor.compare(image, name=sample.key)
             maps = (truth, compared.before.label_map, compared.after.label_map)
@@ -220,54 +220,54 @@ def _show_changes(evaluation: Evaluation, predictor: Predictor, dataset: Dataset
     return changes
 
 
-def _judged(score: PictureScore, dataset: Dataset) -> Sample:
-    """Return the sample of a row, as it was when it was judged."""
+def _evaluated(score: ImageScore, dataset: Dataset) -> Sample:
+    """Return the sample of a row, as it was when it was evaluated."""
     place = next((index for index, key in enumerate(dataset.keys) if key == score.key), None)
     if place is None:
-        raise DataError(f"{dataset.name}: has no picture '{score.key}': give the dataset that was judged on")
+        raise DataError(f"{dataset.name}: has no image '{score.key}': give the dataset that was evaluated on")
     sample = dataset[place]
     if sample.label is None or sample.label.shape != (score.height, score.width) or sample.image.shape[:2] != sample.label.shape:
-        raise DataError(f"{dataset.name}: '{score.key}' is no longer what was judged: give the dataset that was judged on")
+        raise DataError(f"{dataset.name}: '{score.key}' is no longer what was evaluated: give the dataset that was evaluated on")
     return sample
 
 
 def _draw_panel(
-    score: PictureScore,
+    score: ImageScore,
     kind: str,
     image: npt.NDArray[np.uint8],
     truth: npt.NDArray[np.uint8],
     predicted: npt.NDArray[np.uint8],
     labels: LabelSpace,
 ) -> Panel:
-    picture = shrink(image, exact=False)
+    shown = shrink(image, exact=False)
     truth, predicted = (shrink(labels, exact=True) for labels in (truth, predicted))
-    errors = pale(picture)
+    errors = pale(shown)
     errors[truth != predicted] = _ERROR
     errors[truth == IGNORE] = _IGNORED
     return Panel(
         score,
         kind,
-        as_uri(picture, quality=82),
+        as_uri(shown, quality=82),
         as_uri(Prediction(truth, labels).colours()),
         as_uri(Prediction(predicted, labels).colours()),
         as_uri(errors, quality=82),
-        picture.shape[1],
-        picture.shape[0],
+        shown.shape[1],
+        shown.shape[0],
     )
 
 
 def _draw_change(
-    scores: tuple[PictureScore, PictureScore],
+    scores: tuple[ImageScore, ImageScore],
     kind: str,
     image: npt.NDArray[np.uint8],
     maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
     labels: LabelSpace,
 ) -> Change:
-    judged = max(1, int((maps[0] != IGNORE).sum()))
+    evaluated = max(1, int((maps[0] != IGNORE).sum()))
     mended, spoiled = ((wrong != right) & (maps[0] == right) for wrong, right in ((maps[1], maps[2]), (maps[2], maps[1])))
-    picture = shrink(image, exact=False)
+    shown = shrink(image, exact=False)
     truth, before, after = (shrink(label_map, exact=True) for label_map in maps)
-    changed = pale(picture)
+    changed = pale(shown)
     changed[(truth != before) & (truth != after)] = _REMAINS
     changed[(truth != before) & (truth == after)] = _MENDED
     changed[(truth == before) & (truth != after)] = _ERROR
@@ -276,15 +276,15 @@ def _draw_change(
         before=scores[0],
         after=scores[1],
         kind=kind,
-        picture=as_uri(picture, quality=82),
+        image=as_uri(shown, quality=82),
         truth=as_uri(Prediction(truth, labels).colours()),
         without=as_uri(Prediction(before, labels).colours()),
         refined=as_uri(Prediction(after, labels).colours()),
         changed=as_uri(changed),  # lines a pixel wide would lose their colours
-        width=picture.shape[1],
-        height=picture.shape[0],
-        mended=float(mended.sum() / judged),
-        spoiled=float(spoiled.sum() / judged),
+        width=shown.shape[1],
+        height=shown.shape[0],
+        mended=float(mended.sum() / evaluated),
+        spoiled=float(spoiled.sum() / evaluated),
     )
 
 

@@ -2,12 +2,12 @@
 
 ::
 
-    split ─┬─ first half ──  chosen on:   numbers drawn at random on a few pictures, the best of them
+    split ─┬─ first half ──  chosen on:   numbers drawn at random on a few images, the best of them
            │                              on the whole half, then one number at a time
            └─ second half ─  confirmed on: nothing is chosen here
                               the CRF is switched on if both halves gain
 
-Halves are the first and the second, not every other picture: neighbours in a sequence look
+Halves are the first and the second, not every other image: neighbours in a sequence look
 alike, and a half that holds the other's neighbours confirms anything.
 
 The network runs once. Its probabilities are kept as half-precision numbers in a temporary file,
@@ -31,18 +31,18 @@ import numpy.typing as npt
 
 import upscore
 from upscore.data.dataset import Dataset
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
 from upscore.evaluation.evaluate import checked_dataset, checked_truth
+from upscore.inference.crf_postprocess import iterate_refined
 from upscore.inference.predictor import Predictor
-from upscore.inference.refine import iterate_refined
 from upscore.inference.settings import CRFSettings
-from upscore.inference.windows import Window
+from upscore.inference.tile_grid import Window
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 
-__all__ = ["Judged", "Metric", "Tuning", "tune"]
+__all__ = ["Candidate", "Metric", "Tuning", "tune"]
 
 Metric: TypeAlias = Literal["mean_iou", "boundary_iou", "trimap_iou", "both"]
 """What is made as large as it can be; ``"both"`` is the mean of mean IoU and boundary IoU."""
@@ -58,11 +58,11 @@ RANGES = {
 }
 """Where numbers are drawn, evenly in their logarithms; going on from the best may leave it."""
 
-COARSE_PICTURES = 16
-"""As many pictures of the first half, evenly spread, judge what was drawn."""
+COARSE_IMAGES = 16
+"""As many images of the first half, evenly spread, evaluate what was drawn."""
 
 FINALISTS = 3
-"""As many of the best are then judged on the whole half."""
+"""As many of the best are then evaluated on the whole half."""
 
 FIRST_FACTOR, LEAST_FACTOR = 1.6, 1.1
 """By what one number is multiplied and divided, to begin with; its root is taken when nothing gains, down to the least."""
@@ -72,18 +72,18 @@ LEAST_GAIN = 1e-4
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Scores of some pictures before and after the CRF.
+class Candidate:
+    """Scores of some images before and after the CRF.
 
     Parameters
     ----------
-    pictures : int
+    images : int
         How many.
     before, after : dict of str to float
         ``mean_iou``, ``boundary_iou`` and ``trimap_iou``, in [0, 1] or nan.
     """
 
-    pictures: int
+    images: int
     before: dict[str, float]
     after: dict[str, float]
 
@@ -97,7 +97,7 @@ class Judged:
             when: {name: None if math.isnan(value) else value for name, value in values.items()}
             for when, values in (("before", self.before), ("after", self.after))
         }
-        return {"pictures": self.pictures} | scores
+        return {"images": self.images} | scores
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,20 @@ class Tuning:
     metric : {"mean_iou", "boundary_iou", "trimap_iou", "both"}
         What was made large.
     dataset, split : str
-        What it was judged on.
-    chosen_on, confirmed_on, whole : Judged
+        What it was evaluated on.
+    chosen_on, confirmed_on, whole : Candidate
         The first half, the second, and both together.
     trials, seed : int
-        How many settings were judged, and what they were drawn by.
+        How many settings were evaluated, and what they were drawn by.
     """
 
     settings: CRFSettings
     metric: Metric
     dataset: str
     split: str
-    chosen_on: Judged
-    confirmed_on: Judged
-    whole: Judged
+    chosen_on: Candidate
+    confirmed_on: Candidate
+    whole: Candidate
     trials: int
     seed: int
 
@@ -183,12 +183,12 @@ def tune(
         Used as its inference settings say, but for the CRF. It is not changed; see
         :meth:`Tuning.apply`.
     dataset : Dataset or path
-        What to judge on: not what the network learned from, where the CRF has nothing to mend,
-        and not what it is to be reported on. At least 2 pictures and 2 classes.
+        What to evaluate on: not what the network learned from, where the CRF has nothing to mend,
+        and not what it is to be reported on. At least 2 images and 2 classes.
     split : str
         Which part of a path's dataset; a Dataset is taken as it is.
     trials : int
-        How many settings to judge, at least 1: half of them drawn at random, the usual numbers
+        How many settings to evaluate, at least 1: half of them drawn at random, the usual numbers
         first.
     metric : {"mean_iou", "boundary_iou", "trimap_iou", "both"}
         What to make large; ``"both"`` is the mean of the first two.
@@ -201,7 +201,7 @@ def tune(
     say : callable
         Told what will be needed, in a line.
     progress : callable
-        Called with (what is done, pictures done, pictures in all, best gain so far or None); fewer
+        Called with (what is done, images done, images in all, best gain so far or None); fewer
         are done than said where nothing is left to gain.
 
     Returns
@@ -213,7 +213,7 @@ def tune(
     BundleError
         The bundle was tuned already, is damaged, or has other classes.
     DataError
-        There are fewer than 2 pictures or classes, a half has nothing to judge by, or a picture or
+        There are fewer than 2 images or classes, a half has nothing to evaluate by, or an image or
         truth is not usable.
     OutputError
         The probabilities do not fit where temporary files are kept.
@@ -229,22 +229,20 @@ def tune(
         raise RecipeError("found a predictor whose CRF is on, expected the network alone: make it with crf=False")
     if "crf" in predictor.card and not again:
         raise BundleError(f"the bundle was tuned already, on {_where(predictor.card['crf'])}: give --again (again=True) to tune it anew")
-    pictures = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
-    checked_dataset(pictures, predictor.labels)
-    if len(pictures.labels) < 2:
-        raise DataError(f"{pictures.name}: found one class, expected at least 2: there is no border for a CRF to move")
-    if len(pictures) < 2:
-        raise DataError(
-            f"{pictures.name}: found one picture in '{pictures.split}', expected at least 2: one to choose on, one to confirm on"
-        )
-    for note in pictures.notes:
+    images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
+    checked_dataset(images, predictor.labels)
+    if len(images.labels) < 2:
+        raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
+    if len(images) < 2:
+        raise DataError(f"{images.name}: found one image in '{images.split}', expected at least 2: one to choose on, one to confirm on")
+    for note in images.notes:
         say(note)
     sizes = []
-    for index in range(len(pictures)):
-        sizes.append(checked_truth(pictures[index]).shape)
-        progress("checking masks", index + 1, len(pictures), None)
-    with _room(len(pictures.labels), sizes, say) as kept:
-        return _Search(predictor, pictures, kept, metric, progress).run(trials, seed)
+    for index in range(len(images)):
+        sizes.append(checked_truth(images[index]).shape)
+        progress("checking masks", index + 1, len(images), None)
+    with _room(len(images.labels), sizes, say) as kept:
+        return _Search(predictor, images, kept, metric, progress).run(trials, seed)
 
 
 class _Counts:
@@ -268,7 +266,7 @@ class _Counts:
 
 
 class _Kept:
-    """The network's probabilities of every picture in one file, (K, H, W) float16 each."""
+    """The network's probabilities of every image in one file, (K, H, W) float16 each."""
 
     def __init__(self, file: IO[bytes], classes: int, sizes: Sequence[tuple[int, ...]]) -> None:
         self.file, self.classes, self.sizes = file, classes, sizes
@@ -276,7 +274,7 @@ class _Kept:
         self.starts = [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
 
     def __getitem__(self, index: int) -> npt.NDArray[np.float16]:
-        """Return a picture's probabilities as they are in the file; what is written to them is kept."""
+        """Return an image's probabilities as they are in the file; what is written to them is kept."""
         return np.memmap(self.file, np.float16, "r+", self.starts[index], (self.classes, *self.sizes[index]))
 
 
@@ -309,30 +307,30 @@ class _Search:
     def __init__(
         self,
         predictor: Predictor,
-        pictures: Dataset,
+        images: Dataset,
         kept: _Kept,
         metric: Metric,
         progress: Callable[[str, int, int, float | None], None],
     ) -> None:
-        self.predictor, self.pictures, self.kept, self.metric, self.progress = predictor, pictures, kept, metric, progress
-        middle = (len(pictures) + 1) // 2
-        self.first, self.second = range(middle), range(middle, len(pictures))
-        self.few = sorted({int(place) for place in np.linspace(0, middle - 1, min(COARSE_PICTURES, middle))})
+        self.predictor, self.images, self.kept, self.metric, self.progress = predictor, images, kept, metric, progress
+        middle = (len(images) + 1) // 2
+        self.first, self.second = range(middle), range(middle, len(images))
+        self.few = sorted({int(place) for place in np.linspace(0, middle - 1, min(COARSE_IMAGES, middle))})
         self.what, self.done, self.total = "", 0, 0
         self.best: float | None = None
         self.trials = self.most = 0
 
     def run(self, trials: int, seed: int) -> Tuning:
-        classes = len(self.pictures.labels)
+        classes = len(self.images.labels)
         few, first, second = (_Counts(classes) for _ in range(3))
-        for index in range(len(self.pictures)):
+        for index in range(len(self.images)):
             counts = (first if index in self.first else second, *((few,) if index in self.few else ()))
             self._predict(index, counts)
-            self.progress("predicting", index + 1, len(self.pictures), None)
+            self.progress("predicting", index + 1, len(self.images), None)
         for which, half in (("first", first), ("second", second)):
             if math.isnan(_value(half.scores(), self.metric)):
                 raise DataError(
-                    f"{self.pictures.name}: the {which} half of '{self.pictures.split}' has no judged pixel or border to tune by"
+                    f"{self.images.name}: the {which} half of '{self.images.split}' has no evaluated pixel or border to tune by"
                 )
         self.most = trials
         drawn = max(1, trials // 2)
@@ -340,23 +338,26 @@ class _Search:
         self.total = drawn * len(self.few) + (finals + trials - drawn) * len(self.first) + len(self.second)
         best, chosen = self._choose(few.scores(), first.scores(), np.random.default_rng(seed))
         self.what, self.done = "confirming", self.total - len(self.second)
-        confirmed = self._judge(best, self.second)
-        judged = Judged(len(self.first), first.scores(), chosen.scores()), Judged(len(self.second), second.scores(), confirmed.scores())
+        confirmed = self._evaluate(best, self.second)
+        evaluated = (
+            Candidate(len(self.first), first.scores(), chosen.scores()),
+            Candidate(len(self.second), second.scores(), confirmed.scores()),
+        )
         return Tuning(
-            settings=best.model_copy(update={"on": all(half.gain(self.metric) > LEAST_GAIN for half in judged)}),
+            settings=best.model_copy(update={"on": all(half.gain(self.metric) > LEAST_GAIN for half in evaluated)}),
             metric=self.metric,
-            dataset=self.pictures.name,
-            split=self.pictures.split,
-            chosen_on=judged[0],
-            confirmed_on=judged[1],
-            whole=Judged(len(self.pictures), (first + second).scores(), (chosen + confirmed).scores()),
+            dataset=self.images.name,
+            split=self.images.split,
+            chosen_on=evaluated[0],
+            confirmed_on=evaluated[1],
+            whole=Candidate(len(self.images), (first + second).scores(), (chosen + confirmed).scores()),
             trials=self.trials,
             seed=seed,
         )
 
     def _predict(self, index: int, counts: Sequence[_Counts]) -> None:
-        """Keep the network's probabilities of a picture, and count what it says alone."""
-        sample = self.pictures[index]
+        """Keep the network's probabilities of an image, and count what it says alone."""
+        sample = self.images[index]
         truth = checked_truth(sample)
         label_map, room = np.empty(truth.shape, np.uint8), self.kept[index]
         for window, probs in self.predictor.iterate(sample.image, name=sample.key):
@@ -368,11 +369,11 @@ class _Search:
         except DataError as error:
             raise DataError(f"{sample.key}: {error}") from None
 
-    def _judge(self, settings: CRFSettings, indices: Sequence[int]) -> _Counts:
-        """Count the pictures ``indices`` as the CRF labels them."""
+    def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> _Counts:
+        """Count the images ``indices`` as the CRF labels them."""
         dense, counts = settings.dense(), _Counts(self.kept.classes)
         for index in indices:
-            sample, probs = self.pictures[index], self.kept[index]
+            sample, probs = self.images[index], self.kept[index]
             truth = checked_truth(sample)
 
             def read(window: Window, probs: npt.NDArray[np.float16] = probs) -> npt.NDArray[np.float32]:
@@ -391,14 +392,14 @@ class _Search:
         self.what = "drawing"
         ranked: list[tuple[float, CRFSettings, _Counts]] = []
         for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
-            counts = self._judge(candidate, self.few)
+            counts = self._evaluate(candidate, self.few)
             ranked.append((_value(counts.scores(), self.metric), candidate, counts))
             self.trials += 1
             self.best = max(value for value, *_ in ranked) - _value(few, self.metric)
         ranked.sort(key=lambda one: -one[0])
         if len(self.few) < len(self.first):
             self.what, self.best = "comparing", None
-            finalists = [(candidate, self._judge(candidate, self.first)) for _, candidate, _ in ranked[:FINALISTS]]
+            finalists = [(candidate, self._evaluate(candidate, self.first)) for _, candidate, _ in ranked[:FINALISTS]]
             ranked = [(_value(counts.scores(), self.metric), candidate, counts) for candidate, counts in finalists]
         value, best, counts = max(ranked, key=lambda one: one[0])
         self.what, self.best = "refining", value - _value(first, self.metric)
@@ -411,7 +412,7 @@ class _Search:
                     if self.trials >= self.most or changed is None or changed in seen:
                         continue
                     seen.add(changed)
-                    found = self._judge(changed, self.first)
+                    found = self._evaluate(changed, self.first)
                     self.trials += 1
                     if (one := _value(found.scores(), self.metric)) > value:
                         value, best, counts, gained = one, changed, found, True
@@ -432,7 +433,7 @@ def _changed(settings: CRFSettings, name: str, factor: float) -> CRFSettings | N
 
 
 def _rounded(value: float) -> float:
-    """Return ``value`` to 3 digits, so that what is judged is what can be read and typed."""
+    """Return ``value`` to 3 digits, so that what is evaluated is what can be read and typed."""
     return float(f"{value:.3g}")
 
 

@@ -1,9 +1,9 @@
-"""Why a network says what it says about one picture: as arrays, and as one page.
+"""Why a network says what it says about one image: as arrays, and as one page.
 
 ::
 
     fields        what a score could look at, and what it does look at
-    activations   what the layers make of the picture, from coarse to fine
+    activations   what the layers make of the image, from coarse to fine
     skips         what each skip of an FCN adds
          └──────────────── explanation ── page
 
@@ -11,10 +11,10 @@ The three know nothing of one another, and take any network they can say somethi
 """
 
 from upscore.explain.activations import Activation, record_activations
-from upscore.explain.explanation import Explanation, explain_model, explain_picture
-from upscore.explain.fields import Field, effective_field, theoretical_field
+from upscore.explain.explanation import Explanation, explain_image, explain_model
 from upscore.explain.page import write_explanation
-from upscore.explain.skips import Stream, add_up_streams, split_streams
+from upscore.explain.receptive_fields import Field, effective_field, theoretical_field
+from upscore.explain.skip_contributions import Stream, add_up_streams, split_streams
 
 __all__ = [
     "Activation",
@@ -23,8 +23,8 @@ __all__ = [
     "Stream",
     "add_up_streams",
     "effective_field",
+    "explain_image",
     "explain_model",
-    "explain_picture",
     "record_activations",
     "split_streams",
     "theoretical_field",

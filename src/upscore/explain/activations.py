@@ -1,11 +1,11 @@
-"""What the layers of a network make of a picture, from coarse to fine.
+"""What the layers of a network make of an image, from coarse to fine.
 
 Hyeonwoo Noh, Seunghoon Hong, Bohyung Han, "Learning Deconvolution Network for Semantic
-Segmentation", ICCV 2015 (arXiv 1505.04366), figure 4: for one picture, a map of each
+Segmentation", ICCV 2015 (arXiv 1505.04366), figure 4: for one image, a map of each
 unpooling and deconvolution layer of DeconvNet. The authors chose the maps by hand. Here the
 channels of a layer are ranked by how much more active they are where the object lies than
 elsewhere. Where it lies in a map nobody has to say: there the layer changes when the object is
-painted over in the picture's mean colour (after the occlusion of Zeiler and Fergus 2014, §4.2)::
+painted over in the image's mean colour (after the occlusion of Zeiler and Fergus 2014, §4.2)::
 
     where[i]  =  mean over c of (seen[c, i] - covered[c, i])²        normalised to the sum 1
     rank[c]   =  Σ where[i] seen[c, i]  -  mean over i of seen[c, i]
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import RecipeError, nearest_name
-from upscore.inference.segmenter import judging
+from upscore.inference.segmenter import evaluation_mode
 from upscore.ops.upsample import BilinearUpsample
 
 __all__ = ["Activation", "paint_over", "record_activations", "split_at_coarsest"]
@@ -51,7 +51,7 @@ class Activation:
     Parameters
     ----------
     name : str
-        The module's, such as ``decoder.deconv4``; ``trunk/16`` for a trunk's map of stride 16.
+        The module's, such as ``decoder.deconv4``; ``backbone/16`` for a backbone's map of stride 16.
     step : str
         "" for what the module gives; "pooled", "unpooled", "joined" or "added" for what it is given.
     shape : (int, int, int)
@@ -85,9 +85,9 @@ def record_activations(
     Parameters
     ----------
     model : nn.Module
-        Any network of images; borrowed, and judged in evaluation mode without gradients.
+        Any network of images; borrowed, and evaluated in evaluation mode without gradients.
     images : (1, C, H, W) float in [0, 1]
-        One picture, on the network's device.
+        One image, on the network's device.
     region : (H, W) bool
         Pixels of the object that is looked at.
     channels : mapping of str to int, optional
@@ -100,7 +100,7 @@ def record_activations(
     """
     chosen = dict(channels or {})
     recorder = _Recorder(chosen)
-    with judging(model), torch.inference_mode(), recorder.listening_to(model):
+    with evaluation_mode(model), torch.inference_mode(), recorder.listening_to(model):
         model(torch.cat((images, paint_over(images, region))))
     keys = [record.key for record in recorder.records]
     for key in chosen:
@@ -111,7 +111,7 @@ def record_activations(
 
 
 def paint_over(images: Tensor, region: npt.NDArray[np.bool_]) -> Tensor:
-    """Return images (N, C, H, W) with a region (H, W) in each picture's mean colour."""
+    """Return images (N, C, H, W) with a region (H, W) in each image's mean colour."""
     covered = torch.from_numpy(np.ascontiguousarray(region)).to(images.device)
     return torch.where(covered, images.mean((-2, -1), keepdim=True), images)
 
@@ -131,7 +131,7 @@ class _Recorder:
         self.records: list[Activation] = []
         self.inside: str | None = None  # the outermost module that runs now
         self.last: list[Tensor] = []  # what the last one gave
-        self.begun = False  # a layer with weights was met: until then there is only the picture
+        self.begun = False  # a layer with weights was met: until then there is only the image
 
     @contextlib.contextmanager
     def listening_to(self, model: nn.Module) -> Iterator[None]:
@@ -162,7 +162,7 @@ class _Recorder:
         self.begun = self.begun or any(True for _ in module.parameters()) or isinstance(module, BilinearUpsample)
         maps = _maps(made)
         if not self.begun or all(any(x is known for known in self.last) for x in maps.values()):
-            return  # the picture, or what was given handed on: dropout
+            return  # the image, or what was given handed on: dropout
         for key, x in maps.items():
             self._record(name if key is None else f"{name}/{key}", "", x)
         self.last = list(maps.values())

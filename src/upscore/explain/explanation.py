@@ -1,8 +1,8 @@
-"""Everything there is to say about one picture and one network, as arrays.
+"""Everything there is to say about one image and one network, as arrays.
 
 ::
 
-    picture ── shrunk to a bound ── network ──┬── probs, label map ── pixel, object at it
+    image ── shrunk to a bound ── network ──┬── probs, label map ── pixel, object at it
                                               ├── activations of the object
                                               ├── what each skip adds
                                               └── fields of the pixel and of a grid of points
@@ -22,26 +22,26 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from upscore.data.pictures import read_picture
+from upscore.data.image_files import read_image
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.explain.activations import Activation, record_activations
-from upscore.explain.fields import Field, describe_fields
-from upscore.explain.skips import Stream, label_streams
+from upscore.explain.receptive_fields import Field, describe_fields
+from upscore.explain.skip_contributions import Stream, label_streams
 from upscore.inference.segmenter import NetworkSegmenter, choose_device
 from upscore.models.bundle import Bundle
 from upscore.types import LabelSpace
 
-__all__ = ["PIXELS", "Explanation", "choose_pixel", "explain_model", "explain_picture", "find_object"]
+__all__ = ["PIXELS", "Explanation", "choose_pixel", "explain_image", "explain_model", "find_object"]
 
 PIXELS = 480 * 640
-"""Larger pictures are shrunk to this many pixels: a derivative needs all that a network computes, at once."""
+"""Larger images are shrunk to this many pixels: a derivative needs all that a network computes, at once."""
 
 MOST_POINTS = 400
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One picture, explained.
+    """One image, explained.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ class Explanation:
     network : str
         Its class, such as "SegNet".
     key : str
-        The picture's path, or "".
+        The image's path, or "".
     labels : LabelSpace
         The classes.
     size : (int, int)
-        H and W of the picture as it was given.
+        H and W of the image as it was given.
     image : (H, W, 3) uint8
         RGB, as the network saw it.
     at : (int, int)
@@ -94,9 +94,9 @@ class Explanation:
     grid: tuple[int, int]
 
 
-def explain_picture(
+def explain_image(
     bundle: Bundle | str | os.PathLike[str],
-    picture: npt.NDArray[np.uint8] | str | os.PathLike[str],
+    image: npt.NDArray[np.uint8] | str | os.PathLike[str],
     *,
     at: tuple[int, int] | None = None,
     channels: Mapping[str, int] | None = None,
@@ -105,7 +105,7 @@ def explain_picture(
     device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Explain what a bundle's network makes of one picture.
+    """Explain what a bundle's network makes of one image.
 
     The network is looked at alone, in single precision: without the flips, scales, tiles and CRF
     that the bundle may ask for in prediction.
@@ -114,17 +114,17 @@ def explain_picture(
     ----------
     bundle : Bundle or path
         Whose network.
-    picture : (H, W, 3) uint8 RGB, or path
+    image : (H, W, 3) uint8 RGB, or path
         Any size from 1×1.
     at : (int, int), optional
-        Row and column, in the picture as it is given, of the pixel to look at; :func:`choose_pixel` when not given.
+        Row and column, in the image as it is given, of the pixel to look at; :func:`choose_pixel` when not given.
     channels : mapping of str to int, optional
         Layers by name, such as ``decoder.deconv4`` or ``decoder.deconv4.unpooled``, and the channel to show first.
     grid : (int, int)
         Rows and columns of further points whose fields are computed, one backward pass each; at
-        most 400, and no more than the picture has pixels. (0, 0) for none.
+        most 400, and no more than the image has pixels. (0, 0) for none.
     pixels : int
-        Larger pictures are shrunk to this many.
+        Larger images are shrunk to this many.
     device : str or torch.device
         As in :func:`upscore.inference.segmenter.choose_device`.
     progress : callable, optional
@@ -135,15 +135,15 @@ def explain_picture(
     BundleError
         The bundle is damaged.
     DataError
-        The picture is none, or the pixel is outside it.
+        The image is none, or the pixel is outside it.
     RecipeError
         A setting is impossible.
     """
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
-    key = "" if isinstance(picture, np.ndarray) else os.fspath(picture)
-    image = picture if isinstance(picture, np.ndarray) else read_picture(picture)
+    key = "" if isinstance(image, np.ndarray) else os.fspath(image)
+    pixels_of = image if isinstance(image, np.ndarray) else read_image(image)
     return explain_model(
-        loaded.build().to(choose_device(device)), loaded.labels, image,
+        loaded.build().to(choose_device(device)), loaded.labels, pixels_of,
         at=at, channels=channels, grid=grid, pixels=pixels, progress=progress,
         source=loaded.architecture if isinstance(bundle, Bundle) else os.fspath(bundle), key=key,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def explain_model(
     source: str = "a live network",
     key: str = "",
 ) -> Explanation:
-    """Explain what a live network makes of one picture.
+    """Explain what a live network makes of one image.
 
     Parameters
     ----------
@@ -173,9 +173,9 @@ def explain_model(
     image : (H, W, 3) uint8
         RGB.
     at, channels, grid, pixels, progress
-        As in :func:`explain_picture`.
+        As in :func:`explain_image`.
     source, key : str
-        What to call the network and the picture.
+        What to call the network and the image.
 
     Raises
     ------
@@ -183,11 +183,11 @@ def explain_model(
         As there.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
+        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected an image (H, W, 3) uint8 RGB")
     _check(grid, pixels)
     size = image.shape[:2]
     if at is not None and not (0 <= at[0] < size[0] and 0 <= at[1] < size[1]):
-        raise DataError(f"found pixel {at[0]},{at[1]} outside the picture: expected rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}")
+        raise DataError(f"found pixel {at[0]},{at[1]} outside the image: expected rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}")
     image = _shrink_to(image, pixels)
     segment = NetworkSegmenter(model)
     images = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(segment.device)[None].float() / 255
@@ -223,13 +223,13 @@ def explain_model(
 def choose_pixel(label_map: npt.NDArray[np.uint8]) -> tuple[int, int]:
     """Return the pixel deepest inside the second largest class, since the largest is often what lies behind.
 
-    With a single class, the middle of the picture.
+    With a single class, the middle of the image.
     """
     counts = np.bincount(label_map.ravel(), minlength=256)
     second = int(np.argsort(-counts, kind="stable")[1])
     if not counts[second]:
         return label_map.shape[0] // 2, label_map.shape[1] // 2
-    inside = np.pad((label_map == second).astype(np.uint8), 1)  # the picture's edge is an edge of the object
+    inside = np.pad((label_map == second).astype(np.uint8), 1)  # the image's edge is an edge of the object
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return int(row), int(column)
@@ -245,7 +245,7 @@ def _check(grid: tuple[int, int], pixels: int) -> None:
     if min(grid) < 0 or math.prod(grid) > MOST_POINTS:
         raise RecipeError(f"found a grid of {grid[0]}x{grid[1]} points, expected at most {MOST_POINTS}: each takes a backward pass")
     if pixels < 1:
-        raise RecipeError(f"found {pixels} pixels to shrink pictures to, expected at least 1")
+        raise RecipeError(f"found {pixels} pixels to shrink images to, expected at least 1")
 
 
 def _shrink_to(image: npt.NDArray[np.uint8], pixels: int) -> npt.NDArray[np.uint8]:
@@ -257,7 +257,7 @@ def _shrink_to(image: npt.NDArray[np.uint8], pixels: int) -> npt.NDArray[np.uint
 
 
 def _lay_points(size: tuple[int, int], grid: tuple[int, int]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Return the middles of equal parts of the picture, row by row, and how many rows and columns there are."""
+    """Return the middles of equal parts of the image, row by row, and how many rows and columns there are."""
     rows, columns = min(grid[0], size[0]), min(grid[1], size[1])
     if not rows * columns:
         return [], (0, 0)

@@ -1,7 +1,7 @@
 """An explanation as one page that needs nothing but itself: no network, no script, no font.
 
-A click on the picture chooses the nearest point without a script: the points are radio
-buttons, and the picture is divided into their labels. Class names, paths and layer names are
+A click on the image chooses the nearest point without a script: the points are radio
+buttons, and the image is divided into their labels. Class names, paths and layer names are
 untrusted: the template escapes them, and the page forbids itself to load or run anything.
 """
 
@@ -22,20 +22,20 @@ import torch
 import upscore
 from upscore.explain.activations import Activation, split_at_coarsest
 from upscore.explain.explanation import Explanation
-from upscore.explain.fields import Field
-from upscore.explain.skips import Stream
+from upscore.explain.receptive_fields import Field
+from upscore.explain.skip_contributions import Stream
 from upscore.files import write_atomically
-from upscore.pages.drawing import THUMBNAIL, as_uri, colour_heat, pale, shrink
-from upscore.pages.template import open_template
+from upscore.html.drawing import THUMBNAIL, as_uri, colour_heat, pale, shrink
+from upscore.html.template import open_template
 from upscore.types import LabelSpace, Prediction
 
 __all__ = ["write_explanation"]
 
 LARGE = 1000
-"""Longer side of the picture that is clicked on, in pixels."""
+"""Longer side of the image that is clicked on, in pixels."""
 
 LEAST_SHARE, MOST_CLASSES = 0.005, 24
-"""A class whose map is shown has at least this share of the picture's pixels, and is among the so many largest."""
+"""A class whose map is shown has at least this share of the image's pixels, and is among the so many largest."""
 
 _MARK = (255, 255, 255)
 _CHANGED = (214, 40, 60)
@@ -43,7 +43,7 @@ _CHANGED = (214, 40, 60)
 
 @dataclass(frozen=True)
 class ClassView:
-    """A class of the picture: its share, its greatest probability, and its map as a data URI, or ""."""
+    """A class of the image: its share, its greatest probability, and its map as a data URI, or ""."""
 
     name: str
     colour: tuple[int, int, int]
@@ -78,7 +78,7 @@ class StreamView:
 
 @dataclass(frozen=True)
 class FieldView:
-    """A point that can be chosen: the part of the picture that chooses it, in per cent, and what is then shown."""
+    """A point that can be chosen: the part of the image that chooses it, in per cent, and what is then shown."""
 
     row: int
     column: int
@@ -98,7 +98,7 @@ def write_explanation(explanation: Explanation, out: str | os.PathLike[str], *, 
     Parameters
     ----------
     explanation : Explanation
-        Of :func:`upscore.explain.explain_picture`.
+        Of :func:`upscore.explain.explain_image`.
     out : path
         The file; its folder is made if need be, and a file of this name is replaced.
     command : str, optional
@@ -120,12 +120,12 @@ def write_explanation(explanation: Explanation, out: str | os.PathLike[str], *, 
     height, width = e.image.shape[:2]
     page = open_template("explain", "page.html.j2").render(
         e=e,
-        name=Path(e.key).name or "A picture",
+        name=Path(e.key).name or "An image",
         size=(height, width),
         thumbnail=shrink(e.image, exact=False).shape[:2],
         pixel=_view_field(e, e.fields[0], (0, 0, 0, 0)),
         ranking=_rank(e),
-        picture=as_uri(_outline(e), quality=82),
+        image=as_uri(_outline(e), quality=82),
         large=as_uri(shrink(e.image, exact=False, side=LARGE), quality=82),
         overlay=as_uri(shrink(Prediction(e.label_map, e.labels).overlay(e.image), exact=False), quality=82),
         scale=as_uri(colour_heat(np.linspace(0, 1, 128)[None])),
@@ -177,18 +177,18 @@ def _resize(values: npt.NDArray[np.float32], side: int = THUMBNAIL) -> npt.NDArr
 
 
 def _outline(e: Explanation) -> npt.NDArray[np.uint8]:
-    """Return the picture with the border of the object."""
-    picture = shrink(e.image, exact=False)
+    """Return the image with the border of the object."""
+    image = shrink(e.image, exact=False)
     inside = (_resize(e.region.astype(np.float32)) >= 0.5).astype(np.uint8)
     lines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for colour, thick in (((0, 0, 0), 3), (_MARK, 1)):
-        picture = np.asarray(cv2.drawContours(np.ascontiguousarray(picture), lines, -1, colour, thick), np.uint8)
-    return picture
+        image = np.asarray(cv2.drawContours(np.ascontiguousarray(image), lines, -1, colour, thick), np.uint8)
+    return image
 
 
 def _view_layer(layer: Activation, e: Explanation) -> LayerView:
-    # What an FCN does after its trunk it does to scores, whose channels are the classes.
-    scores = layer is e.activations[-1] or (bool(e.streams) and not layer.name.startswith("trunk/"))
+    # What an FCN does after its backbone it does to scores, whose channels are the classes.
+    scores = layer is e.activations[-1] or (bool(e.streams) and not layer.name.startswith("backbone/"))
     called = [e.labels.names[channel] if scores else str(channel) for channel in layer.channels]
     maps = [(name, _draw_map(one)) for name, one in zip(called, layer.maps, strict=True)]
     return LayerView(layer.name, layer.step, layer.shape, maps, _draw_map(layer.mean), max(layer.shape[1:]) < 160)
@@ -204,7 +204,7 @@ def _draw_map(values: npt.NDArray[np.float32]) -> str:
 
 def _view_stream(stream: Stream, image: npt.NDArray[np.uint8], labels: LabelSpace, *, first: bool) -> StreamView:
     changes = pale(shrink(image, exact=False))
-    # A changed line one pixel wide would be lost between the pixels of a smaller picture.
+    # A changed line one pixel wide would be lost between the pixels of a smaller image.
     changes[_resize(stream.changed.astype(np.float32)) > 0] = _CHANGED
     return StreamView(
         stream.name,
@@ -217,7 +217,7 @@ def _view_stream(stream: Stream, image: npt.NDArray[np.uint8], labels: LabelSpac
 
 
 def _view_fields(e: Explanation) -> list[FieldView]:
-    """Return the grid's points, each chosen by its part of the picture, and over them the pixel, by a small spot."""
+    """Return the grid's points, each chosen by its part of the image, and over them the pixel, by a small spot."""
     (rows, columns), (height, width) = e.grid, e.image.shape[:2]
     views = [
         _view_field(e, field, (100 * (i // columns) / rows, 100 * (i % columns) / columns, 100 / rows, 100 / columns))
@@ -245,7 +245,7 @@ def _view_field(e: Explanation, field: Field, area: tuple[float, float, float, f
 
 
 def _glow(heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Return (h, w, 4) uint8: a field's colours, which let the picture through where it is weak.
+    """Return (h, w, 4) uint8: a field's colours, which let the image through where it is weak.
 
     Derivatives are spread over so many orders that their square roots are drawn.
     """
@@ -257,6 +257,6 @@ def _glow(heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 def _python_lines(e: Explanation) -> str:
     return (
-        "from upscore.explain import explain_picture, write_explanation\n"
-        f"write_explanation(explain_picture({e.source!r}, {e.key or 'image'!r}), 'explanation.html')"
+        "from upscore.explain import explain_image, write_explanation\n"
+        f"write_explanation(explain_image({e.source!r}, {e.key or 'image'!r}), 'explanation.html')"
     )

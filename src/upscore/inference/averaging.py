@@ -1,12 +1,12 @@
-"""Several looks at one picture, averaged: mirrored, rescaled, by several networks.
+"""Several looks at one image, averaged: mirrored, rescaled, by several networks.
 
 Means are taken over probabilities, not logits: each look has one vote, however sure of
 itself it is.
 
-Averaging is exact under tiling. A scale is a fraction p/q; the picture is first continued
+Averaging is exact under tiling. A scale is a fraction p/q; the image is first continued
 to a multiple of q by repeating its last row and column, so that its rescaled size is whole
 and a crop that begins on a multiple of q is rescaled to the very pixels that the whole
-picture would give. :func:`averaging_context` says how much context, and which stride,
+image would give. :func:`averaging_context` says how much context, and which stride,
 tiles need for that.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from upscore.errors import RecipeError
-from upscore.ops.boxes import resized
+from upscore.ops.box_crop import resized
 
 __all__ = ["MOST_GRAIN", "MOST_SCALE_DENOMINATOR", "averaging_context", "check_scales", "ensemble", "product", "tta"]
 
@@ -33,17 +33,17 @@ MOST_GRAIN = 120
 
 
 def tta(segmenter: Callable[[Tensor], Tensor], *, flips: bool = False, scales: Sequence[float] = (1.0,)) -> Callable[[Tensor], Tensor]:
-    """Wrap ``segmenter`` so that it averages over mirrored and rescaled pictures.
+    """Wrap ``segmenter`` so that it averages over mirrored and rescaled images.
 
     Parameters
     ----------
     segmenter : callable
         images -> probs.
     flips : bool
-        Look at the picture and at its left-right mirror image.
+        Look at the image and at its left-right mirror image.
     scales : sequence of float
-        Sizes to look at, from 0.1 to 8; 1 is the picture as it is. Pictures are resized
-        bilinearly with antialiasing, and probabilities back to exactly the picture's size.
+        Sizes to look at, from 0.1 to 8; 1 is the image as it is. Images are resized
+        bilinearly with antialiasing, and probabilities back to exactly the image's size.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def averaging_context(*, margin: int, stride: int, scales: Sequence[float] = (1.
     """Return the (margin, stride, grain) that tiles need when the segmenter is wrapped by :func:`tta`.
 
     A network that looks ``margin`` pixels around it looks ``margin / scale`` pixels of the
-    picture around it; and a crop must begin where its rescaled pixels are on the network's
+    image around it; and a crop must begin where its rescaled pixels are on the network's
     stride: at multiples of ``stride * q / gcd(stride, p)`` for the scale p/q.
 
     Parameters
@@ -178,7 +178,7 @@ def averaging_context(*, margin: int, stride: int, scales: Sequence[float] = (1.
         return margin, stride, 1
     grain = math.lcm(*(scale.denominator for scale in fractions))
     step = math.lcm(*((stride / scale).numerator for scale in fractions))
-    # Resizing the picture looks max(1, 1/s) pixels of the picture around; resizing back max(1, s) of the view.
+    # Resizing the image looks max(1, 1/s) pixels of the image around; resizing back max(1, s) of the view.
     one = Fraction(1)
     reaches = [Fraction(margin) if scale == 1 else (margin + max(one, scale) + 1) / scale + max(one, 1 / scale) + 1 for scale in fractions]
     return math.ceil(max(reaches)), step, grain

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from upscore.inference.pixels import image_to_tensor
-from upscore.inference.windows import Span, Window, plan_spans
+from upscore.inference.image_tensors import image_to_tensor
+from upscore.inference.tile_grid import Span, Window, plan_spans
 
 __all__ = ["blended", "iterate_blended"]
 
@@ -47,7 +47,7 @@ def iterate_blended(
     image : (H, W, 3) uint8
         RGB; only a tile of it at a time becomes floating point.
     tile, stride, grain : int
-        As in :func:`upscore.inference.windows.plan_spans`, along both axes.
+        As in :func:`upscore.inference.tile_grid.plan_spans`, along both axes.
     within : Window, optional
         Only pieces that meet it are computed, and what they hold outside of it is not complete.
 
@@ -61,7 +61,7 @@ def iterate_blended(
     Raises
     ------
     GeometryError
-        As :func:`upscore.inference.windows.plan_spans`.
+        As :func:`upscore.inference.tile_grid.plan_spans`.
     """
 
     def read(rows: slice, columns: slice) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one way from a picture to its labels: the command line, training, evaluation and demo all call it.
+"""The one way from an image to its labels: the command line, training, evaluation and demo all call it.
 
 ::
 
@@ -6,7 +6,7 @@
                each step takes a segmenter and gives one back; the settings say which are used
 
 Probabilities live one tile at a time; with a CRF, one of its windows, which are larger. A
-picture of any size needs its own bytes, the label map and one of either. With proposals it also
+image of any size needs its own bytes, the label map and one of either. With proposals it also
 needs the probabilities of every pixel, since boxes lie anywhere.
 """
 
@@ -27,24 +27,24 @@ import torch
 from torch import Tensor, nn
 
 from upscore.crf import DenseCRF
-from upscore.data.pictures import read_image
+from upscore.data.image_files import read_image_and_warnings
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError, UpscoreError
-from upscore.inference.members import Member, Tiles, combine, context_of
-from upscore.inference.proposals import check_canvas
-from upscore.inference.refine import Refined, crf, iterate_refined
+from upscore.inference.crf_postprocess import Refined, crf, iterate_refined
+from upscore.inference.pipeline import Member, Tiles, combine, context_of
+from upscore.inference.proposal_aggregation import check_canvas
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device, runs_channels_last
 from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings, settled
-from upscore.inference.windows import Window
+from upscore.inference.tile_grid import Window
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
 from upscore.ops.out_of_memory import is_out_of_memory
-from upscore.proposals import BoxFile, Kept, Proposer, create_proposer, proposals_folder
+from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
 from upscore.types import LabelSpace, Prediction
 
 __all__ = ["CRFSettings", "Comparison", "InferenceSettings", "Predictor", "ProposalSettings"]
 
 WHOLE_PIXELS = {"cpu": 1_500_000, "cuda": 4_000_000, "mps": 2_000_000}
-"""Pictures of at most this many pixels are labelled in one piece under ``tile="auto"``."""
+"""Images of at most this many pixels are labelled in one piece under ``tile="auto"``."""
 
 AUTO_TILES = (256, 1024)
 """The sides between which ``tile="auto"`` chooses; with its margins a tile is about ``WHOLE_PIXELS``."""
@@ -56,7 +56,7 @@ TOLERANCE = 1e-3
 """By how much values of an image tensor may leave [0, 1], as rounding does."""
 
 NO_PROPOSALS = "no proposals were found: labelled as a whole"
-"""What is noted of a picture in which no box is found."""
+"""What is noted of an image in which no box is found."""
 
 BLENDED = (
     "labelled in overlapping tiles of up to {tile} pixels: the network looks at the whole image, so the result is near that of "
@@ -66,7 +66,7 @@ BLENDED = (
 
 
 class Comparison(NamedTuple):
-    """One picture as the network alone labels it, and as it is labelled with the CRF.
+    """One image as the network alone labels it, and as it is labelled with the CRF.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Comparison(NamedTuple):
 
 
 class Predictor:
-    """Labels pictures with the network of a bundle, or with several.
+    """Labels images with the network of a bundle, or with several.
 
     Parameters
     ----------
@@ -93,10 +93,10 @@ class Predictor:
     settings : InferenceSettings, optional
         In place of the (first) bundle's own.
     boxes : BoxFile or path, optional
-        Boxes to look at in place of finding some, by picture.
+        Boxes to look at in place of finding some, by image.
     propose : callable, optional
         Finds the boxes, in place of what the settings name. It is asked every time:
-        :class:`upscore.proposals.Kept` keeps what it finds.
+        :class:`upscore.proposals.CachedProposer` keeps what it finds.
     **overrides
         Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its numbers),
@@ -225,7 +225,7 @@ class Predictor:
         self._propose = propose
 
     def predict(self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False, name: str = "") -> Prediction:
-        """Label one picture.
+        """Label one image.
 
         Parameters
         ----------
@@ -234,19 +234,19 @@ class Predictor:
         probs : bool
             Keep the probabilities too: K × 4 bytes a pixel.
         name : str
-            Of the picture, in a file of boxes; its path when not given.
+            Of the image, in a file of boxes; its path when not given.
 
         Returns
         -------
         Prediction
-            Exactly the picture's size; ``key`` is the path, if it was one. Of equally
+            Exactly the image's size; ``key`` is the path, if it was one. Of equally
             probable classes the first is taken. ``notes`` say what the reader of a file decided, and
             if there were no proposals or tiles were blended.
 
         Raises
         ------
         DataError
-            The array or file is not such a picture, or there are no boxes for it in the file of them.
+            The array or file is not such an image, or there are no boxes for it in the file of them.
         GeometryError
             Tiles of less than ``LEAST_BLENDED`` pixels are asked of a network that looks at the whole image, without a margin.
         RecipeError
@@ -262,9 +262,9 @@ class Predictor:
         if isinstance(image, np.ndarray):
             pixels = image
         else:
-            read = read_image(image)
+            read = read_image_and_warnings(image)
             pixels, notes = read.pixels, [*read.notes]
-        _check_picture(pixels)
+        _check_image(pixels)
         label_map = np.empty(pixels.shape[:2], np.uint8)
         kept = np.empty((len(self.labels), *pixels.shape[:2]), np.float32) if probs else None
         for window, part in self.iterate(pixels, name=name or key, note=notes.append):
@@ -274,7 +274,7 @@ class Predictor:
         return Prediction(label_map, self.labels, kept, key, tuple(notes))
 
     def compare(self, image: npt.NDArray[np.uint8], *, name: str = "") -> Comparison:
-        """Label one picture without and with the CRF; the network runs once.
+        """Label one image without and with the CRF; the network runs once.
 
         Parameters
         ----------
@@ -292,7 +292,7 @@ class Predictor:
         """
         if self._dense is None:
             raise RecipeError("found no CRF to compare with: give crf=True")
-        _check_picture(image)
+        _check_image(image)
         before, after, seconds = np.empty(image.shape[:2], np.uint8), np.empty(image.shape[:2], np.uint8), 0.0
         notes: list[str] = []
         with self._memory_spoken_of(image.shape[0], image.shape[1], name):
@@ -305,7 +305,7 @@ class Predictor:
     def iterate(
         self, image: npt.NDArray[np.uint8], *, name: str = "", note: Callable[[str], None] = lambda said: None
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Yield the probabilities of one picture piece by piece, in bounded memory.
+        """Yield the probabilities of one image piece by piece, in bounded memory.
 
         Parameters
         ----------
@@ -314,13 +314,13 @@ class Predictor:
         name : str
             As :meth:`predict`.
         note : callable
-            Called with what should be known of this picture: that there are no proposals, or that tiles were blended.
+            Called with what should be known of this image: that there are no proposals, or that tiles were blended.
 
         Yields
         ------
         window : Window
             Where the piece lies; every pixel is in exactly one. A tile, or with a CRF what is
-            refined at a time (:mod:`upscore.inference.refine`).
+            refined at a time (:mod:`upscore.inference.crf_postprocess`).
         probs : (K, h, w) float32 tensor
             Its probabilities, on the predictor's device.
 
@@ -329,7 +329,7 @@ class Predictor:
         DataError, GeometryError, RecipeError
             As :meth:`predict`.
         """
-        _check_picture(image)
+        _check_image(image)
         with self._memory_spoken_of(image.shape[0], image.shape[1], name):
             yield from self._pieces(image, name, note)
 
@@ -406,8 +406,8 @@ class Predictor:
         return f"{', '.join(how)}: try {'; or '.join(ways)}"
 
     def _segmenter(self, height: int, width: int, name: str = "", note: Callable[[str], None] = lambda said: None) -> Segmenter:
-        """Return what labels this picture: all networks together, those of whole pictures in tiles where proposals need it whole."""
-        tiles = self._tiles_of_whole_pictures(height, width) if any(member.proposals is None for member in self.members) else None
+        """Return what labels this image: all networks together, those of whole images in tiles where proposals need it whole."""
+        tiles = self._tiles_of_whole_images(height, width) if any(member.proposals is None for member in self.members) else None
         if tiles is not None and tiles.margin is None:
             note(BLENDED.format(tile=tiles.tile))
         return combine(
@@ -419,24 +419,24 @@ class Predictor:
         )
 
     def proposer(self, settings: ProposalSettings, name: str = "") -> Proposer:
-        """Return what finds the boxes of the picture ``name``: a file of them, the caller's own, or what the settings name.
+        """Return what finds the boxes of the image ``name``: a file of them, the caller's own, or what the settings name.
 
         Raises
         ------
         RecipeError
-            Boxes are in a file, and the picture has no name.
+            Boxes are in a file, and the image has no name.
         """
         given = self._boxes
         if given is None and self._propose is not None:
             return self._propose
         if given is None:
-            return Kept(create_proposer(settings.by), proposals_folder())
+            return CachedProposer(create_proposer(settings.by), proposals_folder())
         if not name:
-            raise RecipeError(f"{given.path}: boxes of a file are found by a picture's name, and this one has none: give name=")
-        return lambda picture: given.boxes(name, (picture.shape[0], picture.shape[1]))
+            raise RecipeError(f"{given.path}: boxes of a file are found by an image's name, and this one has none: give name=")
+        return lambda image: given.boxes(name, (image.shape[0], image.shape[1]))
 
     def knowing(self, member: Member, scores: Tensor) -> Predictor:
-        """Return a predictor of one picture, of which a member's scores (K, H, W) over its proposals are known: it does not look again."""
+        """Return a predictor of one image, of which a member's scores (K, H, W) over its proposals are known: it does not look again."""
         other = copy.copy(self)
         other.members = tuple(replace(one, known=scores) if one is member else one for one in self.members)
         return other
@@ -446,7 +446,7 @@ class Predictor:
         return any(member.proposals is not None for member in self.members)
 
     def _refine(self, image: npt.NDArray[np.uint8], dense: DenseCRF, segment: Segmenter) -> Iterator[Refined]:
-        """Yield the picture before and after the CRF, piece by piece."""
+        """Yield the image before and after the CRF, piece by piece."""
         height, width = image.shape[:2]
         tiling = self._tiling(height, width)
         whole = self._read(image, Window(0, 0, height, width), tiling, segment) if tiling.tile >= max(height, width) else None
@@ -458,7 +458,7 @@ class Predictor:
         yield from iterate_refined(dense, image, read, classes=len(self.labels))
 
     def _read(self, image: npt.NDArray[np.uint8], window: Window, tiling: Tiles, segment: Segmenter) -> npt.NDArray[np.float32]:
-        """Return the network's probabilities of a window (K, h, w): those that the whole picture would give there."""
+        """Return the network's probabilities of a window (K, h, w): those that the whole image would give there."""
         kept = np.empty((len(self.labels), window.bottom - window.top, window.right - window.left), np.float32)
         for tile, probs in tiling.iterate(segment, image, window):
             self._check(probs)
@@ -479,14 +479,14 @@ class Predictor:
             raise BundleError("the network gives probabilities that are not numbers: its weights are damaged, or its training diverged")
 
     def _tiling(self, height: int, width: int) -> Tiles:
-        """Return how a picture of this size is cut; with proposals it is not."""
+        """Return how an image of this size is cut; with proposals it is not."""
         if self._looks_at_proposals:
             check_canvas(len(self.labels), height, width)
             return Tiles(max(height, width), 0, 1, 1)
-        return self._tiles_of_whole_pictures(height, width)
+        return self._tiles_of_whole_images(height, width)
 
-    def _tiles_of_whole_pictures(self, height: int, width: int) -> Tiles:
-        """Return how the networks that look at whole pictures cut one of this size; one tile is the whole picture."""
+    def _tiles_of_whole_images(self, height: int, width: int) -> Tiles:
+        """Return how the networks that look at whole images cut one of this size; one tile is the whole image."""
         margin, stride, grain = self._context
         tile = self._tile_side(height, width)
         if margin is None:
@@ -517,12 +517,12 @@ class Predictor:
         return max(side // stride, 1) * stride
 
 
-def _check_picture(image: npt.NDArray[np.uint8]) -> None:
+def _check_image(image: npt.NDArray[np.uint8]) -> None:
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and 0 not in image.shape:
         return
     found = f"an array of shape {image.shape} and type {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
     turned = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[0] == 3 != image.shape[2]
-    raise DataError(f"found {found}, expected a picture (H, W, 3) uint8 RGB{': channels come last' if turned else ''}")
+    raise DataError(f"found {found}, expected an image (H, W, 3) uint8 RGB{': channels come last' if turned else ''}")
 
 
 def _check_images(images: Tensor) -> None:

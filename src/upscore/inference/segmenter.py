@@ -1,4 +1,4 @@
-"""From pictures to probabilities: the one signature that every inference wrapper keeps.
+"""From images to probabilities: the one signature that every inference wrapper keeps.
 
 A *segmenter* is any callable that maps images (N, 3, H, W) float32 in [0, 1] to
 probabilities (N, K, H, W) float32. A network is one, and so is whatever takes one and
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from upscore.errors import RecipeError
 
-__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "bf16_is_native", "choose_device", "judging", "runs_channels_last"]
+__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "bf16_is_native", "choose_device", "evaluation_mode", "runs_channels_last"]
 
 Segmenter: TypeAlias = Callable[[Tensor], Tensor]
 """images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32, summing to 1 over K."""
@@ -29,7 +29,7 @@ class NetworkSegmenter:
     """A network as a segmenter: evaluation mode, no gradients, softmax in float32.
 
     The network is borrowed. Its training mode, module by module, is what it was once a
-    call returns, so that a model in the middle of its training can be judged; neither is
+    call returns, so that a model in the middle of its training can be evaluated; neither is
     it moved or cast unless ``device`` or ``channels_last`` asks for it.
 
     Parameters
@@ -90,7 +90,7 @@ class NetworkSegmenter:
     def scores(self, images: Tensor) -> Tensor:
         """Return the network's logits (N, K, H, W) float32, of which :meth:`__call__` gives the softmax."""
         with (
-            judging(self.model),
+            evaluation_mode(self.model),
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
         ):
@@ -139,7 +139,7 @@ def bf16_is_native(device: str) -> bool:
 
 
 @contextmanager
-def judging(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put ``model`` into evaluation mode and every module back into its own afterwards."""
     trained = [module for module in model.modules() if module.training]
     model.eval()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import BundleError, RecipeError, nearest_name
 from upscore.inference.averaging import check_scales
-from upscore.inference.proposals import Aggregate, check_work
+from upscore.inference.proposal_aggregation import Aggregate, check_work
 from upscore.inference.segmenter import Precision
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
@@ -28,7 +28,7 @@ Combine: TypeAlias = Literal["mean", "product"]
 
 
 class ProposalSettings(BaseModel):
-    """How a network looks at a picture object by object; see :func:`upscore.inference.proposals.over_proposals`.
+    """How a network looks at an image object by object; see :func:`upscore.inference.proposal_aggregation.over_proposals`.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ProposalSettings(BaseModel):
         Count scores below zero as zero, as the release does.
     side, batch : int
         Height and width at which the network sees a box, 1 to 2048, and how many at a time, 1 to 1024; together
-        they have limits that do not let memory or work run away (:func:`upscore.inference.proposals.check_work`).
+        they have limits that do not let memory or work run away (:func:`upscore.inference.proposal_aggregation.check_work`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -124,7 +124,7 @@ class InferenceSettings(BaseModel):
     Parameters
     ----------
     tile : "auto", "whole" or int
-        ``"auto"`` labels small pictures whole and larger ones in tiles (the limits are
+        ``"auto"`` labels small images whole and larger ones in tiles (the limits are
         ``upscore.inference.predictor.WHOLE_PIXELS``); ``"whole"`` never cuts; a number is the side of a tile in
         pixels, rounded up to the network's stride.
         A network that looks at the whole image (squeeze-and-excitation, attention, global pooling) is shown
@@ -132,16 +132,16 @@ class InferenceSettings(BaseModel):
         noted (:mod:`upscore.inference.blended_tiles`). Their side is at least 256 pixels.
     margin : int, optional
         Context around a tile in pixels. The network's own when not given, with which tiles
-        equal the whole picture; less is faster and only nearly equal. A network that looks at the whole
+        equal the whole image; less is faster and only nearly equal. A network that looks at the whole
         image has none; given one, its tiles do not overlap otherwise.
     flips : bool
         Average with the mirror image; twice the time.
     scales : sequence of float
-        Average over these sizes of the picture, at most 16 of them (:func:`upscore.inference.averaging.check_scales`).
+        Average over these sizes of the image, at most 16 of them (:func:`upscore.inference.averaging.check_scales`).
     precision : {"fp32", "bf16"}
         As in :class:`upscore.inference.segmenter.NetworkSegmenter`.
     proposals : ProposalSettings, optional
-        Look at the picture object by object. As an override also a number of boxes, True (as
+        Look at the image object by object. As an override also a number of boxes, True (as
         stored, or the usual numbers) or False, or a mapping of the numbers to change. In an ensemble
         each network has its own: see :class:`upscore.inference.predictor.Predictor`.
     combine : {"mean", "product"}
@@ -224,7 +224,7 @@ def settled(models: Sequence[Bundle | Ensemble], *, settings: InferenceSettings 
     """Return all networks of ``models`` as an ensemble in which it is decided how they are used.
 
     The settings of the first model, or ``settings``, hold for all networks, but for ``proposals``, which
-    each network has of its own: EDeconvNet is DeconvNet over proposals and FCN over whole pictures. As
+    each network has of its own: EDeconvNet is DeconvNet over proposals and FCN over whole images. As
     an override they go to the networks that look at proposals anyway, or if none does to the first.
 
     Returns

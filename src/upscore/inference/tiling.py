@@ -1,8 +1,8 @@
-"""Pictures of any size in bounded memory, with the very result of the whole picture.
+"""Images of any size in bounded memory, with the very result of the whole image.
 
 ::
 
-      picture            crop = tile + margins         every output pixel
+      image            crop = tile + margins         every output pixel
     ┌───┬───┬───┐      ┌ ─ ─ ─ ─ ─ ┐                   belongs to one tile
     │   │   │   │        ┌───────┐    margin: half
     ├───┼───┼───┤      │ │ tile  │ │  the field of view
@@ -13,8 +13,8 @@
 
 A network looks a bounded distance around each pixel. A tile that is read with that much
 real context and whose crop begins on the network's stride therefore computes the very
-cells that the whole picture would: nothing is blended, because there is nothing to hide.
-At the picture's edges the margin is cut, so that the network's own padding stands where it
+cells that the whole image would: nothing is blended, because there is nothing to hide.
+At the image's edges the margin is cut, so that the network's own padding stands where it
 would stand anyway. A tile can be written and forgotten.
 """
 
@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from upscore.inference.pixels import image_to_tensor
-from upscore.inference.windows import Window, plan_tiles
+from upscore.inference.image_tensors import image_to_tensor
+from upscore.inference.tile_grid import Window, plan_tiles
 
 __all__ = ["iterate_tiles", "tiled"]
 
@@ -41,7 +41,7 @@ def iterate_tiles(
     stride: int,
     grain: int = 1,
 ) -> Iterator[tuple[Window, Tensor]]:
-    """Segment a picture tile by tile; memory is that of one tile whatever the picture's size.
+    """Segment an image tile by tile; memory is that of one tile whatever the image's size.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def iterate_tiles(
     image : (H, W, 3) uint8
         RGB; only a tile of it at a time becomes floating point, so a memory map will do.
     tile, margin, stride, grain : int
-        As in :func:`upscore.inference.windows.plan_tiles`. With the network's own margin and stride
-        (``Geometry.margin()``, ``Geometry.jump``) the result equals the whole picture's.
+        As in :func:`upscore.inference.tile_grid.plan_tiles`. With the network's own margin and stride
+        (``Geometry.margin()``, ``Geometry.jump``) the result equals the whole image's.
 
     Yields
     ------
@@ -63,7 +63,7 @@ def iterate_tiles(
     Raises
     ------
     GeometryError
-        As :func:`upscore.inference.windows.plan_tiles`.
+        As :func:`upscore.inference.tile_grid.plan_tiles`.
     """
     height, width = image.shape[:2]
     for piece in plan_tiles(height, width, tile=tile, margin=margin, stride=stride, grain=grain):
@@ -82,7 +82,7 @@ def tiled(segmenter: Callable[[Tensor], Tensor], *, tile: int, margin: int, stri
     segmenter : callable
         images -> probs.
     tile, margin, stride, grain : int
-        As in :func:`upscore.inference.windows.plan_tiles`.
+        As in :func:`upscore.inference.tile_grid.plan_tiles`.
 
     Returns
     -------

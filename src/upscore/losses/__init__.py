@@ -4,23 +4,23 @@
 
     pixelwise   cross-entropy; what every sum over pixels may have: weights by class and by pixel, loss sampling
     focal       cross-entropy with the easy pixels faded out
-    ohem        cross-entropy over each picture's hardest pixels
+    ohem        cross-entropy over each image's hardest pixels
     dice        one less the soft Dice coefficient of each class
     lovasz      the convex surrogate of one less the IoU of each class
     boundary    how far from its true contour a class's probability lies
     weighting   weights of classes, from how often they occur
-    separation  U-Net's weight on the ground between two objects, for where pictures are read
+    separation  U-Net's weight on the ground between two objects, for where images are read
     distances   how far pixels lie from a set of pixels, and from a class's contour
     objective   a weighted sum of these, as a recipe says
 
 **One contract.** Every loss takes ``logits`` (N, K, H, W) and ``labels`` (N, H, W) with 255
-where a pixel counts for nothing, and returns a sum over pictures that the caller divides by
+where a pixel counts for nothing, and returns a sum over images that the caller divides by
 the valid pixels of the whole step (:func:`count_valid`). Cross-entropy, focal and boundary
-loss are sums over pixels. The others are one number for a picture's pixels together; they
-are taken **of each picture by itself and multiplied by its valid pixels**, so that the
-divisor makes them a mean over pictures, each weighing as much as it has valid pixels.
-So no loss depends on which pictures share a batch: neither accumulation nor ranks change the
-objective, and weights between terms mean the same whatever the size of a picture.
+loss are sums over pixels. The others are one number for an image's pixels together; they
+are taken **of each image by itself and multiplied by its valid pixels**, so that the
+divisor makes them a mean over images, each weighing as much as it has valid pixels.
+So no loss depends on which images share a batch: neither accumulation nor ranks change the
+objective, and weights between terms mean the same whatever the size of an image.
 
 Computed in float32 whatever the logits' precision (float64 is kept). An ignored pixel has
 exactly no gradient, and where nothing is valid the loss is zero with a zero gradient.

@@ -24,7 +24,7 @@ def boundary_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     which is, but for a constant, the distance between the predicted contour and the true one,
     integrated along it (eq. 3). It is a sum over pixels, in pixels: a mistake costs the more,
-    the farther it lies from the border. Here it is the mean over the classes in a picture's
+    the farther it lies from the border. Here it is the mean over the classes in an image's
     truth; of two classes that is the paper's, up to a constant. It has no lower bound of 0,
     and alone it hardly moves a network that predicts nothing: add it to another loss, with a
     weight such as the paper's 0.01.
@@ -41,7 +41,7 @@ def boundary_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Scalar, float32 (float64 for float64 logits); below 0 for good predictions. A picture
+        Scalar, float32 (float64 for float64 logits); below 0 for good predictions. An image
         of one class adds nothing: it has no contour.
 
     Raises

@@ -12,14 +12,14 @@ __all__ = ["dice_loss"]
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the soft Dice loss of each picture, times its valid pixels, summed over pictures.
+    """Return the soft Dice loss of each image, times its valid pixels, summed over images.
 
     Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, §3: with the probability p_i of a class at
     pixel i and its truth g_i in {0, 1}::
 
         D = 2 Σ p_i g_i / (Σ p_i² + Σ g_i²)          loss = 1 - mean of D over classes
 
-    The paper has one class; here the mean is over the classes that occur in a picture's
+    The paper has one class; here the mean is over the classes that occur in an image's
     truth. An absent class has D = 0 and no gradient whatever is predicted, so it is left out;
     nothing is added to numerator or denominator. At one-hot probabilities D is the F1 score.
 

@@ -12,12 +12,12 @@ __all__ = ["lovasz_softmax"]
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the Lovász-Softmax loss of each picture, times its valid pixels, summed over pictures.
+    """Return the Lovász-Softmax loss of each image, times its valid pixels, summed over images.
 
     Berman, Rannen Triki, Blaschko, "The Lovász-Softmax Loss", CVPR 2018, eqs. 8, 9, 11: the
     error of class c at pixel i is ``m_i = |[y_i = c] - p_i(c)|``; a set M of mispredicted
     pixels costs ``Δ(M) = |M| / |{y = c} ∪ M|``, one less the IoU; the loss of a class is the
-    Lovász extension of Δ at m, and a picture's the mean over the classes in its truth (the
+    Lovász extension of Δ at m, and an image's the mean over the classes in its truth (the
     paper's variant "present"). With the errors in falling order, the weight of the next error
     is what its pixel adds to Δ, which has a closed form free of cancellation::
 
@@ -26,7 +26,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
 
     At one-hot probabilities the loss is the mean of 1 - IoU over these classes. The paper
     takes it over batches as well, which nears the IoU of a data set and depends on how a
-    step is divided; of each picture alone, as here, it does not.
+    step is divided; of each image alone, as here, it does not.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Online hard example mining: cross-entropy over each picture's hardest pixels."""
+"""Online hard example mining: cross-entropy over each image's hardest pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hard_pixel_cross_entropy(
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean cross-entropy of each picture's hardest pixels, times its valid pixels, summed over pictures.
+    """Return the mean cross-entropy of each image's hardest pixels, times its valid pixels, summed over images.
 
     Shrivastava, Gupta, Girshick, "Training Region-based Object Detectors with Online Hard
     Example Mining", CVPR 2016; of pixels: Wu, Shen, van den Hengel, "Bridging Category-level
@@ -31,8 +31,8 @@ def hard_pixel_cross_entropy(
     over pixels whose true class has a probability below a threshold, or over the hardest k
     where fewer are.
 
-    Pixels are chosen within a picture, so that the choice does not depend on what else is in
-    the batch. Those kept are lifted by valid / kept: a picture weighs as much as with plain
+    Pixels are chosen within an image, so that the choice does not depend on what else is in
+    the batch. Those kept are lifted by valid / kept: an image weighs as much as with plain
     cross-entropy, and with ``share=1`` this is plain cross-entropy.
 
     Parameters
@@ -42,7 +42,7 @@ def hard_pixel_cross_entropy(
     labels : (N, H, W) integer
         Class of each pixel, or 255; ignored pixels are neither kept nor counted.
     share : float in (0, 1]
-        Of a picture's valid pixels this share, rounded up, is kept in any case.
+        Of an image's valid pixels this share, rounded up, is kept in any case.
     threshold : float in [0, 1)
         Beyond them all pixels whose true class has a probability below this are kept.
     class_weights, pixel_weights : Tensor, optional

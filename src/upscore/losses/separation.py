@@ -7,7 +7,7 @@
     ..11..22..      d1 + d2 between the two: 3 3       beside one of them alone: more, or infinite
 
 Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, §3, eq. 2. NumPy in, NumPy out: a map is made for
-each picture, where pictures are read.
+each image, where images are read.
 """
 
 from __future__ import annotations

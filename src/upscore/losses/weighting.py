@@ -25,7 +25,7 @@ def class_weights(
     pixels : (K,) int64
         Pixels of each class over the training set, ignored ones left out.
     pixels_where_present : (K,) int64
-        Valid pixels, of any class, of those pictures that contain the class.
+        Valid pixels, of any class, of those images that contain the class.
     method : {"none", "median", "enet", "inverse"}
         - ``none``: 1 for every class.
         - ``median``: ``median(freq) / freq`` with ``freq = pixels / pixels_where_present``, the
@@ -53,7 +53,7 @@ def class_weights(
     if pixels.ndim != 1 or pixels.shape != pixels_where_present.shape:
         raise DataError(f"found class counts of shapes {tuple(pixels.shape)} and {tuple(pixels_where_present.shape)}, expected both (K,)")
     if bool((pixels < 0).any()) or bool((pixels > pixels_where_present).any()):
-        raise DataError("found a class with more pixels than the pictures that contain it: count both over the same pictures")
+        raise DataError("found a class with more pixels than the images that contain it: count both over the same images")
     weights = torch.ones(len(pixels), dtype=torch.float64)
     occurs = pixels > 0
     if method == "none" or not bool(occurs.any()):

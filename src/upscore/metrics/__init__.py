@@ -1,6 +1,6 @@
 """How well label maps agree: over all pixels (``confusion``), near the borders of classes (``borders``), cell by cell (``rand``).
 
-Counts are exact integers that add, so neither the order of pictures nor their division among
+Counts are exact integers that add, so neither the order of images nor their division among
 processes can change a score.
 """
 

@@ -28,9 +28,9 @@ class BorderCounts:
     and the predicted pixels P, where ``M_d`` are the pixels of M at most d from a pixel that is
     not M's::
 
-        |G_d ∩ P_d| / |G_d ∪ P_d|           d = 2 % of the picture's diagonal, at least 1
+        |G_d ∩ P_d| / |G_d ∪ P_d|           d = 2 % of the image's diagonal, at least 1
 
-    Intersections and unions are summed over the pictures, then divided, then averaged over the
+    Intersections and unions are summed over the images, then divided, then averaged over the
     classes; the paper averages over objects instead.
 
     **Trimap IoU** (Krähenbühl, Koltun 2011, §5, who show pixel accuracy; Chen and others 2015, §4.3,
@@ -40,7 +40,7 @@ class BorderCounts:
     What the papers leave open is decided thus:
 
     - Distance is the greater of the steps along rows and columns, as in the boundary IoU's own code.
-    - The picture's edge is a border for boundary IoU, again as in its code, and none for the trimap.
+    - The image's edge is a border for boundary IoU, again as in its code, and none for the trimap.
     - Ignored pixels are in no count, and what is predicted there changes nothing. A class that
       meets them has no border there, since nobody knows where it ends; two classes with a strip of
       them between (VOC's outlines) do have one, if the strip is narrower than the distance.
@@ -50,7 +50,7 @@ class BorderCounts:
     num_classes : int
         K, 1 to 255.
     share : float in (0, 1]
-        d, as a share of the picture's diagonal; rounded to pixels.
+        d, as a share of the image's diagonal; rounded to pixels.
     width : int
         Of the trimap to either side of a border, in pixels, at least 1.
 
@@ -61,7 +61,7 @@ class BorderCounts:
     true : (K,) int64
         ``|G_d|``.
     trimap : ConfusionMatrix
-        Of the pixels in the trimap; all others of the judged are ignored in it.
+        Of the pixels in the trimap; all others of the evaluated are ignored in it.
 
     Raises
     ------
@@ -86,14 +86,14 @@ class BorderCounts:
         return len(self.shared)
 
     def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
-        """Count one picture; arguments and errors are those of :meth:`ConfusionMatrix.add`, and there must be two axes."""
+        """Count one image; arguments and errors are those of :meth:`ConfusionMatrix.add`, and there must be two axes."""
         checked_pair(truth, predicted, self.num_classes)
         if truth.ndim != 2:
-            raise DataError(f"found label maps of shape {truth.shape}, expected one picture, (H, W)")
+            raise DataError(f"found label maps of shape {truth.shape}, expected one image, (H, W)")
         if truth.size == 0:
             return
-        judged = truth != IGNORE
-        predicted = np.where(judged, predicted, np.uint8(IGNORE))
+        evaluated = truth != IGNORE
+        predicted = np.where(evaluated, predicted, np.uint8(IGNORE))
         reach = max(1, round(self.share * math.hypot(*truth.shape)))
         # A truth and a prediction that are near a border each count for their own class.
         true, said = (np.where(_near_border(labels, reach, edge=True), labels, IGNORE) for labels in (truth, predicted))
@@ -194,7 +194,7 @@ class BorderScores:
         """One sentence on what counts as a border: print it with the numbers."""
         return (
             f"Boundary IoU is over the pixels at most {100 * self.share:g}% of the diagonal from the contours of truth and prediction, "
-            f"the picture's edge included; trimap IoU over those at most {self.width} pixels from a border in the truth; "
+            f"the image's edge included; trimap IoU over those at most {self.width} pixels from a border in the truth; "
             "where a class meets ignored pixels there is no border."
         )
 
@@ -223,7 +223,7 @@ class BorderScores:
 
 
 def _near_border(labels: npt.NDArray[np.uint8], reach: int, *, edge: bool) -> npt.NDArray[np.bool_]:
-    """Return the judged pixels at most ``reach`` from a judged pixel of another label, or with ``edge`` from the outside.
+    """Return the evaluated pixels at most ``reach`` from an evaluated pixel of another label, or with ``edge`` from the outside.
 
     Another label is near where the least or the greatest label around is not the pixel's own:
     two filters, whatever the number of classes.

@@ -1,4 +1,4 @@
-"""How well label maps agree: one confusion matrix over all pictures, and the four scores of the FCN paper.
+"""How well label maps agree: one confusion matrix over all images, and the four scores of the FCN paper.
 
 With ``n_ij`` the pixels of class i labelled j and ``t_i`` the pixels of class i (Long,
 Shelhamer and Darrell 2015, §5)::
@@ -8,8 +8,8 @@ Shelhamer and Darrell 2015, §5)::
     mean IoU            mean_i n_ii / (t_i + sum_j n_ji - n_ii)
     f.w. IoU            sum_i t_i n_ii / (t_i + sum_j n_ji - n_ii) / sum_i t_i
 
-Counts are exact integers, so neither the order of pictures nor their division among
-processes can change a score. Scores are never averaged over pictures.
+Counts are exact integers, so neither the order of images nor their division among
+processes can change a score. Scores are never averaged over images.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class ConfusionMatrix:
         return len(self.counts)
 
     def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
-        """Count one picture.
+        """Count one image.
 
         Parameters
         ----------
         truth : (H, W) uint8
-            Class of each pixel, or 255 for a pixel that is not judged. May be empty.
+            Class of each pixel, or 255 for a pixel that is not evaluated. May be empty.
         predicted : (H, W) uint8
             Predicted class of each pixel. Where the truth is 255 any value may stand.
 

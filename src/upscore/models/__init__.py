@@ -1,1 +1,1 @@
-"""Networks: trunks, architectures, the zoo that names them, and bundles that keep them."""
+"""Networks: backbones, architectures, the zoo that names them, and bundles that keep them."""

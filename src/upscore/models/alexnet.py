@@ -12,7 +12,7 @@ Darrell (2015)::
     norm       local response normalisation over five channels
     groups     conv2, conv4 and conv5 are two halves that do not see one another
 
-conv1 pads by 100 and pooling rounds up, so that fc6 fits into any picture. A cell of fc7 sees
+conv1 pads by 100 and pooling rounds up, so that fc6 fits into any image. A cell of fc7 sees
 355 pixels; kernels are odd everywhere but in fc6, so scores are upsampled by a kernel of 63
 and cropped by 18.
 
@@ -32,9 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.backbone import WIDE, FeatureLevel, Padding, check_settings
+from upscore.models.encoder_decoder import init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from upscore.models.stages import draw_weights
-from upscore.models.trunk import WIDE, Padding, Tap, check_settings
 from upscore.ops.geometry import Geometry
 
 __all__ = ["AlexNet"]
@@ -44,19 +44,19 @@ CHANNELS = {"caffe": (96, 256, 384, 384, 256, 4096, 4096), "torchvision": (64, 1
 
 
 class AlexNet(nn.Module):
-    """The trunk of FCN-AlexNet, from the picture to fc7.
+    """The backbone of FCN-AlexNet, from the image to fc7.
 
     Parameters
     ----------
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's.
     dropout : float
         Probability after fc6 and fc7, element by element.
     padding : int
-        Of conv1. 100 or more covers every picture by itself; with less, the architecture pads
-        the picture.
+        Of conv1. 100 or more covers every image by itself; with less, the architecture pads
+        the image.
     variant : {"caffe", "torchvision"}
         Whose layers: the paper's two towers, or one tower without normalisation.
 
@@ -93,12 +93,12 @@ class AlexNet(nn.Module):
         self.fc7 = nn.Conv2d(six, seven, 1)
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if variant == "caffe" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        draw_weights(self)
+        init_weights(self)
 
         pool1 = Geometry().conv(11, 4, padding).pool(3, 2)
         pool2 = pool1.conv(5, 1, 2).pool(3, 2)
         fc7 = pool2.conv(3, 1, 1).conv(3, 1, 1).conv(3, 1, 1).pool(3, 2).conv(6)
-        self.taps = {8: Tap(one, pool1), 16: Tap(two, pool2), 32: Tap(seven, fc7)}
+        self.levels = {8: FeatureLevel(one, pool1), 16: FeatureLevel(two, pool2), 32: FeatureLevel(seven, fc7)}
         self.padding: Padding = "wide" if padding >= WIDE else "covering"
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
@@ -107,7 +107,7 @@ class AlexNet(nn.Module):
         Parameters
         ----------
         x : (N, C, H, W) float
-            Normalised pictures; with padding 100 any H and W from 1.
+            Normalised images; with padding 100 any H and W from 1.
         """
         pool1 = _pool(F.relu(self.conv1(x)))
         pool2 = _pool(F.relu(self.conv2(self.norm(pool1))))

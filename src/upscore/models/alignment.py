@@ -1,6 +1,6 @@
-"""How a network's grids are laid on the picture and on one another: padding, crops, kernels.
+"""How a network's grids are laid on the image and on one another: padding, crops, kernels.
 
-Nothing is measured in bare numbers here; every one follows from the trunk's ``Geometry``.
+Nothing is measured in bare numbers here; every one follows from the backbone's ``Geometry``.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscore.models.trunk import Padding
+from upscore.models.backbone import Padding
 from upscore.ops.geometry import Geometry
 from upscore.ops.upsample import BilinearUpsample
 
-__all__ = ["Frame", "Fusion", "align_with_picture", "size_of", "widen_for_tiles"]
+__all__ = ["Frame", "Fusion", "align_with_image", "size_of", "with_upsampling_field"]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The zeros around a normalised picture that make a grid lie symmetrically on it.
+    """The zeros around a normalised image that make a grid lie symmetrically on it.
 
     Parameters
     ----------
     geometry : Geometry
-        The coarsest grid, on the padded picture.
+        The coarsest grid, on the padded image.
     lead : int
-        Zeros before the picture; 0 but for trunks that do not pad at all.
+        Zeros before the image; 0 but for backbones that do not pad at all.
     covers : bool
-        The trunk pads by itself; nothing is added here.
+        The backbone pads by itself; nothing is added here.
     """
 
     geometry: Geometry
@@ -41,25 +41,25 @@ class Frame:
 
     @classmethod
     def around(cls, geometry: Geometry, padding: Padding) -> Frame:
-        """Return the frame for a trunk whose coarsest grid is ``geometry``."""
+        """Return the frame for a backbone whose coarsest grid is ``geometry``."""
         if padding == "wide":
             return cls(geometry, 0, True)
-        return cls(geometry, max(0, math.ceil(geometry.start - (geometry.jump - 1) / 2)), False)
+        return cls(geometry, max(0, math.ceil(geometry.offset - (geometry.stride - 1) / 2)), False)
 
     @property
-    def picture(self) -> Geometry:
-        """The picture's own pixels, on the padded picture."""
-        return Geometry(start=Fraction(self.lead))
+    def image(self) -> Geometry:
+        """The image's own pixels, on the padded image."""
+        return Geometry(offset=Fraction(self.lead))
 
     def pad(self, x: Tensor) -> Tensor:
         """Return (N, C, H, W) with zeros before and after.
 
         At least two cells along each axis are covered, so that batch normalisation has
-        something to average even where the picture is one pixel.
+        something to average even where the image is one pixel.
         """
         if self.covers:
             return x
-        least = math.ceil(2 * self.geometry.start + 1 + self.geometry.jump)
+        least = math.ceil(2 * self.geometry.offset + 1 + self.geometry.stride)
         height, width = (self.geometry.covering_size(torch.sym_max(n + 2 * self.lead, least)) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
         return F.pad(x, (self.lead, width - x.shape[-1] - self.lead, self.lead, height - x.shape[-2] - self.lead))
 
@@ -68,8 +68,8 @@ class Frame:
 class Fusion:
     """Where doubled scores meet those of a finer tap.
 
-    A wide trunk's finer map begins before the doubled scores and is cropped to them, as in
-    the paper; a covering trunk's doubled scores are cut (or continued) to the finer map.
+    A wide backbone's finer map begins before the doubled scores and is cropped to them, as in
+    the paper; a covering backbone's doubled scores are cut (or continued) to the finer map.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Fusion:
         doubled = coarse.deconv(kernel, 2)
         if padding == "wide":
             return cls(doubled, kernel, fine.crop_offset(doubled), None, scale)
-        return cls(replace(doubled, start=fine.start), kernel, 0, doubled.crop_offset(fine), scale)
+        return cls(replace(doubled, offset=fine.offset), kernel, 0, doubled.crop_offset(fine), scale)
 
     def upsample(self, channels: int, *, learned: bool = False) -> BilinearUpsample:
         """Return the layer that doubles the coarse map, whose channels are the classes in an FCN."""
@@ -123,23 +123,23 @@ def size_of(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
 
 
-def align_with_picture(scores: Geometry, factor: int, frame: Frame, channels: int) -> tuple[BilinearUpsample, tuple[int, int]]:
-    """Return the layer that brings ``scores`` to pixels, and the row and column where the picture begins in it."""
-    kernel = scores.bilinear_kernel(factor, frame.picture)
-    crop = scores.deconv(kernel, factor).crop_offset(frame.picture)
+def align_with_image(scores: Geometry, factor: int, frame: Frame, channels: int) -> tuple[BilinearUpsample, tuple[int, int]]:
+    """Return the layer that brings ``scores`` to pixels, and the row and column where the image begins in it."""
+    kernel = scores.bilinear_kernel(factor, frame.image)
+    crop = scores.deconv(kernel, factor).crop_offset(frame.image)
     border = "zeros" if frame.covers else "replicate"
     return BilinearUpsample(channels, factor=factor, kernel=kernel, border=border), (crop, crop)
 
 
-def widen_for_tiles(frame: Frame, coarsest: Geometry, *steps: BilinearUpsample) -> Geometry:
-    """Return the coarsest grid on the picture, its field widened by what several upsampling steps mix in.
+def with_upsampling_field(frame: Frame, coarsest: Geometry, *steps: BilinearUpsample) -> Geometry:
+    """Return the coarsest grid on the image, its field widened by what several upsampling steps mix in.
 
     :meth:`Geometry.margin` allows for one bilinear step, which reaches less than one cell;
     two or three in a row can reach further, by halves of a kernel each.
     """
-    jump, reach = coarsest.jump, Fraction(0)
+    jump, reach = coarsest.stride, Fraction(0)
     for step in steps:
         jump /= step.factor
         reach += Fraction(step.kernel - 1, 2) * jump
-    beyond = max(Fraction(0), reach - coarsest.jump)
-    return Geometry(coarsest.jump, coarsest.start - frame.lead, coarsest.field + 2 * beyond)
+    beyond = max(Fraction(0), reach - coarsest.stride)
+    return Geometry(coarsest.stride, coarsest.offset - frame.lead, coarsest.receptive_field + 2 * beyond)

@@ -1,4 +1,4 @@
-"""Trunks by name, with or without trained weights.
+"""Backbones by name, with or without trained weights.
 
 ``alexnet``, ``googlenet`` and ``vgg16`` are the papers' own; every other name is timm's. A
 weights file may use our names, or those of tables in :mod:`upscore.models.naming` and below.
@@ -16,33 +16,33 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alexnet import AlexNet
+from upscore.models.backbone import Backbone, FeatureLevel
 from upscore.models.googlenet import GoogLeNet
 from upscore.models.naming import rename
-from upscore.models.timm_trunk import TimmTrunk, check_name, current_name, import_timm, parameters_mismatch, pretrained
-from upscore.models.trunk import Tap, Trunk
+from upscore.models.timm_backbone import TimmBackbone, check_name, current_name, import_timm, parameters_mismatch, pretrained
 from upscore.models.vgg16 import VGG16
 from upscore.models.weights import Report, load_fitting, read_weights, silent
 
 __all__ = [
-    "OWN_TRUNKS",
+    "OWN_BACKBONES",
     "VGG16",
     "AlexNet",
+    "Backbone",
+    "FeatureLevel",
     "GoogLeNet",
-    "Tap",
-    "TimmTrunk",
-    "Trunk",
-    "build_trunk",
+    "TimmBackbone",
+    "build_backbone",
     "check_name",
     "current_name",
     "import_timm",
     "parameters_mismatch",
 ]
 
-OWN_TRUNKS: dict[str, Callable[..., nn.Module]] = {"alexnet": AlexNet, "googlenet": GoogLeNet, "vgg16": VGG16}
+OWN_BACKBONES: dict[str, Callable[..., nn.Module]] = {"alexnet": AlexNet, "googlenet": GoogLeNet, "vgg16": VGG16}
 """The papers' classifiers; the keyword-only arguments of each are settings of a model."""
 
 
-def build_trunk(
+def build_backbone(
     name: str,
     *,
     in_channels: int = 3,
@@ -51,15 +51,15 @@ def build_trunk(
     report: Report = silent,
     **arguments: Any,
 ) -> Any:
-    """Build a trunk.
+    """Build a backbone.
 
     Parameters
     ----------
     name : str
-        A key of :data:`OWN_TRUNKS`, or the name of a timm network with feature maps of stride
+        A key of :data:`OWN_BACKBONES`, or the name of a timm network with feature maps of stride
         8, 16 and 32.
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     weights : None, "imagenet" or path
         None draws them; "imagenet" downloads timm's; a path reads a ``.pth`` or
         ``.safetensors`` file under our, torchvision's or timm's names (its classifier is left
@@ -69,34 +69,36 @@ def build_trunk(
     report : callable
         Told what was done to a file's weights to make them fit, a sentence at a time.
     **arguments
-        Those of the papers' trunks (``width``, ``dropout`` and so on); timm's networks take none.
+        Those of the papers' backbones (``width``, ``dropout`` and so on); timm's networks take none.
 
     Returns
     -------
     nn.Module
-        A :class:`upscore.models.trunk.Trunk`.
+        A :class:`upscore.models.backbone.Backbone`.
 
     Raises
     ------
     ModelError
         The name is unknown, or the weights cannot be had or do not fit.
     """
-    if name in OWN_TRUNKS:
+    if name in OWN_BACKBONES:
         own = {**arguments, "finer": True} if finer and name == "vgg16" else arguments
         return _build_own(name, in_channels, weights, own, report)
     if arguments:
-        raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only {', '.join(OWN_TRUNKS)} have any")
+        raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only {', '.join(OWN_BACKBONES)} have any")
     if weights == "imagenet":
-        return TimmTrunk(name, in_channels=in_channels, weights="imagenet", finer=finer)
-    trunk = TimmTrunk(name, in_channels=in_channels, finer=finer)
+        return TimmBackbone(name, in_channels=in_channels, weights="imagenet", finer=finer)
+    backbone = TimmBackbone(name, in_channels=in_channels, finer=finer)
     if weights is not None:
         found = read_weights(weights, report=report)
-        load_fitting(trunk, found, source=weights, report=report, name_as=lambda tensors: _named_as_timm_trunk(name, trunk, tensors))
-    return trunk
+        load_fitting(
+            backbone, found, source=weights, report=report, name_as=lambda tensors: _named_as_timm_backbone(name, backbone, tensors)
+        )
+    return backbone
 
 
 def _build_own(name: str, in_channels: int, weights: str | Path | None, arguments: Mapping[str, Any], report: Report) -> nn.Module:
-    trunk = OWN_TRUNKS[name](in_channels=in_channels, **arguments)
+    backbone = OWN_BACKBONES[name](in_channels=in_channels, **arguments)
     if weights == "imagenet":
         if name != "vgg16":
             raise ModelError(f"there are no ImageNet weights to download for '{name}': give weights=<file>, or train from scratch")
@@ -108,25 +110,25 @@ def _build_own(name: str, in_channels: int, weights: str | Path | None, argument
     elif weights is not None:
         found = read_weights(weights, report=report)
     else:
-        return trunk
-    own = trunk.state_dict()
-    load_fitting(trunk, found, source=weights, report=report, name_as=lambda tensors: rename(tensors, own, name))
-    return trunk
+        return backbone
+    own = backbone.state_dict()
+    load_fitting(backbone, found, source=weights, report=report, name_as=lambda tensors: rename(tensors, own, name))
+    return backbone
 
 
-def _named_as_timm_trunk(name: str, trunk: TimmTrunk, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a whole timm network to those of its trunk, and leave out those of its head."""
+def _named_as_timm_backbone(name: str, backbone: TimmBackbone, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of a whole timm network to those of its backbone, and leave out those of its head."""
     if name.partition(".")[0] == "mobilenetv2_100" and "features.0.0.weight" in found:
         found = _mobilenetv2_named_as_timm(found)
     with torch.device("meta"):
         whole = import_timm().create_model(name).state_dict()
-    own = trunk.state_dict()
+    own = backbone.state_dict()
     names = {_whole_name(key, whole): key for key in own}
     return {names.get(key, key): tensor for key, tensor in found.items() if key in names or key in own or key not in whole}
 
 
 def _whole_name(key: str, whole: Mapping[str, Tensor]) -> str:
-    """Return what a tensor of the trunk is called in the whole network.
+    """Return what a tensor of the backbone is called in the whole network.
 
     timm's feature extractors put a name before ("features.model.x"), or join the first two
     parts of one ("stages_0.x" for "stages.0.x").

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
 from upscore.files import beside, check_file, refuse_other_contents, written_whole
-from upscore.models.description import (
+from upscore.models.factory import backbone_mismatch, create_model
+from upscore.models.manifest import (
     Description,
     Fingerprint,
     Labels,
@@ -36,7 +37,6 @@ from upscore.models.description import (
     write_document,
 )
 from upscore.models.weights import name_mismatch, silent
-from upscore.models.zoo import backbone_mismatch, create_model
 from upscore.text import literal, reason
 from upscore.types import LabelSpace
 
@@ -57,7 +57,7 @@ class Bundle:
     architecture : str
         Name in the zoo.
     arguments : dict
-        The other arguments of :func:`upscore.models.zoo.create_model`: ``backbone``,
+        The other arguments of :func:`upscore.models.factory.create_model`: ``backbone``,
         ``num_classes`` and so on, but never ``weights``.
     labels : LabelSpace
         The classes, ``num_classes`` of them.

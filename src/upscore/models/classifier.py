@@ -2,12 +2,12 @@
 
 ::
 
-    images ─ normalization ─ trunk ─ average ─ fc8
+    images ─ normalization ─ backbone ─ average ─ fc8
     N C H W                  /32       │        N K
                                        over the cells: one of fc7 (AlexNet, VGG16), 7×7 of 5b (GoogLeNet)
 
-A trunk is fully convolutional already, so the classifier is the same trunk, without the
-papers' wide padding, and one more linear layer. On a picture of the size it was made for it
+A backbone is fully convolutional already, so the classifier is the same backbone, without the
+papers' wide padding, and one more linear layer. On an image of the size it was made for it
 gives what the original gives; on a larger one AlexNet and VGG16 have several cells, and the
 average of their features gives the average of their answers.
 """
@@ -20,10 +20,10 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from upscore.errors import ModelError, nearest_name
-from upscore.models.backbones import OWN_TRUNKS
+from upscore.models.backbone import Backbone
+from upscore.models.backbones import OWN_BACKBONES
 from upscore.models.naming import rename
 from upscore.models.normalization import Normalization
-from upscore.models.trunk import Trunk
 from upscore.models.weights import load_fitting, read_weights, warn
 
 __all__ = ["Classifier", "create_classifier"]
@@ -35,36 +35,36 @@ _MADE_FOR: dict[tuple[str, str], tuple[int, dict[str, int]]] = {
     ("googlenet", "torchvision"): (224, {}),
     ("vgg16", "caffe"): (224, {"padding": 1}),
 }
-"""Name and variant to the size of its pictures, and the padding of its first layer."""
+"""Name and variant to the size of its images, and the padding of its first layer."""
 
 
 class Classifier(nn.Module):
-    """A trunk, the average of its deepest map, and a linear layer.
+    """A backbone, the average of its deepest map, and a linear layer.
 
     Parameters
     ----------
-    trunk : Trunk
+    backbone : Backbone
         Its tap of stride 32 is read.
     num_classes : int
         K.
     input_size : int
-        Height and width of the pictures it was made for; larger ones can be given too.
+        Height and width of the images it was made for; larger ones can be given too.
     normalization : nn.Module
-        From pictures in [0, 1] to what the trunk expects.
+        From images in [0, 1] to what the backbone expects.
     """
 
-    def __init__(self, trunk: Trunk, *, num_classes: int, input_size: int, normalization: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, *, num_classes: int, input_size: int, normalization: nn.Module) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ModelError(f"found {num_classes} classes, expected at least 1")
         self.num_classes, self.input_size = num_classes, input_size
         self.normalization = normalization
-        self.trunk = trunk
-        self.fc8 = nn.Linear(trunk.taps[32].channels, num_classes)
+        self.backbone = backbone
+        self.fc8 = nn.Linear(backbone.levels[32].channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, C, H, W) float in [0, 1]."""
-        features = self.trunk(self.normalization(images))[32]
+        features = self.backbone(self.normalization(images))[32]
         return cast(Tensor, self.fc8(features.mean((2, 3))))
 
 
@@ -82,17 +82,17 @@ def create_classifier(
     Parameters
     ----------
     name : {"alexnet", "googlenet", "vgg16"}
-        Whose trunk.
+        Whose backbone.
     num_classes : int
         K; ImageNet's 1000 by default.
     in_channels : int
-        C of the pictures; 3 is RGB.
+        C of the images; 3 is RGB.
     weights : path, optional
         A file with all layers, under our names, torchvision's or Caffe's.
     normalization : Normalization, optional
-        By default the trunk's own statistics.
+        By default the backbone's own statistics.
     **arguments
-        Of the trunk: ``variant``, ``width``, ``dropout``, ``batch_norm``.
+        Of the backbone: ``variant``, ``width``, ``dropout``, ``batch_norm``.
 
     Returns
     -------
@@ -104,18 +104,18 @@ def create_classifier(
     ModelError
         The name or an argument is unknown, or the weights do not fit.
     """
-    if name not in OWN_TRUNKS:
+    if name not in OWN_BACKBONES:
         raise ModelError(
-            f"unknown classifier '{name[:80]}'{nearest_name(name, list(OWN_TRUNKS))}: expected one of {', '.join(OWN_TRUNKS)}; "
+            f"unknown classifier '{name[:80]}'{nearest_name(name, list(OWN_BACKBONES))}: expected one of {', '.join(OWN_BACKBONES)}; "
             "others are timm's, with timm.create_model"
         )
     input_size, padding = _MADE_FOR.get((name, arguments.get("variant", "caffe")), (224, {}))
     try:
-        trunk: Any = OWN_TRUNKS[name](in_channels=in_channels, **padding, **arguments)
+        backbone: Any = OWN_BACKBONES[name](in_channels=in_channels, **padding, **arguments)
     except TypeError as error:
         raise ModelError(f"'{name}' does not take these arguments ({error})") from error
-    normalization = normalization or Normalization.for_channels(trunk.mean, trunk.std, in_channels)
-    model = Classifier(trunk, num_classes=num_classes, input_size=input_size, normalization=normalization)
+    normalization = normalization or Normalization.for_channels(backbone.mean, backbone.std, in_channels)
+    model = Classifier(backbone, num_classes=num_classes, input_size=input_size, normalization=normalization)
     if weights is not None:
         found, own = read_weights(weights, report=warn), model.state_dict()
         load_fitting(model, found, source=weights, report=warn, name_as=lambda tensors: rename(tensors, own, name))

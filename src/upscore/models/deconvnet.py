@@ -21,13 +21,13 @@ authors' release::
 
     conv, deconv   3×3, padding 1; every layer but the score is followed by batch normalisation and ReLU
     pool, unpool   maxima of 2×2 and their places; switches are two bits a window
-    output         (N, K, H, W) logits of exactly the pictures' size
+    output         (N, K, H, W) logits of exactly the images' size
 
 The paper gives the network one object at a time, in a window of 224×224. It is fully
-convolutional here: larger pictures have more cells at fc6, and smaller ones are padded to
+convolutional here: larger images have more cells at fc6, and smaller ones are padded to
 the 224 pixels that fc6 needs.
 
-Deviations. Normalisation of the picture is the first layer. Batch normalisation keeps
+Deviations. Normalisation of the image is the first layer. Batch normalisation keeps
 running statistics, where the release computes them after training, and adds 1e-5 to the
 variance, where it adds 1e-9.
 """
@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import size_of
-from upscore.models.stages import ascend, check_classes, descend, draw_weights, mirrored_grid, scaled, stage, vgg16_encoder
+from upscore.models.encoder_decoder import check_classes, decode, encode, init_weights, mirrored_grid, scale_channels, stage, vgg16_encoder
 
 __all__ = ["DeconvNet"]
 
@@ -59,9 +59,9 @@ class DeconvNet(nn.Module):
     num_classes : int
         K, 1 to 255.
     normalization : nn.Module
-        From pictures in [0, 1] to what the encoder expects.
+        From images in [0, 1] to what the encoder expects.
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's 252 million
         parameters, 1/4 sixteen times fewer.
@@ -69,7 +69,7 @@ class DeconvNet(nn.Module):
     Attributes
     ----------
     geometry : Geometry
-        Grid of pool5 on the picture, with the field of a score; its ``margin()`` is what a tile needs.
+        Grid of pool5 on the image, with the field of a score; its ``margin()`` is what a tile needs.
     stride : int
         32.
     num_classes : int
@@ -88,7 +88,7 @@ class DeconvNet(nn.Module):
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
         self.encoder = vgg16_encoder(in_channels, width=width, norm=_norm_name)
-        channels, middle = scaled(512, width), scaled(4096, width)
+        channels, middle = scale_channels(512, width), scale_channels(4096, width)
         self.bottom = nn.Sequential(
             stage(["fc6"], [channels, middle], kernel=7, padding=0, norm=_norm_name),
             stage(["fc7"], [middle, middle], kernel=1, norm=_norm_name),
@@ -97,7 +97,7 @@ class DeconvNet(nn.Module):
         self.decoder = nn.Sequential()
         for number, layers in zip(range(5, 0, -1), DECODER, strict=True):
             names = [f"deconv{number}_{i}" for i in range(1, len(layers) + 1)]
-            widths = [channels, *(scaled(n, width) for n in layers)]
+            widths = [channels, *(scale_channels(n, width) for n in layers)]
             self.decoder.add_module(f"deconv{number}", stage(names, widths, norm=_norm_name, transposed=True))
             channels = widths[-1]
         self.seg_score_voc = nn.Conv2d(channels, num_classes, 1)
@@ -106,7 +106,7 @@ class DeconvNet(nn.Module):
 
     def _draw_weights(self) -> None:
         """Draw the encoder as a classifier's; the rest as the paper does: deviation 0.01, shifts of 0.001."""
-        draw_weights(self)
+        init_weights(self)
         for layer in self.modules():
             if isinstance(layer, nn.ConvTranspose2d) or layer is self.seg_score_voc:
                 assert isinstance(layer, nn.ConvTranspose2d | nn.Conv2d)
@@ -132,14 +132,14 @@ class DeconvNet(nn.Module):
         Raises
         ------
         ModelError
-            In training, a single picture of at most 224×224: fc6 has one cell, and there is
+            In training, a single image of at most 224×224: fc6 has one cell, and there is
             nothing to normalise over.
         """
-        x, pooled = descend(self.encoder, _pad_to_least(self.normalization(images)))  # conv1, pool1 … conv5, pool5
+        x, pooled = encode(self.encoder, _pad_to_least(self.normalization(images)))  # conv1, pool1 … conv5, pool5
         if self.training and x.shape[0] * (x.shape[2] - 6) * (x.shape[3] - 6) == 1:
             raise ModelError("DeconvNet cannot normalise over one cell: train on batches of two or more, or on crops above 224×224")
         x = self.bottom(x)  # fc6, fc7, fc6_deconv
-        x = ascend(self.decoder, x, pooled)  # unpool5, deconv5 … unpool1, deconv1
+        x = decode(self.decoder, x, pooled)  # unpool5, deconv5 … unpool1, deconv1
         return _cut_back(self.seg_score_voc(x), size_of(images))
 
 
@@ -150,7 +150,7 @@ def _pad_to_least(x: Tensor) -> Tensor:
 
 
 def _cut_back(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the middle of (N, C, H, W): the picture of ``size`` that was padded."""
+    """Return the middle of (N, C, H, W): the image of ``size`` that was padded."""
     top, left = (torch.sym_max(0, LEAST - n) // 2 for n in size)  # type: ignore[no-untyped-call]
     return x[..., top : top + size[0], left : left + size[1]]
 

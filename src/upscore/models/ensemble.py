@@ -1,4 +1,4 @@
-"""Several networks that label a picture together, in one folder.
+"""Several networks that label an image together, in one folder.
 
 ::
 
@@ -8,7 +8,7 @@
     └── member-2/
 
 Each member keeps its own inference settings, of which ``proposals`` count: DeconvNet over proposals and
-FCN over whole pictures are EDeconvNet (Noh, Hong and Han, ICCV 2015, §5.2). An ensemble may come from anywhere, as a bundle
+FCN over whole images are EDeconvNet (Noh, Hong and Han, ICCV 2015, §5.2). An ensemble may come from anywhere, as a bundle
 may: reading one runs no code, and follows no path in it.
 """
 
@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from upscore.errors import BundleError
 from upscore.files import beside, refuse_other_contents, written_whole
 from upscore.models.bundle import ENSEMBLE, Bundle, find_bundle, refuse_unless_bundle
-from upscore.models.description import Card, as_json, read_document, write_document
+from upscore.models.manifest import Card, as_json, read_document, write_document
 from upscore.types import LabelSpace
 
 __all__ = ["Ensemble", "check_place", "find_model", "load_model"]
@@ -33,7 +33,7 @@ MOST = 16
 """Members of an ensemble."""
 
 
-class Together(BaseModel):
+class EnsembleManifest(BaseModel):
     """``ensemble.json``."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -111,7 +111,7 @@ class Ensemble:
         with written_whole(Path(folder), what="ensemble", holds=_contents()) as partial:
             for place, member in zip(_places(partial, len(self.members)), self.members, strict=True):
                 member.save(place)
-            together = Together(members=len(self.members), inference=as_json(self.inference), card=as_json(self.card))
+            together = EnsembleManifest(members=len(self.members), inference=as_json(self.inference), card=as_json(self.card))
             write_document(together, partial / ENSEMBLE)
         return Path(folder).absolute()
 
@@ -125,7 +125,7 @@ class Ensemble:
             There is none, it or a member is damaged, foreign or made by a newer version, or the classes of its members differ.
         """
         folder = _find(Path(folder)) or Path(folder)
-        together = read_document(folder / ENSEMBLE, Together)
+        together = read_document(folder / ENSEMBLE, EnsembleManifest)
         members = []
         for place in _places(folder, together.members):
             if place.is_symlink() or not place.is_dir():

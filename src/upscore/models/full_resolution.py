@@ -6,9 +6,9 @@ The first answer of every lecture on segmentation, before down-sampling is intro
     N C H W                  N width H W ……………………………………… N width H W   N K H W
 
     conv*     padding 1, stride 1, batch normalisation if wanted, ReLU
-    output    (N, K, H, W) logits of exactly the pictures' size
+    output    (N, K, H, W) logits of exactly the images' size
 
-Every layer costs 9·width² multiply-adds at every pixel and keeps width maps of the picture's
+Every layer costs 9·width² multiply-adds at every pixel and keeps width maps of the image's
 size for its gradient, yet adds but 2 pixels to the field of view: to see the 404 pixels that
 a cell of FCN-32s sees would take 202 layers. Down-sampling doubles what a layer adds and
 quarters what it costs.
@@ -21,7 +21,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
-from upscore.models.stages import draw_weights
+from upscore.models.encoder_decoder import init_weights
 from upscore.ops.geometry import Geometry
 
 __all__ = ["FullResolution"]
@@ -35,9 +35,9 @@ class FullResolution(nn.Module):
     num_classes : int
         K, 1 to 255.
     normalization : nn.Module
-        From pictures in [0, 1] to what the convolutions expect.
+        From images in [0, 1] to what the convolutions expect.
     in_channels : int
-        C of the pictures.
+        C of the images.
     depth : int
         Number of 3×3 convolutions, 1 to 256.
     width : int
@@ -48,7 +48,7 @@ class FullResolution(nn.Module):
     Attributes
     ----------
     geometry : Geometry
-        The picture's own pixels, each of which sees ``1 + 2 * depth``.
+        The image's own pixels, each of which sees ``1 + 2 * depth``.
     stride : int
         1.
     num_classes : int
@@ -90,7 +90,7 @@ class FullResolution(nn.Module):
             self.layers.add_module(f"relu{number}", nn.ReLU(inplace=True))
             self.geometry = self.geometry.conv(3, 1, 1)
         self.score = nn.Conv2d(width, num_classes, 1)
-        draw_weights(self)
+        init_weights(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""

@@ -22,7 +22,7 @@ average over 7×7 cells, the number that FCN's authors report.
 
 ``variant="torchvision"`` is the network whose trained weights torchvision has: batch
 normalisation after every convolution instead of the two local ones, 3×3 convolutions named
-5×5, and a pool4 of 2×2. It was trained on pictures from -1 to 1.
+5×5, and a pool4 of 2×2. It was trained on images from -1 to 1.
 
 Deviations. Dropout stands before the average and not after it, since there is none here.
 """
@@ -36,9 +36,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.backbone import FeatureLevel, Padding, check_settings
+from upscore.models.encoder_decoder import init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from upscore.models.stages import draw_weights
-from upscore.models.trunk import Padding, Tap, check_settings
 from upscore.ops.geometry import Geometry
 
 __all__ = ["GoogLeNet"]
@@ -61,12 +61,12 @@ _TAPS = {"3b": 8, "4e": 16, "5b": 32}
 
 
 class GoogLeNet(nn.Module):
-    """The trunk of FCN-GoogLeNet, from the picture to inception 5b.
+    """The backbone of FCN-GoogLeNet, from the image to inception 5b.
 
     Parameters
     ----------
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's.
     dropout : float
@@ -98,7 +98,7 @@ class GoogLeNet(nn.Module):
         self.conv2 = Unit(stem, wide, 3, batch_norm=batch_norm)
         self.norm = nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.dropout = nn.Dropout(dropout)
-        self.taps: dict[int, Tap] = {}
+        self.levels: dict[int, FeatureLevel] = {}
         geometry, channels = Geometry().conv(7, 2, 3).pool(3, 2).conv(3, 1, 1).pool(3, 2), wide
         for name, row in INCEPTIONS.items():
             if name in ("4a", "5a"):
@@ -107,8 +107,8 @@ class GoogLeNet(nn.Module):
             self.add_module(f"inception_{name}", inception)
             geometry, channels = geometry.conv(inception.reach, 1, inception.reach // 2), inception.out_channels
             if name in _TAPS:
-                self.taps[_TAPS[name]] = Tap(channels, geometry)
-        draw_weights(self)
+                self.levels[_TAPS[name]] = FeatureLevel(channels, geometry)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return inceptions 3b, 4e and 5b by their strides 8, 16 and 32.
@@ -116,7 +116,7 @@ class GoogLeNet(nn.Module):
         Parameters
         ----------
         x : (N, C, H, W) float
-            Normalised pictures, H and W from 15.
+            Normalised images, H and W from 15.
         """
         x = self.norm(_pool(self.conv1(x)))
         x = _pool(self.norm(self.conv2(self.conv2_reduce(x))))

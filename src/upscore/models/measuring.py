@@ -1,4 +1,4 @@
-"""The geometry of a trunk that does not declare it."""
+"""The geometry of a backbone that does not declare it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from upscore.models.trunk import Tap
-from upscore.ops.measuring import measure
+from upscore.models.backbone import FeatureLevel
+from upscore.ops.receptive_field import measure
 
-__all__ = ["measure_taps"]
+__all__ = ["measure_levels"]
 
 
-def measure_taps(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3) -> list[Tap]:
+def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3) -> list[FeatureLevel]:
     """Return the channels and the geometry of each feature map.
 
     Parameters
@@ -27,15 +27,15 @@ def measure_taps(features: Callable[[Tensor], list[Tensor]], *, in_channels: int
 
     Returns
     -------
-    list of Tap
+    list of FeatureLevel
         In the order of the maps. ``field`` is ``math.inf`` where a gate or a normalisation
-        looks at the whole picture; ``jump`` and ``start`` are those of the rest.
+        looks at the whole image; ``jump`` and ``start`` are those of the rest.
 
     Raises
     ------
     GeometryError
-        Cells do not lie on a regular grid, or not on the same one for every picture size and
+        Cells do not lie on a regular grid, or not on the same one for every image size and
         along both axes.
     """
     found = measure(features, in_channels=in_channels)
-    return [Tap(m.channels, replace(m.geometry, field=math.inf) if m.looks_everywhere else m.geometry) for m in found]
+    return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.looks_everywhere else m.geometry) for m in found]

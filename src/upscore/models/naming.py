@@ -88,7 +88,7 @@ _SIDE_CLASSIFIERS = re.compile(r"(aux[12]\.|loss[12]/)")
 
 
 def tables_of(backbone: str, *, normalised: bool) -> list[dict[str, str]]:
-    """Return what is known of other names for a trunk.
+    """Return what is known of other names for a backbone.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str
     """Return a file's tensors under the network's names, linear layers shaped as the convolutions they are.
 
     The classifier's last layer is left out where the network has none. What files from
-    elsewhere do not hold, the normalisation of pictures and batch normalisation's counters,
+    elsewhere do not hold, the normalisation of images and batch normalisation's counters,
     is the network's own. Every other name is kept, for the caller to complain about.
 
     Parameters
@@ -124,12 +124,12 @@ def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str
     found : mapping of str to Tensor
         By the file's names.
     own : mapping of str to Tensor
-        The state to be filled; its layers may stand inside others, as those of a trunk or of a stage do.
+        The state to be filled; its layers may stand inside others, as those of a backbone or of a stage do.
     backbone : str
         Whose tables to use.
     """
     layers = {_layer(name) for name in own}
-    bare = {layer.removeprefix("trunk.") for layer in layers}
+    bare = {layer.removeprefix("backbone.") for layer in layers}
     shorts = [layer.rpartition(".")[2] for layer in layers]
     inside = {short: layer for short, layer in zip(shorts, layers, strict=True) if shorts.count(short) == 1}
     bare |= inside.keys()
@@ -141,7 +141,7 @@ def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str
     for name, tensor in found.items():
         layer, _, kind = name.rpartition(".")
         ours = names.get(layer, layer)
-        near = (ours, _plain(ours), f"trunk.{ours}", f"trunk.{_plain(ours)}", inside.get(ours, ""), inside.get(_plain(ours), ""))
+        near = (ours, _plain(ours), f"backbone.{ours}", f"backbone.{_plain(ours)}", inside.get(ours, ""), inside.get(_plain(ours), ""))
         target = next((candidate for candidate in near if candidate in layers), ours)
         if target not in layers and (target == CLASSIFIER or _SIDE_CLASSIFIERS.match(layer)):
             continue

@@ -1,4 +1,4 @@
-"""Layer 0 of every network: pictures in [0, 1] become what the trunk was trained on.
+"""Layer 0 of every network: images in [0, 1] become what the backbone was trained on.
 
 Normalisation is part of the model so that training, prediction and an exported file can
 not disagree about channel order, range, mean or deviation: weights trained on one and fed
@@ -17,16 +17,16 @@ from upscore.errors import ModelError
 __all__ = ["CAFFE_MEAN", "IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of ImageNet's pictures, RGB in [0, 1]."""
+"""Mean of ImageNet's images, RGB in [0, 1]."""
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of ImageNet's pictures, RGB in [0, 1]."""
+"""Standard deviation of ImageNet's images, RGB in [0, 1]."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey, Rec. 601."""
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
-"""Mean of ImageNet's pictures as FCN's authors have it, BGR in 0 to 255."""
+"""Mean of ImageNet's images as FCN's authors have it, BGR in 0 to 255."""
 
 
 class Normalization(nn.Module):
@@ -35,10 +35,10 @@ class Normalization(nn.Module):
     Parameters
     ----------
     mean, std : sequence of float
-        One per channel, in the order and range that the trunk sees. Kept as buffers, so they
+        One per channel, in the order and range that the backbone sees. Kept as buffers, so they
         travel with the weights.
     span : float
-        1 for trunks trained on [0, 1], 255 for those trained on 0 to 255.
+        1 for backbones trained on [0, 1], 255 for those trained on 0 to 255.
     bgr : bool
         Reverse the channels first.
 
@@ -76,7 +76,7 @@ class Normalization(nn.Module):
 
     @classmethod
     def for_channels(cls, mean: Sequence[float], std: Sequence[float], in_channels: int) -> Normalization:
-        """Return a normalisation by RGB statistics for pictures of any number of channels.
+        """Return a normalisation by RGB statistics for images of any number of channels.
 
         Parameters
         ----------
@@ -102,8 +102,8 @@ class Normalization(nn.Module):
         Parameters
         ----------
         images : (N, C, H, W) float in [0, 1]
-            RGB where C is 3. A network for grey pictures, C = 1, also takes RGB, and reads its
-            luminance (Rec. 601), which of a grey picture is the grey.
+            RGB where C is 3. A network for grey images, C = 1, also takes RGB, and reads its
+            luminance (Rec. 601), which of a grey image is the grey.
 
         Returns
         -------
@@ -113,11 +113,11 @@ class Normalization(nn.Module):
         Raises
         ------
         ModelError
-            The pictures have another number of channels.
+            The images have another number of channels.
         """
         if images.ndim == 4 and images.shape[1] == 3 and self.mean.shape[0] == 1:
             images = (images * images.new_tensor(LUMINANCE).view(-1, 1, 1)).sum(1, keepdim=True)
         if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
-            raise ModelError(f"found pictures of shape {tuple(images.shape)}, expected (N, {self.mean.shape[0]}, H, W)")
+            raise ModelError(f"found images of shape {tuple(images.shape)}, expected (N, {self.mean.shape[0]}, H, W)")
         x = images.flip(1) if self.bgr else images
         return (x * self.span - self.mean.to(x.dtype)) / self.std.to(x.dtype)

@@ -20,12 +20,12 @@ figure 2; layer names of the authors' release::
     conv       3×3, padding 1, batch normalisation, ReLU; conv1_1_D alone is the score
     pool       maxima of 2×2, sizes rounded up: 45 rows pool to 23, and unpool to 45 again
     upsample   each value at its maximum's place, zeros elsewhere: sparse, made dense by conv*_D
-    output     (N, K, H, W) logits of exactly the pictures' size
+    output     (N, K, H, W) logits of exactly the images' size
 
 Only the switches, two bits for each 2×2 window, pass from encoder to decoder; U-Net passes
 whole feature maps.
 
-Deviations. Normalisation of the picture is the first layer. Batch normalisation adds 1e-5
+Deviations. Normalisation of the image is the first layer. Batch normalisation adds 1e-5
 to the variance where the release adds 1e-9.
 """
 
@@ -35,7 +35,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from upscore.models.stages import ascend, check_classes, descend, draw_weights, mirrored_grid, scaled, stage, vgg16_encoder
+from upscore.models.encoder_decoder import check_classes, decode, encode, init_weights, mirrored_grid, scale_channels, stage, vgg16_encoder
 
 __all__ = ["SegNet", "SegNetBasic"]
 
@@ -51,16 +51,16 @@ class SegNet(nn.Module):
     num_classes : int
         K, 1 to 255.
     normalization : nn.Module
-        From pictures in [0, 1] to what the encoder expects.
+        From images in [0, 1] to what the encoder expects.
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's.
 
     Attributes
     ----------
     geometry : Geometry
-        Grid of pool5 on the picture, with the field of a score; its ``margin()`` is what a tile needs.
+        Grid of pool5 on the image, with the field of a score; its ``margin()`` is what a tile needs.
     stride : int
         32.
     num_classes : int
@@ -79,20 +79,20 @@ class SegNet(nn.Module):
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
         self.encoder = vgg16_encoder(in_channels, width=width, norm="{}_bn".format)
-        self.decoder, channels = nn.Sequential(), scaled(512, width)
+        self.decoder, channels = nn.Sequential(), scale_channels(512, width)
         for number, last, layers in zip((5, 4, 3, 2, 1), (3, 3, 3, 2, 2), DECODER, strict=True):
             names = [f"conv{number}_{i}_D" for i in range(last, last - len(layers), -1)]
-            widths = [channels, *(scaled(n, width) for n in layers)]
+            widths = [channels, *(scale_channels(n, width) for n in layers)]
             self.decoder.add_module(f"conv{number}_D", stage(names, widths, norm="{}_bn".format))
             channels = widths[-1]
         self.conv1_1_D = nn.Conv2d(channels, num_classes, 3, padding=1)
-        draw_weights(self)
+        init_weights(self)
         self.geometry = mirrored_grid(self.encoder, self.decoder, score=self.conv1_1_D)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
-        x, pooled = descend(self.encoder, self.normalization(images))  # conv1, pool1 … conv5, pool5
-        x = ascend(self.decoder, x, pooled)  # upsample5, conv5_D … upsample1, conv1_D
+        x, pooled = encode(self.encoder, self.normalization(images))  # conv1, pool1 … conv5, pool5
+        x = decode(self.decoder, x, pooled)  # upsample5, conv5_D … upsample1, conv1_D
         return cast(Tensor, self.conv1_1_D(x))
 
 
@@ -104,7 +104,7 @@ class SegNetBasic(nn.Module):
         norm ─ 4 × [conv, batch normalisation, ReLU, pool] ─ 4 × [upsample, conv, batch normalisation] ─ 1×1 score
 
     All layers have 64 channels. The decoder has no ReLU: the paper found its learning better without.
-    ``norm`` is the release's local response normalisation over the raw picture's channels.
+    ``norm`` is the release's local response normalisation over the raw image's channels.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class SegNetBasic(nn.Module):
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
-        channels = scaled(64, width)
+        channels = scale_channels(64, width)
         self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
         for number in (1, 2, 3, 4):
             widths = [in_channels if number == 1 else channels, channels]
@@ -135,10 +135,10 @@ class SegNetBasic(nn.Module):
             decode = stage([f"conv_decode{number}"], [channels, channels], kernel=7, norm="{}_bn".format, relu=False)
             self.decoder.add_module(f"decode{number}", decode)
         self.conv_classifier = nn.Conv2d(channels, num_classes, 1)
-        draw_weights(self)
+        init_weights(self)
         self.geometry = mirrored_grid(self.encoder, self.decoder, score=self.conv_classifier)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
-        x, pooled = descend(self.encoder, self.norm(self.normalization(images)))
-        return cast(Tensor, self.conv_classifier(ascend(self.decoder, x, pooled)))
+        x, pooled = encode(self.encoder, self.norm(self.normalization(images)))
+        return cast(Tensor, self.conv_classifier(decode(self.decoder, x, pooled)))

@@ -13,11 +13,11 @@ what Long, Shelhamer and Darrell (2015) set out to replace::
                                     ─ conv3 4×4 ─ 18 ─ pool3 ─ 9 ─ conv4 4×4 ─ 6 ─ pool4 ─ 3
                                     ─ fc1 3×3 to 200 ─ 1 ─ score 1×1 to K
 
-    output   (N, K, H, W) logits of exactly the pictures' size
+    output   (N, K, H, W) logits of exactly the images' size
 
 Neighbouring patches share all but a column of pixels, and everything is computed anew for
-each: H·W classifications a picture. The very same numbers come out of one pass of the
-classifier over the whole picture with its filters dilated
+each: H·W classifications an image. The very same numbers come out of one pass of the
+classifier over the whole image with its filters dilated
 (:func:`upscore.ops.rarefaction.rarefy`); that equality is a test.
 
 Deviations. Normalisation is the first layer. Colours, rectified linear units instead of
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from upscore.errors import ModelError
-from upscore.models.stages import draw_weights
+from upscore.models.encoder_decoder import init_weights
 from upscore.ops.geometry import Geometry
 from upscore.ops.mirror import mirror
 from upscore.ops.upsample import BilinearUpsample
@@ -52,9 +52,9 @@ class SlidingWindow(nn.Module):
     num_classes : int
         K, 1 to 255.
     normalization : nn.Module
-        From pictures in [0, 1] to what the classifier expects.
+        From images in [0, 1] to what the classifier expects.
     in_channels : int
-        C of the pictures.
+        C of the images.
     patch : int
         P, odd, 1 to 255: sides of a patch in pixels. Cireşan's four networks use 65 and 95.
     width : int
@@ -130,12 +130,12 @@ class SlidingWindow(nn.Module):
         return cast(Tensor, self.fill(scores, offset=(self.stride - 1,) * 2, size=(images.shape[-2], images.shape[-1])))
 
     def mirror(self, x: Tensor) -> Tensor:
-        """Return (N, C, H + P - 1, W + P - 1), continued on each side by its mirror image, as often as the picture is too small."""
+        """Return (N, C, H + P - 1, W + P - 1), continued on each side by its mirror image, as often as the image is too small."""
         reach = (self.patch // 2, self.patch // 2)
         return mirror(x, rows=reach, columns=reach)
 
     def classify(self, x: Tensor) -> Tensor:
-        """Return the scores (N, K, h, w) of every n-th patch of a mirrored picture, a bounded number of patches at a time."""
+        """Return the scores (N, K, h, w) of every n-th patch of a mirrored image, a bounded number of patches at a time."""
         if torch.compiler.is_exporting():  # a graph has no loop of unknown length: all patches at once
             rows, columns = ((n - self.patch) // self.stride + 1 for n in x.shape[-2:])
             patches = F.unfold(x, self.patch, stride=self.stride).mT.reshape(-1, x.shape[1], self.patch, self.patch)
@@ -182,5 +182,5 @@ def _classifier(in_channels: int, num_classes: int, patch: int, width: int, hidd
     layers.add_module("fc1", nn.Conv2d(channels, hidden, size))
     layers.add_module("relu_fc1", nn.ReLU(inplace=True))
     layers.add_module("score", nn.Conv2d(hidden, num_classes, 1))
-    draw_weights(layers)
+    init_weights(layers)
     return layers

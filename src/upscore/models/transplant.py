@@ -22,12 +22,12 @@ from upscore.ops.upsample import BilinearUpsample, bilinear_weights
 
 __all__ = ["holds_whole_network", "normalization_of", "start_from", "transplant", "transplant_encoder"]
 
-_SCORES = ("score", "upscore", "seg-score", "seg_score", "trunk.", "conv1_1_D", "deconv1_1")
+_SCORES = ("score", "upscore", "seg-score", "seg_score", "backbone.", "conv1_1_D", "deconv1_1")
 """Layers that only a segmentation network has."""
 
 
 def holds_whole_network(weights: str | Path) -> bool:
-    """Say whether a file holds a segmentation network, and not only its trunk."""
+    """Say whether a file holds a segmentation network, and not only its backbone."""
     return _is_whole_network(bare(read_weights(weights)))
 
 
@@ -36,7 +36,7 @@ def _is_whole_network(found: Mapping[str, Tensor]) -> bool:
 
 
 def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "imagenet"] | None:
-    """Say what a file's names tell about the pictures it was trained on.
+    """Say what a file's names tell about the images it was trained on.
 
     Caffe's networks, and torchfcn's, which were converted from them, see BGR from 0 to 255
     minus a mean; SegNet's sees it without.
@@ -50,8 +50,8 @@ def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "ima
     Returns
     -------
     str or None
-        A normalisation of :func:`upscore.models.zoo.create_model`; None where the names tell
-        nothing, and the trunk's own holds.
+        A normalisation of :func:`upscore.models.factory.create_model`; None where the names tell
+        nothing, and the backbone's own holds.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
     weights : path
         Under our names, Caffe's or torchfcn's.
     backbone : str
-        Name of its trunk.
+        Name of its backbone.
     report : callable
         Told what was done to the file's names to make them fit.
 
@@ -93,7 +93,7 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
     ------
     ModelError
         The file cannot be read; layers are missing, left over or of another shape; its
-        upsampling is not what this network computes; or it was trained on other pictures.
+        upsampling is not what this network computes; or it was trained on other images.
     """
     own = model.state_dict()
     read = read_weights(weights, report=report)
@@ -158,7 +158,7 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
         State of a network with the same backbone and, but for ``anew``, the same classes.
     anew : collection of str
         Tensors that begin as they are in ``model``, whatever the earlier network's: its score
-        layers (:func:`upscore.models.zoo.score_layers`), for other classes.
+        layers (:func:`upscore.models.factory.score_layers`), for other classes.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
     foreign = [name for name in earlier if name not in own]
     if foreign:
         raise ModelError(
-            f"cannot start from this network: it holds '{foreign[0]}', which this one has not; trunk and head must be the same"
+            f"cannot start from this network: it holds '{foreign[0]}', which this one has not; backbone and head must be the same"
         )
     for name, tensor in earlier.items():
         if tensor.shape != own[name].shape:
@@ -181,7 +181,7 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
             )
     lacking = [name for name in own if name not in earlier and not name.startswith(("score_pool", "upscore"))]
     if lacking:
-        raise ModelError(f"cannot start from this network: it lacks '{lacking[0]}'; give that of a network with the same trunk")
+        raise ModelError(f"cannot start from this network: it lacks '{lacking[0]}'; give that of a network with the same backbone")
     for name in own:
         if name.startswith("normalization.") and not torch.equal(own[name].cpu(), earlier[name].cpu()):
             raise ModelError(f"cannot start from this network: its '{name}' differs, it was trained with another normalization")

@@ -19,13 +19,13 @@ its 572×572 tile::
     crop     cells cut from each side of the contracting map, so that it fits the expanding one
     up       2×2 transposed convolution of stride 2 that halves the channels; its result follows
              the cropped map along the channels
-    output   (N, K, H, W) logits of exactly the pictures' size
+    output   (N, K, H, W) logits of exactly the images' size
 
-A tile of 572 gives 388 pixels: 92 on each side are context. Where the picture ends, the
-context is its mirror image (figure 2), so that any picture can be labelled whole, or tile
+A tile of 572 gives 388 pixels: 92 on each side are context. Where the image ends, the
+context is its mirror image (figure 2), so that any image can be labelled whole, or tile
 by tile with the same result.
 
-Deviations. Normalisation of the picture is the first layer.
+Deviations. Normalisation of the image is the first layer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import size_of
-from upscore.models.stages import check_classes, draw_weights, grid_after, scaled, stage
+from upscore.models.encoder_decoder import check_classes, init_weights, propagate_geometry, scale_channels, stage
 from upscore.ops.geometry import Geometry
 from upscore.ops.mirror import mirror
 
@@ -63,9 +63,9 @@ class UNet(nn.Module):
     num_classes : int
         K, 1 to 255.
     normalization : nn.Module
-        From pictures in [0, 1] to what the network expects.
+        From images in [0, 1] to what the network expects.
     in_channels : int
-        Channels of the picture; the paper's has 1.
+        Channels of the image; the paper's has 1.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's.
     dropout : float
@@ -74,7 +74,7 @@ class UNet(nn.Module):
     Attributes
     ----------
     geometry : Geometry
-        Grid of the deepest map on the picture, with the field of a score; its ``margin()`` is what a tile needs.
+        Grid of the deepest map on the image, with the field of a score; its ``margin()`` is what a tile needs.
     stride : int
         16.
     num_classes : int
@@ -96,7 +96,7 @@ class UNet(nn.Module):
             raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
-        widths = [scaled(n, width) for n in CHANNELS]
+        widths = [scale_channels(n, width) for n in CHANNELS]
         self.contracting, self.up, self.expanding = nn.Sequential(), nn.Sequential(), nn.Sequential()
         for number, (before, after) in enumerate(zip([in_channels, *widths[:-1]], widths, strict=True), start=1):
             self.contracting.add_module(f"stage{number}", _two_convolutions(before, after))
@@ -106,7 +106,7 @@ class UNet(nn.Module):
             self.expanding.add_module(f"stage{number}", _two_convolutions(2 * shallow, shallow))
         self.score = nn.Conv2d(widths[0], num_classes, 1)
         self.dropout = nn.Dropout(dropout)
-        draw_weights(self)
+        init_weights(self)
         self.geometry = self._grid()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -152,14 +152,14 @@ class UNet(nn.Module):
         return cast(Tensor, self.score(x))
 
     def _grid(self) -> Geometry:
-        grid = Geometry(start=Fraction(-CONTEXT))
+        grid = Geometry(offset=Fraction(-CONTEXT))
         for number, convolve in enumerate(self.contracting, start=1):
-            grid = grid_after(convolve, grid if number == 1 else grid.pool(2, 2))
+            grid = propagate_geometry(convolve, grid if number == 1 else grid.pool(2, 2))
         deepest = grid
         for double, convolve in zip(self.up, self.expanding, strict=True):
-            grid = grid_after(convolve, grid_after(double, grid))
-        assert grid == Geometry(field=grid.field)  # 92 pixels of context land on the picture's own
-        return replace(deepest, field=grid.field)
+            grid = propagate_geometry(convolve, propagate_geometry(double, grid))
+        assert grid == Geometry(receptive_field=grid.receptive_field)  # 92 pixels of context land on the image's own
+        return replace(deepest, receptive_field=grid.receptive_field)
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
@@ -173,5 +173,5 @@ def _centre(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _to_even_poolings(size: int) -> int:
-    """Return how many pixels more than its context a picture needs to pool evenly."""
+    """Return how many pixels more than its context an image needs to pool evenly."""
     return GRAIN - 1 - (size + GRAIN - 1 - (LEAST - 2 * CONTEXT)) % GRAIN

@@ -7,7 +7,7 @@ Recognition", configuration D, with the linear layers of Long, Shelhamer, Darrel
       /1                 /2                 /4        │ /8               │ /16              /32     7×7   1×1
                                                       └─ tap 8           └─ tap 16                         └─ tap 32
 
-conv1_1 pads by 100 and pooling rounds up, so that fc6 fits into any picture and the
+conv1_1 pads by 100 and pooling rounds up, so that fc6 fits into any image and the
 papers' crops are legal for every size. Dropout is element-wise, as in Caffe.
 """
 
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
+from upscore.models.backbone import WIDE, FeatureLevel, Padding, check_settings
+from upscore.models.encoder_decoder import init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from upscore.models.stages import draw_weights
-from upscore.models.trunk import WIDE, Padding, Tap, check_settings
 from upscore.ops.geometry import Geometry
 
 __all__ = ["VGG16"]
@@ -57,12 +57,12 @@ _FINER = {"pool1": 2, "pool2": 4}
 
 
 class VGG16(nn.Module):
-    """The trunk of FCN-32s, 16s and 8s, from the picture to fc7.
+    """The backbone of FCN-32s, 16s and 8s, from the image to fc7.
 
     Parameters
     ----------
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's. Small ones make
         networks that train in seconds.
@@ -72,8 +72,8 @@ class VGG16(nn.Module):
         Normalise after each of the 13 convolutions (not fc6 and fc7, whose map may be a
         single cell), which lets a network train from scratch.
     padding : int
-        Of conv1_1. 100 or more covers every picture by itself; with less, the architecture
-        pads the picture.
+        Of conv1_1. 100 or more covers every image by itself; with less, the architecture
+        pads the image.
     finer : bool
         Also give pool1 and pool2, of stride 2 and 4.
 
@@ -102,7 +102,7 @@ class VGG16(nn.Module):
             raise ModelError(f"found batch_norm {batch_norm!r}, expected true or false")
         self.batch_norm = batch_norm
         self.padding: Padding = "wide" if padding >= WIDE else "covering"
-        self.taps: dict[int, Tap] = {}
+        self.levels: dict[int, FeatureLevel] = {}
         self._strides = _FINER | _TAPS if finer else _TAPS
         geometry, channels = Geometry(), in_channels
         for layer in _TABLE:
@@ -115,9 +115,9 @@ class VGG16(nn.Module):
                     self.add_module(_norm_name(layer.name), nn.BatchNorm2d(wider))
                 channels = wider
             if layer.name in self._strides:
-                self.taps[self._strides[layer.name]] = Tap(channels, geometry)
+                self.levels[self._strides[layer.name]] = FeatureLevel(channels, geometry)
         self.dropout = nn.Dropout(dropout)
-        draw_weights(self)
+        init_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return pool3, pool4 and fc7 by their strides 8, 16 and 32, and the finer ones if asked for.
@@ -125,7 +125,7 @@ class VGG16(nn.Module):
         Parameters
         ----------
         x : (N, C, H, W) float
-            Normalised pictures; with padding 100 any H and W from 1.
+            Normalised images; with padding 100 any H and W from 1.
         """
         seen: dict[int, Tensor] = {}
         for layer in _TABLE:

@@ -4,7 +4,7 @@ A linear layer over a flattened (C, h, w) map is a convolution whose kernel is t
 map, one over a vector is a 1×1 convolution, and an average over the whole map is one over
 the cells of a window (Long, Shelhamer and Darrell 2015, §3.1 and figure 2)::
 
-    picture ── layers ──► C h w ── head ──► one answer            the classifier, on one window
+    image ── layers ──► C h w ── head ──► one answer            the classifier, on one window
     larger  ── layers ──► C h' w' ── head, convolutional ──► a grid of answers, one for each window
 
 The network is followed by ``torch.fx``, run once on the size it was made for, and rewritten
@@ -13,7 +13,7 @@ random maps, not by its name.
 
 The grid is the classifier's answers exactly where no cell sees beyond its window. Padding
 makes it see further: the classifier meets zeros at the edge of every window, the dense pass
-meets the picture there. So do averages over the whole picture. Which of the two it is is
+meets the image there. So do averages over the whole image. Which of the two it is is
 measured, and said.
 """
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from upscore.errors import GeometryError, ModelError
 from upscore.ops.geometry import Geometry
 from upscore.ops.heads import linear_to_conv, rewrite_head
-from upscore.ops.measuring import Measured, measure
+from upscore.ops.receptive_field import Measured, measure
 from upscore.ops.tracing import follow
 from upscore.text import reason
 
@@ -43,7 +43,7 @@ class InexactWarning(UserWarning):
 
 
 class DenseClassifier(nn.Module):
-    """A classifier over every window of a picture at once.
+    """A classifier over every window of an image at once.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class DenseClassifier(nn.Module):
         Of the windows: ``jump`` pixels between them, the first one's middle, their height.
         Where they are not square, ``start`` and ``field`` along columns follow from the width.
     exact : bool
-        Every cell whose window ends inside the picture is the classifier's answer for it, in
+        Every cell whose window ends inside the image is the classifier's answer for it, in
         eval mode, up to rounding. (Cells beyond them can follow, since layers need not use a
         window's last pixels, and poolings may round up.)
     caveat : str
@@ -86,11 +86,11 @@ class DenseClassifier(nn.Module):
         Raises
         ------
         ModelError
-            The pictures are smaller than a window.
+            The images are smaller than a window.
         """
         if images.shape[-2] < self.input_size[0] or images.shape[-1] < self.input_size[1]:
             found, least = (f"{height}×{width}" for height, width in (images.shape[-2:], self.input_size))
-            raise ModelError(f"found pictures of {found} pixels, expected at least {least}: the classifier's window must fit in")
+            raise ModelError(f"found images of {found} pixels, expected at least {least}: the classifier's window must fit in")
         return cast(Tensor, self.network(images))
 
 
@@ -104,10 +104,10 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
         any other whose map is flattened or averaged. It is not changed; the result shares its
         layers, but for linear ones, which are copied.
     input_size : int or (int, int), optional
-        Picture size the classifier was made for. By default what the model says of itself:
+        Image size the classifier was made for. By default what the model says of itself:
         ours ``input_size``, timm's ``pretrained_cfg``.
     in_channels : int
-        Channels of the picture.
+        Channels of the image.
 
     Returns
     -------
@@ -138,40 +138,40 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
             if isinstance(error, ModelError):
                 raise
             raise ModelError(
-                f"{type(model).__name__} cannot be run on pictures of {height}×{width} with {in_channels} channels "
+                f"{type(model).__name__} cannot be run on images of {height}×{width} with {in_channels} channels "
                 f"({reason(error)}): give the input_size it was made for"
             ) from error
         if found.ndim != 4 or found.shape[2:] != (1, 1) or not torch.allclose(found.flatten(1), expected, rtol=1e-3, atol=1e-3):
-            raise ModelError(f"{type(model).__name__} was not understood: rewritten, it gives another answer for the same picture")
+            raise ModelError(f"{type(model).__name__} was not understood: rewritten, it gives another answer for the same image")
         try:
             axes = (None,) if height == width else (-2, -1)
             seen = [measure(lambda x: [network(x)], in_channels=in_channels, least=max(height, width), axis=a)[0] for a in axes]
-            if len({axis.geometry.jump for axis in seen}) > 1:
+            if len({axis.geometry.stride for axis in seen}) > 1:
                 raise GeometryError("its cells are further apart along one axis than along the other")
         except (GeometryError, RuntimeError) as error:
-            raise ModelError(f"{type(model).__name__} gives no regular grid on larger pictures: {reason(error)}") from error
+            raise ModelError(f"{type(model).__name__} gives no regular grid on larger images: {reason(error)}") from error
     network.training = model.training
     caveat = _caveat(seen, (height, width))
     if caveat:
         warnings.warn(caveat, InexactWarning, stacklevel=2)
-    return DenseClassifier(network, input_size=(height, width), jump=seen[0].geometry.jump, caveat=caveat)
+    return DenseClassifier(network, input_size=(height, width), jump=seen[0].geometry.stride, caveat=caveat)
 
 
 def _caveat(seen: list[Measured], size: tuple[int, int]) -> str:
     """Say why a cell's answer is not the classifier's for its window; "" where it is."""
     before = beyond = Fraction(0)
     for axis, pixels in zip(seen, size, strict=False):
-        half = (Fraction(axis.geometry.field) - 1) / 2
-        before = max(before, half - axis.geometry.start)
-        beyond = max(beyond, axis.geometry.start + half - (pixels - 1))
+        half = (Fraction(axis.geometry.receptive_field) - 1) / 2
+        before = max(before, half - axis.geometry.offset)
+        beyond = max(beyond, axis.geometry.offset + half - (pixels - 1))
     reasons = []
     if before or beyond:
         reasons.append(
             f"its layers pad or round up, so that a cell sees {before} pixels before its window and {beyond} "
-            "beyond it: there the classifier meets padding, and the grid meets the picture"
+            "beyond it: there the classifier meets padding, and the grid meets the image"
         )
     if seen[0].looks_everywhere:
-        reasons.append("gates or norms average over all positions: of the window in the classifier, of the whole picture in the grid")
+        reasons.append("gates or norms average over all positions: of the window in the classifier, of the whole image in the grid")
     return f"cells are not exactly the classifier's answers for their windows: {'; '.join(reasons)}" if reasons else ""
 
 
@@ -182,7 +182,7 @@ def _input_size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[
         settings = getattr(model, "pretrained_cfg", None) or {}
         given = tuple(settings.get("input_size", ()))[1:] or None
     if given is None:
-        raise ModelError(f"{type(model).__name__} does not say for which pictures it was made: give input_size, 224 for most")
+        raise ModelError(f"{type(model).__name__} does not say for which images it was made: give input_size, 224 for most")
     height, width = (given, given) if isinstance(given, int) else given
     if height < 1 or width < 1:
         raise ModelError(f"found input_size {height}×{width}, expected at least 1×1")

@@ -80,7 +80,7 @@ def rewrite_head(traced: fx.GraphModule, example: Tensor) -> None:
     traced : fx.GraphModule
         In eval mode; its layers are kept, and those that change are replaced by copies.
     example : (1, C, H, W) float
-        A picture of the size it was made for.
+        An image of the size it was made for.
 
     Raises
     ------

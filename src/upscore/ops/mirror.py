@@ -1,6 +1,6 @@
-"""Context beyond a picture's edges, mirrored: what U-Net and sliding windows see where there is nothing.
+"""Context beyond an image's edges, mirrored: what U-Net and sliding windows see where there is nothing.
 
-The edge itself is not repeated, and a picture smaller than its context is mirrored again
+The edge itself is not repeated, and an image smaller than its context is mirrored again
 and again::
 
     3 2 1 │ 0 1 2 3 │ 2 1 0 1 2 …
@@ -15,7 +15,7 @@ __all__ = ["mirror"]
 
 
 def mirror(x: Tensor, *, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Return a picture with mirrored context.
+    """Return an image with mirrored context.
 
     Parameters
     ----------

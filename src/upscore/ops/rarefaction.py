@@ -5,7 +5,7 @@ stride s throws away all but every s-th cell. Set its stride to 1, and the next 
 skip what was not thrown away; it is enlarged by zeros, f'_ij = f_{i/s, j/s} where s divides
 both i and j, which is dilation by s::
 
-    stride 2, then 3 taps            stride 1, then 3 taps, dilated by 2
+    stride 2, then 3 levels            stride 1, then 3 levels, dilated by 2
 
     pixels   o o o o o o o o o       o o o o o o o o o
              │   │   │   │           │ │ │ │ │ │ │ │
@@ -48,9 +48,9 @@ class Axis:
     Parameters
     ----------
     geometry : Geometry
-        Where the network's own cells lie on the picture.
+        Where the network's own cells lie on the image.
     lost : int
-        Pixels of the picture at which no window begins: ``size - lost`` dense cells fit in.
+        Pixels of the image at which no window begins: ``size - lost`` dense cells fit in.
     stride : int
         Pixels between the cells once it is rarefied; it divides the jump.
     """
@@ -62,22 +62,22 @@ class Axis:
     @property
     def dilation(self) -> int:
         """How far apart the network's own neighbours are among the rarefied cells."""
-        return int(self.geometry.jump / self.stride)
+        return int(self.geometry.stride / self.stride)
 
     def layer(self, kernel: int, stride: int, dilation: int, wanted: int) -> Axis:
         """Return the grid after a window layer whose stride is kept as far as it divides ``wanted``."""
-        lost = self.lost + (kernel - 1) * dilation * int(self.geometry.jump)
+        lost = self.lost + (kernel - 1) * dilation * int(self.geometry.stride)
         return Axis(self.geometry.conv(kernel, stride, 0, dilation), lost, self.stride * gcd(stride, wanted // self.stride))
 
     def crop(self, lead: int, trail: int) -> Axis:
         """Return the grid without its first ``lead`` and last ``trail`` cells."""
-        jump = self.geometry.jump
-        shifted = replace(self.geometry, start=self.geometry.start + lead * jump)
+        jump = self.geometry.stride
+        shifted = replace(self.geometry, offset=self.geometry.offset + lead * jump)
         return replace(self, geometry=shifted, lost=self.lost + (lead + trail) * int(jump))
 
     def meets(self, other: Axis) -> bool:
-        """Whether cells of both lie on the same pixels, for every size of picture."""
-        return (self.geometry.jump, self.geometry.start, self.lost) == (other.geometry.jump, other.geometry.start, other.lost)
+        """Whether cells of both lie on the same pixels, for every size of image."""
+        return (self.geometry.stride, self.geometry.offset, self.lost) == (other.geometry.stride, other.geometry.offset, other.lost)
 
 
 Grid = tuple[Axis, Axis]
@@ -134,7 +134,7 @@ def rarefy(network: nn.Module, *, stride: int = 1, pointwise: tuple[type[nn.Modu
         raise ModelError(f"found stride {stride!r}, expected a whole number from 1 that divides the network's stride")
     walk = _Walk(network, stride, pointwise)
     if any(axis.stride != stride for axis in walk.grid):
-        jumps = "×".join(str(axis.geometry.jump) for axis in walk.grid)
+        jumps = "×".join(str(axis.geometry.stride) for axis in walk.grid)
         raise ModelError(f"found stride {stride} to be left of a network of stride {jumps}, expected a divisor of it")
     walk.module.delete_all_unused_submodules()
     walk.module.recompile()
@@ -219,7 +219,7 @@ class _Walk:
         if any(window.padding):
             raise ModelError(
                 f"{self._name(node)} pads by {window.padding[0]}×{window.padding[1]}, and zeros beside a coarse map lie elsewhere "
-                "than beside a fine one: expected padding 0 throughout; pad the picture once instead"
+                "than beside a fine one: expected padding 0 throughout; pad the image once instead"
             )
         rows, columns = (axis.layer(window.kernel[at], window.stride[at], window.dilation[at], self.wanted) for at, axis in enumerate(grid))
         stride = (rows.stride // grid[0].stride, columns.stride // grid[1].stride)
@@ -279,12 +279,12 @@ def _call(node: fx.Node, function: Callable[..., Tensor], *settings: Any) -> Non
 
 
 def _wider(axis: Axis, other: Axis) -> Axis:
-    return axis if axis.geometry.field >= other.geometry.field else other
+    return axis if axis.geometry.receptive_field >= other.geometry.receptive_field else other
 
 
 def _shown(axis: Axis) -> str:
-    start = axis.geometry.start
-    return f"stride {axis.geometry.jump} from pixel {float(start):g} (cut by {axis.lost})"
+    start = axis.geometry.offset
+    return f"stride {axis.geometry.stride} from pixel {float(start):g} (cut by {axis.lost})"
 
 
 _SUPPORTED = (

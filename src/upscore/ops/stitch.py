@@ -1,14 +1,14 @@
-"""Shift-and-stitch: a dense grid out of a coarse network, by running it on shifted pictures.
+"""Shift-and-stitch: a dense grid out of a coarse network, by running it on shifted images.
 
 Long, Shelhamer and Darrell (2015), §3.2, after OverFeat (Sermanet et al. 2014). A network of
-stride f answers at every f-th pixel. Shift the picture by x and y pixels for all x and y below
+stride f answers at every f-th pixel. Shift the image by x and y pixels for all x and y below
 f, run it f² times, and interlace the answers so that each lies where its window is centred::
 
     f = 2        shifted by 0    by 1        stitched
                  a   b   c       d   e       a d b e c …
     pixels       o o o o o o     o o o o o
 
-The papers move the picture right and down; here its first rows and columns are left out,
+The papers move the image right and down; here its first rows and columns are left out,
 which differs in how shifts are counted and in nothing else.
 :func:`upscore.ops.rarefaction.rarefy` computes the same numbers in one run.
 """
@@ -36,7 +36,7 @@ def shift_and_stitch(
     geometry: Geometry | None = None,
     shifts_at_once: int = 1,
 ) -> tuple[Tensor, Geometry]:
-    """Run a network of stride f on f² shifted pictures, and interlace what it says.
+    """Run a network of stride f on f² shifted images, and interlace what it says.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def shift_and_stitch(
     Returns
     -------
     scores : (N, K, h, w)
-        With ``step = f / factor``: every cell whose field of view lies on the picture and begins
+        With ``step = f / factor``: every cell whose field of view lies on the image and begins
         at a multiple of ``step``.
     geometry : Geometry
         Where they lie: jump ``step``, and the start and field of the network's own grid.
@@ -67,26 +67,26 @@ def shift_and_stitch(
     Raises
     ------
     GeometryError
-        The picture is smaller than one field, the network pads, rows and columns differ, the
+        The image is smaller than one field, the network pads, rows and columns differ, the
         factor is not a divisor, or the geometry is not the network's.
     ModelError
         The network cannot be followed; give its geometry.
 
     Notes
     -----
-    Pictures are continued at the end by zeros, so that all shifted ones are of one size;
+    Images are continued at the end by zeros, so that all shifted ones are of one size;
     cells that would see a zero are left out, as are those that ``ceil_mode`` adds.
     """
     geometry, lost = _ground(network) if geometry is None else (geometry, _lost_of(geometry))
-    stride = int(geometry.jump)
+    stride = int(geometry.stride)
     factor = stride if factor is None else factor
-    if not isinstance(factor, int) or factor < 1 or stride % factor or stride != geometry.jump:
-        raise GeometryError(f"found factor {factor} for a network of stride {geometry.jump}, expected a whole divisor of it")
+    if not isinstance(factor, int) or factor < 1 or stride % factor or stride != geometry.stride:
+        raise GeometryError(f"found factor {factor} for a network of stride {geometry.stride}, expected a whole divisor of it")
     if shifts_at_once < 1:
         raise GeometryError(f"found {shifts_at_once} shifts at once, expected at least 1")
     height, width = images.shape[-2:]
     if min(height, width) <= lost:
-        raise GeometryError(f"found pictures of {height}×{width}, expected at least {lost + 1}×{lost + 1}: one field of view")
+        raise GeometryError(f"found images of {height}×{width}, expected at least {lost + 1}×{lost + 1}: one field of view")
     step = stride // factor
     reach = (factor - 1) * step
     padded = F.pad(images, (0, reach, 0, reach))
@@ -98,13 +98,13 @@ def shift_and_stitch(
     rows, columns = ((size - lost - 1) // stride + 1 for size in (height, width))
     if runs[0].ndim != 4 or runs[0].shape[-2] < rows or runs[0].shape[-1] < columns:
         raise GeometryError(
-            f"found scores of shape {tuple(runs[0].shape)} on pictures of {height}×{width}, expected at least {rows}×{columns} cells "
+            f"found scores of shape {tuple(runs[0].shape)} on images of {height}×{width}, expected at least {rows}×{columns} cells "
             f"by a stride of {stride} and a field of {lost + 1}: give the network's own geometry"
         )
     runs = [run[..., :rows, :columns] for run in runs]
     stitched = F.pixel_shuffle(torch.stack(runs, 2).flatten(1, 2), factor)  # cell (y, x) of each block is shift (y, x)
     dense = stitched[..., : (height - lost - 1) // step + 1, : (width - lost - 1) // step + 1]
-    return dense, Geometry(geometry.jump / factor, geometry.start, geometry.field)
+    return dense, Geometry(geometry.stride / factor, geometry.offset, geometry.receptive_field)
 
 
 def _ground(network: Callable[[Tensor], Tensor]) -> tuple[Geometry, int]:
@@ -114,18 +114,19 @@ def _ground(network: Callable[[Tensor], Tensor]) -> tuple[Geometry, int]:
     rows, columns = follow(network)
     if rows != columns:
         raise GeometryError(
-            f"found a network whose rows have stride {rows.geometry.jump} and field {rows.geometry.field}, and columns "
-            f"{columns.geometry.jump} and {columns.geometry.field}: expected the same; 'rarefy' takes both"
+            f"found a network whose rows have stride {rows.geometry.stride} and field {rows.geometry.receptive_field}, and columns "
+            f"{columns.geometry.stride} and {columns.geometry.receptive_field}: expected the same; 'rarefy' takes both"
         )
     return rows.geometry, rows.lost
 
 
 def _lost_of(geometry: Geometry) -> int:
     """Return the pixels that a symmetric network loses along each axis: half of them before its first cell."""
-    lost = 2 * geometry.start
-    if lost.denominator != 1 or lost < geometry.field - 1:
+    lost = 2 * geometry.offset
+    if lost.denominator != 1 or lost < geometry.receptive_field - 1:
         raise GeometryError(
-            f"found a grid that starts at {float(geometry.start):g} with a field of {float(geometry.field):g}, expected a start of "
-            f"{(float(geometry.field) - 1) / 2:g} or more: the network pads; give it padding 0 and pad the picture once"
+            f"found a grid that starts at {float(geometry.offset):g} with a field of {float(geometry.receptive_field):g}, "
+            "expected a start of "
+            f"{(float(geometry.receptive_field) - 1) / 2:g} or more: the network pads; give it padding 0 and pad the image once"
         )
     return int(lost)

@@ -43,7 +43,7 @@ def follow(model: nn.Module) -> fx.GraphModule:
     except Exception as error:  # as above
         raise ModelError(
             f"the forward pass of {type(model).__name__} cannot be followed ({reason(error)}): "
-            "only networks whose steps do not depend on the picture can be made convolutional"
+            "only networks whose steps do not depend on the image can be made convolutional"
         ) from error
     for node in [n for n in graph.nodes if n.target is torch._assert]:
         graph.erase_node(node)
@@ -58,8 +58,8 @@ def spine(graph: fx.Graph) -> list[fx.Node]:
     A gate or a branch is not among them; a classifier's last layers are.
     """
     (output,) = (node for node in graph.nodes if node.op == "output")
-    (picture, *_) = (node for node in graph.nodes if node.op == "placeholder")
-    return [node for node in graph.nodes if node.op.startswith("call") and not _reaches(picture, output, without=node)]
+    (image, *_) = (node for node in graph.nodes if node.op == "placeholder")
+    return [node for node in graph.nodes if node.op.startswith("call") and not _reaches(image, output, without=node)]
 
 
 def _reaches(first: fx.Node, last: fx.Node, *, without: fx.Node) -> bool:

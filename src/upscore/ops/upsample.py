@@ -42,7 +42,7 @@ def bilinear_weights(kernel: int, factor: int) -> Tensor:
     -------
     Tensor
         (kernel,) float64; the two-dimensional kernel is its outer product with itself, and
-        the taps that reach one pixel sum to 1.
+        the levels that reach one pixel sum to 1.
 
     Raises
     ------

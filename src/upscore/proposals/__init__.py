@@ -1,16 +1,16 @@
-"""Where objects may be: boxes, how they are guessed, kept and judged (DeconvNet, ICCV 2015, §5)."""
+"""Where objects may be: boxes, how they are guessed, kept and evaluated (DeconvNet, ICCV 2015, §5)."""
 
-from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_picture
+from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_image
+from upscore.proposals.cache import BoxFile, CachedProposer, proposals_folder
 from upscore.proposals.edges import LearnedEdges, edges_of
-from upscore.proposals.keeping import BoxFile, Kept, proposals_folder
 from upscore.proposals.proposers import EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, create_proposer
 from upscore.proposals.recall import best_overlaps, recalls
 
 __all__ = [
     "BoxFile",
     "Boxes",
+    "CachedProposer",
     "EdgeBoxes",
-    "Kept",
     "LearnedEdges",
     "Proposer",
     "SelectiveSearch",
@@ -24,5 +24,5 @@ __all__ = [
     "proposals_folder",
     "recalls",
     "suppressed",
-    "whole_picture",
+    "whole_image",
 ]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from upscore.errors import DataError
 
-__all__ = ["Boxes", "boxes_of_objects", "enlarged", "overlaps", "suppressed", "whole_picture"]
+__all__ = ["Boxes", "boxes_of_objects", "enlarged", "overlaps", "suppressed", "whole_image"]
 
 FARTHEST = 2**24
 """Corners lie within this many pixels of the origin, so that areas are exact in 64 bits."""
@@ -22,13 +22,13 @@ FARTHEST = 2**24
 
 @dataclass(frozen=True, init=False, eq=False)
 class Boxes:
-    """Boxes of one picture.
+    """Boxes of one image.
 
     Parameters
     ----------
     corners : (N, 4) whole numbers
         Left, top, right, bottom in pixels; right and bottom are the first not covered. They may
-        lie beyond the picture, as those of enlarged boxes do.
+        lie beyond the image, as those of enlarged boxes do.
     scores : (N,) numbers, optional
         Greater is more likely an object; of no scale. 1 where not given.
 
@@ -87,14 +87,14 @@ class Boxes:
         return np.asarray(np.prod(self.corners[:, 2:] - self.corners[:, :2], axis=1))
 
     def clipped(self, height: int, width: int) -> Boxes:
-        """Return what of them lies in a picture, without those of which nothing does."""
+        """Return what of them lies in an image, without those of which nothing does."""
         corners = np.clip(self.corners, 0, (width, height, width, height))
         within = (corners[:, :2] < corners[:, 2:]).all(1)
         return Boxes(corners[within], self.scores[within])
 
 
-def whole_picture(height: int, width: int) -> Boxes:
-    """Return the one box that is the picture."""
+def whole_image(height: int, width: int) -> Boxes:
+    """Return the one box that is the image."""
     return Boxes(np.array([[0, 0, width, height]]))
 
 

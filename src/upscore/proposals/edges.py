@@ -1,6 +1,6 @@
-"""Where the borders in a picture are, and which way they face: what EdgeBoxes counts contours on.
+"""Where the borders in an image are, and which way they face: what EdgeBoxes counts contours on.
 
-EdgeBoxes' authors learned their edges from annotated pictures, and their model may not be
+EdgeBoxes' authors learned their edges from annotated images, and their model may not be
 shipped. Here an edge is where the colour changes (Di Zenzo's structure tensor over CIE Lab), at
 two scales at once: texture is strong at the finer alone, blur at the coarser alone, an
 object's border at both, so that the geometric mean of the two is kept.
@@ -40,7 +40,7 @@ _OPTIONS = (
 
 
 class Edges(NamedTuple):
-    """The borders of one picture.
+    """The borders of one image.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Edges(NamedTuple):
 
 
 def check_image(image: npt.NDArray[np.uint8]) -> None:
-    """Refuse what is no picture (H, W, 3) uint8 RGB.
+    """Refuse what is no image (H, W, 3) uint8 RGB.
 
     Raises
     ------
@@ -63,18 +63,18 @@ def check_image(image: npt.NDArray[np.uint8]) -> None:
         Always, then.
     """
     if not isinstance(image, np.ndarray):
-        raise DataError(f"found {type(image).__name__}, expected a picture (H, W, 3) uint8 RGB in a NumPy array")
+        raise DataError(f"found {type(image).__name__}, expected an image (H, W, 3) uint8 RGB in a NumPy array")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected a picture (H, W, 3) uint8 RGB")
+        raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected an image (H, W, 3) uint8 RGB")
 
 
 def edges_of(image: npt.NDArray[np.uint8]) -> Edges:
-    """Return the borders of a picture, (H, W, 3) uint8 RGB of any size.
+    """Return the borders of an image, (H, W, 3) uint8 RGB of any size.
 
     Raises
     ------
     DataError
-        The array is no such picture.
+        The array is no such image.
     """
     check_image(image)
     lab = cv2.cvtColor(np.divide(image, 255, dtype=np.float32), cv2.COLOR_RGB2Lab)
@@ -124,7 +124,7 @@ class LearnedEdges:
             raise DataError(f"{model}: not a structured-edge model of OpenCV's: {lacking}")
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Edges:
-        """Return the borders of a picture, as :func:`edges_of` does."""
+        """Return the borders of an image, as :func:`edges_of` does."""
         check_image(image)
         strength = self._forest.detectEdges(np.divide(image, 255, dtype=np.float32))
         normal = self._forest.computeOrientation(strength)

@@ -1,8 +1,8 @@
-"""Guesses at where objects are, from the picture alone.
+"""Guesses at where objects are, from the image alone.
 
-A *proposer* is any callable that maps a picture to :class:`~upscore.proposals.boxes.Boxes`, best
+A *proposer* is any callable that maps an image to :class:`~upscore.proposals.boxes.Boxes`, best
 first. Three are here, each a value whose ``repr`` says everything that its boxes depend on, so
-that they can be kept (:mod:`upscore.proposals.keeping`); pass one of your own wherever one is taken.
+that they can be kept (:mod:`upscore.proposals.cache`); pass one of your own wherever one is taken.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.errors import DataError, RecipeError, nearest_name
-from upscore.proposals.boxes import Boxes, whole_picture
+from upscore.proposals.boxes import Boxes, whole_image
 from upscore.proposals.edges import LearnedEdges, check_image, edges_of
 
-__all__ = ["EdgeBoxes", "Picture", "Proposer", "SelectiveSearch", "SlidingWindows", "create_proposer"]
+__all__ = ["EdgeBoxes", "ImageArray", "Proposer", "SelectiveSearch", "SlidingWindows", "create_proposer"]
 
-Picture: TypeAlias = npt.NDArray[np.uint8]
+ImageArray: TypeAlias = npt.NDArray[np.uint8]
 
-Proposer: TypeAlias = Callable[[Picture], Boxes]
-"""picture (H, W, 3) uint8 RGB -> boxes within it, best first; none is an answer."""
+Proposer: TypeAlias = Callable[[ImageArray], Boxes]
+"""image (H, W, 3) uint8 RGB -> boxes within it, best first; none is an answer."""
 
 MOST_PIXELS = {"EdgeBoxes": 2**24, "SelectiveSearch": 2**22}
 """The largest images that are searched, in pixels: edges take 125 bytes for each, selective search thrice the time for twice as many."""
@@ -41,12 +41,12 @@ class EdgeBoxes:
     Parameters
     ----------
     most : int
-        Boxes that a picture gets at most; DeconvNet's paper makes about 2,000.
+        Boxes that an image gets at most; DeconvNet's paper makes about 2,000.
     overlap : float
         Boxes do not share more than this with a better one: β of the paper, whose 0.75 serves
         an evaluation at an overlap of 0.7. DeconvNet asks for 0.5, and takes the first fifty.
     least : float
-        Smallest area of a box, as a share of the picture's, 0.00001 to 1.
+        Smallest area of a box, as a share of the image's, 0.00001 to 1.
     model : path, optional
         A structured-edge model of your own for the edges
         (:class:`~upscore.proposals.edges.LearnedEdges`); without it they are computed.
@@ -77,8 +77,8 @@ class EdgeBoxes:
             _learned(self.model)
             object.__setattr__(self, "edges", hashlib.blake2b(Path(self.model).read_bytes(), digest_size=8).hexdigest())
 
-    def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+    def __call__(self, image: ImageArray) -> Boxes:
+        """Return the boxes of an image (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
         check_image(image)
         _check_size(self, image)
         height, width = image.shape[:2]
@@ -86,7 +86,7 @@ class EdgeBoxes:
         search = cv2.ximgproc.createEdgeBoxes(beta=self.overlap, maxBoxes=self.most, minBoxArea=max(1.0, self.least * height * width))
         found, scores = search.getBoundingBoxes(edges.strength, edges.normal)
         boxes = _from_sides(found, scores).clipped(height, width)
-        return boxes[boxes.scores > 0].best(self.most)  # in pictures of few pixels it also gives boxes that hold no contour
+        return boxes[boxes.scores > 0].best(self.most)  # in images of few pixels it also gives boxes that hold no contour
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,16 @@ class SelectiveSearch:
     Parameters
     ----------
     most : int
-        Boxes that a picture gets at most.
+        Boxes that an image gets at most.
     thorough : bool
         OpenCV's "quality" mode: more ways of merging, which takes longer.
 
     Notes
     -----
     Uijlings et al., "Selective Search for Object Recognition", IJCV 2013. The paper ranks a region
-    by its place in the hierarchy, the whole picture first, times a random number. OpenCV gives
+    by its place in the hierarchy, the whole image first, times a random number. OpenCV gives
     neither the place nor a way to seed, so that here the area stands for the place, and the same
-    numbers are drawn for every picture.
+    numbers are drawn for every image.
     """
 
     most: int = 2000
@@ -114,8 +114,8 @@ class SelectiveSearch:
     def __post_init__(self) -> None:
         _check_count(self.most)
 
-    def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+    def __call__(self, image: ImageArray) -> Boxes:
+        """Return the boxes of an image (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
         check_image(image)
         _check_size(self, image)
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
@@ -132,12 +132,12 @@ class SelectiveSearch:
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """The picture, and windows of a few shapes all over it, from large to small: the simplest, and blind.
+    """The image, and windows of a few shapes all over it, from large to small: the simplest, and blind.
 
     Parameters
     ----------
     most : int
-        Boxes that a picture gets at most; the smallest are left out.
+        Boxes that an image gets at most; the smallest are left out.
     least : int
         Smallest side of a square one, in pixels.
     aspects : tuple of float
@@ -159,11 +159,11 @@ class SlidingWindows:
                 f"found least {self.least} and aspects {self.aspects}, expected a side of 1 or more and ratios of 0.01 to 100"
             )
 
-    def __call__(self, image: Picture) -> Boxes:
-        """Return the boxes of a picture (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
+    def __call__(self, image: ImageArray) -> Boxes:
+        """Return the boxes of an image (H, W, 3) uint8 RGB; what is none is a ``DataError``."""
         check_image(image)
         height, width = image.shape[:2]
-        corners = whole_picture(height, width).corners
+        corners = whole_image(height, width).corners
         octaves = math.log2(max(1.0, min(height, width) / self.least))
         for step in range(math.floor(2 * octaves + 1e-9) + 1):
             side = min(height, width) / 2 ** (step / 2)
@@ -176,7 +176,7 @@ class SlidingWindows:
         return Boxes(corners, -np.arange(len(corners)))
 
     def _placed(self, height: int, width: int, high: float, wide: float) -> npt.NDArray[np.int64]:
-        """Return windows of one size at even distances, the outermost at the picture's edges."""
+        """Return windows of one size at even distances, the outermost at the image's edges."""
         tall, broad = min(height, max(1, round(high))), min(width, max(1, round(wide)))
         columns = self._starts(width, broad)
         # Row by row the first ``most`` are enough, however small the steps are.
@@ -216,7 +216,7 @@ def _learned(model: str | Path) -> LearnedEdges:
 def _from_sides(found: npt.ArrayLike, scores: npt.ArrayLike) -> Boxes:
     """Return boxes of OpenCV's x, y, width and height.
 
-    In tiny pictures it finds empty boxes and scores that are no numbers, and where it finds no
+    In tiny images it finds empty boxes and scores that are no numbers, and where it finds no
     boxes there may still be a score.
     """
     sides = np.asarray(found, np.int64).reshape(-1, 4)
@@ -225,7 +225,7 @@ def _from_sides(found: npt.ArrayLike, scores: npt.ArrayLike) -> Boxes:
     return Boxes(np.hstack([sides[:, :2], sides[:, :2] + sides[:, 2:]])[good], marks[good])
 
 
-def _check_size(proposer: EdgeBoxes | SelectiveSearch, image: Picture) -> None:
+def _check_size(proposer: EdgeBoxes | SelectiveSearch, image: ImageArray) -> None:
     (height, width), most = image.shape[:2], MOST_PIXELS[type(proposer).__name__]
     if height * width > most:
         raise DataError(
@@ -236,7 +236,7 @@ def _check_size(proposer: EdgeBoxes | SelectiveSearch, image: Picture) -> None:
 
 def _check_count(most: int) -> None:
     if not isinstance(most, int) or isinstance(most, bool) or not 1 <= most <= 100_000:
-        raise RecipeError(f"found {most} boxes a picture, expected 1 to 100000")
+        raise RecipeError(f"found {most} boxes an image, expected 1 to 100000")
 
 
 def _check_share(name: str, value: float, *, above: float = 0.0) -> None:

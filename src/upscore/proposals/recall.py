@@ -28,14 +28,14 @@ def best_overlaps(objects: Boxes, proposals: Boxes, counts: Sequence[int]) -> np
 
 
 def recalls(
-    pictures: Iterable[tuple[Boxes, Boxes]], counts: Sequence[int], *, overlaps: Sequence[float] = (0.5, 0.7)
+    images: Iterable[tuple[Boxes, Boxes]], counts: Sequence[int], *, overlaps: Sequence[float] = (0.5, 0.7)
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Return the share of all objects that are found, by how many boxes a picture may have.
+    """Return the share of all objects that are found, by how many boxes an image may have.
 
     Parameters
     ----------
-    pictures : iterable of (Boxes, Boxes)
-        The objects of each picture and its proposals.
+    images : iterable of (Boxes, Boxes)
+        The objects of each image and its proposals.
     counts : sequence of int
         How many of the best boxes are looked at.
     overlaps : sequence of float
@@ -48,6 +48,6 @@ def recalls(
     objects : int
         How many there are.
     """
-    met = np.concatenate([np.empty((0, len(counts))), *(best_overlaps(objects, found, counts) for objects, found in pictures)])
+    met = np.concatenate([np.empty((0, len(counts))), *(best_overlaps(objects, found, counts) for objects, found in images)])
     found = [[np.mean(met[:, c] >= least) if len(met) else np.nan for least in overlaps] for c in range(len(counts))]
     return np.array(found).reshape(len(counts), len(overlaps)), len(met)

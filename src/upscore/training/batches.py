@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
-from upscore.data.separation import Separation
+from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
 from upscore.data.transforms import Augmentation
+from upscore.data.unet_border_weights import Separation
 from upscore.errors import RecipeError, TrainingError, UpscoreError, nearest_name
 from upscore.training.recipe import AugmentSection, LossSection, Recipe
 from upscore.types import Batch, LabelSpace
@@ -54,18 +54,18 @@ def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: T
 
 
 class BatchPlan(Sampler[list[tuple[int, int]]]):
-    """Which pictures each step reads: lists of (epoch, index).
+    """Which images each step reads: lists of (epoch, index).
 
     An epoch is a permutation by (seed, epoch), cut into batches; its last batch is filled
-    from the permutation's beginning, so that every batch is full and every picture is read.
+    from the permutation's beginning, so that every batch is full and every image is read.
     A step's batch is dealt out to parts (accumulation) and ranks.
 
     Parameters
     ----------
-    pictures : int
+    images : int
         In the dataset.
     batch_size : int
-        Pictures in a step, over all parts and ranks; divisible by their product.
+        Images in a step, over all parts and ranks; divisible by their product.
     seed, first_step, steps : int
         The plan begins with step ``first_step`` and ends before ``steps``.
     parts, rank, world : int
@@ -73,9 +73,9 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, pictures: int, batch_size: int, *, seed: int, first_step: int, steps: int, parts: int = 1, rank: int = 0, world: int = 1
+        self, images: int, batch_size: int, *, seed: int, first_step: int, steps: int, parts: int = 1, rank: int = 0, world: int = 1
     ):
-        self.pictures, self.batch_size, self.seed = pictures, batch_size, seed
+        self.images, self.batch_size, self.seed = images, batch_size, seed
         self.first_step, self.steps = first_step, steps
         self.parts, self.rank, self.world = parts, rank, world
 
@@ -83,14 +83,14 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         return (self.steps - self.first_step) * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        an_epoch = -(-self.pictures // self.batch_size)
+        an_epoch = -(-self.images // self.batch_size)
         known, order = -1, []
         for step in range(self.first_step, self.steps):
             epoch, place = divmod(step, an_epoch)
             if epoch != known:
-                known, order = epoch, [int(i) for i in epoch_order(self.pictures, seed=self.seed, epoch=epoch)]
+                known, order = epoch, [int(i) for i in epoch_order(self.images, seed=self.seed, epoch=epoch)]
             first = place * self.batch_size
-            batch = [order[i % self.pictures] for i in range(first, first + self.batch_size)]
+            batch = [order[i % self.images] for i in range(first, first + self.batch_size)]
             for part in range(self.parts):
                 mine = batch[part * self.world + self.rank :: self.parts * self.world]
                 yield [(epoch, index) for index in mine]
@@ -114,7 +114,7 @@ def batches_from(
     Raises
     ------
     UpscoreError
-        A picture cannot be read; in one line, also when a worker read it.
+        An image cannot be read; in one line, also when a worker read it.
     """
     run = recipe.run
     assert run.batch_size
@@ -122,14 +122,14 @@ def batches_from(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
     )
     separation = separation_of(recipe.loss, dataset.labels, class_weights=class_weights)
-    pictures = TrainingPictures(dataset, augmentation_of(recipe.augment), seed=run.seed, separation=separation)
+    images = AugmentedDataset(dataset, augmentation_of(recipe.augment), seed=run.seed, separation=separation)
     loader: DataLoader[Batch] = DataLoader(
-        cast(Any, pictures),  # a sequence by (epoch, index)
+        cast(Any, images),  # a sequence by (epoch, index)
         batch_sampler=plan,
         num_workers=run.workers or 0,
         collate_fn=collate,
         pin_memory=run.device == "cuda",
-        worker_init_fn=settle_worker,
+        worker_init_fn=init_worker,
         generator=torch.Generator(),
     )
     try:

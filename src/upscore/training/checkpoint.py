@@ -41,7 +41,7 @@ class Progress:
     best_miou : float
         The best validation mIoU so far, in [0, 1]; -1 before the first.
     best_epoch : float
-        Epochs it was reached after, with their part where epochs are judged in parts; 0 before the first.
+        Epochs it was reached after, with their part where epochs are evaluated in parts; 0 before the first.
     stale : int
         Validations since then.
     stopped : bool
@@ -49,7 +49,7 @@ class Progress:
     seconds : float
         Time spent training, without validation.
     history : list of dict
-        One row per finished epoch, or part of one that was judged: what the log and the learning curves show.
+        One row per finished epoch, or part of one that was evaluated: what the log and the learning curves show.
     running_loss : list of float
         Sum of the step losses of the row under way, and their number.
     """

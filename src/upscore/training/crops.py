@@ -1,7 +1,7 @@
-"""What a training picture is: a picture, a cut around an object, or one around a proposal.
+"""What a training image is: an image, a cut around an object, or one around a proposal.
 
-Pictures to validate on are cut in the same way, without repeating rare classes and at most
-:data:`MOST_JUDGED` of them, so that what is judged is what is learned.
+Images to validate on are cut in the same way, without repeating rare classes and at most
+:data:`MOST_JUDGED` of them, so that what is evaluated is what is learned.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from upscore.data.census import Census, take_census
-from upscore.data.crops import CroppedObjects, CroppedProposals
 from upscore.data.dataset import Dataset
+from upscore.data.object_crops import CroppedObjects, CroppedProposals
 from upscore.errors import RecipeError
-from upscore.proposals import BoxFile, EdgeBoxes, Kept, Proposer, create_proposer, proposals_folder
+from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
 from upscore.training.recipe import CropsSection
 from upscore.types import Sample
 
-__all__ = ["MOST_JUDGED", "Cropped", "Thinned", "count_crops", "cropped"]
+__all__ = ["MOST_JUDGED", "Cropped", "Subset", "count_crops", "cropped"]
 
 MOST_JUDGED = 2000
-"""Cuts that are judged in a validation, and counted in a census, at most: they are thinned evenly."""
+"""Cuts that are evaluated in a validation, and counted in a census, at most: they are thinned evenly."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cropped:
     notes: tuple[str, ...] = ()
 
 
-class Thinned:
+class Subset:
     """A dataset of at most ``most`` samples of another one, evenly spread over it."""
 
     def __init__(self, dataset: Dataset, most: int) -> None:
@@ -59,34 +59,34 @@ def cropped(settings: CropsSection, train: Dataset, val: Dataset, *, progress: C
     settings : CropsSection
         What is cut, and how.
     train, val : Dataset
-        Whole pictures.
+        Whole images.
     progress : callable, optional
-        Called with the number of pictures read so far.
+        Called with the number of images read so far.
 
     Raises
     ------
     DataError
-        As :class:`~upscore.data.crops.CroppedObjects` and :class:`~upscore.data.crops.CroppedProposals`; a file of boxes or an
-        edge model cannot be read.
+        As :class:`~upscore.data.object_crops.CroppedObjects` and :class:`~upscore.data.object_crops.CroppedProposals`; a file of boxes or
+        an edge model cannot be read.
     RecipeError
         Settings that contradict one another.
     """
     _check(settings)
-    if settings.of == "pictures":
+    if settings.of == "images":
         return Cropped(train, val)
     view = _objects if settings.of == "objects" else _proposals
     learned = view(settings, train, balanced=settings.balanced, progress=progress)
-    what = f"learns from {len(learned):,} cuts around {settings.of} of {len(train):,} pictures"
+    what = f"learns from {len(learned):,} cuts around {settings.of} of {len(train):,} images"
     if val[0].instances is None:
-        return Cropped(learned, val, (what, f"{val.split}: has no instance masks: judged on whole pictures, which it does not learn from"))
-    judged = view(settings, val, balanced=False, progress=lambda read: progress(len(train) + read))
-    return Cropped(learned, Thinned(judged, MOST_JUDGED), (what, "mean IoU while it trains is that of such cuts, not of whole pictures"))
+        return Cropped(learned, val, (what, f"{val.split}: has no instance masks: evaluated on whole images, which it does not learn from"))
+    evaluated = view(settings, val, balanced=False, progress=lambda read: progress(len(train) + read))
+    return Cropped(learned, Subset(evaluated, MOST_JUDGED), (what, "mean IoU while it trains is that of such cuts, not of whole images"))
 
 
 def count_crops(view: Dataset) -> Census:
     """Return the census of cuts, of which at most :data:`MOST_JUDGED` are looked at."""
-    counted = take_census(Thinned(view, MOST_JUDGED))
-    return replace(counted, pictures=len(view), sizes=np.full((len(view), 2), counted.median))
+    counted = take_census(Subset(view, MOST_JUDGED))
+    return replace(counted, images=len(view), sizes=np.full((len(view), 2), counted.median))
 
 
 def _objects(settings: CropsSection, dataset: Dataset, **how: Any) -> Dataset:
@@ -105,7 +105,7 @@ def _source(settings: CropsSection) -> Proposer | BoxFile:
     if settings.boxes:
         return BoxFile(settings.boxes)
     propose = EdgeBoxes(most=settings.most, model=settings.edges) if settings.edges else create_proposer(settings.by, most=settings.most)
-    return Kept(propose, proposals_folder())
+    return CachedProposer(propose, proposals_folder())
 
 
 def _check(settings: CropsSection) -> None:

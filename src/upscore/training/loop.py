@@ -35,36 +35,36 @@ from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, s
 from upscore.training.interrupts import SIGNALS, Interrupts
 from upscore.training.memory import kept_in, memory_errors_explained
 from upscore.training.optimization import average_weights, build_optimizer, learning_rate, objective_of
-from upscore.training.precise import measure_statistics
+from upscore.training.precise_bn import measure_statistics
 from upscore.training.recipe import LossSection, Recipe
 from upscore.types import Batch, LabelSpace
 
-__all__ = ["Display", "NoDisplay", "fit"]
+__all__ = ["ProgressListener", "SilentListener", "fit"]
 
 LEAST_INTERVAL = 20
 """Epochs shorter than this many times what a checkpoint takes are not all kept: a run goes to training, not to writing."""
 
 
-class Display(Protocol):
+class ProgressListener(Protocol):
     """Where a run shows how it goes; the loop calls it on the first process only."""
 
     def begin(self, *, recipe: Recipe, progress: Progress, steps_an_epoch: int) -> None:
         """The run starts, or goes on from ``progress``."""
 
     def step(self, *, epoch: int, loss: float, images: int) -> None:
-        """A step of ``images`` pictures is done."""
+        """A step of ``images`` images is done."""
 
     def validating(self, done: int, total: int) -> None:
-        """``done`` of ``total`` validation pictures are judged."""
+        """``done`` of ``total`` validation images are evaluated."""
 
     def row(self, row: dict[str, float]) -> None:
-        """An epoch is done, or the part of one that is judged; ``row`` is its line in the log."""
+        """An epoch is done, or the part of one that is evaluated; ``row`` is its line in the log."""
 
     def end(self, progress: Progress) -> None:
         """The run is over, or broken off."""
 
 
-class NoDisplay:
+class SilentListener:
     """A display that shows nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -72,7 +72,7 @@ class NoDisplay:
 
 
 @dataclass(frozen=True)
-class Materials:
+class TrainingInputs:
     """What a run is made of, besides its recipe."""
 
     model: nn.Module
@@ -115,7 +115,7 @@ class RunState:
     """
 
     recipe: Recipe
-    materials: Materials
+    materials: TrainingInputs
     interrupts: Interrupts
     accelerator: Accelerator
     objective: Objective
@@ -137,7 +137,7 @@ class RunState:
     """Steps and rows in the last checkpoint that this process wrote or read."""
 
     @classmethod
-    def begin(cls, recipe: Recipe, materials: Materials, interrupts: Interrupts) -> RunState:
+    def begin(cls, recipe: Recipe, materials: TrainingInputs, interrupts: Interrupts) -> RunState:
         """Put everything on its device, and go on from the checkpoint if there is one."""
         run, checkpoint = recipe.run, materials.folder / CHECKPOINT
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -249,16 +249,16 @@ class RunState:
         self.agreed = next((int(number) for number, count in zip(SIGNALS, processes, strict=True) if count > 0), self.agreed)
 
 
-def fit(recipe: Recipe, materials: Materials, *, display: Display, interrupts: Interrupts | None = None) -> Progress:
+def fit(recipe: Recipe, materials: TrainingInputs, *, display: ProgressListener, interrupts: Interrupts | None = None) -> Progress:
     """Train until the last epoch, or until validation has not improved for ``run.patience`` times.
 
     Parameters
     ----------
     recipe : Recipe
         Complete: nothing left to choose.
-    materials : Materials
+    materials : TrainingInputs
         Network, data and the folder; a checkpoint there is continued.
-    display : Display
+    display : ProgressListener
         Shows progress.
     interrupts : Interrupts, optional
         Looked at between steps, between the images of a validation and between the batches of a measurement; a run
@@ -374,7 +374,7 @@ def _sum_over_ranks(state: RunState, total: Tensor) -> float:
     return float(value)
 
 
-def finish_row(state: RunState, number: int, display: Display) -> tuple[dict[str, float], Scores | None]:
+def finish_row(state: RunState, number: int, display: ProgressListener) -> tuple[dict[str, float], Scores | None]:
     """Validate where that is due, and add a row to the history; return the row, and the scores if they are the best so far."""
     leave_if_asked(state)
     run, progress = state.recipe.run, state.progress
@@ -400,7 +400,7 @@ def finish_row(state: RunState, number: int, display: Display) -> tuple[dict[str
     return row, better
 
 
-def validate(state: RunState, display: Display) -> Scores:
+def validate(state: RunState, display: ProgressListener) -> Scores:
     """Evaluate the network as :func:`upscore.evaluation.evaluate.evaluate` would its bundle: same path, same precision, same numbers."""
     recipe, accelerator = state.recipe, state.accelerator
     if state.validated is not state.averaged:

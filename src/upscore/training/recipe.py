@@ -1,6 +1,6 @@
 """The recipe: everything a run needs, as a value that a TOML file holds.
 
-A setting left out is chosen from the data and the machine (:mod:`upscore.training.choices`)
+A setting left out is chosen from the data and the machine (:mod:`upscore.training.auto_config`)
 before the run starts; the complete recipe, with the reason of every choice in its
 ``[chosen]`` table, is saved in the run folder and can be run again as it is.
 """
@@ -66,7 +66,7 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """Where the pictures and masks are."""
+    """Where the images and masks are."""
 
     path: str | None = Field(None, description="a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
     train: str = Field("train", description="the split to learn from")
@@ -75,10 +75,10 @@ class DataSection(_Section):
 
 
 class CropsSection(_Section):
-    """What a training picture is: whole, or cut around an object, as DeconvNet learns in two stages (ICCV 2015, §4.2)."""
+    """What a training image is: whole, or cut around an object, as DeconvNet learns in two stages (ICCV 2015, §4.2)."""
 
-    of: Literal["pictures", "objects", "proposals"] = Field(
-        "pictures",
+    of: Literal["images", "objects", "proposals"] = Field(
+        "images",
         description="'objects' cuts around each object and calls all else background (stage 1), 'proposals' around boxes that meet one, "
         "with all labels (stage 2); both need instance masks",
     )
@@ -93,24 +93,24 @@ class CropsSection(_Section):
         0.5, description="proposals: least intersection over union with an object's tight box"
     )
     by: Literal["edge-boxes", "selective-search", "windows"] = Field("edge-boxes", description="proposals: what finds them")
-    most: Annotated[int, Field(ge=1, le=100_000)] = Field(2000, description="proposals: of a picture, at most")
+    most: Annotated[int, Field(ge=1, le=100_000)] = Field(2000, description="proposals: of an image, at most")
     boxes: str = Field("", description="proposals: a JSON file of boxes in place of finding them")
     edges: str = Field("", description="proposals: a structured-edge model file of your own for edge-boxes")
 
 
 class ModelSection(_Section):
-    """The network, its trunk and the weights it starts from."""
+    """The network, its backbone and the weights it starts from."""
 
     name: str = Field("fcn8s", description="an architecture; 'upscore models' lists them")
-    backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or any timm trunk with strides 8, 16 and 32")
-    weights: str | None = Field(None, description="of the trunk: a file, 'imagenet' (fetched) or 'none'")
+    backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32")
+    weights: str | None = Field(None, description="of the backbone: a file, 'imagenet' (fetched) or 'none'")
     start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
     new_classes: bool = Field(False, description="start_from: for other classes, by beginning the score layers anew")
     arguments: dict[str, Any] = Field(default_factory=dict, description="the architecture's own, e.g. width or upsampling")
 
 
 class AugmentSection(_Section):
-    """How training pictures vary; validation pictures never do."""
+    """How training images vary; validation images never do."""
 
     crop_size: Size | None = Field(None, description="[H, W] in pixels")
     scale: Interval | None = Field(None, description="[smallest, largest] zoom")
@@ -125,7 +125,7 @@ class AugmentSection(_Section):
     )
     elastic_grid: Annotated[int, Field(ge=2, le=32)] = Field(3, description="knots a side of the grid they are drawn on")
     border: Literal["ignore", "mirror"] = Field(
-        "ignore", description="what lies beyond a picture: grey with ignored labels, or picture and label as in a mirror"
+        "ignore", description="what lies beyond an image: grey with ignored labels, or image and label as in a mirror"
     )
 
     @field_validator("scale")
@@ -146,13 +146,13 @@ class LossSection(_Section):
     )
     class_weights: Literal["none", "median", "enet", "inverse"] | None = Field(None, description="how rare classes are lifted")
     normalize: Literal["valid", "none"] = Field(
-        "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over a picture, as the papers trained"
+        "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over an image, as the papers trained"
     )
     sampling: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="probability of keeping a pixel's loss (loss sampling = patchwise training, FCN §3.4); 1 keeps all"
     )
     focal_gamma: Annotated[float, Field(ge=0, le=20)] = Field(2.0, description="focal: how fast easy pixels fade")
-    ohem_share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="ohem: share of each picture's pixels kept, the hardest")
+    ohem_share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="ohem: share of each image's pixels kept, the hardest")
     ohem_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="ohem: pixels whose class is less probable than this are kept beyond that share"
     )
@@ -206,11 +206,11 @@ class RunSection(_Section):
     """How long, on what, and where to."""
 
     out: str | None = Field(None, description="the run folder")
-    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every picture is read")
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every image is read")
     steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         None, description="steps to take at most: the last epoch is cut short; gives run.epochs where that is not set"
     )
-    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="pictures in one step over all devices")
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="images in one step over all devices")
     accumulate: Annotated[int, Field(ge=1, le=65536)] = Field(
         1, description="parts a step is computed in; changes memory and not the objective"
     )
@@ -219,13 +219,13 @@ class RunSection(_Section):
     devices: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="processes, one device each")
     precision: Literal["fp32", "bf16"] | None = Field(None, description="fp32, or bf16 where the arithmetic is native")
     channels_last: bool | None = Field(None, description="memory layout")
-    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read pictures, per device")
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read images, per device")
     average: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="decay per step of the running mean of the weights that is judged and kept; 0 is off"
+        None, description="decay per step of the running mean of the weights that is evaluated and kept; 0 is off"
     )
     precise_bn: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
-        description="batches that batch normalisation's statistics are measured over before a network is judged or kept; 0 is off",
+        description="batches that batch normalisation's statistics are measured over before a network is evaluated or kept; 0 is off",
     )
     validate_every: Annotated[float, Field(gt=0)] | None = Field(
         None, description="epochs, whole ones or a part of one: 0.1 is ten times in each"

@@ -29,28 +29,28 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 import upscore
 from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
-from upscore.data.opening import layouts_in_words, open_dataset
+from upscore.data.open_dataset import layouts_in_words, open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.evaluate import policy_of
 from upscore.losses import class_weights
 from upscore.metrics import Scores
-from upscore.models.backbones import OWN_TRUNKS, current_name, import_timm
+from upscore.models.backbones import OWN_BACKBONES, current_name, import_timm
 from upscore.models.bundle import Bundle
+from upscore.models.factory import create_model, score_layers, takes_backbone
 from upscore.models.transplant import normalization_of, start_from
 from upscore.models.weights import Report, silent
-from upscore.models.zoo import create_model, score_layers, takes_backbone
+from upscore.training.auto_config import Choice, Machine, choose
 from upscore.training.batches import augmentation_of, separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
-from upscore.training.choices import Choice, Machine, choose
 from upscore.training.crops import count_crops, cropped
 from upscore.training.interrupts import heeded
-from upscore.training.log import LoggedDisplay
-from upscore.training.loop import Display, Materials, NoDisplay, fit
+from upscore.training.loop import ProgressListener, SilentListener, TrainingInputs, fit
 from upscore.training.memory import check_memory, kept_in, levers, memory_errors_explained
 from upscore.training.optimization import objective_of
-from upscore.training.precise import check_has_statistics
+from upscore.training.precise_bn import check_has_statistics
 from upscore.training.recipe import MAY_CHANGE, Lengthening, Recipe
+from upscore.training.run_logger import RunLogger
 
 __all__ = ["Plan", "Run", "plan", "resume", "train"]
 
@@ -70,10 +70,10 @@ class Plan:
     notes : list of str
         What a user should know before it starts.
     train, val : Dataset
-        What is learned from and judged on: pictures, or cuts of them.
+        What is learned from and evaluated on: images, or cuts of them.
     warnings : list of str
         What makes the network, or the scores of the validation, mean less than they seem to.
-    images : str
+    identity : str
         Which images are learned from; see :func:`upscore.data.overlap.identify`.
     """
 
@@ -84,7 +84,7 @@ class Plan:
     train: Dataset
     val: Dataset
     warnings: list[str]
-    images: str
+    identity: str
 
     @property
     def folder(self) -> Path:
@@ -104,7 +104,7 @@ class Run:
     best : Path
         The bundle with the best validation mIoU.
     progress : Progress
-        How it went; ``progress.history`` has a row per epoch, or per judged part of one.
+        How it went; ``progress.history`` has a row per epoch, or per evaluated part of one.
     warnings : list of str
         The plan's.
     """
@@ -131,7 +131,7 @@ def plan(
     machine : Machine, optional
         Looked at when not given.
     checking : callable, optional
-        Called with (pictures read, of how many); those that are cut are read twice.
+        Called with (images read, of how many); those that are cut are read twice.
     resumed : bool
         It is a run's own recipe, to go on with: its folder is there, and the weights that it began from may be gone.
 
@@ -150,12 +150,12 @@ def plan(
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):
         raise DataError(f"{recipe.data.path}: the splits differ in their classes: {difference}")
-    pictures = len(train) + len(val)
-    total = pictures if recipe.crops.of == "pictures" else 2 * pictures
+    images = len(train) + len(val)
+    total = images if recipe.crops.of == "images" else 2 * images
     report = checking or (lambda done, of: None)
     counted, _ = check_splits(train, val, progress=lambda done, _: report(done, total))
-    seen = cropped(recipe.crops, train, val, progress=lambda read: report(pictures + read, total))
-    census = counted if recipe.crops.of == "pictures" else count_crops(seen.train)
+    seen = cropped(recipe.crops, train, val, progress=lambda read: report(images + read, total))
+    census = counted if recipe.crops.of == "images" else count_crops(seen.train)
     chosen, choices = choose(recipe, census, machine)
     if recipe.model.weights is None and chosen.model.weights == "imagenet":
         chosen, choices = _only_if_fetched(chosen, choices, census)
@@ -176,7 +176,7 @@ def plan(
     return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
 
 
-def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) -> Run:
+def train(recipe: Recipe | Plan, *, display: Callable[[], ProgressListener] = SilentListener) -> Run:
     """Train a network as ``recipe`` says and return the finished run.
 
     Parameters
@@ -207,7 +207,9 @@ def train(recipe: Recipe | Plan, *, display: Callable[[], Display] = NoDisplay) 
         return _launch(ready, model, display)
 
 
-def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, display: Callable[[], Display] = NoDisplay) -> Run:
+def resume(
+    folder: str | Path, *, changes: Mapping[str, Any] | None = None, display: Callable[[], ProgressListener] = SilentListener
+) -> Run:
     """Continue the run in ``folder`` from its last checkpoint, to the weights it would have had unbroken.
 
     Parameters
@@ -246,7 +248,7 @@ def resume(folder: str | Path, *, changes: Mapping[str, Any] | None = None, disp
         raise TrainingError(f"{folder}/recipe.toml: {still_open[0]} is not set: it is not the recipe this run was started with")
     ready = plan(recipe, resumed=True)
     if recipe.data.fingerprint != ready.recipe.data.fingerprint:
-        raise TrainingError(f"{recipe.data.path}: the pictures or masks have changed since {folder} was started: start a new run")
+        raise TrainingError(f"{recipe.data.path}: the images or masks have changed since {folder} was started: start a new run")
     recipe = ready.recipe
     if any(recipe.value_of(name) != kept.value_of(name) for name in LENGTH):
         _lengthen(recipe, kept, folder, steps_an_epoch=-(-len(ready.train) // (recipe.run.batch_size or 1)))
@@ -309,7 +311,7 @@ OPTIONAL = ("model.start_from", "model.backbone", "run.steps")
 def _with_todays_backbone(recipe: Recipe, *, report: Report) -> Recipe:
     """Write down the name that timm gives a backbone today, where the recipe has an earlier one."""
     name = recipe.model.backbone
-    if name is None or name in OWN_TRUNKS or (today := current_name(name, report=report)) == name:
+    if name is None or name in OWN_BACKBONES or (today := current_name(name, report=report)) == name:
         return recipe
     return recipe.with_values({"model.backbone": today})
 
@@ -329,13 +331,13 @@ def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: Census) -> t
 def _normalized_as_weights_demand(recipe: Recipe, choices: list[Choice]) -> tuple[Recipe, list[Choice]]:
     """Write down the normalisation that a weights file or a coarser network brings, so that bundles of the run are built with it."""
     model = recipe.model
-    known = model.backbone in OWN_TRUNKS or not takes_backbone(model.name)
+    known = model.backbone in OWN_BACKBONES or not takes_backbone(model.name)
     if not known or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3:
         return recipe, choices
     if model.start_from:
-        found, why = Bundle.load(model.start_from).arguments.get("normalization"), "the network it starts from sees such pictures"
+        found, why = Bundle.load(model.start_from).arguments.get("normalization"), "the network it starts from sees such images"
     else:
-        found, why = normalization_of(model.weights), "the weights file was trained on such pictures"
+        found, why = normalization_of(model.weights), "the weights file was trained on such images"
     if found is None:
         return recipe, choices
     setting = "model.arguments.normalization"
@@ -473,7 +475,7 @@ def _build(recipe: Recipe, census: Census, *, empty: bool = False, report: Repor
     return model
 
 
-def _launch(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> Run:
+def _launch(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]) -> Run:
     recipe = ready.recipe
     assert recipe.run.devices
     if recipe.run.devices == 1 or "WORLD_SIZE" in os.environ:  # one process, or torchrun has made them
@@ -539,7 +541,7 @@ class _Timm:
         return (import_timm, ())
 
 
-def _worker(rank: int, world: int, port: int, timm: object, ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
+def _worker(rank: int, world: int, port: int, timm: object, ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -558,11 +560,11 @@ def _worker(rank: int, world: int, port: int, timm: object, ready: Plan, model: 
             torch.distributed.destroy_process_group()
 
 
-def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None:
+def _work(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]) -> None:
     recipe, folder = ready.recipe, ready.folder
     train, val = ready.train, ready.val
-    on_a_trunk = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
-    arguments = {**on_a_trunk, "num_classes": len(train.labels), **recipe.model.arguments}
+    on_a_backbone = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
+    arguments = {**on_a_backbone, "num_classes": len(train.labels), **recipe.model.arguments}
 
     def bundle_of(network: nn.Module, progress: Progress, scores: dict[str, Any] | None) -> Bundle:
         card = {
@@ -571,9 +573,9 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
             "data": {
                 "path": recipe.data.path,
                 "split": recipe.data.train,
-                "pictures": len(train),
+                "images": len(train),
                 "fingerprint": recipe.data.fingerprint,
-                "images": ready.images,
+                "identity": ready.identity,
             },
             "epoch": progress.history[-1]["epoch"],
             "history": progress.history,
@@ -586,9 +588,11 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], Display]) -> None
         bundle_of(network, progress, scores.as_dict(train.labels) | {"policy": policy}).save(folder / "best")
 
     weights = _class_weights(recipe, ready.census)
-    materials = Materials(model=model, labels=train.labels, train=train, val=val, class_weights=weights, keep_best=keep_best, folder=folder)
+    materials = TrainingInputs(
+        model=model, labels=train.labels, train=train, val=val, class_weights=weights, keep_best=keep_best, folder=folder
+    )
     first = int(os.environ.get("RANK", "0")) == 0
-    shown: Display = LoggedDisplay(display(), folder, bool(recipe.run.tensorboard)) if first else NoDisplay()
+    shown: ProgressListener = RunLogger(display(), folder, bool(recipe.run.tensorboard)) if first else SilentListener()
     alone = "WORLD_SIZE" not in os.environ  # else whoever started the processes insists, or does not
     with heeded(insist=alone, waiting=WAITING if alone else "") as interrupts, memory_errors_explained(recipe, folder):
         progress = fit(recipe, materials, display=shown, interrupts=interrupts)

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from upscore.data.census import check_dataset, take_census
-from upscore.data.pairs import Pair, PairedFiles
+from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.shapes import open_shapes
 from upscore.errors import DataError
 from upscore.types import LabelSpace, Sample
@@ -63,7 +63,7 @@ def test_counts_are_those_of_counting_one_by_one(masks: list[np.ndarray]) -> Non
         showing = [mask for mask in masks if (mask == label).any()]
         assert census.class_pixels[label] == sum(int((mask == label).sum()) for mask in masks)
         assert census.pixels_with_class[label] == sum(int((mask != 255).sum()) for mask in showing)
-        assert census.pictures_with_class[label] == len(showing)
+        assert census.images_with_class[label] == len(showing)
     assert census.ignored_pixels == sum(int((mask == 255).sum()) for mask in masks)
     assert census.class_pixels.sum() + census.ignored_pixels == sum(mask.size for mask in masks)
     assert census.sizes.tolist() == [list(mask.shape) for mask in masks]
@@ -146,7 +146,7 @@ def test_files_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path: 
     (tmp_path / "1.png").write_bytes(b"junk")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "2.png")
     Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / "3.png")
-    assert re.search(r"3 of 4 masks cannot be used, first .*1\.png: not a picture", diagnosis(dataset))
+    assert re.search(r"3 of 4 masks cannot be used, first .*1\.png: not an image", diagnosis(dataset))
     messages = [fault.message for fault in take_census(dataset).faults]
     assert "the mask is 3×3" in messages[1]
     assert "a colour mask" in messages[2]
@@ -162,5 +162,5 @@ def test_the_census_of_files_is_that_of_their_samples(tmp_path: Path) -> None:
 
 def test_shapes_pass() -> None:
     census = check_dataset(open_shapes("val", size=(48, 64), count=30))
-    assert census.pictures == 30
+    assert census.images == 30
     assert not census.absent()

@@ -11,7 +11,7 @@ from upscore.data.class_names import CLASS_FILES
 from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
 from upscore.data.image_lists import read_list
 from upscore.data.matching import match_masks
-from upscore.data.opening import LAYOUTS
+from upscore.data.open_dataset import LAYOUTS
 from upscore.data.schema import _KEYS, read_schema
 from upscore.data.side_by_side import MASK_WORDS
 from upscore.data.splits import SPLITS

@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: what pairs with what, and what is said when something does not."""
+"""Folders of images and masks: what pairs with what, and what is said when something does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upscore.errors import DataError
 SIZE = (6, 8)
 
 
-def picture(path: Path, size: tuple[int, int] = SIZE) -> None:
+def make_image(path: Path, size: tuple[int, int] = SIZE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((*size, 3), np.uint8)).save(path)
 
@@ -26,7 +26,7 @@ def mask(path: Path, values: int | np.ndarray = 0, size: tuple[int, int] = SIZE)
 
 
 def pair(root: Path, key: str, values: int | np.ndarray = 0, suffix: str = ".jpg") -> None:
-    picture(root / "images" / f"{key}{suffix}")
+    make_image(root / "images" / f"{key}{suffix}")
     mask(root / "masks" / f"{key}.png", values)
 
 
@@ -70,16 +70,16 @@ def test_values_that_are_no_class_are_refused_when_read(tmp_path: Path) -> None:
 
 def test_masks_dir_takes_the_place_of_the_last_images(tmp_path: Path) -> None:
     root = tmp_path / "images"  # a folder above the dataset that happens to have the name
-    picture(root / "x" / "images" / "train" / "a.png")
+    make_image(root / "x" / "images" / "train" / "a.png")
     mask(root / "x" / "labels" / "deep" / "train" / "a.png", 1)
     (root / "d.yaml").write_text("path: x\ntrain: images/train\nnames: [a, b]\nmasks_dir: labels/deep\n")
     assert open_yaml(root / "d.yaml", "train").keys == ["a"]
-    picture(root / "y" / "pictures" / "a.png")
-    (root / "d.yaml").write_text("path: y\ntrain: pictures\nnames: [a, b]\n")
+    make_image(root / "y" / "photos" / "a.png")
+    (root / "d.yaml").write_text("path: y\ntrain: photos\nnames: [a, b]\n")
     assert "has no folder 'images'" in refused(open_yaml, root / "d.yaml", "train")
 
 
-def test_lists_of_folders_and_of_pictures(tmp_path: Path) -> None:
+def test_lists_of_folders_and_of_images(tmp_path: Path) -> None:
     for key in ("one/a", "two/a", "two/b"):
         pair(tmp_path, key)
     file = described(tmp_path)
@@ -92,7 +92,7 @@ def test_lists_of_folders_and_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("\n")
     assert "the list is empty" in refused(open_yaml, file, "val")
     (tmp_path / "some.txt").write_text("images/two/b.jpg\nimages/two/b.jpg\n")
-    assert "two pictures share the name" in refused(open_yaml, file, "val")
+    assert "two images share the name" in refused(open_yaml, file, "val")
     file.write_text("train: [images/one, ./images/one/]\nnames: [a, b]\n")
     assert "twice" in refused(open_yaml, file, "train")
 
@@ -103,15 +103,15 @@ def test_what_does_not_pair_is_counted_and_named(tmp_path: Path) -> None:
     file = described(tmp_path)
     for number in range(4):
         (tmp_path / "masks" / "train" / f"{number}.png").unlink()
-    assert "4 of 5 pictures have no mask (0, 1, 2 and 1 more)" in refused(open_yaml, file, "train")
+    assert "4 of 5 images have no mask (0, 1, 2 and 1 more)" in refused(open_yaml, file, "train")
     mask(tmp_path / "masks" / "train" / "0_mask.png")
-    assert "and 1 of 2 masks have no picture (0_mask)" in refused(open_yaml, file, "train")
+    assert "and 1 of 2 masks have no image (0_mask)" in refused(open_yaml, file, "train")
     for number in range(4):
         mask(tmp_path / "masks" / "train" / f"{number}.png")
-    assert re.search(r"\d: 1 of 6 masks have no picture|^1 of 6 masks have no picture", refused(open_yaml, file, "train"))
+    assert re.search(r"\d: 1 of 6 masks have no image|^1 of 6 masks have no image", refused(open_yaml, file, "train"))
     (tmp_path / "masks" / "train" / "0_mask.png").unlink()
-    picture(tmp_path / "images" / "train" / "3.png")
-    assert re.search(r"two pictures share the name '3': .*3\.jpg and .*3\.png", refused(open_yaml, file, "train"))
+    make_image(tmp_path / "images" / "train" / "3.png")
+    assert re.search(r"two images share the name '3': .*3\.jpg and .*3\.png", refused(open_yaml, file, "train"))
     (tmp_path / "images" / "train" / "3.png").unlink()
     mask(tmp_path / "masks" / "train" / "3.bmp")
     assert "two masks share the name '3'" in refused(open_yaml, file, "train")
@@ -121,14 +121,14 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
     file = described(tmp_path)
     assert "images/train: no such folder" in refused(open_yaml, file, "train")
     (tmp_path / "images" / "train").mkdir(parents=True)
-    assert "holds no picture" in refused(open_yaml, file, "train")
-    picture(tmp_path / "images" / "train" / "a.jpg")
+    assert "holds no image" in refused(open_yaml, file, "train")
+    make_image(tmp_path / "images" / "train" / "a.jpg")
     assert "masks/train: no such folder" in refused(open_yaml, file, "train")
     assert "no split 'test', expected one of train, val" in refused(open_yaml, file, "test")
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "train" / "a.jpg")
+    make_image(tmp_path / "images" / "train" / "a.jpg")
     mask(tmp_path / "masks" / "train" / "a.png", size=(8, 6))
     dataset = open_yaml(described(tmp_path), "train")
     for read in (dataset.__getitem__, dataset.raw_label):
@@ -142,7 +142,7 @@ def test_instances_mirror_masks(tmp_path: Path) -> None:
     dataset = open_yaml(described(tmp_path), "train")
     assert (dataset[0].instances == 7).all()  # type: ignore[union-attr]
     assert dataset[1].instances is None
-    assert dataset.notes == ("1 of 2 pictures have no instance mask (b)",)
+    assert dataset.notes == ("1 of 2 images have no instance mask (b)",)
 
 
 def test_links_are_followed_and_never_in_circles(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_links_are_followed_and_never_in_circles(tmp_path: Path) -> None:
         (tmp_path / part / "train" / "round").symlink_to(tmp_path / part / "train", target_is_directory=True)
         (tmp_path / "elsewhere" / part).mkdir(parents=True)
         (tmp_path / part / "train" / "linked").symlink_to(tmp_path / "elsewhere" / part, target_is_directory=True)
-    picture(tmp_path / "elsewhere" / "images" / "z.png")
+    make_image(tmp_path / "elsewhere" / "images" / "z.png")
     mask(tmp_path / "elsewhere" / "masks" / "z.png")
     assert open_yaml(described(tmp_path), "train").keys == ["a", "linked/z"]
 
@@ -184,12 +184,12 @@ def test_a_plain_folder_is_divided_for_good(tmp_path: Path) -> None:
     assert (len(train), len(val)) == (8, 2)
     assert sorted(train.keys + val.keys) == [str(number) for number in range(10)]
     assert train.labels.names == val.labels.names == ("class0", "class1", "class2")
-    assert any("2 of 10 pictures, chosen by a hash of their names, are val" in note for note in train.notes)
+    assert any("2 of 10 images, chosen by a hash of their names, are val" in note for note in train.notes)
     assert any("class names are not given" in note for note in train.notes)
     assert val.keys == ["2", "6"]  # pinned: a split that moved would leak val into train between versions
 
 
-def test_one_picture_cannot_be_divided(tmp_path: Path) -> None:
+def test_one_image_cannot_be_divided(tmp_path: Path) -> None:
     pair(tmp_path, "a")
     assert "at least 2" in refused(open_plain_folder, tmp_path, "val")
 

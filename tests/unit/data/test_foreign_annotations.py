@@ -15,7 +15,7 @@ from PIL import Image
 
 import upscore.data.foreign_annotations
 from upscore.data.foreign_annotations import name_annotations
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError
 
 POLYGON = [[2, 1], [5, 1], [5, 4], [2, 4]]

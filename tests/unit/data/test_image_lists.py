@@ -97,7 +97,7 @@ def test_names_that_look_like_something_else(root: Path) -> None:
         ("x" * 5000, "which is not below"),
         ("x" * 9000, "a line has 9000 characters"),
         ("a\0b\n", "which is not below"),
-        ("도로.jpg".encode("cp949"), "cannot be read as a list of pictures: byte 0x"),
+        ("도로.jpg".encode("cp949"), "cannot be read as a list of images: byte 0x"),
     ],
 )
 def test_a_wrong_list_is_one_line(root: Path, content: str | bytes, message: str) -> None:

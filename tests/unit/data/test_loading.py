@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from upscore.data.loading import TrainingPictures, collate, epoch_order, settle_worker
-from upscore.data.separation import Separation
+from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
 from upscore.data.shapes import open_shapes
 from upscore.data.transforms import FILL, Augmentation
+from upscore.data.unet_border_weights import Separation
 from upscore.errors import DataError
 from upscore.types import Sample
 
@@ -79,26 +79,26 @@ def test_epochs_and_seeds_order_differently() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_workers_and_batches_change_no_sample(workers: int) -> None:
-    pictures = TrainingPictures(open_shapes("train", size=(32, 40), count=6), AUGMENTATION, seed=3)
-    order = epoch_order(len(pictures), seed=3, epoch=2)
+    images = AugmentedDataset(open_shapes("train", size=(32, 40), count=6), AUGMENTATION, seed=3)
+    order = epoch_order(len(images), seed=3, epoch=2)
     loader = DataLoader(
-        pictures,  # type: ignore[arg-type]
+        images,  # type: ignore[arg-type]
         sampler=[(2, int(i)) for i in order],
         batch_size=4,
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=settle_worker,
+        worker_init_fn=init_worker,
     )
     batches = list(loader)
     assert [len(batch.keys) for batch in batches] == [4, 2]
-    images = torch.cat([batch.images for batch in batches])
-    assert torch.equal(images, collate([pictures[2, int(i)] for i in order]).images)
+    pixels = torch.cat([batch.images for batch in batches])
+    assert torch.equal(pixels, collate([images[2, int(i)] for i in order]).images)
 
 
-def test_another_epoch_shows_another_picture() -> None:
-    pictures = TrainingPictures(open_shapes("train", size=(32, 40), count=2), AUGMENTATION, seed=0)
-    assert not np.array_equal(pictures[0, 1].image, pictures[1, 1].image)
-    assert pictures[0, 1].key == pictures[1, 1].key
+def test_another_epoch_shows_another_image() -> None:
+    images = AugmentedDataset(open_shapes("train", size=(32, 40), count=2), AUGMENTATION, seed=0)
+    assert not np.array_equal(images[0, 1].image, images[1, 1].image)
+    assert images[0, 1].key == images[1, 1].key
 
 
 def test_an_object_that_a_crop_cuts_in_two_stays_one_and_distances_are_the_networks() -> None:
@@ -116,13 +116,13 @@ def test_an_object_that_a_crop_cuts_in_two_stays_one_and_distances_are_the_netwo
         def __getitem__(self, index: int) -> Sample:
             return sample
 
-    whole = TrainingPictures(One(), Augmentation(), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    whole = AugmentedDataset(One(), Augmentation(), 0, Separation(of=(1,)))  # type: ignore[arg-type]
     assert whole[0, 0].weights.max() == 1
-    cropped = TrainingPictures(One(), Augmentation(crop=(24, 40)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    cropped = AugmentedDataset(One(), Augmentation(crop=(24, 40)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
     assert all(cropped[epoch, 0].weights.max() == 1 for epoch in range(8))
     label[30:36, 10:16] = 0
     assert whole[0, 0].weights[10, 12] == pytest.approx(1 + 10 * np.exp(-(7**2) / 50))
-    doubled = TrainingPictures(One(), Augmentation(scale=(2, 2)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    doubled = AugmentedDataset(One(), Augmentation(scale=(2, 2)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
     assert doubled[0, 0].weights[20, 24] == pytest.approx(1 + 10 * np.exp(-(13**2) / 50))
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from upscore.data.census import Census, check_splits, take_census
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError
 
 TRAIN, VAL, SIZE = 4, 2, (20, 24)

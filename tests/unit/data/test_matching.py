@@ -57,7 +57,7 @@ def test_names_that_follow_one_rule_are_paired_and_it_is_said(images: list[str],
     ],
 )
 def test_other_names_are_not_guessed_at(images: list[str], masks: list[str]) -> None:
-    with pytest.raises(DataError, match=r"no mask|no picture"):
+    with pytest.raises(DataError, match=r"no mask|no image"):
         match_masks(keyed(*images), keyed(*masks))
 
 
@@ -82,8 +82,8 @@ def test_a_rule_gives_each_image_its_own_mask(names: list[str], before: str, aft
 @pytest.mark.parametrize(("image", "mask"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC"), ("NFD", "NFD")])
 def test_composed_and_decomposed_names_are_the_same(image: str, mask: str) -> None:
     name = "Straßenbäume/é도로"
-    pictures, truth = (unicodedata.normalize(form, name) for form in (image, mask))  # type: ignore[arg-type]
-    (pair,) = match_masks(keyed(pictures), keyed(truth, "other"), instances=keyed(truth), extra_allowed=True)
-    assert (str(pair.picture), str(pair.mask), str(pair.instances)) == (pictures, truth, truth)
+    images, truth = (unicodedata.normalize(form, name) for form in (image, mask))  # type: ignore[arg-type]
+    (pair,) = match_masks(keyed(images), keyed(truth, "other"), instances=keyed(truth), extra_allowed=True)
+    assert (str(pair.image), str(pair.mask), str(pair.instances)) == (images, truth, truth)
     # What matched before this was known keeps its key, and with it its part of a divided dataset.
-    assert pair.key == (pictures if image == mask else unicodedata.normalize("NFC", name))
+    assert pair.key == (images if image == mask else unicodedata.normalize("NFC", name))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from upscore.data import pnm
-from upscore.data.pictures import read_instances, read_label, read_picture
+from upscore.data.image_files import read_image, read_instances, read_label
 from upscore.errors import DataError
 
 
@@ -23,7 +23,7 @@ def test_numbers_are_scaled_by_the_greatest_and_a_masks_are_its_own(tmp_path: Pa
     body = text if plain else stored.astype(np.uint8 if most < 256 else ">u2").tobytes()
     path = tmp_path / "a.pnm"
     path.write_bytes(magic + b"\n4 5\n%d\n" % most + body)
-    found = read_picture(path)
+    found = read_image(path)
     expected = np.broadcast_to(stored, (5, 4, 3)) * 255 / most
     assert np.abs(found - expected).max() <= (1 if most == 65535 and bands == 3 else 0.5)
     if most == 65535 and bands == 1 and plain is False:
@@ -55,7 +55,7 @@ def test_numbers_are_scaled_by_the_greatest_and_a_masks_are_its_own(tmp_path: Pa
 def test_damage_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.pnm"
     path.write_bytes(content)
-    for read in (read_picture, read_label):
+    for read in (read_image, read_label):
         with pytest.raises(DataError, match=rf"a\.pnm: .*{message}"):
             read(path)
 

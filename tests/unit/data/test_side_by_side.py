@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.opening import list_splits, open_dataset
+from upscore.data.open_dataset import list_splits, open_dataset
 from upscore.data.side_by_side import MASK_WORDS, open_side_by_side
 from upscore.errors import DataError
 
@@ -59,7 +59,7 @@ def test_what_does_not_pair_is_named(tmp_path: Path) -> None:
     beside(tmp_path)
     (tmp_path / "classes.txt").write_text("ground\nbox\n")
     (tmp_path / "a_mask.png").rename(tmp_path / "z_mask.png")
-    with pytest.raises(DataError, match=r"1 of 5 pictures have no mask \(a\) and 1 of 5 masks have no picture \(z\)"):
+    with pytest.raises(DataError, match=r"1 of 5 images have no mask \(a\) and 1 of 5 masks have no image \(z\)"):
         open_side_by_side(tmp_path, "train")
     (tmp_path / "z_mask.png").rename(tmp_path / "a_label.png")
     with pytest.raises(DataError, match="2 kinds, whose names end in _label, _mask: keep those of one kind"):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from upscore.data import structure
-from upscore.data.pictures import check_picture, read_label, read_picture
+from upscore.data.image_files import check_image, read_image, read_label
 from upscore.data.structure import MAX_BLOCKS, MAX_SCANS, check_structure
 from upscore.errors import DataError
 
@@ -31,7 +31,7 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
 
 def refused(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
-    for read in (read_picture, check_picture, read_label):
+    for read in (read_image, check_image, read_label):
         with pytest.raises(DataError, match=message):
             read(path)
 
@@ -51,13 +51,13 @@ def test_an_animation_is_refused_and_a_frame_of_it_is_read(tmp_path: Path, form:
     with Image.open(io.BytesIO(content)) as image:
         image.seek(0)
         image.convert("RGB").save(tmp_path / "frame.png")
-    assert read_picture(tmp_path / "frame.png")[0, 0].tolist() == [3, 3, 3]
+    assert read_image(tmp_path / "frame.png")[0, 0].tolist() == [3, 3, 3]
 
 
 def test_a_second_image_in_a_phones_photograph_is_no_animation(tmp_path: Path) -> None:
     photo = Image.fromarray(SMOOTH)
     (tmp_path / "a.jpg").write_bytes(encoded(photo, "MPO", save_all=True, append_images=[photo]))
-    assert check_picture(tmp_path / "a.jpg") == read_picture(tmp_path / "a.jpg").shape[:2] == (48, 64)
+    assert check_image(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2] == (48, 64)
 
 
 def test_scans_are_counted_and_a_new_export_is_read(tmp_path: Path) -> None:
@@ -66,15 +66,15 @@ def test_scans_are_counted_and_a_new_export_is_read(tmp_path: Path) -> None:
     scans = whole.count(b"\xff\xda")
     path = tmp_path / "a.jpg"
     path.write_bytes(whole[:-2] + scan * (MAX_SCANS - scans) + b"\xff\xd9")
-    assert check_picture(path) == (48, 64)
+    assert check_image(path) == (48, 64)
     refused(path, whole[:-2] + scan * (MAX_SCANS - scans + 1) + b"\xff\xd9", "more than 100 scans")
     # What follows the end, and thumbnails among the segments, do not count.
     inside = encoded(Image.fromarray(SMOOTH), "JPEG", progressive=True, comment=(b"\xff\xda" * 400))
     path.write_bytes(inside + b"\xff\xda\0\4" * 400)
-    assert read_picture(path).shape == SMOOTH.shape
+    assert read_image(path).shape == SMOOTH.shape
     with Image.open(io.BytesIO(whole)) as image:
         image.save(path)
-    assert np.abs(read_picture(path).astype(int) - SMOOTH).max() < 9
+    assert np.abs(read_image(path).astype(int) - SMOOTH).max() < 9
 
 
 def test_blocks_without_end_are_refused(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_blocks_without_end_are_refused(tmp_path: Path) -> None:
     refused(path, gif[:at] + b"!\xfe" + b"\1x" * (8 * MAX_BLOCKS + 1) + b"\0" + gif[at:], "the GIF is made of more than")
     for content in (png, jpeg, gif):
         path.write_bytes(content)
-        assert check_picture(path) == (48, 64)
+        assert check_image(path) == (48, 64)
 
 
 def test_a_run_length_bmp_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_run_length_bmp_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     content = head + bytes(range(256)) * 4 + b"\4\7\0\0\4\x09\0\1"
     path = tmp_path / "a.bmp"
     path.write_bytes(content)
-    assert read_picture(path).shape == (2, 4, 3)
+    assert read_image(path).shape == (2, 4, 3)
     refused(path, content + b"\0\0" * 2**23, "the run-length BMP has .* save it as a PNG")
 
 

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from upscore.data.pictures import ALPHA_NOTE, BAND_NOTE, check_picture, inspect_image, read_image, read_instances, read_label, read_picture
+from upscore.data.image_files import (
+    ALPHA_NOTE,
+    BAND_NOTE,
+    check_image,
+    inspect_image,
+    read_image,
+    read_image_and_warnings,
+    read_instances,
+    read_label,
+)
 from upscore.data.tiff import read_tiff_tags
 from upscore.errors import DataError
 
@@ -61,7 +70,7 @@ def refused(read: object, path: Path, content: bytes) -> str:
 @pytest.mark.parametrize("extra", [(), (0,)])
 def test_a_fourth_band_that_no_tag_says_is_alpha_is_left_out_and_said(file: Path, extra: tuple[int, ...], order: str) -> None:
     file.write_bytes(tiff(COLOURS, order=order, tags={338: extra}))
-    found = read_image(file)
+    found = read_image_and_warnings(file)
     assert np.array_equal(found.pixels, COLOURS[..., :3])
     assert found.notes == (BAND_NOTE,)
     assert inspect_image(file).notes == (BAND_NOTE,)
@@ -70,7 +79,7 @@ def test_a_fourth_band_that_no_tag_says_is_alpha_is_left_out_and_said(file: Path
 
 def test_sixteen_bits_and_a_fourth_band(file: Path) -> None:
     file.write_bytes(tiff(COLOURS.astype(np.uint16) * 257))
-    found = read_image(file)
+    found = read_image_and_warnings(file)
     assert np.array_equal(found.pixels, COLOURS[..., :3])
     assert found.notes == (BAND_NOTE,)
 
@@ -78,19 +87,19 @@ def test_sixteen_bits_and_a_fourth_band(file: Path) -> None:
 def test_alpha_is_laid_over_white_and_said_where_it_hides_something(file: Path) -> None:
     colour, alpha = COLOURS[..., :3].astype(float), COLOURS[..., 3:].astype(float) / 255
     file.write_bytes(tiff(COLOURS, tags={338: (2,)}))
-    assert np.array_equal(read_picture(file), np.floor(colour * alpha + 255 * (1 - alpha) + 0.5 - 1e-9))
-    assert read_image(file).notes == inspect_image(file).notes == (ALPHA_NOTE,)
+    assert np.array_equal(read_image(file), np.floor(colour * alpha + 255 * (1 - alpha) + 0.5 - 1e-9))
+    assert read_image_and_warnings(file).notes == inspect_image(file).notes == (ALPHA_NOTE,)
     premultiplied = COLOURS.copy()
     premultiplied[..., :3] = np.rint(colour * alpha)
     file.write_bytes(tiff(premultiplied, tags={338: (1,)}))
-    assert np.abs(read_picture(file) - (premultiplied[..., :3] + 255 * (1 - alpha))).max() <= 1.01
+    assert np.abs(read_image(file) - (premultiplied[..., :3] + 255 * (1 - alpha))).max() <= 1.01
     whole = COLOURS.copy()
     whole[..., 3] = 255
     file.write_bytes(tiff(whole, tags={338: (2,)}))
-    assert read_image(file).notes == ()
+    assert read_image_and_warnings(file).notes == ()
     grey = np.array([[[200, 255], [100, 0], [50, 128]]], np.uint8)  # premultiplied grey
     file.write_bytes(tiff(np.minimum(grey, grey[..., 1:]), photometric=1, tags={338: (1,)}))
-    assert read_picture(file)[..., 0].tolist() == [[200, 255, 177]]
+    assert read_image(file)[..., 0].tolist() == [[200, 255, 177]]
 
 
 def test_other_bands_are_refused_and_the_remedy_works(file: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture) -> None:
@@ -101,15 +110,15 @@ def test_other_bands_are_refused_and_the_remedy_works(file: Path, caplog: pytest
         tiff(eight, photometric=1, tags={338: (0,) * 7}),
         tiff(eight[..., :5], tags={338: (2, 0)}),
     ):
-        for read in (read_picture, check_picture, read_label):
+        for read in (read_image, check_image, read_label):
             assert "bands of 8-bit unsigned values" in refused(read, file, content)
-    assert "2 bands" in refused(read_picture, file, tiff(eight[..., :2], photometric=1, tags={338: (0,)}))
-    assert "5 bands" in refused(read_picture, file, tiff(eight[..., :5], photometric=5, tags={338: (0,)}))
+    assert "2 bands" in refused(read_image, file, tiff(eight[..., :2], photometric=1, tags={338: (0,)}))
+    assert "5 bands" in refused(read_image, file, tiff(eight[..., :5], photometric=5, tags={338: (0,)}))
     assert not caplog.records
     assert capfd.readouterr().err == ""
     # What gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB writes:
     file.write_bytes(tiff(eight[..., :3]))
-    assert np.array_equal(read_picture(file), eight[..., :3])
+    assert np.array_equal(read_image(file), eight[..., :3])
     file.write_bytes(tiff(eight[..., :1], photometric=1))
     assert np.array_equal(read_label(file), eight[..., 0])
 
@@ -125,7 +134,7 @@ def stack(pages: list[Image.Image], kinds: list[int] | None = None) -> bytes:
 def test_a_stack_of_pages_is_refused_and_split_it_is_read(file: Path) -> None:
     pages = [Image.fromarray(RNG.integers(0, 3, (6, 8), np.uint8)) for _ in range(3)]
     file.write_bytes(stack(pages))
-    for read in (read_picture, check_picture, read_label, read_instances):
+    for read in (read_image, check_image, read_label, read_instances):
         assert "holds 3 pages" in refused(read, file, file.read_bytes())
     with Image.open(file) as several:
         for number, page in enumerate(ImageSequence.Iterator(several)):
@@ -139,9 +148,9 @@ def test_overviews_and_transparency_masks_are_no_pages(file: Path) -> None:
     whole = stack(pages, [0, 1, 4])
     assert read_tiff_tags("a.tif", whole).pages == 1
     file.write_bytes(whole)
-    assert np.array_equal(read_picture(file), COLOURS[..., :3])
-    assert read_image(file).notes == ()
-    assert "holds 2 pages" in refused(read_picture, file, stack(pages, [0, 1, 2]))
+    assert np.array_equal(read_image(file), COLOURS[..., :3])
+    assert read_image_and_warnings(file).notes == ()
+    assert "holds 2 pages" in refused(read_image, file, stack(pages, [0, 1, 2]))
 
 
 @pytest.mark.parametrize(
@@ -189,27 +198,27 @@ def test_white_is_zero_changes_an_image_and_not_the_numbers_of_a_mask(file: Path
         file.write_bytes(tiff(stored, photometric=0))
         assert read_label(file).tolist() == [[0, 1, 2, 200]]
         greatest = np.iinfo(kind).max
-        assert read_picture(file)[..., 0].tolist() == np.rint((greatest - stored[..., 0].astype(int)) * 255 / greatest).astype(int).tolist()
+        assert read_image(file)[..., 0].tolist() == np.rint((greatest - stored[..., 0].astype(int)) * 255 / greatest).astype(int).tolist()
 
 
 def test_what_cannot_be_read_is_called_by_its_numbers(file: Path) -> None:
     text = refused(read_label, file, tiff(np.zeros((2, 2, 1), np.float64), photometric=1, kind=3))
     assert "1 band of 64-bit floating-point values" in text
     assert "-1 to 1" not in text
-    assert "16-bit signed" in refused(read_picture, file, tiff(np.zeros((2, 2, 3), np.int16), kind=2))
-    assert "values from -5 to 3" in refused(read_picture, file, tiff(np.array([[[-5], [3]]], np.int8), photometric=1, kind=2))
+    assert "16-bit signed" in refused(read_image, file, tiff(np.zeros((2, 2, 3), np.int16), kind=2))
+    assert "values from -5 to 3" in refused(read_image, file, tiff(np.array([[[-5], [3]]], np.int8), photometric=1, kind=2))
 
 
 def test_tags_that_ask_for_much_are_refused_before_they_get_it(file: Path) -> None:
     plain = tiff(COLOURS[..., :3])
     assert "strips or tiles" in refused(
-        check_picture, file, plain.replace(struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 273, 4, 2**21))
+        check_image, file, plain.replace(struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 273, 4, 2**21))
     )
-    assert "tiles of 100000×100000" in refused(check_picture, file, tiff(COLOURS[..., :3], tags={322: (100000,), 323: (100000,)}))
-    assert "compression 34925" in refused(check_picture, file, tiff(COLOURS[..., :3], tags={259: (34925,)}))
+    assert "tiles of 100000×100000" in refused(check_image, file, tiff(COLOURS[..., :3], tags={322: (100000,), 323: (100000,)}))
+    assert "compression 34925" in refused(check_image, file, tiff(COLOURS[..., :3], tags={259: (34925,)}))
     # Directories without end, each of a few tags: counted, not followed for ever.
     one = struct.pack("<HHHII", 1, 254, 4, 1, 1)
     chain = b"II*\0" + struct.pack("<I", 8) + b"".join(one + struct.pack("<I", 8 + 18 * (i + 1)) for i in range(2**18 + 5))
-    assert "more than 262144 tags" in refused(check_picture, file, chain)
+    assert "more than 262144 tags" in refused(check_image, file, chain)
     circle = bytearray(b"II*\0" + struct.pack("<I", 8) + one + struct.pack("<I", 8))
     assert read_tiff_tags("a.tif", bytes(circle)).pages == 1

@@ -48,9 +48,9 @@ def test_a_list_is_a_split(root: Path) -> None:
     [
         ("", "the list is empty"),
         ("nope\n", r"nope\.jpg: no such file"),
-        ("unlabelled\n", "1 of 1 pictures have no mask"),
+        ("unlabelled\n", "1 of 1 images have no mask"),
         ("a/../b\n", "without folder"),
-        ("2007_1\n2007_1\n", "two pictures share"),
+        ("2007_1\n2007_1\n", "two images share"),
     ],
 )
 def test_a_wrong_list_is_one_line(root: Path, content: str, message: str) -> None:
@@ -136,7 +136,7 @@ def test_colour_masks_are_read_with_the_label_map(tmp_path: Path) -> None:
     assert train.labels.names == ("crack", "background")
     assert train.labels.palette == ((250, 50, 83), (0, 0, 0))
     assert train[0].label.tolist() == [[1] * 5, [1, 0, 0, 1, 1], [1, 0, 0, 1, 1], [1] * 5]  # type: ignore[union-attr]
-    assert "has one list, default.txt, so 1 of 6 pictures" in train.notes[0]
+    assert "has one list, default.txt, so 1 of 6 images" in train.notes[0]
     assert check_dataset(train).class_pixels.tolist() == [20, 80]
 
 
@@ -154,7 +154,7 @@ def test_without_lists_every_image_with_a_mask_is_taken(tmp_path: Path) -> None:
     assert voc_splits(root) == ("train", "val")
     train, val = open_voc(root, "train"), open_voc(root, "validation")
     assert (len(train), len(val), val.split) == (4, 1, "val")
-    assert "1 pictures in JPEGImages have no mask" in train.notes[0]
+    assert "1 images in JPEGImages have no mask" in train.notes[0]
     for path in (root / "SegmentationClass").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="the folder holds no mask"):

@@ -42,7 +42,7 @@ def test_a_curve_leaves_out_what_is_no_number():
 
 
 @given(values=st.lists(finite, min_size=1, max_size=60))
-def test_points_lie_within_the_picture(values: list[float]):
+def test_points_lie_within_the_image(values: list[float]):
     curve = draw_curve([{"epoch": i, "v": value} for i, value in enumerate(values)], "v", title="v", best="most")
     assert curve is not None
     for point in curve.line.split():

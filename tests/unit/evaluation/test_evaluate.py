@@ -10,14 +10,14 @@ import torch
 
 from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
-from upscore.data.opening import open_dataset
-from upscore.data.pictures import write_label_map, write_picture
+from upscore.data.image_files import write_image, write_label_map
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.evaluate import evaluate, merge
 from upscore.inference.predictor import Predictor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace, Prediction, Sample
 
 LABELS = LabelSpace(("a", "b"))
@@ -57,7 +57,7 @@ def sample(key: str = "k", truth: object = ((0, 0, 1), (0, 255, 1))) -> Sample:
 def test_rows_and_policy():
     evaluation = evaluate(Always(), Fixed(sample()))
     assert evaluation.matrix.counts.tolist() == [[3, 0], [2, 0]]
-    (row,) = evaluation.pictures
+    (row,) = evaluation.images
     assert (row.key, row.height, row.width) == ("k", 2, 3)
     assert row.pixel_accuracy == pytest.approx(3 / 5)
     assert row.mean_iou == pytest.approx((3 / 5 + 0) / 2)
@@ -74,17 +74,17 @@ def test_absent_classes_follow_the_policy():
         evaluate(Always(), data, absent="some")
 
 
-def test_progress_counts_this_shards_pictures():
+def test_progress_counts_this_shards_images():
     data, seen = Fixed(*(sample(str(i)) for i in range(5))), []
     evaluate(Always(), data, shard=(1, 2), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_an_ignored_picture_has_no_score_and_no_rank():
+def test_an_ignored_image_has_no_score_and_no_rank():
     evaluation = evaluate(Always(), Fixed(sample(), sample("void", np.full((2, 3), 255))))
-    assert math.isnan(evaluation.pictures[1].mean_iou)
+    assert math.isnan(evaluation.images[1].mean_iou)
     assert [row.key for row in evaluation.ranked()] == ["k"]
-    assert evaluation.as_dict()["pictures"][1]["mean_iou"] is None
+    assert evaluation.as_dict()["images"][1]["mean_iou"] is None
 
 
 def test_other_classes_are_refused_with_the_difference():
@@ -96,13 +96,13 @@ def test_other_classes_are_refused_with_the_difference():
     ("data", "message"),
     [
         (Fixed(sample(), sample()), "'k' occurs twice"),
-        (Fixed(), "no picture"),
-        (Fixed(Sample("k", PLAIN)), "k: the picture has no truth"),
+        (Fixed(), "no image"),
+        (Fixed(Sample("k", PLAIN)), "k: the image has no truth"),
         (Fixed(sample(truth=((0, 1),))), "k: the truth is"),
         (Fixed(sample(truth=((0, 7, 1), (0, 0, 0)))), "k: found label 7"),
     ],
 )
-def test_data_that_cannot_be_judged_is_refused(data: Fixed, message: str):
+def test_data_that_cannot_be_evaluated_is_refused(data: Fixed, message: str):
     with pytest.raises(DataError, match=message):
         evaluate(Always(), data)
 
@@ -130,7 +130,7 @@ def test_impossible_shards_and_merges_are_refused():
 
 def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
     for i in range(2):
-        write_picture(tmp_path / "data/images/val" / f"{i}.png", PLAIN)
+        write_image(tmp_path / "data/images/val" / f"{i}.png", PLAIN)
         write_label_map(tmp_path / "data/masks/val" / f"{i}.png", np.full((2, 3), i, np.uint8), LABELS)
     (tmp_path / "data/dataset.yaml").write_text("path: .\nval: images/val\ntrain: images/val\nmasks_dir: masks\nnames: [a, b]\n")
     arguments = {"backbone": "vgg16", "width": 1 / 32}
@@ -155,7 +155,7 @@ def test_before_the_crf_is_the_network_alone_and_after_it_the_predictor():
     both, alone = evaluate(refining(), scenes), evaluate(refining(crf=False), scenes)
     assert alone.before is None
     assert (both.before.matrix, both.before.borders) == (alone.matrix, alone.borders)
-    assert both.before.pictures == alone.pictures
+    assert both.before.images == alone.images
     assert both.before.fingerprint == both.fingerprint == alone.fingerprint
     assert both.settings["crf"]["on"] is True
     assert both.before.settings["crf"] is None
@@ -188,8 +188,8 @@ def test_shards_with_a_crf_add_up_and_do_not_mix():
     scenes = Scenes(count=3)
     whole = evaluate(refining(), scenes)
     merged = merge([evaluate(refining(), scenes, shard=(rank, 2)) for rank in range(2)])
-    assert (merged.matrix, merged.borders, merged.pictures) == (whole.matrix, whole.borders, whole.pictures)
-    assert (merged.before.matrix, merged.before.pictures) == (whole.before.matrix, whole.before.pictures)
+    assert (merged.matrix, merged.borders, merged.images) == (whole.matrix, whole.borders, whole.images)
+    assert (merged.before.matrix, merged.before.images) == (whole.before.matrix, whole.before.images)
     with pytest.raises(DataError, match="with and without"):
         merge([evaluate(refining(), scenes, shard=(0, 2)), evaluate(refining(crf=False), scenes, shard=(1, 2))])
 

@@ -24,8 +24,8 @@ HOSTILE = '</td><script>alert(1)</script><img src="http://evil.example/x" onerro
 LABELS = LabelSpace(("ground", HOSTILE, "=1+1"))
 
 
-class Pictures:
-    """Six pictures of growing difficulty; one is ignored altogether."""
+class Images:
+    """Six images of growing difficulty; one is ignored altogether."""
 
     name, split, labels, notes = "fields & <b>woods</b>", "val", LABELS, ()
     keys = tuple(f"{HOSTILE}{i}" for i in range(6))
@@ -43,7 +43,7 @@ class Pictures:
 
 
 class Drifting:
-    """Mistakes a strip that is the wider the later the picture."""
+    """Mistakes a strip that is the wider the later the image."""
 
     labels = LABELS
     card: ClassVar = {"epoch": 7, "recipe": {"lr": 0.1, "note": HOSTILE}, "history": [{"epoch": 1, "loss": 2.0, "miou": 0.1}]}
@@ -57,11 +57,11 @@ class Drifting:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return evaluate(Drifting(), Pictures())
+    return evaluate(Drifting(), Images())
 
 
 def test_the_page_stands_alone_and_untrusted_names_are_text(evaluation: Evaluation, tmp_path: Path):
-    page = read(write_report(evaluation, tmp_path / "a" / "b", predictor=Drifting(), dataset=Pictures()))
+    page = read(write_report(evaluation, tmp_path / "a" / "b", predictor=Drifting(), dataset=Images()))
     assert not {"script", "link", "iframe", "object", "embed", "form", "b1"} & set(page.tags)
     assert page.addresses
     assert all(address.startswith("data:image/") for address in page.addresses)
@@ -74,7 +74,7 @@ def test_page_and_table_show_what_names_hide(tmp_path: Path):
     """Escape codes and marks of direction stand as text; the numbers for machines keep the names as they are."""
     hidden = "\u202ea\x1b[2J\nb\udcff"
 
-    class Hiding(Pictures):
+    class Hiding(Images):
         name, labels, keys = hidden, LabelSpace(("ground", hidden, "\t=1")), tuple(f"{hidden}{i}" for i in range(6))
 
     class Hid(Drifting):
@@ -97,7 +97,7 @@ def test_page_and_table_show_what_names_hide(tmp_path: Path):
 
 
 def test_the_four_scores_their_policy_and_the_origin_are_there(evaluation: Evaluation, tmp_path: Path):
-    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures(), command="upscore evaluate x y"))
+    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Images(), command="upscore evaluate x y"))
     scores = evaluation.scores
     for value in (scores.mean_iou, scores.pixel_accuracy, scores.mean_accuracy, scores.frequency_weighted_iou):
         assert f"{100 * value:.1f}" in page.text
@@ -109,14 +109,14 @@ def test_the_four_scores_their_policy_and_the_origin_are_there(evaluation: Evalu
 
 
 def test_worst_come_first_best_last_and_none_twice(evaluation: Evaluation, tmp_path: Path):
-    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures()))
-    shown = [alt[-1] for image in page.images if (alt := str(image["alt"])).startswith("The picture")]
+    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Images()))
+    shown = [alt[-1] for image in page.images if (alt := str(image["alt"])).startswith("The image")]
     assert shown == ["4", "3", "2", "0", "1"]
     assert all(image["alt"] for image in page.images)
 
 
 def test_panels_show_truth_prediction_and_errors(evaluation: Evaluation, tmp_path: Path):
-    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Pictures()))
+    page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Images()))
     views = [
         cv2.imdecode(np.frombuffer(base64.b64decode(str(i["src"]).split(",")[1]), np.uint8), cv2.IMREAD_COLOR_RGB) for i in page.images[:4]
     ]
@@ -145,16 +145,16 @@ def test_json_and_csv_hold_every_number(evaluation: Evaluation, tmp_path: Path):
     assert numbers["scores"]["mean_iou"] == evaluation.scores.mean_iou
     assert numbers["confusion"] == evaluation.matrix.counts.tolist()
     assert numbers["history"] == [{"epoch": 1, "miou": None}]
-    assert len(numbers["pictures"]) == 6
+    assert len(numbers["images"]) == 6
     with (tmp_path / "confusion.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.reader(file))
     assert table[0][1:] == ["ground", HOSTILE, "'=1+1"]
     assert [[int(cell) for cell in row[1:]] for row in table[1:]] == evaluation.matrix.counts.tolist()
 
 
-def test_without_pictures_history_or_card(evaluation: Evaluation, tmp_path: Path):
+def test_without_images_history_or_card(evaluation: Evaluation, tmp_path: Path):
     page = read(write_report(evaluation, tmp_path))
-    assert "No pictures are shown" in page.text
+    assert "No images are shown" in page.text
     assert page.images == []
     assert "Training loss" not in page.text
 
@@ -163,7 +163,7 @@ def test_without_pictures_history_or_card(evaluation: Evaluation, tmp_path: Path
 def test_any_number_of_classes(classes: int, tmp_path: Path):
     labels = LabelSpace(tuple(f"class {i}" for i in range(classes)))
 
-    class Data(Pictures):
+    class Data(Images):
         keys = ("k",)
 
         def __getitem__(self, index: int) -> Sample:
@@ -181,16 +181,16 @@ def test_any_number_of_classes(classes: int, tmp_path: Path):
 
 
 def test_another_dataset_is_refused(evaluation: Evaluation, tmp_path: Path):
-    class Renamed(Pictures):
+    class Renamed(Images):
         keys = ("x",)
 
-    class Cropped(Pictures):
+    class Cropped(Images):
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
             return Sample(sample.key, sample.image[1:], sample.label[1:])
 
     for other in (Renamed(), Cropped()):
-        with pytest.raises(DataError, match="judged on"):
+        with pytest.raises(DataError, match="evaluated on"):
             write_report(evaluation, tmp_path, predictor=Drifting(), dataset=other)
     assert list(tmp_path.iterdir()) == []
 
@@ -203,7 +203,7 @@ def test_an_unwritable_place_is_an_output_error(evaluation: Evaluation, tmp_path
 
 @pytest.fixture(scope="module")
 def refined() -> tuple[Predictor, Scenes, Evaluation]:
-    """Specks that a CRF mends in two pictures, and takes for specks in the other two where they are the truth."""
+    """Specks that a CRF mends in two images, and takes for specks in the other two where they are the truth."""
     predictor, scenes = Predictor.of(Speckled(), RED_AND_BLUE, crf={"iterations": 3}), Scenes(range(2), count=4)
     return predictor, scenes, evaluate(predictor, scenes)
 
@@ -251,4 +251,4 @@ def test_without_a_crf_nothing_is_said_of_it(refined: tuple[Predictor, Scenes, E
     assert json.loads((tmp_path / "a" / "report.json").read_text())["before"] is None
     gaining = evaluate(Predictor.of(Speckled(), RED_AND_BLUE, crf=True), Scenes(count=2))
     page = read(write_report(gaining, tmp_path / "c", predictor=Predictor.of(Speckled(), RED_AND_BLUE, crf=True), dataset=Scenes(count=2)))
-    assert "No picture's mean IoU lost." in page.text
+    assert "No image's mean IoU lost." in page.text

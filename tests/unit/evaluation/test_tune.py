@@ -18,7 +18,7 @@ from upscore.evaluation.tune import Tuning, tune
 from upscore.inference.predictor import Predictor
 from upscore.inference.settings import CRFSettings
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace, Sample
 
 
@@ -36,16 +36,16 @@ def test_specks_are_found_to_be_worth_mending(tuned: Tuning):
     for half in (tuned.chosen_on, tuned.confirmed_on, tuned.whole):
         assert half.after["mean_iou"] > half.before["mean_iou"] + 0.05
         assert half.gain("mean_iou") == half.after["mean_iou"] - half.before["mean_iou"]
-    assert (tuned.chosen_on.pictures, tuned.confirmed_on.pictures, tuned.whole.pictures) == (3, 3, 6)
+    assert (tuned.chosen_on.images, tuned.confirmed_on.images, tuned.whole.images) == (3, 3, 6)
     assert tuned.trials == 6
     assert tuned.verdict.startswith("the CRF is on: mean IoU ")
 
 
 def test_the_scores_are_those_of_an_evaluation(tuned: Tuning):
-    judged = evaluate(network(crf=tuned.settings), Scenes())
-    assert tuned.whole.before["mean_iou"] == judged.before.scores.mean_iou
-    assert tuned.whole.before["boundary_iou"] == judged.before.border_scores.boundary_iou
-    for name, value in (("mean_iou", judged.scores.mean_iou), ("trimap_iou", judged.border_scores.trimap_iou)):
+    evaluated = evaluate(network(crf=tuned.settings), Scenes())
+    assert tuned.whole.before["mean_iou"] == evaluated.before.scores.mean_iou
+    assert tuned.whole.before["boundary_iou"] == evaluated.before.border_scores.boundary_iou
+    for name, value in (("mean_iou", evaluated.scores.mean_iou), ("trimap_iou", evaluated.border_scores.trimap_iou)):
         assert tuned.whole.after[name] == pytest.approx(value, abs=2e-3)  # probabilities were rounded
 
 
@@ -67,15 +67,15 @@ def test_it_is_off_unless_both_halves_gain(stubborn: range):
 @pytest.mark.parametrize("metric", ["boundary_iou", "trimap_iou", "both"])
 def test_what_is_made_large_decides(metric: str):
     found = tune(network(), Scenes(), trials=1, metric=metric)
-    assert found.settings == CRFSettings(on=found.settings.on)  # one trial judges the usual numbers
+    assert found.settings == CRFSettings(on=found.settings.on)  # one trial evaluates the usual numbers
     assert found.settings.on is all(half.gain(metric) > module.LEAST_GAIN for half in (found.chosen_on, found.confirmed_on))
     assert ("mean of mean IoU and boundary IoU" if metric == "both" else metric.replace("_iou", " IoU")) in found.verdict
 
 
 def test_choosing_never_looks_at_the_second_half(monkeypatch: pytest.MonkeyPatch):
     seen: list[set[int]] = []
-    judge = module._Search._judge
-    monkeypatch.setattr(module._Search, "_judge", lambda self, s, indices: seen.append(set(indices)) or judge(self, s, indices))
+    evaluate = module._Search._evaluate
+    monkeypatch.setattr(module._Search, "_evaluate", lambda self, s, indices: seen.append(set(indices)) or evaluate(self, s, indices))
     tune(network(), Scenes(), trials=8)
     assert len(seen) > 8
     assert all(indices <= {0, 1, 2} for indices in seen[:-1])
@@ -95,7 +95,7 @@ def test_refining_goes_on_from_the_best_and_gets_better(monkeypatch: pytest.Monk
         def scores(self) -> dict[str, float]:
             return dict.fromkeys(("mean_iou", "boundary_iou", "trimap_iou"), float(1 - self.far / 10))
 
-    monkeypatch.setattr(module._Search, "_judge", lambda self, settings, indices: Counts(settings))
+    monkeypatch.setattr(module._Search, "_evaluate", lambda self, settings, indices: Counts(settings))
     coarse, fine = (tune(network(), Scenes(), trials=trials).settings for trials in (10, 80))
     assert abs(np.log(fine.bilateral_sigma / 20)) < 0.1
     assert abs(np.log(fine.bilateral_sigma_colour / 6)) < 0.1
@@ -133,7 +133,7 @@ def test_what_cannot_be_tuned_is_said_before_the_work(monkeypatch: pytest.Monkey
         tune(network(), Scenes(), trials=0)
     with pytest.raises(RecipeError, match="CRF is on"):
         tune(network(crf=True), Scenes())
-    with pytest.raises(DataError, match="one picture"):
+    with pytest.raises(DataError, match="one image"):
         tune(network(), Scenes(count=1))
     with pytest.raises(BundleError, match="classes"):
         tune(small_bundle(LabelSpace(("blue", "green"))), Scenes(), device="cpu")
@@ -153,7 +153,7 @@ def test_what_cannot_be_tuned_is_said_before_the_work(monkeypatch: pytest.Monkey
             sample = super().__getitem__(index)
             return sample if index < 3 else Sample(sample.key, sample.image, np.full_like(sample.label, 255))
 
-    with pytest.raises(DataError, match="second half of 'val' has no judged pixel"):
+    with pytest.raises(DataError, match="second half of 'val' has no evaluated pixel"):
         tune(network(), Blank())
 
     class Foreign(Scenes):
@@ -198,10 +198,10 @@ def test_progress_ends_where_it_said():
 
 
 def test_what_was_drawn_is_compared_on_the_whole_half(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "COARSE_PICTURES", 2)
+    monkeypatch.setattr(module, "COARSE_IMAGES", 2)
     seen: list[tuple[CRFSettings, list[int]]] = []
-    judge = module._Search._judge
-    monkeypatch.setattr(module._Search, "_judge", lambda self, s, indices: seen.append((s, list(indices))) or judge(self, s, indices))
+    evaluate = module._Search._evaluate
+    monkeypatch.setattr(module._Search, "_evaluate", lambda self, s, indices: seen.append((s, list(indices))) or evaluate(self, s, indices))
     steps: list[tuple[str, int, int, float | None]] = []
     found = tune(network(), Scenes(), trials=10, progress=lambda *step: steps.append(step))
     assert [indices for _, indices in seen[:5]] == [[0, 2]] * 5

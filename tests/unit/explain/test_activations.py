@@ -6,11 +6,11 @@ from torch import nn
 
 from upscore.errors import RecipeError
 from upscore.explain.activations import paint_over, record_activations, split_at_coarsest
+from upscore.models.factory import create_model
 from upscore.models.segnet import DECODER
-from upscore.models.zoo import create_model
 from upscore.ops.unpool import max_pool, max_unpool
 
-PICTURE = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
 REGION = np.zeros((40, 56), bool)
 REGION[10:25, 20:40] = True
 
@@ -31,7 +31,7 @@ def agree(record, expected):
 def test_segnets_maps_are_those_of_its_figure_computed_by_hand():
     model = built("segnet", width=1 / 16)
     expected, pooled = [], []
-    x = model.normalization(PICTURE)
+    x = model.normalization(IMAGE)
     for number in range(1, 6):
         if number > 1:
             expected.append((f"encoder.conv{number}", "pooled", x))
@@ -45,8 +45,8 @@ def test_segnets_maps_are_those_of_its_figure_computed_by_hand():
         expected.append((f"decoder.conv{number}_D", "unpooled", x))
         x = model.decoder.get_submodule(f"conv{number}_D")(x)
         expected.append((f"decoder.conv{number}_D", "", x))
-    expected.append(("conv1_1_D", "", model(PICTURE)))
-    records = record_activations(model, PICTURE, REGION)
+    expected.append(("conv1_1_D", "", model(IMAGE)))
+    records = record_activations(model, IMAGE, REGION)
     assert [(record.name, record.step) for record in records] == [(name, step) for name, step, _ in expected]
     for record, (_, _, x) in zip(records, expected, strict=True):
         agree(record, x)
@@ -61,20 +61,20 @@ def test_an_fcns_sums_are_seen_between_its_layers():
     model = built("fcn8s", width=1 / 32)
     for layer in (model.score_fr, model.score_pool4, model.score_pool3):
         nn.init.normal_(layer.weight, std=0.1)
-    taps = model.trunk(model.normalization(PICTURE))
+    taps = model.backbone(model.normalization(IMAGE))
     at_pool4 = model.at_pool4(model.score_fr(taps[32]), model.upscore2, taps[16], model.score_pool4)
     at_pool3 = model.at_pool3(at_pool4, model.upscore_pool4, taps[8], model.score_pool3)
-    records = {(record.name, record.step): record for record in record_activations(model, PICTURE, REGION)}
+    records = {(record.name, record.step): record for record in record_activations(model, IMAGE, REGION)}
     for stride in (8, 16, 32):
-        agree(records[f"trunk/{stride}", ""], taps[stride])
+        agree(records[f"backbone/{stride}", ""], taps[stride])
     agree(records["upscore_pool4", "added"], at_pool4)
     agree(records["upscore8", "added"], at_pool3)
-    agree(records["upscore8", ""], model(PICTURE))
-    assert list(records)[:4] == [("trunk/8", ""), ("trunk/16", ""), ("trunk/32", ""), ("score_fr", "")]
+    agree(records["upscore8", ""], model(IMAGE))
+    assert list(records)[:4] == [("backbone/8", ""), ("backbone/16", ""), ("backbone/32", ""), ("score_fr", "")]
 
 
 def test_a_unets_maps_are_joined_and_its_dropout_is_no_layer():
-    records = record_activations(built("unet", width=1 / 32), PICTURE, REGION)
+    records = record_activations(built("unet", width=1 / 32), IMAGE, REGION)
     joined = [record for record in records if record.step == "joined"]
     assert [record.name for record in joined] == [f"expanding.stage{n}" for n in (4, 3, 2, 1)]
     assert all(record.name != "dropout" for record in records)
@@ -84,7 +84,7 @@ def test_a_unets_maps_are_joined_and_its_dropout_is_no_layer():
 
 
 class Painted(nn.Module):
-    """Channel 0 is the same everywhere, 1 is bright where the picture is red, 2 where it is not."""
+    """Channel 0 is the same everywhere, 1 is bright where the image is red, 2 where it is not."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,18 +106,18 @@ def test_the_channel_that_fires_at_the_object_comes_first_even_in_a_map_that_is_
 
 def test_a_channel_can_be_chosen_and_what_cannot_be_is_said():
     model = built("segnet", width=1 / 16)
-    first = {record.key: record.channels[0] for record in record_activations(model, PICTURE, REGION)}
+    first = {record.key: record.channels[0] for record in record_activations(model, IMAGE, REGION)}
     other = (first["decoder.conv3_D"] + 1) % 8
-    records = record_activations(model, PICTURE, REGION, channels={"decoder.conv3_D": other})
+    records = record_activations(model, IMAGE, REGION, channels={"decoder.conv3_D": other})
     assert [record.channels[0] for record in records if record.key == "decoder.conv3_D"] == [other]
     assert all(len(set(record.channels)) == len(record.channels) for record in records)
     assert all(record.channels[0] == first[record.key] for record in records if record.key != "decoder.conv3_D")
-    records = record_activations(model, PICTURE, REGION, channels={"decoder.conv3_D.unpooled": 13})  # 16 go in, 8 come out
+    records = record_activations(model, IMAGE, REGION, channels={"decoder.conv3_D.unpooled": 13})  # 16 go in, 8 come out
     assert {record.key: record.channels[0] for record in records}["decoder.conv3_D.unpooled"] == 13
     with pytest.raises(RecipeError, match=r"did you mean 'decoder\.conv3_D'"):
-        record_activations(model, PICTURE, REGION, channels={"decoder.conv3D": 0})
+        record_activations(model, IMAGE, REGION, channels={"decoder.conv3D": 0})
     with pytest.raises(RecipeError, match=r"channel 99 of 'decoder\.conv3_D', which has 8: expected 0 to 7"):
-        record_activations(model, PICTURE, REGION, channels={"decoder.conv3_D": 99})
+        record_activations(model, IMAGE, REGION, channels={"decoder.conv3_D": 99})
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
@@ -129,7 +129,7 @@ def test_maps_are_kept_small():
 
 
 def test_painting_over_takes_the_mean_colour_and_leaves_the_rest():
-    painted = paint_over(PICTURE, REGION)
+    painted = paint_over(IMAGE, REGION)
     inside = torch.from_numpy(REGION)
-    torch.testing.assert_close(painted[..., ~inside], PICTURE[..., ~inside], rtol=0, atol=0)
-    torch.testing.assert_close(painted[..., inside], PICTURE.mean((-2, -1))[..., None].expand(1, 3, int(inside.sum())))
+    torch.testing.assert_close(painted[..., ~inside], IMAGE[..., ~inside], rtol=0, atol=0)
+    torch.testing.assert_close(painted[..., inside], IMAGE.mean((-2, -1))[..., None].expand(1, 3, int(inside.sum())))

@@ -10,10 +10,10 @@ from torch import nn
 
 from browsing import read
 from upscore.errors import BundleError, DataError, RecipeError
-from upscore.explain import explain_model, explain_picture, write_explanation
+from upscore.explain import explain_image, explain_model, write_explanation
 from upscore.explain.explanation import choose_pixel, find_object
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 HOSTILE = '</style><script>alert(1)</script><img src="http://evil.example/x" onerror=1>'
@@ -104,13 +104,13 @@ def test_a_constant_score_and_an_unbounded_field_are_said_in_words(tmp_path):
     explanation = explain_model(Halves(), LABELS, IMAGE, grid=(0, 0), at=(3, 50))
     text = " ".join(read(write_explanation(explanation, tmp_path / "page.html")).text.split())
     assert explanation.fields[0].side == math.inf
-    assert "Nothing in the picture moves this score" in text
-    assert "looks at the whole picture" in text
+    assert "Nothing in the image moves this score" in text
+    assert "looks at the whole image" in text
     assert "At row 3, column 50" in text
     assert "No pixel was given" not in text
 
 
-def test_large_pictures_are_shrunk_and_the_pixel_with_them(tmp_path):
+def test_large_images_are_shrunk_and_the_pixel_with_them(tmp_path):
     image = np.zeros((300, 400, 3), np.uint8)
     explanation = explain_model(Halves(), LABELS, image, at=(299, 399), grid=(0, 0), pixels=1200)
     assert explanation.image.shape == (30, 40, 3)
@@ -126,14 +126,14 @@ def test_points_lie_in_the_middle_of_their_parts_and_are_never_more_than_pixels(
 
 
 @pytest.mark.parametrize("name", ["segnet", "unet", "fcn32s"])
-def test_a_picture_of_one_pixel_is_explained(name, tmp_path):
+def test_a_image_of_one_pixel_is_explained(name, tmp_path):
     assert read(write_explanation(explain_model(network(name), LABELS, IMAGE[:1, :1]), tmp_path / "page.html")).text
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"at": (40, 0)}, DataError, "pixel 40,0 outside the picture: expected rows 0 to 39, columns 0 to 55"),
+        ({"at": (40, 0)}, DataError, "pixel 40,0 outside the image: expected rows 0 to 39, columns 0 to 55"),
         ({"at": (0, -1)}, DataError, "outside"),
         ({"grid": (21, 20)}, RecipeError, "at most 400"),
         ({"grid": (-1, -1)}, RecipeError, "grid of -1x-1"),
@@ -153,18 +153,18 @@ def test_what_does_not_fit_together_is_refused():
     nn.init.constant_(broken.scale, math.nan)
     with pytest.raises(BundleError, match="not numbers"):
         explain_model(broken, LABELS, IMAGE)
-    with pytest.raises(DataError, match="expected a picture"):
+    with pytest.raises(DataError, match="expected an image"):
         explain_model(Halves(), LABELS, IMAGE[..., 0])
 
 
 def test_a_bundle_is_explained_as_its_network_is(tmp_path):
     model = network("segnet-basic")
     bundle = Bundle.of("segnet-basic", NETWORKS["segnet-basic"], model, LABELS)
-    explained, live = explain_picture(bundle, IMAGE, grid=(0, 0), device="cpu"), explain_model(model, LABELS, IMAGE, grid=(0, 0))
+    explained, live = explain_image(bundle, IMAGE, grid=(0, 0), device="cpu"), explain_model(model, LABELS, IMAGE, grid=(0, 0))
     np.testing.assert_array_equal(explained.probs, live.probs)
     assert (explained.source, explained.network) == ("segnet-basic", "SegNetBasic")
     page = write_explanation(explained, tmp_path / "page.html").read_text()
-    assert re.search(r"explain_picture\(&#39;segnet-basic&#39;, &#39;image&#39;\)", page)
+    assert re.search(r"explain_image\(&#39;segnet-basic&#39;, &#39;image&#39;\)", page)
 
 
 def test_the_pixel_chosen_lies_deepest_in_the_second_largest_class():

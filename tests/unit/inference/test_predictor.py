@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscore.data.pictures import write_picture
+from upscore.data.image_files import write_image
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference import predictor as module
 from upscore.inference.predictor import InferenceSettings, Predictor
 from upscore.models.bundle import Bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
 
@@ -37,7 +37,7 @@ class Brightest(nn.Module):
         return self.scale * torch.cat([torch.full_like(images[:, :1], 0.5), images[:, :1], images[:, 2:]], 1)
 
 
-def picture(height: int = 20, width: int = 30) -> np.ndarray:
+def make_image(height: int = 20, width: int = 30) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -59,8 +59,8 @@ def test_colours_are_red_green_blue():
 
 
 def test_arrays_paths_and_tensors_agree(tmp_path: Path):
-    image = picture()
-    write_picture(tmp_path / "a.png", image)
+    image = make_image()
+    write_image(tmp_path / "a.png", image)
     predictor = Predictor.of(Brightest(), LABELS)
     whole = predictor.predict(image, probs=True)
     read = predictor.predict(tmp_path / "a.png", probs=True)
@@ -73,7 +73,7 @@ def test_arrays_paths_and_tensors_agree(tmp_path: Path):
 
 
 def test_the_chain_is_what_the_settings_say():
-    image = picture(64, 96)
+    image = make_image(64, 96)
     model = Brightest()
     Predictor.of(model, LABELS, tile=32, margin=8, flips=True, scales=(1.0, 0.5)).predict(image)
     assert len(model.calls) == 2 * 3 * 2 * 2
@@ -86,23 +86,23 @@ def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
     model = Brightest()
     predictor = Predictor.of(model, LABELS, margin=10)
-    predictor.predict(picture(300, 300))
+    predictor.predict(make_image(300, 300))
     assert model.calls == [(300, 300)]
     model.calls.clear()
-    large = picture(290, 700)
+    large = make_image(290, 700)
     labels = predictor.predict(large).label_map
     assert len(model.calls) > 1
     assert max(height * width for height, width in model.calls) <= 300 * 300
     np.testing.assert_array_equal(labels, Predictor.of(model, LABELS, tile="whole").predict(large).label_map)
     model.calls.clear()
-    Predictor.of(model, LABELS, margin=10, scales=(2.0,)).predict(picture(300, 300))
-    assert len(model.calls) > 1  # what counts is the picture the network sees
+    Predictor.of(model, LABELS, margin=10, scales=(2.0,)).predict(make_image(300, 300))
+    assert len(model.calls) > 1  # what counts is the image the network sees
 
 
 class Sees(Brightest):
     """Also adds the mean of all pixels to red, as a network does that looks everywhere."""
 
-    geometry = Geometry(field=float("inf"))
+    geometry = Geometry(receptive_field=float("inf"))
     stride = 32
 
     def forward(self, images: Tensor) -> Tensor:
@@ -115,10 +115,10 @@ def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_s
     monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
     model = Sees()
     predictor = Predictor.of(model, LABELS)
-    small = predictor.predict(picture(290, 300))
+    small = predictor.predict(make_image(290, 300))
     assert (model.calls, small.notes) == ([(290, 300)], ())
     model.calls.clear()
-    large = picture(310, 700)
+    large = make_image(310, 700)
     cut = predictor.predict(large, probs=True)
     assert len(model.calls) > 2
     assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
@@ -132,20 +132,20 @@ def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_s
 
 
 def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_ways_out_that_work():
-    model, large = Sees(), picture(280, 600)
+    model, large = Sees(), make_image(280, 600)
     unknown = nn.Conv2d(3, 3, 3, padding=1)
     for network in (model, unknown):
         with pytest.raises(GeometryError, match=r"tile 256 or more.*'auto' or 'whole'.*margin"):
             Predictor.of(network, LABELS, tile=64).predict(large)
         for ways in ({"tile": 256}, {"tile": "auto"}, {"tile": "whole"}, {"tile": 64, "margin": 4}):
             assert Predictor.of(network, LABELS, **ways).predict(large).label_map.shape == (280, 600)
-    assert Predictor.of(model, LABELS, tile=8).predict(picture()).notes == ()  # the whole image is no more than a tile
+    assert Predictor.of(model, LABELS, tile=8).predict(make_image()).notes == ()  # the whole image is no more than a tile
 
 
 def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):
     """Windows that the CRF refines begin and end anywhere; what it hears there is what iterate gives."""
-    monkeypatch.setattr("upscore.inference.refine.WHOLE_PIXELS", 150 * 150)
-    large = picture(400, 700)
+    monkeypatch.setattr("upscore.inference.crf_postprocess.WHOLE_PIXELS", 150 * 150)
+    large = make_image(400, 700)
     settings = {"tile": 256}
     plain = Predictor.of(Sees(), LABELS, **settings).predict(large).label_map
     refined = Predictor.of(Sees(), LABELS, crf={"gaussian_sigma": 1, "bilateral_sigma": 1, "iterations": 1}, **settings)
@@ -155,11 +155,11 @@ def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch
 def test_a_live_model_is_only_borrowed():
     model = Brightest().train()
     predictor = Predictor.of(model, LABELS)
-    before = predictor.predict(picture()).label_map
+    before = predictor.predict(make_image()).label_map
     assert model.training
     with torch.no_grad():
         model.scale.neg_()
-    assert (predictor.predict(picture()).label_map != before).any()
+    assert (predictor.predict(make_image()).label_map != before).any()
 
 
 def test_bundles_bring_their_settings_and_card(tmp_path: Path):
@@ -169,12 +169,12 @@ def test_bundles_bring_their_settings_and_card(tmp_path: Path):
         predictor = Predictor(given, device="cpu", flips=None, scales=(1.0, 0.5))
         assert predictor.settings == InferenceSettings(tile=64, flips=True, scales=(1.0, 0.5))
         assert predictor.card == {"epoch": 3}
-        assert predictor.predict(picture()).label_map.shape == (20, 30)
+        assert predictor.predict(make_image()).label_map.shape == (20, 30)
     assert predictor.source == str(tmp_path / "bundle")
 
 
 def test_several_bundles_are_averaged():
-    image = picture()
+    image = make_image()
     bundles = [small_bundle(seed) for seed in (1, 2)]
     alone = [Predictor(bundle, device="cpu").predict(image, probs=True).probs for bundle in bundles]
     together = Predictor(bundles, device="cpu").predict(image, probs=True).probs
@@ -203,7 +203,7 @@ def test_settings_from_strings_and_from_bundles():
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
 def test_other_arrays_are_refused(shape: tuple[int, ...]):
-    with pytest.raises(DataError, match="expected a picture"):
+    with pytest.raises(DataError, match="expected an image"):
         Predictor.of(Brightest(), LABELS).predict(np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match="float64"):
         Predictor.of(Brightest(), LABELS).predict(np.zeros((4, 4, 3)))
@@ -219,9 +219,9 @@ def breaks(change: Callable[[Tensor], Tensor]) -> nn.Module:
 
 def test_networks_that_do_not_fit_are_found_out():
     with pytest.raises(BundleError, match="2 classes, but its labels name 3"):
-        Predictor.of(breaks(lambda logits: logits[:, :2]), LABELS).predict(picture())
+        Predictor.of(breaks(lambda logits: logits[:, :2]), LABELS).predict(make_image())
     with pytest.raises(BundleError, match="not numbers"):
-        Predictor.of(breaks(lambda logits: logits * float("nan")), LABELS).predict(picture())
+        Predictor.of(breaks(lambda logits: logits * float("nan")), LABELS).predict(make_image())
 
 
 def take_too_much(logits: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ def test_out_of_memory_is_one_line_that_names_what_to_change(fails: Callable[[Te
         raise result if isinstance(result, BaseException) else AssertionError("memory without end")
 
     predictor = Predictor.of(breaks(change), LABELS, **settings)
-    image = picture(540, 530)
+    image = make_image(540, 530)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     for call in (lambda: predictor.predict(image, name="a.png"), lambda: predictor.predict_probs(tensor)):
         with pytest.raises(RecipeError, match=f"out of memory while labelling 540×530 pixels on cpu, {said}") as error:
@@ -264,7 +264,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="multiplied"):
-        Predictor.of(breaks(change), LABELS).predict(picture())
+        Predictor.of(breaks(change), LABELS).predict(make_image())
 
 
 def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
@@ -275,14 +275,14 @@ def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
             raise MemoryError
         return logits
 
-    predictor, image = Predictor.of(breaks(change), LABELS), picture(540, 530)
+    predictor, image = Predictor.of(breaks(change), LABELS), make_image(540, 530)
     with pytest.raises(RecipeError) as error:
         predictor.predict(image)
     tile = int(re.findall(r"--tile (\d+)", str(error.value))[0])
     assert Predictor.of(breaks(change), LABELS, tile=tile).predict(image).label_map.shape == (540, 530)
 
 
-IMAGES = torch.from_numpy(picture()).permute(2, 0, 1)[None].float() / 255
+IMAGES = torch.from_numpy(make_image()).permute(2, 0, 1)[None].float() / 255
 
 
 @pytest.mark.parametrize(
@@ -326,10 +326,10 @@ def test_what_messages_say_to_do_with_images_works():
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (picture().transpose(2, 0, 1), "channels come last"),
-        (picture() / 255, "type float64"),
-        (picture() > 100, "type bool"),
-        (picture()[..., 0], r"shape \(20, 30\)"),
+        (make_image().transpose(2, 0, 1), "channels come last"),
+        (make_image() / 255, "type float64"),
+        (make_image() > 100, "type bool"),
+        (make_image()[..., 0], r"shape \(20, 30\)"),
         (np.zeros(3, np.uint8), r"shape \(3,\)"),
         (IMAGES, "found Tensor.*predict_probs"),
         ([[1, 2, 3]], "found list"),

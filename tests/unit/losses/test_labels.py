@@ -141,7 +141,7 @@ WRONG = {
     "a channel": (lambda logits, labels: (logits, labels[:, None]), r"labels \(2, 1, 6, 7\).*squeeze\(1\)"),
     "one-hot": (lambda logits, labels: (logits, torch.zeros(2, 3, 6, 7, dtype=torch.int64)), r"argmax\(1\)"),
     "another size": (lambda logits, labels: (logits, labels[:, 1:]), r"labels \(2, 5, 7\)"),
-    "one picture of two": (lambda logits, labels: (logits, labels[0]), r"labels \(6, 7\)"),
+    "one image of two": (lambda logits, labels: (logits, labels[0]), r"labels \(6, 7\)"),
     "no batch": (lambda logits, labels: (logits[0], labels[0]), r"logits \(3, 6, 7\)"),
     "integer logits": (lambda logits, labels: (logits.long(), labels), "logits of type torch.int64"),
     "complex logits": (lambda logits, labels: (logits.to(torch.complex64), labels), "logits of type torch.complex64"),

@@ -24,5 +24,5 @@ def test_impossible_counts_are_refused():
     with pytest.raises(DataError, match=r"shapes \(2,\) and \(3,\)"):
         class_weights(torch.ones(2), torch.ones(3))
     for pixels in ([5, -1], [7, 0]):
-        with pytest.raises(DataError, match="count both over the same pictures"):
+        with pytest.raises(DataError, match="count both over the same images"):
             class_weights(torch.tensor(pixels), torch.tensor([6, 6]))

@@ -10,7 +10,7 @@ from upscore import files
 from upscore.errors import BundleError, OutputError
 from upscore.models import bundle as bundle_module
 from upscore.models.bundle import Bundle, find_bundle
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("sky", "road", "tree"))
@@ -76,7 +76,7 @@ def test_half_precision_networks_are_kept_in_single():
 
 
 @pytest.mark.parametrize(("made", "told"), [("caffe", None), (None, "caffe"), ("imagenet", "raw")])
-def test_a_network_that_sees_other_pictures_than_its_arguments_say_is_not_bundled(made, told):
+def test_a_network_that_sees_other_images_than_its_arguments_say_is_not_bundled(made, told):
     told = {} if told is None else {"normalization": told}
     with pytest.raises(BundleError, match="the network's normalization has bgr") as error:
         Bundle.of("fcn8s", ARGUMENTS | told, small(normalization=made), LABELS)
@@ -182,7 +182,7 @@ def test_enormous_descriptions_are_not_read(saved):
 def test_hostile_width_allocates_nothing(saved, monkeypatch):
     monkeypatch.setattr(bundle_module, "load_file", lambda _: pytest.fail("tensors were read"))
     rewrite(saved, lambda d: d["arguments"].update(width=4))
-    refused(saved, "has 'trunk.conv1_1.weight' of shape")
+    refused(saved, "has 'backbone.conv1_1.weight' of shape")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from upscore.errors import BundleError, OutputError
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, find_model, load_model
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("ground", "cat", "dog"))

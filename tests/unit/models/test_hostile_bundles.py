@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from upscore.errors import BundleError, ModelError
-from upscore.models import timm_trunk
+from upscore.models import timm_backbone
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
-from upscore.models.zoo import create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("sky", "road", "tree"))
@@ -41,8 +41,8 @@ def test_a_backbone_is_not_measured_for_weights_that_are_not_its_own(saved, back
     def measured(*_, **__):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(timm_trunk, "measure_taps", measured)
-    timm_trunk.dissect.cache_clear()
+    monkeypatch.setattr(timm_backbone, "measure_levels", measured)
+    timm_backbone.inspect_backbone.cache_clear()
     rewrite(saved, lambda d: d["arguments"].update(backbone=backbone))
     refused(saved, r"does not fit its architecture: it (lacks|holds|has) ")
 

@@ -11,9 +11,9 @@ import torch
 from upscore.errors import ModelError
 from upscore.models import torch_files
 from upscore.models.caffe_arrays import LARGEST
+from upscore.models.factory import create_model
 from upscore.models.transplant import normalization_of
 from upscore.models.weights import read_weights
-from upscore.models.zoo import create_model
 
 START = b"\x80\x02"
 

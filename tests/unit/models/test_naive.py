@@ -72,7 +72,7 @@ def test_weights_keep_the_variance_at_the_start():
 )
 @pytest.mark.parametrize("seed", range(3))
 def test_they_learn(build, settings, seed):
-    """Which of three bands of colour a pixel belongs to, from a picture of eight by eight."""
+    """Which of three bands of colour a pixel belongs to, from an image of eight by eight."""
     torch.manual_seed(seed)  # before it is built: its weights are drawn
     network = build(num_classes=3, normalization=Normalization.imagenet(), **settings)
     labels = torch.arange(64).view(1, 8, 8) // 22

@@ -7,9 +7,9 @@ from upscore.models.normalization import Normalization
 
 
 def test_caffe_is_bgr_in_bytes_minus_the_mean():
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    expected = picture[:, :, ::-1].astype(np.float64) - (104.00699, 116.66877, 122.67892)
-    given = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    expected = image[:, :, ::-1].astype(np.float64) - (104.00699, 116.66877, 122.67892)
+    given = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     found = Normalization.caffe()(given)[0].permute(1, 2, 0).double().numpy()
     np.testing.assert_allclose(found, expected, atol=3e-5)
 
@@ -37,7 +37,7 @@ def test_statistics_travel_with_the_weights_and_move_with_the_model():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (3, 4, 4), (1, 4, 4, 3)])
-def test_pictures_of_another_shape_are_refused(shape):
+def test_images_of_another_shape_are_refused(shape):
     with pytest.raises(ModelError, match=r"expected \(N, 3, H, W\)"):
         Normalization.imagenet()(torch.zeros(shape))
 

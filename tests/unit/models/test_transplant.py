@@ -7,9 +7,9 @@ from torch import nn
 
 from upscore.errors import ModelError
 from upscore.models.classifier import create_classifier
+from upscore.models.factory import create_model
 from upscore.models.naming import ALEXNET_TORCHVISION, GOOGLENET_CAFFE, GOOGLENET_TORCHVISION, VGG16_BN_TORCHVISION, VGG16_TORCHVISION
 from upscore.models.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
-from upscore.models.zoo import create_model
 from upscore.ops.upsample import bilinear_weights
 
 K = 3
@@ -38,7 +38,7 @@ UPSCORES = {
 
 def theirs(name, model, *, full=True):
     """The state of a network as torchfcn and Caffe write it."""
-    state = {key.removeprefix("trunk."): tensor.clone() for key, tensor in model.state_dict().items() if "normalization" not in key}
+    state = {key.removeprefix("backbone."): tensor.clone() for key, tensor in model.state_dict().items() if "normalization" not in key}
     return state | {f"{layer}.weight": bilinear(*sizes, full=full) for layer, sizes in UPSCORES[name].items()}
 
 
@@ -73,7 +73,7 @@ def test_torchfcns_and_caffes_fcn(tmp_path, name, file, full):
 def test_fcn_alexnet(tmp_path):
     settings = {"backbone": "alexnet", **SMALL}
     model = stirred(create_model("fcn32s", **settings))
-    state = {key.removeprefix("trunk."): tensor for key, tensor in model.state_dict().items() if "normalization" not in key}
+    state = {key.removeprefix("backbone."): tensor for key, tensor in model.state_dict().items() if "normalization" not in key}
     path = save(tmp_path / "w.npz", state | {"upscore.weight": bilinear(63, 32)})
     again = create_model("fcn32s", weights=path, **settings)
     assert_equal(model, again)
@@ -117,7 +117,7 @@ def test_our_own_whole_file(tmp_path):
         (lambda s: s.update({"upscore2.weight": bilinear(4, 2) * 1.01}), r"hold a learned 'upscore2\.weight'"),
         (lambda s: s.update({"upscore2.weight": torch.ones(K, K, 3, 3)}), r"is \(3, 3, 3, 3\), expected \(3, 3, 4, 4\)"),
         (lambda s: s.pop("score_pool3.weight"), r"lacks 'score_pool3\.weight'"),
-        (lambda s: s.pop("conv3_2.bias"), r"lacks 'trunk\.conv3_2\.bias'"),
+        (lambda s: s.pop("conv3_2.bias"), r"lacks 'backbone\.conv3_2\.bias'"),
         (lambda s: s.update({"score9.weight": torch.ones(1)}), r"holds 'score9\.weight', which the network has not"),
         (
             lambda s: s.update({n: torch.zeros(21, *s[n].shape[1:]) for n in ("score_fr.weight", "score_fr.bias", "score_pool3.bias")}),
@@ -125,7 +125,7 @@ def test_our_own_whole_file(tmp_path):
         ),
         (
             lambda s: (s.pop("conv1_1.bias"), s.update({"fc6.weight": torch.zeros(2, 2)})),
-            r"lacks 'trunk\.conv1_1\.bias'; has 'trunk\.fc6\.weight' of shape \(2, 2\)",
+            r"lacks 'backbone\.conv1_1\.bias'; has 'backbone\.fc6\.weight' of shape \(2, 2\)",
         ),
     ],
 )
@@ -160,7 +160,7 @@ def as_classifier_file(name, arguments, table, *, flat=False):
     names = {ours: theirs for theirs, ours in reversed(table.items())}
     state = {}
     for key, tensor in model.state_dict().items():
-        layer, _, kind = key.removeprefix("trunk.").rpartition(".")
+        layer, _, kind = key.removeprefix("backbone.").rpartition(".")
         if not layer.startswith("normalization") and key != "normalization.mean" and key != "normalization.std":
             state[f"{names.get(layer, layer)}.{kind}"] = tensor.flatten(1) if layer.startswith("fc") and tensor.ndim == 4 else tensor
     return model, state
@@ -175,7 +175,7 @@ def test_classifiers_under_their_names(tmp_path, name, arguments, table, file):
     assert not holds_whole_network(path)
     assert_equal(model, create_classifier(name, num_classes=4, width=1 / 64, weights=path, **arguments))
     network = create_model("fcn32s", backbone=name, weights=path, **SMALL, **arguments)
-    assert_equal(model.trunk, network.trunk)
+    assert_equal(model.backbone, network.backbone)
     papers = file == "w.npz" or table in ({}, GOOGLENET_CAFFE)
     assert network.normalization.bgr == papers
     assert normalization_of(path) == ("caffe" if papers else None)
@@ -185,7 +185,7 @@ def test_caffes_older_shapes(tmp_path):
     model, state = as_classifier_file("vgg16", {}, {})
     state = {name: t[None, None] if t.ndim == 2 else t[None, None, None] if t.ndim == 1 else t for name, t in state.items()}
     path = save(tmp_path / "w.npz", state)
-    assert_equal(model.trunk, create_model("fcn8s", weights=path, **SMALL).trunk)
+    assert_equal(model.backbone, create_model("fcn8s", weights=path, **SMALL).backbone)
 
 
 def test_caffes_vgg16_with_batch_norm(tmp_path):
@@ -202,24 +202,24 @@ def test_caffes_vgg16_with_batch_norm(tmp_path):
             arrays[f"{conv}/bn/{'0' if kind == 'running_mean' else '1'}"] = tensor * 2
             arrays[f"{conv}/bn/2"] = torch.tensor([2.0])
     np.savez(tmp_path / "w.npz", **{name: tensor.numpy() for name, tensor in arrays.items()})
-    found = create_model("fcn8s", weights=tmp_path / "w.npz", batch_norm=True, **SMALL).trunk.state_dict()
-    own = model.trunk.state_dict()
+    found = create_model("fcn8s", weights=tmp_path / "w.npz", batch_norm=True, **SMALL).backbone.state_dict()
+    own = model.backbone.state_dict()
     assert all(torch.equal(found[name], own[name]) for name in own if "num_batches" not in name)
 
 
 @pytest.mark.parametrize("scalar", [torch.tensor(1.0), torch.ones(1, 1)])
 def test_a_number_alone_is_a_bias_of_one_or_named(tmp_path, scalar):
     """Of a network so narrow that a layer has one channel; of any other it is of another shape."""
-    state = dict(create_model("fcn8s", **SMALL).trunk.state_dict())
+    state = dict(create_model("fcn8s", **SMALL).backbone.state_dict())
     state["conv1_1.bias"] = scalar
     path = save(tmp_path / "w.pth", state)
-    assert create_model("fcn8s", weights=path, **SMALL).trunk.conv1_1.bias.tolist() == [1.0]
+    assert create_model("fcn8s", weights=path, **SMALL).backbone.conv1_1.bias.tolist() == [1.0]
     state["conv3_1.bias"] = scalar
     with pytest.raises(ModelError, match=r"has 'conv3_1\.bias' of shape"):
         create_model("fcn8s", weights=save(tmp_path / "w.pth", state), **SMALL)
 
 
-def test_plain_weights_for_a_normalised_trunk_name_what_is_missing(tmp_path):
+def test_plain_weights_for_a_normalised_backbone_name_what_is_missing(tmp_path):
     _, state = as_classifier_file("vgg16", {}, VGG16_TORCHVISION)
     with pytest.raises(ModelError, match=r"lacks 'bn1_1\.weight'"):
         create_model("fcn8s", weights=save(tmp_path / "w.pth", state), batch_norm=True, **SMALL)
@@ -260,9 +260,9 @@ def test_segnets_and_deconvnets_names(tmp_path, build, says, blobs):
 
 @pytest.mark.parametrize(("name", "width"), [("segnet", 1 / 32), ("deconvnet", 1 / 64)])
 def test_encoders_start_from_vgg16(tmp_path, name, width):
-    trunk = stirred(create_model("fcn32s", num_classes=2, width=width)).trunk.state_dict()
+    backbone = stirred(create_model("fcn32s", num_classes=2, width=width)).backbone.state_dict()
     theirs = {ours: foreign for foreign, ours in VGG16_TORCHVISION.items() if not foreign.startswith(("pre_logits", "head"))}
-    state = {f"{theirs[layer.rpartition('.')[0]]}.{layer.rpartition('.')[2]}": tensor for layer, tensor in trunk.items()}
+    state = {f"{theirs[layer.rpartition('.')[0]]}.{layer.rpartition('.')[2]}": tensor for layer, tensor in backbone.items()}
     state |= {"classifier.0.weight": state["classifier.0.weight"].flatten(1), "classifier.6.weight": torch.rand(1000, 2)}
     torch.manual_seed(0)
     before = create_model(name, num_classes=3, width=width).state_dict()
@@ -273,20 +273,20 @@ def test_encoders_start_from_vgg16(tmp_path, name, width):
     assert changed == shared
     assert len(shared) == (26 if name == "segnet" else 30)
     for key in shared:
-        assert torch.equal(after[key], trunk[".".join(key.split(".")[-2:])])
+        assert torch.equal(after[key], backbone[".".join(key.split(".")[-2:])])
 
 
 def test_encoders_refuse_what_does_not_fit():
-    trunk = create_model("fcn32s", num_classes=2, width=1 / 32).trunk.state_dict()
-    lacking = {name: tensor for name, tensor in trunk.items() if name != "conv1_1.bias"}
+    backbone = create_model("fcn32s", num_classes=2, width=1 / 32).backbone.state_dict()
+    lacking = {name: tensor for name, tensor in backbone.items() if name != "conv1_1.bias"}
     with pytest.raises(ModelError, match=r"lacks '[^']*conv1_1\.bias'"):
         transplant_encoder(segnet(), lacking, source="w.pth")
     with pytest.raises(ModelError, match=r"has '[^']*conv1_1\.bias' of shape \(5,\)"):
-        transplant_encoder(segnet(), trunk | {"conv1_1.bias": torch.rand(5)}, source="w.pth")
+        transplant_encoder(segnet(), backbone | {"conv1_1.bias": torch.rand(5)}, source="w.pth")
 
 
 def test_names_that_tell_nothing(tmp_path):
-    trunk = create_model("fcn32s", **SMALL).trunk
-    path = save(tmp_path / "w.pth", dict(trunk.state_dict()))
+    backbone = create_model("fcn32s", **SMALL).backbone
+    path = save(tmp_path / "w.pth", dict(backbone.state_dict()))
     assert normalization_of(path) is None
     assert [normalization_of(name) for name in (None, "none", "imagenet")] == [None] * 3

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from upscore.errors import ModelError
-from upscore.models.backbones import build_trunk
+from upscore.models.backbones import build_backbone
 from upscore.models.vgg16 import VGG16
 from upscore.ops.convolutionalize import linear_to_conv
 
@@ -25,14 +25,18 @@ def test_layers_are_the_papers():
     assert found == FULL
 
 
-def test_taps_of_a_500_pixel_picture():
-    trunk = meta()
-    seen = trunk(torch.empty(1, 3, 500, 500, device="meta"))
+def test_taps_of_a_500_pixel_image():
+    backbone = meta()
+    seen = backbone(torch.empty(1, 3, 500, 500, device="meta"))
     assert {stride: tuple(x.shape[1:]) for stride, x in seen.items()} == {8: (256, 88, 88), 16: (512, 44, 44), 32: (4096, 16, 16)}
-    assert {stride: (tap.channels, tap.geometry.jump) for stride, tap in trunk.taps.items()} == {8: (256, 8), 16: (512, 16), 32: (4096, 32)}
-    assert trunk.taps[32].geometry.field == 404
-    assert trunk.taps[32].geometry.start == Fraction(25, 2)
-    assert trunk.padding == "wide"
+    assert {stride: (tap.channels, tap.geometry.stride) for stride, tap in backbone.levels.items()} == {
+        8: (256, 8),
+        16: (512, 16),
+        32: (4096, 32),
+    }
+    assert backbone.levels[32].geometry.receptive_field == 404
+    assert backbone.levels[32].geometry.offset == Fraction(25, 2)
+    assert backbone.padding == "wide"
 
 
 def test_narrow_pads_are_left_to_the_architecture():
@@ -41,18 +45,18 @@ def test_narrow_pads_are_left_to_the_architecture():
 
 def test_dropout_is_element_wise_after_fc6_and_fc7():
     torch.manual_seed(0)
-    trunk = VGG16(width=1 / 32, dropout=0.5).train()
+    backbone = VGG16(width=1 / 32, dropout=0.5).train()
     seen = []
-    trunk.dropout.register_forward_hook(lambda _, given, kept: seen.append((given[0], kept)))
-    trunk(torch.rand(1, 3, 200, 200))
+    backbone.dropout.register_forward_hook(lambda _, given, kept: seen.append((given[0], kept)))
+    backbone(torch.rand(1, 3, 200, 200))
     assert len(seen) == 2
     for given, kept in seen:
         shares = [float((k[g > 0] == 0).float().mean()) for g, k in zip(given[0], kept[0], strict=True) if (g > 0).sum() > 20]
         assert shares
         assert all(0.05 < share < 0.95 for share in shares), "whole channels were dropped or kept"
-    trunk.eval()
+    backbone.eval()
     x = torch.rand(1, 3, 9, 9)
-    assert torch.equal(trunk(x)[32], trunk(x)[32])
+    assert torch.equal(backbone(x)[32], backbone(x)[32])
 
 
 def test_initial_weights_keep_the_variance():
@@ -107,17 +111,17 @@ def test_torchvision_files_become_the_same_network(tmp_path, suffix, batch_norm)
         if "running_mean" in name:
             tensor.normal_()
     path = write(tmp_path / f"vgg16{suffix}", state)
-    trunk = build_trunk("vgg16", weights=path, width=1 / 64, batch_norm=batch_norm, padding=1).eval()
-    picture = torch.randn(2, 3, 224, 224)
-    expected = classifier[:5].eval()(features.eval()(picture).flatten(1))
-    torch.testing.assert_close(trunk(picture)[32][:, :, 0, 0], expected)
+    backbone = build_backbone("vgg16", weights=path, width=1 / 64, batch_norm=batch_norm, padding=1).eval()
+    image = torch.randn(2, 3, 224, 224)
+    expected = classifier[:5].eval()(features.eval()(image).flatten(1))
+    torch.testing.assert_close(backbone(image)[32][:, :, 0, 0], expected)
 
 
 def test_linear_layers_are_reshaped_as_linear_to_conv_does(tmp_path):
     _, classifier, state = narrow_torchvision_state()
-    trunk = build_trunk("vgg16", weights=write(tmp_path / "vgg16.pth", state), width=1 / 64)
-    assert torch.equal(trunk.fc6.weight, linear_to_conv(classifier[0], kernel=7, in_channels=8).weight)
-    assert torch.equal(trunk.fc7.weight, linear_to_conv(classifier[3], kernel=1, in_channels=64).weight)
+    backbone = build_backbone("vgg16", weights=write(tmp_path / "vgg16.pth", state), width=1 / 64)
+    assert torch.equal(backbone.fc6.weight, linear_to_conv(classifier[0], kernel=7, in_channels=8).weight)
+    assert torch.equal(backbone.fc7.weight, linear_to_conv(classifier[3], kernel=1, in_channels=64).weight)
 
 
 def test_timms_names_are_known():
@@ -136,9 +140,9 @@ def test_timms_names_are_known():
 
 
 def test_own_names_round_trip(tmp_path):
-    trunk = VGG16(width=1 / 64)
-    again = build_trunk("vgg16", weights=write(tmp_path / "own.safetensors", trunk.state_dict()), width=1 / 64)
-    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in trunk.state_dict().items())
+    backbone = VGG16(width=1 / 64)
+    again = build_backbone("vgg16", weights=write(tmp_path / "own.safetensors", backbone.state_dict()), width=1 / 64)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in backbone.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -160,13 +164,13 @@ def test_files_that_do_not_fit_name_the_tensor(tmp_path, change, complaint):
     state = dict(narrow_torchvision_state()[2])
     change(state)
     with pytest.raises(ModelError, match=complaint) as error:
-        build_trunk("vgg16", weights=write(tmp_path / "vgg16.pth", state), width=1 / 64)
+        build_backbone("vgg16", weights=write(tmp_path / "vgg16.pth", state), width=1 / 64)
     assert "\n" not in str(error.value)
 
 
 def test_no_imagenet_weights_for_another_width():
     with pytest.raises(ModelError, match=re.escape("width 0.5")):
-        build_trunk("vgg16", weights="imagenet", width=0.5)
+        build_backbone("vgg16", weights="imagenet", width=0.5)
 
 
 def write(path, state):

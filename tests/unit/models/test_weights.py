@@ -14,9 +14,9 @@ from torch import nn
 
 from upscore.errors import ModelError, UpscoreWarning
 from upscore.models.backbones import import_timm
+from upscore.models.factory import create_model
 from upscore.models.torch_files import MAX_NAMES
 from upscore.models.weights import load_fitting, name_mismatch, read_weights
-from upscore.models.zoo import create_model
 
 
 class Payload:
@@ -298,7 +298,7 @@ def test_rgb_weights_fit_other_channels_as_timm_adapts_them_and_it_is_said(tmp_p
     torch.save(resnet, tmp_path / "w.pth")
     with pytest.warns(UpscoreWarning, match=r"'features.conv1.0.weight', made for 3 channels, is (summed|repeated)"):
         model = create_model("fcn32s", backbone="resnet10t", num_classes=2, in_channels=channels, weights=str(tmp_path / "w.pth"))
-    first = model.state_dict()["trunk.features.conv1.0.weight"]
+    first = model.state_dict()["backbone.features.conv1.0.weight"]
     assert torch.equal(first, adapt_input_conv(channels, resnet["conv1.0.weight"]))
 
 
@@ -310,7 +310,7 @@ def test_weights_of_four_channels_do_not_become_three(tmp_path, resnet):
 
 def test_caffes_numbers_have_no_meaning_for_other_channels(tmp_path):
     state = create_model("fcn32s", backbone="vgg16", width=0.05, num_classes=2, normalization="caffe").state_dict()
-    torch.save({name.removeprefix("trunk."): tensor for name, tensor in state.items()}, tmp_path / "w.pth")
+    torch.save({name.removeprefix("backbone."): tensor for name, tensor in state.items()}, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"'caffe', three channels from 0 to 255.*found in_channels 4"):
         create_model("fcn32s", backbone="vgg16", width=0.05, num_classes=2, in_channels=4, weights=str(tmp_path / "w.pth"))
 

@@ -42,12 +42,12 @@ def test_a_map_of_another_size_is_refused():
         linear_to_conv(nn.Linear(100, 5), kernel=7, in_channels=4)
 
 
-def trunk():
+def backbone():
     return [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)]
 
 
 def test_the_model_is_left_as_it_was():
-    model = nn.Sequential(*trunk(), nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 2))
+    model = nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 2))
     model[1].eval()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     dense = convolutionalize(model, input_size=8)
@@ -60,7 +60,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_exact_one_says_so_and_warns_of_nothing():
-    model = nn.Sequential(*trunk(), nn.Flatten(), nn.Linear(36, 2)).eval()
+    model = nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(36, 2)).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dense = convolutionalize(model, input_size=8)
@@ -69,16 +69,16 @@ def test_an_exact_one_says_so_and_warns_of_nothing():
     assert "Conv2d(4, 2, kernel_size=(3, 3)" in str(dense.network)
 
 
-def test_pictures_need_not_be_square_nor_rgb():
+def test_images_need_not_be_square_nor_rgb():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 2 * 4, 2))
     dense = convolutionalize(model, input_size=(6, 10), in_channels=1)
     assert dense(torch.zeros(1, 1, 6, 12)).shape == (1, 2, 1, 2)
-    with pytest.raises(ModelError, match="found pictures of 6×9 pixels, expected at least 6×10"):
+    with pytest.raises(ModelError, match="found images of 6×9 pixels, expected at least 6×10"):
         dense(torch.zeros(1, 1, 6, 9))
 
 
 def test_a_hidden_layer_as_wide_as_the_map_is_still_1x1():
-    dense = convolutionalize(nn.Sequential(*trunk(), nn.Flatten(), nn.Linear(36, 36), nn.Linear(36, 2)), input_size=8)
+    dense = convolutionalize(nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(36, 36), nn.Linear(36, 2)), input_size=8)
     kernels = [m.kernel_size for m in dense.network.modules() if isinstance(m, nn.Conv2d)]
     assert kernels == [(3, 3), (3, 3), (1, 1)]
 
@@ -86,16 +86,16 @@ def test_a_hidden_layer_as_wide_as_the_map_is_still_1x1():
 def test_norms_of_vectors_become_norms_of_cells():
     torch.manual_seed(0)
     model = nn.Sequential(
-        *trunk(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(4), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)
+        *backbone(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(4), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)
     ).eval()
     for norm in (model[6], model[8]):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     nn.init.normal_(model[8].running_mean)
     dense = convolutionalize(model, input_size=8)
-    picture = torch.randn(1, 3, 12, 10)
+    image = torch.randn(1, 3, 12, 10)
     for i, j in ((0, 0), (2, 1), (1, 0)):
-        torch.testing.assert_close(dense(picture)[..., i, j], model(picture[..., 2 * i : 2 * i + 8, 2 * j : 2 * j + 8]))
+        torch.testing.assert_close(dense(image)[..., i, j], model(image[..., 2 * i : 2 * i + 8, 2 * j : 2 * j + 8]))
 
 
 class Padded(nn.Module):
@@ -141,10 +141,10 @@ def test_where_it_is_not_exact_it_says_why_and_is_not(model, size, caveat):
     assert not dense.exact
     assert caveat in dense.caveat
     assert "\n" not in dense.caveat
-    picture = torch.randn(1, 3, 16, 16)
-    jump = int(dense.geometry.jump)
-    crop = picture[..., 2 * jump : 2 * jump + size, 2 * jump : 2 * jump + size]
-    assert (dense(picture)[..., 2, 2] - model(crop)).abs().max() > 1e-4
+    image = torch.randn(1, 3, 16, 16)
+    jump = int(dense.geometry.stride)
+    crop = image[..., 2 * jump : 2 * jump + size, 2 * jump : 2 * jump + size]
+    assert (dense(image)[..., 2, 2] - model(crop)).abs().max() > 1e-4
     torch.testing.assert_close(dense(crop)[..., 0, 0], model(crop))
 
 
@@ -155,11 +155,11 @@ def test_rounding_up_that_never_happens_is_exact():
 def test_pooling_to_a_fixed_size_becomes_pooling_by_a_fixed_kernel():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d((3, 3)), nn.Flatten(), nn.Linear(36, 2)).eval()
-    assert convolutionalize(model, input_size=3).geometry.jump == 1
+    assert convolutionalize(model, input_size=3).geometry.stride == 1
     dense = convolutionalize(model, input_size=6)
-    assert dense.geometry.jump == 2
-    picture = torch.randn(1, 3, 10, 8)
-    torch.testing.assert_close(dense(picture)[..., 2, 1], model(picture[..., 4:10, 2:8]))
+    assert dense.geometry.stride == 2
+    image = torch.randn(1, 3, 10, 8)
+    torch.testing.assert_close(dense(image)[..., 2, 1], model(image[..., 4:10, 2:8]))
     with pytest.raises(ModelError, match="makes 3×3 cells of 7×7"):
         convolutionalize(model, input_size=7)
 
@@ -204,8 +204,8 @@ def test_a_number_that_is_learned_is_kept():
     torch.manual_seed(0)
     model = Scaled().eval()
     dense = convolutionalize(model, input_size=8)
-    picture = torch.randn(2, 3, 10, 9)
-    torch.testing.assert_close(dense(picture)[..., 2, 1], model(picture[..., 2:, 1:]))
+    image = torch.randn(2, 3, 10, 9)
+    torch.testing.assert_close(dense(image)[..., 2, 1], model(image[..., 2:, 1:]))
 
 
 class Attends(Padded):
@@ -219,16 +219,16 @@ class Attends(Padded):
     ("model", "complaint"),
     [
         (Branched, "head with branches"),
-        (lambda: nn.Sequential(*trunk(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Peak(), nn.Linear(4, 2)), "layer '6' of type Peak"),
-        (lambda: nn.Sequential(*trunk(), nn.AdaptiveAvgPool2d(1), Peak(), nn.Flatten(), nn.Linear(4, 2)), "layer '5' of type Peak"),
+        (lambda: nn.Sequential(*backbone(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Peak(), nn.Linear(4, 2)), "layer '6' of type Peak"),
+        (lambda: nn.Sequential(*backbone(), nn.AdaptiveAvgPool2d(1), Peak(), nn.Flatten(), nn.Linear(4, 2)), "layer '5' of type Peak"),
         (Depends, "the forward pass of Depends cannot be followed"),
         (Token, "no head that is understood"),
         (Sorted, "found 'sort' after the map became a vector"),
         (Attends, "attention"),
         (lambda: nn.Conv2d(3, 4, 3), "no head that is understood"),
-        (lambda: nn.Sequential(*trunk(), nn.Flatten(), nn.LayerNorm(36), nn.Linear(36, 2)), r"layer '5' of type LayerNorm"),
-        (lambda: nn.Sequential(*trunk(), nn.Flatten(), nn.Softmax(1), nn.Linear(36, 2)), "layer '5' of type Softmax"),
-        (lambda: nn.Sequential(*trunk(), nn.Flatten(), nn.Linear(35, 2)), "cannot be run on pictures of 8×8"),
+        (lambda: nn.Sequential(*backbone(), nn.Flatten(), nn.LayerNorm(36), nn.Linear(36, 2)), r"layer '5' of type LayerNorm"),
+        (lambda: nn.Sequential(*backbone(), nn.Flatten(), nn.Softmax(1), nn.Linear(36, 2)), "layer '5' of type Softmax"),
+        (lambda: nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(35, 2)), "cannot be run on images of 8×8"),
         (lambda: nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(36, 2)), "with 3 channels"),
     ],
 )
@@ -240,6 +240,6 @@ def test_misfits_are_refused_in_one_line(model, complaint):
 
 def test_the_size_must_be_known():
     with pytest.raises(ModelError, match="give input_size"):
-        convolutionalize(nn.Sequential(*trunk(), nn.Flatten(), nn.Linear(36, 2)))
+        convolutionalize(nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(36, 2)))
     with pytest.raises(ModelError, match="at least 1×1"):
-        convolutionalize(nn.Sequential(*trunk(), nn.Flatten(), nn.Linear(36, 2)), input_size=0)
+        convolutionalize(nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(36, 2)), input_size=0)

@@ -132,7 +132,7 @@ def test_averages_are_divided_as_before(network):
     images = torch.rand(1, 2, 15, 16)
     rare = rarefy(network)(images)
     (rows, columns), seen = follow(network), network(images)
-    torch.testing.assert_close(rare[..., :: int(rows.geometry.jump), :: int(columns.geometry.jump)], seen)
+    torch.testing.assert_close(rare[..., :: int(rows.geometry.stride), :: int(columns.geometry.stride)], seen)
 
 
 def test_geometry_says_where_dense_scores_lie():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upscore.errors import DataError
-from upscore.proposals import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_picture
+from upscore.proposals import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_image
 
 SIZE = 24
 
@@ -74,11 +74,11 @@ def test_suppression_keeps_the_best_and_nothing_beside_it(boxes, overlap):
 
 
 @given(some_boxes())
-def test_clipping_leaves_what_lies_in_the_picture(boxes):
+def test_clipping_leaves_what_lies_in_the_image(boxes):
     inside = painted(boxes)[:, 8 : 8 + SIZE, 8 : 8 + SIZE]
     clipped = boxes.clipped(SIZE, SIZE)
     np.testing.assert_array_equal(painted(clipped)[:, 8 : 8 + SIZE, 8 : 8 + SIZE], inside[inside.any((1, 2))])
-    assert (overlaps(clipped, whole_picture(SIZE, SIZE))[:, 0] == clipped.areas() / SIZE**2).all()
+    assert (overlaps(clipped, whole_image(SIZE, SIZE))[:, 0] == clipped.areas() / SIZE**2).all()
 
 
 @given(some_boxes(), st.integers(0, 4))
@@ -114,4 +114,4 @@ def test_none_are_boxes_too():
     assert len(none) == 0
     assert none.best(3).corners.shape == (0, 4)
     assert len(suppressed(enlarged(none, 1.2), 0.5)) == 0
-    assert overlaps(none, whole_picture(3, 4)).shape == (0, 1)
+    assert overlaps(none, whole_image(3, 4)).shape == (0, 1)

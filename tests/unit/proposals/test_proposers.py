@@ -1,4 +1,4 @@
-"""Guesses: within the picture, the same every time, better than blind where there is something to see."""
+"""Guesses: within the image, the same every time, better than blind where there is something to see."""
 
 import pickle
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from upscore.data.opening import open_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, RecipeError
 from upscore.proposals import Boxes, EdgeBoxes, LearnedEdges, SelectiveSearch, SlidingWindows, boxes_of_objects, edges_of, overlaps, recalls
 
@@ -25,7 +25,7 @@ def scene(*objects, size=(120, 160)):
 
 @every
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 300), (17, 16), (90, 130)])
-def test_boxes_lie_in_any_picture_best_first(propose, size):
+def test_boxes_lie_in_any_image_best_first(propose, size):
     for image in (np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), np.full((*size, 3), 7, np.uint8)):
         found = propose(image)
         assert len(found) <= 200
@@ -52,13 +52,13 @@ def test_what_stands_out_is_found_at_once(propose):
 
 def test_edges_find_more_than_blind_windows_do():
     shapes = open_dataset("shapes", "val", size=(192, 240), count=6)
-    pictures = {EdgeBoxes(): [], SlidingWindows(): []}
+    images = {EdgeBoxes(): [], SlidingWindows(): []}
     for sample in (shapes[i] for i in range(len(shapes))):
         _, objects = boxes_of_objects(sample.instances)
         objects = objects[objects.areas() >= 100]
-        for propose, found in pictures.items():
+        for propose, found in images.items():
             found.append((objects, propose(sample.image)))
-    (edges, many), (blind, _) = (recalls(found, [50, 200], overlaps=[0.5]) for found in pictures.values())
+    (edges, many), (blind, _) = (recalls(found, [50, 200], overlaps=[0.5]) for found in images.values())
     assert many > 30
     assert (edges > 1.3 * blind).all()
 
@@ -222,8 +222,8 @@ def test_recall_counts_objects_that_enough_boxes_meet():
     ],
     ids=str,
 )
-def test_what_is_no_picture_is_one_line(find, image):
-    with pytest.raises(DataError, match=r"expected a picture \(H, W, 3\) uint8"):
+def test_what_is_no_image_is_one_line(find, image):
+    with pytest.raises(DataError, match=r"expected an image \(H, W, 3\) uint8"):
         find(image)
 
 

@@ -1,0 +1,75 @@
+"""Make docs/images/objects.png: `python docs/make_objects_image.py EDECONVNET shapes/dataset.yaml`.
+
+EDECONVNET is an ensemble of FCN-8s through both stages, over 50 proposals, and FCN-8s on whole images (docs/objects.md).
+Four images of the folder that benchmarks/shapes_folder.py writes, with the five best boxes; what the network that looks at
+boxes says after one, five and fifty of them; what it and FCN-8s say together; and the truth.
+"""
+
+import sys
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from make_images import write_sheet
+
+from upscore import Predictor
+from upscore.data.dataset import Dataset
+from upscore.data.open_dataset import open_dataset
+from upscore.data.shapes import SHAPES_LABELS
+from upscore.evaluation.proposal_sweep import SweepImage, sweep_proposals
+from upscore.proposals import Boxes
+from upscore.types import Sample
+
+IMAGES, COUNTS = (3, 13, 25, 41), (1, 5, 50)
+INSIDE, AROUND = (255, 255, 255), (0, 0, 0)
+
+
+@dataclass
+class Some:
+    """A few images of a dataset."""
+
+    dataset: Dataset
+    places: tuple[int, ...]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.dataset, name)
+
+    @property
+    def keys(self) -> list[str]:
+        """Theirs."""
+        return [self.dataset.keys[place] for place in self.places]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[self.places[index]]
+
+
+def main() -> None:
+    """Lay the columns out and write the sheet."""
+    model, data = sys.argv[1:]
+    val = open_dataset(data, "val")
+    colours = SHAPES_LABELS.colours()
+    columns: list[list[np.ndarray]] = []
+
+    def show(index: int, image: SweepImage) -> None:
+        assert image.sample.label is not None
+        maps = [*(image.grown[count] for count in COUNTS), image.ways["2 networks together"], image.sample.label]
+        columns.append([draw(image.sample.image, image.boxes.best(5)), *(colours[label_map] for label_map in maps)])
+
+    sweep_proposals(Predictor(model), Some(val, IMAGES), counts=COUNTS, show=show)
+    write_sheet(columns, "objects.png", zoom=1)
+
+
+def draw(image: np.ndarray, boxes: Boxes) -> np.ndarray:
+    """Return the image with boxes on it."""
+    drawn = image.copy()
+    for left, top, right, bottom in np.rint(boxes.corners).astype(int).tolist():
+        for colour, thick in ((AROUND, 5), (INSIDE, 2)):
+            cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, thick, cv2.LINE_AA)
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Make docs/images/unet.png: `python docs/make_unet_image.py`.
+
+An embedded image with a grid drawn over it, its objects, and U-Net's weights of the ground between these; and below,
+all of it again along an elastic field.
+"""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from make_images import write_sheet
+
+from upscore.data.open_dataset import open_dataset
+from upscore.data.transforms import Augmentation, rng_for
+from upscore.data.unet_border_weights import Separation
+from upscore.types import Sample
+
+IMAGE, STEP, WHITE = 11, 16, 255
+BEND = Augmentation(elastic=10, border="mirror")
+SEPARATION = Separation(weight=10, sigma=5, between=0)
+
+
+def main() -> None:
+    """Lay the rows out and write the sheet."""
+    sample = open_dataset("shapes", "train")[IMAGE]
+    image = sample.image.copy()
+    image[STEP // 2 :: STEP] = image[:, STEP // 2 :: STEP] = WHITE
+    straight = replace(sample, image=image)
+    bent = BEND(straight, rng=rng_for(0, 0, sample.key))
+    rows = [draw(SEPARATION.weigh(shown)) for shown in (straight, bent)]
+    write_sheet([list(column) for column in zip(*rows, strict=True)], "unet.png")
+
+
+def draw(sample: Sample) -> list[npt.NDArray[np.uint8]]:
+    """Return an image, its objects in colours of their own, and the separation's weights from dark (0) to light (10)."""
+    assert sample.instances is not None
+    assert sample.weights is not None
+    hues = 37 * sample.instances % 180
+    objects = np.stack([hues, np.full_like(hues, 140), np.where(sample.instances > 0, 235, 40)], -1).astype(np.uint8)
+    weights = (255 * (sample.weights - 1) / SEPARATION.weight).astype(np.uint8)  # less the class's own, which is 1 here
+    heat = cv2.applyColorMap(weights, cv2.COLORMAP_INFERNO)
+    return [sample.image, cv2.cvtColor(objects, cv2.COLOR_HSV2RGB), cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)]
+
+
+if __name__ == "__main__":
+    main()

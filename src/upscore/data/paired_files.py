@@ -1,0 +1,273 @@
+"""Images and masks as files in pairs: finding them, and the dataset they make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.dataset import RawLabel
+from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_and_warnings, read_instances, read_mask
+from upscore.data.remedies import Description
+from upscore.errors import DataError
+from upscore.types import IGNORE, LabelSpace, Sample
+
+__all__ = ["Pair", "PairedFiles", "list_images", "listed"]
+
+_MAX_FILES = 5_000_000  # a link to / must not be walked for hours
+_LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")  # those of macOS begin with a dot
+
+TURNED_NOTE = (
+    "image turned upright by its EXIF orientation tag, mask without such a tag taken to match the upright image; "
+    "if it was drawn on the image as stored, remove the image's tag (exiftool -Orientation= FILE)"
+)
+TURNED_MASK_NOTE = (
+    "mask turned upright by its own EXIF orientation tag, which differs from its image's; "
+    "if it matches the image as stored, remove the tag (exiftool -Orientation= FILE)"
+)
+_LOOKED_AT = 16  # images of more than 8 bits whose values are looked at while masks are counted, about
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image's files: its key, the image, its mask, and its instance mask where there is one."""
+
+    key: str
+    image: Path
+    mask: Path
+    instances: Path | None = None
+
+
+class PairedFiles:
+    """A dataset of image and mask files.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        At least one; keys are unique.
+    labels : LabelSpace
+        What the masks' numbers mean.
+    split, name : str
+        Which part of which dataset this is.
+    mapping : dict of int to int, optional
+        Class of each stored value, which may be any 32-bit number, signed or not; 255 or -1
+        means ignored. Values from 0 to 255 that are not named are ignored; others that are not
+        named are an error. Without it stored values are classes, and any other value but 255
+        is an error.
+    void_instance : int, optional
+        An instance number that means no object, such as VOC's 255.
+    read_mask : callable, optional
+        Reads a mask file as stored values, (H, W) uint8; as
+        :func:`~upscore.data.image_files.read_mask` does
+        when not given. It goes to other processes with the dataset.
+    hint : str
+        What to do where masks hold values that are no class, if that is not a matter of
+        ``label_mapping``.
+    notes : sequence of str
+        Decisions the user should see.
+    description : Description, optional
+        The ``dataset.yaml`` that gives names and mapping, or could.
+
+    Attributes
+    ----------
+    label_mapping : dict of int to int, optional
+        Class of each value that :meth:`raw_label` returns, 255 where it is ignored. Where
+        ``mapping`` names values outside 0 to 255, masks are mapped as they are read, and this
+        one leaves classes as they are.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        labels: LabelSpace,
+        *,
+        split: str,
+        name: str,
+        mapping: Mapping[int, int] | None = None,
+        void_instance: int | None = None,
+        read_mask: Callable[[Path], npt.NDArray[np.uint8]] | None = None,
+        hint: str = "",
+        notes: Sequence[str] = (),
+        description: Description | None = None,
+    ) -> None:
+        self.pairs = tuple(pairs)
+        self.description = description
+        self.labels = labels
+        self.split = split
+        self.name = name
+        self._given_notes = tuple(notes)
+        self._found: dict[str, set[int]] = {}
+        self._unnamed: dict[int, tuple[int, ...]] = {}
+        self.hint = hint
+        self.keys = [pair.key for pair in pairs]
+        self._mapping: npt.NDArray[np.uint8] | None = None
+        self.label_mapping = None if mapping is None else {value: IGNORE if label == -1 else label for value, label in mapping.items()}
+        self._void_instance = void_instance
+        self._read_mask = read_mask
+        self._mapping_of_files: dict[int, int] | None = None
+        if self.label_mapping is not None:
+            if not all(0 <= value <= IGNORE for value in self.label_mapping):
+                self._mapping_of_files = self.label_mapping
+                self.label_mapping = {label: label for label in (*range(len(labels)), IGNORE)}
+            self._mapping = np.full(256, IGNORE, np.uint8)
+            for value, label in self.label_mapping.items():
+                self._mapping[value] = label
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Decisions the user should see: those given, and what the masks and headers read by :meth:`raw_label` brought to light."""
+        found = [
+            f"{len(indices)} of {len(self)} images of {self.split} ({listed([self.keys[i] for i in sorted(indices)])}): {note}"
+            for note, indices in sorted(self._found.items())
+        ]
+        if unnamed := dict(self._unnamed):
+            values = sorted({value for values in unnamed.values() for value in values})
+            found.append(
+                f"{len(unnamed)} of {len(self)} masks of {self.split} ({listed([self.keys[i] for i in sorted(unnamed)])}) hold values "
+                f"that label_mapping does not name, and that are ignored: {listed(values, 8)}"
+            )
+        return (*self._given_notes, *found)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read sample ``index``.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, sizes differ, or the mask holds a value that is no class.
+        """
+        pair = self.pairs[index]
+        image, mask = read_image_and_warnings(pair.image), self._decoded(pair.mask)
+        size = image.pixels.shape[:2]
+        _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
+        label = self._to_classes(pair, mask.label)
+        instances = None
+        if pair.instances is not None:
+            instances = read_instances(pair.instances)
+            _check_size(pair, size, image.orientation, instances.shape, pair.instances)
+            if self._void_instance is not None:
+                instances[instances == self._void_instance] = 0
+        return Sample(pair.key, image.pixels, label, instances, notes=(*_turned(image.orientation, mask.orientation), *image.notes))
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.split}: {len(self)} images, {len(self.labels)} classes>"
+
+    @property
+    def image_files(self) -> list[Path]:
+        """The image of each sample."""
+        return [pair.image for pair in self.pairs]
+
+    @property
+    def mask_files(self) -> list[Path]:
+        """The mask of each sample."""
+        return [pair.mask for pair in self.pairs]
+
+    def raw_label(self, index: int) -> RawLabel:
+        """Return mask ``index`` as stored, after making sure that the image is whole and of its size.
+
+        What the reading decides (a turned image, an alpha channel, values the mapping does not
+        name) is added to ``notes``. Where the mapping names values outside 0 to 255, classes are
+        returned. About sixteen images of more than 8 bits are decoded, to know whether they come out dark.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, or the two differ in size.
+        """
+        pair = self.pairs[index]
+        mask = self._decoded(pair.mask)
+        image = inspect_image(pair.image, values=index % max(1, len(self) // _LOOKED_AT) == 0)
+        _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
+        for note in (*_turned(image.orientation, mask.orientation), *image.notes):
+            self._found.setdefault(note, set()).add(index)
+        if mask.unnamed:
+            self._unnamed[index] = mask.unnamed
+        return RawLabel(mask.label, mask.palette)
+
+    def _decoded(self, file: Path) -> DecodedMask:
+        if self._read_mask is not None:
+            return DecodedMask(self._read_mask(file), 1)
+        return read_mask(file, mapping=self._mapping_of_files)
+
+    def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        if self._mapping is not None:
+            return np.asarray(cv2.LUT(stored, self._mapping), np.uint8)
+        classes = len(self.labels)
+        if classes < IGNORE and cv2.countNonZero(cv2.inRange(stored, classes, IGNORE - 1)):
+            wrong = [int(value) for value in np.unique(stored) if classes <= value < IGNORE]
+            raise DataError(
+                f"{pair.mask}: found {listed(wrong)} in the mask, expected 0 to {classes - 1} for the {classes} classes "
+                f"or {IGNORE} for ignored: {self.hint or 'map the values with label_mapping'}"
+            )
+        return stored
+
+
+def listed(found: Collection[object], most: int = 3) -> str:
+    """Return the first few of ``found`` as ``"a, b, c and 7 more"``."""
+    shown = ", ".join(str(one) for one in list(found)[:most])
+    return shown + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return a folder's images, however deep, and its other files; both sorted.
+
+    Links are followed, never in circles. Names that begin with a dot are left out, and so
+    are the files Windows leaves in folders.
+
+    Raises
+    ------
+    DataError
+        The folder does not exist, cannot be listed, or holds millions of files.
+    """
+    if not os.path.isdir(folder):
+        raise DataError(f"{folder}: no such folder")
+    images: list[Path] = []
+    others: list[Path] = []
+    seen = set()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        place = os.path.realpath(root)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and name.lower() not in _LEFT_BY_SYSTEMS:
+                (images if name.lower().endswith(IMAGE_SUFFIXES) else others).append(Path(root, name))
+        if len(images) + len(others) > _MAX_FILES:
+            raise DataError(f"{folder}: holds more than {_MAX_FILES} files, links followed: name the folder of the images themselves")
+    return sorted(images), sorted(others)
+
+
+def _turned(image: int, mask: int) -> tuple[str, ...]:
+    """Return what should be known of an image and a mask of these EXIF orientations."""
+    if image == mask:
+        return ()
+    return (TURNED_NOTE,) if mask == 1 else (TURNED_MASK_NOTE,)
+
+
+def _check_size(pair: Pair, image: Sequence[int], orientation: int, mask: Sequence[int], file: Path) -> None:
+    if tuple(image) == tuple(mask):
+        return
+    turned = orientation >= 5 and tuple(image) == tuple(mask)[::-1]
+    why = (
+        f", turned upright by its EXIF orientation tag ({orientation}): the mask was drawn on the image as stored; "
+        "turn the mask too, or remove the image's tag (exiftool -Orientation= FILE)"
+        if turned
+        else ": they must agree pixel for pixel"
+    )
+    raise DataError(
+        f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its image {pair.image.name} is {image[0]}×{image[1]}{why}"
+    )

@@ -1,0 +1,51 @@
+"""Images small enough to be inside a page: shrunk, paled, coloured, and written as data URIs."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["THUMBNAIL", "as_uri", "colour_heat", "pale", "shrink"]
+
+_WEBP_MOST = 16383  # pixels a side
+
+THUMBNAIL = 440
+"""Longer side of an image in a page, in pixels."""
+
+
+def shrink(pixels: npt.NDArray[np.uint8], *, exact: bool, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Return an image, or with ``exact`` a label map, whose longer side is at most ``side``."""
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), np.uint8)
+
+
+def pale(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return an image (H, W, 3) uint8 as a pale grey ground to mark things on."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.repeat((255 - (255 - grey.astype(np.uint16)) // 3).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def colour_heat(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Return (H, W, 3) uint8 RGB of values (H, W), from black at 0 through red to pale yellow at 1 and above."""
+    levels = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
+
+
+def as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
+    """Return an image as a WebP data URI, or as a PNG where a side is too long for WebP.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3) or (H, W, 4) uint8
+        RGB, or RGB and opacity.
+    quality : int
+        1 to 100; 101 loses nothing.
+    """
+    order = [2, 1, 0, 3][: pixels.shape[2]]
+    form, options = ("webp", [cv2.IMWRITE_WEBP_QUALITY, quality]) if max(pixels.shape[:2]) <= _WEBP_MOST else ("png", [])
+    _, encoded = cv2.imencode(f".{form}", np.ascontiguousarray(pixels[..., order]), options)
+    return f"data:image/{form};base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -1,0 +1,54 @@
+"""Templates of pages that need nothing but themselves.
+
+A page includes ``head.html.j2``, which holds the shared style and forbids the browser to load
+or run anything. What a page is given is untrusted: every value is escaped, and what it hides (control characters, marks that turn
+the direction of writing) is shown.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jinja2
+from markupsafe import Markup
+
+from upscore.text import visible
+
+__all__ = ["open_template"]
+
+
+def open_template(package: str, name: str) -> jinja2.Template:
+    """Return a template that escapes what it is given, and fails where a value is missing.
+
+    Parameters
+    ----------
+    package : str
+        Folder of the template in ``upscore``, such as "evaluation".
+    name : str
+        Its file.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("upscore", package), jinja2.PackageLoader("upscore", "html")]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value: "–" if math.isnan(value) else f"{100 * value:.1f}"
+    environment.filters["change"] = _signed
+    environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
+    environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u2009")
+    environment.filters["lines"] = lambda text: Markup("\n").join(map(visible, text.split("\n")))
+    return environment.get_template(name)
+
+
+def _visible(value: object) -> object:
+    """Show what a text hides; markup of the template's own has nothing to hide."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _signed(value: float) -> str:
+    """Return a difference of scores in points, with its sign."""
+    points = round(100 * value, 1) if not math.isnan(value) else math.nan
+    return "–" if math.isnan(points) else "0.0" if points == 0 else f"{points:+.1f}".replace("-", "\u2212")

@@ -1,0 +1,348 @@
+"""Which images are meant by files, folders and patterns, what is left out, and what results are called.
+
+Links to folders are not followed, so that no circle of them can be walked; what is left out of a
+folder or pattern is counted by kind, and said.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.errors import DataError, OutputError
+from upscore.text import shortened
+
+__all__ = ["Found", "NamedImage", "discover_images"]
+
+RAW_IMAGES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw")
+
+OTHER_IMAGES = {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dcm", ".psd", ".exr", ".hdr", ".svg", *RAW_IMAGES}
+"""Suffixes of images in formats that are not read."""
+
+_MOST_NAME = 200
+"""Bytes of the name of a result, to which endings are added; file systems take 255."""
+
+_MOST_LISTED = 6
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image to label, and the name of what comes of it.
+
+    Parameters
+    ----------
+    path : Path
+        Where the image is.
+    name : PurePosixPath
+        Relative to the output folder, without ending; unique among the images named together.
+    """
+
+    path: Path
+    name: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was meant.
+
+    Parameters
+    ----------
+    images : tuple of NamedImage
+        Each once.
+    left_out : int
+        Files of the folders and patterns that are not among them.
+    notes : tuple of str
+        A line for each kind of what was left out, files and folders: how many, which, why, and what to do.
+    """
+
+    images: tuple[NamedImage, ...]
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def discover_images(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, exclude: str | os.PathLike[str] | None = None
+) -> Found:
+    """Find the images that are meant, each once, with unique output names.
+
+    Parameters
+    ----------
+    paths : path or iterable of path
+        Files (of any ending), folders (searched recursively for the endings of
+        ``IMAGE_SUFFIXES``; links to folders and names that begin with a dot are left
+        out) and glob patterns such as ``"shots/**/*.jpg"``.
+    exclude : path, optional
+        A folder not to search: the output folder, if it lies in an input folder.
+
+    Returns
+    -------
+    Found
+        In the order given, folders and patterns sorted. Names keep the structure below
+        the folder or the fixed part of the pattern; where two would be the same
+        (compared without case), the image's ending and then a number are added.
+
+    Raises
+    ------
+    DataError
+        A path does not exist, or a folder or pattern holds no image.
+    OutputError
+        ``exclude`` is itself a folder to search: results would be taken for images the next time.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise DataError("no images given: name files, folders or patterns")
+    found: dict[str, tuple[Path, PurePosixPath]] = {}
+    left_out, notes = 0, list[str]()
+    for one in given:
+        search = _Search(os.fspath(one), None if exclude is None else _real(exclude))
+        for path, relative in search.images():
+            found.setdefault(_real(path), (path, relative))
+        left_out += search.count
+        notes += search.notes()
+    return Found(tuple(_name(list(found.values()))), left_out, tuple(dict.fromkeys(notes)))
+
+
+@dataclass
+class _Search:
+    """One file, folder or pattern as it was given, and what its search left out."""
+
+    given: str
+    exclude: str | None
+    suffixes: Counter[str] = field(default_factory=Counter)
+    hidden: list[str] = field(default_factory=list)
+    hidden_folders: list[str] = field(default_factory=list)
+    nowhere: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    results: bool = False
+
+    def images(self) -> Iterator[tuple[Path, PurePosixPath]]:
+        """Yield (image, name without ending)."""
+        path = Path(self.given)
+        if os.path.isdir(self.given):  # of a path an empty name would be the folder one is in
+            self._refuse_results_among(path)
+            images = [found for file in self._walk(path) if (found := self._taken(file))]
+            if not images:
+                raise DataError(f"{self._nothing('found no image in the folder')}, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+            yield from ((found, _below(found, path)) for found in images)
+        elif os.path.exists(self.given):
+            yield path, PurePosixPath(path.stem)
+        elif os.path.islink(path):
+            raise DataError(f"{self.given!r}: the link leads nowhere: its target is missing, or it leads back to itself")
+        elif glob.has_magic(self.given):
+            fixed = Path(*_fixed_parts(path))
+            self._refuse_results_among(fixed)
+            images = [found for file in self._matching(path) if (found := self._taken(file))]
+            if not images:
+                raise DataError(f"{self._nothing('the pattern matches no image')}: check it, and put it in quotes")
+            yield from ((found, _below(found, fixed)) for found in images)
+        else:
+            raise DataError(f"{self.given!r}: no such file or folder: check the path")
+
+    @property
+    def count(self) -> int:
+        """Files that were left out."""
+        return self.suffixes.total() + len(self.hidden) + len(self.nowhere) + len(self.special)
+
+    def notes(self) -> list[str]:
+        """Return a line for each kind of what was left out."""
+        lines = []
+        if self.suffixes:
+            kinds = [f"{count} {suffix or 'without a suffix'}" for suffix, count in self.suffixes.most_common(_MOST_LISTED)]
+            more = [f"{len(self.suffixes) - _MOST_LISTED} other suffixes"] if len(self.suffixes) > _MOST_LISTED else []
+            others = sorted(OTHER_IMAGES & self.suffixes.keys())
+            way = f"; convert {_enumerated(others)} to PNG or JPEG to have them labelled" if others else ""
+            files = _counted(self.suffixes.total(), "file was", "files were")
+            lines.append(f"{files} left out as not named like an image that can be read: {_enumerated(kinds + more)}{way}")
+        for names, one, several, why in (
+            (self.hidden, "hidden image was", "hidden images were", "left out (names that begin with a dot)"),
+            (self.nowhere, "link was", "links were", "left out as leading nowhere (the target is missing, or they lead in a circle)"),
+            (self.special, "file was", "files were", "left out as pipes, devices or sockets"),
+            (self.hidden_folders, "hidden folder was", "hidden folders were", "not searched (names that begin with a dot)"),
+            (self.linked, "linked folder was", "linked folders were", "not searched (give what they lead to)"),
+            (self.folders, "folder was", "folders were", "matched and not searched (give them, or a pattern with **)"),
+            (self.unread, "folder", "folders", "could not be read"),
+        ):
+            if names:
+                listed = [f"'{shortened(name)}'" for name in sorted(names)[:_MOST_LISTED]]
+                more = [f"{len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
+                lines.append(f"{_counted(len(names), one, several)} {why}: {_enumerated(listed + more)}")
+        if self.results:
+            lines.append("the folder of the results was not searched")
+        return [f"{self.given}: {line}" for line in lines]
+
+    def _nothing(self, what: str) -> str:
+        notes = [note.removeprefix(f"{self.given}: ") for note in self.notes()]
+        return f"{self.given}: {what}" + (f" ({'; '.join(notes)})" if notes else "")
+
+    def _refuse_results_among(self, folder: Path) -> None:
+        if self.exclude is not None and _real(folder) == self.exclude:
+            raise OutputError(
+                f"{self.given}: results would be written among the images they are made of, and taken for images the next time: "
+                "choose a folder of its own for them"
+            )
+
+    def _taken(self, file: os.DirEntry[str]) -> Path | None:
+        """Return the path of an image; count what is none."""
+        suffix = Path(file.name).suffix.lower()
+        if file.name.startswith(".") and not _asked_by_dot(self.given):
+            if suffix in IMAGE_SUFFIXES:
+                self.hidden.append(file.name)
+        elif file.is_symlink() and not _is(file, "file"):
+            self.nowhere.append(file.name)
+        elif suffix not in IMAGE_SUFFIXES:
+            self.suffixes[shortened(suffix, 20)] += 1
+        elif _is(file, "file"):
+            return Path(file.path)
+        else:
+            self.special.append(file.name)
+        return None
+
+    def _walk(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        """Yield what is no folder in a folder and those below it, folder by folder in the order of names."""
+        waiting = [os.fspath(folder)]
+        while waiting:
+            files, folders = self._listed(waiting.pop())
+            yield from files
+            waiting += [one.path for one in reversed(folders)]
+
+    def _listed(self, folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+        """Return the files of a folder and the folders that are to be searched, each sorted."""
+        files, folders = [], []
+        for one in self._entries(folder):
+            if not _is(one, "dir"):
+                files.append(one)
+            elif one.is_symlink():
+                self.linked.append(one.name)
+            elif one.name.startswith("."):
+                self.hidden_folders.append(one.name)
+            elif not self._holds_results(one.path):
+                folders.append(one)
+        return files, folders
+
+    def _holds_results(self, folder: str) -> bool:
+        """Whether this is the folder of the results; where it lies is asked only of a link or of one so named."""
+        named = self.exclude is not None and os.path.basename(folder) in (os.path.basename(self.exclude), "..")
+        results = (named or os.path.islink(folder)) and _real(folder) == self.exclude
+        self.results |= results
+        return results
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder or ".") as entries:
+                return sorted(entries, key=lambda one: one.name)
+        except (OSError, ValueError) as error:
+            self.unread.append(f"{folder}: {getattr(error, 'strerror', None) or error}")
+            return []
+
+    def _matching(self, pattern: Path) -> Iterator[os.DirEntry[str]]:
+        """Yield the files that a pattern matches; ``**`` is any folders, and follows no links."""
+        parts = pattern.parts[len(_fixed_parts(pattern)) :]
+        places = [os.fspath(Path(*_fixed_parts(pattern)))]
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            if part == "**" and last:
+                for place in places:
+                    yield from self._walk(Path(place))
+            elif part == "**":
+                places = [below for place in places for below in self._below(place)]
+            elif last:
+                matching = [one for place in places for one in self._entries(place) if _matches(one.name, part)]
+                self.folders += [one.name for one in matching if _is(one, "dir") and "**" not in parts]
+                yield from (one for one in matching if not _is(one, "dir"))
+            elif glob.has_magic(part):
+                entries = [one for place in places for one in self._entries(place) if _matches(one.name, part) and _is(one, "dir")]
+                places = [one.path for one in entries if not self._holds_results(one.path)]
+            else:
+                inner = [os.path.join(place, part) for place in places]
+                places = [place for place in inner if os.path.isdir(place) and not self._holds_results(place)]
+
+    def _below(self, folder: str) -> Iterator[str]:
+        """Yield a folder and all below it."""
+        waiting = [folder]
+        while waiting:
+            yield (here := waiting.pop())
+            waiting += [one.path for one in reversed(self._listed(here)[1])]
+
+
+def _is(entry: os.DirEntry[str], kind: str) -> bool:
+    """Whether an entry is, or leads to, a folder or a regular file; a link in a circle leads to neither."""
+    try:
+        return entry.is_dir() if kind == "dir" else entry.is_file()
+    except OSError:
+        return False
+
+
+def _matches(name: str, part: str) -> bool:
+    return fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
+
+
+def _asked_by_dot(given: str) -> bool:
+    """Whether the last part of a pattern asks for hidden names."""
+    return glob.has_magic(given) and Path(given).name.startswith(".")
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    """Return where a path leads, as far as it does: links in a circle are no error."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return os.fspath(path)
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
+
+
+def _enumerated(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _fixed_parts(pattern: Path) -> tuple[str, ...]:
+    parts = pattern.parts
+    return parts[: next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))]
+
+
+def _below(path: Path, folder: Path) -> PurePosixPath:
+    relative = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    # A pattern may hold "..", and results must stay in the output folder.
+    return PurePosixPath(*(part for part in relative.with_suffix("").parts if part not in ("..", "/")))
+
+
+def _name(found: list[tuple[Path, PurePosixPath]]) -> list[NamedImage]:
+    """Make the names unique: first by the image's ending, then by a number."""
+    short = [(path, _fitting(name)) for path, name in found]
+    often = Counter(_folded(name) for _, name in short)
+    taken: set[str] = set()
+    named = []
+    for path, plain in short:
+        name = plain if often[_folded(plain)] == 1 else plain.with_name(f"{plain.name}_{path.suffix[1:]}" if path.suffix else plain.name)
+        stem, number = name, 2
+        while _folded(name) in taken:
+            name, number = stem.with_name(f"{stem.name}-{number}"), number + 1
+        # The overlay of a very large "a" is a.overlay.png, which is also what the labels of "a.overlay" would be called.
+        taken |= {_folded(name), f"{_folded(name)}.overlay"} | {_folded(name).removesuffix(".overlay")}
+        named.append(NamedImage(path, name))
+    return named
+
+
+def _folded(name: PurePosixPath) -> str:
+    """Return what two names share that some file system takes for one."""
+    return unicodedata.normalize("NFC", str(name)).casefold()
+
+
+def _fitting(name: PurePosixPath) -> PurePosixPath:
+    """Return a name that leaves room for the endings of results."""
+    last = name.name
+    while len(os.fsencode(last)) > _MOST_NAME:
+        last = last[:-1]
+    return name if last == name.name else name.with_name(last)

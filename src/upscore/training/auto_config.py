@@ -1,0 +1,247 @@
+"""Settings a user left open, chosen from the data and the machine, each with its reason.
+
+A pure function of (recipe, census, machine): the same three give the same recipe, so that
+a choice can be read, tested and argued with. What a user sets is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from upscore.data.census import Census
+from upscore.inference.segmenter import bf16_is_native
+from upscore.models.factory import takes_backbone, takes_imagenet_weights
+from upscore.training.recipe import ModelSection, Recipe
+
+__all__ = ["Choice", "Machine", "choose"]
+
+OFTEN = 60
+"""Epochs from which on images are varied more: a short run has not learned them as they are yet (docs/measurements.md)."""
+
+VALIDATIONS = 20
+"""In a run, about."""
+
+LEAST_BETWEEN = 500
+"""Steps between two validations inside an epoch, at least."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to train on.
+
+    Parameters
+    ----------
+    device : str
+        "cuda", "mps" or "cpu".
+    devices : int
+        How many of them.
+    cores : int
+        Processor cores this process may use.
+    bf16 : bool
+        Whether bfloat16 arithmetic is native, so that it is faster than float32.
+    tensorboard : bool
+        Whether TensorBoard is installed.
+    memory : int, optional
+        Bytes of memory of a device: on a processor the machine's, or what its container may use. None where it is not known.
+    """
+
+    device: str
+    devices: int
+    cores: int
+    bf16: bool
+    tensorboard: bool
+    memory: int | None = None
+
+    @classmethod
+    def look(cls, device: str | None = None) -> Machine:
+        """Return what this machine has; ``device`` overrides the kind of device looked at."""
+        from importlib.util import find_spec
+
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        devices, bf16 = max(1, torch.cuda.device_count()) if device == "cuda" else 1, bf16_is_native(device)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(device, devices, cores, bf16, find_spec("tensorboard") is not None, _memory(device))
+
+
+def _memory(device: str) -> int | None:
+    """Return the bytes of memory of a device, or None."""
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+    try:
+        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):
+        return None
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # of a container, in either version
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(Path(limit).read_text()))
+    return min(found)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting that was left open: its dotted name, the value chosen and why."""
+
+    setting: str
+    value: Any
+    why: str
+
+
+def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, list[Choice]]:
+    """Return the recipe with every open setting chosen, and the choices.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Open settings are ``None``.
+    census : Census
+        Of the training split: how many images, of what size, and their classes.
+    machine : Machine
+        What there is to train on.
+    """
+    chosen = recipe.model_copy(deep=True)
+    choices: list[Choice] = []
+
+    def settle(setting: str, value: Any, why: str) -> None:
+        section, key = setting.split(".")
+        if getattr(getattr(chosen, section), key) is None:
+            setattr(getattr(chosen, section), key, value)
+            if value is not None:
+                choices.append(Choice(setting, value, why))
+
+    on_cpu = (chosen.run.device or machine.device) == "cpu"
+    images = census.images
+    settle(
+        "run.device",
+        machine.device,
+        f"{machine.devices} of it found" if machine.device != "cpu" else f"no accelerator found; {machine.cores} cores",
+    )
+    settle("run.devices", 1 if on_cpu else machine.devices, "one process uses every core" if on_cpu else "all there are")
+    settle(
+        "run.precision",
+        "bf16" if machine.bf16 else "fp32",
+        "native bfloat16" if machine.bf16 else "bfloat16 would be emulated here, and slower",
+    )
+
+    if takes_backbone(chosen.model.name):
+        settle(
+            "model.backbone",
+            "mobilenetv2_100" if on_cpu else "resnet50",
+            "light enough for a processor" if on_cpu else "a strong backbone for an accelerator",
+        )
+    weights, why = _weights(chosen.model)
+    settle("model.weights", weights, why)
+    plain = chosen.run.precision == "fp32" and (chosen.model.backbone == "vgg16" or not takes_backbone(chosen.model.name))
+    settle("run.channels_last", not plain, "slower for wide plain convolutions in float32" if plain else "faster convolutions")
+
+    height, width = census.median
+    longest = 512 if on_cpu else 768
+    shrink = min(1.0, longest / max(height, width))
+    crop = [_whole_cells(height * shrink), _whole_cells(width * shrink)]
+    settle(
+        "augment.crop_size",
+        crop,
+        f"the median image is {height}×{width}, cut to whole cells of 32 pixels" + (f" and at most {longest}" if shrink < 1 else ""),
+    )
+    assert chosen.augment.crop_size is not None
+    crop_pixels = chosen.augment.crop_size[0] * chosen.augment.crop_size[1]
+    budget = 4 * 512 * 512 if on_cpu else 16 * 512 * 512
+    batch = max(2, min(4 if on_cpu else 16, budget // crop_pixels))
+    assert chosen.run.devices is not None
+    share = chosen.run.devices * chosen.run.accumulate
+    batch = max(share, min(batch, images) // share * share)
+    settle("run.batch_size", batch, "more, smaller steps learn faster on a processor" if on_cpu else "fills the accelerator")
+    assert chosen.run.batch_size is not None
+    steps_an_epoch = -(-images // chosen.run.batch_size)
+    wanted = 4000 if on_cpu else 12000
+    epochs = min(300, max(10, -(-wanted // max(steps_an_epoch, 1))))
+    if chosen.run.steps:
+        settle("run.epochs", -(-chosen.run.steps // steps_an_epoch), f"{chosen.run.steps} steps are asked for, {steps_an_epoch} an epoch")
+    settle("run.epochs", epochs, f"about {wanted} steps of {chosen.run.batch_size} images, between 10 and 300 epochs")
+    assert chosen.run.epochs is not None
+
+    often = chosen.run.epochs >= OFTEN
+    seen = f"each image is seen {chosen.run.epochs} times"
+    settle("augment.scale", [0.5, 2.0] if often else [0.75, 1.5], f"{seen}: {'much' if often else 'some'} nearer and farther")
+    settle("augment.flip", 0.5, "a mirrored image is as likely")
+    settle("augment.rotation", 0.0, "most images have an upright")
+    for name, strength, why in (
+        ("brightness", 0.2, "light varies"),
+        ("contrast", 0.2, "light varies"),
+        ("saturation", 0.2, "cameras vary"),
+    ):
+        settle(f"augment.{name}", strength if often else strength / 2, why)
+    settle("augment.hue", 0.02 if often else 0.01, "cameras vary a little")
+
+    settle("optimizer.name", "adamw", "forgiving about the learning rate")
+    sgd = chosen.optimizer.name == "sgd"
+    rate, why = (1e-2, "usual for SGD with the mean loss") if sgd else (1e-3, "usual for AdamW")
+    if sgd and chosen.loss.normalize == "none":
+        rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
+    if chosen.model.start_from:
+        rate, why = (
+            (rate / 100, f"{why}; ÷100 for a stage that starts from a coarser network (FCN §4.3)")
+            if sgd
+            else (
+                rate / 10,
+                f"{why}; ÷10 for a stage that starts from a coarser network",
+            )
+        )
+    settle("optimizer.lr", rate, why)
+    settle("optimizer.weight_decay", 5e-4 if sgd else 1e-2, "as the papers" if sgd else "usual for AdamW")
+    steps = chosen.run.steps_in_all(an_epoch=steps_an_epoch)
+    settle("schedule.warmup_steps", min(100, steps // 20), "statistics settle first")
+    settle("loss.class_weights", "none", "plain cross-entropy is what mean IoU was reported with")
+    average = 0.0 if steps < 200 else min(0.999, 1 - 20 / steps)
+    settle(
+        "run.average",
+        round(average, 4),
+        "too few steps to average" if not average else "the mean of the last twentieth of the run evaluates better than its last step",
+    )
+
+    settle(
+        "run.workers",
+        0 if on_cpu else min(8, max(1, machine.cores - 1)),
+        "the processor is busy with the network" if on_cpu else "one core is left for the loop",
+    )
+    settle("run.validate_every", *_validate_every(steps, steps_an_epoch))
+    assert chosen.run.validate_every is not None
+    validations = math.ceil(steps / steps_an_epoch / chosen.run.validate_every)
+    settle("run.patience", max(5, validations // 2), "half the run without a better score is the end of it")
+    settle("run.tensorboard", machine.tensorboard, "it is installed" if machine.tensorboard else "it is not installed")
+    chosen.chosen = {**recipe.chosen, **{choice.setting: choice.why for choice in choices}}
+    return chosen, choices
+
+
+def _validate_every(steps: int, steps_an_epoch: int) -> tuple[float, str]:
+    """Return the epochs between validations, or the part of one where an epoch is long, and why."""
+    between = max(LEAST_BETWEEN, steps / VALIDATIONS)
+    parts = int(steps_an_epoch / between)
+    if parts > 1:
+        return float(f"{1 / parts:.3g}"), f"an epoch is {steps_an_epoch} steps: about every {between:.0f} of them"
+    every = max(1, math.ceil(steps / steps_an_epoch) // VALIDATIONS)
+    return every, f"about {VALIDATIONS} validations in a run" if every > 1 else "each epoch"
+
+
+def _weights(model: ModelSection) -> tuple[str, str]:
+    """Return the weights to begin with, and why."""
+    if model.start_from:
+        return "none", "they come with the network it starts from"
+    if not takes_imagenet_weights(model.name):
+        return "none", "there are none for this network but its own"
+    if model.arguments.get("width", 1) != 1:
+        return "none", "there are none for a network of another width"
+    if model.arguments.get("normalization", "imagenet") != "imagenet":
+        return "none", f"images are normalized for {model.arguments['normalization']} weights: give them with --weights FILE"
+    return "imagenet", "a pretrained backbone is worth many points"
+
+
+def _whole_cells(pixels: float) -> int:
+    return max(32, int(pixels) // 32 * 32)

@@ -1,0 +1,82 @@
+"""A run's log: a table anyone can open, and TensorBoard's event files where that is installed.
+
+The table is rewritten whole from the run's history, so that a resumed run leaves no row twice.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from upscore.files import write_atomically
+from upscore.training.checkpoint import Progress
+from upscore.training.loop import ProgressListener
+from upscore.training.recipe import Recipe
+
+__all__ = ["RunLogger"]
+
+
+class RunLogger:
+    """A display that also writes each row down.
+
+    Parameters
+    ----------
+    display : ProgressListener
+        Is shown everything too.
+    folder : Path
+        Where ``log.csv`` and the event files go.
+    tensorboard : bool
+        Whether to write event files.
+    """
+
+    def __init__(self, display: ProgressListener, folder: Path, tensorboard: bool):
+        self.display, self.folder, self.tensorboard = display, folder, tensorboard
+        self.rows: list[dict[str, float]] = []
+        self.writer: Any = None
+
+    def begin(self, *, recipe: Recipe, progress: Progress, steps_an_epoch: int) -> None:
+        """Go on with the rows that a resumed run has already: no others, and no fewer, whenever it was killed."""
+        self.rows = list(progress.history)
+        self._write()
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=len(self.rows) + 1)
+        self.display.begin(recipe=recipe, progress=progress, steps_an_epoch=steps_an_epoch)
+
+    def step(self, *, epoch: int, loss: float, images: int) -> None:
+        """Pass it on."""
+        self.display.step(epoch=epoch, loss=loss, images=images)
+
+    def validating(self, done: int, total: int) -> None:
+        """Pass it on."""
+        self.display.validating(done, total)
+
+    def row(self, row: dict[str, float]) -> None:
+        """Write the row."""
+        self.rows.append(row)
+        self._write()
+        if self.writer is not None:
+            for name in row.keys() - {"epoch", "step"}:
+                self.writer.add_scalar(name, row[name], len(self.rows))
+            self.writer.flush()
+        self.display.row(row)
+
+    def _write(self) -> None:
+        if not self.rows:
+            (self.folder / "log.csv").unlink(missing_ok=True)
+            return
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        text = io.StringIO()
+        table = csv.DictWriter(text, columns)
+        table.writeheader()
+        table.writerows(self.rows)
+        write_atomically(self.folder / "log.csv", text.getvalue().encode())
+
+    def end(self, progress: Progress) -> None:
+        """Close the event file."""
+        if self.writer is not None:
+            self.writer.close()
+        self.display.end(progress)

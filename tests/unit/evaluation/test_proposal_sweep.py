@@ -1,0 +1,138 @@
+"""What proposals do, counted against predictors of so many proposals, and the pages of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from browsing import read
+from upscore.cli.inference_options import InferenceOptions
+from upscore.data.open_dataset import open_dataset
+from upscore.errors import RecipeError
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.proposal_sweep import sweep_proposals
+from upscore.evaluation.proposal_sweep_page import ProposalSweepPages
+from upscore.inference.predictor import Predictor
+from upscore.models.bundle import Bundle
+from upscore.models.factory import create_model
+
+FEW = {"most": 6, "by": "windows", "side": 32, "enlarge": 1.0}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return open_dataset("shapes", "val", size=(40, 56), count=3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+
+
+def bundle(data, seed, **values):
+    torch.manual_seed(seed)
+    arguments = {"depth": 2, "width": 6}
+    model = create_model("full-resolution", num_classes=len(data.labels), **arguments)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return Bundle.of("full-resolution", arguments, model, data.labels, **values)
+
+
+def counts_of(predictor, data):
+    return evaluate(predictor, data).matrix.counts
+
+
+def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
+    boxed, whole = bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)
+    growth = sweep_proposals(Predictor([boxed, whole], crf=True), data, counts=(1, 3, 50))
+    assert growth.counts == (1, 3, 6)
+    for count in growth.counts:
+        np.testing.assert_array_equal(growth.matrices[str(count)].counts, counts_of(Predictor(boxed, proposals=count), data))
+    alone = evaluate(Predictor([boxed, whole], crf=True), data)
+    expected = {
+        "FullResolution 1, whole image": Predictor(boxed, proposals=False),
+        "FullResolution 2, whole image": Predictor(whole),
+        "FullResolution 1, 6 proposals": Predictor(boxed),
+    }
+    for name, predictor in expected.items():
+        np.testing.assert_array_equal(growth.matrices[name].counts, counts_of(predictor, data))
+    np.testing.assert_array_equal(growth.matrices["2 networks together"].counts, alone.before.matrix.counts)
+    np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, alone.matrix.counts)
+    assert growth.ways == [*expected, "2 networks together", "with the CRF"]
+    assert growth.curve()[1] == {"proposals": 3, "mean_iou": growth.mean_iou("3")}
+    assert (growth.images, growth.without) == (3, 0)
+
+
+@pytest.mark.parametrize("combine", ["mean", "product"])
+def test_each_box_is_looked_at_once(data, combine):
+    predictor = Predictor([bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)], crf=True, combine=combine)
+    seen, boxes = [], []
+    predictor.members[0].network.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    growth = sweep_proposals(predictor, data, counts=(1, 3), show=lambda index, image: boxes.append(len(image.boxes)))
+    assert sum(shape[0] for shape in seen if shape[-1] == FEW["side"]) == sum(boxes)
+    np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, counts_of(predictor, data))
+
+
+def test_one_network_and_images_without_boxes(data, monkeypatch):
+    predictor = Predictor(bundle(data, 0), proposals={"most": 4, "side": 32, "least_side": 1000})
+    growth = sweep_proposals(predictor, data)
+    assert growth.without == 3
+    np.testing.assert_array_equal(growth.matrices["1"].counts, growth.matrices["4"].counts)
+    assert growth.ways == ["FullResolution, whole image", "FullResolution, 4 proposals"]
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "said"),
+    [
+        ({}, (1,), "no network looks at proposals"),
+        ({"proposals": FEW}, (0,), r"found counts \[0\]"),
+        ({"proposals": FEW}, (), "found counts"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(data, values, counts, said):
+    with pytest.raises(RecipeError, match=said):
+        sweep_proposals(Predictor(bundle(data, 0), **values), data, counts=counts)
+
+
+def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
+    predictor = Predictor([bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)], crf=True)
+    pages = ProposalSweepPages(
+        tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposals <x>"
+    )
+    growth = sweep_proposals(predictor, data, counts=(1, 3), show=pages.show)
+    index = pages.write_index(growth, dataset="<b>shapes</b>", split="val", model="m")
+    assert sorted(path.name for path in index.parent.iterdir()) == ["growth.json", "image-0001.html", "image-0003.html", "index.html"]
+    page = read(index)
+    assert page.addresses.count("image-0001.html") == page.addresses.count("image-0003.html") == 1
+    assert all(address.startswith("data:image/") or address.endswith(".html") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "<b>shapes</b>" in page.text
+    for name in ("3 proposals", "2 networks together", "with the CRF", f"{100 * growth.mean_iou('3'):.1f}"):
+        assert name in page.text
+    one = read(index.parent / "image-0001.html")
+    assert len(one.images) == 3 + 3 + 1 + 6  # image, boxes, truth; 1, 3 and 6 boxes, truth; five ways and truth
+    assert "The 6 boxes as they are cut; the first 5 in colour" in " ".join(one.text.split())
+    numbers = json.loads((index.parent / "growth.json").read_text())
+    assert numbers["mean_iou"]["proposals"].keys() == {"1", "3", "6"}
+    assert numbers["repeat"] == "upscore proposals <x>"
+
+
+def test_flags_become_settings_and_are_repeated():
+    looking = InferenceOptions(
+        scales="0.5,1", tile="64", proposals=7, aggregate="mean", combine="product", crf=True, settings=("crf.iterations=3", "margin=8")
+    )
+    assert looking.overrides() == {
+        "scales": (0.5, 1.0),
+        "tile": 64,
+        "margin": 8,
+        "proposals": {"most": 7, "aggregate": "mean"},
+        "combine": "product",
+        "crf": {"iterations": 3},
+    }
+    assert looking.words() == [
+        *("--scales", "0.5,1", "--tile", "64", "--proposals", "7", "--aggregate", "mean", "--combine", "product"),
+        *("--set", "crf.iterations=3", "--set", "margin=8", "--crf"),
+    ]
+    assert InferenceOptions().overrides() == {}
+    assert InferenceOptions(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
