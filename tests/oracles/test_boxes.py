@@ -57,7 +57,7 @@ def way(request, monkeypatch):
     if request.param == "portable":
 
         class Portable:
-            cut = staticmethod(lambda *values, **named: native.cut(*values, **named, instructions="portable"))
+            crop = staticmethod(lambda *values, **named: native.crop(*values, **named, instructions="portable"))
             paste = staticmethod(lambda *values, **named: native.paste(*values, **named, instructions="portable"))
 
         monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: Portable)
@@ -144,29 +144,29 @@ def test_a_canvas_is_zero_where_no_box_lies(way):
     ("values", "said"),
     [
         ({"boxes": [(3, 0, 3, 2)]}, "not empty"),
-        ({"boxes": [(0, 4, 2, 8)]}, "meet the picture"),
+        ({"boxes": [(0, 4, 2, 8)]}, "intersect the image"),
         ({"boxes": [(0, 0, 2)]}, "left, top, right, bottom"),
         ({"boxes": [(0, 0, 2**31, 2)]}, "not empty"),
         ({"boxes": []}, "a box for each"),
         ({"boxes": [(0, 0, 2, 2)] * 2}, "a box for each"),
         ({"out": torch.zeros(1, 5, 5, 4)}, "as many channels"),
-        ({"out": torch.zeros(1, 5, 3, 5).mT}, "contiguous room"),
-        ({"picture": torch.zeros(4, 4)}, "contiguous picture"),
+        ({"out": torch.zeros(1, 5, 3, 5).mT}, "contiguous output"),
+        ({"image": torch.zeros(4, 4)}, "contiguous image"),
         ({"threads": 0}, "1 to 256 threads"),
     ],
 )
 def test_the_compiled_part_checks_what_it_is_given(values, said):
-    given = {"picture": torch.zeros(4, 4, 3), "boxes": [(0, 0, 2, 2)], "out": torch.zeros(1, 5, 5, 3), "threads": 1} | values
+    given = {"image": torch.zeros(4, 4, 3), "boxes": [(0, 0, 2, 2)], "out": torch.zeros(1, 5, 5, 3), "threads": 1} | values
     with pytest.raises(ValueError, match=said):
-        native.cut(**given)
-    if "out" not in values and "picture" not in values:
-        del given["out"], given["picture"]
-        with pytest.raises(ValueError, match=said.replace("picture", "canvas")):
-            native.paste(scores=torch.zeros(1, 5, 5, 3), canvas=torch.zeros(4, 4, 3), join="max", clip=False, **given)
+        native.crop(**given)
+    if "out" not in values and "image" not in values:
+        del given["out"], given["image"]
+        with pytest.raises(ValueError, match=said.replace("image", "canvas")):
+            native.paste(scores=torch.zeros(1, 5, 5, 3), canvas=torch.zeros(4, 4, 3), reduce="max", clip=False, **given)
 
 
 def test_joining_is_by_maximum_or_sum():
-    with pytest.raises(ValueError, match="join 'max' or 'sum'"):
+    with pytest.raises(ValueError, match="reduce 'max' or 'sum'"):
         native.paste(torch.zeros(1, 2, 2, 1), [(0, 0, 2, 2)], torch.zeros(2, 2, 1), "mean", False, 1)
 
 
