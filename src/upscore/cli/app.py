@@ -316,10 +316,9 @@ def ensemble(
     from upscore.cli import console
 
     with console.errors_on_their_own_line():
-        from upscore.inference.settings import settled
-        from upscore.models.ensemble import check_place, load_model
+        from upscore.models.ensemble import Ensemble, check_place, load_model
 
-        together = settled([load_model(bundle) for bundle in bundles], **looking.overrides())
+        together = Ensemble.of([load_model(bundle) for bundle in bundles]).resolve_settings(**looking.overrides())
         check_place(out, together)
         together.save(out)
     console.put_together(together, out)
