@@ -420,7 +420,7 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
-        separation.number(train[0])
+        separation.find_objects(train[0])
 
 
 def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed: bool, report: Report) -> None:
