@@ -172,7 +172,7 @@ def plan(
     warnings = [str(finding) for finding in counted.findings]
     if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
-    notes = list(dict.fromkeys([*train.notes, *val.notes, *seen.notes, *notes]))
+    notes = list(dict.fromkeys([*train.warnings, *val.warnings, *seen.warnings, *notes]))
     return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
 
 
