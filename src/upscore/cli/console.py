@@ -186,7 +186,7 @@ def say_aside(line: str) -> None:
 
 def dataset_notes(dataset: Dataset) -> None:
     """Say beside the results what the reader of a dataset decided."""
-    for note in dataset.notes:
+    for note in dataset.warnings:
         aside.print(f"  {escape(note)}", soft_wrap=True)
 
 

@@ -353,7 +353,7 @@ class _Tally:
     def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
         """Count one image."""
         predicted = prediction.label_map
-        self.notes.update((*sample.notes, *prediction.notes))
+        self.notes.update((*sample.warnings, *prediction.warnings))
         if predicted.shape != truth.shape:
             raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
         one = ConfusionMatrix(self.matrix.num_classes)

@@ -236,8 +236,8 @@ def tune(
         raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
     if len(images) < 2:
         raise DataError(f"{images.name}: found one image in '{images.split}', expected at least 2: one to choose on, one to confirm on")
-    for note in images.notes:
-        say(note)
+    for warning in images.warnings:
+        say(warning)
     sizes = []
     for index in range(len(images)):
         sizes.append(checked_truth(images[index]).shape)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.crf import DenseCRF
-from upscore.data.image_files import read_image_and_warnings
+from upscore.data.image_files import read_image_with_metadata
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError, UpscoreError
 from upscore.inference.crf_postprocess import Refined, crf, iterate_refined
 from upscore.inference.pipeline import Member, Tiles, combine, context_of
@@ -240,7 +240,7 @@ class Predictor:
         -------
         Prediction
             Exactly the image's size; ``key`` is the path, if it was one. Of equally
-            probable classes the first is taken. ``notes`` say what the reader of a file decided, and
+            probable classes the first is taken. ``warnings`` say what the reader of a file decided, and
             if there were no proposals or tiles were blended.
 
         Raises
@@ -262,8 +262,8 @@ class Predictor:
         if isinstance(image, np.ndarray):
             pixels = image
         else:
-            read = read_image_and_warnings(image)
-            pixels, notes = read.pixels, [*read.notes]
+            read = read_image_with_metadata(image)
+            pixels, notes = read.pixels, [*read.warnings]
         _check_image(pixels)
         label_map = np.empty(pixels.shape[:2], np.uint8)
         kept = np.empty((len(self.labels), *pixels.shape[:2]), np.float32) if probs else None
@@ -300,7 +300,7 @@ class Predictor:
                 before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
                 seconds += piece.seconds
         said = tuple(notes)
-        return Comparison(Prediction(before, self.labels, notes=said), Prediction(after, self.labels, notes=said), seconds)
+        return Comparison(Prediction(before, self.labels, warnings=said), Prediction(after, self.labels, warnings=said), seconds)
 
     def iterate(
         self, image: npt.NDArray[np.uint8], *, name: str = "", note: Callable[[str], None] = lambda said: None

@@ -173,7 +173,7 @@ def plan(
     warnings = [str(finding) for finding in counted.findings]
     if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
-    notes = list(dict.fromkeys([*train.notes, *val.notes, *seen.notes, *notes]))
+    notes = list(dict.fromkeys([*train.warnings, *val.warnings, *seen.warnings, *notes]))
     return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
 
 
@@ -421,7 +421,7 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
-        separation.number(train[0])
+        separation.find_objects(train[0])
 
 
 def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed: bool, report: Report) -> None:

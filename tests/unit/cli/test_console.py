@@ -34,7 +34,7 @@ def test_what_is_shown_hides_nothing_is_no_markup_and_is_short(capsys):
     labels = LabelSpace((hostile, "x" * 200, "back\\"))
 
     class Images:
-        name, split, notes, keys = hostile, "val", (), (hostile,)
+        name, split, warnings, keys = hostile, "val", (), (hostile,)
 
         def __init__(self):
             self.labels = labels

@@ -27,7 +27,7 @@ PLAIN = np.zeros((2, 3, 3), np.uint8)
 class Fixed:
     """A dataset of given samples."""
 
-    name, split, notes = "fixed", "val", ()
+    name, split, warnings = "fixed", "val", ()
 
     def __init__(self, *samples: Sample, labels: LabelSpace = LABELS) -> None:
         self.samples, self.labels = samples, labels

@@ -117,19 +117,19 @@ def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_s
     model = Sees()
     predictor = Predictor.of(model, LABELS)
     small = predictor.predict(make_image(290, 300))
-    assert (model.calls, small.notes) == ([(290, 300)], ())
+    assert (model.calls, small.warnings) == ([(290, 300)], ())
     model.calls.clear()
     large = make_image(310, 700)
     cut = predictor.predict(large, probs=True)
     assert len(model.calls) > 2
     assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
-    assert cut.notes == (module.BLENDED.format(tile=288),)
+    assert cut.warnings == (module.BLENDED.format(tile=288),)
     whole = Predictor.of(model, LABELS, tile="whole").predict(large, probs=True)
-    assert whole.notes == ()
+    assert whole.warnings == ()
     assert 0 < np.abs(cut.probs - whole.probs).max() < 0.02
     tensor = torch.from_numpy(large).permute(2, 0, 1)[None].float() / 255
     np.testing.assert_allclose(predictor.predict_probs(tensor)[0].numpy(), cut.probs, atol=1e-6)
-    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.notes == cut.notes
+    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.warnings == cut.warnings
 
 
 def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_ways_out_that_work():
@@ -140,7 +140,7 @@ def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_w
             Predictor.of(network, LABELS, tile=64).predict(large)
         for ways in ({"tile": 256}, {"tile": "auto"}, {"tile": "whole"}, {"tile": 64, "margin": 4}):
             assert Predictor.of(network, LABELS, **ways).predict(large).label_map.shape == (280, 600)
-    assert Predictor.of(model, LABELS, tile=8).predict(make_image()).notes == ()  # the whole image is no more than a tile
+    assert Predictor.of(model, LABELS, tile=8).predict(make_image()).warnings == ()  # the whole image is no more than a tile
 
 
 def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):

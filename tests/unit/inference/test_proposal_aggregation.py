@@ -148,12 +148,12 @@ def test_a_image_without_proposals_is_looked_at_whole_and_that_is_said():
     image = np.full((40, 56, 3), 90, np.uint8)
     predictor = Predictor(bundle(), proposals={"crop_side": 32})
     prediction = predictor.predict(image, probs=True)
-    assert prediction.notes == (NO_PROPOSALS,)
+    assert prediction.warnings == (NO_PROPOSALS,)
     whole = over_boxes(NetworkSegmenter(bundle().build()).scores, image_to_tensor(image), Boxes([[0, 0, 56, 40]]), side=32)
     np.testing.assert_allclose(prediction.probs, whole.numpy(), atol=1e-6)
-    assert predictor.predict(make_image()).notes == () or predictor.predict(make_image()).notes == (NO_PROPOSALS,)
-    assert Predictor(bundle(), proposals={"proposer": "windows", "crop_side": 32}).predict(image).notes == ()
-    assert Predictor(bundle(), proposals={"crop_side": 32}, crf=True).compare(image).after.notes == (NO_PROPOSALS,)
+    assert predictor.predict(make_image()).warnings == () or predictor.predict(make_image()).warnings == (NO_PROPOSALS,)
+    assert Predictor(bundle(), proposals={"proposer": "windows", "crop_side": 32}).predict(image).warnings == ()
+    assert Predictor(bundle(), proposals={"crop_side": 32}, crf=True).compare(image).after.warnings == (NO_PROPOSALS,)
 
 
 def test_boxes_are_kept_for_the_next_time(cache):
