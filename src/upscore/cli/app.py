@@ -360,7 +360,7 @@ def explain(
 
         with console.bar("looking") as progress:
             explanation = explain_image(
-                bundle, image, at=pixel, channels=channels, grid=points, pixels=pixels, device=device, progress=progress
+                bundle, image, pixel=pixel, channels=channels, grid=points, max_pixels=pixels, device=device, progress=progress
             )
         write_explanation(explanation, place, command=shlex.join(["upscore", "explain", bundle, image, *flags]))
     console.explained(explanation, place)

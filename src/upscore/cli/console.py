@@ -325,10 +325,12 @@ def predicted(results: Sequence[LabelledImage], found: Found, out: Path, setting
 
 def explained(explanation: Explanation, place: Path) -> None:
     """Print what the network says at the pixel, what that depends on, and where the page is."""
-    (row, column), field = explanation.at, explanation.fields[0]
+    (row, column), field = explanation.pixel, explanation.receptive_fields[0]
     k = int(explanation.label_map[row, column])
     depends = (
-        f"95 % of its field within {field.held_side}×{field.held_side} pixels" if field.held_side else "which nothing in the image moves"
+        f"95 % of its field within {field.effective_side}×{field.effective_side} pixels"
+        if field.effective_side
+        else "which nothing in the image moves"
     )
     console.print(
         f"row {row}, column {column}: [bold]{short_name(explanation.labels.names[k])}[/bold] "

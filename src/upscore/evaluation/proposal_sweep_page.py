@@ -120,9 +120,8 @@ class ProposalSweepPages:
     def write_index(self, growth: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``growth.json``; return the page's path."""
         rows = growth.curve()
-        curve = draw_curve(
-            rows, "mean_iou", title=f"Mean IoU of {growth.network} over the number of proposals", over="proposals", best="most"
-        )
+        title = f"Mean IoU of {growth.network} over the number of proposals"
+        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max")
         ways = [(name, growth.mean_iou(name)) for name in growth.ways if name != growth.all_boxes]
         page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
