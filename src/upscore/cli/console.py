@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.proposal_sweep import ProposalSweep
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
-    from upscore.inference.predict_files import Found, LabelledImage
+    from upscore.inference.predict_files import DiscoveredImages, LabelledImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -298,9 +298,9 @@ def put_together(together: Ensemble, place: Path) -> None:
     console.print(f"{len(together.members)} networks, {what}{', then the CRF' if settings.uses_crf else ''}: [bold]{escape(place)}[/bold]")
 
 
-def left_out(found: Found) -> None:
+def left_out(found: DiscoveredImages) -> None:
     """Say what of the given folders and patterns was not taken."""
-    for note in found.notes:
+    for note in found.warnings:
         aside.print(escape(note), soft_wrap=True)
 
 
@@ -308,11 +308,11 @@ def bad_image(result: LabelledImage) -> None:
     """Report an image that could not be labelled, or what should be known of one that was."""
     if result.error:
         aside.print(f"upscore: {escape(visible(result.error))}", style="red", soft_wrap=True)
-    for note in result.notes:
+    for note in result.warnings:
         aside.print(escape(visible(f"{result.file}: {note}")), soft_wrap=True)
 
 
-def predicted(results: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
+def predicted(results: Sequence[LabelledImage], found: DiscoveredImages, out: Path, settings: InferenceSettings) -> None:
     """Print how many images were labelled, with which CRF, and where they are."""
     failed = sum(bool(result.error) for result in results)
     if settings.crf is not None and settings.crf.enabled:

@@ -30,12 +30,15 @@ import numpy as np
 import numpy.typing as npt
 
 import upscore
+from upscore.crf import DenseCRF
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
 from upscore.evaluation.evaluate import checked_dataset, checked_truth
-from upscore.inference.crf_postprocess import iterate_refined
+from upscore.inference.pipeline import Piece, refined_pieces, segment_image
 from upscore.inference.predictor import Predictor
+from upscore.inference.sinks import LabelMapSink, ProbsSink
+from upscore.inference.sources import ArraySource, ImageSource
 from upscore.inference.tile_grid import Window
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.models.bundle import Bundle
@@ -279,6 +282,19 @@ class _Kept:
         return np.memmap(self.file, np.float16, "r+", self.starts[index], (self.classes, *self.sizes[index]))
 
 
+class _StoredProbabilities:
+    """An image's stored probabilities in place of a network's, and a CRF that refines them."""
+
+    def __init__(self, dense: DenseCRF, probs: npt.NDArray[np.float16]) -> None:
+        self.dense, self.probs = dense, probs
+
+    def pieces(self, source: ImageSource) -> Iterator[Piece]:
+        def read(window: Window) -> npt.NDArray[np.float32]:
+            return np.asarray(self.probs[(slice(None), *window.slices)], np.float32)
+
+        return refined_pieces(self.dense, source, read, classes=len(self.probs))
+
+
 @contextmanager
 def _room(classes: int, sizes: Sequence[tuple[int, ...]], say: Callable[[str], None]) -> Iterator[_Kept]:
     """Give a file with room for all probabilities, which is gone afterwards, whatever happens."""
@@ -360,13 +376,11 @@ class _Search:
         """Keep the network's probabilities of an image, and count what it says alone."""
         sample = self.images[index]
         truth = checked_truth(sample)
-        label_map, room = np.empty(truth.shape, np.uint8), self.kept[index]
-        for window, probs in self.predictor.iterate(sample.image, name=sample.key):
-            label_map[window.slices] = probs.argmax(0).cpu().numpy()
-            room[(slice(None), *window.slices)] = probs.cpu().numpy()
+        label_map = LabelMapSink((truth.shape[0], truth.shape[1]))
+        self.predictor.segment(ArraySource(sample.image, sample.key), [label_map, ProbsSink(self.kept[index])])
         try:
             for one in counts:
-                one.add(truth, label_map)
+                one.add(truth, label_map.label_map)
         except DataError as error:
             raise DataError(f"{sample.key}: {error}") from None
 
@@ -377,13 +391,9 @@ class _Search:
             sample, probs = self.images[index], self.kept[index]
             truth = checked_truth(sample)
 
-            def read(window: Window, probs: npt.NDArray[np.float16] = probs) -> npt.NDArray[np.float32]:
-                return np.asarray(probs[(slice(None), *window.slices)], np.float32)
-
-            label_map = np.empty(truth.shape, np.uint8)
-            for piece in iterate_refined(dense, sample.image, read, classes=self.kept.classes):
-                label_map[piece.window.slices] = piece.after.argmax(0)
-            counts.add(truth, label_map)
+            label_map = LabelMapSink((truth.shape[0], truth.shape[1]))
+            segment_image(ArraySource(sample.image), _StoredProbabilities(dense, probs), [label_map])
+            counts.add(truth, label_map.label_map)
             self.done += 1
             self.progress(self.what, self.done, self.total, self.best)
         return counts

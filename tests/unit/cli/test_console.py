@@ -9,7 +9,7 @@ import pytest
 from upscore.cli import console
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
-from upscore.inference.file_discovery import Found
+from upscore.inference.file_discovery import DiscoveredImages
 from upscore.inference.predict_files import LabelledImage
 from upscore.settings import InferenceSettings
 from upscore.training.checkpoint import Progress
@@ -23,7 +23,7 @@ def test_a_crf_that_could_be_faster_says_so(compiled, monkeypatch, capsys):
     if not compiled:
         monkeypatch.setitem(sys.modules, "upscore._native", None)
         monkeypatch.delattr("upscore._native", raising=False)
-    console.predicted([], Found(()), Path("out"), InferenceSettings().with_overrides(crf=True))
+    console.predicted([], DiscoveredImages(()), Path("out"), InferenceSettings().with_overrides(crf=True))
     said = capsys.readouterr().out
     assert "CRF: 5 iterations" in said
     assert ("compiler" in said) is not compiled
