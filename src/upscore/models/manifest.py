@@ -88,7 +88,7 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     BundleError
         It is too large, damaged, of another kind, or of a newer version.
     """
-    text = read_text(path, most=LARGEST, what="a bundle's description", error=BundleError)
+    text = read_text(path, max_bytes=LARGEST, what="a bundle's description", error=BundleError)
     try:
         document = kind.model_validate_json(text)
     except ValidationError as error:
