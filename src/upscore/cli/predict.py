@@ -79,10 +79,9 @@ def ensemble(
     from upscore.cli import console, results
 
     with console.report_errors():
-        from upscore.inference.settings import settled
-        from upscore.models.ensemble import check_place, load_model
+        from upscore.models.ensemble import Ensemble, check_place, load_model
 
-        combined = settled([load_model(bundle) for bundle in bundles], **options.overrides())
+        combined = Ensemble.of([load_model(bundle) for bundle in bundles]).resolve_settings(**options.overrides())
         check_place(out, combined)
         combined.save(out)
     results.print_ensemble(combined, out)

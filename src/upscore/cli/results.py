@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import Found, LabelledImage
-    from upscore.inference.settings import CRFSettings, InferenceSettings
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
+    from upscore.settings import CRFSettings, InferenceSettings
     from upscore.training.recipes import ShippedRecipe
     from upscore.training.run import Plan, Run
 
@@ -59,7 +59,7 @@ def print_run(run: Run, *, data: str | None) -> None:
 def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
     if as_json:
-        print(json.dumps(evaluation.numbers() | {"settings": evaluation.settings, "report": str(page)}, indent=2))
+        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
         return
     versions = [evaluation] if evaluation.before is None else [evaluation.before, evaluation]
     suffixes = [""] if evaluation.before is None else ["\nbefore", "\nafter"]
@@ -79,13 +79,12 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
         totals["mean IoU"] = f"[bold]{totals['mean IoU']}[/bold]"
         console.print("   ".join(f"{name} {value}" for name, value in totals.items()))
     else:
-        from upscore.inference.settings import CRFSettings
-
         changes = make_table(["metric", "before", "after", "change"], left=["metric"])
         for (name, before), after in zip(evaluation.before.totals.items(), evaluation.totals.values(), strict=True):
             changes.add_row(name, _percent(before), f"[bold]{_percent(after)}[/bold]", _change(before, after))
         console.print(changes)
-        _print_crf(CRFSettings.model_validate(evaluation.settings["crf"]))
+        if evaluation.settings is not None and evaluation.settings.crf is not None:
+            _print_crf(evaluation.settings.crf)
     print_warnings(evaluation.warnings)
     for note, count in evaluation.noted.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
@@ -108,15 +107,15 @@ def print_tuning(tuning: Tuning, folder: Path) -> None:
 
 def print_ensemble(ensemble: Ensemble, folder: Path) -> None:
     """Print the networks of an ensemble, their inference modes, and how they are combined."""
-    from upscore.inference.settings import InferenceSettings
-
-    settings = InferenceSettings.of(ensemble.inference)
+    settings = ensemble.inference
     for member in ensemble.members:
-        proposals = InferenceSettings.of(member.inference).proposals
-        mode = "whole images" if proposals is None else f"{proposals.most} proposals ({proposals.by}), aggregated by {proposals.aggregate}"
+        proposals = member.inference.proposals
+        mode = "whole images"
+        if proposals is not None:
+            mode = f"{proposals.max_proposals} proposals ({proposals.proposer}), aggregated by {proposals.aggregate}"
         console.print(f"  {escape(member.architecture)}: {mode}")
     combined = "scores multiplied" if settings.combine == "product" else "probabilities averaged"
-    crf = ", then the CRF" if settings.refines else ""
+    crf = ", then the CRF" if settings.uses_crf else ""
     console.print(f"{len(ensemble.members)} networks, {combined}{crf}: [bold]{escape(folder)}[/bold]")
 
 
@@ -131,7 +130,7 @@ def print_image(prediction: LabelledImage) -> None:
 def print_predictions(predictions: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
     """Print how many images were predicted, with which CRF, and where the files are."""
     failed = sum(bool(prediction.error) for prediction in predictions)
-    if settings.crf is not None and settings.crf.on:
+    if settings.crf is not None and settings.crf.enabled:
         _print_crf(settings.crf)
     counts = [f"{len(predictions) - failed} labelled"]
     counts += [f"[red]{failed} failed[/red]"] if failed else []

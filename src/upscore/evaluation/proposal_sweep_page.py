@@ -23,7 +23,7 @@ from upscore.evaluation.proposal_sweep import ProposalSweep, SweepImage
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
-from upscore.inference.settings import CRFSettings, InferenceSettings
+from upscore.settings import InferenceSettings
 from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["ProposalSweepPages"]
@@ -134,7 +134,7 @@ class ProposalSweepPages:
             best=max((value for _, value in ways if not math.isnan(value)), default=math.nan),
             listed=self.listed,
             proposals=self.settings.proposals,
-            crf=str(self.settings.crf) if self.settings.refines and isinstance(self.settings.crf, CRFSettings) else "",
+            crf=str(self.settings.crf) if self.settings.uses_crf else "",
             command=self.command,
         )
         numbers: dict[str, Any] = {

@@ -33,7 +33,6 @@ from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
 from upscore.inference.predictor import Predictor
-from upscore.inference.settings import CRFSettings
 from upscore.text import visible
 from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
@@ -144,11 +143,11 @@ def write_report(
         panels=panels,
         before=evaluation.before,
         totals=_total_rows(evaluation),
-        crf=str(CRFSettings.model_validate(evaluation.settings["crf"])) if evaluation.before is not None else "",
+        crf=str(evaluation.settings.crf) if evaluation.settings is not None and evaluation.settings.uses_crf else "",
         crf_panels=crf_panels,
         colours={"corrected": _CORRECTED, "worsened": _ERROR, "remaining": _REMAINING},
         card=_flatten({name: value for name, value in card.items() if name not in ("history", "metrics")}),
-        settings=_flatten(evaluation.settings),
+        settings=_flatten(evaluation.as_dict()["settings"]),
         environment=environment,
         when=when,
         command=command,
@@ -302,7 +301,7 @@ def _python_lines(evaluation: Evaluation) -> str:
     arguments = f"{data!r}, split={evaluation.split!r}, absent={evaluation.absent!r}"
     if evaluation.before is None:
         return f"from upscore import evaluate\nevaluate({evaluation.model!r}, {arguments}).metrics"
-    model = f"Predictor({evaluation.model!r}, crf={evaluation.settings['crf']!r})"
+    model = f"Predictor({evaluation.model!r}, crf={evaluation.as_dict()['settings']['crf']!r})"
     return f"from upscore import Predictor, evaluate\nevaluate({model}, {arguments}).metrics"
 
 

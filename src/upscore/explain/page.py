@@ -152,7 +152,7 @@ def _rank(e: Explanation) -> list[tuple[str, tuple[int, int, int], float]]:
 
 def _view_classes(e: Explanation) -> tuple[list[ClassView], list[ClassView]]:
     """Return the classes whose maps are shown, the largest first, and those that are only listed."""
-    fractions = np.array(list(Prediction(e.label_map, e.labels).shares().values()))
+    fractions = np.array(list(Prediction(e.label_map, e.labels).class_fractions().values()))
     order = np.argsort(-fractions, kind="stable")
     shown = [int(k) for k in order if fractions[k] >= MIN_FRACTION][:MAX_CLASSES]
     views = []

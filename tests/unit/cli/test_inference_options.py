@@ -41,7 +41,7 @@ def test_flags_become_settings():
         "scales": (0.5, 1.0),
         "tile": 64,
         "margin": 8,
-        "proposals": {"most": 7, "aggregate": "mean"},
+        "proposals": {"max_proposals": 7, "aggregate": "mean"},
         "combine": "product",
         "crf": {"iterations": 3},
     }

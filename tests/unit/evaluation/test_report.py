@@ -27,7 +27,7 @@ LABELS = LabelSpace(("ground", HOSTILE, "=1+1"))
 class Images:
     """Six images of growing difficulty; one is ignored altogether."""
 
-    name, split, labels, notes = "fields & <b>woods</b>", "val", LABELS, ()
+    name, split, labels, warnings = "fields & <b>woods</b>", "val", LABELS, ()
     keys = tuple(f"{HOSTILE}{i}" for i in range(6))
 
     def __len__(self) -> int:
