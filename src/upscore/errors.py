@@ -106,7 +106,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class UpscoreWarning(UserWarning):
-    """Something was decided that a user of a function should know of; commands print it among their notes."""
+    """Something was decided that a user of a function should know of; commands print it among their warnings."""
 
 
 def nearest_name(wanted: str, known: "list[str] | tuple[str, ...]") -> str:

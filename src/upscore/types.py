@@ -147,8 +147,8 @@ class Sample:
         Number of the object each pixel belongs to, 0 for none.
     weights : (H, W) float32, optional
         Factor on the loss of each pixel; 1 where there are none.
-    notes : tuple of str
-        What should be known of how it was read; mostly nothing.
+    warnings : tuple of str
+        What a user should know about how it was read; usually empty.
     """
 
     key: str
@@ -156,7 +156,7 @@ class Sample:
     label: npt.NDArray[np.uint8] | None = None
     instances: npt.NDArray[np.integer] | None = None
     weights: npt.NDArray[np.float32] | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,18 +195,22 @@ class Prediction:
         Kept only when asked for; sums to 1 over K.
     key : str
         Where it came from: the image's path, or "".
-    notes : tuple of str
-        What should be known of how it was labelled; mostly nothing.
+    warnings : tuple of str
+        What a user should know about how it was labelled; usually empty.
     """
 
     label_map: npt.NDArray[np.uint8]
     labels: LabelSpace
     probs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     key: str = ""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
-    def shares(self) -> dict[str, float]:
-        """Return each class's share of the image's pixels, by name, in class order."""
+    def class_fractions(self) -> dict[str, float]:
+        """Return each class's fraction of the image's pixels, by name, in class order.
+
+        >>> Prediction(np.array([[0, 1, 1, 255]], np.uint8), LabelSpace(("road", "car"))).class_fractions()
+        {'road': 0.25, 'car': 0.5}
+        """
         counts = np.bincount(self.label_map.ravel(), minlength=256)
         total = max(1, self.label_map.size)
         return {name: float(counts[i] / total) for i, name in enumerate(self.labels.names)}

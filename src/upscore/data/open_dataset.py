@@ -64,8 +64,8 @@ def _yaml_in(folder: Path) -> Path | None:
 def _open_yaml_in(file: Path, split: str) -> PairedFiles:
     """Open a described dataset, and say which of several descriptions was read."""
     others = [name for name in _describing(file.parent) if name != file.name]
-    notes = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
-    return open_yaml(file, split, notes=notes)
+    warnings = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
+    return open_yaml(file, split, warnings=warnings)
 
 
 def _describing(folder: Path) -> list[str]:
