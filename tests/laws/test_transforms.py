@@ -197,12 +197,14 @@ def test_shrinking_far_averages_instead_of_skipping(rotation: float) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), scale=st.floats(0.5, 2), flip=st.sampled_from([0.0, 1.0]))
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.5, 2), flip=st.sampled_from([0.0, 0.5, 1.0]))
 def test_hardly_turning_is_not_turning(seed: int, scale: float, flip: float) -> None:
     # The two ways of moving pixels, cut-and-resize and warp, must be one transform.
     original = coordinates(90, 70)
     still, turned = (
-        Augmentation(scale=(scale, scale), crop=(80, 80), flip=flip, rotation=rotation)(original, rng=rng_for(seed, 0, "k"))
+        Augmentation(scale=(scale, scale), crop=(80, 80), flip=flip, vertical_flip=flip, rotation=rotation)(
+            original, rng=rng_for(seed, 0, "k")
+        )
         for rotation in (0.0, 1e-7)
     )
     assert still.label is not None
