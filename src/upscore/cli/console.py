@@ -264,10 +264,10 @@ def _before_and_after(before: Evaluation, after: Evaluation) -> Table:
 
 def _crf(settings: CRFSettings) -> None:
     """Print the CRF's numbers, and whether it could have been faster."""
-    from upscore.crf.engines import native
+    from upscore.crf.engines.native_lattice import is_compiled
 
     console.print(f"CRF: {escape(settings)}", soft_wrap=True)
-    if not native.available():
+    if not is_compiled():
         console.print(
             "[dim]the CRF ran in NumPy, some nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
             soft_wrap=True,
