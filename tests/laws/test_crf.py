@@ -57,7 +57,7 @@ def test_the_order_of_labels_does_not_matter(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_number_a_vector_and_a_matrix_say_the_same(engine):
+def test_a_number_a_vector_and_a_matrix_mean_the_same(engine):
     probs, image = scene()
     refined = [
         DenseCRF((Bilateral(compatibility=cost, normalization="after"),), engine=engine).refine(probs, image)
@@ -88,7 +88,7 @@ def test_layouts_and_types_do_not_matter(dtype):
     np.testing.assert_allclose(DenseCRF().refine(logits, image, kind="logits"), expected, atol=1e-4)
 
 
-def test_where_the_layout_is_ambiguous_labels_come_first_or_where_they_are_said_to_be():
+def test_where_the_layout_is_ambiguous_labels_come_first_or_where_channels_tells():
     probs, _ = scene(classes=5, shape=(5, 5))
     crf = DenseCRF((Gaussian(),))
     np.testing.assert_array_equal(crf.refine(probs), crf.refine(probs, channels="first"))
@@ -96,7 +96,7 @@ def test_where_the_layout_is_ambiguous_labels_come_first_or_where_they_are_said_
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ignored_pixels_neither_speak_nor_listen(engine):
+def test_ignored_pixels_neither_send_nor_receive(engine):
     probs, image = scene()
     ignored = np.zeros(image.shape[:2], bool)
     ignored[:, 10:] = True
@@ -115,8 +115,8 @@ def test_grids_of_any_number_of_axes(shape):
     rng = np.random.default_rng(0)
     probs, values = rng.dirichlet(np.ones(3), shape), rng.normal(100, 30, shape)
     crf = DenseCRF((Features(values, 20.0, sigma=4.0, compatibility=2.0),), iterations=1, engine="numpy_exact")
-    places = np.stack([*(axis.ravel() / 4.0 for axis in np.indices(shape)), values.ravel() / 20.0], 1)
-    kernel = np.exp(-((places[:, None] - places) ** 2).sum(-1) / 2)
+    positions = np.stack([*(axis.ravel() / 4.0 for axis in np.indices(shape)), values.ravel() / 20.0], 1)
+    kernel = np.exp(-((positions[:, None] - positions) ** 2).sum(-1) / 2)
     root = kernel.sum(1) ** -0.5
     scores = np.log(probs.reshape(-1, 3)) + 2.0 * root[:, None] * (kernel @ (root[:, None] * probs.reshape(-1, 3)))
     expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)

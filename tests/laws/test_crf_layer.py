@@ -66,7 +66,7 @@ def test_gradients_are_those_of_the_numbers(engine, self_message):
         return torch.func.functional_call(layer, {"weights": weights, "compatibility": compatibility}, (logits, images))
 
     inputs = (logits.double().requires_grad_(), layer.weights, layer.compatibility)
-    slowly = engine == "torch_lattice" and self_message  # every entry; the others along one direction drawn by chance
+    slowly = engine == "torch_lattice" and self_message  # every entry; the others along one direction drawn at random
     assert torch.autograd.gradcheck(refined, inputs, fast_mode=not slowly)
 
 

@@ -19,7 +19,7 @@ def scene(classes=3, shape=(7, 9), seed=0):
 
 
 def by_hand(probs, image, kernels, *, iterations, self_message):
-    """Mean field as the paper's algorithm 1 says it, one pair of pixels at a time."""
+    """Mean field as the paper's algorithm 1, one pair of pixels at a time."""
     classes, height, width = probs.shape
     pixels = [(y, x) for y in range(height) for x in range(width)]
     energy = {i: [-math.log(max(float(p), 1e-5)) for p in probs[:, i[0], i[1]]] for i in pixels}

@@ -94,7 +94,7 @@ def test_the_calls_of_the_published_examples_run():
         softmax_to_unary(probs)
 
 
-def test_one_reward_said_three_ways():
+def test_one_reward_given_three_ways():
     probs, image = reference_scene()
     results = []
     for compat in (4, -4 * np.ones(5), -4 * np.eye(5)):

@@ -144,7 +144,7 @@ def test_asked_for_by_name_it_is_refused_in_one_line_where_it_is_missing(monkeyp
     assert make_engine("native_lattice", threads=3).threads == 3
     monkeypatch.setitem(sys.modules, "upscore._native", None)
     monkeypatch.delattr("upscore._native", raising=False)
-    with pytest.raises(CRFError, match="'native_lattice' was not compiled: .*, or use 'lattice'"):
+    with pytest.raises(CRFError, match=r"'native_lattice' was not compiled: .*, or use 'lattice'"):
         DenseCRF(engine="native_lattice").refine(np.full((2, 3, 4), 0.5), np.zeros((3, 4, 3), np.uint8))
 
 
@@ -197,25 +197,25 @@ assert np.array_equal(DenseCRF(threads=2).refine(probs, image), expected)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are another matter there")
-def test_who_interrupts_it_is_heard():
+def test_it_can_be_interrupted():
     probe = """
 import signal
 import numpy as np
 from upscore.crf import DenseCRF
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what they start in the background ignore it
 probs = np.full((21, 300, 300), 1 / 21, np.float32)
-DenseCRF().refine(probs[:, :2, :2], np.zeros((2, 2, 3), np.uint8))  # loaded, since whoever interrupts an import may not be heard
+DenseCRF().refine(probs[:, :2, :2], np.zeros((2, 2, 3), np.uint8))  # loaded, since an interrupt during an import may be lost
 try:
     print("begun", flush=True)
     DenseCRF(iterations=1000, threads=2).refine(probs, np.zeros((300, 300, 3), np.uint8))
 except KeyboardInterrupt:
-    print("heard", flush=True)
+    print("interrupted", flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
-        said, complaint = process.communicate(timeout=60)
-        assert (said, complaint, process.returncode) == ("heard\n", "", 0)
+        printed, complaint = process.communicate(timeout=60)
+        assert (printed, complaint, process.returncode) == ("interrupted\n", "", 0)
 
 
 ARRAYS = st.one_of(
@@ -379,18 +379,18 @@ def test_what_may_be_the_same_memory_is():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
-def test_signals_are_heeded_while_a_lattice_is_built_and_filters():
-    """More than once within one call: what comes while nobody listens is heard once, at its end."""
+def test_signals_are_handled_while_a_lattice_is_built_and_filters():
+    """More than once within one call: signals that come between two checks are handled once, at the next."""
     features = np.random.default_rng(0).uniform(0, 9, (2, 3 << 20)).astype(np.float32)
     values = np.ones((1, 3 << 20), np.float32)
-    heard = []
-    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(None))
+    handled = []
+    before = signal.signal(signal.SIGALRM, lambda *_: handled.append(None))
     try:
         signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
         lattice = native.lattice(features, 1)
-        while_built = len(heard)
+        while_built = len(handled)
         native.filter(lattice, values, values, 1)
-        while_filtering = len(heard) - while_built
+        while_filtering = len(handled) - while_built
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

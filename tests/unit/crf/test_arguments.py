@@ -51,8 +51,8 @@ IMAGES = {
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_in_other_numbers_are_one_line(engine, name):
-    image, said = IMAGES[name]
-    with pytest.raises(CRFError, match=said):
+    image, words = IMAGES[name]
+    with pytest.raises(CRFError, match=words):
         DenseCRF(engine=engine).refine(PROBS, image)
 
 
@@ -193,7 +193,7 @@ def test_other_impossible_settings_are_one_line():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_features_at_the_bound_are_each_their_own(engine):
-    """At the farthest that is taken, no two pixels speak: every engine returns what the network said."""
+    """At the farthest that is taken, no two pixels exchange messages: every engine returns the unary probabilities."""
     values = np.linspace(-MAX_SIGMAS, MAX_SIGMAS, H * W).reshape(H, W)
     refined = DenseCRF((Features(values, 1.0),), engine=engine).refine(PROBS)
     np.testing.assert_allclose(refined.argmax(0), PROBS.argmax(0))
@@ -292,7 +292,7 @@ DROP_IN = {
     "an axis that is not there": lambda: utils.create_pairwise_bilateral((3, 3), 13, IMAGE, chdim=7),
     "Q of another shape": lambda: drop_in().stepInference(PROBS.copy()),
     "Q that is no number": lambda: drop_in().stepInference(with_nan(PROBS.reshape(K, -1)).astype(np.float32)),
-    "Q of another shape to judge": lambda: drop_in().klDivergence(PROBS[:2].reshape(2, -1)),
+    "Q of another shape for the divergence": lambda: drop_in().klDivergence(PROBS[:2].reshape(2, -1)),
 }
 
 
@@ -302,7 +302,7 @@ def test_mistakes_under_the_other_names_are_one_line(name):
         DROP_IN[name]()
 
 
-# ---- the compiled module's own door -------------------------------------------------------------------------------
+# ---- the compiled module's own checks -------------------------------------------------------------------------------
 
 
 def test_costs_beyond_single_precision_are_refused_by_the_compiled_module_too():
