@@ -405,7 +405,7 @@ def test_metrics_of_anything(data):
     for make in (ConfusionMatrix, BorderCounts):
         counts = answered(lambda make=make: make(classes))
         if counts is not None and answered(lambda counts=counts: counts.add(*pair) or True):
-            answered(lambda counts=counts: counts.scores())
+            answered(lambda counts=counts: counts.metrics())
     if all(isinstance(one, np.ndarray) for one in pair):
         error = answered(lambda: rand_error(*pair))
         assert error is None or 0 <= error <= 1

@@ -58,7 +58,7 @@ def test_a_run_leaves_everything_needed_to_use_and_repeat_it(unbroken, painted):
     assert all(0 <= float(row["miou"]) <= 1 for row in rows)
     card = json.loads((folder / "best" / "bundle.json").read_text())["card"]
     assert card["recipe_digest"] == recipe.digest()
-    assert 0 <= card["scores"]["mean_iou"] <= 1
+    assert 0 <= card["metrics"]["mean_iou"] <= 1
     assert Bundle.load(folder).labels.names == ("ground", "square", "bar")
 
 
@@ -518,7 +518,7 @@ def test_validation_evaluates_each_image_once_at_its_own_size(unbroken, painted)
     dataset = open_dataset(str(painted), "val")
     evaluation = evaluate(unbroken.best, dataset)
     assert int(evaluation.matrix.counts.sum()) == sum(int(np.sum(dataset[i].label != 255)) for i in range(len(dataset)))
-    assert evaluation.scores.mean_iou == pytest.approx(unbroken.progress.best_miou)
+    assert evaluation.metrics.mean_iou == pytest.approx(unbroken.progress.best_miou)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
