@@ -368,10 +368,16 @@ def models(rows: Sequence[ListedModel]) -> None:
     for column in ("model", "backbone", "parameters", "stride", "field"):
         table.add_column(column, justify="left" if column in ("model", "backbone") else "right")
     for row in rows:
-        table.add_row(escape(row.name), escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), f"{row.field:g}")
+        table.add_row(
+            escape(row.name), escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), f"{row.receptive_field:g}"
+        )
     console.print(table)
+    for architecture in dict.fromkeys(row.architecture for row in rows):
+        console.print(
+            f"[bold]{escape(architecture.name)}[/bold]  {escape(f'{architecture.description} ({architecture.paper})')}", soft_wrap=True
+        )
     console.print(
-        "[dim]with 21 classes; field: pixels that a cell of the coarsest features sees, or a score of a network that is whole by itself. "
+        "[dim]with 21 classes; field: receptive field of a cell of the coarsest features, or of a score if a network has its own encoder. "
         "--backbone takes alexnet, googlenet, vgg16 and any timm backbone with strides 8, 16 and 32.[/dim]"
     )
 

@@ -68,7 +68,7 @@ def split_streams(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     dict of str to Tensor
         Score layer to (N, K, H, W), from coarse to fine; empty for other networks.
     """
-    layers = [name for name in STREAMS if hasattr(model, name)]
+    layers = [name for name in STREAMS if hasattr(getattr(model, "decoder", None), name)]
     terms = {}
     with evaluation_mode(model), torch.inference_mode():
         for layer in layers:
@@ -123,7 +123,9 @@ def label_streams(model: nn.Module, images: Tensor) -> list[Stream]:
 @contextlib.contextmanager
 def _silenced(model: nn.Module, layers: list[str]) -> Iterator[None]:
     """Let some layers say 0, whatever they are given."""
-    hooks = [model.get_submodule(name).register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for name in layers]
+    hooks = [
+        model.get_submodule(f"decoder.{name}").register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for name in layers
+    ]
     try:
         yield
     finally:
