@@ -39,9 +39,9 @@ def main() -> None:
             cells = F.avg_pool2d(F.pad(shares[None], (0, -width % stride, 0, -height % stride)), stride)
             back = F.interpolate(cells, scale_factor=stride, mode="bilinear", align_corners=False)[0, :, :height, :width]
             matrix.add(truth.numpy(), back.argmax(0).to(torch.uint8).numpy())
-        scores = matrix.scores().as_dict(dataset.labels)
-        found[stride] = {"mean_iou": round(100 * scores["mean_iou"], 1)} | {
-            name: round(100 * of_class["iou"], 1) for name, of_class in scores["classes"].items()
+        metrics = matrix.metrics().as_dict(dataset.labels)
+        found[stride] = {"mean_iou": round(100 * metrics["mean_iou"], 1)} | {
+            name: round(100 * of_class["iou"], 1) for name, of_class in metrics["classes"].items()
         }
     print(json.dumps(found, indent=1))
 

@@ -25,9 +25,9 @@ from upscore.inference.crf_postprocess import crf
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
-from upscore.inference.settings import CRFSettings, ProposalSettings
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.proposals import boxes_of_objects, enlarged
+from upscore.settings import CRFSettings, ProposalSettings
 
 COUNTS = (1, 5, 10, 20, 50, 100)
 CRFS = {
@@ -54,10 +54,10 @@ class Candidate:
         def percent(value: float) -> float | None:
             return None if value != value else round(100 * value, 1)
 
-        sizes = {size: percent(matrix.scores().mean_iou) for size, matrix in self.sizes.items()}
+        sizes = {size: percent(matrix.metrics().mean_iou) for size, matrix in self.sizes.items()}
         return {
-            "mean IoU": percent(self.matrix.scores().mean_iou),
-            "boundary IoU": percent(self.borders.scores().boundary_iou),
+            "mean IoU": percent(self.matrix.metrics().mean_iou),
+            "boundary IoU": percent(self.borders.metrics().boundary_iou),
             **sizes,
         }
 
@@ -123,7 +123,7 @@ def main() -> None:
             for how, numbers in CRFS.items():
                 if name in probs:
                     one = probs[name]
-                    probs[f"{name} + {how}"] = crf(lambda images, one=one: one[None], numbers.dense())(image[None])[0]
+                    probs[f"{name} + {how}"] = crf(lambda images, one=one: one[None], numbers.build())(image[None])[0]
         for name, one in probs.items():
             evaluated.setdefault(name, Candidate(len(dataset.labels))).add(sample.label, one.argmax(0).byte().numpy(), among)
         print(f"{index + 1}/{len(images)}", flush=True, file=sys.stderr)

@@ -46,9 +46,9 @@ def main() -> None:
         with torch.inference_mode():
             for image, label in zip(images, labels, strict=True):
                 matrix.add(label.numpy(), model(image[None]).argmax(1)[0].to(torch.uint8).numpy())
-        scores = matrix.scores().as_dict(dataset.labels)
-        found = {"loss": round(float(loss.detach()), 3), "mean_iou": round(100 * scores["mean_iou"], 1)} | {
-            kind: None if of["iou"] is None else round(100 * of["iou"], 1) for kind, of in scores["classes"].items()
+        metrics = matrix.metrics().as_dict(dataset.labels)
+        found = {"loss": round(float(loss.detach()), 3), "mean_iou": round(100 * metrics["mean_iou"], 1)} | {
+            kind: None if of["iou"] is None else round(100 * of["iou"], 1) for kind, of in metrics["classes"].items()
         }
         print(json.dumps({name: found}), flush=True)
 

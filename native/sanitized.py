@@ -1,12 +1,12 @@
-"""Build the compiled module with the address and undefined-behaviour sanitizers and run tests with it: ``make sanitize``.
+"""Build the compiled module with the address and undefined-behaviour sanitizers and run its tests: ``make sanitize``.
 
 ::
 
-    python native/sanitized.py [arguments of pytest]      tests/fuzz/test_native.py and the oracles of native/ when there are none
+    python native/sanitized.py [arguments of pytest]      by default tests/fuzz/test_native.py and the oracles of native/
 
-The first wrong access or undefined step ends the run with the sanitizer's report. The module in use
-stays as it is: the other is built in ``build/sanitized`` and takes its place in this process alone.
-It needs Linux, GCC (whose libasan is preloaded), CMake, and nanobind where this Python finds it.
+The first invalid access or undefined operation ends the run with the sanitizer's report. The installed
+module does not change: the sanitized one is built in ``build/sanitized`` and replaces it in this process.
+It needs Linux, GCC (whose libasan is preloaded), CMake, and nanobind on this Python's path.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TESTS = ("fuzz/test_native.py", "oracles/test_crf_native.py", "oracles/test_boxe
 
 
 def main(arguments: list[str]) -> int:
-    """Build, start again with libasan preloaded, and there run the tests."""
+    """Build the module, restart Python with libasan preloaded, and run the tests."""
     if "libasan" not in os.environ.get("LD_PRELOAD", ""):
         options = ["-DUPSCORE_SANITIZE=ON", "-DCMAKE_CXX_COMPILER=g++", f"-DPython_EXECUTABLE={sys.executable}"]
         for step in (["-S", str(ROOT / "native"), "-B", str(BUILD), *options], ["--build", str(BUILD), "--parallel", "2"]):
             subprocess.run(["cmake", *step], check=True, stdout=subprocess.DEVNULL)
-        # libasan looks for what throws exceptions when it is loaded, and Python has no part of C++.
+        # libasan looks up __cxa_throw when it is loaded, and Python itself does not link libstdc++.
         os.environ["LD_PRELOAD"] = " ".join(map(_library, ("libasan.so", "libstdc++.so")))
-        # Python and torch keep what they allocate until the end; what a request for too much memory gives is what is tested.
+        # Python and torch free much of their memory only at exit; tests ask for too much memory and expect null, not an abort.
         os.environ["ASAN_OPTIONS"] = "detect_leaks=0:allocator_may_return_null=1"
         os.environ["UBSAN_OPTIONS"] = "print_stacktrace=1"
         os.environ["OMP_NUM_THREADS"] = "1"

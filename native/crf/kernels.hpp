@@ -1,27 +1,27 @@
-// The loops where the time goes, compiled once for every instruction set and chosen at run time.
+// The hot loops, compiled once for every instruction set and chosen at run time.
 //
-// locate.cpp and pass.cpp hold them, and nothing of the standard library: a template instantiated there with AVX2 could
-// be the one that the linker keeps for processors without.
+// locate.cpp and pass.cpp hold them and include nothing of the standard library: of a template instantiated both with and
+// without AVX2 the linker keeps one copy, and the AVX2 copy would crash processors without it.
 #pragma once
 
 #include <cstdint>
 
 namespace upscore::crf {
 
-// Points of a block that locate() works on at a time, and pixels of a tile.
+// Points that locate() handles at a time, and pixels of a tile in a mean-field pass.
 constexpr int BLOCK = 16;
 constexpr int TILE = 16;
 constexpr int SCRATCH_ROWS = 3 * TILE + 1;
-constexpr int MOST_DIMENSIONS = 16;
+constexpr int MAX_DIMENSIONS = 16;
 
-// Where BLOCK points lie, an array for each axis or corner.
-struct Places {
-    int32_t multiple[MOST_DIMENSIONS + 1][BLOCK];  // of the corner of remainder 0, in units of d + 1
-    int32_t rank[MOST_DIMENSIONS + 1][BLOCK];
-    float weight[MOST_DIMENSIONS + 1][BLOCK];  // of the corner of each remainder
+// The enclosing simplices of BLOCK points, one row for each coordinate or corner.
+struct Simplices {
+    int32_t multiple[MAX_DIMENSIONS + 1][BLOCK];  // coordinates of the remainder-0 corner, in units of d + 1
+    int32_t rank[MAX_DIMENSIONS + 1][BLOCK];      // of each coordinate's distance to that corner, largest first
+    float weight[MAX_DIMENSIONS + 1][BLOCK];     // barycentric, of the corner of each remainder
 };
 
-// An array (N, K) with any strides, counted in numbers.
+// An array (N, K) with any strides, counted in elements; unset if `at` is null.
 template <class T>
 struct Strided {
     T* at = nullptr;
@@ -30,42 +30,43 @@ struct Strided {
 
 enum class Kind : int { energies, logits, probabilities };
 
-// One kernel of the CRF, as a pass over the pixels meets it. Rows of vertices are `width` floats.
-struct Voice {
+// One pairwise kernel as a pass over the pixels reads and writes it. Lattice values are rows of `width` floats.
+struct PairwiseSlot {
     int corners;
     const int32_t* vertex;  // (N, corners)
     const float* weight;    // (N, corners)
-    const float* before;    // (N,) or null
-    const float* after;     // (N,) or null
-    float scale;
-    const float* cost;    // (width,): what messages are multiplied by, or null
-    const float* matrix;  // (K, width), or null
-    const float* heard;   // (V, width): blurred, what all said in the step before
-    float* spoken;        // (V, width): what is said now
+    const float* before;    // (N,) normalisation factors applied before the filter, or null
+    const float* after;     // (N,) and after it, or null
+    float scale;            // of the lattice
+    const float* cost;      // (width,) compatibility for each label, or null
+    const float* matrix;    // (K, width) compatibility matrix, or null
+    const float* blurred;   // (V, width) read by slice: the marginals of the step before, filtered
+    float* splatted;        // (V, width) added to by splat
 };
 
+// A pass over the pixels: slice, softmax, splat, write.
 struct Pass {
-    int labels, width;  // width: labels, filled up to whole vectors
-    Strided<const float> scores;
+    int labels, width;  // width: labels, padded to whole vectors
+    Strided<const float> unary;
     Kind kind;
-    const float* pad;                // (width,): 0 for labels, very low for what is no label
-    Strided<const float> given;      // if set, what is believed; nothing is heard
-    Strided<const float> previous;   // if set, messages of a pixel to itself are taken out
-    Strided<float> out;              // if set, where beliefs are written
-    bool hears, speaks;
-    int voices;
-    const Voice* voice;
+    const float* padding;           // (width,) 0 for labels, -infinity for columns beyond the last
+    Strided<const float> initial;   // if set, the marginals: no slice and no softmax
+    Strided<const float> previous;  // if set, marginals of the step before, whose messages to the pixel itself are subtracted
+    Strided<float> out;             // if set, where marginals are written
+    bool slice, splat;              // whether messages are read from the lattices, and marginals written to them
+    int slots;
+    const PairwiseSlot* slot;
 };
 
-// What a pass met; of several the last.
+// Why a pass failed; of several reasons the last.
 enum class Fault : int { none, not_finite, overflow };
 
 struct Kernels {
     const char* name;
-    int lanes;  // labels are filled up to a multiple of it, or of 4 where there are no more than 4
-    // Place the points first..first+BLOCK-1 (fewer: the rest is undefined) of features (d, N).
-    void (*locate)(const float* const* features, int64_t first, int count, int d, const double* spread, Places& places);
-    // Pixels first..last-1; scratch holds SCRATCH_ROWS * width floats. Nothing is refused: what went wrong is returned.
+    int lanes;  // labels are padded to a multiple of it, or to 4 if there are at most 4
+    // Find the simplices of points first..first+count-1 of features (d, N); with fewer than BLOCK the rest is undefined.
+    void (*locate)(const float* const* features, int64_t first, int count, int d, const double* axis_scale, Simplices& simplices);
+    // Run a pass over pixels first..last-1; scratch holds SCRATCH_ROWS * width floats. Continues after a fault and returns it.
     Fault (*pass)(const Pass& pass, int64_t first, int64_t last, float* scratch);
     // to[v] = from[v] + (from[neighbours of v]) / 2 for vertices first..last-1.
     void (*blur)(const float* from, float* to, const int32_t* neighbour, int64_t first, int64_t last, int width);

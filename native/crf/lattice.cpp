@@ -9,34 +9,35 @@ namespace upscore::crf {
 
 namespace {
 
-// A vertex in one number: its remainder in the lowest bits, above it the multiples of d + 1 of its first d coordinates, which
-// decide the last. A step along an axis is an addition.
+// A vertex is coded as one integer: its remainder in the lowest bits, above it its first d coordinates as multiples of d + 1; the
+// last coordinate follows from the others. A step along an axis is an addition.
 constexpr int REMAINDER_BITS = 5;
-constexpr int MOST_BITS = 126;
+constexpr int MAX_CODE_BITS = 126;
 
-// Points that are gone through before a caller who wants to stop is heard.
-constexpr int64_t STRETCH = 1 << 20;
+// Points or vertices between two checks for an interrupt.
+constexpr int64_t INTERRUPT_INTERVAL = 1 << 20;
 
-// Call work(first, last) for stretches of a part, and `between` after each of the caller's own.
+// Call work(first, last) for intervals of a part. After each interval of the caller's own part, check for an interrupt.
 template <class Work>
-void in_stretches(int part, int64_t first, int64_t last, const std::function<void()>& between, const Work& work) {
-    for (; first < last; first += STRETCH) {
-        work(first, std::min(first + STRETCH, last));
-        if (part == 0) between();
+void in_intervals(int part, int64_t first, int64_t last, const InterruptCallback& check_interrupt, const Work& work) {
+    for (; first < last; first += INTERRUPT_INTERVAL) {
+        work(first, std::min(first + INTERRUPT_INTERVAL, last));
+        if (part == 0) check_interrupt();
     }
 }
 
 }  // namespace
 
-Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team& team, const Kernels& kernels, const std::function<void()>& between)
+Lattice::Lattice(const std::vector<const float*>& features, int64_t points, ThreadPool& workers, const Kernels& kernels,
+                 const InterruptCallback& check_interrupt)
     : points_(points), corners_(static_cast<int>(features.size()) + 1) {
     const int d = corners_ - 1;
-    if (d < 1 || d > MOST_DIMENSIONS) throw std::invalid_argument("expected 1 to 16 features");
-    if (points < 1) throw std::invalid_argument("expected at least one point");
-    for (int i = 0; i < d; ++i) spread_.push_back(std::sqrt(2.0 / 3.0) * (d + 1) / std::sqrt((i + 1.0) * (i + 2.0)));
-    // The bounds of the features bound the coordinates.
-    std::vector<double> least(d), most(d);
-    team.run(d, std::min(team.size(), d), [&](int, int64_t first, int64_t last) {
+    if (d < 1 || d > MAX_DIMENSIONS) throw std::invalid_argument("expected 1 to 16 features");
+    if (points < 1) throw std::invalid_argument("expected at minimum one point");
+    for (int i = 0; i < d; ++i) axis_scale_.push_back(std::sqrt(2.0 / 3.0) * (d + 1) / std::sqrt((i + 1.0) * (i + 2.0)));
+    // Bounds of the features give bounds of the lattice coordinates.
+    std::vector<double> minimum(d), maximum(d);
+    workers.run(d, std::min(workers.size(), d), [&](int, int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
             float low = features[i][0], high = low;
             int unordered = 0;
@@ -46,17 +47,17 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team
                 unordered |= features[i][p] != features[i][p];
             }
             if (unordered) throw std::invalid_argument("found a feature that is not a number, expected finite features");
-            least[i] = low * spread_[i], most[i] = high * spread_[i];
+            minimum[i] = low * axis_scale_[i], maximum[i] = high * axis_scale_[i];
         }
     });
     std::vector<int> bits(d);
     std::vector<int64_t> low(d);
     int total = REMAINDER_BITS;
     for (int j = 0; j <= d; ++j) {
-        double lower = j > 0 ? -j * most[j - 1] : 0, upper = j > 0 ? -j * least[j - 1] : 0;
-        for (int i = j; i < d; ++i) lower += least[i], upper += most[i];
+        double lower = j > 0 ? -j * maximum[j - 1] : 0, upper = j > 0 ? -j * minimum[j - 1] : 0;
+        for (int i = j; i < d; ++i) lower += minimum[i], upper += maximum[i];
         lower = std::floor(lower / (d + 1)) - 4, upper = std::ceil(upper / (d + 1)) + 4;
-        // The last coordinate needs no bits, as the others decide it; but it is counted in 32 bits like them.
+        // The last coordinate needs no bits in the code, as it follows from the others, but is stored in 32 bits as they are.
         if (!(lower > -1e9 && upper < 1e9)) throw TooFarApart("features lie too far apart");
         if (j == d) break;
         low[j] = static_cast<int64_t>(lower);
@@ -64,86 +65,86 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Team
         while (static_cast<double>(int64_t{1} << bits[j]) < upper - lower + 1) ++bits[j];
         total += bits[j];
     }
-    if (total > MOST_BITS) throw TooFarApart("features lie too far apart");
+    if (total > MAX_CODE_BITS) throw TooFarApart("features lie too far apart");
     if (total <= 64)
-        build<uint64_t>(features, bits, low, team, kernels, between);
+        build<uint64_t>(features, bits, low, workers, kernels, check_interrupt);
     else
-        build<unsigned __int128>(features, bits, low, team, kernels, between);
+        build<unsigned __int128>(features, bits, low, workers, kernels, check_interrupt);
 }
 
 template <class Code>
-void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, Team& team, const Kernels& kernels,
-                    const std::function<void()>& between) {
+void Lattice::build(const std::vector<const float*>& features, const std::vector<int>& bits, const std::vector<int64_t>& low, ThreadPool& workers,
+                    const Kernels& kernels, const InterruptCallback& check_interrupt) {
     const int n = corners_, d = n - 1;
     require_memory(static_cast<double>(points_) * n * (sizeof(int32_t) + sizeof(float)));
-    vertex_ = room<int32_t>(points_ * n);
-    weight_ = room<float>(points_ * n);
-    Code unit[MOST_DIMENSIONS + 1];
+    vertex_ = allocate<int32_t>(points_ * n);
+    weight_ = allocate<float>(points_ * n);
+    Code unit[MAX_DIMENSIONS + 1];
     for (int j = 0, shift = REMAINDER_BITS; j < d; shift += bits[j++]) unit[j] = Code{1} << shift;
     unit[d] = 0;
 
-    // Each part numbers the vertices that its points lie between, in a table of its own.
-    const int parts = static_cast<int>(std::clamp<int64_t>(points_ / 4096, 1, team.size()));
+    // Each part numbers the vertices of its points in a table of its own.
+    const int parts = static_cast<int>(std::clamp<int64_t>(points_ / 4096, 1, workers.size()));
     std::vector<Table<Code>> tables;
     for (int part = 0; part < parts; ++part) tables.emplace_back(points_ / 8 / parts);
-    team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
+    workers.run(points_, parts, [&](int part, int64_t first, int64_t last) {
         Table<Code>& table = tables[part];
-        Places places;
-        Code before[MOST_DIMENSIONS + 1];
-        int32_t known[MOST_DIMENSIONS + 1];
-        for (int r = 0; r < n; ++r) before[r] = ~Code{0}, known[r] = -1;
+        Simplices simplices;
+        Code last_code[MAX_DIMENSIONS + 1];
+        int32_t last_vertex[MAX_DIMENSIONS + 1];
+        for (int r = 0; r < n; ++r) last_code[r] = ~Code{0}, last_vertex[r] = -1;
         for (int64_t begin = first; begin < last; begin += BLOCK) {
-            if (part == 0 && (begin - first) % STRETCH == 0) between();
+            if (part == 0 && (begin - first) % INTERRUPT_INTERVAL == 0) check_interrupt();
             const int count = static_cast<int>(std::min<int64_t>(BLOCK, last - begin));
-            kernels.locate(features.data(), begin, count, d, spread_.data(), places);
+            kernels.locate(features.data(), begin, count, d, axis_scale_.data(), simplices);
             for (int p = 0; p < count; ++p) {
                 Code code = 0;
-                int holder[MOST_DIMENSIONS + 1];
-                for (int j = 0; j < n; ++j) holder[places.rank[j][p]] = j;
-                for (int j = 0; j < d; ++j) code += static_cast<Code>(static_cast<uint64_t>(places.multiple[j][p] - low[j])) * unit[j];
+                int coordinate_of_rank[MAX_DIMENSIONS + 1];
+                for (int j = 0; j < n; ++j) coordinate_of_rank[simplices.rank[j][p]] = j;
+                for (int j = 0; j < d; ++j) code += static_cast<Code>(static_cast<uint64_t>(simplices.multiple[j][p] - low[j])) * unit[j];
                 int32_t* vertex = vertex_.get() + (begin + p) * n;
                 float* weight = weight_.get() + (begin + p) * n;
                 for (int r = 0; r < n; ++r) {
-                    if (code != before[r]) {
-                        // Neighbouring pixels often share vertices.
-                        before[r] = code;
-                        known[r] = table.insert(code);
+                    if (code != last_code[r]) {
+                        // Adjacent pixels often share vertices.
+                        last_code[r] = code;
+                        last_vertex[r] = table.insert(code);
                     }
-                    vertex[r] = known[r];
-                    weight[r] = places.weight[r][p];
-                    // To remainder r + 1: every coordinate one more, but that of rank d - r, which drops by d.
+                    vertex[r] = last_vertex[r];
+                    weight[r] = simplices.weight[r][p];
+                    // The corner of remainder r + 1: every coordinate plus 1, but the coordinate of rank d - r minus d.
                     code += 1;
-                    code -= unit[holder[d - r]];
+                    code -= unit[coordinate_of_rank[d - r]];
                 }
             }
         }
     });
 
-    // One numbering for all, in the order of the parts.
-    Table<Code>& all = tables[0];
+    // Merge the tables into one numbering, in the order of the parts.
+    Table<Code>& merged = tables[0];
     for (int part = 1; part < parts; ++part) {
         std::vector<int32_t> number(tables[part].size());
-        for (size_t v = 0; v < number.size(); ++v) number[v] = all.insert(tables[part].codes()[v]);
-        between();
+        for (size_t v = 0; v < number.size(); ++v) number[v] = merged.insert(tables[part].codes()[v]);
+        check_interrupt();
         const int64_t first = points_ * part / parts * n, last = points_ * (part + 1) / parts * n;
         for (int64_t k = first; k < last; ++k) vertex_[k] = number[vertex_[k]];
         tables[part] = Table<Code>(0);
     }
-    vertices_ = all.size();
+    vertices_ = merged.size();
     require_memory(static_cast<double>(vertices_) * n * 2 * sizeof(int32_t));
     neighbour_.assign(vertices_ * n * 2, static_cast<int32_t>(vertices_));
-    team.run(n, std::min(team.size(), n), [&](int part, int64_t first, int64_t last) {
+    workers.run(n, std::min(workers.size(), n), [&](int part, int64_t first, int64_t last) {
         for (int64_t axis = first; axis < last; ++axis) {
             int32_t* to = neighbour_.data() + axis * vertices_ * 2;
             for (int64_t v = 0; v < vertices_; ++v) {
-                if (part == 0 && v % STRETCH == 0) between();
-                // Every coordinate one more, but the axis', which drops by d; remainder d becomes 0 of the next corner.
-                Code next = all.codes()[v] + 1 - unit[axis];
-                if (static_cast<int>(all.codes()[v] & ((1 << REMAINDER_BITS) - 1)) == d) {
+                if (part == 0 && v % INTERRUPT_INTERVAL == 0) check_interrupt();
+                // Every coordinate plus 1, but the axis' own minus d; remainder d + 1 is remainder 0 one corner further.
+                Code next = merged.codes()[v] + 1 - unit[axis];
+                if (static_cast<int>(merged.codes()[v] & ((1 << REMAINDER_BITS) - 1)) == d) {
                     next -= static_cast<Code>(n);
                     for (int j = 0; j < d; ++j) next += unit[j];
                 }
-                const int32_t found = all.find(next);
+                const int32_t found = merged.find(next);
                 if (found >= 0) {
                     to[v * 2] = found;
                     to[int64_t{found} * 2 + 1] = static_cast<int32_t>(v);
@@ -155,42 +156,42 @@ void Lattice::build(const std::vector<const float*>& features, const std::vector
 
 float Lattice::scale() const { return static_cast<float>(1.0 / (1.0 + std::pow(2.0, -(corners_ - 1)))); }
 
-void Lattice::filter(const float* values, float* out, Team& team, const std::function<void()>& between) const {
-    const int n = corners_, parts = parts_of(team);
+void Lattice::filter(const float* values, float* out, ThreadPool& workers, const InterruptCallback& check_interrupt) const {
+    const int n = corners_, parts = parts_for(workers);
     require_memory((parts + 1.0) * static_cast<double>(vertices_ + 1) * sizeof(float));
     std::vector<std::vector<float>> sums(parts);
-    team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
-        std::vector<float>& at = sums[part];
-        at.assign(vertices_ + 1, 0.0f);
-        in_stretches(part, first, last, between, [&](int64_t begin, int64_t end) {
+    workers.run(points_, parts, [&](int part, int64_t first, int64_t last) {
+        std::vector<float>& vertex_values = sums[part];
+        vertex_values.assign(vertices_ + 1, 0.0f);
+        in_intervals(part, first, last, check_interrupt, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i)
-                for (int c = 0; c < n; ++c) at[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
+                for (int c = 0; c < n; ++c) vertex_values[vertex_[i * n + c]] += weight_[i * n + c] * values[i];
         });
     });
-    std::vector<float>& at = sums[0];
+    std::vector<float>& vertex_values = sums[0];
     for (int part = 1; part < parts; ++part)
-        for (int64_t v = 0; v < vertices_; ++v) at[v] += sums[part][v];
+        for (int64_t v = 0; v < vertices_; ++v) vertex_values[v] += sums[part][v];
     std::vector<float> next(vertices_ + 1, 0.0f);
     for (int axis = 0; axis < n; ++axis) {
         const int32_t* neighbour = neighbours(axis);
-        for (int64_t v = 0; v < vertices_; ++v) next[v] = at[v] + 0.5f * (at[neighbour[v * 2]] + at[neighbour[v * 2 + 1]]);
-        std::swap(at, next);
-        between();
+        for (int64_t v = 0; v < vertices_; ++v) next[v] = vertex_values[v] + 0.5f * (vertex_values[neighbour[v * 2]] + vertex_values[neighbour[v * 2 + 1]]);
+        std::swap(vertex_values, next);
+        check_interrupt();
     }
-    team.run(points_, parts, [&](int part, int64_t first, int64_t last) {
-        in_stretches(part, first, last, between, [&](int64_t begin, int64_t end) {
+    workers.run(points_, parts, [&](int part, int64_t first, int64_t last) {
+        in_intervals(part, first, last, check_interrupt, [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; ++i) {
                 float sum = 0;
-                for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * at[vertex_[i * n + c]];
+                for (int c = 0; c < n; ++c) sum += weight_[i * n + c] * vertex_values[vertex_[i * n + c]];
                 out[i] = sum * scale();
             }
         });
     });
 }
 
-int Lattice::parts_of(const Team& team) const {
-    const int64_t most = std::max<int64_t>(2, points_ / vertices_);
-    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({team.size(), most, (points_ + 1023) / 1024})));
+int Lattice::parts_for(const ThreadPool& workers) const {
+    const int64_t limit = std::max<int64_t>(2, points_ / vertices_);
+    return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>({workers.size(), limit, (points_ + 1023) / 1024})));
 }
 
 }  // namespace upscore::crf

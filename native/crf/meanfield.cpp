@@ -10,10 +10,10 @@ namespace {
 
 constexpr float NO_LABEL = -std::numeric_limits<float>::infinity();
 
-// Rows of floats for all vertices and one of zeros, for neighbours that are not there.
-class Grid {
+// A row of floats for every vertex, and a last row of zeros that stands for missing neighbours.
+class VertexBuffer {
   public:
-    Grid(int64_t vertices, int width) : rows_(vertices + 1), width_(width), at_(room<float>(rows_ * width)) {}
+    VertexBuffer(int64_t vertices, int width) : rows_(vertices + 1), width_(width), at_(allocate<float>(rows_ * width)) {}
     float* data() { return at_.get(); }
     void clear() { std::fill_n(at_.get(), rows_ * width_, 0.0f); }
     void clear_last() { std::fill_n(at_.get() + (rows_ - 1) * width_, width_, 0.0f); }
@@ -21,15 +21,15 @@ class Grid {
   private:
     int64_t rows_;
     int width_;
-    Room<float> at_;
+    Buffer<float> at_;
 };
 
-// One kernel at work: what was said, by each part of the pixels for itself, and what is heard.
-struct Speech {
+// Working memory of one pairwise kernel: a splat buffer for each part of the pixels, and the blurred buffer.
+struct PairwiseBuffers {
     const Lattice* lattice;
     std::vector<float> cost, matrix;
-    std::vector<Grid> spoken;
-    Grid heard;
+    std::vector<VertexBuffer> splatted;
+    VertexBuffer blurred;
 };
 
 int width_of(int labels, const Kernels& kernels) {
@@ -37,76 +37,77 @@ int width_of(int labels, const Kernels& kernels) {
     return (labels + lanes - 1) / lanes * lanes;
 }
 
-void blur(Speech& speech, int width, Team& team, const Kernels& kernels) {
-    const int64_t vertices = speech.lattice->vertices();
-    if (speech.spoken.size() > 1)
-        team.run(vertices, team.size(), [&](int, int64_t first, int64_t last) {
-            for (size_t part = 1; part < speech.spoken.size(); ++part)
-                kernels.add(speech.spoken[0].data() + first * width, speech.spoken[part].data() + first * width, (last - first) * width);
+// Add up the splat buffers of all parts and blur along every axis; the result is in `blurred`.
+void blur(PairwiseBuffers& term, int width, ThreadPool& workers, const Kernels& kernels) {
+    const int64_t vertices = term.lattice->vertices();
+    if (term.splatted.size() > 1)
+        workers.run(vertices, workers.size(), [&](int, int64_t first, int64_t last) {
+            for (size_t part = 1; part < term.splatted.size(); ++part)
+                kernels.add(term.splatted[0].data() + first * width, term.splatted[part].data() + first * width, (last - first) * width);
         });
-    speech.heard.clear_last();
-    for (int axis = 0; axis < speech.lattice->corners(); ++axis) {
-        team.run(vertices, team.size(), [&](int, int64_t first, int64_t last) {
-            kernels.blur(speech.spoken[0].data(), speech.heard.data(), speech.lattice->neighbours(axis), first, last, width);
+    term.blurred.clear_last();
+    for (int axis = 0; axis < term.lattice->corners(); ++axis) {
+        workers.run(vertices, workers.size(), [&](int, int64_t first, int64_t last) {
+            kernels.blur(term.splatted[0].data(), term.blurred.data(), term.lattice->neighbours(axis), first, last, width);
         });
-        std::swap(speech.spoken[0], speech.heard);
+        std::swap(term.splatted[0], term.blurred);
     }
-    std::swap(speech.spoken[0], speech.heard);
+    std::swap(term.splatted[0], term.blurred);
 }
 
 }  // namespace
 
-void mean_field(const Problem& problem, int steps, Team& team, const Kernels& kernels, const std::function<void()>& between) {
+void mean_field(const Problem& problem, int steps, ThreadPool& workers, const Kernels& kernels, const InterruptCallback& check_interrupt) {
     const int labels = problem.labels, width = width_of(labels, kernels);
-    int parts = team.size();
-    for (const Message& message : problem.messages) parts = std::min(parts, message.lattice->parts_of(team));
-    std::vector<float> pad(width, 0.0f);
-    std::fill(pad.begin() + labels, pad.end(), NO_LABEL);
-    std::vector<Speech> speeches;
-    double grids = 0;
-    for (const Message& message : problem.messages) grids += (parts + 1.0) * static_cast<double>(message.lattice->vertices() + 1) * width;
-    if (steps > 0) require_memory(grids * sizeof(float));
+    int parts = workers.size();
+    for (const Pairwise& input : problem.pairwise) parts = std::min(parts, input.lattice->parts_for(workers));
+    std::vector<float> padding(width, 0.0f);
+    std::fill(padding.begin() + labels, padding.end(), NO_LABEL);
+    std::vector<PairwiseBuffers> terms;
+    double floats = 0;
+    for (const Pairwise& input : problem.pairwise) floats += (parts + 1.0) * static_cast<double>(input.lattice->vertices() + 1) * width;
+    if (steps > 0) require_memory(floats * sizeof(float));
     if (steps > 0)
-        for (const Message& message : problem.messages) {
-            const int64_t vertices = message.lattice->vertices();
-            speeches.push_back({message.lattice, {}, {}, {}, Grid(vertices, width)});
-            Speech& speech = speeches.back();
-            for (int part = 0; part < parts; ++part) speech.spoken.emplace_back(vertices, width);
-            std::vector<float>& costs = message.matrix ? speech.matrix : speech.cost;
-            const int rows = message.matrix ? labels : 1;
+        for (const Pairwise& input : problem.pairwise) {
+            const int64_t vertices = input.lattice->vertices();
+            terms.push_back({input.lattice, {}, {}, {}, VertexBuffer(vertices, width)});
+            PairwiseBuffers& term = terms.back();
+            for (int part = 0; part < parts; ++part) term.splatted.emplace_back(vertices, width);
+            std::vector<float>& costs = input.matrix ? term.matrix : term.cost;
+            const int rows = input.matrix ? labels : 1;
             costs.assign(size_t(rows) * width, 0.0f);
-            for (int row = 0; row < rows; ++row) std::copy_n(message.cost + size_t(row) * labels, labels, costs.data() + size_t(row) * width);
+            for (int row = 0; row < rows; ++row) std::copy_n(input.cost + size_t(row) * labels, labels, costs.data() + size_t(row) * width);
         }
     for (int step = 0; step <= steps; ++step) {
-        const bool begins = step == 0, ends = step == steps;
-        if (!begins)
-            for (Speech& speech : speeches) blur(speech, width, team, kernels);
-        team.run(problem.points, parts, [&](int part, int64_t first, int64_t last) {
-            std::vector<Voice> voices;
-            for (size_t m = 0; m < speeches.size(); ++m) {
-                Speech& speech = speeches[m];
-                const Message& message = problem.messages[m];
-                if (!ends) speech.spoken[part].clear();
-                voices.push_back({speech.lattice->corners(), speech.lattice->vertex(), speech.lattice->weight(), message.before, message.after,
-                                  speech.lattice->scale(), message.matrix ? nullptr : speech.cost.data(),
-                                  message.matrix ? speech.matrix.data() : nullptr, speech.heard.data(), speech.spoken[part].data()});
+        const bool first_pass = step == 0, last_pass = step == steps;
+        if (!first_pass)
+            for (PairwiseBuffers& term : terms) blur(term, width, workers, kernels);
+        workers.run(problem.points, parts, [&](int part, int64_t first, int64_t last) {
+            std::vector<PairwiseSlot> slots;
+            for (size_t m = 0; m < terms.size(); ++m) {
+                PairwiseBuffers& term = terms[m];
+                const Pairwise& input = problem.pairwise[m];
+                if (!last_pass) term.splatted[part].clear();
+                slots.push_back({term.lattice->corners(), term.lattice->vertex(), term.lattice->weight(), input.before, input.after,
+                                 term.lattice->scale(), input.matrix ? nullptr : term.cost.data(),
+                                 input.matrix ? term.matrix.data() : nullptr, term.blurred.data(), term.splatted[part].data()});
             }
             Pass pass{};
             pass.labels = labels, pass.width = width;
-            pass.scores = problem.scores, pass.kind = problem.kind, pass.pad = pad.data();
-            if (begins) pass.given = problem.belief;
-            // A pixel's message to itself is made of what it believed, which is kept in `out`.
-            if (!problem.self_message && !begins) pass.previous = {problem.out.at, problem.out.pixel, problem.out.label};
-            if (ends || !problem.self_message) pass.out = problem.out;
-            pass.hears = !begins, pass.speaks = !ends;
-            pass.voices = static_cast<int>(voices.size()), pass.voice = voices.data();
+            pass.unary = problem.unary, pass.kind = problem.kind, pass.padding = padding.data();
+            if (first_pass) pass.initial = problem.initial;
+            // A pixel's message to itself depends on its previous marginals, which are stored in `out`.
+            if (!problem.self_message && !first_pass) pass.previous = {problem.out.at, problem.out.pixel, problem.out.label};
+            if (last_pass || !problem.self_message) pass.out = problem.out;
+            pass.slice = !first_pass, pass.splat = !last_pass;
+            pass.slots = static_cast<int>(slots.size()), pass.slot = slots.data();
             std::vector<float> scratch(size_t(SCRATCH_ROWS) * width);
-            // Small enough that a caller who wants to stop is heard.
+            // In intervals, so that an interrupt is noticed soon.
             for (int64_t begin = first; begin < last; begin += 1 << 20) {
                 const Fault fault = kernels.pass(pass, begin, std::min<int64_t>(last, begin + (1 << 20)), scratch.data());
-                if (fault == Fault::not_finite) throw std::invalid_argument("found a score or belief that is not finite, expected finite numbers");
+                if (fault == Fault::not_finite) throw std::invalid_argument("found a unary value or marginal that is not finite, expected finite numbers");
                 if (fault == Fault::overflow) throw std::overflow_error("messages are beyond single precision: lower the costs");
-                if (part == 0) between();
+                if (part == 0) check_interrupt();
             }
         });
     }

@@ -1,13 +1,13 @@
-// Mean field over lattices. A pixel hears, decides and speaks in one pass, so that beliefs never leave the cache:
+// Mean-field inference over lattices. Slice, softmax and splat are fused into one pass over the pixels, so that the marginals stay in
+// the cache:
 //
-//     step 0      decide, speak                     scores ──► grids
-//     blur        every grid, along every axis
-//     step 1 …    hear, decide, speak               scores, grids ──► grids
-//     last step   hear, decide, write               scores, grids ──► out
+//     step 0      softmax, splat                    unary ──► splat buffers
+//     blur        every lattice, along every axis   splat buffers ──► blurred buffers
+//     step 1 …    slice, softmax, splat             unary, blurred buffers ──► splat buffers
+//     last step   slice, softmax, write             unary, blurred buffers ──► out
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "kernels.hpp"
@@ -15,26 +15,27 @@
 
 namespace upscore::crf {
 
-struct Message {
+// One pairwise kernel.
+struct Pairwise {
     const Lattice* lattice;
-    const float* before;  // (N,) or null
-    const float* after;   // (N,) or null
-    const float* cost;    // (K,), or (K, K) where it is a matrix
+    const float* before;  // (N,) normalisation factors applied before the filter, or null
+    const float* after;   // (N,) and after it, or null
+    const float* cost;    // compatibility: (K,), or (K, K) if `matrix`
     bool matrix;
 };
 
 struct Problem {
     int64_t points;
     int labels;
-    Strided<const float> scores;
+    Strided<const float> unary;
     Kind kind;
-    std::vector<Message> messages;
+    std::vector<Pairwise> pairwise;
     bool self_message;
-    Strided<const float> belief;  // where to go on from; unset: from the scores. May be `out`.
+    Strided<const float> initial;  // marginals to start from; if unset, the softmax of the unary. May be `out`.
     Strided<float> out;
 };
 
-// Take `steps` steps and write what is believed. `between` is called now and then, and may throw.
-void mean_field(const Problem& problem, int steps, Team& team, const Kernels& kernels, const std::function<void()>& between);
+// Run `steps` mean-field steps and write the marginals to `out`. `check_interrupt` is called regularly and may throw.
+void mean_field(const Problem& problem, int steps, ThreadPool& workers, const Kernels& kernels, const InterruptCallback& check_interrupt);
 
 }  // namespace upscore::crf

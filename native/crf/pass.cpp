@@ -10,27 +10,27 @@ namespace upscore::crf::UPSCORE_INSTRUCTIONS {
 namespace {
 
 template <int W>
-inline typename Vector<W>::F greater_of(typename Vector<W>::F a, typename Vector<W>::F b) {
+inline typename Vector<W>::F max_of(typename Vector<W>::F a, typename Vector<W>::F b) {
     return a > b ? a : b;
 }
 
-// The sum, and the greatest, of all lanes in every lane.
-inline Vector<4>::F turned(Vector<4>::F v, int by) {
+// Lanes permuted by a butterfly step; with them the sum and the maximum of all lanes, in every lane.
+inline Vector<4>::F permuted(Vector<4>::F v, int by) {
     return by == 2 ? __builtin_shufflevector(v, v, 2, 3, 0, 1) : __builtin_shufflevector(v, v, 1, 0, 3, 2);
 }
-[[maybe_unused]] inline Vector<8>::F turned(Vector<8>::F v, int by) {
+[[maybe_unused]] inline Vector<8>::F permuted(Vector<8>::F v, int by) {
     return by == 4   ? __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3)
            : by == 2 ? __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5)
                      : __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
 }
 template <int W>
-inline typename Vector<W>::F sum_of(typename Vector<W>::F v) {
-    for (int by = W / 2; by > 0; by /= 2) v += turned(v, by);
+inline typename Vector<W>::F sum_lanes(typename Vector<W>::F v) {
+    for (int by = W / 2; by > 0; by /= 2) v += permuted(v, by);
     return v;
 }
 template <int W>
-inline typename Vector<W>::F greatest_of(typename Vector<W>::F v) {
-    for (int by = W / 2; by > 0; by /= 2) v = greater_of<W>(v, turned(v, by));
+inline typename Vector<W>::F max_lanes(typename Vector<W>::F v) {
+    for (int by = W / 2; by > 0; by /= 2) v = max_of<W>(v, permuted(v, by));
     return v;
 }
 
@@ -40,12 +40,12 @@ template <int W>
 inline typename Vector<W>::F exp_of(typename Vector<W>::F x) {
     using F = typename Vector<W>::F;
     using I = typename Vector<W>::I;
-    const I kept = x > all<W>(-50.0f);
-    x = greater_of<W>(x, all<W>(-50.0f));
+    const I in_range = x > broadcast<W>(-50.0f);
+    x = max_of<W>(x, broadcast<W>(-50.0f));
     const I n = __builtin_convertvector(x * 1.44269504f - 0.5f, I);
     const F whole = __builtin_convertvector(n, F);
     const F r = x - whole * 0.693359375f - whole * -2.12194440e-4f;
-    F p = all<W>(1.9875691500e-4f);
+    F p = broadcast<W>(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
@@ -53,10 +53,10 @@ inline typename Vector<W>::F exp_of(typename Vector<W>::F x) {
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     p *= (F)((n + 127) << 23);
-    return kept ? p : all<W>(0.0f);
+    return in_range ? p : broadcast<W>(0.0f);
 }
 
-// ---- a tile of pixels, between any layout and rows of labels ---------------------------------------------------
+// ---- a tile of pixels, copied from any memory layout to rows of labels and back --------------------------------
 
 #ifdef __AVX2__
 inline void transpose(__m256 (&r)[8]) {
@@ -78,12 +78,12 @@ inline void transpose(__m256 (&r)[8]) {
 }
 #endif
 
-// tile (TILE, width) <- pixels first..first+count-1; labels beyond the last are 0.
+// tile (TILE, width) <- pixels first..first+count-1; columns beyond the last label are 0.
 void read_tile(float* tile, Strided<const float> from, int64_t first, int count, int labels, int width) {
     const float* at = from.at + first * from.pixel;
 #ifdef __AVX2__
     if (from.pixel == 1 && count % 8 == 0 && width % 8 == 0) {
-        // More streams than the processor foresees by itself; but where all fall into one set of its cache, it would be in vain.
+        // More streams than the hardware prefetcher follows. With a stride of 4 KiB all streams share one cache set, and prefetching is useless.
         if (from.label % 1024 != 0)
             for (int k = 0; k < labels; ++k) __builtin_prefetch(at + k * from.label + 64);
         for (int k = 0; k < width; k += 8)
@@ -122,152 +122,158 @@ void write_tile(const float* tile, Strided<float> to, int64_t first, int count, 
 
 // ---- mean field ------------------------------------------------------------------------------------------------
 
-// What pixel i hears of one kernel in CHUNK vectors of labels from `b` on: taken from its scores, or left in `heard` for the matrix.
+// Slice: the messages that pixel i receives through one kernel, for CHUNK vectors of labels from label `b` on. With a cost for each label
+// they are subtracted from the logits at once; for a compatibility matrix they are stored in `messages`.
 template <int W, int CHUNK, int CORNERS>
-inline void hear_chunk(const Voice& voice, int64_t i, int width, int b, const float* self, float* scores, float* heard) {
+inline void slice_chunk(const PairwiseSlot& slot, int64_t i, int width, int b, const float* previous, float* logits, float* messages) {
     using F = typename Vector<W>::F;
-    const int n = CORNERS ? CORNERS : voice.corners;
-    const int32_t* vertex = voice.vertex + i * n;
-    const float* weight = voice.weight + i * n;
-    const float* grid = voice.heard + b;
-    const float before = voice.before ? voice.before[i] : 1.0f;
-    const float after = voice.after ? voice.after[i] : 1.0f;
+    const int n = CORNERS ? CORNERS : slot.corners;
+    const int32_t* vertex = slot.vertex + i * n;
+    const float* weight = slot.weight + i * n;
+    const float* blurred = slot.blurred + b;
+    const float before = slot.before ? slot.before[i] : 1.0f;
+    const float after = slot.after ? slot.after[i] : 1.0f;
     F sum[CHUNK];
-    for (int k = 0; k < CHUNK; ++k) sum[k] = all<W>(0.0f);
+    for (int k = 0; k < CHUNK; ++k) sum[k] = broadcast<W>(0.0f);
     for (int c = 0; c < n; ++c) {
-        const float* row = grid + int64_t{vertex[c]} * width;
-        const F w = all<W>(weight[c]);
+        const float* row = blurred + int64_t{vertex[c]} * width;
+        const F w = broadcast<W>(weight[c]);
         for (int k = 0; k < CHUNK; ++k) sum[k] += w * load<W>(row + k * W);
     }
     for (int k = 0; k < CHUNK; ++k) {
-        sum[k] *= voice.scale * after;
-        if (self) sum[k] -= load<W>(self + b + k * W) * (before * after);
-        if (voice.cost)
-            store<W>(scores + b + k * W, load<W>(scores + b + k * W) - sum[k] * load<W>(voice.cost + b + k * W));
+        sum[k] *= slot.scale * after;
+        if (previous) sum[k] -= load<W>(previous + b + k * W) * (before * after);
+        if (slot.cost)
+            store<W>(logits + b + k * W, load<W>(logits + b + k * W) - sum[k] * load<W>(slot.cost + b + k * W));
         else
-            store<W>(heard + b + k * W, sum[k]);
+            store<W>(messages + b + k * W, sum[k]);
     }
 }
 
+// Slice all labels of pixel i, and apply the compatibility: logits -= messages * cost, or messages · matrix.
 template <int W, int BLOCKS, int CORNERS>
-inline void hear(const Voice& voice, const Pass& pass, int64_t i, const float* self, float* scores, float* heard) {
+inline void slice_pixel(const PairwiseSlot& slot, const Pass& pass, int64_t i, const float* previous, float* logits, float* messages) {
     const int width = BLOCKS ? BLOCKS * W : pass.width;
     if (BLOCKS) {
-        hear_chunk<W, BLOCKS ? BLOCKS : 1, CORNERS>(voice, i, width, 0, self, scores, heard);
+        slice_chunk<W, BLOCKS ? BLOCKS : 1, CORNERS>(slot, i, width, 0, previous, logits, messages);
     } else {
         int b = 0;
-        for (; b + 4 * W <= width; b += 4 * W) hear_chunk<W, 4, CORNERS>(voice, i, width, b, self, scores, heard);
-        for (; b < width; b += W) hear_chunk<W, 1, CORNERS>(voice, i, width, b, self, scores, heard);
+        for (; b + 4 * W <= width; b += 4 * W) slice_chunk<W, 4, CORNERS>(slot, i, width, b, previous, logits, messages);
+        for (; b < width; b += W) slice_chunk<W, 1, CORNERS>(slot, i, width, b, previous, logits, messages);
     }
-    if (voice.cost) return;
+    if (slot.cost) return;
     for (int k = 0; k < pass.labels; ++k) {
-        const float* row = voice.matrix + int64_t{k} * width;
-        const float h = heard[k];
-        for (int b = 0; b < width; b += W) store<W>(scores + b, load<W>(scores + b) - h * load<W>(row + b));
+        const float* row = slot.matrix + int64_t{k} * width;
+        const float message = messages[k];
+        for (int b = 0; b < width; b += W) store<W>(logits + b, load<W>(logits + b) - message * load<W>(row + b));
     }
 }
 
+// Splat: add the marginals of pixel i to the vertices of its simplex, by barycentric weight.
 template <int W, int BLOCKS, int CORNERS>
-inline void speak(const Voice& voice, const Pass& pass, int64_t i, const float* belief) {
+inline void splat_pixel(const PairwiseSlot& slot, const Pass& pass, int64_t i, const float* marginals) {
     using F = typename Vector<W>::F;
     const int width = BLOCKS ? BLOCKS * W : pass.width;
-    const int n = CORNERS ? CORNERS : voice.corners;
-    const int32_t* vertex = voice.vertex + i * n;
-    const float* weight = voice.weight + i * n;
-    const float before = voice.before ? voice.before[i] : 1.0f;
+    const int n = CORNERS ? CORNERS : slot.corners;
+    const int32_t* vertex = slot.vertex + i * n;
+    const float* weight = slot.weight + i * n;
+    const float before = slot.before ? slot.before[i] : 1.0f;
     for (int c = 0; c < n; ++c) {
-        float* to = voice.spoken + int64_t{vertex[c]} * width;
-        const F w = all<W>(weight[c] * before);
-        for (int b = 0; b < width; b += W) store<W>(to + b, load<W>(to + b) + w * load<W>(belief + b));
+        float* to = slot.splatted + int64_t{vertex[c]} * width;
+        const F w = broadcast<W>(weight[c] * before);
+        for (int b = 0; b < width; b += W) store<W>(to + b, load<W>(to + b) + w * load<W>(marginals + b));
     }
 }
 
-// Whether all of a tile's numbers are numbers, and finite.
+// Whether every number of a tile is finite.
 template <int W>
-inline bool finite(const float* tile, int64_t count) {
+inline bool all_finite(const float* tile, int64_t count) {
     using I = typename Vector<W>::I;
-    I strange{};
+    I bad{};
     for (int64_t k = 0; k < count; k += W) {
         const typename Vector<W>::F x = load<W>(tile + k);
-        strange |= (x - x) != all<W>(0.0f);
+        bad |= (x - x) != broadcast<W>(0.0f);
     }
     for (int k = 0; k < W; ++k)
-        if (strange[k]) return false;
+        if (bad[k]) return false;
     return true;
 }
 
-// Beliefs of a tile: prior · exp(scores), normalised. The prior is what probabilities say; for logits and energies it is in the scores.
-// False where they cannot be: the greatest score counts as 1 in a sum, unless there is none.
+// Marginals of a tile: prior · exp(logits), normalised. The prior is the unary probability; unary logits and energies are in the logits.
+// Returns false if the sum of a pixel is not positive: its maximum contributes exp(0) = 1, unless the logits overflowed.
 template <int W, int BLOCKS>
-inline bool decide(const Pass& pass, int count, float* tile, const float* scores) {
+inline bool softmax(const Pass& pass, int count, float* tile, const float* logits) {
     using F = typename Vector<W>::F;
     const int width = BLOCKS ? BLOCKS * W : pass.width;
-    bool possible = true;
-    for (int p = 0; p < count; ++p, tile += width, scores += width) {
-        F most = load<W>(scores);
-        for (int b = W; b < width; b += W) most = greater_of<W>(most, load<W>(scores + b));
-        most = greatest_of<W>(most);
-        F sums = all<W>(0.0f);
+    bool normalised = true;
+    for (int p = 0; p < count; ++p, tile += width, logits += width) {
+        F maximum = load<W>(logits);
+        for (int b = W; b < width; b += W) maximum = max_of<W>(maximum, load<W>(logits + b));
+        maximum = max_lanes<W>(maximum);
+        F sums = broadcast<W>(0.0f);
         for (int b = 0; b < width; b += W) {
-            F value = exp_of<W>(load<W>(scores + b) - most);
+            F value = exp_of<W>(load<W>(logits + b) - maximum);
             if (pass.kind == Kind::probabilities) {
-                F prior = greater_of<W>(load<W>(tile + b), all<W>(1e-5f));
-                value *= prior < all<W>(1.0f) ? prior : all<W>(1.0f);
+                F prior = max_of<W>(load<W>(tile + b), broadcast<W>(1e-5f));
+                value *= prior < broadcast<W>(1.0f) ? prior : broadcast<W>(1.0f);
             }
             store<W>(tile + b, value);
             sums += value;
         }
-        const F sum = sum_of<W>(sums), inverse = 1.0f / sum;
-        possible &= sum[0] > 0;
+        const F sum = sum_lanes<W>(sums), inverse = 1.0f / sum;
+        normalised &= sum[0] > 0;
         for (int b = 0; b < width; b += W) store<W>(tile + b, load<W>(tile + b) * inverse);
     }
-    return possible;
+    return normalised;
 }
 
-// In phases, not pixel by pixel: pixels of a phase do not wait for one another, and the processor works on several at once.
+// One mean-field step for pixels first..last-1: slice, softmax, splat, write, as far as the pass asks for each. Each phase runs over a
+// whole tile, not pixel by pixel: the pixels of a phase are independent, so that the processor can overlap them.
 template <int W, int BLOCKS>
 Fault pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     using F = typename Vector<W>::F;
     const int width = BLOCKS ? BLOCKS * W : pass.width;
     float* tile = scratch;
-    float* selves = tile + TILE * width;
-    float* scores = selves + TILE * width;
-    float* heard = scores + TILE * width;
-    const int most = width <= 64 ? TILE : TILE / 2;  // a line of the cache, if the tile then stays in it
+    float* previous_tile = tile + TILE * width;
+    float* logits = previous_tile + TILE * width;
+    float* messages = logits + TILE * width;
+    const int tile_size = width <= 64 ? TILE : TILE / 2;  // one cache line of pixels, as long as the tile fits in the L1 cache
     Fault fault = Fault::none;
-    for (int64_t begin = first; begin < last; begin += most) {
-        const int count = last - begin < most ? static_cast<int>(last - begin) : most;
-        read_tile(tile, pass.given.at ? pass.given : pass.scores, begin, count, pass.labels, width);
-        if (!finite<W>(tile, int64_t{count} * width)) fault = Fault::not_finite;
-        if (!pass.given.at) {
+    for (int64_t begin = first; begin < last; begin += tile_size) {
+        const int count = last - begin < tile_size ? static_cast<int>(last - begin) : tile_size;
+        read_tile(tile, pass.initial.at ? pass.initial : pass.unary, begin, count, pass.labels, width);
+        if (!all_finite<W>(tile, int64_t{count} * width)) fault = Fault::not_finite;
+        if (!pass.initial.at) {
             for (int p = 0; p < count; ++p)
                 for (int b = 0; b < width; b += W) {
-                    const F pad = load<W>(pass.pad + b), said = load<W>(tile + p * width + b);
-                    store<W>(scores + p * width + b, pass.kind == Kind::probabilities ? pad : pass.kind == Kind::logits ? pad + said : pad - said);
+                    const F padding = load<W>(pass.padding + b), unary = load<W>(tile + p * width + b);
+                    store<W>(logits + p * width + b, pass.kind == Kind::probabilities ? padding
+                                                     : pass.kind == Kind::logits      ? padding + unary
+                                                                                      : padding - unary);
                 }
-            if (pass.hears) {
-                if (pass.previous.at) read_tile(selves, pass.previous, begin, count, pass.labels, width);
-                for (int m = 0; m < pass.voices; ++m) {
-                    const Voice& voice = pass.voice[m];
+            if (pass.slice) {
+                if (pass.previous.at) read_tile(previous_tile, pass.previous, begin, count, pass.labels, width);
+                for (int m = 0; m < pass.slots; ++m) {
+                    const PairwiseSlot& slot = pass.slot[m];
                     for (int p = 0; p < count; ++p) {
-                        const float* self = pass.previous.at ? selves + p * width : nullptr;
-                        switch (voice.corners) {
-                            case 3: hear<W, BLOCKS, 3>(voice, pass, begin + p, self, scores + p * width, heard); break;
-                            case 6: hear<W, BLOCKS, 6>(voice, pass, begin + p, self, scores + p * width, heard); break;
-                            default: hear<W, BLOCKS, 0>(voice, pass, begin + p, self, scores + p * width, heard);
+                        const float* previous = pass.previous.at ? previous_tile + p * width : nullptr;
+                        switch (slot.corners) {
+                            case 3: slice_pixel<W, BLOCKS, 3>(slot, pass, begin + p, previous, logits + p * width, messages); break;
+                            case 6: slice_pixel<W, BLOCKS, 6>(slot, pass, begin + p, previous, logits + p * width, messages); break;
+                            default: slice_pixel<W, BLOCKS, 0>(slot, pass, begin + p, previous, logits + p * width, messages);
                         }
                     }
                 }
             }
-            if (!decide<W, BLOCKS>(pass, count, tile, scores) && fault == Fault::none) fault = Fault::overflow;
+            if (!softmax<W, BLOCKS>(pass, count, tile, logits) && fault == Fault::none) fault = Fault::overflow;
         }
-        if (pass.speaks)
-            for (int m = 0; m < pass.voices; ++m) {
-                const Voice& voice = pass.voice[m];
-                for (int p = 0; p < count; ++p) switch (voice.corners) {
-                        case 3: speak<W, BLOCKS, 3>(voice, pass, begin + p, tile + p * width); break;
-                        case 6: speak<W, BLOCKS, 6>(voice, pass, begin + p, tile + p * width); break;
-                        default: speak<W, BLOCKS, 0>(voice, pass, begin + p, tile + p * width);
+        if (pass.splat)
+            for (int m = 0; m < pass.slots; ++m) {
+                const PairwiseSlot& slot = pass.slot[m];
+                for (int p = 0; p < count; ++p) switch (slot.corners) {
+                        case 3: splat_pixel<W, BLOCKS, 3>(slot, pass, begin + p, tile + p * width); break;
+                        case 6: splat_pixel<W, BLOCKS, 6>(slot, pass, begin + p, tile + p * width); break;
+                        default: splat_pixel<W, BLOCKS, 0>(slot, pass, begin + p, tile + p * width);
                     }
             }
         if (pass.out.at) write_tile(tile, pass.out, begin, count, pass.labels, width);
@@ -285,15 +291,16 @@ Fault pass_of(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     }
 }
 
+// Blur along one axis with the kernel [½ 1 ½].
 template <int W, int BLOCKS>
 void blur_rows(const float* from, float* to, const int32_t* neighbour, int64_t first, int64_t last, int dynamic) {
     const int64_t width = BLOCKS ? BLOCKS * W : dynamic;
     for (int64_t v = first; v < last; ++v) {
         const float* own = from + v * width;
-        const float* one = from + neighbour[v * 2] * width;
-        const float* other = from + neighbour[v * 2 + 1] * width;
+        const float* next = from + neighbour[v * 2] * width;
+        const float* previous = from + neighbour[v * 2 + 1] * width;
         for (int64_t b = 0; b < width; b += W)
-            store<W>(to + v * width + b, load<W>(own + b) + 0.5f * (load<W>(one + b) + load<W>(other + b)));
+            store<W>(to + v * width + b, load<W>(own + b) + 0.5f * (load<W>(next + b) + load<W>(previous + b)));
     }
 }
 
@@ -316,7 +323,7 @@ void add(float* into, const float* from, int64_t count) {
 
 }  // namespace
 
-void locate(const float* const* features, int64_t first, int count, int d, const double* spread, Places& places);
+void locate(const float* const* features, int64_t first, int count, int d, const double* axis_scale, Simplices& simplices);
 
 extern const Kernels kernels;
 const Kernels kernels{UPSCORE_TEXT(UPSCORE_INSTRUCTIONS), LANES, locate, pass_of, blur, add};

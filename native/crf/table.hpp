@@ -1,4 +1,4 @@
-// Open addressing from codes to consecutive numbers, in the order in which they came.
+// A hash table with open addressing that numbers codes consecutively, in order of first insertion.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ class Table {
         }
     }
 
-    // -1 where the code is not there.
+    // Return the code's number, or -1 if it was never inserted.
     int32_t find(Code code) const {
         for (uint64_t at = hash(code) & mask_;; at = (at + 1) & mask_) {
             const int32_t found = slots_[at];
@@ -52,7 +52,7 @@ class Table {
     }
 
     void grow() {
-        // The slots beside the old ones, and the codes as they are moved to twice their room.
+        // New slots beside the old ones, and the codes while the vector doubles its capacity.
         require_memory(static_cast<double>(slots_.size()) * 2 * sizeof(int32_t) + static_cast<double>(codes_.size()) * 3 * sizeof(Code));
         slots_.assign(slots_.size() * 2, -1);
         mask_ = slots_.size() - 1;

@@ -107,7 +107,7 @@ def run_demo(
     predictor = Predictor(bundle, device="cpu")
     val = open_dataset("shapes", "val")
     evaluation = evaluate(predictor, val)
-    say(f"     mean IoU {100 * evaluation.scores.mean_iou:.1f}, pixel accuracy {100 * evaluation.scores.pixel_accuracy:.1f}")
+    say(f"     mean IoU {100 * evaluation.metrics.mean_iou:.1f}, pixel accuracy {100 * evaluation.metrics.pixel_accuracy:.1f}")
     say("3/4  labelling new images")
     test = open_dataset("shapes", "test")
     images = [out / "images" / f"{Path(test[i].key).name}.png" for i in range(IMAGES)]
@@ -117,4 +117,4 @@ def run_demo(
     assert not failed
     say("4/4  writing the report")
     report = write_report(evaluation, out / "report", predictor=predictor, dataset=val, card=bundle.card, history=run.progress.history)
-    return Demonstration(report, run.folder, out / "predictions", out / "images", evaluation.scores.mean_iou)
+    return Demonstration(report, run.folder, out / "predictions", out / "images", evaluation.metrics.mean_iou)

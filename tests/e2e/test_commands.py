@@ -94,7 +94,7 @@ def test_the_crf_before_and_after(upscore, trained, painted, tmp_path):
     alone = json.loads(said)
     assert "before" not in alone
     assert numbers["before"] == {name: alone[name] for name in numbers["before"]}
-    assert numbers["settings"]["crf"]["on"] is True
+    assert numbers["settings"]["crf"]["enabled"] is True
 
     written = json.loads((tmp_path / "evaluated" / "report.json").read_text())
     repeated = shlex.split(written["repeat"])
@@ -112,7 +112,7 @@ def test_predict_says_which_crf(upscore, trained, painted, tmp_path):
     code, said, _ = upscore("predict", trained, images, "--out", tmp_path / "without", "--no-crf", "--probs")
     assert "CRF" not in said
     settings = [json.loads((tmp_path / name / "predictions.json").read_text())["settings"]["crf"] for name in ("with", "without")]
-    assert settings[0]["on"] is True
+    assert settings[0]["enabled"] is True
     assert settings[1] is None
     with_crf, without = (np.load(tmp_path / name / "000.probs.npy").astype(float) for name in ("with", "without"))
     assert np.abs(with_crf - without).max() > 0.01
@@ -134,8 +134,8 @@ def test_tune(upscore, trained, painted, tmp_path):
     assert account["settings"] == settings
     halves = [account[name] for name in ("chosen_on", "confirmed_on")]
     gains = [half["after"]["mean_iou"] - half["before"]["mean_iou"] for half in halves]
-    assert settings["on"] is (min(gains) > 1e-4)
-    assert ("the CRF is on: " if settings["on"] else "the CRF is off, since it does not help") in said
+    assert settings["enabled"] is (min(gains) > 1e-4)
+    assert ("the CRF is on: " if settings["enabled"] else "the CRF is off, since it does not help") in said
 
     code, _, error = upscore("tune", tuned, painted, "--trials", "1")
     assert code == 1
@@ -149,9 +149,9 @@ def test_tune(upscore, trained, painted, tmp_path):
     assert again["weights"] == description["weights"]
 
     # What the bundle says holds without a flag, and the flag overrides it.
-    for words, on in (((), again["inference"]["crf"]["on"]), (("--crf",), True), (("--no-crf",), False)):
+    for words, on in (((), again["inference"]["crf"]["enabled"]), (("--crf",), True), (("--no-crf",), False)):
         code, said, _ = upscore("evaluate", tuned, painted, "--json", "--out", tmp_path / "evaluated", *words)
-        assert json.loads(said)["settings"]["crf"] == again["inference"]["crf"] | {"on": on}
+        assert json.loads(said)["settings"]["crf"] == again["inference"]["crf"] | {"enabled": on}
         assert ("before" in json.loads(said)) is on
 
 
@@ -451,7 +451,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         fcn,
         "--crf",
         "--set",
-        "proposals.by=windows",
+        "proposals.proposer=windows",
         "--set",
         "crf.iterations=2",
     )
@@ -467,7 +467,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     for path in images.glob("*.png"):
         assert (tmp_path / "live" / path.name).read_bytes() == (tmp_path / "saved" / path.name).read_bytes()
     settings = json.loads((tmp_path / "saved" / "predictions.json").read_text())["settings"]
-    assert settings["proposals"]["most"] == 4
+    assert settings["proposals"]["max_proposals"] == 4
 
     code, said, _ = upscore("evaluate", both, objects, "--json", "--out", tmp_path / "evaluated")
     assert code == 0
@@ -494,7 +494,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         (["--combine", "min"], 1, "'combine': found 'min'"),
         (["--ensemble", "nowhere"], 1, "there is no bundle at 'nowhere'"),
         (["--set", "proposals"], 2, "expected NAME=VALUE"),
-        (["--set", "proposals.leastside=3"], 1, "'proposals.leastside'"),
+        (["--set", "proposals.minside=3"], 1, "'proposals.minside'"),
         (["--set", "run.epochs=3"], 2, "expected NAME=VALUE"),
         (["--no-crf", "--set", "crf.iterations=3"], 2, "there is no CRF to set"),
     ],
@@ -510,7 +510,7 @@ def test_a_image_without_boxes_in_the_file_is_reported_and_the_rest_are_done(ups
     names = sorted(path.name for path in (painted.parent / "images" / "val").iterdir())
     boxes = {names[0]: {"size": [48, 56], "boxes": [[0, 0, 30, 30]]}, names[1]: {"size": [48, 56], "boxes": [[9, 9, 3, 3]]}}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    words = ["--proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.side=48"]
+    words = ["--proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.crop_side=48"]
     code, said, err = upscore("predict", trained, painted.parent / "images" / "val", "--out", tmp_path / "out", *words)
     assert code == 1
     assert "1 labelled, 2 failed" in said

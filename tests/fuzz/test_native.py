@@ -1,8 +1,7 @@
 """Strange arguments for everything that reaches compiled code, losses and metrics: an answer, or one clear error.
 
-Calls begin as good ones, and some of their arguments are replaced, so that what is wrong is met deep inside too. Room that is
-written to lies between guards, whose bytes must stay. A crash ends the interpreter: that is what is looked for. With the
-sanitizers: ``make sanitize``.
+Calls start out valid, and some of their arguments are replaced, so that wrong ones reach deep code too. Output arrays lie between
+guard bytes, which must not change. A crash ends the interpreter: that is what these tests look for. With the sanitizers: ``make sanitize``.
 """
 
 import warnings
@@ -12,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from upscore.ops.boxes import Canvas, cut_boxes
 
 import upscore.crf.pydensecrf.densecrf as dcrf
 from fuzz.examples import fuzz
@@ -29,6 +27,7 @@ from upscore.losses import (
     pixel_cross_entropy,
 )
 from upscore.metrics import BorderCounts, ConfusionMatrix, rand_error
+from upscore.ops.box_crop import Canvas, cut_boxes
 from upscore.ops.unpool import max_pool, max_unpool
 
 native = pytest.importorskip("upscore._native", reason="upscore was installed without a compiler")
@@ -94,8 +93,8 @@ THREADS = st.one_of(st.integers(1, 4), NUMBERS)
 INSTRUCTIONS = st.sampled_from(["best", "best", "portable", "avx2", "", "AVX9", None])
 
 
-def room(draw, shape, dtype=np.float32):
-    """Return an array between guards, and a function that says whether they are whole."""
+def guarded(draw, shape, dtype=np.float32):
+    """Return an array between guard bytes, and a function that tells whether these are intact."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.full(size + 2 * GUARD, 0xA5, np.uint8)
     array = memory[GUARD : GUARD + size].view(dtype).reshape(shape)
@@ -166,7 +165,7 @@ def test_filters_of_anything(data):
     draw = data.draw
     points, columns = draw(st.integers(1, 60)), draw(st.integers(0, 4))
     values = array_of(draw, (columns, points))
-    out, guard = room(draw, (columns, points))
+    out, guard = guarded(draw, (columns, points))
     shared = draw(st.sampled_from([None, "same", "beside"]))
     if shared == "same":
         values = out
@@ -188,26 +187,26 @@ def test_mean_fields_of_anything(data):
     draw = data.draw
     points, labels = draw(st.integers(0, 50)), draw(st.integers(1, 20))
     kind = draw(st.sampled_from(["energies", "logits", "probabilities"]))
-    scores = array_of(draw, (points, labels), values=(-1, 1) if kind != "probabilities" else (0.01, 1))
-    flat, guard = room(draw, points * labels)
+    unary = array_of(draw, (points, labels), values=(-1, 1) if kind != "probabilities" else (0.01, 1))
+    flat, guard = guarded(draw, points * labels)
     out = flat.reshape(points, labels) if draw(st.booleans()) else flat.reshape(labels, points).T
-    messages = []
+    pairwise = []
     for _ in range(draw(st.integers(0, 2)) if points else 0):
         factor = st.sampled_from([None, None, np.full(points, 0.5, np.float32)])
-        cost = array_of(draw, draw(st.sampled_from([(labels,), (labels, labels)])), values=(-2, 2))
-        message = [lattices(draw, points), draw(factor), draw(factor), cost]
+        compatibility = array_of(draw, draw(st.sampled_from([(labels,), (labels, labels)])), values=(-2, 2))
+        term = [lattices(draw, points), draw(factor), draw(factor), compatibility]
         if draw(st.integers(0, 9)) == 0:
-            message[draw(st.integers(0, 3))] = draw(odd_arrays())
-        messages.append(tuple(message) if draw(st.integers(0, 19)) else message[: draw(st.integers(0, 3))])
-    belief = draw(st.sampled_from([None, "given", "out"]))
-    belief = np.full((points, labels), 1 / labels, np.float32) if belief == "given" else out if belief == "out" else None
-    if belief is out:
+            term[draw(st.integers(0, 3))] = draw(odd_arrays())
+        pairwise.append(tuple(term) if draw(st.integers(0, 19)) else term[: draw(st.integers(0, 3))])
+    marginals = draw(st.sampled_from([None, "given", "out"]))
+    marginals = np.full((points, labels), 1 / labels, np.float32) if marginals == "given" else out if marginals == "out" else None
+    if marginals is out:
         out[...] = 1 / labels
-    good = {"scores": scores, "kind": kind, "messages": messages, "self_message": draw(st.booleans()), "belief": belief, "out": out}
+    good = {"unary": unary, "kind": kind, "pairwise": pairwise, "self_message": draw(st.booleans()), "marginals": marginals, "out": out}
     good |= {"steps": draw(st.integers(0, 4)), "threads": draw(st.integers(1, 3)), "instructions": "best"}
-    odd = {"kind": st.sampled_from(["odds", "", None]), "messages": st.sampled_from([None, [None], [()], (), [(1, 2, 3, 4)]])}
+    odd = {"kind": st.sampled_from(["odds", "", None]), "pairwise": st.sampled_from([None, [None], [()], (), [(1, 2, 3, 4)]])}
     odd |= {"self_message": st.sampled_from([None, 2, "yes"]), "steps": st.one_of(st.integers(0, 20), NUMBERS), **COMMON}
-    odd |= {"out": st.one_of(odd_arrays(), st.just(scores))}
+    odd |= {"out": st.one_of(odd_arrays(), st.just(unary))}
     arguments = replaced(draw, good, odd)
     if isinstance(arguments["steps"], int) and arguments["steps"] > 20:
         arguments["steps"] = 1001
@@ -226,9 +225,9 @@ def test_pooling_of_anything(data):
     if draw(st.booleans()):
         channels = 1
     h, w, b = (height + 1) // 2, (width + 1) // 2, (width + 7) // 8
-    pixels, first = room(draw, (planes, height, width, channels))
-    values, second = room(draw, (planes, h, w, channels))
-    switches, third = room(draw, (planes, h, b, channels), np.uint8)
+    pixels, first = guarded(draw, (planes, height, width, channels))
+    values, second = guarded(draw, (planes, h, w, channels))
+    switches, third = guarded(draw, (planes, h, b, channels), np.uint8)
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     for array in (pixels, values):
         array[...] = rng.choice(FLOATS, array.shape)
@@ -254,8 +253,8 @@ def test_boxes_of_anything(data):
     height, width, channels, count, h, w = (draw(st.integers(1, top)) for top in (25, 25, 19, 4, 9, 9))
     if draw(st.booleans()):
         channels = 3
-    canvas, first = room(draw, (height, width, channels))
-    maps, second = room(draw, (count, h, w, channels))
+    canvas, first = guarded(draw, (height, width, channels))
+    maps, second = guarded(draw, (count, h, w, channels))
     canvas[...], maps[...] = 0.5, 0.25
     corners = st.tuples(BOX_CORNERS, BOX_CORNERS, BOX_CORNERS, BOX_CORNERS)
     fitting = st.tuples(st.integers(-9, width - 1), st.integers(-9, height - 1)).flatmap(
@@ -264,13 +263,13 @@ def test_boxes_of_anything(data):
         )
     )
     boxes = [draw(fitting) if draw(st.integers(0, 9)) else draw(corners) for _ in range(count)]
-    odd = {"boxes": st.sampled_from([None, [], [None], (), [(0, 0, 1)] * count]), "join": st.sampled_from(["mean", "", None]), **COMMON}
+    odd = {"boxes": st.sampled_from([None, [], [None], (), [(0, 0, 1)] * count]), "reduce": st.sampled_from(["mean", "", None]), **COMMON}
     common = {"boxes": boxes, "threads": draw(st.integers(1, 3)), "instructions": "best"}
     if draw(st.booleans()):
-        good = {"picture": canvas, "out": maps, **common}
-        function, written = native.cut, "out"
+        good = {"image": canvas, "out": maps, **common}
+        function, written = native.crop, "out"
     else:
-        good = {"scores": maps, "canvas": canvas, "join": draw(st.sampled_from(["max", "sum"])), "clip": draw(st.booleans()), **common}
+        good = {"scores": maps, "canvas": canvas, "reduce": draw(st.sampled_from(["max", "sum"])), "clip": draw(st.booleans()), **common}
         odd["clip"] = st.sampled_from([None, 2])
         function, written = native.paste, "canvas"
     arguments = replaced(draw, good, odd)
@@ -406,7 +405,7 @@ def test_metrics_of_anything(data):
     for make in (ConfusionMatrix, BorderCounts):
         counts = answered(lambda make=make: make(classes))
         if counts is not None and answered(lambda counts=counts: counts.add(*pair) or True):
-            answered(lambda counts=counts: counts.scores())
+            answered(lambda counts=counts: counts.metrics())
     if all(isinstance(one, np.ndarray) for one in pair):
         error = answered(lambda: rand_error(*pair))
         assert error is None or 0 <= error <= 1

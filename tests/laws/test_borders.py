@@ -1,4 +1,4 @@
-"""What must hold for the scores of borders, and their definition written out pixel by pixel."""
+"""What must hold for the metrics of borders, and their definition written out pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -76,8 +76,8 @@ def test_counts_are_those_of_the_definition(pair, share, width):
 def test_a_perfect_prediction_scores_one(pair, absent):
     truth, _ = pair
     counts = counts_of((truth, np.where(truth == 255, 3, truth).astype(np.uint8)))
-    scores = counts.scores(absent)
-    for value, there in ((scores.boundary_iou, counts.true.any()), (scores.trimap_iou, counts.trimap.counts.any())):
+    metrics = counts.metrics(absent)
+    for value, there in ((metrics.boundary_iou, counts.true.any()), (metrics.trimap_iou, counts.trimap.counts.any())):
         assert value == 1 if there else np.isnan(value)
 
 
@@ -100,7 +100,7 @@ def test_renaming_classes_changes_no_mean(pair, order, absent):
     np.testing.assert_array_equal(after.shared[order], before.shared)
     np.testing.assert_array_equal(after.either[order], before.either)
     for name in ("boundary_iou", "trimap_iou"):
-        assert getattr(before.scores(absent), name) == pytest.approx(getattr(after.scores(absent), name), nan_ok=True)
+        assert getattr(before.metrics(absent), name) == pytest.approx(getattr(after.metrics(absent), name), nan_ok=True)
 
 
 @law
@@ -126,10 +126,10 @@ def test_mirroring_changes_nothing_and_a_wider_trimap_holds_the_narrower(pair, w
 def test_a_shifted_object_scores_less_at_its_border_than_inside():
     truth, predicted = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
     truth[20:70, 20:70], predicted[20:70, 22:72] = 1, 1
-    scores = counts_of((truth, predicted), classes=2, share=0.02, width=3).scores()
+    metrics = counts_of((truth, predicted), classes=2, share=0.02, width=3).metrics()
     # Of rings 3 pixels wide, 2 of the 3 to the left and to the right are missed; the arithmetic is by hand.
-    assert scores.class_boundary_iou[1] == pytest.approx((3 * 48 * 2 + 44 * 1 * 2) / (2 * (50**2 - 44**2) - (3 * 48 * 2 + 44 * 1 * 2)))
-    assert scores.class_boundary_iou[1] < 0.6 < 48 / 52
+    assert metrics.class_boundary_iou[1] == pytest.approx((3 * 48 * 2 + 44 * 1 * 2) / (2 * (50**2 - 44**2) - (3 * 48 * 2 + 44 * 1 * 2)))
+    assert metrics.class_boundary_iou[1] < 0.6 < 48 / 52
 
 
 def test_edges_and_ignored_strips():
@@ -145,14 +145,14 @@ def test_edges_and_ignored_strips():
 
 
 def test_scores_become_json_and_say_their_policy():
-    scores = counts_of((np.zeros((3, 3), np.uint8), np.zeros((3, 3), np.uint8)), classes=2).scores()
-    written = scores.as_dict(LabelSpace(("sky", "road")))
+    metrics = counts_of((np.zeros((3, 3), np.uint8), np.zeros((3, 3), np.uint8)), classes=2).metrics()
+    written = metrics.as_dict(LabelSpace(("sky", "road")))
     assert (written["boundary_iou"], written["trimap_iou"]) == (1, None)
     assert written["classes"]["road"] == {"boundary_iou": None, "trimap_iou": None}
     assert "10% of the diagonal" in written["policy"]
     assert "2 pixels" in written["policy"]
     with pytest.raises(DataError, match="found 1 class names"):
-        scores.as_dict(LabelSpace(("sky",)))
+        metrics.as_dict(LabelSpace(("sky",)))
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_counted():
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_counted():
             counts.add(np.array(truth, np.uint8), np.array(predicted, np.uint8))
     counts.add(np.zeros((0, 5), np.uint8), np.zeros((0, 5), np.uint8))
     assert counts == empty
-    assert np.isnan(counts.scores().boundary_iou)
+    assert np.isnan(counts.metrics().boundary_iou)
     assert counts != 3
     assert repr(counts) == "BorderCounts(2 classes, 0 boundary pixels, 0 in the trimap)"
     for other in (BorderCounts(3), BorderCounts(2, share=0.1), BorderCounts(2, width=9)):
@@ -172,4 +172,4 @@ def test_what_does_not_fit_is_refused_and_nothing_is_counted():
         with pytest.raises(RecipeError, match="diagonal"):
             BorderCounts(2, **wrong)
     with pytest.raises(RecipeError, match="policy"):
-        counts.scores("skip")
+        counts.metrics("skip")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import CRFError
-from upscore.inference import refine as module
+from upscore.inference import crf_postprocess as module
 from upscore.inference.averaging import ensemble, tta
 from upscore.inference.crf_postprocess import crf, plan_refinement
 from upscore.inference.predictor import Predictor

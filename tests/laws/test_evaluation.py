@@ -17,7 +17,7 @@ LABELS = LabelSpace(("a", "b", "c"))
 class Drawn:
     """Random images whose red channel is the truth (times 50) with some of it ignored."""
 
-    name, split, labels, notes = "drawn", "val", LABELS, ()
+    name, split, labels, warnings = "drawn", "val", LABELS, ()
 
     def __init__(self, seed: int, count: int) -> None:
         rng = np.random.default_rng(seed)
@@ -102,7 +102,7 @@ def test_counts_are_those_of_a_plain_loop(case: tuple[int, int], doubt: int) -> 
 def test_a_perfect_labeller_is_perfect(case: tuple[int, int]) -> None:
     evaluation = evaluate(Reader(), Drawn(*case))
     if evaluation.matrix.counts.sum():
-        assert evaluation.scores.mean_iou == evaluation.scores.pixel_accuracy == 1
+        assert evaluation.metrics.mean_iou == evaluation.metrics.pixel_accuracy == 1
     assert all(row.mean_iou == 1 for row in evaluation.ranked())
 
 

@@ -53,7 +53,7 @@ def test_cells_lie_where_layers_put_them(stack, cell):
 def test_deconv_brings_the_grid_back(stack, kernel, stride, padding):
     before = through(stack)
     after = before.conv(kernel, stride, padding).deconv(kernel, stride, padding)
-    assert (after.stride, after.start) == (before.stride, before.start)
+    assert (after.stride, after.offset) == (before.stride, before.offset)
     assert after.crop_offset(before) == 0
 
 
@@ -72,7 +72,7 @@ def test_crop_offset_counts_cells(stack, shift):
 @given(stacks)
 def test_grids_of_other_jumps_cannot_be_cropped(stack):
     grid = through(stack)
-    with pytest.raises(GeometryError, match="one jump"):
+    with pytest.raises(GeometryError, match="one stride"):
         grid.crop_offset(Geometry(grid.stride * 2, grid.offset))
 
 

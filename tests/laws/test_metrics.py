@@ -1,4 +1,4 @@
-"""What must hold for every confusion matrix and its scores."""
+"""What must hold for every confusion matrix and its metrics."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_renaming_classes_renames_rows_and_changes_no_mean(pair, absent, order):
     names[:6] = order
     before, after = (matrix_of(classes, p) for p in ((truth, predicted), (names[truth], names[predicted])))
     same(after.counts[np.ix_(order, order)], before.counts)
-    a, b = before.scores(absent=absent), after.scores(absent=absent)
+    a, b = before.metrics(absent=absent), after.metrics(absent=absent)
     for name in FOUR:
         assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-12, nan_ok=True)
     same(a.class_iou, b.class_iou[order])
@@ -96,35 +96,35 @@ def test_renaming_classes_renames_rows_and_changes_no_mean(pair, absent, order):
 def test_a_perfect_prediction_scores_one(pair, absent):
     classes, truth, _ = pair
     predicted = np.where(truth == 255, 0, truth).astype(np.uint8)
-    scores = matrix_of(classes, (truth, predicted)).scores(absent=absent)
-    present = scores.class_pixels > 0
+    metrics = matrix_of(classes, (truth, predicted)).metrics(absent=absent)
+    present = metrics.class_pixels > 0
     mean = present.mean() if absent == "all" else 1.0
     if present.any():
-        assert (scores.pixel_accuracy, scores.frequency_weighted_iou) == (1, 1)
-        assert (scores.mean_accuracy, scores.mean_iou) == (pytest.approx(mean), pytest.approx(mean))
-        assert (scores.class_iou[present] == 1).all()
+        assert (metrics.pixel_accuracy, metrics.frequency_weighted_iou) == (1, 1)
+        assert (metrics.mean_accuracy, metrics.mean_iou) == (pytest.approx(mean), pytest.approx(mean))
+        assert (metrics.class_iou[present] == 1).all()
     else:
-        assert all(np.isnan(getattr(scores, name)) for name in FOUR)
+        assert all(np.isnan(getattr(metrics, name)) for name in FOUR)
 
 
 @law
 @given(pairs(), policies)
 def test_scores_lie_between_zero_and_one_and_iou_below_accuracy(pair, absent):
     classes, truth, predicted = pair
-    scores = matrix_of(classes, (truth, predicted)).scores(absent=absent)
+    metrics = matrix_of(classes, (truth, predicted)).metrics(absent=absent)
     for name in FOUR:
-        value = getattr(scores, name)
-        assert np.isnan(value) if not scores.class_pixels.any() else 0 <= value <= 1
-    present = scores.class_pixels > 0
-    assert (scores.class_iou[present] <= scores.class_accuracy[present]).all()
-    assert np.isnan(scores.class_accuracy[~present]).all()
+        value = getattr(metrics, name)
+        assert np.isnan(value) if not metrics.class_pixels.any() else 0 <= value <= 1
+    present = metrics.class_pixels > 0
+    assert (metrics.class_iou[present] <= metrics.class_accuracy[present]).all()
+    assert np.isnan(metrics.class_accuracy[~present]).all()
 
 
 @law
 @given(pairs(), st.integers(2, 5))
 def test_seeing_every_image_again_changes_no_score(pair, times):
     classes, truth, predicted = pair
-    once, often = (matrix_of(classes, *[(truth, predicted)] * n).scores() for n in (1, times))
+    once, often = (matrix_of(classes, *[(truth, predicted)] * n).metrics() for n in (1, times))
     for name in FOUR:
         assert getattr(once, name) == pytest.approx(getattr(often, name), rel=1e-12, nan_ok=True)
 
@@ -135,7 +135,7 @@ def test_policies_agree_where_every_class_occurs(pair):
     classes, truth, predicted = pair
     every = np.arange(classes, dtype=np.uint8)
     matrix = matrix_of(classes, (truth, predicted), (every, every[::-1]))
-    union, present, whole = (matrix.scores(absent=policy) for policy in ("union", "present", "all"))
+    union, present, whole = (matrix.metrics(absent=policy) for policy in ("union", "present", "all"))
     for name in FOUR:
         assert getattr(union, name) == getattr(present, name) == getattr(whole, name)
 
@@ -145,6 +145,6 @@ def test_policies_agree_where_every_class_occurs(pair):
 def test_policies_are_ordered(pair):
     classes, truth, predicted = pair
     if truth.size:
-        union, present, whole = (matrix_of(classes, (truth, predicted)).scores(absent=p).mean_iou for p in ("union", "present", "all"))
+        union, present, whole = (matrix_of(classes, (truth, predicted)).metrics(absent=p).mean_iou for p in ("union", "present", "all"))
         assert whole <= union + 1e-15
         assert union <= present + 1e-15

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.errors import DataError
-from upscore.ops import boxes
+from upscore.ops import box_crop
 from upscore.ops.box_crop import Canvas, cut_boxes
 
 native = pytest.importorskip("upscore._native")
@@ -53,14 +53,14 @@ def join(maps, placed, height, width, aggregate, clip):
 def way(request, monkeypatch):
     """Each of the ways to the same numbers."""
     if request.param == "plain":
-        monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: None)
+        monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: None)
     if request.param == "portable":
 
         class Portable:
-            cut = staticmethod(lambda *values, **named: native.cut(*values, **named, instructions="portable"))
+            crop = staticmethod(lambda *values, **named: native.crop(*values, **named, instructions="portable"))
             paste = staticmethod(lambda *values, **named: native.paste(*values, **named, instructions="portable"))
 
-        monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: Portable)
+        monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: Portable)
     return request.param
 
 
@@ -108,10 +108,10 @@ def test_boxes_are_cut_and_put_back_as_written_out(way, channels, aggregate, cli
 
 def test_boxes_far_larger_than_the_image_are_never_laid_out_whole(monkeypatch):
     """Boxes enlarged tenfold would take a hundred times the image's memory, on devices where nothing is compiled."""
-    monkeypatch.setattr(boxes, "compiled_for", lambda x, *dtypes: None)
+    monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: None)
     seen = []
-    resized = boxes.resized
-    monkeypatch.setattr(boxes, "resized", lambda planes, size: seen.append(size) or resized(planes, size))
+    resized = box_crop.resized
+    monkeypatch.setattr(box_crop, "resized", lambda planes, size: seen.append(size) or resized(planes, size))
     image, box = np.random.default_rng(0).standard_normal((3, 30, 40)), (-180, -140, 220, 170)
     (cuts,) = cut_boxes(torch.from_numpy(image), [box], 24).numpy()
     np.testing.assert_allclose(cuts, cut(image, box, 24), atol=1e-12)
@@ -144,13 +144,13 @@ def test_a_canvas_is_zero_where_no_box_lies(way):
     ("values", "said"),
     [
         ({"boxes": [(3, 0, 3, 2)]}, "not empty"),
-        ({"boxes": [(0, 4, 2, 8)]}, "meet the image"),
+        ({"boxes": [(0, 4, 2, 8)]}, "intersect the image"),
         ({"boxes": [(0, 0, 2)]}, "left, top, right, bottom"),
         ({"boxes": [(0, 0, 2**31, 2)]}, "not empty"),
         ({"boxes": []}, "a box for each"),
         ({"boxes": [(0, 0, 2, 2)] * 2}, "a box for each"),
         ({"out": torch.zeros(1, 5, 5, 4)}, "as many channels"),
-        ({"out": torch.zeros(1, 5, 3, 5).mT}, "contiguous room"),
+        ({"out": torch.zeros(1, 5, 3, 5).mT}, "contiguous output"),
         ({"image": torch.zeros(4, 4)}, "contiguous image"),
         ({"threads": 0}, "1 to 256 threads"),
     ],
@@ -158,15 +158,15 @@ def test_a_canvas_is_zero_where_no_box_lies(way):
 def test_the_compiled_part_checks_what_it_is_given(values, said):
     given = {"image": torch.zeros(4, 4, 3), "boxes": [(0, 0, 2, 2)], "out": torch.zeros(1, 5, 5, 3), "threads": 1} | values
     with pytest.raises(ValueError, match=said):
-        native.cut(**given)
+        native.crop(**given)
     if "out" not in values and "image" not in values:
         del given["out"], given["image"]
         with pytest.raises(ValueError, match=said.replace("image", "canvas")):
-            native.paste(scores=torch.zeros(1, 5, 5, 3), canvas=torch.zeros(4, 4, 3), join="max", clip=False, **given)
+            native.paste(scores=torch.zeros(1, 5, 5, 3), canvas=torch.zeros(4, 4, 3), reduce="max", clip=False, **given)
 
 
 def test_joining_is_by_maximum_or_sum():
-    with pytest.raises(ValueError, match="join 'max' or 'sum'"):
+    with pytest.raises(ValueError, match="reduce 'max' or 'sum'"):
         native.paste(torch.zeros(1, 2, 2, 1), [(0, 0, 2, 2)], torch.zeros(2, 2, 1), "mean", False, 1)
 
 

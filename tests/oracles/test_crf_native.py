@@ -1,4 +1,4 @@
-"""The compiled lattice against the one in NumPy, and its doors against strangers."""
+"""The compiled lattice against the one in NumPy, and its checks against wrong arguments."""
 
 import contextlib
 import os
@@ -303,8 +303,8 @@ LATTICE = native.lattice(np.zeros((2, 9), np.float32), 1)
 COSTS = np.ones(3, np.float32)
 
 
-def mean_field(scores, out, *, messages=((LATTICE, None, None, COSTS),), belief=None, steps=2):
-    native.mean_field(scores, "energies", [*messages], True, belief, out, steps, 1)
+def mean_field(unary, out, *, pairwise=((LATTICE, None, None, COSTS),), marginals=None, steps=2):
+    native.mean_field(unary, "energies", [*pairwise], True, marginals, out, steps, 1)
 
 
 def numbers(*shape):
@@ -321,26 +321,30 @@ BOTH = np.zeros((2, 9, 3), np.float32)
 HOLES = np.zeros((9, 6), np.float32)[:, ::2]
 NAN, LARGE = np.full((9, 3), np.nan, np.float32), np.zeros((4, 9), np.float32)
 REFUSED = {
-    "double scores": lambda: mean_field(numbers(9, 3).astype(float), numbers(9, 3)),
-    "room of doubles, of which a copy would be written to": lambda: mean_field(numbers(9, 3), numbers(9, 3).astype(float)),
+    "a unary of doubles": lambda: mean_field(numbers(9, 3).astype(float), numbers(9, 3)),
+    "an output of doubles, which would be written to in a copy": lambda: mean_field(numbers(9, 3), numbers(9, 3).astype(float)),
     "filtered into doubles": lambda: native.filter(LATTICE, numbers(1, 9), numbers(1, 9).astype(float), 1),
-    "room that cannot be written to": lambda: mean_field(numbers(9, 3), np.broadcast_to(np.float32(0), (9, 3))),
-    "room that is one number": lambda: mean_field(numbers(9, 3), np.lib.stride_tricks.as_strided(numbers(1), (9, 3), (0, 0))),
-    "room with holes": lambda: mean_field(numbers(9, 3), HOLES),
-    "room that is the scores": lambda: mean_field(BOTH[0], BOTH[0]),
-    "room that overlaps the scores": lambda: mean_field(BOTH.reshape(18, 3)[:9], BOTH.reshape(18, 3)[4:13]),
-    "room that overlaps the belief": lambda: mean_field(numbers(9, 3), BOTH.reshape(18, 3)[:9], belief=BOTH.reshape(18, 3)[4:13]),
-    "filtered beside itself": lambda: native.filter(LATTICE, LARGE[:2], LARGE[1:3], 1),
-    "misaligned scores": lambda: mean_field(misaligned(numbers(9, 3)), numbers(9, 3)),
-    "misaligned features": lambda: native.lattice(misaligned(numbers(2, 9)), 1),
-    "scores that are not numbers": lambda: mean_field(NAN, numbers(9, 3)),
-    "a belief that is not a number": lambda: mean_field(numbers(9, 3), numbers(9, 3), belief=NAN),
-    "costs that are not numbers": lambda: mean_field(numbers(9, 3), numbers(9, 3), messages=[(LATTICE, None, None, COSTS * np.nan)]),
-    "factors that are not numbers": lambda: mean_field(numbers(9, 3), numbers(9, 3), messages=[(LATTICE, NAN[:, 0].copy(), None, COSTS)]),
-    "a lattice that was never made": lambda: mean_field(
-        numbers(9, 3), numbers(9, 3), messages=[(native.Lattice.__new__(native.Lattice), None, None, COSTS)]
+    "a read-only output": lambda: mean_field(numbers(9, 3), np.broadcast_to(np.float32(0), (9, 3))),
+    "an output that is one number": lambda: mean_field(numbers(9, 3), np.lib.stride_tricks.as_strided(numbers(1), (9, 3), (0, 0))),
+    "an output with gaps": lambda: mean_field(numbers(9, 3), HOLES),
+    "an output that is the unary": lambda: mean_field(BOTH[0], BOTH[0]),
+    "an output that overlaps the unary": lambda: mean_field(BOTH.reshape(18, 3)[:9], BOTH.reshape(18, 3)[4:13]),
+    "an output that overlaps the marginals": lambda: mean_field(
+        numbers(9, 3), BOTH.reshape(18, 3)[:9], marginals=BOTH.reshape(18, 3)[4:13]
     ),
-    "scores of the other order of bytes": lambda: mean_field(numbers(9, 3).astype(">f4"), numbers(9, 3)),
+    "filtering into an overlapping array": lambda: native.filter(LATTICE, LARGE[:2], LARGE[1:3], 1),
+    "a misaligned unary": lambda: mean_field(misaligned(numbers(9, 3)), numbers(9, 3)),
+    "misaligned features": lambda: native.lattice(misaligned(numbers(2, 9)), 1),
+    "a unary that is not finite": lambda: mean_field(NAN, numbers(9, 3)),
+    "marginals that are not finite": lambda: mean_field(numbers(9, 3), numbers(9, 3), marginals=NAN),
+    "compatibilities that are not finite": lambda: mean_field(
+        numbers(9, 3), numbers(9, 3), pairwise=[(LATTICE, None, None, COSTS * np.nan)]
+    ),
+    "factors that are not finite": lambda: mean_field(numbers(9, 3), numbers(9, 3), pairwise=[(LATTICE, NAN[:, 0].copy(), None, COSTS)]),
+    "a lattice that was never made": lambda: mean_field(
+        numbers(9, 3), numbers(9, 3), pairwise=[(native.Lattice.__new__(native.Lattice), None, None, COSTS)]
+    ),
+    "a unary of the other byte order": lambda: mean_field(numbers(9, 3).astype(">f4"), numbers(9, 3)),
     "a million threads": lambda: native.lattice(numbers(2, 9), 10**6),
     "no thread": lambda: native.lattice(numbers(2, 9), 0),
     "no points": lambda: native.lattice(numbers(2, 0), 1),
@@ -356,11 +360,11 @@ def test_the_module_refuses(name):
 
 
 def test_what_may_be_the_same_memory_is():
-    belief = np.full((9, 3), 1 / 3, np.float32)
-    expected, given_belief = np.empty_like(belief), belief.copy()
-    mean_field(numbers(9, 3), expected, belief=given_belief)
-    mean_field(numbers(9, 3), belief, belief=belief)
-    np.testing.assert_array_equal(belief, expected)
+    marginals = np.full((9, 3), 1 / 3, np.float32)
+    expected, given = np.empty_like(marginals), marginals.copy()
+    mean_field(numbers(9, 3), expected, marginals=given)
+    mean_field(numbers(9, 3), marginals, marginals=marginals)
+    np.testing.assert_array_equal(marginals, expected)
     values, filtered = numbers(2, 9), np.empty((2, 9), np.float32)
     native.filter(LATTICE, values, filtered, 1)
     native.filter(LATTICE, values, values, 1)
@@ -387,17 +391,17 @@ def test_signals_are_heeded_while_a_lattice_is_built_and_filters():
     assert while_filtering > 2
 
 
-def test_a_list_of_messages_that_a_signal_handler_empties_stays_in_use():
+def test_a_list_that_a_signal_handler_empties_stays_in_use():
     probe = """
 import gc, signal
 import numpy as np
 from upscore import _native as native
-messages = [(native.lattice(np.random.default_rng(0).normal(size=(2, 50_000)).astype(np.float32), 1), None, None, np.ones(3, np.float32))]
-signal.signal(signal.SIGALRM, lambda *_: (messages.clear(), gc.collect(), [np.ones(300_000, np.float32) for _ in range(9)]))
+pairwise = [(native.lattice(np.random.default_rng(0).normal(size=(2, 50_000)).astype(np.float32), 1), None, None, np.ones(3, np.float32))]
+signal.signal(signal.SIGALRM, lambda *_: (pairwise.clear(), gc.collect(), [np.ones(300_000, np.float32) for _ in range(9)]))
 signal.setitimer(signal.ITIMER_REAL, 0.02)
-scores, out = np.zeros((50_000, 3), np.float32), np.empty((50_000, 3), np.float32)
-native.mean_field(scores, "energies", messages, True, None, out, 60, 1)
-assert not messages and np.allclose(out.sum(1), 1), "emptied, and the sums are right"
+unary, out = np.zeros((50_000, 3), np.float32), np.empty((50_000, 3), np.float32)
+native.mean_field(unary, "energies", pairwise, True, None, out, 60, 1)
+assert not pairwise and np.allclose(out.sum(1), 1), "emptied, and the sums are right"
 """
     if not hasattr(signal, "setitimer"):
         pytest.skip("this system has no such timer")
@@ -407,7 +411,7 @@ assert not messages and np.allclose(out.sum(1), 1), "emptied, and the sums are r
 
 @pytest.mark.skipif(not np.isfinite(native.available_memory()), reason="this system does not say how much memory it has")
 def test_more_memory_than_there_is_is_refused_before_it_is_asked_for():
-    """Two grids, each of which could be had alone; Linux would promise both, and stop the process that writes to them."""
+    """Buffers of two lattices, each of which could be had alone; Linux would promise both, and stop the process that writes to them."""
     probe = """
 import numpy as np
 from upscore import _native as native
@@ -416,10 +420,10 @@ points = max(8, int(0.75 * most / (2 * labels * 4)) // 6)
 far = np.stack([np.arange(points) * 50.0, *np.zeros((4, points))]).astype(np.float32)
 lattice = native.lattice(far, 1)
 assert lattice.vertices == 6 * points
-scores, costs = np.broadcast_to(np.float32(0), (points, labels)), np.ones(labels, np.float32)
+unary, costs = np.broadcast_to(np.float32(0), (points, labels)), np.ones(labels, np.float32)
 try:
-    messages = [(lattice, None, None, costs)] * 2
-    native.mean_field(scores, "energies", messages, True, None, np.empty((points, labels), np.float32), 1, 1)
+    pairwise = [(lattice, None, None, costs)] * 2
+    native.mean_field(unary, "energies", pairwise, True, None, np.empty((points, labels), np.float32), 1, 1)
 except MemoryError as error:
     print(error)
 """

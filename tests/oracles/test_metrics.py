@@ -1,4 +1,4 @@
-"""Counts and scores against loops over pixels and classes, and against the FCN paper's formulas done by hand."""
+"""Counts and metrics against loops over pixels and classes, and against the FCN paper's formulas done by hand."""
 
 import math
 
@@ -54,9 +54,9 @@ def test_counts_and_scores_equal_slow_ones(classes, patch):
     np.testing.assert_array_equal(matrix.counts, counts)
     assert matrix.ignored == ignored == 3 * 83
     for absent in ("union", "present", "all"):
-        scores = matrix.scores(absent=absent)
+        metrics = matrix.metrics(absent=absent)
         for name, value in score_slowly(counts, absent).items():
-            assert getattr(scores, name) == pytest.approx(value, rel=1e-12)
+            assert getattr(metrics, name) == pytest.approx(value, rel=1e-12)
 
 
 def test_a_image_larger_than_the_block_counted_at_a_time():
@@ -77,18 +77,18 @@ def test_the_papers_formulas_by_hand():
     """Class 0: 6 pixels, 5 found; class 1: 4, 2 found; class 2 is only predicted; class 3 is nowhere."""
     matrix = ConfusionMatrix(4)
     matrix.add(np.uint8([[0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 255, 255]]), np.uint8([[0, 0, 0, 0, 0, 1], [1, 1, 0, 2, 0, 3]]))
-    scores = matrix.scores()
+    metrics = matrix.metrics()
     iou0, iou1 = 5 / 7, 2 / 5
-    assert scores.pixel_accuracy == pytest.approx(7 / 10)
-    assert scores.mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 2)
-    assert scores.mean_iou == pytest.approx((iou0 + iou1 + 0) / 3)
-    assert scores.frequency_weighted_iou == pytest.approx((6 * iou0 + 4 * iou1) / 10)
-    assert scores.class_iou[:3].tolist() == pytest.approx([iou0, iou1, 0])
-    assert math.isnan(scores.class_iou[3])
-    assert np.isnan(scores.class_accuracy[2:]).all()
-    assert matrix.scores(absent="present").mean_iou == pytest.approx((iou0 + iou1) / 2)
-    assert matrix.scores(absent="all").mean_iou == pytest.approx((iou0 + iou1) / 4)
-    assert matrix.scores(absent="all").mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 4)
+    assert metrics.pixel_accuracy == pytest.approx(7 / 10)
+    assert metrics.mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 2)
+    assert metrics.mean_iou == pytest.approx((iou0 + iou1 + 0) / 3)
+    assert metrics.frequency_weighted_iou == pytest.approx((6 * iou0 + 4 * iou1) / 10)
+    assert metrics.class_iou[:3].tolist() == pytest.approx([iou0, iou1, 0])
+    assert math.isnan(metrics.class_iou[3])
+    assert np.isnan(metrics.class_accuracy[2:]).all()
+    assert matrix.metrics(absent="present").mean_iou == pytest.approx((iou0 + iou1) / 2)
+    assert matrix.metrics(absent="all").mean_iou == pytest.approx((iou0 + iou1) / 4)
+    assert matrix.metrics(absent="all").mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 4)
 
 
 def test_scores_are_not_means_over_images():
@@ -96,7 +96,7 @@ def test_scores_are_not_means_over_images():
     matrix = ConfusionMatrix(2)
     matrix.add(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
     matrix.add(np.zeros((3, 3), np.uint8), np.ones((3, 3), np.uint8))
-    assert matrix.scores().pixel_accuracy == pytest.approx(1 / 10)
+    assert matrix.metrics().pixel_accuracy == pytest.approx(1 / 10)
 
 
 def test_coarse_truth_bounds_the_mean_iou_less_the_finer_it_is():
@@ -111,7 +111,7 @@ def test_coarse_truth_bounds_the_mean_iou_less_the_finer_it_is():
         coarse = truth[factor // 2 :: factor, factor // 2 :: factor]
         matrix = ConfusionMatrix(5)
         matrix.add(truth, coarse.repeat(factor, 0).repeat(factor, 1))
-        bounds.append(matrix.scores().mean_iou)
+        bounds.append(matrix.metrics().mean_iou)
     assert bounds == sorted(bounds)
     assert bounds[-1] == 1
     assert bounds[1] < 0.9 < bounds[4]

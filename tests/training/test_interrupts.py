@@ -50,7 +50,7 @@ def assert_same_run(one, other):
         assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == [], name
     assert log_of(one) == log_of(other)
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
-    assert Bundle.load(one).card["scores"] == Bundle.load(other).card["scores"]
+    assert Bundle.load(one).card["metrics"] == Bundle.load(other).card["metrics"]
 
 
 def signalling(function, *, at, number=signal.SIGINT, after=False):

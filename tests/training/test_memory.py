@@ -13,7 +13,7 @@ from painting import small_recipe
 from upscore.cli.app import app
 from upscore.errors import RecipeError, TrainingError
 from upscore.models.factory import create_model
-from upscore.training import batches, choices
+from upscore.training import auto_config, batches
 from upscore.training.auto_config import Machine
 from upscore.training.memory import _kept_for_backward, step_memory
 from upscore.training.run import plan, train
@@ -116,7 +116,7 @@ def test_a_reader_that_the_system_kills_is_one_line(painted, tmp_path, monkeypat
 
 def test_a_crop_that_cannot_fit_is_refused_before_anything_is_written(painted, tmp_path, monkeypatch):
     """None of what it needs is allocated to know that."""
-    monkeypatch.setattr(choices, "_memory", lambda device: 16 << 30)
+    monkeypatch.setattr(auto_config, "_memory", lambda device: 16 << 30)
     said = CliRunner().invoke(app, ["train", str(painted), "--out", str(tmp_path / "new" / "run"), *BIG, "--dry-run"])
     assert isinstance(said.exception, RecipeError)
     message = str(said.exception)

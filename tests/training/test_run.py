@@ -58,7 +58,7 @@ def test_a_run_leaves_everything_needed_to_use_and_repeat_it(unbroken, painted):
     assert all(0 <= float(row["miou"]) <= 1 for row in rows)
     card = json.loads((folder / "best" / "bundle.json").read_text())["card"]
     assert card["recipe_digest"] == recipe.digest()
-    assert 0 <= card["scores"]["mean_iou"] <= 1
+    assert 0 <= card["metrics"]["mean_iou"] <= 1
     assert Bundle.load(folder).labels.names == ("ground", "square", "bar")
 
 
@@ -496,7 +496,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(unbroken, painted, tmp_path
     checkpoint = run.folder / "checkpoint.safetensors"
     good = checkpoint.read_bytes()
     checkpoint.write_bytes(good[: len(good) // 2])
-    with pytest.raises(TrainingError, match="damaged_image_error"):
+    with pytest.raises(TrainingError, match="damaged"):
         resume(run.folder)
     checkpoint.write_bytes((unbroken.folder / "checkpoint.safetensors").read_bytes())
     with pytest.raises(TrainingError, match="belongs to recipe"):
@@ -518,7 +518,7 @@ def test_validation_evaluates_each_image_once_at_its_own_size(unbroken, painted)
     dataset = open_dataset(str(painted), "val")
     evaluation = evaluate(unbroken.best, dataset)
     assert int(evaluation.matrix.counts.sum()) == sum(int(np.sum(dataset[i].label != 255)) for i in range(len(dataset)))
-    assert evaluation.scores.mean_iou == pytest.approx(unbroken.progress.best_miou)
+    assert evaluation.metrics.mean_iou == pytest.approx(unbroken.progress.best_miou)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -577,4 +577,4 @@ def test_a_plan_refuses_what_cannot_be_learned_and_warns_of_classes_that_are_not
 def test_a_card_says_which_images_were_learned_from(unbroken, painted, tmp_path):
     data = json.loads((unbroken.folder / "best" / "bundle.json").read_text())["card"]["data"]
     assert data["split"] == "train"
-    assert data["images"] == plan(small_recipe(painted, tmp_path / "other")).images
+    assert data["identity"] == plan(small_recipe(painted, tmp_path / "other")).identity

@@ -1,4 +1,4 @@
-"""Confusion matrices and scores: emptiness, words, JSON, refusals."""
+"""Confusion matrices and metrics: emptiness, words, JSON, refusals."""
 
 import json
 import math
@@ -45,34 +45,34 @@ def test_without_valid_pixels_no_score_is_defined():
     matrix = ConfusionMatrix(3)
     matrix.add(np.full((4, 5), 255, np.uint8), np.zeros((4, 5), np.uint8))
     for absent in ABSENT_POLICIES:
-        scores = matrix.scores(absent=absent)
-        assert math.isnan(scores.pixel_accuracy)
-        assert math.isnan(scores.mean_accuracy)
-        assert math.isnan(scores.mean_iou)
-        assert math.isnan(scores.frequency_weighted_iou)
-        assert scores.policy == "No valid pixel was counted (20 are ignored), so no score is defined."
-        assert json.loads(json.dumps(scores.as_dict(LabelSpace(("a", "b", "c"))), allow_nan=False))["mean_iou"] is None
+        metrics = matrix.metrics(absent=absent)
+        assert math.isnan(metrics.pixel_accuracy)
+        assert math.isnan(metrics.mean_accuracy)
+        assert math.isnan(metrics.mean_iou)
+        assert math.isnan(metrics.frequency_weighted_iou)
+        assert metrics.policy == "No valid pixel was counted (20 are ignored), so no score is defined."
+        assert json.loads(json.dumps(metrics.as_dict(LabelSpace(("a", "b", "c"))), allow_nan=False))["mean_iou"] is None
 
 
 def test_the_policy_says_what_was_left_out(matrix):
-    assert matrix.scores().policy == (
+    assert matrix.metrics().policy == (
         "1 of 4 pixels (25.0%) are ignored, 1 of 3 classes do not occur in the truth; "
         "classes in neither truth nor prediction are left out of the means, classes only predicted count as 0."
     )
     for absent, words in ABSENT_POLICIES.items():
-        assert matrix.scores(absent=absent).policy.endswith(words + ".")
+        assert matrix.metrics(absent=absent).policy.endswith(words + ".")
 
 
 def test_scores_become_json(matrix):
-    scores = matrix.scores()
-    written = json.loads(json.dumps(scores.as_dict(LabelSpace(("sky", "road", "car"))), allow_nan=False))
+    metrics = matrix.metrics()
+    written = json.loads(json.dumps(metrics.as_dict(LabelSpace(("sky", "road", "car"))), allow_nan=False))
     assert written["pixel_accuracy"] == pytest.approx(2 / 3)
     assert written["classes"]["sky"] == {"iou": 0.5, "accuracy": 0.5, "pixels": 2}
     assert written["classes"]["car"] == {"iou": None, "accuracy": None, "pixels": 0}
     assert (written["valid_pixels"], written["ignored_pixels"]) == (3, 1)
-    assert (written["absent"], written["policy"]) == ("union", scores.policy)
-    with pytest.raises(DataError, match="found 2 class names for scores of 3 classes"):
-        scores.as_dict(LabelSpace(("sky", "road")))
+    assert (written["absent"], written["policy"]) == ("union", metrics.policy)
+    with pytest.raises(DataError, match="found 2 class names for metrics of 3 classes"):
+        metrics.as_dict(LabelSpace(("sky", "road")))
 
 
 def test_counts_come_back_from_a_file(matrix):
@@ -90,9 +90,9 @@ def test_impossible_counts_are_refused(counts):
 
 
 def test_scores_do_not_change_when_more_is_counted(matrix):
-    scores = matrix.scores()
+    metrics = matrix.metrics()
     matrix.add(labels(2, 2), labels(2, 2))
-    assert scores.class_pixels.tolist() == [2, 1, 0]
+    assert metrics.class_pixels.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("repeats", [1, 50])
@@ -121,7 +121,7 @@ def test_other_arguments_are_refused(matrix):
         with pytest.raises(DataError, match=f"found {classes} classes"):
             ConfusionMatrix(classes)
     with pytest.raises(RecipeError, match="found policy 'skip' for absent classes, expected one of union, present, all"):
-        matrix.scores(absent="skip")
+        matrix.metrics(absent="skip")
     with pytest.raises(DataError, match="of 3 and 2 classes"):
         matrix + ConfusionMatrix(2)
 
@@ -181,7 +181,7 @@ def test_counts_whose_sums_would_wrap_are_one_line():
         ConfusionMatrix.of(np.full((2, 2), 2**63, np.uint64))
     with pytest.raises(DataError, match="sums fit into 64 bits"):
         ConfusionMatrix.of(np.full((2, 2), 2**62))
-    assert ConfusionMatrix.of(np.full((255, 255), 2**45)).scores().pixel_accuracy == pytest.approx(1 / 255)
+    assert ConfusionMatrix.of(np.full((255, 255), 2**45)).metrics().pixel_accuracy == pytest.approx(1 / 255)
 
 
 def test_segments_of_what_is_no_mask_are_one_line():

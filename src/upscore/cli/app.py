@@ -316,10 +316,9 @@ def ensemble(
     from upscore.cli import console
 
     with console.errors_on_their_own_line():
-        from upscore.inference.settings import settled
-        from upscore.models.ensemble import check_place, load_model
+        from upscore.models.ensemble import Ensemble, check_place, load_model
 
-        together = settled([load_model(bundle) for bundle in bundles], **looking.overrides())
+        together = Ensemble.of([load_model(bundle) for bundle in bundles]).resolve_settings(**looking.overrides())
         check_place(out, together)
         together.save(out)
     console.put_together(together, out)
@@ -361,7 +360,7 @@ def explain(
 
         with console.bar("looking") as progress:
             explanation = explain_image(
-                bundle, image, at=pixel, channels=channels, grid=points, pixels=pixels, device=device, progress=progress
+                bundle, image, pixel=pixel, channels=channels, grid=points, max_pixels=pixels, device=device, progress=progress
             )
         write_explanation(explanation, place, command=shlex.join(["upscore", "explain", bundle, image, *flags]))
     console.explained(explanation, place)

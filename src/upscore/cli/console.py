@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import Found, LabelledImage
-    from upscore.inference.settings import CRFSettings, InferenceSettings
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
+    from upscore.settings import CRFSettings, InferenceSettings
     from upscore.training.checkpoint import Progress as RunProgress
     from upscore.training.recipe import Recipe
     from upscore.training.recipes import ShippedRecipe
@@ -186,7 +186,7 @@ def say_aside(line: str) -> None:
 
 def dataset_notes(dataset: Dataset) -> None:
     """Say beside the results what the reader of a dataset decided."""
-    for note in dataset.notes:
+    for note in dataset.warnings:
         aside.print(f"  {escape(note)}", soft_wrap=True)
 
 
@@ -218,7 +218,7 @@ def finished(run: Run, *, data: str | None) -> None:
 def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
     if as_json:
-        print(json.dumps(evaluation.numbers() | {"settings": evaluation.settings, "report": str(page)}, indent=2))
+        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
         return
     both = [evaluation] if evaluation.before is None else [evaluation.before, evaluation]
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -230,22 +230,21 @@ def scores(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
     for i, name in enumerate(evaluation.labels.names):
         table.add_row(
             short_name(name),
-            *(_percent(one.scores.class_iou[i]) for one in both),
-            *(_percent(one.border_scores.class_boundary_iou[i]) for one in both),
-            *(_percent(one.scores.class_accuracy[i]) for one in both),
-            f"{int(evaluation.scores.class_pixels[i]):,}",
+            *(_percent(one.metrics.class_iou[i]) for one in both),
+            *(_percent(one.border_metrics.class_boundary_iou[i]) for one in both),
+            *(_percent(one.metrics.class_accuracy[i]) for one in both),
+            f"{int(evaluation.metrics.class_pixels[i]):,}",
         )
     console.print(table)
-    b = evaluation.border_scores
+    b = evaluation.border_metrics
     if evaluation.before is None:
         shares = {name: _percent(value) for name, value in evaluation.totals.items()}
         shares["mean IoU"] = f"[bold]{shares['mean IoU']}[/bold]"
         console.print("   ".join(f"{name} {share}" for name, share in shares.items()))
     else:
         console.print(_before_and_after(evaluation.before, evaluation))
-        from upscore.inference.settings import CRFSettings
-
-        _crf(CRFSettings.model_validate(evaluation.settings["crf"]))
+        if evaluation.settings is not None and evaluation.settings.crf is not None:
+            _crf(evaluation.settings.crf)
     _warn(evaluation.warnings)
     for note, count in evaluation.noted.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
@@ -290,15 +289,13 @@ def tuned(found: Tuning, place: Path) -> None:
 
 def put_together(together: Ensemble, place: Path) -> None:
     """Print an ensemble's members and how each looks at an image."""
-    from upscore.inference.settings import InferenceSettings
-
-    settings = InferenceSettings.of(together.inference)
+    settings = together.inference
     for member in together.members:
-        own = InferenceSettings.of(member.inference).proposals
-        how = "whole images" if own is None else f"{own.most} proposals ({own.by}), aggregated by {own.aggregate}"
+        own = member.inference.proposals
+        how = "whole images" if own is None else f"{own.max_proposals} proposals ({own.proposer}), aggregated by {own.aggregate}"
         console.print(f"  {escape(member.architecture)}: {how}")
     what = "scores multiplied" if settings.combine == "product" else "probabilities averaged"
-    console.print(f"{len(together.members)} networks, {what}{', then the CRF' if settings.refines else ''}: [bold]{escape(place)}[/bold]")
+    console.print(f"{len(together.members)} networks, {what}{', then the CRF' if settings.uses_crf else ''}: [bold]{escape(place)}[/bold]")
 
 
 def left_out(found: Found) -> None:
@@ -318,7 +315,7 @@ def bad_image(result: LabelledImage) -> None:
 def predicted(results: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
     """Print how many images were labelled, with which CRF, and where they are."""
     failed = sum(bool(result.error) for result in results)
-    if settings.crf is not None and settings.crf.on:
+    if settings.crf is not None and settings.crf.enabled:
         _crf(settings.crf)
     counts = [f"{len(results) - failed} labelled"]
     counts += [f"[red]{failed} failed[/red]"] if failed else []
@@ -328,10 +325,12 @@ def predicted(results: Sequence[LabelledImage], found: Found, out: Path, setting
 
 def explained(explanation: Explanation, place: Path) -> None:
     """Print what the network says at the pixel, what that depends on, and where the page is."""
-    (row, column), field = explanation.at, explanation.fields[0]
+    (row, column), field = explanation.pixel, explanation.receptive_fields[0]
     k = int(explanation.label_map[row, column])
     depends = (
-        f"95 % of its field within {field.held_side}×{field.held_side} pixels" if field.held_side else "which nothing in the image moves"
+        f"95 % of its field within {field.effective_side}×{field.effective_side} pixels"
+        if field.effective_side
+        else "which nothing in the image moves"
     )
     console.print(
         f"row {row}, column {column}: [bold]{short_name(explanation.labels.names[k])}[/bold] "
@@ -368,14 +367,12 @@ def models(rows: Sequence[ListedModel]) -> None:
     for column in ("model", "backbone", "parameters", "stride", "field"):
         table.add_column(column, justify="left" if column in ("model", "backbone") else "right")
     for row in rows:
-        table.add_row(
-            escape(row.name), escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), f"{row.receptive_field:g}"
-        )
+        size = f"{row.parameters:.2f} M"
+        table.add_row(escape(row.name), escape(row.backbone or "its own"), size, str(row.stride), f"{row.receptive_field:g}")
     console.print(table)
     for architecture in dict.fromkeys(row.architecture for row in rows):
-        console.print(
-            f"[bold]{escape(architecture.name)}[/bold]  {escape(f'{architecture.description} ({architecture.paper})')}", soft_wrap=True
-        )
+        about = f"{architecture.description} ({architecture.paper})"
+        console.print(f"[bold]{escape(architecture.name)}[/bold]  {escape(about)}", soft_wrap=True)
     console.print(
         "[dim]with 21 classes; field: receptive field of a cell of the coarsest features, or of a score if a network has its own encoder. "
         "--backbone takes alexnet, googlenet, vgg16 and any timm backbone with strides 8, 16 and 32.[/dim]"

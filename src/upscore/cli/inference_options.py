@@ -114,7 +114,7 @@ class InferenceOptions:
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Any other setting, such as proposals.least_side=112 or crf.iterations=10; may be repeated.",
+            help="Any other setting, such as proposals.min_side=112 or crf.iterations=10; may be repeated.",
             show_default=False,
             rich_help_panel=PANEL,
         ),
@@ -151,7 +151,7 @@ class InferenceOptions:
             if self.tile not in ("auto", "whole") and not (self.tile.isascii() and self.tile.isdecimal() and len(self.tile) < 10):
                 raise typer.BadParameter(f"found '{self.tile}', expected auto, whole or a number of pixels", param_hint="--tile")
             changes["tile"] = int(self.tile) if self.tile.isdecimal() else self.tile
-        for section, given in (("proposals", {"most": self.proposals, "aggregate": self.aggregate}), ("crf", {})):
+        for section, given in (("proposals", {"max_proposals": self.proposals, "aggregate": self.aggregate}), ("crf", {})):
             values = changes.get(section, {}) | {name: value for name, value in given.items() if value is not None}
             if values:
                 changes[section] = values

@@ -83,7 +83,7 @@ class _View:
 
     def __init__(self, dataset: Dataset, cuts: _Cuts, what: str, side: int) -> None:
         self.dataset, self._cuts, self.side = dataset, cuts, side
-        self.name, self.split, self.labels, self.notes = f"{dataset.name}, {what}s", dataset.split, dataset.labels, dataset.notes
+        self.name, self.split, self.labels, self.warnings = f"{dataset.name}, {what}s", dataset.split, dataset.labels, dataset.warnings
         self.keys: Sequence[str] = _Keys(dataset.keys, cuts, what)
 
     def __len__(self) -> int:

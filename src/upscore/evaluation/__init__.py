@@ -1,1 +1,1 @@
-"""Predictions against the truth: scores, and the report that shows them."""
+"""Predictions against the truth: metrics, and the report that shows them."""

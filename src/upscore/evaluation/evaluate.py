@@ -1,6 +1,6 @@
 """A predictor against a dataset: one confusion matrix, one row per image.
 
-The truth is never resized, every image is counted exactly once, and the scores come
+The truth is never resized, every image is counted exactly once, and the metrics come
 from one matrix over all pixels, never from a mean over images. Rows per image are
 there to find the worst ones.
 
@@ -27,15 +27,16 @@ import numpy.typing as npt
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
-from upscore.data.paired_files import listed
 from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
-from upscore.metrics import BorderCounts, BorderScores, ConfusionMatrix, Scores
+from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.settings import InferenceSettings
+from upscore.text import listed
 from upscore.types import LabelSpace, Prediction, Sample
 
-__all__ = ["Evaluation", "ImageScore", "Labeller", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]
+__all__ = ["Evaluation", "ImageMetrics", "Labeller", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]
 
 
 class Labeller(Protocol):
@@ -52,7 +53,7 @@ class Labeller(Protocol):
 
 
 @dataclass(frozen=True)
-class ImageScore:
+class ImageMetrics:
     """How one image was labelled.
 
     Parameters
@@ -88,7 +89,7 @@ class Evaluation:
     ----------
     matrix : ConfusionMatrix
         Over all images.
-    images : sequence of ImageScore
+    images : sequence of ImageMetrics
         In the dataset's order; of a shard, only its own.
     labels : LabelSpace
         The dataset's names and colours.
@@ -98,8 +99,8 @@ class Evaluation:
         What was evaluated on.
     model : str
         What was evaluated: a bundle's path, or the name of a live model's class.
-    settings : dict
-        The inference settings in force; empty where the labeller has none.
+    settings : InferenceSettings, optional
+        In force; None where the labeller has none.
     seconds : float
         Spent predicting; reading and counting are left out.
     path : str
@@ -115,13 +116,13 @@ class Evaluation:
     """
 
     matrix: ConfusionMatrix
-    images: tuple[ImageScore, ...]
+    images: tuple[ImageMetrics, ...]
     labels: LabelSpace
     absent: str
     dataset: str
     split: str
     model: str
-    settings: dict[str, Any]
+    settings: InferenceSettings | None
     seconds: float
     path: str = ""
     borders: BorderCounts | None = None
@@ -130,24 +131,24 @@ class Evaluation:
     overlap: str = ""
 
     @cached_property
-    def scores(self) -> Scores:
-        """The four scores, overall and per class."""
-        return self.matrix.scores(absent=self.absent)
+    def metrics(self) -> SegmentationMetrics:
+        """The four metrics, overall and per class."""
+        return self.matrix.metrics(absent=self.absent)
 
     @cached_property
-    def border_scores(self) -> BorderScores:
+    def border_metrics(self) -> BorderMetrics:
         """Boundary IoU and trimap IoU, overall and per class; nan where no borders were counted."""
-        return (self.borders or BorderCounts(len(self.labels))).scores(absent=self.absent)
+        return (self.borders or BorderCounts(len(self.labels))).metrics(absent=self.absent)
 
     @property
     def policy(self) -> str:
-        """Ignored pixels, absent classes and the precision, in a sentence or two; print it with the scores."""
-        return policy_of(self.scores, precision=self.settings.get("precision"))
+        """Ignored pixels, absent classes and the precision, in a sentence or two; print it with the metrics."""
+        return policy_of(self.metrics, precision=None if self.settings is None else self.settings.precision)
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the scores mean less than they seem to, each one line; print it with the scores."""
-        shown = [name for name, pixels in zip(self.labels.names, self.scores.class_pixels, strict=True) if pixels]
+        """What makes the metrics mean less than they seem to, each one line; print it with the metrics."""
+        shown = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
         absent = [name for name in self.labels.names if name not in shown]
         found = [self.overlap] if self.overlap else []
         if len(shown) == 1:
@@ -166,24 +167,24 @@ class Evaluation:
         lines = sorted(f"{image.key}\0{image.digest}" for image in self.images)
         return hashlib.blake2b("\n".join([*self.labels.names, "", *lines]).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
-    def ranked(self) -> list[ImageScore]:
+    def ranked(self) -> list[ImageMetrics]:
         """Return the images from the lowest mean IoU to the highest; those that are ignored altogether are left out."""
         evaluated = [image for image in self.images if not math.isnan(image.mean_iou)]
         return sorted(evaluated, key=lambda image: (image.mean_iou, image.pixel_accuracy, image.key))
 
     @property
     def totals(self) -> dict[str, float]:
-        """The four scores and the two of borders, in [0, 1] or nan, by the names people read."""
+        """The four metrics and the two of borders, in [0, 1] or nan, by the names people read."""
         return {
-            "mean IoU": self.scores.mean_iou,
-            "pixel accuracy": self.scores.pixel_accuracy,
-            "mean accuracy": self.scores.mean_accuracy,
-            "frequency-weighted IoU": self.scores.frequency_weighted_iou,
-            "boundary IoU": self.border_scores.boundary_iou,
-            "trimap IoU": self.border_scores.trimap_iou,
+            "mean IoU": self.metrics.mean_iou,
+            "pixel accuracy": self.metrics.pixel_accuracy,
+            "mean accuracy": self.metrics.mean_accuracy,
+            "frequency-weighted IoU": self.metrics.frequency_weighted_iou,
+            "boundary IoU": self.border_metrics.boundary_iou,
+            "trimap IoU": self.border_metrics.trimap_iou,
         }
 
-    def gains(self) -> list[tuple[ImageScore, ImageScore]]:
+    def gains(self) -> list[tuple[ImageMetrics, ImageMetrics]]:
         """Return (before, after) of every image that the CRF was evaluated on, from the greatest gain of mean IoU to the greatest loss."""
         if self.before is None:
             return []
@@ -191,10 +192,10 @@ class Evaluation:
         return sorted(pairs, key=lambda pair: (pair[0].mean_iou - pair[1].mean_iou, pair[0].pixel_accuracy - pair[1].pixel_accuracy))
 
     def numbers(self) -> dict[str, Any]:
-        """Return the scores as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
-        numbers = self.scores.as_dict(self.labels) | {
+        """Return the metrics as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
+        numbers = self.metrics.as_dict(self.labels) | {
             "policy": self.policy,
-            "borders": self.border_scores.as_dict(self.labels),
+            "borders": self.border_metrics.as_dict(self.labels),
             "warnings": self.warnings,
         }
         return numbers if self.before is None else numbers | {"before": self.before.numbers()}
@@ -210,9 +211,9 @@ class Evaluation:
                 "images": len(self.images),
                 "fingerprint": self.fingerprint,
             },
-            "settings": self.settings,
-            "scores": self.scores.as_dict(self.labels) | {"policy": self.policy},
-            "borders": self.border_scores.as_dict(self.labels),
+            "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
+            "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
+            "borders": self.border_metrics.as_dict(self.labels),
             "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
@@ -233,9 +234,9 @@ class Evaluation:
         }
 
 
-def policy_of(scores: Scores, *, precision: str | None) -> str:
-    """Return the scores' own policy, and in which precision the network computed; None where that is not known."""
-    return scores.policy if precision is None else f"{scores.policy} The network computed in {precision}."
+def policy_of(metrics: SegmentationMetrics, *, precision: str | None) -> str:
+    """Return the metrics' own policy, and in which precision the network computed; None where that is not known."""
+    return metrics.policy if precision is None else f"{metrics.policy} The network computed in {precision}."
 
 
 def evaluate(
@@ -289,9 +290,9 @@ def evaluate(
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
     mine = range(rank, len(images), world)
     after, before = _Tally(images.labels), _Tally(images.labels)
-    refines = isinstance(labeller, Predictor) and labeller.settings.refines
+    refines = isinstance(labeller, Predictor) and labeller.settings.uses_crf
     # The policy is checked before the work, not after it.
-    after.matrix.scores(absent=absent)
+    after.matrix.metrics(absent=absent)
     for done, index in enumerate(mine, start=1):
         sample = images[index]
         truth = checked_truth(sample)
@@ -310,8 +311,8 @@ def evaluate(
             progress(done, len(mine))
     path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else path
     alone = before.evaluation(labeller, images, absent, path) if refines else None
-    if alone is not None:
-        alone = replace(alone, settings=alone.settings | {"crf": None})
+    if alone is not None and alone.settings is not None:
+        alone = replace(alone, settings=alone.settings.model_copy(update={"crf": None}))
     overlap = _overlap(labeller.cards, images, path) if isinstance(labeller, Predictor) else ""
     return replace(after.evaluation(labeller, images, absent, path, before=alone), overlap=overlap)
 
@@ -345,14 +346,14 @@ class _Tally:
 
     def __init__(self, labels: LabelSpace) -> None:
         self.matrix, self.borders = ConfusionMatrix(len(labels)), BorderCounts(len(labels))
-        self.rows: list[ImageScore] = []
+        self.rows: list[ImageMetrics] = []
         self.notes: Counter[str] = Counter()
         self.seconds = 0.0
 
     def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
         """Count one image."""
         predicted = prediction.label_map
-        self.notes.update((*sample.notes, *prediction.notes))
+        self.notes.update((*sample.warnings, *prediction.warnings))
         if predicted.shape != truth.shape:
             raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
         one = ConfusionMatrix(self.matrix.num_classes)
@@ -366,7 +367,6 @@ class _Tally:
 
     def evaluation(self, labeller: Labeller, images: Dataset, absent: str, path: str, *, before: Evaluation | None = None) -> Evaluation:
         """Return the evaluation."""
-        settings = getattr(labeller, "settings", None)
         return Evaluation(
             self.matrix,
             tuple(self.rows),
@@ -375,7 +375,7 @@ class _Tally:
             images.name,
             images.split,
             model=str(getattr(labeller, "source", type(labeller).__name__)),
-            settings=settings.model_dump(mode="json") if settings is not None else {},
+            settings=getattr(labeller, "settings", None),
             seconds=self.seconds,
             path=path,
             borders=self.borders,
@@ -404,7 +404,7 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
     first = parts[0]
     matrix = ConfusionMatrix(len(first.labels))
     borders = BorderCounts(len(first.labels)) if first.borders is not None else None
-    rows: list[ImageScore] = []
+    rows: list[ImageMetrics] = []
     for part in parts:
         if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
             raise DataError(
@@ -483,9 +483,11 @@ def checked_truth(sample: Sample) -> npt.NDArray[np.uint8]:
     return sample.label
 
 
-def _score(sample: Sample, truth: npt.NDArray[np.uint8], matrix: ConfusionMatrix) -> ImageScore:
-    scores = matrix.scores(absent="union")
+def _score(sample: Sample, truth: npt.NDArray[np.uint8], matrix: ConfusionMatrix) -> ImageMetrics:
+    metrics = matrix.metrics(absent="union")
     digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
     digest.update(truth.tobytes())
     height, width = truth.shape
-    return ImageScore(sample.key, height, width, scores.pixel_accuracy, scores.mean_iou, matrix.ignored / truth.size, digest.hexdigest())
+    return ImageMetrics(
+        sample.key, height, width, metrics.pixel_accuracy, metrics.mean_iou, matrix.ignored / truth.size, digest.hexdigest()
+    )

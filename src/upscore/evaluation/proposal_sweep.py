@@ -49,7 +49,7 @@ class SweepImage:
         Labels after so many boxes; of fewer boxes, after all of them.
     ways : dict of str to (H, W) uint8
         Labels by what gives them: each network on the whole image, the ensemble, the CRF.
-    scores : dict of str to float
+    metrics : dict of str to float
         Mean IoU of this image by what was labelled so; of ``grown`` by the number, as text. nan where nothing is evaluated.
     """
 
@@ -58,7 +58,7 @@ class SweepImage:
     found: bool
     grown: dict[int, LabelMap]
     ways: dict[str, LabelMap]
-    scores: dict[str, float]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class ProposalSweep:
     counts : tuple of int
         Numbers of boxes, ascending.
     matrices : dict of str to ConfusionMatrix
-        By what was evaluated, as ``SweepImage.scores``.
+        By what was evaluated, as ``SweepImage.metrics``.
     images : int
         How many were evaluated.
     without : int
@@ -90,7 +90,7 @@ class ProposalSweep:
 
     def mean_iou(self, what: str) -> float:
         """Return the mean IoU of a number of boxes, as text, or of a way; nan where nothing was evaluated."""
-        return float(self.matrices[what].scores().mean_iou)
+        return float(self.matrices[what].metrics().mean_iou)
 
     def curve(self) -> list[dict[str, float]]:
         """Return a row for each number of boxes: ``proposals`` and ``mean_iou``."""
@@ -146,7 +146,7 @@ def sweep_proposals(
         truth = checked_truth(sample)
         grown = _look(predictor, sample, steps)
         network = grown.network
-        scores = {}
+        metrics = {}
         for name, label_map in grown.label_maps():
             one = ConfusionMatrix(len(dataset.labels))
             try:
@@ -154,9 +154,9 @@ def sweep_proposals(
             except DataError as error:
                 raise DataError(f"{sample.key}: {error}") from None
             matrices[name] = matrices.get(name, ConfusionMatrix(len(dataset.labels))) + one
-            scores[name] = float(one.scores().mean_iou)
+            metrics[name] = float(one.metrics().mean_iou)
         without += not grown.found
-        show(index, SweepImage(sample, grown.boxes, grown.found, grown.grown, grown.ways, scores))
+        show(index, SweepImage(sample, grown.boxes, grown.found, grown.grown, grown.ways, metrics))
         progress(index + 1, len(dataset))
     return ProposalSweep(dataset.labels, network, steps, matrices, len(dataset), without)
 
@@ -182,9 +182,9 @@ def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Loo
     assert chosen is not None
     image = image_to_tensor(sample.image)
     propose = predictor.proposer(chosen, sample.key)
-    boxes, found = boxes_for(image, propose, most=max(counts), enlarge=chosen.enlarge, least_side=chosen.least_side)
+    boxes, found = boxes_for(image, propose, most=max(counts), enlarge=chosen.enlarge, least_side=chosen.min_side)
     score = tta(member.network.scores, flips=settings.flips, scales=settings.scales)
-    how = {"aggregate": chosen.aggregate, "clip": chosen.clip, "side": chosen.side, "batch": chosen.batch}
+    how = {"aggregate": chosen.aggregate, "clip": chosen.clip, "side": chosen.crop_side, "batch": chosen.batch_size}
     canvases = dict(scores_over_boxes(score, image, boxes, at=counts, **how))  # type: ignore[arg-type]  # each is checked there
     maps = {count: canvas.argmax(0).byte().cpu().numpy() for count, canvas in canvases.items()}
     grown = {count: maps[min(count, len(boxes))] for count in counts}
@@ -199,7 +199,7 @@ def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Loo
     ways[boxed] = grown[max(counts)]
     together = f"{len(names)} networks together" if len(names) > 1 else boxed
     knowing = predictor.knowing(member, canvases[min(max(counts), len(boxes))])
-    if settings.refines:
+    if settings.uses_crf:
         compared = knowing.compare(sample.image, name=sample.key)
         ways |= {together: compared.before.label_map, "with the CRF": compared.after.label_map}
     elif len(names) > 1:
@@ -223,4 +223,4 @@ def _steps(predictor: Predictor, counts: Sequence[int]) -> tuple[int, ...]:
         raise RecipeError("no network looks at proposals: give --proposals 50, or an ensemble in which one does")
     if not counts or not all(isinstance(count, int) and count >= 1 for count in counts):
         raise RecipeError(f"found counts {list(counts)}, expected whole numbers of boxes from 1")
-    return tuple(sorted({*(count for count in counts if count < proposals.most), proposals.most}))
+    return tuple(sorted({*(count for count in counts if count < proposals.max_proposals), proposals.max_proposals}))

@@ -23,7 +23,7 @@ from upscore.evaluation.proposal_sweep import ProposalSweep, SweepImage
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
-from upscore.inference.settings import CRFSettings, InferenceSettings
+from upscore.settings import InferenceSettings
 from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["ProposalSweepPages"]
@@ -91,10 +91,10 @@ class ProposalSweepPages:
             return
         assert image.sample.label is not None
         labels, truth, file = self.labels, image.sample.label, f"image-{index + 1:04}.html"
-        grown = [_view(_boxes(count), label_map, truth, labels, image.scores[str(count)]) for count, label_map in image.grown.items()]
-        ways = [_view(name, label_map, truth, labels, image.scores[name]) for name, label_map in image.ways.items()]
+        grown = [_view(_boxes(count), label_map, truth, labels, image.metrics[str(count)]) for count, label_map in image.grown.items()]
+        ways = [_view(name, label_map, truth, labels, image.metrics[name]) for name, label_map in image.ways.items()]
         small = shrink(image.sample.image, exact=False)
-        page = open_template("evaluation", "growth_image.html.j2").render(
+        page = open_template("evaluation", "proposal_sweep_image.html.j2").render(
             key=image.sample.key,
             size=image.sample.image.shape[:2],
             boxes=len(image.boxes),
@@ -113,18 +113,17 @@ class ProposalSweepPages:
         )
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         values = [one.mean_iou for one in grown]
-        best = max(image.ways, key=lambda name: image.scores[name])
+        best = max(image.ways, key=lambda name: image.metrics[name])
         thumbnail = as_uri(shrink(image.sample.image, exact=False, side=240), quality=80)
-        self.listed.append(Listed(file, image.sample.key, thumbnail, values[0], values[-1], (best, image.scores[best])))
+        self.listed.append(Listed(file, image.sample.key, thumbnail, values[0], values[-1], (best, image.metrics[best])))
 
     def write_index(self, growth: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``growth.json``; return the page's path."""
         rows = growth.curve()
-        curve = draw_curve(
-            rows, "mean_iou", title=f"Mean IoU of {growth.network} over the number of proposals", over="proposals", best="most"
-        )
+        title = f"Mean IoU of {growth.network} over the number of proposals"
+        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max")
         ways = [(name, growth.mean_iou(name)) for name in growth.ways if name != growth.all_boxes]
-        page = open_template("evaluation", "growth.html.j2").render(
+        page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
             split=split,
             model=model,
@@ -135,7 +134,7 @@ class ProposalSweepPages:
             best=max((value for _, value in ways if not math.isnan(value)), default=math.nan),
             listed=self.listed,
             proposals=self.settings.proposals,
-            crf=str(self.settings.crf) if self.settings.refines and isinstance(self.settings.crf, CRFSettings) else "",
+            crf=str(self.settings.crf) if self.settings.uses_crf else "",
             command=self.command,
         )
         numbers: dict[str, Any] = {
@@ -145,7 +144,7 @@ class ProposalSweepPages:
             "mean_iou": {"proposals": {str(int(row["proposals"])): _finite(row["mean_iou"]) for row in rows}}
             | {"ways": {name: _finite(value) for name, value in ways}},
             "class_iou": {
-                what: [_finite(value) for value in matrix.scores().class_iou.tolist()] for what, matrix in growth.matrices.items()
+                what: [_finite(value) for value in matrix.metrics().class_iou.tolist()] for what, matrix in growth.matrices.items()
             },
             "classes": list(growth.labels.names),
             "repeat": self.command,

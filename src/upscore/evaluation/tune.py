@@ -11,7 +11,7 @@ Halves are the first and the second, not every other image: neighbours in a sequ
 alike, and a half that holds the other's neighbours confirms anything.
 
 The network runs once. Its probabilities are kept as half-precision numbers in a temporary file,
-2 bytes for each class of each pixel; the scores with the CRF are those of the rounded numbers.
+2 bytes for each class of each pixel; the metrics with the CRF are those of the rounded numbers.
 The number of iterations is not searched: five have mostly settled, and more only cost time.
 """
 
@@ -36,11 +36,12 @@ from upscore.errors import BundleError, DataError, OutputError, RecipeError
 from upscore.evaluation.evaluate import checked_dataset, checked_truth
 from upscore.inference.crf_postprocess import iterate_refined
 from upscore.inference.predictor import Predictor
-from upscore.inference.settings import CRFSettings
 from upscore.inference.tile_grid import Window
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.settings import CRFSettings
+from upscore.settings.crf import MAX_SIGMA, MIN_SIGMA
 
 __all__ = ["Candidate", "Metric", "Tuning", "tune"]
 
@@ -93,11 +94,11 @@ class Candidate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values; nan as None."""
-        scores = {
+        metrics = {
             when: {name: None if math.isnan(value) else value for name, value in values.items()}
             for when, values in (("before", self.before), ("after", self.after))
         }
-        return {"images": self.images} | scores
+        return {"images": self.images} | metrics
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Tuning:
     Parameters
     ----------
     settings : CRFSettings
-        The best numbers; ``on`` where both halves gain.
+        The best numbers; ``enabled`` where both halves gain.
     metric : {"mean_iou", "boundary_iou", "trimap_iou", "both"}
         What was made large.
     dataset, split : str
@@ -137,13 +138,13 @@ class Tuning:
             f"{100 * _value(half.before, self.metric):.2f} → {100 * _value(half.after, self.metric):.2f} on the half it was {what} on"
             for what, half in halves
         )
-        if self.settings.on:
+        if self.settings.enabled:
             return f"the CRF is on: {name} {found}"
         return f"the CRF is off, since it does not help on both halves: {name} {found}; --crf uses the numbers all the same"
 
     def apply(self, bundle: Model) -> Model:
         """Return ``bundle``, or the ensemble, with the settings among its inference settings and the account on its card."""
-        inference = dict(bundle.inference) | {"crf": self.settings.model_dump(mode="json")}
+        inference = bundle.inference.model_copy(update={"crf": self.settings})
         return replace(bundle, inference=inference, card=dict(bundle.card) | {"crf": self.as_dict()})
 
     def as_dict(self) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def tune(
     if trials < 1:
         raise RecipeError(f"found {trials} trials, expected at least 1")
     predictor = network if isinstance(network, Predictor) else Predictor(network, device=device, crf=False)
-    if predictor.settings.refines:
+    if predictor.settings.uses_crf:
         raise RecipeError("found a predictor whose CRF is on, expected the network alone: make it with crf=False")
     if "crf" in predictor.card and not again:
         raise BundleError(f"the bundle was tuned already, on {_where(predictor.card['crf'])}: give --again (again=True) to tune it anew")
@@ -235,8 +236,8 @@ def tune(
         raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
     if len(images) < 2:
         raise DataError(f"{images.name}: found one image in '{images.split}', expected at least 2: one to choose on, one to confirm on")
-    for note in images.notes:
-        say(note)
+    for warning in images.warnings:
+        say(warning)
     sizes = []
     for index in range(len(images)):
         sizes.append(checked_truth(images[index]).shape)
@@ -246,7 +247,7 @@ def tune(
 
 
 class _Counts:
-    """What scores are taken of."""
+    """What metrics are taken of."""
 
     def __init__(self, classes: int) -> None:
         self.matrix, self.borders = ConfusionMatrix(classes), BorderCounts(classes)
@@ -260,9 +261,9 @@ class _Counts:
         result.matrix, result.borders = self.matrix + other.matrix, self.borders + other.borders
         return result
 
-    def scores(self) -> dict[str, float]:
-        borders = self.borders.scores()
-        return {"mean_iou": self.matrix.scores().mean_iou, "boundary_iou": borders.boundary_iou, "trimap_iou": borders.trimap_iou}
+    def metrics(self) -> dict[str, float]:
+        borders = self.borders.metrics()
+        return {"mean_iou": self.matrix.metrics().mean_iou, "boundary_iou": borders.boundary_iou, "trimap_iou": borders.trimap_iou}
 
 
 class _Kept:
@@ -328,7 +329,7 @@ class _Search:
             self._predict(index, counts)
             self.progress("predicting", index + 1, len(self.images), None)
         for which, half in (("first", first), ("second", second)):
-            if math.isnan(_value(half.scores(), self.metric)):
+            if math.isnan(_value(half.metrics(), self.metric)):
                 raise DataError(
                     f"{self.images.name}: the {which} half of '{self.images.split}' has no evaluated pixel or border to tune by"
                 )
@@ -336,21 +337,21 @@ class _Search:
         drawn = max(1, trials // 2)
         finals = 0 if len(self.few) == len(self.first) else min(FINALISTS, drawn)
         self.total = drawn * len(self.few) + (finals + trials - drawn) * len(self.first) + len(self.second)
-        best, chosen = self._choose(few.scores(), first.scores(), np.random.default_rng(seed))
+        best, chosen = self._choose(few.metrics(), first.metrics(), np.random.default_rng(seed))
         self.what, self.done = "confirming", self.total - len(self.second)
         confirmed = self._evaluate(best, self.second)
         evaluated = (
-            Candidate(len(self.first), first.scores(), chosen.scores()),
-            Candidate(len(self.second), second.scores(), confirmed.scores()),
+            Candidate(len(self.first), first.metrics(), chosen.metrics()),
+            Candidate(len(self.second), second.metrics(), confirmed.metrics()),
         )
         return Tuning(
-            settings=best.model_copy(update={"on": all(half.gain(self.metric) > LEAST_GAIN for half in evaluated)}),
+            settings=best.model_copy(update={"enabled": all(half.gain(self.metric) > LEAST_GAIN for half in evaluated)}),
             metric=self.metric,
             dataset=self.images.name,
             split=self.images.split,
             chosen_on=evaluated[0],
             confirmed_on=evaluated[1],
-            whole=Candidate(len(self.images), (first + second).scores(), (chosen + confirmed).scores()),
+            whole=Candidate(len(self.images), (first + second).metrics(), (chosen + confirmed).metrics()),
             trials=self.trials,
             seed=seed,
         )
@@ -371,7 +372,7 @@ class _Search:
 
     def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> _Counts:
         """Count the images ``indices`` as the CRF labels them."""
-        dense, counts = settings.dense(), _Counts(self.kept.classes)
+        dense, counts = settings.build(), _Counts(self.kept.classes)
         for index in indices:
             sample, probs = self.images[index], self.kept[index]
             truth = checked_truth(sample)
@@ -393,14 +394,14 @@ class _Search:
         ranked: list[tuple[float, CRFSettings, _Counts]] = []
         for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
             counts = self._evaluate(candidate, self.few)
-            ranked.append((_value(counts.scores(), self.metric), candidate, counts))
+            ranked.append((_value(counts.metrics(), self.metric), candidate, counts))
             self.trials += 1
             self.best = max(value for value, *_ in ranked) - _value(few, self.metric)
         ranked.sort(key=lambda one: -one[0])
         if len(self.few) < len(self.first):
             self.what, self.best = "comparing", None
             finalists = [(candidate, self._evaluate(candidate, self.first)) for _, candidate, _ in ranked[:FINALISTS]]
-            ranked = [(_value(counts.scores(), self.metric), candidate, counts) for candidate, counts in finalists]
+            ranked = [(_value(counts.metrics(), self.metric), candidate, counts) for candidate, counts in finalists]
         value, best, counts = max(ranked, key=lambda one: one[0])
         self.what, self.best = "refining", value - _value(first, self.metric)
         factor, seen = FIRST_FACTOR, {candidate for _, candidate, _ in ranked}
@@ -414,7 +415,7 @@ class _Search:
                     seen.add(changed)
                     found = self._evaluate(changed, self.first)
                     self.trials += 1
-                    if (one := _value(found.scores(), self.metric)) > value:
+                    if (one := _value(found.metrics(), self.metric)) > value:
                         value, best, counts, gained = one, changed, found, True
                         self.best = value - _value(first, self.metric)
                         break
@@ -429,7 +430,7 @@ def _draw(rng: np.random.Generator) -> CRFSettings:
 def _changed(settings: CRFSettings, name: str, factor: float) -> CRFSettings | None:
     """Return settings with one number changed, or None where that is not a setting."""
     value = _rounded(getattr(settings, name) * factor)
-    return CRFSettings(**settings.model_dump() | {name: value}) if 0.5 <= value <= 1000 else None
+    return settings.model_copy(update={name: value}) if MIN_SIGMA <= value <= MAX_SIGMA else None
 
 
 def _rounded(value: float) -> float:
@@ -437,8 +438,8 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _value(scores: dict[str, float], metric: Metric) -> float:
-    return (scores["mean_iou"] + scores["boundary_iou"]) / 2 if metric == "both" else scores[metric]
+def _value(metrics: dict[str, float], metric: Metric) -> float:
+    return (metrics["mean_iou"] + metrics["boundary_iou"]) / 2 if metric == "both" else metrics[metric]
 
 
 def _where(account: object) -> str:

@@ -9,8 +9,6 @@
     lovasz      the convex surrogate of one less the IoU of each class
     boundary    how far from its true contour a class's probability lies
     weighting   weights of classes, from how often they occur
-    separation  U-Net's weight on the ground between two objects, for where images are read
-    distances   how far pixels lie from a set of pixels, and from a class's contour
     objective   a weighted sum of these, as a recipe says
 
 **One contract.** Every loss takes ``logits`` (N, K, H, W) and ``labels`` (N, H, W) with 255

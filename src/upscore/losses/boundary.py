@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from upscore.losses.distances import signed_distances
+from upscore.distances import signed_distances
 from upscore.losses.pixelwise import check_batch
 from upscore.types import IGNORE
 
@@ -18,7 +18,7 @@ def boundary_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Kervadec, Bouchtiba, Desrosiers, Granger, Dolz, Ben Ayed, "Boundary loss for highly
     unbalanced segmentation", MIDL 2019, eq. 5: with the signed distance φ of a pixel to the
-    true contour of a class, negative inside (:func:`~upscore.losses.distances.signed_distances`)::
+    true contour of a class, negative inside (:func:`~upscore.distances.signed_distances`)::
 
         L = Σ_q φ(q) p(q)
 

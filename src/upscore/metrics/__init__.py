@@ -4,8 +4,8 @@ Counts are exact integers that add, so neither the order of images nor their div
 processes can change a score.
 """
 
-from upscore.metrics.borders import BorderCounts, BorderScores
-from upscore.metrics.confusion import ABSENT_POLICIES, ConfusionMatrix, Scores
+from upscore.metrics.borders import BorderCounts, BorderMetrics
+from upscore.metrics.confusion import ABSENT_POLICIES, ConfusionMatrix, SegmentationMetrics
 from upscore.metrics.rand import rand_error, segments
 
-__all__ = ["ABSENT_POLICIES", "BorderCounts", "BorderScores", "ConfusionMatrix", "Scores", "rand_error", "segments"]
+__all__ = ["ABSENT_POLICIES", "BorderCounts", "BorderMetrics", "ConfusionMatrix", "SegmentationMetrics", "rand_error", "segments"]

@@ -1,6 +1,6 @@
 """How well the borders of classes are met: boundary IoU and trimap IoU, which look at nothing else.
 
-The scores of a confusion matrix hardly notice where a border lies: most pixels are far from one.
+The metrics of a confusion matrix hardly notice where a border lies: most pixels are far from one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from upscore.errors import DataError, RecipeError
 from upscore.metrics.confusion import ConfusionMatrix, checked_pair, counted, divide, json_safe, mean_over
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["BorderCounts", "BorderScores"]
+__all__ = ["BorderCounts", "BorderMetrics"]
 
 
 class BorderCounts:
-    """Pixels near the borders of classes, counted so that two scores can be taken of them.
+    """Pixels near the borders of classes, counted so that two metrics can be taken of them.
 
     **Boundary IoU** (Cheng, Girshick, Dollár, Berg, Kirillov 2021, "Boundary IoU: Improving
     Object-Centric Image Segmentation Evaluation", eq. 2), for a class with the true pixels G
@@ -138,13 +138,13 @@ class BorderCounts:
         near, band = int(self.true.sum()), int(self.trimap.counts.sum())
         return f"BorderCounts({self.num_classes} classes, {near} boundary pixels, {band} in the trimap)"
 
-    def scores(self, absent: str = "union") -> BorderScores:
-        """Return the scores of everything counted so far.
+    def metrics(self, absent: str = "union") -> BorderMetrics:
+        """Return the metrics of everything counted so far.
 
         Parameters
         ----------
         absent : {"union", "present", "all"}
-            Which classes the means are over, as in :meth:`ConfusionMatrix.scores`; a class occurs
+            Which classes the means are over, as in :meth:`ConfusionMatrix.metrics`; a class occurs
             where it has pixels near a border.
 
         Raises
@@ -152,9 +152,9 @@ class BorderCounts:
         RecipeError
             ``absent`` is none of the three.
         """
-        trimap = self.trimap.scores(absent)
+        trimap = self.trimap.metrics(absent)
         class_boundary_iou = divide(self.shared.astype(np.float64), self.either)
-        return BorderScores(
+        return BorderMetrics(
             boundary_iou=mean_over(class_boundary_iou, counted(self.true, self.either, absent)),
             trimap_iou=trimap.mean_iou,
             class_boundary_iou=class_boundary_iou,
@@ -166,7 +166,7 @@ class BorderCounts:
 
 
 @dataclass(frozen=True, eq=False)
-class BorderScores:
+class BorderMetrics:
     """How well borders are met; nan where there is no border.
 
     Parameters
@@ -207,7 +207,9 @@ class BorderScores:
             ``labels`` has another number of classes.
         """
         if len(labels) != len(self.class_boundary_iou):
-            raise DataError(f"found {len(labels)} class names for scores of {len(self.class_boundary_iou)} classes, expected one name each")
+            raise DataError(
+                f"found {len(labels)} class names for metrics of {len(self.class_boundary_iou)} classes, expected one name each"
+            )
         return {
             "boundary_iou": json_safe(self.boundary_iou),
             "trimap_iou": json_safe(self.trimap_iou),

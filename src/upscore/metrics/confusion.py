@@ -1,4 +1,4 @@
-"""How well label maps agree: one confusion matrix over all images, and the four scores of the FCN paper.
+"""How well label maps agree: one confusion matrix over all images, and the four metrics of the FCN paper.
 
 With ``n_ij`` the pixels of class i labelled j and ``t_i`` the pixels of class i (Long,
 Shelhamer and Darrell 2015, §5)::
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from upscore.errors import DataError, RecipeError
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["ABSENT_POLICIES", "ConfusionMatrix", "Scores", "checked_pair", "counted", "divide", "json_safe", "mean_over"]
+__all__ = ["ABSENT_POLICIES", "ConfusionMatrix", "SegmentationMetrics", "checked_pair", "counted", "divide", "json_safe", "mean_over"]
 
 ABSENT_POLICIES = {
     "union": "classes in neither truth nor prediction are left out of the means, classes only predicted count as 0",
@@ -135,8 +135,8 @@ class ConfusionMatrix:
     def __repr__(self) -> str:
         return f"ConfusionMatrix({self.num_classes} classes, {int(self.counts.sum())} pixels, {self.ignored} ignored)"
 
-    def scores(self, absent: str = "union") -> Scores:
-        """Return the scores of everything counted so far.
+    def metrics(self, absent: str = "union") -> SegmentationMetrics:
+        """Return the metrics of everything counted so far.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class ConfusionMatrix:
         class_iou = divide(hits, union)
         class_accuracy = divide(hits, truth)
         present = truth > 0
-        return Scores(
+        return SegmentationMetrics(
             pixel_accuracy=float(hits.sum() / total) if total else math.nan,
             mean_accuracy=mean_over(class_accuracy, np.ones_like(present) if absent == "all" else present),
             mean_iou=mean_over(class_iou, counted(truth, union, absent)),
@@ -173,8 +173,8 @@ class ConfusionMatrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """The scores of a confusion matrix; nan where there is nothing to divide by.
+class SegmentationMetrics:
+    """The metrics of a confusion matrix; nan where there is nothing to divide by.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class Scores:
             ``labels`` has another number of classes.
         """
         if len(labels) != len(self.class_pixels):
-            raise DataError(f"found {len(labels)} class names for scores of {len(self.class_pixels)} classes, expected one name each")
+            raise DataError(f"found {len(labels)} class names for metrics of {len(self.class_pixels)} classes, expected one name each")
         classes = {
             name: {"iou": json_safe(iou), "accuracy": json_safe(accuracy), "pixels": int(pixels)}
             for name, iou, accuracy, pixels in zip(labels.names, self.class_iou, self.class_accuracy, self.class_pixels, strict=True)

@@ -71,7 +71,7 @@ def cut_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
     if not boxes:
         return cuts
     if native := compiled_for(image, torch.float32):
-        native.cut(image.detach().permute(1, 2, 0).contiguous(), boxes, cuts.permute(0, 2, 3, 1), threads=threads())
+        native.crop(image.detach().permute(1, 2, 0).contiguous(), boxes, cuts.permute(0, 2, 3, 1), threads=threads())
         return cuts
     for cut, (left, top, right, bottom) in zip(cuts, boxes, strict=True):
         inside = image[:, max(0, top) : bottom, max(0, left) : right]

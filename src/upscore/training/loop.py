@@ -29,7 +29,7 @@ from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import runs_channels_last
 from upscore.losses import Objective, count_valid
-from upscore.metrics import ConfusionMatrix, Scores
+from upscore.metrics import ConfusionMatrix, SegmentationMetrics
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from upscore.training.interrupts import SIGNALS, Interrupts
@@ -80,7 +80,7 @@ class TrainingInputs:
     train: Any
     val: Any
     class_weights: Tensor | None
-    keep_best: Callable[[nn.Module, Progress, Scores], None]
+    keep_best: Callable[[nn.Module, Progress, SegmentationMetrics], None]
     folder: Path
 
 
@@ -374,8 +374,8 @@ def _sum_over_ranks(state: RunState, total: Tensor) -> float:
     return float(value)
 
 
-def finish_row(state: RunState, number: int, display: ProgressListener) -> tuple[dict[str, float], Scores | None]:
-    """Validate where that is due, and add a row to the history; return the row, and the scores if they are the best so far."""
+def finish_row(state: RunState, number: int, display: ProgressListener) -> tuple[dict[str, float], SegmentationMetrics | None]:
+    """Validate where that is due, and add a row to the history; return the row, and the metrics if they are the best so far."""
     leave_if_asked(state)
     run, progress = state.recipe.run, state.progress
     row = {
@@ -387,11 +387,11 @@ def finish_row(state: RunState, number: int, display: ProgressListener) -> tuple
     }
     better = None
     if state.parts_an_epoch > 1 or number % (run.validate_every or 1) == 0 or number == state.rows:
-        scores = validate(state, display)
-        row |= {"miou": scores.mean_iou, "pixel_accuracy": scores.pixel_accuracy, "mean_accuracy": scores.mean_accuracy}
-        if scores.mean_iou > progress.best_miou:
-            better = scores
-            progress.best_miou, progress.best_epoch, progress.stale = scores.mean_iou, row["epoch"], 0
+        metrics = validate(state, display)
+        row |= {"miou": metrics.mean_iou, "pixel_accuracy": metrics.pixel_accuracy, "mean_accuracy": metrics.mean_accuracy}
+        if metrics.mean_iou > progress.best_miou:
+            better = metrics
+            progress.best_miou, progress.best_epoch, progress.stale = metrics.mean_iou, row["epoch"], 0
         else:
             progress.stale += 1
             progress.stopped = progress.stale >= (run.patience or state.rows)
@@ -400,7 +400,7 @@ def finish_row(state: RunState, number: int, display: ProgressListener) -> tuple
     return row, better
 
 
-def validate(state: RunState, display: ProgressListener) -> Scores:
+def validate(state: RunState, display: ProgressListener) -> SegmentationMetrics:
     """Evaluate the network as :func:`upscore.evaluation.evaluate.evaluate` would its bundle: same path, same precision, same numbers."""
     recipe, accelerator = state.recipe, state.accelerator
     if state.validated is not state.averaged:
@@ -432,7 +432,7 @@ def validate(state: RunState, display: ProgressListener) -> Scores:
     counts, ignored = (accelerator.reduce(number, reduction="sum") for number in (counts, ignored))
     state.agree()
     leave_if_asked(state)
-    return ConfusionMatrix.of(counts.cpu().numpy(), ignored=int(ignored)).scores()
+    return ConfusionMatrix.of(counts.cpu().numpy(), ignored=int(ignored)).metrics()
 
 
 class _CutShort(Exception):

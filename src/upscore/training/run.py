@@ -34,13 +34,14 @@ from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.evaluate import policy_of
 from upscore.losses import class_weights
-from upscore.metrics import Scores
+from upscore.metrics import SegmentationMetrics
 from upscore.models.architectures import find_architecture
 from upscore.models.backbones import OWN_BACKBONES, current_name, import_timm
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model, score_layers
 from upscore.models.weights import Report, silent
 from upscore.models.weights.transplant import normalization_of, start_from
+from upscore.settings import InferenceSettings
 from upscore.training.auto_config import Choice, Machine, choose
 from upscore.training.batches import augmentation_of, separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
@@ -173,7 +174,7 @@ def plan(
     warnings = [str(finding) for finding in counted.findings]
     if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
-    notes = list(dict.fromkeys([*train.notes, *val.notes, *seen.notes, *notes]))
+    notes = list(dict.fromkeys([*train.warnings, *val.warnings, *seen.warnings, *notes]))
     return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
 
 
@@ -421,7 +422,7 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
-        separation.number(train[0])
+        separation.find_objects(train[0])
 
 
 def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed: bool, report: Report) -> None:
@@ -567,7 +568,7 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]
     on_a_backbone = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
     arguments = {**on_a_backbone, "num_classes": len(train.labels), **recipe.model.arguments}
 
-    def bundle_of(network: nn.Module, progress: Progress, scores: dict[str, Any] | None) -> Bundle:
+    def bundle_of(network: nn.Module, progress: Progress, metrics: dict[str, Any] | None) -> Bundle:
         card = {
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
             "recipe_digest": recipe.digest(),
@@ -581,12 +582,14 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]
             "epoch": progress.history[-1]["epoch"],
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
-        } | ({"scores": scores} if scores else {})
-        return Bundle.of(recipe.model.name, arguments, network, train.labels, inference={"precision": recipe.run.precision}, card=card)
+        } | ({"metrics": metrics} if metrics else {})
+        return Bundle.of(
+            recipe.model.name, arguments, network, train.labels, inference=InferenceSettings(precision=recipe.run.precision), card=card
+        )
 
-    def keep_best(network: nn.Module, progress: Progress, scores: Scores) -> None:
-        policy = policy_of(scores, precision=recipe.run.precision)
-        bundle_of(network, progress, scores.as_dict(train.labels) | {"policy": policy}).save(folder / "best")
+    def keep_best(network: nn.Module, progress: Progress, metrics: SegmentationMetrics) -> None:
+        policy = policy_of(metrics, precision=recipe.run.precision)
+        bundle_of(network, progress, metrics.as_dict(train.labels) | {"policy": policy}).save(folder / "best")
 
     weights = _class_weights(recipe, ready.census)
     materials = TrainingInputs(

@@ -11,7 +11,7 @@ from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.file_discovery import Found
 from upscore.inference.predict_files import LabelledImage
-from upscore.inference.settings import InferenceSettings
+from upscore.settings import InferenceSettings
 from upscore.training.checkpoint import Progress
 from upscore.training.run import Run
 from upscore.types import LabelSpace, Prediction, Sample
@@ -23,7 +23,7 @@ def test_a_crf_that_could_be_faster_says_so(compiled, monkeypatch, capsys):
     if not compiled:
         monkeypatch.setitem(sys.modules, "upscore._native", None)
         monkeypatch.delattr("upscore._native", raising=False)
-    console.predicted([], Found(()), Path("out"), InferenceSettings.of(None, crf=True))
+    console.predicted([], Found(()), Path("out"), InferenceSettings().with_overrides(crf=True))
     said = capsys.readouterr().out
     assert "CRF: 5 iterations" in said
     assert ("compiler" in said) is not compiled
@@ -34,7 +34,7 @@ def test_what_is_shown_hides_nothing_is_no_markup_and_is_short(capsys):
     labels = LabelSpace((hostile, "x" * 200, "back\\"))
 
     class Images:
-        name, split, notes, keys = hostile, "val", (), (hostile,)
+        name, split, warnings, keys = hostile, "val", (), (hostile,)
 
         def __init__(self):
             self.labels = labels

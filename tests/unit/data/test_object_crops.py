@@ -24,7 +24,7 @@ class Given:
     labels: LabelSpace = LABELS
     name: str = "given"
     split: str = "train"
-    notes: tuple = ()
+    warnings: tuple = ()
     keys: list = field(init=False)
 
     def __post_init__(self):

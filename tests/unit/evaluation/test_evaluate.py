@@ -27,7 +27,7 @@ PLAIN = np.zeros((2, 3, 3), np.uint8)
 class Fixed:
     """A dataset of given samples."""
 
-    name, split, notes = "fixed", "val", ()
+    name, split, warnings = "fixed", "val", ()
 
     def __init__(self, *samples: Sample, labels: LabelSpace = LABELS) -> None:
         self.samples, self.labels = samples, labels
@@ -68,8 +68,8 @@ def test_rows_and_policy():
 
 def test_absent_classes_follow_the_policy():
     data = Fixed(sample(truth=((0, 0, 0), (0, 0, 0))))
-    assert evaluate(Always(), data).scores.mean_iou == 1
-    assert evaluate(Always(), data, absent="all").scores.mean_iou == 0.5
+    assert evaluate(Always(), data).metrics.mean_iou == 1
+    assert evaluate(Always(), data, absent="all").metrics.mean_iou == 0.5
     with pytest.raises(RecipeError, match="some"):
         evaluate(Always(), data, absent="some")
 
@@ -141,7 +141,7 @@ def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
     evaluation = evaluate(tmp_path / "bundle", tmp_path / "data" / "dataset.yaml")
     assert evaluation.matrix.counts.tolist() == [[0, 6], [0, 6]]
     assert evaluation.model == str(tmp_path / "bundle")
-    assert evaluation.settings["tile"] == "auto"
+    assert evaluation.settings.tile == "auto"
     same = evaluate(Bundle.load(tmp_path / "bundle"), open_dataset(tmp_path / "data", "val"))
     assert same.fingerprint == evaluation.fingerprint
 
@@ -157,8 +157,8 @@ def test_before_the_crf_is_the_network_alone_and_after_it_the_predictor():
     assert (both.before.matrix, both.before.borders) == (alone.matrix, alone.borders)
     assert both.before.images == alone.images
     assert both.before.fingerprint == both.fingerprint == alone.fingerprint
-    assert both.settings["crf"]["on"] is True
-    assert both.before.settings["crf"] is None
+    assert both.settings.crf.enabled is True
+    assert both.before.settings.crf is None
     counted = ConfusionMatrix(2)
     for i in range(3):
         counted.add(scenes[i].label, refining().predict(scenes[i].image).label_map)
@@ -178,9 +178,9 @@ def test_gains_go_from_the_greatest_to_the_greatest_loss():
 def test_numbers_hold_both():
     evaluation = evaluate(refining(), Scenes(count=2))
     numbers = json.loads(json.dumps(evaluation.numbers(), allow_nan=False))
-    assert numbers["mean_iou"] == evaluation.scores.mean_iou > numbers["before"]["mean_iou"]
-    assert numbers["borders"]["boundary_iou"] == evaluation.border_scores.boundary_iou
-    assert numbers["before"]["borders"]["classes"]["red"]["trimap_iou"] == evaluation.before.border_scores.class_trimap_iou[1]
+    assert numbers["mean_iou"] == evaluation.metrics.mean_iou > numbers["before"]["mean_iou"]
+    assert numbers["borders"]["boundary_iou"] == evaluation.border_metrics.boundary_iou
+    assert numbers["before"]["borders"]["classes"]["red"]["trimap_iou"] == evaluation.before.border_metrics.class_trimap_iou[1]
     assert "before" not in numbers["before"]
 
 
@@ -201,7 +201,7 @@ def test_absent_classes_are_told_beside_the_scores():
     (counted,) = evaluate(Always(labels=three), Fixed(sample(), labels=three), absent="all").warnings
     assert counted.endswith("0 in the mean IoU")
     alone = evaluate(Always(), Fixed(sample(truth=((0, 0, 0), (0, 255, 0)))))
-    assert alone.scores.mean_iou == 1
+    assert alone.metrics.mean_iou == 1
     (warning,) = alone.warnings
     assert warning.startswith("the masks of fixed val show a alone: the mean IoU of one class says nothing")
     assert warning.endswith("and nothing of b")

@@ -27,7 +27,7 @@ LABELS = LabelSpace(("ground", HOSTILE, "=1+1"))
 class Images:
     """Six images of growing difficulty; one is ignored altogether."""
 
-    name, split, labels, notes = "fields & <b>woods</b>", "val", LABELS, ()
+    name, split, labels, warnings = "fields & <b>woods</b>", "val", LABELS, ()
     keys = tuple(f"{HOSTILE}{i}" for i in range(6))
 
     def __len__(self) -> int:
@@ -98,8 +98,8 @@ def test_page_and_table_show_what_names_hide(tmp_path: Path):
 
 def test_the_four_scores_their_policy_and_the_origin_are_there(evaluation: Evaluation, tmp_path: Path):
     page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Images(), command="upscore evaluate x y"))
-    scores = evaluation.scores
-    for value in (scores.mean_iou, scores.pixel_accuracy, scores.mean_accuracy, scores.frequency_weighted_iou):
+    metrics = evaluation.metrics
+    for value in (metrics.mean_iou, metrics.pixel_accuracy, metrics.mean_accuracy, metrics.frequency_weighted_iou):
         assert f"{100 * value:.1f}" in page.text
     assert evaluation.policy in page.text
     assert evaluation.fingerprint in page.text
@@ -142,7 +142,7 @@ def test_json_and_csv_hold_every_number(evaluation: Evaluation, tmp_path: Path):
         raise AssertionError(constant)
 
     numbers = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
-    assert numbers["scores"]["mean_iou"] == evaluation.scores.mean_iou
+    assert numbers["metrics"]["mean_iou"] == evaluation.metrics.mean_iou
     assert numbers["confusion"] == evaluation.matrix.counts.tolist()
     assert numbers["history"] == [{"epoch": 1, "miou": None}]
     assert len(numbers["images"]) == 6
@@ -219,16 +219,16 @@ def test_what_the_crf_changed_is_shown(refined: tuple[Predictor, Scenes, Evaluat
     assert "3 iterations; Gaussian sigma 3" in page.text
     before, after = evaluation.before, evaluation
     for one in (before, after):
-        for value in (one.scores.mean_iou, one.border_scores.boundary_iou, one.border_scores.trimap_iou, *one.scores.class_iou):
+        for value in (one.metrics.mean_iou, one.border_metrics.boundary_iou, one.border_metrics.trimap_iou, *one.metrics.class_iou):
             assert f"{100 * value:.1f}" in page.text
-    change = f"{100 * (after.scores.mean_iou - before.scores.mean_iou):+.1f}".replace("-", "\u2212")
+    change = f"{100 * (after.metrics.mean_iou - before.metrics.mean_iou):+.1f}".replace("-", "\u2212")
     assert change in page.text
     _, _, section = page.text.partition("What the CRF changed")
-    assert re.findall("k[0-3](?=\nmean IoU)", section.partition("What is taken")[0]) == [
+    assert re.findall("k[0-3](?=\nmean IoU)", section.partition("Confusion matrix")[0]) == [
         *(row.key for _, row in evaluation.gains()[:2]),
         *(row.key for _, row in evaluation.gains()[:1:-1]),
     ]
-    views = [image for image in page.images if "CRF put right" in str(image["alt"])]
+    views = [image for image in page.images if "CRF corrected" in str(image["alt"])]
     assert len(views) == 4
     mended, spoiled = (decode(views[i]) for i in (0, 2))
     for view, blue in ((mended, True), (spoiled, False)):
@@ -236,8 +236,8 @@ def test_what_the_crf_changed_is_shown(refined: tuple[Predictor, Scenes, Evaluat
         others = np.abs(view - np.array([214, 40, 60] if blue else [36, 104, 196])).sum(-1) < 90
         assert marks.sum() > 40 > 5 > others.sum()
     numbers = json.loads((tmp_path / "report.json").read_text())
-    assert numbers["before"]["scores"]["mean_iou"] == before.scores.mean_iou
-    assert numbers["borders"]["boundary_iou"] == after.border_scores.boundary_iou
+    assert numbers["before"]["metrics"]["mean_iou"] == before.metrics.mean_iou
+    assert numbers["borders"]["boundary_iou"] == after.border_metrics.boundary_iou
     assert numbers["settings"]["crf"]["iterations"] == 3
     assert "Predictor(" in numbers["repeat"]
 
@@ -251,4 +251,4 @@ def test_without_a_crf_nothing_is_said_of_it(refined: tuple[Predictor, Scenes, E
     assert json.loads((tmp_path / "a" / "report.json").read_text())["before"] is None
     gaining = evaluate(Predictor.of(Speckled(), RED_AND_BLUE, crf=True), Scenes(count=2))
     page = read(write_report(gaining, tmp_path / "c", predictor=Predictor.of(Speckled(), RED_AND_BLUE, crf=True), dataset=Scenes(count=2)))
-    assert "No image's mean IoU lost." in page.text
+    assert "No image's mean IoU fell." in page.text

@@ -10,7 +10,7 @@ import pytest
 
 from upscore.data.image_files import IMAGE_SUFFIXES
 from upscore.errors import DataError, OutputError
-from upscore.inference import finding
+from upscore.inference import file_discovery
 from upscore.inference.file_discovery import discover_images
 
 
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_read_is_said(shots: Path, monkeypatch: pytest.M
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(finding.os, "scandir", locked)
+    monkeypatch.setattr(file_discovery.os, "scandir", locked)
     found = discover_images(shots)
     assert [str(one.name) for one in found.images] == ["a", "b", "sub/c"]
     assert found.notes == (f"{shots}: 1 folder could not be read: '{shots}/sub/deep: Permission denied'",)

@@ -1,4 +1,4 @@
-"""Follow a network's forward pass as a graph of steps that can be rewritten (``torch.fx``)."""
+"""Trace a classifier's forward pass as a graph that can be rewritten (``torch.fx``)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import fx, nn
 from upscore.errors import ModelError
 from upscore.text import reason
 
-__all__ = ["follow", "spine"]
+__all__ = ["dominators", "trace"]
 
 
-class _Follower(fx.Tracer):
-    """Look into every module that has parts and can be followed; one that asks for sizes or values is a single step."""
+class _Tracer(fx.Tracer):
+    """Trace into every module that has children; one that depends on sizes or values becomes a single node."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
@@ -24,26 +24,26 @@ class _Follower(fx.Tracer):
         known = len(self.graph.nodes)
         try:
             return super().call_module(m, forward, args, kwargs)
-        except Exception:  # what a forward pass does with a stand-in for a tensor can fail in any way
+        except Exception:  # with a proxy instead of a tensor, a forward pass can fail in any way
             for node in list(self.graph.nodes)[: known - 1 : -1]:
                 self.graph.erase_node(node)
             return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
 
 
-def follow(model: nn.Module) -> fx.GraphModule:
-    """Return the steps of a network, which share its layers.
+def trace(model: nn.Module) -> fx.GraphModule:
+    """Return a network's graph, which shares its layers.
 
     Raises
     ------
     ModelError
-        Its forward pass depends on what it is given, and cannot be written down as steps.
+        Its forward pass depends on the values or sizes of its input.
     """
     try:
-        graph = _Follower().trace(model)
+        graph = _Tracer().trace(model)
     except Exception as error:  # as above
         raise ModelError(
-            f"the forward pass of {type(model).__name__} cannot be followed ({reason(error)}): "
-            "only networks whose steps do not depend on the image can be made convolutional"
+            f"the forward pass of {type(model).__name__} cannot be traced ({reason(error)}): "
+            "only networks whose operations do not depend on the image can be made convolutional"
         ) from error
     for node in [n for n in graph.nodes if n.target is torch._assert]:
         graph.erase_node(node)
@@ -52,10 +52,10 @@ def follow(model: nn.Module) -> fx.GraphModule:
     return traced
 
 
-def spine(graph: fx.Graph) -> list[fx.Node]:
-    """Return the steps that every path from the input to the output passes, in order.
+def dominators(graph: fx.Graph) -> list[fx.Node]:
+    """Return the operations that every path from the input to the output passes, in order.
 
-    A gate or a branch is not among them; a classifier's last layers are.
+    Gates and branches are not among them; a classifier's last layers are.
     """
     (output,) = (node for node in graph.nodes if node.op == "output")
     (image, *_) = (node for node in graph.nodes if node.op == "placeholder")

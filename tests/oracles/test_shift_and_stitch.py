@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from upscore.ops.rarefaction import rarefy
-from upscore.ops.stitch import shift_and_stitch
+from upscore.dense_classifiers.rarefaction import rarefy
+from upscore.dense_classifiers.shift_and_stitch import shift_and_stitch
 
 Filters = list[tuple[str, np.ndarray, int]]
 

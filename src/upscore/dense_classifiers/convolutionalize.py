@@ -4,17 +4,17 @@ A linear layer over a flattened (C, h, w) map is a convolution whose kernel is t
 map, one over a vector is a 1×1 convolution, and an average over the whole map is one over
 the cells of a window (Long, Shelhamer and Darrell 2015, §3.1 and figure 2)::
 
-    image ── layers ──► C h w ── head ──► one answer            the classifier, on one window
-    larger  ── layers ──► C h' w' ── head, convolutional ──► a grid of answers, one for each window
+    image  ── layers ──► C h w ── head ──► K scores               the classifier, on one window
+    larger ── layers ──► C h' w' ── head, convolutional ──► K h' w' scores, one vector for each window
 
-The network is followed by ``torch.fx``, run once on the size it was made for, and rewritten
-from the place where its map becomes a vector. A step there is known by what it does to
-random maps, not by its name.
+The network is traced by ``torch.fx``, run once on its input size, and rewritten from the layer
+on that turns its map into a vector. An operation there is recognised by what it does to random
+maps, not by its name.
 
-The grid is the classifier's answers exactly where no cell sees beyond its window. Padding
-makes it see further: the classifier meets zeros at the edge of every window, the dense pass
-meets the image there. So do averages over the whole image. Which of the two it is is
-measured, and said.
+The grid equals the classifier's outputs exactly where no cell's receptive field exceeds its
+window. Padding enlarges the receptive field: the classifier sees zeros at the edge of every
+window, the dense pass sees the image there. Averages over the whole image do the same. Both are
+measured, and reported by :class:`InexactWarning`.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from upscore.dense_classifiers.fx_rewrite import linear_to_conv, rewrite_head
+from upscore.dense_classifiers.fx_trace import trace
 from upscore.errors import GeometryError, ModelError
 from upscore.ops.geometry import Geometry
-from upscore.ops.heads import linear_to_conv, rewrite_head
 from upscore.ops.receptive_field import Measured, measure
-from upscore.ops.tracing import follow
 from upscore.text import reason
 
 __all__ = ["DenseClassifier", "InexactWarning", "convolutionalize", "linear_to_conv"]
 
 
 class InexactWarning(UserWarning):
-    """A grid's cells are not exactly the classifier's answers for their windows; the text says why."""
+    """The cells of a grid differ from the classifier's outputs for their windows; the message gives the reason."""
 
 
 class DenseClassifier(nn.Module):
-    """A classifier over every window of an image at once.
+    """A classifier applied to every window of an image at once.
 
     Attributes
     ----------
@@ -52,21 +52,21 @@ class DenseClassifier(nn.Module):
     input_size : (int, int)
         Height and width of a window.
     geometry : Geometry
-        Of the windows: ``jump`` pixels between them, the first one's middle, their height.
-        Where they are not square, ``start`` and ``field`` along columns follow from the width.
+        Of the windows along rows: their stride, the centre of the first, their height. Where
+        windows are not square, offset and receptive field along columns follow from the width.
     exact : bool
-        Every cell whose window ends inside the image is the classifier's answer for it, in
-        eval mode, up to rounding. (Cells beyond them can follow, since layers need not use a
+        Every cell whose window ends inside the image equals the classifier's output for it, in
+        eval mode, up to rounding. (Further cells may follow, since layers need not use a
         window's last pixels, and poolings may round up.)
     caveat : str
-        Why not; empty where it is.
+        Why it is not exact; empty where it is.
     """
 
-    def __init__(self, network: nn.Module, *, input_size: tuple[int, int], jump: Fraction, caveat: str) -> None:
+    def __init__(self, network: nn.Module, *, input_size: tuple[int, int], stride: Fraction, caveat: str) -> None:
         super().__init__()
         self.network = network
         self.input_size = input_size
-        self.geometry = Geometry(jump, Fraction(input_size[0] - 1, 2), Fraction(input_size[0]))
+        self.geometry = Geometry(stride, Fraction(input_size[0] - 1, 2), Fraction(input_size[0]))
         self.exact, self.caveat = not caveat, caveat
         self.training = network.training
 
@@ -76,7 +76,7 @@ class DenseClassifier(nn.Module):
         Parameters
         ----------
         images : (N, C, H, W) float
-            As the classifier takes them, of at least ``input_size``.
+            In the classifier's own value range; at least ``input_size``.
 
         Returns
         -------
@@ -89,8 +89,8 @@ class DenseClassifier(nn.Module):
             The images are smaller than a window.
         """
         if images.shape[-2] < self.input_size[0] or images.shape[-1] < self.input_size[1]:
-            found, least = (f"{height}×{width}" for height, width in (images.shape[-2:], self.input_size))
-            raise ModelError(f"found images of {found} pixels, expected at least {least}: the classifier's window must fit in")
+            found, expected = (f"{height}×{width}" for height, width in (images.shape[-2:], self.input_size))
+            raise ModelError(f"found images of {found} pixels, expected at least {expected}: the classifier's window must fit into them")
         return cast(Tensor, self.network(images))
 
 
@@ -102,12 +102,12 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
     model : nn.Module
         (N, C, H, W) to (N, K): our AlexNet, VGG16 and GoogLeNet, torchvision's, timm's, or
         any other whose map is flattened or averaged. It is not changed; the result shares its
-        layers, but for linear ones, which are copied.
+        layers, except for linear ones, which are copied.
     input_size : int or (int, int), optional
-        Image size the classifier was made for. By default what the model says of itself:
-        ours ``input_size``, timm's ``pretrained_cfg``.
+        Image size of the classifier. By default the model's ``input_size`` (ours) or
+        ``pretrained_cfg`` (timm's).
     in_channels : int
-        Channels of the image.
+        C.
 
     Returns
     -------
@@ -117,19 +117,26 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
     Raises
     ------
     ModelError
-        The network cannot be followed, its head is not understood, or its cells do not lie
-        on a regular grid (attention, padding that depends on the size).
+        The network cannot be traced, its head is not one of those supported, or its cells do not
+        lie on a regular grid (attention, padding that depends on the size).
 
     Warns
     -----
     InexactWarning
-        Cells are not exactly the classifier's answers for their windows.
+        Cells differ from the classifier's outputs for their windows.
+
+    Examples
+    --------
+    >>> classifier = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 3 * 3, 10)).eval()
+    >>> dense = convolutionalize(classifier, input_size=8)
+    >>> dense(torch.zeros(1, 3, 12, 16)).shape, dense.geometry.stride, dense.exact
+    (torch.Size([1, 10, 3, 5]), Fraction(2, 1), True)
     """
     height, width = _input_size(model, input_size)
     like = next(model.parameters(), torch.empty(0))
     example = torch.rand(1, in_channels, height, width, device=like.device, dtype=like.dtype)
     with _in_eval_mode(model), torch.no_grad():
-        network = follow(model)
+        network = trace(model)
         try:
             expected = model(example)
             rewrite_head(network, example)
@@ -139,28 +146,28 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
                 raise
             raise ModelError(
                 f"{type(model).__name__} cannot be run on images of {height}×{width} with {in_channels} channels "
-                f"({reason(error)}): give the input_size it was made for"
+                f"({reason(error)}): give its input_size"
             ) from error
         if found.ndim != 4 or found.shape[2:] != (1, 1) or not torch.allclose(found.flatten(1), expected, rtol=1e-3, atol=1e-3):
-            raise ModelError(f"{type(model).__name__} was not understood: rewritten, it gives another answer for the same image")
+            raise ModelError(f"{type(model).__name__} cannot be made convolutional: rewritten, it gives other scores for the same image")
         try:
             axes = (None,) if height == width else (-2, -1)
-            seen = [measure(lambda x: [network(x)], in_channels=in_channels, least=max(height, width), axis=a)[0] for a in axes]
-            if len({axis.geometry.stride for axis in seen}) > 1:
+            measured = [measure(lambda x: [network(x)], in_channels=in_channels, least=max(height, width), axis=a)[0] for a in axes]
+            if len({axis.geometry.stride for axis in measured}) > 1:
                 raise GeometryError("its cells are further apart along one axis than along the other")
         except (GeometryError, RuntimeError) as error:
             raise ModelError(f"{type(model).__name__} gives no regular grid on larger images: {reason(error)}") from error
     network.training = model.training
-    caveat = _caveat(seen, (height, width))
+    caveat = _caveat(measured, (height, width))
     if caveat:
         warnings.warn(caveat, InexactWarning, stacklevel=2)
-    return DenseClassifier(network, input_size=(height, width), jump=seen[0].geometry.stride, caveat=caveat)
+    return DenseClassifier(network, input_size=(height, width), stride=measured[0].geometry.stride, caveat=caveat)
 
 
-def _caveat(seen: list[Measured], size: tuple[int, int]) -> str:
-    """Say why a cell's answer is not the classifier's for its window; "" where it is."""
+def _caveat(measured: list[Measured], size: tuple[int, int]) -> str:
+    """Return why cells differ from the classifier's outputs for their windows; "" where they do not."""
     before = beyond = Fraction(0)
-    for axis, pixels in zip(seen, size, strict=False):
+    for axis, pixels in zip(measured, size, strict=False):
         half = (Fraction(axis.geometry.receptive_field) - 1) / 2
         before = max(before, half - axis.geometry.offset)
         beyond = max(beyond, axis.geometry.offset + half - (pixels - 1))
@@ -168,11 +175,11 @@ def _caveat(seen: list[Measured], size: tuple[int, int]) -> str:
     if before or beyond:
         reasons.append(
             f"its layers pad or round up, so that a cell sees {before} pixels before its window and {beyond} "
-            "beyond it: there the classifier meets padding, and the grid meets the image"
+            "beyond it: there the classifier sees padding, and the grid sees the image"
         )
-    if seen[0].looks_everywhere:
-        reasons.append("gates or norms average over all positions: of the window in the classifier, of the whole image in the grid")
-    return f"cells are not exactly the classifier's answers for their windows: {'; '.join(reasons)}" if reasons else ""
+    if measured[0].looks_everywhere:
+        reasons.append("gates or norms average over all positions: over the window in the classifier, over the whole image in the grid")
+    return f"cells are not exactly the classifier's outputs for their windows: {'; '.join(reasons)}" if reasons else ""
 
 
 def _input_size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -182,7 +189,7 @@ def _input_size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[
         settings = getattr(model, "pretrained_cfg", None) or {}
         given = tuple(settings.get("input_size", ()))[1:] or None
     if given is None:
-        raise ModelError(f"{type(model).__name__} does not say for which images it was made: give input_size, 224 for most")
+        raise ModelError(f"{type(model).__name__} does not declare its input size: give input_size, 224 for most")
     height, width = (given, given) if isinstance(given, int) else given
     if height < 1 or width < 1:
         raise ModelError(f"found input_size {height}×{width}, expected at least 1×1")

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from upscore.dense_classifiers.rarefaction import output_grid, rarefy
+from upscore.dense_classifiers.shift_and_stitch import shift_and_stitch
 from upscore.errors import GeometryError, ModelError
 from upscore.ops.geometry import Geometry
-from upscore.ops.rarefaction import follow, rarefy
-from upscore.ops.stitch import shift_and_stitch
 
 
 class Call(nn.Module):
@@ -34,7 +34,7 @@ def narrow() -> nn.Sequential:
         (nn.Conv2d(2, 2, 3, padding="same"), "pads by 1×1"),
         (nn.MaxPool2d(3, 2, 1), "pads by 1×1"),
         (nn.AvgPool2d(3, 2, (0, 1)), "pads by 0×1"),
-        (nn.MaxPool2d(2, return_indices=True), "switches"),
+        (nn.MaxPool2d(2, return_indices=True), "indices"),
         (nn.AdaptiveAvgPool2d(1), "AdaptiveAvgPool2d"),
         (nn.ConvTranspose2d(2, 2, 4, 2), "ConvTranspose2d"),
         (nn.GroupNorm(1, 2), "GroupNorm"),
@@ -61,11 +61,11 @@ def test_layers_that_reach_further_are_refused(layer, says):
         (lambda x: F.pad(x, (1, 1, 1, 1)), "pad"),
         (lambda x: x.mean((2, 3), keepdim=True), "mean"),
         (lambda x: F.softmax(x, dim=3), "softmax"),
-        (lambda x: x[..., ::2], "picks out"),
-        (lambda x: x[..., :5, :5], "picks out"),
-        (lambda x: x[0], "picks out"),
+        (lambda x: x[..., ::2], "indexes with"),
+        (lambda x: x[..., :5, :5], "indexes with"),
+        (lambda x: x[0], "indexes with"),
         (lambda x: torch.cat([x, x], 2), "cat"),
-        (lambda x: x if x.sum() > 0 else -x, "layer by layer"),
+        (lambda x: x if x.sum() > 0 else -x, "cannot trace"),
         (lambda x: (x, x), "one tensor"),
         (lambda x: F.conv2d(x, torch.ones(2, 2, 1, 1) + x.new_ones(1)), "weight|new_ones"),
     ],
@@ -86,10 +86,10 @@ def test_branches_out_of_step_are_refused():
             return self.one(images) + self.other(images)
 
     for other in (nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 1, 2), nn.Conv2d(2, 2, (3, 5), 2)):
-        with pytest.raises(GeometryError, match="branches of stride 2 from pixel 1") as raised:
+        with pytest.raises(GeometryError, match="branches of stride 2, offset 1") as raised:
             rarefy(Parted(other))
         assert "\n" not in str(raised.value)
-    assert follow(Parted(nn.MaxPool2d(3, 2)))[0].geometry == Geometry().conv(3, 2)
+    assert output_grid(Parted(nn.MaxPool2d(3, 2)))[0].geometry == Geometry().conv(3, 2)
 
 
 def test_the_network_itself_is_not_changed_and_its_weights_are_shared():
@@ -119,7 +119,7 @@ def test_layers_of_ones_own_are_named():
     with pytest.raises(ModelError, match="pointwise"):
         rarefy(network)
     images = torch.rand(1, 2, 33, 34)
-    stitched, _ = shift_and_stitch(network, images, geometry=follow(network, pointwise=(Brighten,))[0].geometry)
+    stitched, _ = shift_and_stitch(network, images, geometry=output_grid(network, pointwise=(Brighten,))[0].geometry)
     torch.testing.assert_close(rarefy(network, pointwise=(Brighten,))(images), stitched)
 
 
@@ -131,7 +131,7 @@ def test_layers_of_ones_own_are_named():
 def test_averages_are_divided_as_before(network):
     images = torch.rand(1, 2, 15, 16)
     rare = rarefy(network)(images)
-    (rows, columns), seen = follow(network), network(images)
+    (rows, columns), seen = output_grid(network), network(images)
     torch.testing.assert_close(rare[..., :: int(rows.geometry.stride), :: int(columns.geometry.stride)], seen)
 
 

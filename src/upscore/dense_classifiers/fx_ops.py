@@ -1,4 +1,4 @@
-"""What one step of a traced network does to its map: look through a window, crop, or treat each cell by itself."""
+"""What one operation of a traced network does to its map: slide a kernel over it, crop it, or act on each cell alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-__all__ = ["Window", "argument", "is_pointwise", "read_crop", "read_window"]
+__all__ = ["KernelSpec", "argument", "is_pointwise", "read_crop", "read_kernel"]
 
 
-class Window(NamedTuple):
-    """A convolution's or pooling's sizes, rows first."""
+class KernelSpec(NamedTuple):
+    """The kernel of a convolution or pooling, rows before columns."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -22,51 +22,51 @@ class Window(NamedTuple):
 
 
 def argument(node: fx.Node, position: int, name: str, *default: Any) -> Any:
-    """Return what a call was given at ``position`` or by ``name``, or else ``default``."""
+    """Return the argument of a call at ``position`` or named ``name``, or else ``default``."""
     if position < len(node.args):
         return node.args[position]
     return node.kwargs.get(name, *default)
 
 
-def read_window(node: fx.Node, layer: nn.Module | None, weight: Tensor | None) -> Window | None:
-    """Return the window of a convolution or pooling, and None for any other step.
+def read_kernel(node: fx.Node, layer: nn.Module | None, weight: Tensor | None) -> KernelSpec | None:
+    """Return the kernel of a convolution or pooling, and None for any other operation.
 
     Parameters
     ----------
     node : fx.Node
-        A step of the network.
+        An operation of the network.
     layer : nn.Module, optional
-        What it calls, where it calls a module.
+        The module it calls, if it calls one.
     weight : Tensor, optional
-        What a call of ``conv2d`` takes for its weight.
+        The weight that a call of ``conv2d`` is given.
     """
     if isinstance(layer, nn.Conv2d):
-        return _window(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        return _kernel_spec(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
-        return _window(layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
+        return _kernel_spec(layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1))
     if node.target in (F.conv2d, torch.conv2d) and weight is not None:
         sizes = (argument(node, 3, "stride", 1), argument(node, 4, "padding", 0), argument(node, 5, "dilation", 1))
-        return _window(weight.shape[-2:], *sizes)
+        return _kernel_spec(weight.shape[-2:], *sizes)
     if node.target in (F.max_pool2d, torch.max_pool2d, F.avg_pool2d):
         dilation = 1 if node.target is F.avg_pool2d else argument(node, 4, "dilation", 1)
-        return _window(argument(node, 1, "kernel_size"), argument(node, 2, "stride", None), argument(node, 3, "padding", 0), dilation)
+        return _kernel_spec(argument(node, 1, "kernel_size"), argument(node, 2, "stride", None), argument(node, 3, "padding", 0), dilation)
     return None
 
 
 def read_crop(node: fx.Node) -> list[tuple[int, int]] | None:
-    """Return how many first and last rows, and columns, an indexing leaves out; None where it does something else."""
+    """Return how many first and last rows, and columns, an indexing crops; None if it does anything else."""
     index: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
     if any(part is Ellipsis for part in index):
         at = [part is Ellipsis for part in index].index(True)
         index = (*index[:at], *[slice(None)] * (5 - len(index)), *index[at + 1 :])
     index = (*index, *[slice(None)] * (4 - len(index)))
-    cuts = []
+    crops = []
     for part in index:
         if not isinstance(part, slice) or part.step not in (None, 1) or not all(isinstance(n, int | None) for n in (part.start, part.stop)):
             return None
-        cuts.append((part.start or 0, -part.stop if part.stop is not None else 0))
-    crop = cuts[2:]
-    return crop if cuts[:2] == [(0, 0)] * 2 and len(cuts) == 4 and all(first >= 0 and last >= 0 for first, last in crop) else None
+        crops.append((part.start or 0, -part.stop if part.stop is not None else 0))
+    spatial = crops[2:]
+    return spatial if crops[:2] == [(0, 0)] * 2 and len(crops) == 4 and all(first >= 0 and last >= 0 for first, last in spatial) else None
 
 
 def is_pointwise(node: fx.Node, layer: nn.Module | None, others: tuple[type[nn.Module], ...]) -> bool:
@@ -75,9 +75,9 @@ def is_pointwise(node: fx.Node, layer: nn.Module | None, others: tuple[type[nn.M
     Parameters
     ----------
     node, layer
-        As in :func:`read_window`.
+        As in :func:`read_kernel`.
     others : tuple of module types
-        Believed without a look.
+        Taken as pointwise without a check.
     """
     if layer is not None:
         return isinstance(layer, (*_LAYERS, *others)) or (isinstance(layer, nn.Softmax | nn.LogSoftmax) and layer.dim in (1, -3))
@@ -86,11 +86,11 @@ def is_pointwise(node: fx.Node, layer: nn.Module | None, others: tuple[type[nn.M
     return node.target in (_METHODS if node.op == "call_method" else _FUNCTIONS)
 
 
-def _window(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Window:
+def _kernel_spec(kernel: Any, stride: Any, padding: Any, dilation: Any) -> KernelSpec:
     size = _pair(kernel)
     if isinstance(padding, str):
         padding = 0 if padding == "valid" else tuple(k // 2 for k in size)
-    return Window(size, size if stride is None or stride == [] else _pair(stride), _pair(padding), _pair(dilation))
+    return KernelSpec(size, size if stride is None or stride == [] else _pair(stride), _pair(padding), _pair(dilation))
 
 
 def _pair(number: Any) -> tuple[int, int]:

@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from upscore.ops.rarefaction import follow, rarefy
-from upscore.ops.stitch import shift_and_stitch
+from upscore.dense_classifiers.rarefaction import output_grid, rarefy
+from upscore.dense_classifiers.shift_and_stitch import shift_and_stitch
 
 law = settings(deadline=None, max_examples=25)
 conv = st.tuples(st.just("conv"), st.integers(1, 5), st.integers(1, 3), st.integers(1, 2))  # kind, kernel, stride, dilation
@@ -52,9 +52,9 @@ def build(stack, seed: int = 0, *, ceil_mode: bool = False) -> nn.Module:
 @given(stacks, st.integers(0, 9), st.integers(0, 9), st.integers(1, 2), st.integers(1, 4), st.booleans(), seeds)
 def test_stitched_equals_rarefied(stack, more_rows, more_columns, count, shifts_at_once, ceil_mode, seed):
     network = build(stack, seed, ceil_mode=ceil_mode)
-    axis, _ = follow(network)
+    axis, _ = output_grid(network)
     assume(axis.geometry.stride <= 9)
-    images = make_image(count, 2, axis.lost + 1 + more_rows, axis.lost + 1 + more_columns, seed=seed)
+    images = make_image(count, 2, axis.shrinkage + 1 + more_rows, axis.shrinkage + 1 + more_columns, seed=seed)
     stitched, geometry = shift_and_stitch(network, images, shifts_at_once=shifts_at_once)
     assert stitched.shape[-2:] == (more_rows + 1, more_columns + 1)
     assert torch.equal(stitched, rarefy(network)(images))
@@ -67,11 +67,11 @@ def test_stitched_equals_rarefied(stack, more_rows, more_columns, count, shifts_
 @given(stacks, st.data(), st.integers(0, 12), seeds)
 def test_a_finer_grid_is_part_of_the_dense_one(stack, data, more, seed):
     network = build(stack, seed)
-    axis, _ = follow(network)
+    axis, _ = output_grid(network)
     jump = int(axis.geometry.stride)
     step = data.draw(st.sampled_from([d for d in range(1, jump + 1) if jump % d == 0]))
     assume(jump // step <= 6)
-    images = make_image(1, 2, axis.lost + 1 + more, axis.lost + 4, seed=seed)
+    images = make_image(1, 2, axis.shrinkage + 1 + more, axis.shrinkage + 4, seed=seed)
     dense = rarefy(network)(images)
     stitched, geometry = shift_and_stitch(network, images, factor=jump // step)
     assert torch.equal(stitched, dense[..., ::step, ::step])
@@ -84,7 +84,7 @@ def test_a_finer_grid_is_part_of_the_dense_one(stack, data, more, seed):
 def test_each_answer_is_that_of_the_window_around_it(stack, seed):
     """What the whole construction is for: cell (y, x) is the network run on the window that begins there, and nothing else."""
     network = build(stack, seed)
-    axis, _ = follow(network)
+    axis, _ = output_grid(network)
     field = int(axis.geometry.receptive_field)
     images = make_image(1, 2, field + 2, field + 1, seed=seed)
     dense = rarefy(network)(images)
@@ -123,9 +123,9 @@ def test_branches_part_and_meet(more_rows, more_columns, seed):
     with torch.no_grad():
         network.norm.running_var.fill_(1)
         network.norm.eps = 0.0
-    rows, columns = follow(network)
+    rows, columns = output_grid(network)
     assert (rows.geometry.stride, columns.geometry.stride) == (8, 4)
-    images = make_image(1, 2, rows.lost + 1 + more_rows, columns.lost + 1 + more_columns, seed=seed)
+    images = make_image(1, 2, rows.shrinkage + 1 + more_rows, columns.shrinkage + 1 + more_columns, seed=seed)
     dense = rarefy(network)(images)
     assert dense.shape[-2:] == (more_rows + 1, more_columns + 1)
     for y in range(min(more_rows + 1, 8)):
@@ -137,9 +137,9 @@ def test_branches_part_and_meet(more_rows, more_columns, seed):
 @given(stacks, seeds)
 def test_gradients_are_the_same(stack, seed):
     network = build(stack, seed)
-    axis, _ = follow(network)
+    axis, _ = output_grid(network)
     assume(axis.geometry.stride <= 6)
-    images = make_image(1, 2, axis.lost + 4, axis.lost + 3, seed=seed).requires_grad_()
+    images = make_image(1, 2, axis.shrinkage + 4, axis.shrinkage + 3, seed=seed).requires_grad_()
     learned = [images, *network.parameters()]
     stitched, _ = shift_and_stitch(network, images)
     towards = make_image(*stitched.shape, seed=seed + 1)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from upscore.dense_classifiers.convolutionalize import InexactWarning, convolutionalize, linear_to_conv
 from upscore.errors import ModelError
-from upscore.ops.convolutionalize import InexactWarning, convolutionalize, linear_to_conv
 from upscore.ops.geometry import Geometry
 
 
@@ -38,7 +38,7 @@ def test_mode_precision_and_frozenness_are_kept():
 
 
 def test_a_map_of_another_size_is_refused():
-    with pytest.raises(ModelError, match="reads 100 features, expected 4×7×7 = 196"):
+    with pytest.raises(ModelError, match="takes 100 features, expected 4×7×7 = 196"):
         linear_to_conv(nn.Linear(100, 5), kernel=7, in_channels=4)
 
 
@@ -160,7 +160,7 @@ def test_pooling_to_a_fixed_size_becomes_pooling_by_a_fixed_kernel():
     assert dense.geometry.stride == 2
     image = torch.randn(1, 3, 10, 8)
     torch.testing.assert_close(dense(image)[..., 2, 1], model(image[..., 4:10, 2:8]))
-    with pytest.raises(ModelError, match="makes 3×3 cells of 7×7"):
+    with pytest.raises(ModelError, match="pools 7×7 cells to 3×3"):
         convolutionalize(model, input_size=7)
 
 
@@ -221,11 +221,11 @@ class Attends(Padded):
         (Branched, "head with branches"),
         (lambda: nn.Sequential(*backbone(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Peak(), nn.Linear(4, 2)), "layer '6' of type Peak"),
         (lambda: nn.Sequential(*backbone(), nn.AdaptiveAvgPool2d(1), Peak(), nn.Flatten(), nn.Linear(4, 2)), "layer '5' of type Peak"),
-        (Depends, "the forward pass of Depends cannot be followed"),
-        (Token, "no head that is understood"),
+        (Depends, "the forward pass of Depends cannot be traced"),
+        (Token, "without a classifier's head"),
         (Sorted, "found 'sort' after the map became a vector"),
         (Attends, "attention"),
-        (lambda: nn.Conv2d(3, 4, 3), "no head that is understood"),
+        (lambda: nn.Conv2d(3, 4, 3), "without a classifier's head"),
         (lambda: nn.Sequential(*backbone(), nn.Flatten(), nn.LayerNorm(36), nn.Linear(36, 2)), r"layer '5' of type LayerNorm"),
         (lambda: nn.Sequential(*backbone(), nn.Flatten(), nn.Softmax(1), nn.Linear(36, 2)), "layer '5' of type Softmax"),
         (lambda: nn.Sequential(*backbone(), nn.Flatten(), nn.Linear(35, 2)), "cannot be run on images of 8×8"),

@@ -1,19 +1,19 @@
-"""Rewrite a classifier's head, from the step that turns its map into a vector, for a grid of windows.
+"""Rewrite a classifier's head, from the layer that turns its map into a vector, for a grid of windows.
 
 ==========================  =======================================================
 in the classifier           in the grid
 ==========================  =======================================================
 average over the h×w map    average over h×w cells, stride 1
 maximum over the h×w map    maximum over h×w cells, stride 1
-flatten a (C, h, w) map     nothing
-linear over what it gives   h×w convolution
+flatten a (C, h, w) map     removed
+linear over the flat map    h×w convolution
 linear over a vector        1×1 convolution
 norm over a vector          norm over the channels of each cell
-pooling to a fixed size     pooling with the kernel that gives it on this size
+adaptive pooling            pooling with the kernel that gives the same size
 ==========================  =======================================================
 
-Steps are known by what they do to random maps. What does to each cell by itself what it does
-to a vector (activations, dropout, 1×1 convolutions) stays; everything else is refused.
+Operations are recognised by what they do to random maps. Those that act on each cell as they do
+on a vector (activations, dropout, 1×1 convolutions) stay; all others are refused.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils import skip_init
 
+from upscore.dense_classifiers.fx_trace import dominators
 from upscore.errors import ModelError
-from upscore.ops.tracing import spine
 
 __all__ = ["linear_to_conv", "rewrite_head"]
 
@@ -38,7 +38,7 @@ def linear_to_conv(linear: nn.Linear, *, kernel: int | tuple[int, int], in_chann
     Parameters
     ----------
     linear : nn.Linear
-        Reads ``in_channels * kernel_h * kernel_w`` features, flattened from (C, h, w) in that
+        Takes ``in_channels * kernel_h * kernel_w`` features, flattened from (C, h, w) in that
         order, as torch flattens; it is not changed.
     kernel : int or (int, int)
         Height and width of the map that was flattened; 1 for a layer that follows a linear one.
@@ -48,17 +48,22 @@ def linear_to_conv(linear: nn.Linear, *, kernel: int | tuple[int, int], in_chann
     Returns
     -------
     nn.Conv2d
-        Stride 1, no padding; copies of the weights, on their device and of their dtype.
+        Stride 1, no padding; copies of the weights, on the same device and of the same dtype.
 
     Raises
     ------
     ModelError
-        The layer reads another number of features.
+        The layer takes another number of features.
+
+    Examples
+    --------
+    >>> linear_to_conv(nn.Linear(512 * 7 * 7, 4096, device="meta"), kernel=7, in_channels=512)
+    Conv2d(512, 4096, kernel_size=(7, 7), stride=(1, 1))
     """
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     if linear.in_features != in_channels * height * width:
         raise ModelError(
-            f"found a linear layer that reads {linear.in_features} features, expected {in_channels}×{height}×{width} = "
+            f"found a linear layer that takes {linear.in_features} features, expected {in_channels}×{height}×{width} = "
             f"{in_channels * height * width}: give the size of the map it was trained on"
         )
     weight, bias = linear.weight, linear.bias
@@ -73,51 +78,50 @@ def linear_to_conv(linear: nn.Linear, *, kernel: int | tuple[int, int], in_chann
 
 
 def rewrite_head(traced: fx.GraphModule, example: Tensor) -> None:
-    """Rewrite a followed classifier in place, so that it gives a grid of answers.
+    """Rewrite a traced classifier in place, so that it gives a grid of scores.
 
     Parameters
     ----------
     traced : fx.GraphModule
-        In eval mode; its layers are kept, and those that change are replaced by copies.
+        In eval mode; layers that change are replaced by copies.
     example : (1, C, H, W) float
-        An image of the size it was made for.
+        An image of the classifier's input size.
 
     Raises
     ------
     ModelError
-        Its map does not become a vector in a way that is understood, or a later layer is not
-        one of those above.
+        Its map becomes a vector in another way than those above, or a later layer is none of them.
     """
     survey = _Survey(traced)
     survey.run(example)
     if not survey.collapsed:
         raise ModelError(
-            "this network has no head that is understood: expected a map that is flattened, or averaged over its positions, into one vector"
+            "found a network without a classifier's head: expected a map that is flattened, or averaged over its positions, into one vector"
         )
-    stands_for: dict[fx.Node, fx.Node] = {}
+    replaced_by: dict[fx.Node, fx.Node] = {}
     for node, replacement in survey.replacements.items():
-        new = stands_for.get(survey.source[node], survey.source[node])
+        new = replaced_by.get(survey.source[node], survey.source[node])
         if replacement is not None:
             traced.add_submodule(f"{node.name}_dense", replacement)
             with traced.graph.inserting_before(node):
                 new = traced.graph.call_module(f"{node.name}_dense", (new,))
         node.replace_all_uses_with(new)
         traced.graph.erase_node(node)
-        stands_for[node] = new
+        replaced_by[node] = new
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     traced.recompile()
 
 
 class _Survey(fx.Interpreter):
-    """Run a classifier once and find what stands for each step of its head.
+    """Run a classifier once and find the replacement of each operation of its head.
 
     Attributes
     ----------
     replacements : dict of Node to module or None
-        In order; None where the step disappears.
+        In order; None where the operation is removed.
     source : dict of Node to Node
-        The step whose result each of them reads.
+        The operation whose result each of them takes.
     collapsed : bool
         The map has become a vector.
     """
@@ -125,43 +129,43 @@ class _Survey(fx.Interpreter):
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
         self.extra_traceback = False
-        self.spine = set(spine(traced.graph))
+        self.dominators = set(dominators(traced.graph))
         self.replacements: dict[fx.Node, nn.Module | None] = {}
         self.source: dict[fx.Node, fx.Node] = {}
         self.collapsed = False
         self.cells = (0, 1, 1)
-        """C, h and w of the map that one vector was."""
+        """C, h and w of the map that the vector was flattened from."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if not n.op.startswith("call"):
             return result
         if not isinstance(result, Tensor):
-            if self.collapsed and n in self.spine:
+            if self.collapsed and n in self.dominators:
                 raise ModelError(_not_understood(self.module, n))
             return result
         tensors = [m for m in n.all_input_nodes if isinstance(self.env[m], Tensor)]
-        if n not in self.spine or not tensors:
+        if n not in self.dominators or not tensors:
             if self.collapsed and tensors:
-                raise ModelError(f"found a head with branches, at {_named(self.module, n)}: only one layer after another is understood")
+                raise ModelError(f"found a head with branches, at {_named(self.module, n)}: expected one layer after another")
             return result
-        before = next((m for m in tensors if m in self.spine or m.op == "placeholder"), tensors[0])
+        before = next((m for m in tensors if m in self.dominators or m.op == "placeholder"), tensors[0])
         given = self.env[before]
         if self.collapsed:
             self._replace_in_head(n, before, given, result)
         elif given.ndim == 4:
-            self._look_for_head(n, before, given, result)
+            self._find_head(n, before, given, result)
         return result
 
-    def _look_for_head(self, node: fx.Node, before: fx.Node, given: Tensor, result: Tensor) -> None:
+    def _find_head(self, node: fx.Node, before: fx.Node, given: Tensor, result: Tensor) -> None:
         rows, columns = given.shape[2:]
-        does = self._step(node, before)
+        operation = self._operation(node, before)
         if result.ndim == 4 and _is_adaptive(self.module, node) and result.shape[2:] != (1, 1):
             self._put(node, before, _fixed_pool(self.module, node, (rows, columns), (result.shape[2], result.shape[3])))
             return
         if result.ndim != 2 and (result.ndim != 4 or result.shape[2:] != (1, 1)):
             return
-        kind = _collapse(does, given)
+        kind = _collapse(operation, given)
         if kind == "flatten":
             self.cells = (given.shape[1], rows, columns)
             self._put(node, before, None)
@@ -171,7 +175,7 @@ class _Survey(fx.Interpreter):
             self._put(node, before, pool((rows, columns), stride=1) if (rows, columns) != (1, 1) else None)
         elif result.ndim == 2:
             raise ModelError(
-                f"found {_named(self.module, node)}, which makes a vector of a {rows}×{columns} map in a way that is not understood: "
+                f"found {_named(self.module, node)}, which makes a vector of a {rows}×{columns} map in an unknown way: "
                 "expected a flattening, an average or a maximum over its positions"
             )
         self.collapsed = bool(kind)
@@ -180,7 +184,7 @@ class _Survey(fx.Interpreter):
         layer = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         channels, rows, columns = self.cells
         single = rows == columns == 1
-        does = self._step(node, before)
+        operation = self._operation(node, before)
         if isinstance(layer, nn.Linear) and given.ndim == 2:
             self._put(node, before, linear_to_conv(layer, kernel=(rows, columns), in_channels=channels))
             self.cells = (layer.out_features, 1, 1)
@@ -188,9 +192,9 @@ class _Survey(fx.Interpreter):
             self._put(node, before, _norm_of_cells(layer))
         elif isinstance(layer, nn.LayerNorm) and given.ndim == 2 and single:
             self._put(node, before, ChannelNorm(layer))
-        elif given.ndim == 4 and result.ndim == 2 and result.shape[1] == given.shape[1] and torch.equal(does(given), given.flatten(1)):
+        elif given.ndim == 4 and result.ndim == 2 and result.shape[1] == given.shape[1] and torch.equal(operation(given), given.flatten(1)):
             self._put(node, before, None)
-        elif _acts_on_cells(does, given, self.cells):
+        elif _acts_on_cells(operation, given, self.cells):
             self.cells = (result.shape[1], 1, 1) if single else self.cells
         else:
             raise ModelError(_not_understood(self.module, node))
@@ -198,19 +202,19 @@ class _Survey(fx.Interpreter):
     def _put(self, node: fx.Node, before: fx.Node, replacement: nn.Module | None) -> None:
         self.replacements[node], self.source[node] = replacement, before
 
-    def _step(self, node: fx.Node, before: fx.Node) -> Callable[[Tensor], Tensor]:
-        """Return the step as a function of the tensor it reads."""
+    def _operation(self, node: fx.Node, before: fx.Node) -> Callable[[Tensor], Tensor]:
+        """Return a node's operation as a function of its input map."""
         env = {m: self.env[m] for m in node.all_input_nodes}
 
-        def does(x: Tensor) -> Any:
+        def apply(x: Tensor) -> Any:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda m: x if m is before else env[m])
             return getattr(self, node.op)(node.target, args, dict(kwargs))
 
-        return does
+        return apply
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation of each cell over its channels, with the weights of a layer for vectors."""
+    """Layer normalisation of each cell over its channels, with the weights of a vector's layer norm."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -223,22 +227,22 @@ class ChannelNorm(nn.Module):
 
 
 def _norm_of_cells(norm: nn.BatchNorm1d) -> nn.BatchNorm2d:
-    """Return the batch normalisation of a map with the tensors of one for vectors."""
+    """Return the batch normalisation of maps that shares the tensors of one for vectors."""
     cells = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     cells.weight, cells.bias = norm.weight, norm.bias
     cells.running_mean, cells.running_var, cells.num_batches_tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
     return cells.train(norm.training)
 
 
-def _collapse(does: Callable[[Tensor], Any], given: Tensor) -> str:
-    """Say what a step does to a map: "flatten", "average", "maximum", or "" for none of them."""
+def _collapse(operation: Callable[[Tensor], Any], given: Tensor) -> str:
+    """Return what an operation does to a map: "flatten", "average", "maximum", or "" for none of them."""
     x = torch.rand_like(given)
-    y = _tried(does, x)
+    y = _tried(operation, x)
     if y is not None and y.ndim == 2 and torch.equal(y, x.flatten(1)):
         return "flatten"
-    if given.shape[2:] == (1, 1):  # every average of one cell is that cell: ask again with more of them
+    if given.shape[2:] == (1, 1):  # the average of a single cell is that cell: test on more cells
         x = torch.rand(*given.shape[:2], 2, 3, dtype=given.dtype, device=given.device)
-        y = _tried(does, x)
+        y = _tried(operation, x)
     if y is None or y.shape[:2] != x.shape[:2] or y.numel() != x.shape[0] * x.shape[1]:
         return ""
     y = y.flatten(1)
@@ -247,27 +251,27 @@ def _collapse(does: Callable[[Tensor], Any], given: Tensor) -> str:
     return "maximum" if torch.equal(y, x.amax((2, 3))) else ""
 
 
-def _acts_on_cells(does: Callable[[Tensor], Any], given: Tensor, cells: tuple[int, int, int]) -> bool:
-    """Say whether a step may be given a map instead of the vector, or of the one cell, that it has."""
+def _acts_on_cells(operation: Callable[[Tensor], Any], given: Tensor, cells: tuple[int, int, int]) -> bool:
+    """Return whether an operation on a vector, or on a single cell, does the same to each cell of a map."""
     x = torch.randn_like(given)
     if given.ndim == 2:
-        one, whole = _tried(does, x), _tried(does, x.reshape(len(x), *cells))
-        if one is None or whole is None or one.shape != x.shape or not torch.allclose(whole.flatten(1), one):
+        of_vector, of_map = _tried(operation, x), _tried(operation, x.reshape(len(x), *cells))
+        if of_vector is None or of_map is None or of_vector.shape != x.shape or not torch.allclose(of_map.flatten(1), of_vector):
             return False
         if cells[1:] != (1, 1):
             return True
     x = torch.randn(1, given.shape[1], 2, 2, dtype=given.dtype, device=given.device)
-    whole = _tried(does, x)
-    if whole is None or whole.ndim != 4 or whole.shape[2:] != (2, 2):
+    of_map = _tried(operation, x)
+    if of_map is None or of_map.ndim != 4 or of_map.shape[2:] != (2, 2):
         return False
-    singles = (does(x[..., i : i + 1, j : j + 1])[..., 0, 0] for i in (0, 1) for j in (0, 1))
-    return torch.allclose(whole.flatten(2), torch.stack(list(singles), dim=-1), rtol=1e-3, atol=1e-5)
+    of_cells = (operation(x[..., i : i + 1, j : j + 1])[..., 0, 0] for i in (0, 1) for j in (0, 1))
+    return torch.allclose(of_map.flatten(2), torch.stack(list(of_cells), dim=-1), rtol=1e-3, atol=1e-5)
 
 
-def _tried(does: Callable[[Tensor], Any], x: Tensor) -> Tensor | None:
-    """Return what a step makes of ``x``, or None where it cannot take it."""
+def _tried(operation: Callable[[Tensor], Any], x: Tensor) -> Tensor | None:
+    """Return an operation's result, or None where it fails or is no tensor."""
     try:
-        y = does(x.clone())
+        y = operation(x.clone())
     except (IndexError, RuntimeError, ValueError):
         return None
     return y if isinstance(y, Tensor) else None
@@ -280,12 +284,12 @@ def _is_adaptive(traced: nn.Module, node: fx.Node) -> bool:
 
 
 def _fixed_pool(traced: nn.Module, node: fx.Node, given: tuple[int, int], wanted: tuple[int, int]) -> nn.Module | None:
-    """Return the pooling that makes ``wanted`` cells of ``given`` ones, or None where they are as many."""
+    """Return the pooling from ``given`` to ``wanted`` cells, or None where they are equal."""
     if given == wanted:
         return None
     if given[0] % wanted[0] or given[1] % wanted[1]:
         raise ModelError(
-            f"found {_named(traced, node)}, which makes {wanted[0]}×{wanted[1]} cells of {given[0]}×{given[1]}: "
+            f"found {_named(traced, node)}, which pools {given[0]}×{given[1]} cells to {wanted[0]}×{wanted[1]}: "
             "their windows differ in size; choose an input_size whose map is a multiple"
         )
     kernel = (given[0] // wanted[0], given[1] // wanted[1])
@@ -297,7 +301,7 @@ def _fixed_pool(traced: nn.Module, node: fx.Node, given: tuple[int, int], wanted
 def _not_understood(traced: nn.Module, node: fx.Node) -> str:
     return (
         f"found {_named(traced, node)} after the map became a vector: "
-        "only linear layers, norms and layers that look at each number by itself can be made convolutional"
+        "only linear layers, norms and element-wise layers can be made convolutional"
     )
 
 
