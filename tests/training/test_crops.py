@@ -83,7 +83,7 @@ def test_without_instance_masks_to_evaluate_by_whole_images_are_evaluated(object
     train_part, val = open_dataset(objects / "with", "train"), open_dataset(objects / "without", "val")
     seen = cropped(CropsSection(of="objects", side=40), train_part, val)
     assert seen.val is val
-    assert "no instance masks" in seen.notes[1]
+    assert "no instance masks" in seen.warnings[1]
 
 
 def test_a_run_of_cuts_is_resumed_to_the_same_weights(objects, tmp_path, monkeypatch):

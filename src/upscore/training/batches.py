@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
 from upscore.data.transforms import Augmentation
-from upscore.data.unet_border_weights import Separation
+from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import RecipeError, TrainingError, UpscoreError, nearest_name
 from upscore.training.recipe import AugmentSection, LossSection, Recipe
 from upscore.types import Batch, LabelSpace
@@ -29,7 +29,7 @@ def augmentation_of(settings: AugmentSection) -> Augmentation:
     return Augmentation(crop=tuple(crop), scale=tuple(scale), **values)
 
 
-def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> Separation | None:
+def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> BorderWeighting | None:
     """Return how a ``[loss]`` section keeps touching objects apart, or None where it does not.
 
     Raises
@@ -44,11 +44,11 @@ def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: T
         if settings.border_of:
             raise RecipeError("loss.border_of names objects that nothing is done with: set loss.border_weight (U-Net's is 10)")
         return None
-    return Separation(
+    return BorderWeighting(
         weight=settings.border_weight,
         sigma=settings.border_sigma,
-        of=tuple(labels.names.index(name) for name in settings.border_of),
-        between=labels.names.index(settings.separate_with) if settings.separate_with else None,
+        object_classes=tuple(labels.names.index(name) for name in settings.border_of),
+        border_class=labels.names.index(settings.separate_with) if settings.separate_with else None,
         class_weights=None if class_weights is None else tuple(class_weights.tolist()),
     )
 
@@ -122,7 +122,7 @@ def batches_from(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
     )
     separation = separation_of(recipe.loss, dataset.labels, class_weights=class_weights)
-    images = AugmentedDataset(dataset, augmentation_of(recipe.augment), seed=run.seed, separation=separation)
+    images = AugmentedDataset(dataset, augmentation_of(recipe.augment), seed=run.seed, border_weighting=separation)
     loader: DataLoader[Batch] = DataLoader(
         cast(Any, images),  # a sequence by (epoch, index)
         batch_sampler=plan,

@@ -32,7 +32,7 @@ class Cropped:
 
     train: Dataset
     val: Dataset
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Subset:
@@ -41,7 +41,7 @@ class Subset:
     def __init__(self, dataset: Dataset, most: int) -> None:
         self.dataset = dataset
         self._kept = np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(int)
-        self.name, self.split, self.labels, self.notes = dataset.name, dataset.split, dataset.labels, dataset.notes
+        self.name, self.split, self.labels, self.warnings = dataset.name, dataset.split, dataset.labels, dataset.warnings
         self.keys: Sequence[str] = [dataset.keys[int(index)] for index in self._kept]
 
     def __len__(self) -> int:
@@ -104,7 +104,11 @@ def _shape(settings: CropsSection) -> dict[str, Any]:
 def _source(settings: CropsSection) -> Proposer | BoxFile:
     if settings.boxes:
         return BoxFile(settings.boxes)
-    propose = EdgeBoxes(most=settings.most, model=settings.edges) if settings.edges else create_proposer(settings.by, most=settings.most)
+    propose = (
+        EdgeBoxes(max_proposals=settings.most, model=settings.edges)
+        if settings.edges
+        else create_proposer(settings.by, max_proposals=settings.most)
+    )
     return CachedProposer(propose, proposals_folder())
 
 

@@ -40,6 +40,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model, score_layers, takes_backbone
 from upscore.models.transplant import normalization_of, start_from
 from upscore.models.weights import Report, silent
+from upscore.settings import InferenceSettings
 from upscore.training.auto_config import Choice, Machine, choose
 from upscore.training.batches import augmentation_of, separation_of
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
@@ -172,7 +173,7 @@ def plan(
     warnings = [str(finding) for finding in counted.findings]
     if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
-    notes = list(dict.fromkeys([*train.notes, *val.notes, *seen.notes, *notes]))
+    notes = list(dict.fromkeys([*train.warnings, *val.warnings, *seen.warnings, *notes]))
     return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
 
 
@@ -420,7 +421,7 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
     separation = separation_of(recipe.loss, train.labels)
     if separation is not None:
-        separation.number(train[0])
+        separation.find_objects(train[0])
 
 
 def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed: bool, report: Report) -> None:
@@ -441,7 +442,7 @@ def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed:
 
 def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
     method = recipe.loss.class_weights
-    return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, method=method)
+    return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, weighting=method)
 
 
 def _build(recipe: Recipe, census: Census, *, empty: bool = False, report: Report = silent) -> nn.Module:
@@ -581,7 +582,9 @@ def _work(ready: Plan, model: nn.Module, display: Callable[[], ProgressListener]
             "history": progress.history,
             "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
         } | ({"metrics": metrics} if metrics else {})
-        return Bundle.of(recipe.model.name, arguments, network, train.labels, inference={"precision": recipe.run.precision}, card=card)
+        return Bundle.of(
+            recipe.model.name, arguments, network, train.labels, inference=InferenceSettings(precision=recipe.run.precision), card=card
+        )
 
     def keep_best(network: nn.Module, progress: Progress, metrics: SegmentationMetrics) -> None:
         policy = policy_of(metrics, precision=recipe.run.precision)

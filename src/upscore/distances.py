@@ -1,4 +1,4 @@
-"""How far pixels lie from a set of pixels, and from the contour of a class; in pixels, between centres."""
+"""Distances on the pixel grid: to a set of pixels, and to the contour of a class. In pixels, between centres."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from upscore.types import IGNORE
 
 __all__ = ["distances_to", "signed_distances"]
 
-FARTHEST = 1024
-"""Pixels up to which OpenCV's distances, some ten times faster than SciPy's, are used: their last digit differs from
-call to call, which a run that ends in the same weights cannot have, and up to here their squares round to the whole
-numbers that they are."""
+MAX_OPENCV_DIAGONAL = 1024
+"""The largest diagonal, in pixels, for which OpenCV's distance transform is used, some ten times faster than SciPy's.
+
+Its last digit differs from call to call, which would break bit-identical resume; up to here the squares of the distances
+round to the whole numbers that they are.
+"""
 
 
 def distances_to(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -38,7 +40,7 @@ def distances_to(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         raise DataError(f"found a mask of shape {pixels.shape} and type {pixels.dtype}, expected (H, W) bool")
     if not pixels.any():
         return np.full(pixels.shape, np.inf, np.float32)
-    if math.hypot(*pixels.shape) > FARTHEST:
+    if math.hypot(*pixels.shape) > MAX_OPENCV_DIAGONAL:
         return np.asarray(distance_transform_edt(~pixels), np.float32)
     found = cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(np.sqrt(np.rint(np.square(found, dtype=np.float64))), np.float32)
@@ -62,7 +64,7 @@ def signed_distances(label: npt.NDArray[Any], label_class: int) -> npt.NDArray[n
     -------
     (H, W) float32
         Zero everywhere when there is no contour: the class has no pixel, or every valid one. The
-        values of ignored pixels mean nothing.
+        values at ignored pixels are undefined.
 
     Raises
     ------
