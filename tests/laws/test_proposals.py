@@ -13,7 +13,7 @@ from upscore.inference.proposal_aggregation import ProposalSegmenter, boxes_for,
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import resized
-from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarged, whole_image
+from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarge_boxes, whole_image
 from upscore.settings import ProposalSettings
 
 SIDE = 32
@@ -178,9 +178,9 @@ def test_the_best_of_enough_size_are_used_and_enlarged():
     image = make_image(5)
     found = ProposalSegmenter(Counting(), lambda image: boxes, chosen(max_proposals=2, min_side=10, enlarge=1.2))(image[None])[0]
     assert seen == [2]
-    expected = over_boxes(Fake(), image, enlarged(boxes[np.array([2, 3])], 1.2), chosen())
+    expected = over_boxes(Fake(), image, enlarge_boxes(boxes[np.array([2, 3])], 1.2), chosen())
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    assert boxes_for(image, lambda image: boxes, chosen(max_proposals=9, min_side=10))[0].scores.tolist() == [3, 2, 1]
+    assert boxes_for(image, lambda image: boxes, chosen(max_proposals=9, min_side=10))[0].objectness.tolist() == [3, 2, 1]
 
 
 def test_images_of_a_batch_do_not_meet():

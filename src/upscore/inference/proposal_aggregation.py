@@ -26,7 +26,7 @@ from upscore.errors import DataError, RecipeError
 from upscore.inference.image_tensors import tensor_to_images
 from upscore.inference.segmenter import Segmenter, SegmenterWrapper
 from upscore.ops.box_crop import Canvas, Corners, cut_boxes
-from upscore.proposals.boxes import Boxes, enlarged, whole_image
+from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
 from upscore.settings import ProposalSettings
 
@@ -118,7 +118,7 @@ def boxes_for(image: Tensor, propose: Proposer, settings: ProposalSettings = DEF
     boxes = propose(pixels)
     sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
     best = boxes[(sides >= settings.min_side).all(1)].best(settings.max_proposals)
-    return (enlarged(best, settings.enlarge), True) if len(best) else (whole_image(*pixels.shape[:2]), False)
+    return (enlarge_boxes(best, settings.enlarge), True) if len(best) else (whole_image(*pixels.shape[:2]), False)
 
 
 def over_boxes(score: Callable[[Tensor], Tensor], image: Tensor, boxes: Boxes, settings: ProposalSettings = DEFAULTS) -> Tensor:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING, read_image, read_image_with_metadata, read_label, write_image
+from upscore.data.image_files import (
+    ALPHA_WARNING,
+    DARK_WARNING,
+    read_image,
+    read_image_with_metadata,
+    read_label,
+    write_image,
+    write_label_map,
+)
 from upscore.errors import DataError, OutputError
 from upscore.inference import predict_files as module
 from upscore.inference import sinks, sources
@@ -176,6 +186,31 @@ def test_breaking_off_still_accounts_for_what_was_done(shots: Path, tmp_path: Pa
     assert sorted(Path(row["outputs"]["labels"]).name for row in account["predictions"]) == written
     assert account["predictions"][0]["file"] == str(shots / "a.png")
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_large_images_are_under_way_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By their pixels, not their bytes: a plain PNG of 4 megapixels is a small file."""
+    for number, size in enumerate([(30, 40), (2000, 2000), (2000, 2000), (30, 40), (30, 40), (2000, 2000)]):
+        write_image(tmp_path / "shots" / f"{number}.png", np.zeros((*size, 3), np.uint8))
+    held, most, lock = [0], [0], threading.Lock()
+
+    def open_counted(path: Path) -> sources.ArraySource:
+        source = sources.open_source(path)
+        with lock:
+            held[0] += source.pixels.size
+            most[0] = max(most[0], held[0])
+        return source
+
+    def write_counted(path: Path, label_map: np.ndarray, labels: LabelSpace) -> None:
+        write_label_map(path, label_map, labels)
+        with lock:
+            held[0] -= 3 * label_map.size
+
+    monkeypatch.setattr(module, "open_source", open_counted)
+    monkeypatch.setattr(sinks, "write_label_map", write_counted)
+    monkeypatch.setattr(module, "stream", partial(module.stream, max_bytes=module.BYTES_A_PIXEL * 2000 * 2000))
+    assert len(list(predict_files(PREDICTOR, tmp_path / "shots", tmp_path / "out"))) == 6
+    assert most[0] == 3 * 2000 * 2000
 
 
 def test_names_that_are_no_text_survive(tmp_path: Path):

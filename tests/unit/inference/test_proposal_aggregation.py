@@ -17,7 +17,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import resized
-from upscore.proposals import Boxes, SlidingWindows, enlarged
+from upscore.proposals import Boxes, SlidingWindows, enlarge_boxes
 from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
 
@@ -175,7 +175,7 @@ def test_boxes_of_a_file_are_taken_by_the_images_name(tmp_path, cache):
     file.write_text(json.dumps({"street/a": {"size": [40, 56], "boxes": corners}, "b": {"size": [40, 57], "boxes": []}}))
     predictor = Predictor(one, proposals=FEW | {"enlarge": 1.2}, boxes=file)
     expected = over_boxes(
-        NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarged(Boxes(corners), 1.2), ProposalSettings(crop_side=32)
+        NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarge_boxes(Boxes(corners), 1.2), ProposalSettings(crop_side=32)
     )
     np.testing.assert_allclose(probs(predictor, image, name="street/a"), expected.numpy(), atol=1e-6)
     assert not cache.exists()
