@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.data.object_crops import find_objects
-from upscore.data.shapes import SHAPES_LABELS, open_shapes
+from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes
 from upscore.models.bundle import Bundle
 from upscore.models.encoder_decoder import encode
 from upscore.models.factory import create_model
