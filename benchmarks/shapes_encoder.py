@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscore.data.object_crops import objects_of
-from upscore.data.shapes import SHAPES_LABELS, open_shapes
+from upscore.data.object_crops import find_objects
+from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes
 from upscore.models.bundle import Bundle
 from upscore.models.encoder_decoder import encode
 from upscore.models.factory import create_model
@@ -35,7 +35,7 @@ def cuts(rng: np.random.Generator) -> Iterator[Cut]:
     scenes = open_shapes("train", size=(240, 320), count=100_000, seed=17)
     for index in range(len(scenes)):
         sample = scenes[index]
-        numbers, tight, classes = objects_of(sample, SHAPES_LABELS)
+        numbers, tight, classes = find_objects(sample, SHAPES_LABELS)
         sides = (tight.corners[:, 2:] - tight.corners[:, :2]).max(1)
         assert sample.instances is not None
         areas = np.bincount(sample.instances.ravel(), minlength=numbers.max() + 1)[numbers]
