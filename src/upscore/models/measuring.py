@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from upscore.models.backbone import FeatureLevel
-from upscore.ops.receptive_field import measure
+from upscore.ops.receptive_field import measure_receptive_fields
 
 __all__ = ["measure_levels"]
 
@@ -37,5 +37,5 @@ def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: i
         Cells do not lie on a regular grid, or not on the same one for every image size and
         along both axes.
     """
-    found = measure(features, in_channels=in_channels)
-    return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.looks_everywhere else m.geometry) for m in found]
+    found = measure_receptive_fields(features, in_channels=in_channels)
+    return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.has_global_average else m.geometry) for m in found]
