@@ -34,11 +34,12 @@ from upscore.data.image_files import read_mask
 from upscore.data.image_lists import Line, read_list
 from upscore.data.mask_findings import StoredMasks, diagnose
 from upscore.data.matching import match_masks
-from upscore.data.paired_files import Pair, PairedFiles, list_images, listed
+from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.remedies import Description
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
+from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["open_plain_folder", "open_yaml", "plain_splits", "yaml_splits"]

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upscore.data.image_files import IMAGE_SUFFIXES
-from upscore.data.paired_files import listed
 from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Places", "by_split", "find_places", "holds_images", "subfolders"]
 

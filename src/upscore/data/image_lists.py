@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 
-from upscore.data.text_files import read_text
 from upscore.errors import DataError
+from upscore.files import read_text
 
 __all__ = ["Line", "find_below", "find_end", "is_file", "read_lines", "read_list"]
 
@@ -45,7 +45,7 @@ def read_lines(file: Path) -> list[str]:
     DataError
         The list cannot be read, is empty, or a line is absurdly long.
     """
-    text = read_text(file, "a list of images", max_bytes=_MAX_BYTES)
+    text = read_text(file, max_bytes=_MAX_BYTES, what="a list of images")
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
         raise DataError(f"{file}: the list is empty, expected one image a line")

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.paired_files import listed
 from upscore.data.remedies import Description, Remedy, rewriting, with_background
+from upscore.text import listed
 from upscore.types import IGNORE
 
 __all__ = ["Finding", "StoredMasks", "diagnose"]

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from upscore.data.paired_files import Pair, listed
+from upscore.data.paired_files import Pair
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["match_masks"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from upscore.data.dataset import RawLabel
 from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_with_metadata, read_instances, read_mask
 from upscore.data.remedies import Description
 from upscore.errors import DataError
+from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
 
-__all__ = ["Pair", "PairedFiles", "list_images", "listed"]
+__all__ = ["Pair", "PairedFiles", "list_images"]
 
 _MAX_FILES = 5_000_000  # a link to / must not be walked for hours
 _LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")  # those of macOS begin with a dot
@@ -208,12 +209,6 @@ class PairedFiles:
                 f"or {IGNORE} for ignored: {self.hint or 'map the values with label_mapping'}"
             )
         return stored
-
-
-def listed(found: Collection[object], most: int = 3) -> str:
-    """Return the first few of ``found`` as ``"a, b, c and 7 more"``."""
-    shown = ", ".join(str(one) for one in list(found)[:most])
-    return shown + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -27,12 +27,11 @@ from typing import Any
 
 from upscore.data.folder_roles import find_places
 from upscore.data.image_lists import find_below, find_end
-from upscore.data.paired_files import listed
 from upscore.data.splits import SPLITS
-from upscore.data.text_files import read_text
 from upscore.documents import parse_yaml
 from upscore.errors import DataError, nearest_name
-from upscore.text import shortened
+from upscore.files import read_text
+from upscore.text import listed, shortened
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["Schema", "read_schema"]
@@ -129,7 +128,7 @@ def read_schema(file: Path) -> Schema:
 
 def _load(file: Path) -> dict[Any, Any]:
     try:
-        content = parse_yaml(read_text(file, "YAML", max_bytes=_MAX_BYTES))
+        content = parse_yaml(read_text(file, max_bytes=_MAX_BYTES, what="YAML"))
     except ValueError as error:
         raise DataError(f"{file}: not valid YAML {error}") from None
     if not isinstance(content, dict):

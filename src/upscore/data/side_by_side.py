@@ -21,9 +21,10 @@ from upscore.data.class_names import find_class_names
 from upscore.data.folder_roles import by_split, subfolders
 from upscore.data.image_files import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
-from upscore.data.paired_files import Pair, PairedFiles, list_images, listed
+from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["MASK_WORDS", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
 

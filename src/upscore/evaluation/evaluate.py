@@ -27,13 +27,13 @@ import numpy.typing as npt
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
-from upscore.data.paired_files import listed
 from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import InferenceSettings
+from upscore.text import listed
 from upscore.types import LabelSpace, Prediction, Sample
 
 __all__ = ["Evaluation", "ImageMetrics", "Labeller", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
-from upscore.files import beside, check_file, refuse_other_contents, written_whole
+from upscore.files import beside, check_file, refuse_other_contents, replace_folder
 from upscore.models.factory import backbone_mismatch, create_model
 from upscore.models.manifest import (
     Description,
@@ -141,7 +141,7 @@ class Bundle:
             The folder holds something else, or cannot be written.
         """
         try:
-            with written_whole(Path(folder), what="bundle", holds=(DESCRIPTION, WEIGHTS)) as partial:
+            with replace_folder(Path(folder), what="bundle", holds=(DESCRIPTION, WEIGHTS)) as partial:
                 save_file(self.weights, partial / WEIGHTS)
                 write_document(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
         except SafetensorError as error:

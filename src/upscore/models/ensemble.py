@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from upscore.errors import BundleError
-from upscore.files import beside, refuse_other_contents, written_whole
+from upscore.files import beside, refuse_other_contents, replace_folder
 from upscore.models.bundle import ENSEMBLE, Bundle, find_bundle, refuse_unless_bundle
 from upscore.models.manifest import FORMAT_VERSION, Card, as_json, read_document, write_document
 from upscore.settings import InferenceSettings
@@ -136,7 +136,7 @@ class Ensemble:
         OutputError
             The folder holds something else, or cannot be written.
         """
-        with written_whole(Path(folder), what="ensemble", holds=_contents()) as partial:
+        with replace_folder(Path(folder), what="ensemble", holds=_contents()) as partial:
             for place, member in zip(_places(partial, len(self.members)), self.members, strict=True):
                 member.save(place)
             together = EnsembleManifest(

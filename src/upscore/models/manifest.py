@@ -93,7 +93,7 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     BundleError
         It is too large, damaged, of another kind, or of another version.
     """
-    text = read_text(path, most=LARGEST, what="a bundle's description", error=BundleError)
+    text = read_text(path, max_bytes=LARGEST, what="a bundle's description", error=BundleError)
     try:
         version = _Version.model_validate_json(text).version
         if version > FORMAT_VERSION:

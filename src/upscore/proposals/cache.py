@@ -97,7 +97,7 @@ class BoxFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        text = read_text(self.path, most=_MAX_BYTES, what="boxes")
+        text = read_text(self.path, max_bytes=_MAX_BYTES, what="boxes")
         try:
             images = parse_json(text)
         except ValueError as error:

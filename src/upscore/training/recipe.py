@@ -312,7 +312,7 @@ class Recipe(_Section):
             There is no recipe of that name, or the file is missing, too large, not TOML, or holds what a recipe does not.
         """
         path = find_recipe(path)
-        text = read_text(path, most=LARGEST_FILE, what="a recipe", error=RecipeError)
+        text = read_text(path, max_bytes=LARGEST_FILE, what="a recipe", error=RecipeError)
         try:
             values = parse_toml(text)
         except ValueError as error:
