@@ -20,8 +20,6 @@ measured, and reported by :class:`InexactWarning`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import cast
 
@@ -31,6 +29,7 @@ from torch import Tensor, nn
 from upscore.dense_classifiers.fx_rewrite import linear_to_conv, rewrite_head
 from upscore.dense_classifiers.fx_trace import trace
 from upscore.errors import GeometryError, ModelError
+from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.geometry import Geometry
 from upscore.ops.receptive_field import MeasuredMap, measure_receptive_fields
 from upscore.text import reason
@@ -135,7 +134,7 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
     height, width = _input_size(model, input_size)
     like = next(model.parameters(), torch.empty(0))
     example = torch.rand(1, in_channels, height, width, device=like.device, dtype=like.dtype)
-    with _in_eval_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         network = trace(model)
         try:
             expected = model(example)
@@ -197,14 +196,3 @@ def _input_size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[
     if height < 1 or width < 1:
         raise ModelError(f"found input_size {height}×{width}, expected at least 1×1")
     return height, width
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -77,8 +77,8 @@ def _scatter(y: Tensor, switches: Tensor, height: int, width: int) -> Tensor:
         return out
     codes = _unpack(switches, y.shape[-1])
     rows = [torch.stack([torch.where(codes == 2 * row + column, y, 0) for column in (0, 1)], -1).flatten(-2) for row in (0, 1)]
-    whole = torch.stack(rows, -2).flatten(-3, -2)[..., :height, :width]
-    return whole.contiguous(memory_format=_memory_format(y))
+    pixels = torch.stack(rows, -2).flatten(-3, -2)[..., :height, :width]
+    return pixels.contiguous(memory_format=_memory_format(y))
 
 
 def _gather(x: Tensor, switches: Tensor) -> Tensor:
@@ -124,8 +124,8 @@ def _windows(shape: tuple[int, ...]) -> tuple[int, int]:
 def _window_positions(x: Tensor, absent: float) -> list[Tensor]:
     """Return the four positions of the windows, in the order of codes."""
     odd = x.shape[-2] % 2, x.shape[-1] % 2
-    whole = F.pad(x, (0, odd[1], 0, odd[0]), value=absent) if any(odd) else x
-    return [whole[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    padded = F.pad(x, (0, odd[1], 0, odd[0]), value=absent) if any(odd) else x
+    return [padded[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
 
 
 def _pack(codes: Tensor) -> Tensor:

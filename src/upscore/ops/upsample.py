@@ -158,8 +158,8 @@ class BilinearUpsample(nn.Module):
         top, left = offset[0] % self.factor, offset[1] % self.factor
         if self.weight is not None:
             top, left = top + self.factor, left + self.factor
-            whole = F.conv_transpose2d(cells, self.weight, stride=self.factor, groups=self.channels)
-            return whole[..., top : top + size[0], left : left + size[1]]
+            full = F.conv_transpose2d(cells, self.weight, stride=self.factor, groups=self.channels)
+            return full[..., top : top + size[0], left : left + size[1]]
         phase_weights = self._phase_weights(cells)
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return _matrix(cells.shape[-2], phase_weights, top, size[0]) @ (
