@@ -195,10 +195,10 @@ def print_demonstration(demonstration: Demonstration) -> None:
 
 def _print_crf(settings: CRFSettings) -> None:
     """Print the CRF's settings, and whether it could have been faster."""
-    from upscore.crf.engines import native
+    from upscore.crf.engines.native_lattice import is_compiled
 
     console.print(f"CRF: {escape(settings)}", soft_wrap=True)
-    if not native.available():
+    if not is_compiled():
         console.print(
             "[dim]the CRF ran in NumPy, some nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
             soft_wrap=True,
