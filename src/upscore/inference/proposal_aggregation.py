@@ -25,7 +25,7 @@ from torch import Tensor
 from upscore.errors import DataError, RecipeError
 from upscore.inference.image_tensors import tensor_to_images
 from upscore.inference.segmenter import Segmenter, SegmenterWrapper
-from upscore.ops.box_crop import Canvas, Corners, cut_boxes
+from upscore.ops.box_crop import Canvas, Corners, crop_boxes
 from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
 from upscore.settings import ProposalSettings
@@ -175,7 +175,7 @@ def scores_over_boxes(
     canvas: Canvas | None = None
     for first in range(0, len(boxes), settings.batch_size):
         last = min(first + settings.batch_size, len(boxes))
-        maps = score(cut_boxes(image, corners[first:last], settings.crop_side)).float()
+        maps = score(crop_boxes(image, corners[first:last], settings.crop_side)).float()
         if canvas is None:
             check_canvas(maps.shape[1], height, width)
             canvas = Canvas(maps.shape[1], height, width, aggregate=settings.aggregate, clip=settings.clip, device=maps.device)

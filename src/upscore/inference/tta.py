@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from upscore.inference.segmenter import Segmenter, SegmenterWrapper
-from upscore.ops.box_crop import resized
+from upscore.ops.box_crop import resize
 from upscore.settings.scales import scale_fractions
 
 __all__ = ["TTASegmenter", "tta", "tta_context"]
@@ -34,7 +34,7 @@ def tta(segmenter: Segmenter, *, flips: bool = False, scales: Sequence[float] = 
     flips : bool
         Average over the image and its left-right mirror image.
     scales : sequence of float
-        Sizes to average over, from 0.1 to 8; 1 is the image as it is. Images are resized
+        Sizes to average over, from 0.1 to 8; 1 is the image as it is. Images are resize
         bilinearly with antialiasing, and probabilities back to exactly the image's size.
 
     Returns
@@ -75,9 +75,9 @@ class TTASegmenter(SegmenterWrapper):
 
 def _view(function: Callable[[Tensor], Tensor], images: Tensor, scale: Fraction, mirrored: bool) -> Tensor:
     height, width = images.shape[-2:]
-    view = images if scale == 1 else resized(images, (int(height * scale), int(width * scale)))
+    view = images if scale == 1 else resize(images, (int(height * scale), int(width * scale)))
     values = function(view.flip(-1)).flip(-1) if mirrored else function(view)
-    return values if scale == 1 else resized(values, (height, width))
+    return values if scale == 1 else resize(values, (height, width))
 
 
 def tta_context(*, margin: int, stride: int, scales: Sequence[float] = (1.0,)) -> tuple[int, int, int]:
