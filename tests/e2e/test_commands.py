@@ -1,4 +1,4 @@
-"""The commands as a person runs them: what they say, what they leave behind, and how they refuse."""
+"""The commands as a user runs them: what they print, which files they write, and how they fail."""
 
 import json
 import shlex
@@ -400,19 +400,19 @@ def test_explain(upscore, trained, painted, tmp_path, monkeypatch):
     assert (tmp_path / "000-explained.html").is_file()
 
     out = tmp_path / "explained" / "here.html"
-    words = ("--at", "5,7", "--channel", "score_pool3=1", "--grid", "0x0", "--pixels", "300", "--out", out)
+    words = ("--pixel", "5,7", "--channel", "score_pool3=1", "--grid", "0x0", "--max-pixels", "300", "--out", out)
     code, said, _ = upscore("explain", trained, image, *words)
     assert code == 0
     assert "row 1, column 2" in said  # of the image of 300 pixels
     assert "shrunk to 16×18" in said
     page = out.read_text()
-    assert "--at 5,7 --channel score_pool3=1" in page
+    assert f"--pixel 5,7 --channel score_pool3=1 --grid 0x0 --max-pixels 300 --out {out}" in page
     assert "channel square" in page
 
     for wrong, expected, says in [
-        (("--at", "48,0"), 1, "48,0 outside the image"),
+        (("--pixel", "48,0"), 1, "48,0 outside the image"),
         (("--channel", "nothing=1"), 1, "unknown layer 'nothing'"),
-        (("--at", "48"), 2, "expected a row and a column"),
+        (("--pixel", "48"), 2, "expected a row and a column"),
         (("--channel", "5"), 2, "expected a layer and a number"),
     ]:
         code, _, error = upscore("explain", trained, image, *wrong)
@@ -443,7 +443,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     fcn = train(small_recipe(objects, tmp_path / "fcn", **{"run.epochs": 1})).folder
 
     looks = (
-        "--proposals",
+        "--max-proposals",
         4,
         "--aggregate",
         "mean",
@@ -472,7 +472,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     code, said, _ = upscore("evaluate", both, objects, "--json", "--out", tmp_path / "evaluated")
     assert code == 0
     assert json.loads(said)["before"]["mean_iou"] >= 0
-    code, said, err = upscore("proposals", both, objects, "--counts", "1,2", "--images", 1, "--out", tmp_path / "pages")
+    code, said, err = upscore("proposal-sweep", both, objects, "--counts", "1,2", "--pages", 1, "--out", tmp_path / "pages")
     assert code == 0, err
     assert "2 networks together" in said
     assert (tmp_path / "pages" / "image-0001.html").is_file()
@@ -484,19 +484,19 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--proposals", 0], 2, "greater than or equal to 1"),
-        (["--no-proposals", "--proposals", 3], 2, "leave out what says how proposals are looked at"),
-        (["--proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edges"),
+        (["--max-proposals", 0], 2, "greater than or equal to 1"),
+        (["--no-proposals", "--max-proposals", 3], 2, "leave out the other options of proposals"),
+        (["--max-proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edge model"),
         (["--boxes", "none.json"], 1, "no network that looks at proposals"),
-        (["--proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
-        (["--proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
-        (["--proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),
+        (["--max-proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
+        (["--max-proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
+        (["--max-proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),
         (["--combine", "min"], 1, "'combine': found 'min'"),
         (["--ensemble", "nowhere"], 1, "there is no bundle at 'nowhere'"),
         (["--set", "proposals"], 2, "expected NAME=VALUE"),
         (["--set", "proposals.minside=3"], 1, "'proposals.minside'"),
         (["--set", "run.epochs=3"], 2, "expected NAME=VALUE"),
-        (["--no-crf", "--set", "crf.iterations=3"], 2, "there is no CRF to set"),
+        (["--no-crf", "--set", "crf.iterations=3"], 2, "the CRF is off"),
     ],
 )
 def test_bad_ways_to_look_are_one_line(upscore, trained, painted, tmp_path, words, code, said):
@@ -510,7 +510,7 @@ def test_a_image_without_boxes_in_the_file_is_reported_and_the_rest_are_done(ups
     names = sorted(path.name for path in (painted.parent / "images" / "val").iterdir())
     boxes = {names[0]: {"size": [48, 56], "boxes": [[0, 0, 30, 30]]}, names[1]: {"size": [48, 56], "boxes": [[9, 9, 3, 3]]}}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    words = ["--proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.crop_side=48"]
+    words = ["--max-proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.crop_side=48"]
     code, said, err = upscore("predict", trained, painted.parent / "images" / "val", "--out", tmp_path / "out", *words)
     assert code == 1
     assert "1 labelled, 2 failed" in said
@@ -521,7 +521,7 @@ def test_a_image_without_boxes_in_the_file_is_reported_and_the_rest_are_done(ups
 def test_a_flat_image_has_no_proposals_and_that_is_said(upscore, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     Image.new("RGB", (60, 40), (90, 90, 90)).save(tmp_path / "flat.png")
-    code, _, err = upscore("predict", trained, tmp_path / "flat.png", "--out", tmp_path / "out", "--proposals", 5)
+    code, _, err = upscore("predict", trained, tmp_path / "flat.png", "--out", tmp_path / "out", "--max-proposals", 5)
     assert code == 0
     assert "flat.png: no proposals were found: labelled as a whole" in " ".join(err.split())
     (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]

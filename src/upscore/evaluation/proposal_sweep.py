@@ -220,7 +220,7 @@ def _names(predictor: Predictor) -> list[str]:
 def _steps(predictor: Predictor, counts: Sequence[int]) -> tuple[int, ...]:
     proposals = predictor.settings.proposals
     if proposals is None:
-        raise RecipeError("no network looks at proposals: give --proposals 50, or an ensemble in which one does")
+        raise RecipeError("no network looks at proposals: give --max-proposals 50, or an ensemble in which one does")
     if not counts or not all(isinstance(count, int) and count >= 1 for count in counts):
         raise RecipeError(f"found counts {list(counts)}, expected whole numbers of boxes from 1")
     return tuple(sorted({*(count for count in counts if count < proposals.max_proposals), proposals.max_proposals}))

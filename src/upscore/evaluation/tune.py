@@ -390,7 +390,7 @@ class _Search:
 
     def _choose(self, few: dict[str, float], first: dict[str, float], rng: np.random.Generator) -> tuple[CRFSettings, _Counts]:
         """Return the best settings on the first half, and its counts."""
-        self.what = "drawing"
+        self.what = "sampling"
         ranked: list[tuple[float, CRFSettings, _Counts]] = []
         for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
             counts = self._evaluate(candidate, self.few)

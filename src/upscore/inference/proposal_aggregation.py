@@ -26,7 +26,7 @@ from torch import Tensor
 from upscore.errors import DataError, RecipeError
 from upscore.inference.image_tensors import bytes_of
 from upscore.ops.box_crop import Canvas, Corners, cut_boxes
-from upscore.proposals.boxes import Boxes, enlarged, whole_image
+from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
 from upscore.settings import Aggregate, ProposalSettings
 
@@ -133,7 +133,7 @@ def check_canvas(classes: int, height: int, width: int) -> None:
 def boxes_for(image: Tensor, propose: Proposer, *, most: int = 50, enlarge: float = 1.2, least_side: int = 1) -> tuple[Boxes, bool]:
     """Return the boxes that an image (3, H, W) in [0, 1] is cut into, best first, and whether any were found; else it is one itself."""
     pixels = bytes_of(image)
-    boxes = enlarged(choose(propose(pixels), most=most, least_side=least_side), enlarge)
+    boxes = enlarge_boxes(choose(propose(pixels), most=most, least_side=least_side), enlarge)
     return (boxes, True) if len(boxes) else (whole_image(*pixels.shape[:2]), False)
 
 

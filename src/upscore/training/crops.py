@@ -104,7 +104,11 @@ def _shape(settings: CropsSection) -> dict[str, Any]:
 def _source(settings: CropsSection) -> Proposer | BoxFile:
     if settings.boxes:
         return BoxFile(settings.boxes)
-    propose = EdgeBoxes(most=settings.most, model=settings.edges) if settings.edges else create_proposer(settings.by, most=settings.most)
+    propose = (
+        EdgeBoxes(max_proposals=settings.most, model=settings.edges)
+        if settings.edges
+        else create_proposer(settings.by, max_proposals=settings.most)
+    )
     return CachedProposer(propose, proposals_folder())
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import RecipeError
-from upscore.losses.objective import WEIGHTED, Objective
+from upscore.losses import Objective, losses_reading
 from upscore.training.recipe import LossSection, OptimizerSection, ScheduleSection
 
 __all__ = ["average_weights", "build_optimizer", "learning_rate", "objective_of"]
@@ -35,13 +35,15 @@ def objective_of(settings: LossSection, *, class_weights: Tensor | None = None) 
         class_weights=class_weights,
         sampling=settings.sampling,
         focal_gamma=settings.focal_gamma,
-        ohem_share=settings.ohem_share,
+        ohem_fraction=settings.ohem_share,
         ohem_threshold=settings.ohem_threshold,
     )
     if not settings.border_weight:
         return objective
-    if not objective.uses(WEIGHTED):
-        raise RecipeError(f"found loss.border_weight {settings.border_weight:g}, but no term of {', '.join(WEIGHTED)} to weigh")
+    if not objective.reads("class_weights"):
+        raise RecipeError(
+            f"found loss.border_weight {settings.border_weight:g}, but no term of {', '.join(losses_reading('class_weights'))} to weigh"
+        )
     return replace(objective, class_weights=None)
 
 

@@ -443,7 +443,7 @@ def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed:
 
 def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
     method = recipe.loss.class_weights
-    return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, method=method)
+    return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, weighting=method)
 
 
 def _build(recipe: Recipe, census: Census, *, empty: bool = False, report: Report = silent) -> nn.Module:

@@ -128,7 +128,7 @@ def test_folders_of_millions_are_not_walked_for_hours(tmp_path: Path, monkeypatc
 
 
 def test_every_layout_is_in_the_help_and_in_the_errors() -> None:
-    from upscore.cli.app import DATA_HELP
+    from upscore.cli.arguments import DATA_HELP
 
     for layout in LAYOUTS:
         assert layout.word in DATA_HELP

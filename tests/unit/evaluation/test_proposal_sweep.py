@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from browsing import read
-from upscore.cli.inference_options import InferenceOptions
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import RecipeError
 from upscore.evaluation.evaluate import evaluate
@@ -101,7 +100,7 @@ def test_what_cannot_be_evaluated_is_one_line(data, values, counts, said):
 def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
     predictor = Predictor([bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)], crf=True)
     pages = ProposalSweepPages(
-        tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposals <x>"
+        tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposal-sweep <x>"
     )
     growth = sweep_proposals(predictor, data, counts=(1, 3), show=pages.show)
     index = pages.write_index(growth, dataset="<b>shapes</b>", split="val", model="m")
@@ -118,24 +117,4 @@ def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
     assert "The 6 boxes as they are cut; the first 5 in colour" in " ".join(one.text.split())
     numbers = json.loads((index.parent / "growth.json").read_text())
     assert numbers["mean_iou"]["proposals"].keys() == {"1", "3", "6"}
-    assert numbers["repeat"] == "upscore proposals <x>"
-
-
-def test_flags_become_settings_and_are_repeated():
-    looking = InferenceOptions(
-        scales="0.5,1", tile="64", proposals=7, aggregate="mean", combine="product", crf=True, settings=("crf.iterations=3", "margin=8")
-    )
-    assert looking.overrides() == {
-        "scales": (0.5, 1.0),
-        "tile": 64,
-        "margin": 8,
-        "proposals": {"max_proposals": 7, "aggregate": "mean"},
-        "combine": "product",
-        "crf": {"iterations": 3},
-    }
-    assert looking.words() == [
-        *("--scales", "0.5,1", "--tile", "64", "--proposals", "7", "--aggregate", "mean", "--combine", "product"),
-        *("--set", "crf.iterations=3", "--set", "margin=8", "--crf"),
-    ]
-    assert InferenceOptions().overrides() == {}
-    assert InferenceOptions(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
+    assert numbers["repeat"] == "upscore proposal-sweep <x>"

@@ -16,7 +16,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import resized
-from upscore.proposals import Boxes, SlidingWindows, enlarged
+from upscore.proposals import Boxes, SlidingWindows, enlarge_boxes
 from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
 
@@ -171,7 +171,7 @@ def test_boxes_of_a_file_are_taken_by_the_images_name(tmp_path, cache):
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps({"street/a": {"size": [40, 56], "boxes": corners}, "b": {"size": [40, 57], "boxes": []}}))
     predictor = Predictor(one, proposals=FEW | {"enlarge": 1.2}, boxes=file)
-    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarged(Boxes(corners), 1.2), side=32)
+    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarge_boxes(Boxes(corners), 1.2), side=32)
     np.testing.assert_allclose(probs(predictor, image, name="street/a"), expected.numpy(), atol=1e-6)
     assert not cache.exists()
     for name, said in (("c", "holds no boxes for 'c'"), ("b", "for an image of \\[40, 57\\]"), ("", "found by an image's name")):
