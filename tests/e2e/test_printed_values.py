@@ -104,7 +104,7 @@ def test_an_evaluation(upscore, painted, trained, tmp_path):
     values = json.loads(text)
     code, printed, _ = upscore(*words)
     table = read_table(printed, after="class", rows=CLASSES)
-    assert {"IoU", "boundary IoU", "accuracy", "pixels"} <= set(table["ground"])
+    assert {"IoU", "boundary IoU", "precision", "recall", "F1", "pixels"} <= set(table["ground"])
     for name, row in table.items():
         assert row == {heading: of_class(values, name, heading) for heading in row}
     columns = [tuple(row[heading] for row in table.values()) for heading in table["ground"]]

@@ -5,8 +5,9 @@ import torch
 
 from painting import paint, small_recipe
 from upscore.errors import ModelError, RecipeError
+from upscore.models.architectures import ARCHITECTURES, find_architecture
 from upscore.models.bundle import Bundle
-from upscore.models.factory import ARCHITECTURES, create_model, score_layers, takes_backbone
+from upscore.models.factory import create_model, score_layers
 from upscore.training.run import _build, plan, train
 
 
@@ -43,7 +44,7 @@ def test_with_it_everything_but_the_score_layers_is_kept_and_it_is_said(earlier,
     data = request.getfixturevalue(data)
     values = {"model.start_from": str(earlier.folder), "model.new_classes": True, "run.epochs": 1}
     ready = plan(small_recipe(data, tmp_path / "run", **values))
-    assert any("gives everything but the score layers, which begin anew: score_fr" in note for note in ready.notes)
+    assert any("gives everything but the score layers, which begin anew: decoder.score_fr" in note for note in ready.notes)
     before, begun = Bundle.load(earlier.folder).weights, _build(ready.recipe, ready.census).state_dict()
     fresh = _build(ready.recipe.with_values({"model.start_from": None, "model.new_classes": False}), ready.census).state_dict()
     anew = {name for name in begun if "score" in name}
@@ -61,7 +62,7 @@ def test_new_classes_without_a_network_to_start_from_is_an_option_that_does_noth
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_score_layers_are_those_that_depend_on_the_classes(name):
-    arguments = {"backbone": "resnet10t"} if takes_backbone(name) else {}
+    arguments = {"backbone": "resnet10t"} if find_architecture(name).takes_backbone else {}
     named = score_layers(name, arguments)
     with torch.device("meta"):
         few, many = (create_model(name, **arguments, num_classes=count).state_dict() for count in (4, 7))

@@ -348,7 +348,7 @@ def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):
 
     finer, coarser = _build(ready.recipe, ready.census).state_dict(), Bundle.load(coarse.folder).weights
     assert all(torch.equal(finer[name], tensor) for name, tensor in coarser.items())
-    assert not finer["score_pool4.weight"].any()
+    assert not finer["decoder.score_pool4.weight"].any()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(painted, tmp_path, monkeypatch):
@@ -381,7 +381,7 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"data.path": "nowhere"}, "nowhere"),
         ({"model.name": "fcn9s"}, "fcn8s"),
         ({"model.backbone": "vgg61"}, "vgg16"),
-        ({"model.name": "segnet"}, "whole by itself"),
+        ({"model.name": "segnet"}, "has its own encoder"),
         ({"model.name": "deconvnet", "model.backbone": None, "model.arguments": {"width": "wide"}}, "above 0"),
         ({"model.weights": "missing.pth"}, "missing.pth"),
         ({"run.batch_size": 3, "run.accumulate": 2}, "multiple of 2"),

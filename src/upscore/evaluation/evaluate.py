@@ -174,12 +174,15 @@ class Evaluation:
 
     @property
     def totals(self) -> dict[str, float]:
-        """The four metrics and the two of borders, in [0, 1] or nan, by the names people read."""
+        """The metrics over all classes, in [0, 1] or nan, by the names that are printed."""
         return {
             "mean IoU": self.metrics.mean_iou,
             "pixel accuracy": self.metrics.pixel_accuracy,
             "mean accuracy": self.metrics.mean_accuracy,
             "frequency-weighted IoU": self.metrics.frequency_weighted_iou,
+            "mean precision": self.metrics.mean_precision,
+            "mean recall": self.metrics.mean_recall,
+            "mean F1": self.metrics.mean_f1,
             "boundary IoU": self.border_metrics.boundary_iou,
             "trimap IoU": self.border_metrics.trimap_iou,
         }

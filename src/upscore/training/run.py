@@ -29,17 +29,18 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 import upscore
 from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
-from upscore.data.open_dataset import layouts_in_words, open_dataset
+from upscore.data.open_dataset import describe_readers, open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.evaluate import policy_of
 from upscore.losses import class_weights
 from upscore.metrics import SegmentationMetrics
+from upscore.models.architectures import find_architecture
 from upscore.models.backbones import OWN_BACKBONES, current_name, import_timm
 from upscore.models.bundle import Bundle
-from upscore.models.factory import create_model, score_layers, takes_backbone
-from upscore.models.transplant import normalization_of, start_from
+from upscore.models.factory import create_model, score_layers
 from upscore.models.weights import Report, silent
+from upscore.models.weights.transplant import normalization_of, start_from
 from upscore.settings import InferenceSettings
 from upscore.training.auto_config import Choice, Machine, choose
 from upscore.training.batches import augmentation_of, separation_of
@@ -146,7 +147,7 @@ def plan(
     if not resumed:
         recipe = _with_todays_backbone(recipe, report=notes.append)
     if not recipe.data.path:
-        raise RecipeError(f"no data given: name {layouts_in_words()}")
+        raise RecipeError(f"no data given: name {describe_readers()}")
     machine = machine or Machine.look(recipe.run.device)
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):
@@ -332,7 +333,7 @@ def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: Census) -> t
 def _normalized_as_weights_demand(recipe: Recipe, choices: list[Choice]) -> tuple[Recipe, list[Choice]]:
     """Write down the normalisation that a weights file or a coarser network brings, so that bundles of the run are built with it."""
     model = recipe.model
-    known = model.backbone in OWN_BACKBONES or not takes_backbone(model.name)
+    known = model.backbone in OWN_BACKBONES or not find_architecture(model.name).takes_backbone
     if not known or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3:
         return recipe, choices
     if model.start_from:

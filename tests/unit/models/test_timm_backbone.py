@@ -54,7 +54,7 @@ def test_paths_and_addresses_are_no_names(name):
         ("vit_tiny_patch16_224", "stride .*, not of 8"),
         ("pvt_v2_b0", "attention"),
         ("swin_tiny_patch4_window7_224", "does not take images of any size"),
-        ("hrnet_w18_small", "equal stretches"),
+        ("hrnet_w18_small", "unequal receptive fields"),
     ],
 )
 def test_networks_without_a_regular_grid_are_refused_in_words(name, complaint):
@@ -75,7 +75,7 @@ def test_padding_that_depends_on_the_size_is_known_without_measuring(monkeypatch
 
 @pytest.mark.parametrize(
     ("channels", "jump", "complaint"),
-    [(64, 32, "32 pixels apart where timm says 8"), (7, 8, r"does not give its feature maps as \(N, C, H, W\)")],
+    [(64, 32, "32 pixels apart, expected timm's 8"), (7, 8, r"does not return its feature maps as \(N, C, H, W\)")],
 )
 def test_networks_that_are_not_what_timm_says_are_refused(monkeypatch, channels, jump, complaint):
     from upscore.models import timm_backbone
@@ -177,7 +177,7 @@ def save(path, state):
 def test_names_that_timm_has_changed_are_taken_and_said(earlier, today):
     said = []
     assert current_name(earlier, report=said.append) == today
-    assert said == [f"backbone '{earlier}' is called '{today}' in timm today, and here"]
+    assert said == [f"backbone '{earlier}' is now called '{today}' in timm, and here"]
 
 
 def test_of_a_name_of_today_nothing_is_said():
