@@ -23,7 +23,7 @@ from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes
 from upscore.models.bundle import Bundle
 from upscore.models.encoder_decoder import encode
 from upscore.models.factory import create_model
-from upscore.ops.box_crop import Corners, cut_boxes
+from upscore.ops.box_crop import Corners, crop_boxes
 from upscore.proposals import enlarge_boxes
 
 Cut = tuple[Tensor, Corners, int]
@@ -52,7 +52,7 @@ def batches(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> Iterator[
         while len(pool) < MIXED:
             pool.append(next(source))
         taken = [pool.pop(int(rng.integers(len(pool)))) for _ in range(number)]
-        images = torch.stack([cut_boxes(image, [box], side)[0] for image, box, _ in taken])
+        images = torch.stack([crop_boxes(image, [box], side)[0] for image, box, _ in taken])
         mirrored = torch.rand(number) < 0.5
         images[mirrored] = images[mirrored].flip(-1)
         yield images, torch.tensor([kind for _, _, kind in taken])
