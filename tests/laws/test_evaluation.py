@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upscore.evaluation.evaluate import evaluate, merge
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.result import merge
 from upscore.types import LabelSpace, Prediction, Sample
 
 LABELS = LabelSpace(("a", "b", "c"))

@@ -16,11 +16,11 @@ from upscore.text import visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
-    from upscore.evaluation.evaluate import Evaluation
     from upscore.evaluation.proposal_sweep import ProposalSweep
+    from upscore.evaluation.result import Evaluation
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
-    from upscore.inference.predict_files import Found, LabelledImage
+    from upscore.inference.predict_files import DiscoveredImages, LabelledImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -81,7 +81,7 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
     print_warnings(evaluation.warnings)
-    for note, count in evaluation.noted.items():
+    for note, count in evaluation.image_warnings.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]")
@@ -118,11 +118,11 @@ def print_image(prediction: LabelledImage) -> None:
     """Print the error of an image that could not be predicted, or the warnings of one that was."""
     if prediction.error:
         aside.print(f"upscore: {escape(visible(prediction.error))}", style="red", soft_wrap=True)
-    for note in prediction.notes:
+    for note in prediction.warnings:
         aside.print(escape(visible(f"{prediction.file}: {note}")), soft_wrap=True)
 
 
-def print_predictions(predictions: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
+def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredImages, out: Path, settings: InferenceSettings) -> None:
     """Print how many images were predicted, with which CRF, and where the files are."""
     failed = sum(bool(prediction.error) for prediction in predictions)
     if settings.crf is not None and settings.crf.enabled:

@@ -1,6 +1,6 @@
 """What proposals do: an image after one box, after five, after fifty; and its score over their number.
 
-For every image of a split the canvas of the network that looks at proposals is evaluated as it grows,
+For every image of a split the canvas of the network that uses proposals is evaluated as it grows,
 beside that network and the others on the whole image, all of them together, and the CRF.
 
 Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", ICCV 2015, figures 1, 5 and 7.
@@ -17,10 +17,9 @@ import numpy.typing as npt
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError, RecipeError
 from upscore.evaluation.evaluate import checked_dataset, checked_truth
-from upscore.inference.averaging import tta
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
-from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
+from upscore.inference.proposal_aggregation import ProposalSegmenter, boxes_for
 from upscore.metrics import ConfusionMatrix
 from upscore.proposals import Boxes
 from upscore.types import LabelSpace, Sample
@@ -70,7 +69,7 @@ class ProposalSweep:
     labels : LabelSpace
         The classes.
     network : str
-        Which network looks at proposals.
+        Which network uses proposals.
     counts : tuple of int
         Numbers of boxes, ascending.
     matrices : dict of str to ConfusionMatrix
@@ -115,7 +114,7 @@ def sweep_proposals(
     show: Callable[[int, SweepImage], None] = lambda index, image: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProposalSweep:
-    """Evaluate a predictor that looks at proposals over their number.
+    """Evaluate a predictor that uses proposals over their number.
 
     Parameters
     ----------
@@ -133,7 +132,7 @@ def sweep_proposals(
     Raises
     ------
     RecipeError
-        No network looks at proposals, or a count is not positive.
+        No network uses proposals, or a count is not positive.
     DataError, BundleError
         As :func:`upscore.evaluation.evaluate.evaluate`.
     """
@@ -144,7 +143,7 @@ def sweep_proposals(
     for index in range(len(dataset)):
         sample = dataset[index]
         truth = checked_truth(sample)
-        grown = _look(predictor, sample, steps)
+        grown = _label(predictor, sample, steps)
         network = grown.network
         metrics = {}
         for name, label_map in grown.label_maps():
@@ -162,7 +161,7 @@ def sweep_proposals(
 
 
 @dataclass(frozen=True, eq=False)
-class _Looked:
+class _Labelled:
     network: str
     boxes: Boxes
     found: bool
@@ -174,37 +173,32 @@ class _Looked:
         yield from self.ways.items()
 
 
-def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Looked:
+def _label(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Labelled:
     """Label an image in every way."""
-    settings, names = predictor.settings, _names(predictor)
+    names = _names(predictor)
     first = next(i for i, member in enumerate(predictor.members) if member.proposals is not None)
-    member, chosen = predictor.members[first], predictor.members[first].proposals
-    assert chosen is not None
+    segmenter = predictor.member(first, name=sample.key)
+    assert isinstance(segmenter, ProposalSegmenter)
     image = image_to_tensor(sample.image)
-    propose = predictor.proposer(chosen, sample.key)
-    boxes, found = boxes_for(image, propose, most=max(counts), enlarge=chosen.enlarge, least_side=chosen.min_side)
-    score = tta(member.network.scores, flips=settings.flips, scales=settings.scales)
-    how = {"aggregate": chosen.aggregate, "clip": chosen.clip, "side": chosen.crop_side, "batch": chosen.batch_size}
-    canvases = dict(scores_over_boxes(score, image, boxes, at=counts, **how))  # type: ignore[arg-type]  # each is checked there
+    boxes, found = boxes_for(image, segmenter.propose, segmenter.settings)
+    canvases = dict(segmenter.grow(image, boxes, at=counts))
     maps = {count: canvas.argmax(0).byte().cpu().numpy() for count, canvas in canvases.items()}
     grown = {count: maps[min(count, len(boxes))] for count in counts}
 
     ways: dict[str, LabelMap] = {}
-    plain = settings.model_copy(update={"proposals": None, "crf": None})
-    for one, name in zip(predictor.members, names, strict=True):
-        if one.proposals is None or one is member:
-            alone = Predictor.of(one.network.model, predictor.labels, settings=plain)
-            ways[f"{name}, whole image"] = alone.predict(sample.image).label_map
+    for index, name in enumerate(names):
+        if predictor.members[index].proposals is None or index == first:
+            ways[f"{name}, whole image"] = predictor.alone(index).predict(sample.image).label_map
     boxed = _all_boxes(names[first], counts)
     ways[boxed] = grown[max(counts)]
     together = f"{len(names)} networks together" if len(names) > 1 else boxed
-    knowing = predictor.knowing(member, canvases[min(max(counts), len(boxes))])
-    if settings.uses_crf:
-        compared = knowing.compare(sample.image, name=sample.key)
+    known = predictor.with_canvas(first, canvases[len(boxes)])
+    if predictor.settings.uses_crf:
+        compared = known.compare(sample.image, name=sample.key)
         ways |= {together: compared.before.label_map, "with the CRF": compared.after.label_map}
     elif len(names) > 1:
-        ways[together] = knowing.predict(sample.image, name=sample.key).label_map
-    return _Looked(names[first], boxes, found, grown, ways)
+        ways[together] = known.predict(sample.image, name=sample.key).label_map
+    return _Labelled(names[first], boxes, found, grown, ways)
 
 
 def _all_boxes(network: str, counts: tuple[int, ...]) -> str:
@@ -213,14 +207,14 @@ def _all_boxes(network: str, counts: tuple[int, ...]) -> str:
 
 def _names(predictor: Predictor) -> list[str]:
     """Return what the networks are called: by their classes, numbered where two have the same."""
-    kinds = [type(member.network.model).__name__ for member in predictor.members]
+    kinds = [member.name for member in predictor.members]
     return [kind if kinds.count(kind) == 1 else f"{kind} {kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
 
 
 def _steps(predictor: Predictor, counts: Sequence[int]) -> tuple[int, ...]:
     proposals = predictor.settings.proposals
     if proposals is None:
-        raise RecipeError("no network looks at proposals: give --max-proposals 50, or an ensemble in which one does")
+        raise RecipeError("no network uses proposals: give --max-proposals 50, or an ensemble in which one does")
     if not counts or not all(isinstance(count, int) and count >= 1 for count in counts):
         raise RecipeError(f"found counts {list(counts)}, expected whole numbers of boxes from 1")
     return tuple(sorted({*(count for count in counts if count < proposals.max_proposals), proposals.max_proposals}))

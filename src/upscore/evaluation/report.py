@@ -28,7 +28,8 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
-from upscore.evaluation.evaluate import Evaluation, ImageMetrics, Labeller, checked_truth, labelled
+from upscore.evaluation.evaluate import Labeller, checked_truth, predict_sample
+from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
@@ -197,7 +198,7 @@ def _image_panels(evaluation: Evaluation, predictor: Labeller, dataset: Dataset)
     for kind, rows in (("worst", worst), ("best", best)):
         for row in rows:
             sample = _find_sample(row, dataset)
-            predicted = labelled(predictor, sample).label_map
+            predicted = predict_sample(predictor, sample).label_map
             panels.append(_draw_image(row, kind, sample.image, checked_truth(sample), predicted, evaluation.labels))
     return panels
 

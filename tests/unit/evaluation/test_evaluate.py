@@ -13,7 +13,8 @@ from speckles import Scenes, Speckled
 from upscore.data.image_files import write_image, write_label_map
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, RecipeError
-from upscore.evaluation.evaluate import evaluate, merge
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.result import merge
 from upscore.inference.predictor import Predictor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
@@ -203,8 +204,8 @@ def test_absent_classes_are_told_beside_the_scores():
     alone = evaluate(Always(), Fixed(sample(truth=((0, 0, 0), (0, 255, 0)))))
     assert alone.metrics.mean_iou == 1
     (warning,) = alone.warnings
-    assert warning.startswith("the masks of fixed val show a alone: the mean IoU of one class says nothing")
-    assert warning.endswith("and nothing of b")
+    assert warning.startswith("the masks of fixed val show a alone: the mean IoU of one class does not show")
+    assert warning.endswith("and b are not measured")
     assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
     assert evaluate(Always(), Fixed(sample())).warnings == []
     assert evaluate(Always(), Fixed(sample(truth=np.full((2, 3), 255)))).warnings == []

@@ -70,7 +70,7 @@ def test_each_box_is_looked_at_once(data, combine):
         [bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)], crf=True, combine=combine
     )
     seen, boxes = [], []
-    predictor.members[0].network.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    predictor.members[0].segmenter.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
     growth = sweep_proposals(predictor, data, counts=(1, 3), show=lambda index, image: boxes.append(len(image.boxes)))
     assert sum(shape[0] for shape in seen if shape[-1] == FEW["crop_side"]) == sum(boxes)
     np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, counts_of(predictor, data))
@@ -87,7 +87,7 @@ def test_one_network_and_images_without_boxes(data, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "counts", "said"),
     [
-        ({}, (1,), "no network looks at proposals"),
+        ({}, (1,), "no network uses proposals"),
         ({"proposals": FEW}, (0,), r"found counts \[0\]"),
         ({"proposals": FEW}, (), "found counts"),
     ],

@@ -1,0 +1,271 @@
+"""The result of an evaluation: one confusion matrix, one row per image, and the metrics that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from upscore.errors import DataError
+from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
+from upscore.settings import InferenceSettings
+from upscore.text import listed
+from upscore.types import LabelSpace
+
+__all__ = ["Evaluation", "ImageMetrics", "merge", "policy_of", "refuse_repeated"]
+
+
+@dataclass(frozen=True)
+class ImageMetrics:
+    """How one image was labelled.
+
+    Parameters
+    ----------
+    key : str
+        The sample's.
+    height, width : int
+        Its size in pixels.
+    pixel_accuracy : float in [0, 1]
+        nan where every pixel is ignored.
+    mean_iou : float in [0, 1]
+        Over the classes in this image's truth or prediction; nan likewise.
+    ignored : float in [0, 1]
+        Fraction of the pixels whose truth is 255.
+    digest : str
+        Of image and truth, 32 hexadecimal digits.
+    """
+
+    key: str
+    height: int
+    width: int
+    pixel_accuracy: float
+    mean_iou: float
+    ignored: float
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The evaluation, and what was evaluated.
+
+    Parameters
+    ----------
+    matrix : ConfusionMatrix
+        Over all images.
+    images : sequence of ImageMetrics
+        In the dataset's order; of a shard, only its own.
+    labels : LabelSpace
+        The dataset's names and colours.
+    absent : {"union", "present", "all"}
+        Which classes the means are over.
+    dataset, split : str
+        What was evaluated on.
+    model : str
+        What was evaluated: a bundle's path, or the name of a live model's class.
+    settings : InferenceSettings, optional
+        In force; None where the labeller has none.
+    seconds : float
+        Spent predicting; reading and counting are left out.
+    path : str
+        Where the dataset was opened; "" for one that was passed as an object.
+    borders : BorderCounts, optional
+        The pixels near borders, over all images.
+    before : Evaluation, optional
+        The network alone on the same images, where a CRF refined its probabilities.
+    image_warnings : dict of str to int
+        What a user should know of how images were read and labelled, and of how many images: "no proposals were found: …".
+    overlap : str
+        Which of the images the network was trained on, as a sentence; "" if none is known to be.
+    """
+
+    matrix: ConfusionMatrix
+    images: tuple[ImageMetrics, ...]
+    labels: LabelSpace
+    absent: str
+    dataset: str
+    split: str
+    model: str
+    settings: InferenceSettings | None
+    seconds: float
+    path: str = ""
+    borders: BorderCounts | None = None
+    before: Evaluation | None = None
+    image_warnings: dict[str, int] = field(default_factory=dict)
+    overlap: str = ""
+
+    @cached_property
+    def metrics(self) -> SegmentationMetrics:
+        """The four metrics, overall and per class."""
+        return self.matrix.metrics(absent=self.absent)
+
+    @cached_property
+    def border_metrics(self) -> BorderMetrics:
+        """Boundary IoU and trimap IoU, overall and per class; nan where no borders were counted."""
+        return (self.borders or BorderCounts(len(self.labels))).metrics(absent=self.absent)
+
+    @property
+    def policy(self) -> str:
+        """Ignored pixels, absent classes and the precision, in a sentence or two; print it with the metrics."""
+        return policy_of(self.metrics, precision=None if self.settings is None else self.settings.precision)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the metrics mean less than they seem to, each one line; print it with the metrics."""
+        shown = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
+        absent = [name for name in self.labels.names if name not in shown]
+        found = [self.overlap] if self.overlap else []
+        if len(shown) == 1:
+            found.append(
+                f"the masks of {self.dataset} {self.split} show {shown[0]} alone: the mean IoU of one class does not show how well "
+                "classes are told apart" + (f", and {listed(absent, 6)} are not measured" if absent else "")
+            )
+        elif shown and absent:
+            how = {"union": "left out of the mean IoU unless predicted", "present": "left out of the mean IoU", "all": "0 in the mean IoU"}
+            found.append(f"no mask of {self.dataset} {self.split} shows {listed(absent, 6)}: not measured, and {how[self.absent]}")
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        """Which data this was: a digest of every key, image and truth, whatever their order."""
+        lines = sorted(f"{image.key}\0{image.digest}" for image in self.images)
+        return hashlib.blake2b("\n".join([*self.labels.names, "", *lines]).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+    def ranked(self) -> list[ImageMetrics]:
+        """Return the images from the lowest mean IoU to the highest; those that are ignored altogether are left out."""
+        evaluated = [image for image in self.images if not math.isnan(image.mean_iou)]
+        return sorted(evaluated, key=lambda image: (image.mean_iou, image.pixel_accuracy, image.key))
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """The metrics over all classes, in [0, 1] or nan, by the names that are printed."""
+        return {
+            "mean IoU": self.metrics.mean_iou,
+            "pixel accuracy": self.metrics.pixel_accuracy,
+            "mean accuracy": self.metrics.mean_accuracy,
+            "frequency-weighted IoU": self.metrics.frequency_weighted_iou,
+            "mean precision": self.metrics.mean_precision,
+            "mean recall": self.metrics.mean_recall,
+            "mean F1": self.metrics.mean_f1,
+            "boundary IoU": self.border_metrics.boundary_iou,
+            "trimap IoU": self.border_metrics.trimap_iou,
+        }
+
+    def gains(self) -> list[tuple[ImageMetrics, ImageMetrics]]:
+        """Return (before, after) of every image that the CRF was evaluated on, from the greatest gain of mean IoU to the greatest loss."""
+        if self.before is None:
+            return []
+        pairs = [pair for pair in zip(self.before.images, self.images, strict=True) if not math.isnan(pair[1].mean_iou)]
+        return sorted(pairs, key=lambda pair: (pair[0].mean_iou - pair[1].mean_iou, pair[0].pixel_accuracy - pair[1].pixel_accuracy))
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the metrics as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
+        numbers = self.metrics.as_dict(self.labels) | {
+            "policy": self.policy,
+            "borders": self.border_metrics.as_dict(self.labels),
+            "warnings": self.warnings,
+        }
+        return numbers if self.before is None else numbers | {"before": self.before.numbers()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-safe values; nan as None."""
+        return {
+            "model": self.model,
+            "dataset": {
+                "name": self.dataset,
+                "split": self.split,
+                "path": self.path,
+                "images": len(self.images),
+                "fingerprint": self.fingerprint,
+            },
+            "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
+            "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
+            "borders": self.border_metrics.as_dict(self.labels),
+            "before": None if self.before is None else self.before.as_dict(),
+            "confusion": self.matrix.counts.tolist(),
+            "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
+            "image_warnings": self.image_warnings,
+            "warnings": self.warnings,
+            "seconds": self.seconds,
+            "images": [
+                {
+                    "key": image.key,
+                    "size": [image.height, image.width],
+                    "pixel_accuracy": None if math.isnan(image.pixel_accuracy) else image.pixel_accuracy,
+                    "mean_iou": None if math.isnan(image.mean_iou) else image.mean_iou,
+                    "ignored": image.ignored,
+                    "digest": image.digest,
+                }
+                for image in self.images
+            ],
+        }
+
+
+def policy_of(metrics: SegmentationMetrics, *, precision: str | None) -> str:
+    """Return the metrics' own policy, and in which precision the network computed; None where that is not known."""
+    return metrics.policy if precision is None else f"{metrics.policy} The network computed in {precision}."
+
+
+def merge(shards: Iterable[Evaluation]) -> Evaluation:
+    """Put the shards of one evaluation together; the result is that of one process.
+
+    Parameters
+    ----------
+    shards : iterable of Evaluation
+        In the order of their ranks, so that the images are again in the dataset's order.
+        Scores and fingerprint do not depend on it.
+
+    Raises
+    ------
+    DataError
+        There is none, they are not of one dataset, or an image is in two of them.
+    """
+    parts = list(shards)
+    if not parts:
+        raise DataError("found no evaluation to merge, expected at least one")
+    first = parts[0]
+    matrix = ConfusionMatrix(len(first.labels))
+    borders = BorderCounts(len(first.labels)) if first.borders is not None else None
+    rows: list[ImageMetrics] = []
+    for part in parts:
+        if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
+            raise DataError(
+                f"cannot merge evaluations of {first.dataset} {first.split} and {part.dataset} {part.split}: expected one dataset"
+            )
+        if (part.borders is None, part.before is None) != (first.borders is None, first.before is None):
+            raise DataError("cannot merge evaluations with and without borders or a CRF: expected shards of one evaluation")
+        matrix += part.matrix
+        if borders is not None and part.borders is not None:
+            borders += part.borders
+        rows += part.images
+    refuse_repeated([row.key for row in rows], first.dataset)
+    # Rank r holds images r, r + world, …: dealing them out again in turn restores the dataset's order.
+    dealt = [part.images[i] for i in range(max(len(part.images) for part in parts)) for part in parts if i < len(part.images)]
+    return Evaluation(
+        matrix,
+        tuple(dealt),
+        first.labels,
+        first.absent,
+        first.dataset,
+        first.split,
+        first.model,
+        first.settings,
+        sum(part.seconds for part in parts),
+        first.path,
+        borders,
+        merge([part.before for part in parts if part.before is not None]) if first.before is not None else None,
+        dict(sum((Counter(part.image_warnings) for part in parts), Counter())),
+        first.overlap,
+    )
+
+
+def refuse_repeated(keys: Sequence[str], name: str) -> None:
+    """Raise a DataError where a key occurs twice; ``name`` is the dataset's."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise DataError(f"{name}: the image '{key}' occurs twice, expected each once: it would be counted twice")
+        seen.add(key)
