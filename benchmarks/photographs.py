@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import machine, report, summary
+from timing import machine, report, summary
 from torch import Tensor, nn
 
 from upscore.models.backbones import import_timm

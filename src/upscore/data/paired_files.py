@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
 from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_with_metadata, read_instances, read_mask
-from upscore.data.remedies import Description
 from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
@@ -71,8 +70,8 @@ class PairedFiles:
         ``label_mapping``.
     warnings : sequence of str
         Decisions the user should see.
-    description : Description, optional
-        The ``dataset.yaml`` that gives names and mapping, or could.
+    settings_file : Path, optional
+        The ``dataset.yaml`` that sets names and label_mapping, or may be written to set them.
 
     Attributes
     ----------
@@ -94,10 +93,10 @@ class PairedFiles:
         read_mask: Callable[[Path], npt.NDArray[np.uint8]] | None = None,
         hint: str = "",
         warnings: Sequence[str] = (),
-        description: Description | None = None,
+        settings_file: Path | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
-        self.description = description
+        self.settings_file = settings_file
         self.labels = labels
         self.split = split
         self.name = name

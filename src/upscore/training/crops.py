@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from upscore.data.census import Census, take_census
 from upscore.data.dataset import Dataset
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.mask_check import inspect_dataset
 from upscore.data.object_crops import CroppedObjects, CroppedProposals
 from upscore.errors import RecipeError
 from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
@@ -83,9 +84,9 @@ def cropped(settings: CropsSection, train: Dataset, val: Dataset, *, progress: C
     return Cropped(learned, Subset(evaluated, MOST_JUDGED), (what, "mean IoU while it trains is that of such cuts, not of whole images"))
 
 
-def count_crops(view: Dataset) -> Census:
+def count_crops(view: Dataset) -> DatasetStatistics:
     """Return the census of cuts, of which at most :data:`MOST_JUDGED` are looked at."""
-    counted = take_census(Subset(view, MOST_JUDGED))
+    counted = inspect_dataset(Subset(view, MOST_JUDGED))
     return replace(counted, images=len(view), sizes=np.full((len(view), 2), counted.median))
 
 

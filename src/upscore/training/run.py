@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 import upscore
-from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
@@ -67,7 +68,7 @@ class Plan:
         Complete.
     choices : list of Choice
         What was chosen, and why.
-    census : Census
+    census : DatasetStatistics
         Of the training split.
     notes : list of str
         What a user should know before it starts.
@@ -81,7 +82,7 @@ class Plan:
 
     recipe: Recipe
     choices: list[Choice]
-    census: Census
+    census: DatasetStatistics
     notes: list[str]
     train: Dataset
     val: Dataset
@@ -171,7 +172,7 @@ def plan(
     _check_fit(chosen, machine)
     _check_loss(chosen, seen.train, census)
     _check_network(chosen, census, machine, resumed=resumed, report=notes.append)
-    warnings = [str(finding) for finding in counted.findings]
+    warnings = [finding.text() for finding in counted.findings]
     if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
     notes = list(dict.fromkeys([*train.warnings, *val.warnings, *seen.warnings, *notes]))
@@ -318,7 +319,7 @@ def _with_todays_backbone(recipe: Recipe, *, report: Report) -> Recipe:
     return recipe.with_values({"model.backbone": today})
 
 
-def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: Census) -> tuple[Recipe, list[Choice]]:
+def _only_if_fetched(recipe: Recipe, choices: list[Choice], census: DatasetStatistics) -> tuple[Recipe, list[Choice]]:
     """Choose no weights instead of ImageNet's where these cannot be fetched; who asks for them by name gets the error."""
     try:
         _build(recipe, census)
@@ -348,7 +349,7 @@ def _normalized_as_weights_demand(recipe: Recipe, choices: list[Choice]) -> tupl
     return recipe, [*choices, Choice(setting, found, why)]
 
 
-def _fingerprint(dataset: Dataset, census: Census) -> str:
+def _fingerprint(dataset: Dataset, census: DatasetStatistics) -> str:
     """Return 16 hexadecimal digits that change with any key, size, class or label count of the training split."""
     facts = [dataset.labels.names, list(dataset.keys), census.sizes.tolist(), census.class_pixels.tolist(), census.ignored_pixels]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
@@ -416,7 +417,7 @@ def _check_fit(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
 
 
-def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
+def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics) -> None:
     """Say what would have no effect, what is out of range, and what the data lacks, before training does."""
     augmentation_of(recipe.augment)
     objective_of(recipe.loss, class_weights=_class_weights(recipe, census))
@@ -425,7 +426,7 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
         separation.find_objects(train[0])
 
 
-def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed: bool, report: Report) -> None:
+def _check_network(recipe: Recipe, census: DatasetStatistics, machine: Machine, *, resumed: bool, report: Report) -> None:
     """Say what is wrong with the network before a folder is made. A resumed run's weights are in its checkpoint."""
     channels = recipe.model.arguments.get("in_channels", 3)
     if channels not in (1, 3):
@@ -441,12 +442,12 @@ def _check_network(recipe: Recipe, census: Census, machine: Machine, *, resumed:
     check_memory(model, recipe, memory=machine.memory)
 
 
-def _class_weights(recipe: Recipe, census: Census) -> Tensor | None:
+def _class_weights(recipe: Recipe, census: DatasetStatistics) -> Tensor | None:
     method = recipe.loss.class_weights
     return None if method in (None, "none") else class_weights(census.class_pixels, census.pixels_with_class, weighting=method)
 
 
-def _build(recipe: Recipe, census: Census, *, empty: bool = False, report: Report = silent) -> nn.Module:
+def _build(recipe: Recipe, census: DatasetStatistics, *, empty: bool = False, report: Report = silent) -> nn.Module:
     """Return the network to train; an ``empty`` one is for a checkpoint to fill, and what the run began from may be gone.
 
     What was done to make a weights file fit is told to ``report``; a plan does, and training does not say it again.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.census import check_dataset
 from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING
+from upscore.data.mask_check import check_dataset
 from upscore.data.paired_files import TURNED_MASK_WARNING, TURNED_WARNING, Pair, PairedFiles
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
