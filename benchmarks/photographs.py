@@ -181,8 +181,8 @@ class InTurn:
 
 def compare_steps(data: Path, weights: Path, *, steps: int, threads: int) -> None:
     """Time whole steps: reading, varying, forward, backward, update."""
+    from upscore.training.launch import train as train_with_upscore
     from upscore.training.recipe import Recipe
-    from upscore.training.run import train as train_with_upscore
 
     warmup = 2
     pairs = load(data, "train")[: BATCH * (warmup + steps)]

@@ -15,9 +15,10 @@ from upscore.evaluation.report import write_report
 from upscore.inference.predict_files import predict_files
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
-from upscore.training.loop import ProgressListener, SilentListener
+from upscore.training.launch import train
+from upscore.training.plan import plan
+from upscore.training.progress_listener import ProgressListener, SilentListener
 from upscore.training.recipe import Recipe
-from upscore.training.run import plan, train
 
 __all__ = ["Demonstration", "demo_recipe", "run_demo"]
 
@@ -101,7 +102,7 @@ def run_demo(
     if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: already holds something: choose another --out, or remove it")
     say("1/4  training FCN-8s on images of textured shapes, made as they are needed")
-    run = train(plan(demo_recipe(out, seed=seed)), display=display)
+    run = train(plan(demo_recipe(out, seed=seed)), listener=display)
     say("2/4  evaluating it on images it has not seen")
     bundle = Bundle.load(run.best)
     predictor = Predictor(bundle, device="cpu")

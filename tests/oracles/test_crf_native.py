@@ -329,13 +329,17 @@ REFUSED = {
     "an output with gaps": lambda: mean_field(numbers(9, 3), HOLES),
     "an output that is the unary": lambda: mean_field(BOTH[0], BOTH[0]),
     "an output that overlaps the unary": lambda: mean_field(BOTH.reshape(18, 3)[:9], BOTH.reshape(18, 3)[4:13]),
-    "an output that overlaps the marginals": lambda: mean_field(numbers(9, 3), BOTH.reshape(18, 3)[:9], marginals=BOTH.reshape(18, 3)[4:13]),
+    "an output that overlaps the marginals": lambda: mean_field(
+        numbers(9, 3), BOTH.reshape(18, 3)[:9], marginals=BOTH.reshape(18, 3)[4:13]
+    ),
     "filtering into an overlapping array": lambda: native.filter(LATTICE, LARGE[:2], LARGE[1:3], 1),
     "a misaligned unary": lambda: mean_field(misaligned(numbers(9, 3)), numbers(9, 3)),
     "misaligned features": lambda: native.lattice(misaligned(numbers(2, 9)), 1),
     "a unary that is not finite": lambda: mean_field(NAN, numbers(9, 3)),
     "marginals that are not finite": lambda: mean_field(numbers(9, 3), numbers(9, 3), marginals=NAN),
-    "compatibilities that are not finite": lambda: mean_field(numbers(9, 3), numbers(9, 3), pairwise=[(LATTICE, None, None, COSTS * np.nan)]),
+    "compatibilities that are not finite": lambda: mean_field(
+        numbers(9, 3), numbers(9, 3), pairwise=[(LATTICE, None, None, COSTS * np.nan)]
+    ),
     "factors that are not finite": lambda: mean_field(numbers(9, 3), numbers(9, 3), pairwise=[(LATTICE, NAN[:, 0].copy(), None, COSTS)]),
     "a lattice that was never made": lambda: mean_field(
         numbers(9, 3), numbers(9, 3), pairwise=[(native.Lattice.__new__(native.Lattice), None, None, COSTS)]

@@ -7,7 +7,9 @@ from painting import paint, small_recipe
 from upscore.errors import ModelError, RecipeError
 from upscore.models.bundle import Bundle
 from upscore.models.factory import ARCHITECTURES, create_model, score_layers, takes_backbone
-from upscore.training.run import _build, plan, train
+from upscore.training.launch import train
+from upscore.training.network import build_network
+from upscore.training.plan import plan
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +45,11 @@ def test_with_it_everything_but_the_score_layers_is_kept_and_it_is_said(earlier,
     data = request.getfixturevalue(data)
     values = {"model.start_from": str(earlier.folder), "model.new_classes": True, "run.epochs": 1}
     ready = plan(small_recipe(data, tmp_path / "run", **values))
-    assert any("gives everything but the score layers, which begin anew: score_fr" in note for note in ready.notes)
-    before, begun = Bundle.load(earlier.folder).weights, _build(ready.recipe, ready.census).state_dict()
-    fresh = _build(ready.recipe.with_values({"model.start_from": None, "model.new_classes": False}), ready.census).state_dict()
+    assert any("gives everything but the score layers, which are newly initialised: score_fr" in note for note in ready.messages)
+    before, begun = Bundle.load(earlier.folder).weights, build_network(ready.recipe, ready.census.labels).state_dict()
+    fresh = build_network(
+        ready.recipe.with_values({"model.start_from": None, "model.new_classes": False}), ready.census.labels
+    ).state_dict()
     anew = {name for name in begun if "score" in name}
     assert anew
     for name, tensor in begun.items():

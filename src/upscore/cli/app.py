@@ -86,7 +86,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="chosen")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="chosen")] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Processes, one device each.", show_default="chosen")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="chosen")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16, or fp16 on cuda.", show_default="chosen")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that read images.", show_default="chosen")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.  [default: 0]", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
@@ -133,25 +133,27 @@ def train(
     given = {name: value for name, value in flags.items() if value is not None}
     also = parse_settings(settings or [])
     with console.errors_on_their_own_line():
-        from upscore.training import run as training
+        from upscore.training.launch import train as launch_training
+        from upscore.training.plan import plan
+        from upscore.training.resume import resume as resume_training
 
         if resume:
             if out is None:
                 raise RecipeError("--resume: say which run with --out, as in: upscore train --resume --out runs/street-fcn8s")
             if recipe is not None:
                 raise RecipeError(f"--resume: the run in {out} has a recipe of its own: leave --recipe out")
-            finished = training.resume(out, changes=given | also, display=console.TrainingDisplay)
+            finished = resume_training(out, changes=given | also, listener=console.TrainingDisplay)
         else:
             asked = Recipe.load(recipe) if recipe else Recipe()
             asked = asked.with_values(given).with_values(also, source=f"--set {' '.join(settings or [])}")
             if recipe and out is None:
                 asked.run.out = None  # a recipe from another run's folder names that folder
             with console.checking() as checking:
-                ready = training.plan(asked, checking=checking)
+                ready = plan(asked, progress=checking)
             console.plan(ready)
             if dry_run:
                 return
-            finished = training.train(ready, display=console.TrainingDisplay)
+            finished = launch_training(ready, listener=console.TrainingDisplay)
     console.finished(finished, data=data)
 
 

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.training.checkpoint import Progress as RunProgress
+    from upscore.training.launch import Run
+    from upscore.training.plan import Plan
     from upscore.training.recipe import Recipe
     from upscore.training.recipes import ShippedRecipe
-    from upscore.training.run import Plan, Run
 
 console = Console(highlight=False, emoji=False)
 aside = Console(stderr=True, highlight=False, emoji=False)
@@ -81,10 +82,10 @@ class TrainingDisplay:
         self.started = 0.0
         self.best = -1.0
 
-    def begin(self, *, recipe: Recipe, progress: RunProgress, steps_an_epoch: int) -> None:
+    def begin(self, *, recipe: Recipe, progress: RunProgress, steps_per_epoch: int) -> None:
         """Start the bar, at the step a resumed run had reached."""
-        steps = recipe.run.steps_in_all(an_epoch=steps_an_epoch)
-        self.epochs = -(-steps // steps_an_epoch)
+        steps = recipe.run.total_steps(steps_per_epoch)
+        self.epochs = -(-steps // steps_per_epoch)
         self.best = progress.best_miou
         if recipe.run.lengthened_at(progress.step):
             before = recipe.run.lengthened[-1].of
@@ -92,7 +93,7 @@ class TrainingDisplay:
                 f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on", soft_wrap=True
             )
         if progress.step:
-            aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_an_epoch} of {self.epochs}")
+            aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_per_epoch} of {self.epochs}")
         self.bar.update(self.task, total=steps, completed=progress.step)
         self.started = time.monotonic()
         self.bar.start()
@@ -194,7 +195,7 @@ def plan(ready: Plan) -> None:
     """Print what was chosen, and why."""
     census = ready.census
     console.print(f"[bold]{escape(ready.recipe.data.path)}[/bold]: {census.images} images to learn from, {len(census.labels)} classes")
-    for note in ready.notes:
+    for note in ready.messages:
         console.print(f"  {escape(note)}")
     _warn(ready.warnings)
     if ready.choices:
