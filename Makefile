@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test fuzz check sanitize bench clean
+.PHONY: help demo test docs fuzz check sanitize bench clean
 .DEFAULT_GOAL := help
 
 help: ## show what there is
@@ -20,6 +20,10 @@ demo: .venv/ready ## train, evaluate and predict on images made on the spot; wri
 
 test: .venv/ready ## every test
 	$(BIN)/python -m pytest -n 2
+
+docs: .venv/ready ## the API reference from the docstrings, as pages in build/docs; a warning is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs/reference build/docs
+	@echo "open build/docs/index.html"
 
 fuzz: .venv/ready ## hostile inputs for hours, others every time: UPSCORE_FUZZ_EXAMPLES=20000 of each kind
 	UPSCORE_FUZZ_EXAMPLES=$${UPSCORE_FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest -n 2 tests/fuzz
@@ -39,4 +43,4 @@ bench: .venv/ready ## speed beside the peers, as JSON (installs the peers)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
 
 clean: ## remove .venv, runs and the demo
-	rm -rf .venv demo runs build dist src/*.egg-info
+	rm -rf .venv demo runs build dist docs/reference/modules src/*.egg-info

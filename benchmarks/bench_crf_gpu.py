@@ -1,10 +1,10 @@
-"""The dense CRF on a GPU: the lattice and all pairs, a step of mean field at a time, and how far they agree.
+"""The dense CRF on a GPU: the lattice and all pairs: time of a mean-field step, and agreement.
 
-The peer is the NumPy lattice on one thread of the processor. Building (features, lattices or
+The peer is the compiled lattice on one thread of the CPU. Building (features, lattices or
 tiles, row sums) is timed apart from steps. Beside them stands fused attention in bfloat16 with
-features split in high and low parts, which the CRF does not use: the figures here say whether it
+features split into high and low parts, which the CRF does not use; the figures here tell whether it
 should. Every variant's answer is compared before it is timed. Without a GPU nothing is measured;
-``--tiny`` runs a small picture on the processor, to see that the script works.
+``--tiny`` runs a small image on the CPU, to see that the script works.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 from torch import Tensor
 
 from upscore.crf import Bilateral, DenseCRF
-from upscore.crf.dense import message_of
-from upscore.crf.engines import engine_of
-from upscore.crf.engines.tensors import TorchEngine
-from upscore.crf.engines.tiles import TiledFilter
+from upscore.crf.engines import make_engine
+from upscore.crf.engines.torch_exact import TorchExactFilter
+from upscore.crf.engines.torch_meanfield import TorchEngine
+from upscore.crf.pairwise import build_pairwise
 from upscore.crf.unary import Unary
 
 
-def scene(size: tuple[int, int], classes: int, picture: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities (H, W, K) of blobs and a picture (H, W, 3) uint8: the one given, or smooth noise with grain."""
+def scene(size: tuple[int, int], classes: int, image: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (H, W, K) of blobs and an image (H, W, 3) uint8: the one given, or smooth noise with grain."""
     rng = np.random.default_rng(0)
 
     def smooth(channels: int, reach: float) -> np.ndarray:
@@ -40,34 +40,34 @@ def scene(size: tuple[int, int], classes: int, picture: Path | None) -> tuple[np
 
     reach = size[0] / 25
     drawn = np.clip(128 + 50 * smooth(3, reach) + rng.normal(0, 5, (*size, 3)), 0, 255).astype(np.uint8)
-    if picture is not None:
-        drawn = cv2.resize(cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB), size[::-1], interpolation=cv2.INTER_AREA)
+    if image is not None:
+        drawn = cv2.resize(cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB), size[::-1], interpolation=cv2.INTER_AREA)
     weights = np.exp(1.5 * smooth(classes, reach)).astype(np.float32)
     return weights / weights.sum(-1, keepdims=True), drawn
 
 
 class Variant:
-    """An engine with its field built, whose steps can be taken again and again."""
+    """An engine with its mean field built, whose steps can be repeated."""
 
-    def __init__(self, engine: Any, probs: np.ndarray, picture: np.ndarray, wait: Callable[[], None]) -> None:
+    def __init__(self, engine: Any, probs: np.ndarray, image: np.ndarray, wait: Callable[[], None]) -> None:
         classes, self.wait = probs.shape[-1], wait
         self.building = []
         for _ in range(2):  # the first time loads kernels
             started = time.perf_counter()
-            messages = [
-                message_of(engine, kernel.features(picture.shape[:2], picture), kernel.compatibility, kernel.normalization, classes)
+            pairwise = [
+                build_pairwise(engine, kernel.features(image.shape[:2], image), kernel.compatibility, kernel.normalization, classes)
                 for kernel in DenseCRF().kernels
             ]
-            self.field = engine.field(Unary(probs.reshape(-1, classes), "probabilities"), messages, self_message=True)
+            self.mean_field = engine.mean_field(Unary(probs.reshape(-1, classes), "probabilities"), pairwise, self_message=True)
             wait()
             self.building.append(1000 * (time.perf_counter() - started))
-        self.belief = self.field.advance(None, 0)
+        self.marginals = self.mean_field.advance(None, 0)
 
     def answer(self, steps: int = 5) -> np.ndarray:
-        return self.field.array(self.field.advance(None, steps))
+        return self.mean_field.to_array(self.mean_field.advance(None, steps))
 
     def step(self) -> None:
-        self.field.advance(self.belief, 1)
+        self.mean_field.advance(self.marginals, 1)
         self.wait()
 
 
@@ -96,9 +96,9 @@ def attend(features: Tensor, values: Tensor) -> Tensor:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--tiny", action="store_true", help="24×32 on the processor")
+    flags.add_argument("--tiny", action="store_true", help="24×32 on the CPU")
     flags.add_argument("--device", default="cuda")
-    flags.add_argument("--picture", type=Path, help="a photograph, in place of smooth noise")
+    flags.add_argument("--image", type=Path, help="a photograph, in device_name of smooth noise")
     flags.add_argument("--size", type=int, nargs=2, default=(375, 500))
     flags.add_argument("--classes", type=int, default=21)
     flags.add_argument("--rounds", type=int, default=7)
@@ -106,7 +106,7 @@ def main() -> None:
     if values.tiny:
         values.device, values.size, values.rounds = "cpu", (24, 32), 2
     elif not torch.cuda.is_available():
-        print("no GPU here, nothing measured; --tiny runs a small picture on the processor")
+        print("no GPU here, nothing measured; --tiny runs a small image on the CPU")
         return
     device = torch.device(values.device)
     torch.set_num_threads(1)
@@ -115,12 +115,12 @@ def main() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    probs, picture = scene(tuple(values.size), values.classes, values.picture)
+    probs, image = scene(tuple(values.size), values.classes, values.image)
     engines = {
-        "lattice on NumPy arrays, processor": engine_of("lattice"),
+        "compiled lattice on the CPU": make_engine("lattice"),
         "lattice on tensors": TorchEngine(device),
-        "all pairs, float32": TorchEngine(device, TiledFilter),
-        "all pairs, float64": TorchEngine(device, TiledFilter, torch.float64),
+        "all pairs, float32": TorchEngine(device, TorchExactFilter),
+        "all pairs, float64": TorchEngine(device, TorchExactFilter, torch.float64),
     }
     peer = next(iter(engines))
     memory = {}
@@ -128,7 +128,7 @@ def main() -> None:
     for name, engine in engines.items():
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        variants[name] = Variant(engine, probs, picture, wait)
+        variants[name] = Variant(engine, probs, image, wait)
         variants[name].step()
         if device.type == "cuda":
             memory[name] = round(torch.cuda.max_memory_allocated(device) / 2**20)
@@ -137,22 +137,22 @@ def main() -> None:
     agreement = {
         name: {
             "largest_difference": {
-                "from the NumPy lattice": float(np.abs(answer - answers[peer]).max()),
+                "from the compiled lattice": float(np.abs(answer - answers[peer]).max()),
                 "from all pairs in float64": float(np.abs(answer - exact).max()),
             },
             "labels_as_all_pairs_in_float64": float((answer.argmax(1) == exact.argmax(1)).mean()),
         }
         for name, answer in answers.items()
     }
-    features = torch.from_numpy(Bilateral().features(picture.shape[:2], picture)).to(device)
-    belief = torch.from_numpy(probs.reshape(-1, values.classes)).to(device)
-    tiles = TiledFilter(features, torch.float64)
+    features = torch.from_numpy(Bilateral().features(image.shape[:2], image)).to(device)
+    marginals = torch.from_numpy(probs.reshape(-1, values.classes)).to(device)
+    tiles = TorchExactFilter(features, torch.float64)
     rows = tiles.multiply(torch.ones(len(features), 1, dtype=torch.float64, device=device))
-    apart = (attend(features, belief) - tiles.multiply(belief.double()) / rows).abs()
-    single = TiledFilter(features)
+    error = (attend(features, marginals) - tiles.multiply(marginals.double()) / rows).abs()
+    single = TorchExactFilter(features)
     filters: dict[str, Callable[[], object]] = {
-        "tiles, float32": lambda: (single.multiply(belief), wait()),
-        "attention, bfloat16 in parts": lambda: (attend(features, belief), wait()),
+        "tiles, float32": lambda: (single.multiply(marginals), wait()),
+        "attention, bfloat16 in parts": lambda: (attend(features, marginals), wait()),
     }
     results = {
         "a step of mean field": summary(interleave({n: v.step for n, v in variants.items()}, rounds=values.rounds), peer=peer),
@@ -160,17 +160,24 @@ def main() -> None:
         "peak_memory_mib": memory,
         "after five steps": agreement,
         "the bilateral filter alone": summary(interleave(filters, rounds=values.rounds), peer="tiles, float32"),
-        "attention's error in the normalised filter": {"largest": float(apart.max()), "mean": float(apart.mean())},
-        "share of pairs computed": {
-            kernel: round(sum(map(len, message.sending.kernel.near)) / len(message.sending.kernel.near) ** 2, 4)
-            for kernel, message in zip(("gaussian", "bilateral"), variants["all pairs, float32"].field.messages, strict=True)
+        "attention's error in the normalised filter": {"largest": float(error.max()), "mean": float(error.mean())},
+        "fraction of pairs computed": {
+            kernel: round(sum(map(len, term.kernel.kernel.near)) / len(term.kernel.kernel.near) ** 2, 4)
+            for kernel, term in zip(("gaussian", "bilateral"), variants["all pairs, float32"].mean_field.pairwise, strict=True)
         },
     }
     setting: dict[str, Any] = {name: getattr(values, name) for name in ("size", "classes", "rounds")}
-    place = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     what = "the dense CRF on a GPU, default kernels"
     report(
-        {"what": what, "device": place, "picture": str(values.picture or "smooth noise"), **setting, "results": results, **machine("torch")}
+        {
+            "what": what,
+            "device": device_name,
+            "image": str(values.image or "smooth noise"),
+            **setting,
+            "results": results,
+            **machine("torch"),
+        }
     )
 
 

@@ -25,7 +25,7 @@ import torch
 from measuring import interleave, machine, multiply_adds, report, summary
 from torch import Tensor, nn
 
-from upscore.ops.convolutionalize import convolutionalize
+from upscore.dense_classifiers.convolutionalize import convolutionalize
 
 WINDOW, STRIDE, SIZE = 227, 32, 500
 PAPER = {

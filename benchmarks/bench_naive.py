@@ -17,11 +17,11 @@ import torch
 from measuring import interleave, machine, multiply_adds, report
 from torch import Tensor
 
+from upscore.dense_classifiers.rarefaction import rarefy
 from upscore.models.factory import create_model
 from upscore.models.full_resolution import FullResolution
 from upscore.models.normalization import Normalization
 from upscore.models.sliding_window import SlidingWindow
-from upscore.ops.rarefaction import rarefy
 
 PEER = "FCN-8s, VGG16"
 

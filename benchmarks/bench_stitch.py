@@ -21,9 +21,9 @@ import torch
 from measuring import interleave, machine, multiply_adds, report
 from torch import Tensor, nn
 
+from upscore.dense_classifiers.rarefaction import output_grid, rarefy
+from upscore.dense_classifiers.shift_and_stitch import shift_and_stitch
 from upscore.models.factory import create_model
-from upscore.ops.rarefaction import follow, rarefy
-from upscore.ops.stitch import shift_and_stitch
 from upscore.ops.upsample import BilinearUpsample
 
 PEER = "skips (FCN-8s)"
@@ -45,8 +45,8 @@ def valid_vgg16(width: float, num_classes: int) -> nn.Sequential:
 def variants_of(width: float, num_classes: int, size: int, shifts: int, **form: Any) -> dict[str, tuple[Callable[[], Tensor], int]]:
     """Return what runs for each variant, and how many such runs its image takes."""
     network = valid_vgg16(width, num_classes)
-    axis, _ = follow(network)
-    images, wide = torch.rand(1, 3, size, size, **form), torch.rand(1, 3, size + axis.lost, size + axis.lost, **form)
+    axis, _ = output_grid(network)
+    images, wide = torch.rand(1, 3, size, size, **form), torch.rand(1, 3, size + axis.shrinkage, size + axis.shrinkage, **form)
     fcn32s, fcn8s = (create_model(name, num_classes=num_classes, width=width).eval() for name in ("fcn32s", "fcn8s"))
     times_eight = BilinearUpsample(num_classes, factor=8)
     dense, eighth = rarefy(network), rarefy(network, stride=8)

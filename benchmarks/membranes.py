@@ -19,7 +19,7 @@ import torch
 from upscore.data.open_dataset import open_dataset
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
-from upscore.metrics import rand_error, segments
+from upscore.metrics import connected_components, rand_error
 from upscore.types import IGNORE
 
 THRESHOLDS = [round(0.05 * i, 2) for i in range(2, 20)]
@@ -40,9 +40,9 @@ def main() -> None:
         probs = probability(predictor, images, cell, turned=arguments.turned)
         evaluated = sample.label != IGNORE
         wrong.append(float(((probs > 0.5) != (sample.label == cell))[evaluated].mean()))
-        truth = segments(sample.label == cell)
+        truth = connected_components(sample.label == cell)
         for threshold in THRESHOLDS:
-            rand[threshold].append(rand_error(truth, segments(probs > threshold)))
+            rand[threshold].append(rand_error(truth, connected_components(probs > threshold)))
     means = {threshold: float(np.mean(errors)) for threshold, errors in rand.items()}
     best = min(means, key=means.__getitem__)
     print(json.dumps({"images": len(dataset), "pixel_error": float(np.mean(wrong)), "rand_error": means[best], "threshold": best}))

@@ -25,9 +25,9 @@ from upscore.inference.crf_postprocess import crf
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
-from upscore.inference.settings import CRFSettings, ProposalSettings
 from upscore.metrics import BorderCounts, ConfusionMatrix
-from upscore.proposals import boxes_of_objects, enlarged
+from upscore.proposals import boxes_of_objects, enlarge_boxes
+from upscore.settings import CRFSettings, ProposalSettings
 
 COUNTS = (1, 5, 10, 20, 50, 100)
 CRFS = {
@@ -68,7 +68,7 @@ def among_objects(instances: np.ndarray, field: float) -> tuple[dict[str, np.nda
     places = {size: np.zeros(instances.shape, bool) for size in ("small", "medium", "large")}
     _, tight = boxes_of_objects(instances)
     sides = (tight.corners[:, 2:] - tight.corners[:, :2]).max(1)
-    for side, (left, top, right, bottom) in zip(sides, enlarged(tight, 1.2).clipped(*instances.shape).corners, strict=True):
+    for side, (left, top, right, bottom) in zip(sides, enlarge_boxes(tight, 1.2).clipped(*instances.shape).corners, strict=True):
         size = "small" if side < field / 4 else "large" if side > field else "medium"
         places[size][top:bottom, left:right] = True
         found[size] += 1
@@ -123,7 +123,7 @@ def main() -> None:
             for how, numbers in CRFS.items():
                 if name in probs:
                     one = probs[name]
-                    probs[f"{name} + {how}"] = crf(lambda images, one=one: one[None], numbers.dense())(image[None])[0]
+                    probs[f"{name} + {how}"] = crf(lambda images, one=one: one[None], numbers.build())(image[None])[0]
         for name, one in probs.items():
             evaluated.setdefault(name, Candidate(len(dataset.labels))).add(sample.label, one.argmax(0).byte().numpy(), among)
         print(f"{index + 1}/{len(images)}", flush=True, file=sys.stderr)

@@ -15,7 +15,7 @@ import numpy as np
 from measuring import machine, report
 
 from upscore.data.open_dataset import open_dataset
-from upscore.proposals import Boxes, EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, boxes_of_objects, recalls
+from upscore.proposals import Boxes, EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, boxes_of_objects, proposal_recall
 
 COUNTS = (1, 10, 50, 100, 200, 500, 1000, 2000)
 PROPOSERS = {"edge-boxes": EdgeBoxes(), "selective-search": SelectiveSearch(), "windows": SlidingWindows()}
@@ -51,7 +51,7 @@ def recall_of(propose: Proposer, images: list[tuple[np.ndarray, Boxes]], thresho
     began = time.process_time()
     found = [propose(image) for image, _ in images]
     seconds = time.process_time() - began
-    shares, _ = recalls([(tight, boxes) for (_, tight), boxes in zip(images, found, strict=True)], COUNTS, overlaps=thresholds)
+    shares, _ = proposal_recall([(tight, boxes) for (_, tight), boxes in zip(images, found, strict=True)], COUNTS, min_ious=thresholds)
     table = {
         f"overlap {threshold}": dict(zip(map(str, COUNTS), (100 * shares[:, i]).round(1).tolist(), strict=True))
         for i, threshold in enumerate(thresholds)

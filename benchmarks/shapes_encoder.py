@@ -24,7 +24,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.encoder_decoder import encode
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import Corners, cut_boxes
-from upscore.proposals import enlarged
+from upscore.proposals import enlarge_boxes
 
 Cut = tuple[Tensor, Corners, int]
 LEAST_SIDE, LEAST_AREA, OF_A_SCENE, MIXED = 16, 60, 12, 600
@@ -41,7 +41,7 @@ def cuts(rng: np.random.Generator) -> Iterator[Cut]:
         areas = np.bincount(sample.instances.ravel(), minlength=numbers.max() + 1)[numbers]
         picked = rng.permutation(np.flatnonzero((sides >= LEAST_SIDE) & (areas >= LEAST_AREA)))[:OF_A_SCENE]
         image = torch.from_numpy(sample.image).permute(2, 0, 1).float() / 255
-        for box, kind in zip(enlarged(tight, 1.2).corners[picked].tolist(), classes[picked].tolist(), strict=True):
+        for box, kind in zip(enlarge_boxes(tight, 1.2).corners[picked].tolist(), classes[picked].tolist(), strict=True):
             yield image, tuple(box), kind
 
 

@@ -13,12 +13,12 @@ from make_images import write_sheet
 
 from upscore.data.open_dataset import open_dataset
 from upscore.data.transforms import Augmentation, rng_for
-from upscore.data.unet_border_weights import Separation
+from upscore.data.unet_border_weights import BorderWeighting
 from upscore.types import Sample
 
 IMAGE, STEP, WHITE = 11, 16, 255
 BEND = Augmentation(elastic=10, border="mirror")
-SEPARATION = Separation(weight=10, sigma=5, between=0)
+WEIGHTING = BorderWeighting(weight=10, sigma=5, border_class=0)
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     image[STEP // 2 :: STEP] = image[:, STEP // 2 :: STEP] = WHITE
     straight = replace(sample, image=image)
     bent = BEND(straight, rng=rng_for(0, 0, sample.key))
-    rows = [draw(SEPARATION.weigh(shown)) for shown in (straight, bent)]
+    rows = [draw(WEIGHTING.add_weights(shown)) for shown in (straight, bent)]
     write_sheet([list(column) for column in zip(*rows, strict=True)], "unet.png")
 
 
@@ -38,7 +38,7 @@ def draw(sample: Sample) -> list[npt.NDArray[np.uint8]]:
     assert sample.weights is not None
     hues = 37 * sample.instances % 180
     objects = np.stack([hues, np.full_like(hues, 140), np.where(sample.instances > 0, 235, 40)], -1).astype(np.uint8)
-    weights = (255 * (sample.weights - 1) / SEPARATION.weight).astype(np.uint8)  # less the class's own, which is 1 here
+    weights = (255 * (sample.weights - 1) / WEIGHTING.weight).astype(np.uint8)  # less the class's own, which is 1 here
     heat = cv2.applyColorMap(weights, cv2.COLORMAP_INFERNO)
     return [sample.image, cv2.cvtColor(objects, cv2.COLOR_HSV2RGB), cv2.cvtColor(heat, cv2.COLOR_BGR2RGB)]
 

@@ -28,7 +28,7 @@ REFERENCE = {
 
 
 def reference_scene():
-    """Return probabilities (5, 13, 17) and a picture made of whole numbers, the same everywhere."""
+    """Return probabilities (5, 13, 17) and an image made of whole numbers, the same everywhere."""
     y, x = np.mgrid[:13, :17]
     weights = np.stack([1 + (7 * x + 3 * y + 11 * k + x * y * (k + 1)) % 13 + 6 * ((x // 5 + y // 4) % 5 == k) for k in range(5)])
     red, green, blue = 40 + 60 * ((x + 2 * y) // 9) + (5 * x * y) % 11, 90 + (3 * x + y) % 17 + 50 * (x > 8), 200 - 9 * y + (x * x) % 7

@@ -24,7 +24,7 @@ class Speckled(nn.Module):
 class Scenes:
     """Six images of red on blue; in ``stubborn`` ones the truth is what ``Speckled`` says of them."""
 
-    name, split, labels, notes = "scenes", "val", LABELS, ()
+    name, split, labels, warnings = "scenes", "val", LABELS, ()
 
     def __init__(self, stubborn: range = range(0), count: int = 6) -> None:
         self.stubborn, self.keys, self.reads = stubborn, [f"k{i}" for i in range(count)], 0

@@ -1,4 +1,4 @@
-"""The main job, seen working in a few minutes on images made on the spot."""
+"""A demonstration in a few minutes on synthetic images: train, evaluate, predict, report."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from upscore.training.recipe import Recipe
 __all__ = ["Demonstration", "demo_recipe", "run_demo"]
 
 IMAGES = 6
-"""New images that the demo labels."""
+"""Test images that the demo predicts."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Where the demo put things.
+    """Where the results of the demo are.
 
     Parameters
     ----------
     report : Path
-        The page to open first.
+        The HTML report, to open first.
     run, predictions, images : Path
-        The run folder; the labelled images; the images as they were.
-    miou : float
-        On the validation split, in [0, 1].
+        The run folder, the predictions, and the images that were predicted.
+    miou : float in [0, 1]
+        Mean IoU on the validation split.
     """
 
     report: Path
@@ -46,20 +46,20 @@ class Demonstration:
     images: Path
     miou: float
 
-    def places(self) -> dict[str, Path]:
-        """Return what there is to look at, by name, the page to open first."""
+    def paths(self) -> dict[str, Path]:
+        """Return the results by name, the report first."""
         return {"report": self.report, "predictions": self.predictions, "images": self.images, "run": self.run}
 
 
 def demo_recipe(out: Path, *, seed: int = 0) -> Recipe:
-    """Return the demo's recipe: FCN-8s on a ten-layer residual backbone, trained from nothing in two or three minutes on two cores."""
+    """Return the demo's recipe: FCN-8s on a ten-layer ResNet, trained from scratch in two or three minutes on two cores."""
     return Recipe().with_values(
         {
             "data.path": "shapes",
             "model.name": "fcn8s",
             "model.backbone": "resnet10t",
             "model.weights": "none",
-            "augment.scale": [1.0, 1.0],  # the scenes hold every size already
+            "augment.scale": [1.0, 1.0],  # the scenes contain objects of every size
             "augment.hue": 0.0,
             "optimizer.lr": 3e-3,
             "run.epochs": 3,
@@ -77,39 +77,39 @@ def run_demo(
     out: str | Path = "demo",
     *,
     seed: int = 0,
-    display: Callable[[], ProgressListener] = SilentListener,
+    listener: Callable[[], ProgressListener] = SilentListener,
     say: Callable[[str], None] = lambda line: None,
 ) -> Demonstration:
-    """Make images, train on them, evaluate, label new ones and write a report.
+    """Train on synthetic images, evaluate, predict new ones and write a report.
 
     Parameters
     ----------
     out : path
-        A folder that is empty or not there yet.
+        A folder that is empty or does not exist.
     seed : int
         Of everything random.
-    display : callable
-        Makes the training display.
+    listener : callable
+        Returns the listener of the training progress.
     say : callable
-        Told each step in a line.
+        Called with a line for each step.
 
     Raises
     ------
     OutputError
-        The folder already holds something.
+        The folder is not empty.
     """
     out = Path(out)
     if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: already holds something: choose another --out, or remove it")
-    say("1/4  training FCN-8s on images of textured shapes, made as they are needed")
-    run = train(plan(demo_recipe(out, seed=seed)), listener=display)
-    say("2/4  evaluating it on images it has not seen")
+        raise OutputError(f"{out}: the folder is not empty: choose another --out, or remove it")
+    say("1/4  training FCN-8s on synthetic images of textured shapes")
+    run = train(plan(demo_recipe(out, seed=seed)), listener=listener)
+    say("2/4  evaluating it on other images")
     bundle = Bundle.load(run.best)
     predictor = Predictor(bundle, device="cpu")
     val = open_dataset("shapes", "val")
     evaluation = evaluate(predictor, val)
     say(f"     mean IoU {100 * evaluation.metrics.mean_iou:.1f}, pixel accuracy {100 * evaluation.metrics.pixel_accuracy:.1f}")
-    say("3/4  labelling new images")
+    say("3/4  predicting new images")
     test = open_dataset("shapes", "test")
     images = [out / "images" / f"{Path(test[i].key).name}.png" for i in range(IMAGES)]
     for i, path in enumerate(images):

@@ -1,9 +1,9 @@
-"""TOML, YAML and JSON of unknown origin as plain values: nothing in a text runs code, takes for ever or comes out larger than it says.
+"""Parse untrusted TOML, YAML and JSON: no document runs code, takes unbounded time or expands in memory.
 
-Whole numbers fit 64 bits, as TOML demands of its readers: one of five thousand digits is no
-setting, and Python refuses to write it into a message. Every function takes a text of bounded
-length (:func:`upscore.files.read_text`) and raises ``ValueError`` alone, whose words are a
-reason for the caller to put behind the file's name.
+Integers must fit 64 bits, as TOML requires: one of five thousand digits is no setting, and
+Python refuses to format it. Every function takes a text of bounded length
+(:func:`upscore.files.read_text`) and raises only ``ValueError``, whose message is a reason for
+the caller to put behind the file's name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from upscore.text import literal, reason, shortened
 __all__ = ["MAX_CONTAINERS", "parse_json", "parse_toml", "parse_value", "parse_yaml"]
 
 MAX_CONTAINERS = 2**24
-"""Lists and objects of a JSON document; each takes some 60 bytes of memory, however few its brackets are."""
+"""The most lists and objects of a JSON document; each takes some 60 bytes of memory, an empty one too."""
 
 _BITS_64 = range(-(2**63), 2**64)
-_LONGEST_NUMBER = 100  # characters of a whole number in YAML; 64 binary digits with underscores are fewer
+_MAX_NUMBER_LENGTH = 100  # characters; 64 binary digits with underscores are fewer
 
-# A dotted key takes the square of its parts in time. A part is a bare word or a quoted one.
+# Parsing a dotted key takes time quadratic in its parts. A part is a bare or a quoted word.
 _DEEP_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 
@@ -42,7 +42,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     try:
         values = tomllib.loads(text)
     except RecursionError:
-        raise ValueError("lists or tables lie too deep in one another") from None
+        raise ValueError("lists or tables are nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(reason(error)) from None
     except ValueError:  # int() refuses more than 4,300 digits
@@ -78,7 +78,7 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text, parse_int=_whole_number, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
     except RecursionError:
-        raise ValueError("lists or objects lie too deep in one another") from None
+        raise ValueError("lists or objects are nested too deeply") from None
     except ValueError as error:
         raise ValueError(reason(error)) from None
 
@@ -89,7 +89,7 @@ def parse_yaml(text: str) -> Any:
     Raises
     ------
     ValueError
-        It is not YAML, has aliases, which can blow a small file up to any size, or tags of other things than plain data, a key
+        It is not YAML, has aliases, which can expand a small file to any size, or tags other than those of plain data, a key
         is given twice, or a whole number does not fit 64 bits; the reason begins ``in line 3:``.
     """
     loader = None
@@ -100,9 +100,9 @@ def parse_yaml(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line, why = mark.line + 1 if mark else 1, reason(error.problem or error.context)
     except yaml.reader.ReaderError as error:
-        line, why = _line(text, int(error.position)), f"the character {literal(chr(int(error.character)))} cannot stand in YAML"
+        line, why = _line(text, int(error.position)), f"the character {literal(chr(int(error.character)))} is not allowed in YAML"
     except RecursionError:
-        line, why = _place(loader), "lists or mappings lie too deep in one another"
+        line, why = 1 if loader is None else int(loader.line) + 1, "lists or mappings are nested too deeply"
     raise ValueError(f"in line {line}: {why}")
 
 
@@ -129,7 +129,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: Any) -> int:
         text = self.construct_scalar(node)
-        if len(text) <= _LONGEST_NUMBER:  # digits to the base 60 take the square of their number in time
+        if len(text) <= _MAX_NUMBER_LENGTH:  # parsing base 60 takes quadratic time
             number = int(super().construct_yaml_int(node))
             if number in _BITS_64:
                 return number
@@ -139,7 +139,7 @@ class _PlainLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):
-                # 1 and 0x1, and 1 and true, are one key to Python: the second would replace the first.
+                # 1 and 0x1, and 1 and true, are equal keys in Python: the second would replace the first.
                 value = self.construct_object(key) if key.tag in _NUMBERS else (key.tag, key.value)
                 if value in seen:
                     raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
@@ -151,7 +151,7 @@ _PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yam
 
 
 def _whole_number(text: str) -> int:
-    if len(text) > _LONGEST_NUMBER or (number := int(text)) not in _BITS_64:
+    if len(text) > _MAX_NUMBER_LENGTH or (number := int(text)) not in _BITS_64:
         raise ValueError(_too_large(f"the number {shortened(text, 40)}"))
     return number
 
@@ -190,7 +190,3 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _line(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
-
-
-def _place(loader: yaml.SafeLoader | None) -> int:
-    return 1 if loader is None else int(loader.line) + 1

@@ -1,27 +1,27 @@
-"""What can go wrong, as a tree: every error a user can cause or mend is an ``UpscoreError``.
+"""The errors: everything that a user can cause or fix is an ``UpscoreError``.
 
 ::
 
     UpscoreError                 one line: what was found, what was expected, what to do
-    ├── DataError                images, masks, datasets: files and what they hold
+    ├── DataError                images, masks, datasets: the files and their contents
     ├── RecipeError              recipes, flags and ``--set``: names, types, ranges
     ├── BundleError              a bundle that is damaged, foreign or does not fit the data
     ├── GeometryError            grids that cannot be aligned by a whole number of cells
     ├── CRFError                 scores, images and kernels of a CRF that do not fit together
     ├── ModelError               an architecture, backbone or weights file that does not fit
-    ├── TrainingError            a run that cannot go on (a non-finite loss, another run's folder)
-    ├── OutputError              a place that cannot be written: rights, space, something in the way
+    ├── TrainingError            a run that cannot continue (a non-finite loss, another run's folder)
+    ├── OutputError              a path that cannot be written: permissions, space, something in the way
     └── MissingExtraError        an optional package that is not installed
 
-    UpscoreWarning               what was done that a user should know of, where no command prints it
+    UpscoreWarning               something a user of a function should know, where no command prints it
 
 The command line prints the message alone and exits with code 1 (``--debug`` shows the
-traceback). ``assert`` stays for programmers; users never meet one.
+traceback). ``assert`` is for programmers; users never see one.
 
-``RunInterrupted`` stands beside the tree: it is a ``KeyboardInterrupt``, with what became of the run.
+``RunInterrupted`` is no ``UpscoreError`` but a ``KeyboardInterrupt`` that reports what was saved.
 
-The text of an error is one line of bounded length in which nothing is hidden
-(:func:`upscore.text.one_line`), whatever names and values were put into it.
+The text of an error is one line of bounded length in which control characters are escaped
+(:func:`upscore.text.one_line`), whatever names and values it holds.
 """
 
 from upscore.text import one_line
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class UpscoreError(Exception):
-    """Anything a user can cause or mend; its text is one line that says how."""
+    """Anything a user can cause or fix; its text is one line that tells how."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
@@ -67,7 +67,7 @@ class GeometryError(UpscoreError, ValueError):
 
 
 class CRFError(UpscoreError, ValueError):
-    """What a CRF was given does not fit together, or is not what it was said to be."""
+    """The inputs of a CRF do not fit together, or are not of their declared kind."""
 
 
 class ModelError(UpscoreError, ValueError):
@@ -75,11 +75,11 @@ class ModelError(UpscoreError, ValueError):
 
 
 class TrainingError(UpscoreError):
-    """A run cannot start or cannot go on."""
+    """A run cannot start or cannot continue."""
 
 
 class OutputError(UpscoreError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the path given."""
 
 
 class MissingExtraError(UpscoreError, ImportError):
@@ -87,7 +87,7 @@ class MissingExtraError(UpscoreError, ImportError):
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """A run was asked to stop; the text says what was saved and how to go on.
+    """A run was asked to stop; the text tells what was saved and how to resume.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class UpscoreWarning(UserWarning):
-    """Something was decided that a user of a function should know of; commands print it among their notes."""
+    """A decision that a user of a function should know about; commands print it with their warnings."""
 
 
 def nearest_name(wanted: str, known: "list[str] | tuple[str, ...]") -> str:
@@ -123,6 +123,11 @@ def nearest_name(wanted: str, known: "list[str] | tuple[str, ...]") -> str:
     -------
     str
         A phrase to append to an error message; empty when nothing is close.
+
+    Examples
+    --------
+    >>> nearest_name("vall", ("train", "val"))
+    " (did you mean 'val'?)"
     """
     import difflib
 

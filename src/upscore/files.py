@@ -1,12 +1,11 @@
-"""Files and folders written whole or not at all, and files read without trust.
+"""Write files and folders atomically, and read untrusted files.
 
-What is read must be a regular file of bounded size: a pipe or a device, which may stand behind
-any name, could block for ever or never end.
+Only regular files of bounded size are read: a pipe or a device, which any name may lead to,
+could block for ever or never end.
 """
 
 from __future__ import annotations
 
-import codecs
 import os
 import shutil
 import stat
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from upscore.errors import DataError, OutputError, UpscoreError
 from upscore.text import reason
+from upscore.text_encoding import decode_text
 
 __all__ = [
     "beside",
@@ -26,8 +26,8 @@ __all__ = [
     "read_text",
     "reading",
     "refuse_other_contents",
+    "replace_folder",
     "write_atomically",
-    "written_whole",
 ]
 
 
@@ -52,7 +52,7 @@ def check_file(path: Path, *, what: str, error: type[UpscoreError] = DataError) 
         found = path.stat()
     except FileNotFoundError:
         raise error(f"{path}: cannot be read as {what}: no such file") from None
-    except (OSError, ValueError) as fault:  # ValueError: a null byte, or letters the file system's encoding has not
+    except (OSError, ValueError) as fault:  # ValueError: a null byte, or characters that the file system's encoding lacks
         raise error(f"{path}: cannot be read as {what}: {_why(fault)}") from None
     if stat.S_ISDIR(found.st_mode):
         raise error(f"{path}: cannot be read as {what}: it is a folder")
@@ -61,15 +61,15 @@ def check_file(path: Path, *, what: str, error: type[UpscoreError] = DataError) 
     return found.st_size
 
 
-def read_file(path: Path, *, most: int, what: str, error: type[UpscoreError] = DataError) -> bytes:
-    """Return the content of a regular file of at most ``most`` bytes.
+def read_file(path: Path, *, max_bytes: int, what: str, error: type[UpscoreError] = DataError) -> bytes:
+    """Return the content of a regular file of at most ``max_bytes`` bytes.
 
     Parameters
     ----------
     path, what, error
         As for :func:`check_file`.
-    most : int
-        Bytes; a file that grows while it is read is refused too.
+    max_bytes : int
+        A file that grows beyond it while it is read is refused too.
 
     Raises
     ------
@@ -77,29 +77,27 @@ def read_file(path: Path, *, most: int, what: str, error: type[UpscoreError] = D
         As :func:`check_file`, or it is larger, or cannot be read.
     """
     size = check_file(path, what=what, error=error)
-    if size <= most:
+    if size <= max_bytes:
         try:
-            # Between the two looks at the name a pipe may have taken it; without this flag opening one waits for a writer.
+            # A pipe may have replaced the file since it was checked; without this flag opening it waits for a writer.
             with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise OSError("it was replaced by a pipe, a device or a socket")
-                content = file.read(most + 1)
+                content = file.read(max_bytes + 1)
         except (OSError, ValueError) as fault:
             raise error(f"{path}: cannot be read as {what}: {_why(fault)}") from None
-        if len(content) <= most:
+        if len(content) <= max_bytes:
             return content
         size = len(content)
-    raise error(f"{path}: cannot be read as {what}: it has {size} bytes, expected at most {most}")
+    raise error(f"{path}: cannot be read as {what}: it has {size} bytes, expected at most {max_bytes}")
 
 
-def read_text(path: Path, *, most: int, what: str, error: type[UpscoreError] = DataError) -> str:
-    """Return the text of a regular file of at most ``most`` bytes, in UTF-8, or in UTF-16 with its byte-order mark.
-
-    The mark is no part of the text, and every line break is a line feed.
+def read_text(path: Path, *, max_bytes: int, what: str, error: type[UpscoreError] = DataError) -> str:
+    """Return the text of a regular file of at most ``max_bytes`` bytes, as :func:`upscore.text_encoding.decode_text` decodes it.
 
     Parameters
     ----------
-    path, most, what, error
+    path, max_bytes, what, error
         As for :func:`read_file`.
 
     Raises
@@ -107,24 +105,21 @@ def read_text(path: Path, *, most: int, what: str, error: type[UpscoreError] = D
     UpscoreError
         As :func:`read_file`, or it is in another encoding.
     """
-    content = read_file(path, most=most, what=what, error=error)
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    content = read_file(path, max_bytes=max_bytes, what=what, error=error)
     try:
-        return content.decode("utf-16" if marked else "utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        where = "its UTF-16 text is damaged" if marked else f"it is not UTF-8 text (byte 0x{content[fault.start]:02x} in line {line})"
-        raise error(f"{path}: cannot be read as {what}: {where}: save it as UTF-8") from None
+        return decode_text(content)
+    except ValueError as fault:
+        raise error(f"{path}: cannot be read as {what}: {fault}") from None
 
 
 @contextmanager
 def reading(path: str | os.PathLike[str], *, error: type[UpscoreError] = DataError) -> Iterator[None]:
-    """Let a refusal of the system (no right, a name too long, a circle of links) end as one line that names the file.
+    """Turn an ``OSError`` (no permission, a name too long, a circle of links) into an error of one line that names the file.
 
     Parameters
     ----------
     path : path
-        Is named where the system does not say which file it refused.
+        Named where the system does not report the file.
     error : type of UpscoreError
         What is raised for an ``OSError``.
     """
@@ -139,12 +134,12 @@ def _why(fault: OSError | ValueError) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that the file is the old one or the new one, never a part.
+    """Write ``content`` to ``path`` so that the file is the old one or the new one, never a part; folders on the way are made.
 
     Raises
     ------
     OutputError
-        There is no right or no room to write; nothing of the attempt stays behind.
+        There is no permission or no space to write; no partial file is left behind.
     """
     temporary = None
     try:
@@ -156,7 +151,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name, or letters that no name of a file can hold
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name, or characters that no file name can hold
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({_why(error)}): free some space or choose another place") from None
@@ -173,24 +168,24 @@ def _umask() -> int:
 
 
 @contextmanager
-def written_whole(folder: Path, *, what: str, holds: Collection[str]) -> Iterator[Path]:
-    """Give an empty folder to fill, which then takes the place of ``folder``; that is the old one or the new one, never a part.
+def replace_folder(folder: Path, *, what: str, holds: Collection[str]) -> Iterator[Path]:
+    """Yield an empty folder to fill, which then replaces ``folder``: atomically, so that there is the old one or the new one.
 
-    Where the process is killed between two renames, the old one is left as ``beside(folder, "replaced")``.
+    If the process is killed between two renames, the old one is left as ``beside(folder, "replaced")``.
 
     Parameters
     ----------
     folder : path
-        What it will be; replaced if it is there and holds nothing but what ``holds`` names.
+        The result; replaced if it exists and holds nothing but what ``holds`` names.
     what : str
-        What an error calls it: "bundle".
+        What errors call it: "bundle".
     holds : collection of str
-        Names of all that may be in it.
+        Names of the files that may be in it.
 
     Raises
     ------
     OutputError
-        The folder holds something else, or cannot be written; an ``OSError`` of the filling ends so too.
+        The folder holds something else, or cannot be written; also for an ``OSError`` while it is filled.
     """
     folder = folder.absolute()
     partial, replaced = beside(folder, "partial"), beside(folder, "replaced")
@@ -202,7 +197,7 @@ def written_whole(folder: Path, *, what: str, holds: Collection[str]) -> Iterato
         yield partial
         for path in (*partial.iterdir(), partial):
             if path.is_file():
-                os.chmod(path, 0o666 & ~_umask())  # safetensors, for one, writes files that no one else may read
+                os.chmod(path, 0o666 & ~_umask())  # safetensors writes files that only their owner may read
             flush(path)
         if folder.exists():
             shutil.rmtree(replaced, ignore_errors=True)
@@ -211,7 +206,7 @@ def written_whole(folder: Path, *, what: str, holds: Collection[str]) -> Iterato
         flush(folder.parent)
     except (OSError, UnicodeEncodeError) as error:
         raise OutputError(
-            f"the {what} cannot be written to '{folder}' ({reason(error, 160)}): check space and rights, or choose another place"
+            f"the {what} cannot be written to '{folder}' ({reason(error, 160)}): check space and permissions, or choose another place"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -231,7 +226,7 @@ def refuse_other_contents(folder: Path, *, what: str, holds: Collection[str]) ->
 
 
 def beside(folder: Path, state: str) -> Path:
-    """Return the hidden name next to ``folder`` for what it is about to be, or was."""
+    """Return the hidden path next to ``folder`` of its version in ``state``: "partial" or "replaced"."""
     return folder.parent / f".{folder.name}.{state}"
 
 

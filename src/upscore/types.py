@@ -1,13 +1,12 @@
-"""The values that flow: what a stage hands to the next, and nothing else.
+"""The values that one stage passes to the next.
 
 ``LabelSpace`` names the classes, a ``Sample`` is one image with its truth, a ``Batch``
-is what a network trains on, a ``Prediction`` is what a user gets back. Logits and
+is what a network trains on, a ``Prediction`` is what a user gets. Logits and
 probabilities stay plain (N, K, H, W) tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.errors import DataError
-from upscore.text import shortened
+from upscore.text import listed, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +25,14 @@ IGNORE = 255
 """The label of a pixel that is neither learned from nor evaluated (VOC's void)."""
 
 MAX_NAME = 200
-"""Characters of a class name; it must fit the tables and pages that show it."""
+"""The longest class name, in characters: tables and pages show it."""
 
 
 def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     """Return PASCAL VOC's colours for labels 0 to ``count - 1``.
 
-    The bits of a label are dealt out to red, green and blue from the top down, so
-    that neighbouring labels are far apart in colour.
+    The bits of a label are distributed over red, green and blue from the highest bit
+    down, so that neighbouring labels have very different colours.
 
     Parameters
     ----------
@@ -44,23 +43,28 @@ def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     -------
     tuple of (int, int, int)
         RGB, 0 to 255.
+
+    Examples
+    --------
+    >>> voc_palette(3)
+    ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     """
     colours = []
     for label in range(count):
         red = green = blue = 0
-        rest = label
+        remaining = label
         for bit in range(7, -1, -1):
-            red |= (rest & 1) << bit
-            green |= (rest >> 1 & 1) << bit
-            blue |= (rest >> 2 & 1) << bit
-            rest >>= 3
+            red |= (remaining & 1) << bit
+            green |= (remaining >> 1 & 1) << bit
+            blue |= (remaining >> 2 & 1) << bit
+            remaining >>= 3
         colours.append((red, green, blue))
     return tuple(colours)
 
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes: the only place that knows their names and colours.
+    """The classes, with their names and colours.
 
     Parameters
     ----------
@@ -70,7 +74,7 @@ class LabelSpace:
         RGB colour of each class, 0 to 255; PASCAL VOC's colours when not given.
     ignore : int
         The label that is neither learned nor evaluated. Always 255: label maps are uint8
-        and no class may take its place.
+        and no class may have it.
 
     Raises
     ------
@@ -108,32 +112,29 @@ class LabelSpace:
         return len(self.names)
 
     def colours(self) -> npt.NDArray[np.uint8]:
-        """Return a (256, 3) uint8 RGB table; the ignored label is VOC's cream, the rest black."""
+        """Return a (256, 3) uint8 RGB table; the ignored label is VOC's cream, other values are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.palette
         table[self.ignore] = (224, 224, 192)
         return table
 
     def difference(self, other: LabelSpace) -> str:
-        """Say in words how ``other`` differs in number, names or order of classes; ``""`` if it does not.
+        """Describe how ``other`` differs in number, names or order of classes; ``""`` if it does not. Colours may differ.
 
-        Colours may differ: they change no meaning.
+        >>> LabelSpace(("road", "car")).difference(LabelSpace(("road", "bus")))
+        "class 1 is 'car' against 'bus'"
         """
         if self.names == other.names:
             return ""
         if len(self) != len(other):
-            return f"{len(self)} classes {_listed(self.names)} against {len(other)} {_listed(other.names)}"
+            return f"{len(self)} classes ({listed(self.names, 6)}) against {len(other)} ({listed(other.names, 6)})"
         changed = [f"class {i} is '{a}' against '{b}'" for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b]
         return "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    return "(" + ", ".join(names[:most]) + (", …" if len(names) > most else "") + ")"
-
-
 @dataclass(frozen=True)
 class Sample:
-    """One image, with its truth where there is one.
+    """One image, with its ground truth if there is one.
 
     Parameters
     ----------
@@ -144,11 +145,11 @@ class Sample:
     label : (H, W) uint8, optional
         Class of each pixel, or 255.
     instances : (H, W) integer, optional
-        Number of the object each pixel belongs to, 0 for none.
+        Number of the object that each pixel belongs to, 0 for none.
     weights : (H, W) float32, optional
-        Factor on the loss of each pixel; 1 where there are none.
-    notes : tuple of str
-        What should be known of how it was read; mostly nothing.
+        Factor on the loss of each pixel; 1 when not given.
+    warnings : tuple of str
+        What a user should know about how it was read; usually empty.
     """
 
     key: str
@@ -156,7 +157,7 @@ class Sample:
     label: npt.NDArray[np.uint8] | None = None
     instances: npt.NDArray[np.integer] | None = None
     weights: npt.NDArray[np.float32] | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,39 +184,43 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A labelled image.
+    """The predicted label map of one image.
 
     Parameters
     ----------
     label_map : (H, W) uint8
-        The most probable class of each pixel; exactly the image's size.
+        The most probable class of each pixel, in the image's size.
     labels : LabelSpace
-        What the numbers mean.
+        The classes.
     probs : (K, H, W) float32 in [0, 1], optional
-        Kept only when asked for; sums to 1 over K.
+        Only when requested; sums to 1 over K.
     key : str
-        Where it came from: the image's path, or "".
-    notes : tuple of str
-        What should be known of how it was labelled; mostly nothing.
+        The image's path, or "".
+    warnings : tuple of str
+        What a user should know about how it was labelled; usually empty.
     """
 
     label_map: npt.NDArray[np.uint8]
     labels: LabelSpace
     probs: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     key: str = ""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
-    def shares(self) -> dict[str, float]:
-        """Return each class's share of the image's pixels, by name, in class order."""
+    def class_fractions(self) -> dict[str, float]:
+        """Return each class's fraction of the image's pixels, by name, in class order.
+
+        >>> Prediction(np.array([[0, 1, 1, 255]], np.uint8), LabelSpace(("road", "car"))).class_fractions()
+        {'road': 0.25, 'car': 0.5}
+        """
         counts = np.bincount(self.label_map.ravel(), minlength=256)
         total = max(1, self.label_map.size)
         return {name: float(counts[i] / total) for i, name in enumerate(self.labels.names)}
 
     def colours(self) -> npt.NDArray[np.uint8]:
-        """Return the label map painted in the palette, (H, W, 3) uint8 RGB."""
+        """Return the label map in the palette's colours, (H, W, 3) uint8 RGB."""
         return self.labels.colours()[self.label_map]
 
     def overlay(self, image: npt.NDArray[np.uint8], opacity: float = 0.5) -> npt.NDArray[np.uint8]:
-        """Return ``image`` (H, W, 3) uint8 with the painted label map laid over it at ``opacity`` in [0, 1]."""
+        """Return ``image`` (H, W, 3) uint8 blended with the coloured label map at ``opacity`` in [0, 1]."""
         mixed = image.astype(np.float32) * (1 - opacity) + self.colours().astype(np.float32) * opacity
         return np.rint(mixed).astype(np.uint8)

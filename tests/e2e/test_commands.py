@@ -1,4 +1,4 @@
-"""The commands as a person runs them: what they say, what they leave behind, and how they refuse."""
+"""The commands as a user runs them: what they print, which files they write, and how they fail."""
 
 import json
 import shlex
@@ -94,7 +94,7 @@ def test_the_crf_before_and_after(upscore, trained, painted, tmp_path):
     alone = json.loads(said)
     assert "before" not in alone
     assert numbers["before"] == {name: alone[name] for name in numbers["before"]}
-    assert numbers["settings"]["crf"]["on"] is True
+    assert numbers["settings"]["crf"]["enabled"] is True
 
     written = json.loads((tmp_path / "evaluated" / "report.json").read_text())
     repeated = shlex.split(written["repeat"])
@@ -112,7 +112,7 @@ def test_predict_says_which_crf(upscore, trained, painted, tmp_path):
     code, said, _ = upscore("predict", trained, images, "--out", tmp_path / "without", "--no-crf", "--probs")
     assert "CRF" not in said
     settings = [json.loads((tmp_path / name / "predictions.json").read_text())["settings"]["crf"] for name in ("with", "without")]
-    assert settings[0]["on"] is True
+    assert settings[0]["enabled"] is True
     assert settings[1] is None
     with_crf, without = (np.load(tmp_path / name / "000.probs.npy").astype(float) for name in ("with", "without"))
     assert np.abs(with_crf - without).max() > 0.01
@@ -134,8 +134,8 @@ def test_tune(upscore, trained, painted, tmp_path):
     assert account["settings"] == settings
     halves = [account[name] for name in ("chosen_on", "confirmed_on")]
     gains = [half["after"]["mean_iou"] - half["before"]["mean_iou"] for half in halves]
-    assert settings["on"] is (min(gains) > 1e-4)
-    assert ("the CRF is on: " if settings["on"] else "the CRF is off, since it does not help") in said
+    assert settings["enabled"] is (min(gains) > 1e-4)
+    assert ("the CRF is on: " if settings["enabled"] else "the CRF is off, since it does not help") in said
 
     code, _, error = upscore("tune", tuned, painted, "--trials", "1")
     assert code == 1
@@ -149,9 +149,9 @@ def test_tune(upscore, trained, painted, tmp_path):
     assert again["weights"] == description["weights"]
 
     # What the bundle says holds without a flag, and the flag overrides it.
-    for words, on in (((), again["inference"]["crf"]["on"]), (("--crf",), True), (("--no-crf",), False)):
+    for words, on in (((), again["inference"]["crf"]["enabled"]), (("--crf",), True), (("--no-crf",), False)):
         code, said, _ = upscore("evaluate", tuned, painted, "--json", "--out", tmp_path / "evaluated", *words)
-        assert json.loads(said)["settings"]["crf"] == again["inference"]["crf"] | {"on": on}
+        assert json.loads(said)["settings"]["crf"] == again["inference"]["crf"] | {"enabled": on}
         assert ("before" in json.loads(said)) is on
 
 
@@ -400,19 +400,19 @@ def test_explain(upscore, trained, painted, tmp_path, monkeypatch):
     assert (tmp_path / "000-explained.html").is_file()
 
     out = tmp_path / "explained" / "here.html"
-    words = ("--at", "5,7", "--channel", "score_pool3=1", "--grid", "0x0", "--pixels", "300", "--out", out)
+    words = ("--pixel", "5,7", "--channel", "score_pool3=1", "--grid", "0x0", "--max-pixels", "300", "--out", out)
     code, said, _ = upscore("explain", trained, image, *words)
     assert code == 0
     assert "row 1, column 2" in said  # of the image of 300 pixels
     assert "shrunk to 16×18" in said
     page = out.read_text()
-    assert "--at 5,7 --channel score_pool3=1" in page
+    assert f"--pixel 5,7 --channel score_pool3=1 --grid 0x0 --max-pixels 300 --out {out}" in page
     assert "channel square" in page
 
     for wrong, expected, says in [
-        (("--at", "48,0"), 1, "48,0 outside the image"),
+        (("--pixel", "48,0"), 1, "48,0 outside the image"),
         (("--channel", "nothing=1"), 1, "unknown layer 'nothing'"),
-        (("--at", "48"), 2, "expected a row and a column"),
+        (("--pixel", "48"), 2, "expected a row and a column"),
         (("--channel", "5"), 2, "expected a layer and a number"),
     ]:
         code, _, error = upscore("explain", trained, image, *wrong)
@@ -443,7 +443,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     fcn = train(small_recipe(objects, tmp_path / "fcn", **{"run.epochs": 1})).folder
 
     looks = (
-        "--proposals",
+        "--max-proposals",
         4,
         "--aggregate",
         "mean",
@@ -451,7 +451,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         fcn,
         "--crf",
         "--set",
-        "proposals.by=windows",
+        "proposals.proposer=windows",
         "--set",
         "crf.iterations=2",
     )
@@ -467,12 +467,12 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     for path in images.glob("*.png"):
         assert (tmp_path / "live" / path.name).read_bytes() == (tmp_path / "saved" / path.name).read_bytes()
     settings = json.loads((tmp_path / "saved" / "predictions.json").read_text())["settings"]
-    assert settings["proposals"]["most"] == 4
+    assert settings["proposals"]["max_proposals"] == 4
 
     code, said, _ = upscore("evaluate", both, objects, "--json", "--out", tmp_path / "evaluated")
     assert code == 0
     assert json.loads(said)["before"]["mean_iou"] >= 0
-    code, said, err = upscore("proposals", both, objects, "--counts", "1,2", "--images", 1, "--out", tmp_path / "pages")
+    code, said, err = upscore("proposal-sweep", both, objects, "--counts", "1,2", "--pages", 1, "--out", tmp_path / "pages")
     assert code == 0, err
     assert "2 networks together" in said
     assert (tmp_path / "pages" / "image-0001.html").is_file()
@@ -484,19 +484,19 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--proposals", 0], 2, "greater than or equal to 1"),
-        (["--no-proposals", "--proposals", 3], 2, "leave out what says how proposals are looked at"),
-        (["--proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edges"),
+        (["--max-proposals", 0], 2, "greater than or equal to 1"),
+        (["--no-proposals", "--max-proposals", 3], 2, "leave out the other options of proposals"),
+        (["--max-proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edge model"),
         (["--boxes", "none.json"], 1, "no network that looks at proposals"),
-        (["--proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
-        (["--proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
-        (["--proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),
+        (["--max-proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
+        (["--max-proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
+        (["--max-proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),
         (["--combine", "min"], 1, "'combine': found 'min'"),
         (["--ensemble", "nowhere"], 1, "there is no bundle at 'nowhere'"),
         (["--set", "proposals"], 2, "expected NAME=VALUE"),
-        (["--set", "proposals.leastside=3"], 1, "'proposals.leastside'"),
+        (["--set", "proposals.minside=3"], 1, "'proposals.minside'"),
         (["--set", "run.epochs=3"], 2, "expected NAME=VALUE"),
-        (["--no-crf", "--set", "crf.iterations=3"], 2, "there is no CRF to set"),
+        (["--no-crf", "--set", "crf.iterations=3"], 2, "the CRF is off"),
     ],
 )
 def test_bad_ways_to_look_are_one_line(upscore, trained, painted, tmp_path, words, code, said):
@@ -510,7 +510,7 @@ def test_a_image_without_boxes_in_the_file_is_reported_and_the_rest_are_done(ups
     names = sorted(path.name for path in (painted.parent / "images" / "val").iterdir())
     boxes = {names[0]: {"size": [48, 56], "boxes": [[0, 0, 30, 30]]}, names[1]: {"size": [48, 56], "boxes": [[9, 9, 3, 3]]}}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    words = ["--proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.side=48"]
+    words = ["--max-proposals", 3, "--boxes", tmp_path / "boxes.json", "--set", "proposals.crop_side=48"]
     code, said, err = upscore("predict", trained, painted.parent / "images" / "val", "--out", tmp_path / "out", *words)
     assert code == 1
     assert "1 labelled, 2 failed" in said
@@ -521,7 +521,7 @@ def test_a_image_without_boxes_in_the_file_is_reported_and_the_rest_are_done(ups
 def test_a_flat_image_has_no_proposals_and_that_is_said(upscore, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     Image.new("RGB", (60, 40), (90, 90, 90)).save(tmp_path / "flat.png")
-    code, _, err = upscore("predict", trained, tmp_path / "flat.png", "--out", tmp_path / "out", "--proposals", 5)
+    code, _, err = upscore("predict", trained, tmp_path / "flat.png", "--out", tmp_path / "out", "--max-proposals", 5)
     assert code == 0
     assert "flat.png: no proposals were found: labelled as a whole" in " ".join(err.split())
     (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]

@@ -16,13 +16,13 @@ from upscore.cli import main
 FLAGS = {
     "train": ["--model", "--backbone", "--weights", "--start-from", "--epochs", "--batch-size", "--crop-size", "--lr", "--device",
               "--devices", "--precision", "--workers", "--seed", "--out", "--recipe", "--set"],
-    "evaluate": ["--split", "--out", "--absent", "--scales", "--tile", "--proposals", "--aggregate", "--boxes", "--edges", "--ensemble",
+    "evaluate": ["--split", "--out", "--absent", "--scales", "--tile", "--max-proposals", "--aggregate", "--boxes", "--edges", "--ensemble",
                  "--combine", "--set", "--device"],
     "tune": ["--split", "--trials", "--metric", "--seed", "--out"],
-    "predict": ["--out", "--scales", "--tile", "--proposals", "--boxes", "--ensemble", "--set", "--device"],
+    "predict": ["--out", "--scales", "--tile", "--max-proposals", "--boxes", "--ensemble", "--set", "--device"],
     "ensemble": ["--out", "--set"],
-    "explain": ["--at", "--channel", "--grid", "--pixels", "--out"],
-    "proposals": ["--counts", "--images", "--out"],
+    "explain": ["--pixel", "--channel", "--grid", "--max-pixels", "--out"],
+    "proposal-sweep": ["--counts", "--pages", "--max-proposals", "--out"],
     "models": ["--backbone"],
     "recipes": [],
 }  # fmt: skip

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.examples import NUMBERS, WORDS, altered, each_of, encoded, fuzz, taken_or_refused
-from upscore.inference.settings import InferenceSettings
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, EnsembleManifest
 from upscore.models.factory import create_model
 from upscore.models.manifest import Description, read_document
 from upscore.proposals.cache import BoxFile
+from upscore.settings import InferenceSettings
 from upscore.types import LabelSpace
 
 CHUNKS = encoded(
     (
         *NUMBERS, *WORDS, "[" * 2000, '{"a":' * 2000, "{", "}", "[", "]", ":", ",", '"', "null", "true", "-", "[]", "{}", '"\\ud800"',
-        '"\\u0000"', '"\\u001b[2J"', '{"a": 1, "a": 2}', '"version": 2', '"x": 1,', "[[1, 2, 3, 4]]", '[["1", 2, 3, 4]]',
+        '"\\u0000"', '"\\u001b[2J"', '{"a": 1, "a": 2}', '"version": 3', '"x": 1,', "[[1, 2, 3, 4]]", '[["1", 2, 3, 4]]',
         "[[1e999, 0, 1, 1]]",
         "[[" + "9" * 400 + ", 0, 1, 1]]", "[null]", "[[null, 0, 1, 1]]", "[[[[[]]]]]", "/**/", "\ufeff",
     )
@@ -36,7 +36,12 @@ def saved(tmp_path_factory):
     labels = LabelSpace(("ground", "disc", "box"))
     arguments = {"num_classes": 3, "width": 0.0625}
     bundle = Bundle.of(
-        "unet", arguments, create_model("unet", **arguments), labels, inference={"flips": True}, card={"history": [{"epoch": 1}]}
+        "unet",
+        arguments,
+        create_model("unet", **arguments),
+        labels,
+        inference=InferenceSettings.from_stored({"flips": True}),
+        card={"history": [{"epoch": 1}]},
     )
     together = Ensemble.of([bundle, bundle]).save(tmp_path_factory.mktemp("bundles") / "ensemble")
     (together / "bundle.json").write_bytes((together / "member-1" / "bundle.json").read_bytes())
@@ -55,7 +60,7 @@ def test_any_description_of_a_bundle(saved, data):
     with taken_or_refused():
         description = read_document(file, Description)
         LabelSpace(tuple(description.labels.names), tuple(description.labels.palette))
-        InferenceSettings.of(description.inference)
+        InferenceSettings.from_stored(description.inference)
         before = Description.model_validate_json(kept)
         if (description.architecture, description.arguments) == (before.architecture, before.arguments):
             Bundle.load(saved / "member-1")
@@ -69,7 +74,7 @@ def test_any_description_of_an_ensemble(saved, data):
     file.write_bytes(content)
     (saved / "member-1" / "bundle.json").write_bytes((saved / "kept.json").read_bytes())
     with taken_or_refused():
-        InferenceSettings.of(read_document(file, EnsembleManifest).inference)
+        InferenceSettings.from_stored(read_document(file, EnsembleManifest).inference)
         Ensemble.load(saved)
 
 

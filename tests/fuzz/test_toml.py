@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.examples import NUMBERS, WORDS, altered, each_of, encoded, fuzz, taken_or_refused
-from upscore.inference.settings import InferenceSettings
+from upscore.settings import InferenceSettings
 from upscore.training.recipe import Recipe, describe_settings, parse_settings
 
 VALID = b"""# a comment
@@ -83,7 +83,8 @@ def test_any_setting_of_a_recipe(setting):
         st.recursive(
             st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS), st.builds(lambda: 16**5000)),
             lambda inner: st.one_of(
-                st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(["on", "most", "sigma", *WORDS]), inner, max_size=4)
+                st.lists(inner, max_size=4),
+                st.dictionaries(st.sampled_from(["enabled", "max_proposals", "bilateral_sigma", *WORDS]), inner, max_size=4),
             ),
             max_leaves=8,
         ),
@@ -92,6 +93,6 @@ def test_any_setting_of_a_recipe(setting):
 )
 def test_any_setting_of_inference(values):
     with taken_or_refused():
-        InferenceSettings.of(None, **values)
+        InferenceSettings().with_overrides(**values)
     with taken_or_refused():
-        InferenceSettings.of(values)
+        InferenceSettings.from_stored(values)

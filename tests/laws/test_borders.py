@@ -31,7 +31,7 @@ shares, widths = st.sampled_from([0.02, 0.1, 0.3]), st.integers(1, 6)
 
 
 def counts_of(*images, classes=CLASSES, share=0.1, width=2):
-    counts = BorderCounts(classes, share=share, width=width)
+    counts = BorderCounts(classes, diagonal_fraction=share, trimap_width=width)
     for truth, predicted in images:
         counts.add(truth, predicted)
     return counts
@@ -62,7 +62,7 @@ def test_counts_are_those_of_the_definition(pair, share, width):
     reach = max(1, round(share * (truth.shape[0] ** 2 + truth.shape[1] ** 2) ** 0.5))
     for label in range(CLASSES):
         true, said = boundary(truth == label, evaluated, reach), boundary(predicted == label, evaluated, reach)
-        assert (counts.shared[label], counts.either[label], counts.true[label]) == (len(true & said), len(true | said), len(true))
+        assert (counts.intersection[label], counts.union[label], counts.truth[label]) == (len(true & said), len(true | said), len(true))
     trimap = np.zeros((CLASSES, CLASSES), np.int64)
     for place in zip(*np.nonzero(evaluated), strict=True):
         around = close(truth.shape, place, width)
@@ -77,7 +77,7 @@ def test_a_perfect_prediction_scores_one(pair, absent):
     truth, _ = pair
     counts = counts_of((truth, np.where(truth == 255, 3, truth).astype(np.uint8)))
     metrics = counts.metrics(absent)
-    for value, there in ((metrics.boundary_iou, counts.true.any()), (metrics.trimap_iou, counts.trimap.counts.any())):
+    for value, there in ((metrics.boundary_iou, counts.truth.any()), (metrics.trimap_iou, counts.trimap.counts.any())):
         assert value == 1 if there else np.isnan(value)
 
 
@@ -97,8 +97,8 @@ def test_renaming_classes_changes_no_mean(pair, order, absent):
     names = np.arange(256, dtype=np.uint8)
     names[:CLASSES] = order
     before, after = counts_of(pair), counts_of((names[pair[0]], names[pair[1]]))
-    np.testing.assert_array_equal(after.shared[order], before.shared)
-    np.testing.assert_array_equal(after.either[order], before.either)
+    np.testing.assert_array_equal(after.intersection[order], before.intersection)
+    np.testing.assert_array_equal(after.union[order], before.union)
     for name in ("boundary_iou", "trimap_iou"):
         assert getattr(before.metrics(absent), name) == pytest.approx(getattr(after.metrics(absent), name), nan_ok=True)
 
@@ -120,7 +120,7 @@ def test_mirroring_changes_nothing_and_a_wider_trimap_holds_the_narrower(pair, w
     assert counts_of((truth.T, predicted.T)) == counts_of(pair)
     narrow, wide = (counts_of(pair, width=w).trimap.counts for w in (width, width + 1))
     assert (narrow <= wide).all()
-    assert counts_of(pair, share=1, width=14).either.sum() > 0 or (truth == 255).all()
+    assert counts_of(pair, share=1, width=14).union.sum() > 0 or (truth == 255).all()
 
 
 def test_a_shifted_object_scores_less_at_its_border_than_inside():
@@ -136,7 +136,7 @@ def test_edges_and_ignored_strips():
     """The image's edge is a border for boundary IoU alone; a class that meets ignored pixels has none there."""
     plain = np.ones((9, 9), np.uint8)
     counts = counts_of((plain, plain), share=0.16, width=2)
-    assert counts.true.tolist() == [0, 81 - 25, 0, 0]
+    assert counts.truth.tolist() == [0, 81 - 25, 0, 0]
     assert counts.trimap.counts.sum() == 0
     for strip, seen in ((2, True), (3, False)):
         truth = np.repeat(np.array([0] * 6 + [255] * strip + [1] * 6, np.uint8)[None], 40, 0)
@@ -165,10 +165,10 @@ def test_what_does_not_fit_is_refused_and_nothing_is_counted():
     assert np.isnan(counts.metrics().boundary_iou)
     assert counts != 3
     assert repr(counts) == "BorderCounts(2 classes, 0 boundary pixels, 0 in the trimap)"
-    for other in (BorderCounts(3), BorderCounts(2, share=0.1), BorderCounts(2, width=9)):
+    for other in (BorderCounts(3), BorderCounts(2, diagonal_fraction=0.0201), BorderCounts(2, trimap_width=9)):
         with pytest.raises(DataError, match="expected the same"):
             counts + other
-    for wrong in ({"share": 0}, {"share": 1.5}, {"width": 0}, {"share": float("nan")}):
+    for wrong in ({"diagonal_fraction": 0}, {"diagonal_fraction": 1.5}, {"trimap_width": 0}, {"diagonal_fraction": float("nan")}):
         with pytest.raises(RecipeError, match="diagonal"):
             BorderCounts(2, **wrong)
     with pytest.raises(RecipeError, match="policy"):

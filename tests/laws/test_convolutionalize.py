@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from upscore.ops.convolutionalize import convolutionalize
+from upscore.dense_classifiers.convolutionalize import convolutionalize
 
 law = settings(deadline=None, max_examples=8)
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
 from upscore.errors import CRFError
 
-ENGINES = ("lattice", "numpy", "torch", "exact")
+ENGINES = ("lattice", "numpy_lattice", "torch_lattice", "numpy_exact", "torch_exact")
 
 
 def scene(classes=4, shape=(12, 15), seed=0):
@@ -40,55 +40,55 @@ def test_probabilities_sum_to_one(classes, shape, seed, engine, normalization):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_kernels_that_cost_nothing_change_nothing(engine):
-    probs, picture = scene()
-    refined = DenseCRF((Gaussian(compatibility=0), Bilateral(compatibility=0)), engine=engine).refine(probs, picture)
+    probs, image = scene()
+    refined = DenseCRF((Gaussian(compatibility=0), Bilateral(compatibility=0)), engine=engine).refine(probs, image)
     np.testing.assert_allclose(refined, probs / probs.sum(0), atol=2e-5)
     np.testing.assert_allclose(DenseCRF((), engine=engine).refine(probs), probs / probs.sum(0), atol=2e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_order_of_labels_does_not_matter(engine):
-    probs, picture = scene()
+    probs, image = scene()
     order = [2, 0, 3, 1]
     costs = np.array([3.0, 5.0, 7.0, 9.0])
-    one = DenseCRF((Bilateral(compatibility=costs),), engine=engine).refine(probs, picture)
-    other = DenseCRF((Bilateral(compatibility=costs[order]),), engine=engine).refine(probs[order], picture)
+    one = DenseCRF((Bilateral(compatibility=costs),), engine=engine).refine(probs, image)
+    other = DenseCRF((Bilateral(compatibility=costs[order]),), engine=engine).refine(probs[order], image)
     np.testing.assert_allclose(one[order], other, atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_number_a_vector_and_a_matrix_say_the_same(engine):
-    probs, picture = scene()
+def test_a_number_a_vector_and_a_matrix_mean_the_same(engine):
+    probs, image = scene()
     refined = [
-        DenseCRF((Bilateral(compatibility=cost, normalization="after"),), engine=engine).refine(probs, picture)
+        DenseCRF((Bilateral(compatibility=cost, normalization="after"),), engine=engine).refine(probs, image)
         for cost in (10.0, [10.0] * 4, 10 * (1 - np.eye(4)))
     ]
     np.testing.assert_allclose(refined[0], refined[1], atol=1e-6)
     np.testing.assert_allclose(refined[0], refined[2], atol=1e-4)
 
 
-def test_turning_the_picture_turns_the_result():
-    probs, picture = scene()
-    crf = DenseCRF(engine="exact")
-    upright = crf.refine(probs, picture)
-    np.testing.assert_allclose(crf.refine(probs.transpose(0, 2, 1), picture.transpose(1, 0, 2)), upright.transpose(0, 2, 1), atol=1e-6)
-    np.testing.assert_allclose(crf.refine(probs[..., ::-1], picture[:, ::-1]), upright[..., ::-1], atol=1e-6)
+def test_turning_the_image_turns_the_result():
+    probs, image = scene()
+    crf = DenseCRF(engine="numpy_exact")
+    upright = crf.refine(probs, image)
+    np.testing.assert_allclose(crf.refine(probs.transpose(0, 2, 1), image.transpose(1, 0, 2)), upright.transpose(0, 2, 1), atol=1e-6)
+    np.testing.assert_allclose(crf.refine(probs[..., ::-1], image[:, ::-1]), upright[..., ::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_layouts_and_types_do_not_matter(dtype):
-    probs, picture = scene()
-    expected = DenseCRF().refine(probs, picture)
+    probs, image = scene()
+    expected = DenseCRF().refine(probs, image)
     last = np.asfortranarray(probs.transpose(1, 2, 0).astype(dtype))
-    refined = DenseCRF().refine(last, np.asfortranarray(picture))
+    refined = DenseCRF().refine(last, np.asfortranarray(image))
     assert refined.dtype == np.float32
     # Half a unit of a float16 in a probability can be hundredths in the answer, where two labels are level.
     np.testing.assert_allclose(refined.transpose(2, 0, 1), expected, atol=0.1 if dtype == np.float16 else 1e-6)
     logits = np.log(probs) + 7
-    np.testing.assert_allclose(DenseCRF().refine(logits, picture, kind="logits"), expected, atol=1e-4)
+    np.testing.assert_allclose(DenseCRF().refine(logits, image, kind="logits"), expected, atol=1e-4)
 
 
-def test_where_the_layout_is_ambiguous_labels_come_first_or_where_they_are_said_to_be():
+def test_where_the_layout_is_ambiguous_labels_come_first_or_where_channels_tells():
     probs, _ = scene(classes=5, shape=(5, 5))
     crf = DenseCRF((Gaussian(),))
     np.testing.assert_array_equal(crf.refine(probs), crf.refine(probs, channels="first"))
@@ -96,27 +96,27 @@ def test_where_the_layout_is_ambiguous_labels_come_first_or_where_they_are_said_
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_ignored_pixels_neither_speak_nor_listen(engine):
-    probs, picture = scene()
-    ignored = np.zeros(picture.shape[:2], bool)
+def test_ignored_pixels_neither_send_nor_receive(engine):
+    probs, image = scene()
+    ignored = np.zeros(image.shape[:2], bool)
     ignored[:, 10:] = True
     other = probs.copy()
     other[:, :, 10:] = np.roll(other[:, :, 10:], 1, 0)
     crf = DenseCRF(engine=engine)
-    one, two = crf.refine(probs, picture, ignored=ignored), crf.refine(other, picture, ignored=ignored)
+    one, two = crf.refine(probs, image, ignored=ignored), crf.refine(other, image, ignored=ignored)
     np.testing.assert_array_equal(one[..., :10], two[..., :10])
-    np.testing.assert_allclose(one[..., :10], crf.refine(probs[..., :10], picture[:, :10]), atol=1e-5)
+    np.testing.assert_allclose(one[..., :10], crf.refine(probs[..., :10], image[:, :10]), atol=1e-5)
     np.testing.assert_allclose(one[..., 10:], probs[..., 10:], atol=2e-5)
-    np.testing.assert_allclose(crf.refine(probs, picture, ignored=np.ones_like(ignored)), probs, atol=2e-5)
+    np.testing.assert_allclose(crf.refine(probs, image, ignored=np.ones_like(ignored)), probs, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(40,), (4, 5, 6), (2, 3, 4, 3)])
 def test_grids_of_any_number_of_axes(shape):
     rng = np.random.default_rng(0)
     probs, values = rng.dirichlet(np.ones(3), shape), rng.normal(100, 30, shape)
-    crf = DenseCRF((Features(values, 20.0, sigma=4.0, compatibility=2.0),), iterations=1, engine="exact")
-    places = np.stack([*(axis.ravel() / 4.0 for axis in np.indices(shape)), values.ravel() / 20.0], 1)
-    kernel = np.exp(-((places[:, None] - places) ** 2).sum(-1) / 2)
+    crf = DenseCRF((Features(values, 20.0, sigma=4.0, compatibility=2.0),), iterations=1, engine="numpy_exact")
+    positions = np.stack([*(axis.ravel() / 4.0 for axis in np.indices(shape)), values.ravel() / 20.0], 1)
+    kernel = np.exp(-((positions[:, None] - positions) ** 2).sum(-1) / 2)
     root = kernel.sum(1) ** -0.5
     scores = np.log(probs.reshape(-1, 3)) + 2.0 * root[:, None] * (kernel @ (root[:, None] * probs.reshape(-1, 3)))
     expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -126,8 +126,8 @@ def test_grids_of_any_number_of_axes(shape):
 
 def test_sequential_descent_of_the_divergence_on_a_weak_field():
     """Where pixels influence one another little, parallel steps lower what mean field lowers."""
-    probs, picture = scene()
-    inference = DenseCRF((Gaussian(1.0, 0.3),), engine="exact").start(probs, picture)
+    probs, image = scene()
+    inference = DenseCRF((Gaussian(1.0, 0.3),), engine="numpy_exact").start(probs, image)
     course = [inference.divergence()]
     for _ in range(5):
         course.append(inference.step().divergence())
@@ -135,13 +135,13 @@ def test_sequential_descent_of_the_divergence_on_a_weak_field():
     assert inference.steps == 5
 
 
-def test_labels_that_are_believed_lose_their_specks():
+def test_labels_that_are_infer_lose_their_specks():
     labels = np.zeros((20, 20), np.uint8)
     labels[:, 10:] = 1
-    picture = np.where(labels[..., None] == 1, 200, 30).astype(np.uint8).repeat(3, 2)
+    image = np.where(labels[..., None] == 1, 200, 30).astype(np.uint8).repeat(3, 2)
     noisy = labels.copy()
     noisy[5, 5], noisy[14, 15], noisy[0, 0] = 1, 0, 255
-    refined = DenseCRF().refine_labels(noisy, picture, classes=2)
+    refined = DenseCRF().refine_labels(noisy, image, classes=2)
     np.testing.assert_array_equal(refined.argmax(0), labels)
 
 
@@ -168,7 +168,7 @@ GOOD = scene()
         ((np.full((4, 12, 15), 1e38, np.float32), GOOD[1]), "logits"),
         ((GOOD[0] * 3, GOOD[1]), "sums over the labels"),
         ((GOOD[0], GOOD[1][:-1]), "one grid"),
-        ((GOOD[0],), "no picture"),
+        ((GOOD[0],), "no image"),
         ((GOOD[0], GOOD[1].astype(np.uint16)), "257"),
         ((GOOD[0], GOOD[1] / 255), "255"),
         ((GOOD[0][0], GOOD[1]), "expected"),
@@ -176,7 +176,7 @@ GOOD = scene()
         ((np.zeros((4, 0, 15), np.float32), np.zeros((0, 15, 3), np.uint8)), "nothing to refine"),
     ],
 )
-def test_bad_scores_and_pictures_are_one_line(arguments, words):
+def test_bad_scores_and_images_are_one_line(arguments, words):
     with pytest.raises(CRFError) as caught:
         DenseCRF().refine(*arguments)
     assert words in str(caught.value)
@@ -231,16 +231,16 @@ def test_any_numbers_are_refined_or_refused(probs):
         assert np.isfinite(refined).all()
 
 
-def test_a_batch_is_its_pictures_one_by_one():
+def test_a_batch_is_its_images_one_by_one():
     scenes = [scene(seed=seed) for seed in range(3)]
-    probs, pictures = np.stack([probs for probs, _ in scenes]), np.stack([picture for _, picture in scenes])
+    probs, images = np.stack([probs for probs, _ in scenes]), np.stack([image for _, image in scenes])
     crf = DenseCRF(iterations=2)
-    for refined, one, picture in zip(crf.refine_batch(probs, pictures), probs, pictures, strict=True):
-        np.testing.assert_array_equal(refined, crf.refine(one, picture))
+    for refined, one, image in zip(crf.refine_batch(probs, images), probs, images, strict=True):
+        np.testing.assert_array_equal(refined, crf.refine(one, image))
     with pytest.raises(CRFError, match="expected as many"):
-        crf.refine_batch(probs, pictures[:2])
-    with pytest.raises(CRFError, match="picture 1 of the batch: found probabilities"):
-        crf.refine_batch([probs[0], probs[1] * np.nan], pictures[:2])
+        crf.refine_batch(probs, images[:2])
+    with pytest.raises(CRFError, match="image 1 of the batch: found probabilities"):
+        crf.refine_batch([probs[0], probs[1] * np.nan], images[:2])
 
 
 def test_more_pixels_than_memory_holds_are_refused_before_any_is_read():
@@ -251,9 +251,9 @@ def test_more_pixels_than_memory_holds_are_refused_before_any_is_read():
         DenseCRF((Gaussian(),)).refine_labels(np.broadcast_to(np.uint8(0), (10_000, 10_001)), classes=2)
 
 
-@pytest.mark.parametrize(("engine", "missing"), [("torch", "torch"), ("numpy", "scipy")])
+@pytest.mark.parametrize(("engine", "missing"), [("torch_lattice", "torch"), ("torch_exact", "torch"), ("numpy_lattice", "scipy")])
 def test_what_an_engine_lacks_is_one_line(engine, missing, monkeypatch):
-    monkeypatch.delitem(sys.modules, "upscore.crf.engines.tensors", raising=False)
+    monkeypatch.delitem(sys.modules, "upscore.crf.engines.torch_meanfield", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(CRFError, match=f"pip install {missing}"):
         DenseCRF(engine=engine).refine(*GOOD)

@@ -17,7 +17,7 @@ LABELS = LabelSpace(("a", "b", "c"))
 class Drawn:
     """Random images whose red channel is the truth (times 50) with some of it ignored."""
 
-    name, split, labels, notes = "drawn", "val", LABELS, ()
+    name, split, labels, warnings = "drawn", "val", LABELS, ()
 
     def __init__(self, seed: int, count: int) -> None:
         rng = np.random.default_rng(seed)

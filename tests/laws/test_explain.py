@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from upscore.explain.receptive_fields import effective_field, theoretical_field, theoretical_side
-from upscore.explain.skip_contributions import add_up_streams, label_streams, split_streams
+from upscore.explain.receptive_fields import effective_receptive_field, theoretical_receptive_field, theoretical_side
+from upscore.explain.skip_contributions import accumulate_terms, predict_by_skips, split_logits
 from upscore.models.factory import create_model
 
 SMALL = {
@@ -40,23 +40,23 @@ def positive(name: str, arguments: dict[str, object]) -> nn.Module:
 @pytest.mark.parametrize("name", SMALL)
 @settings(max_examples=2)
 @given(data=st.data())
-def test_nothing_outside_the_theoretical_field_moves_a_score(name: str, data: st.DataObject) -> None:
+def test_nothing_outside_the_theoretical_receptive_field_changes_a_score(name: str, data: st.DataObject) -> None:
     model = positive(name, SMALL[name])
     column, beyond = data.draw(st.integers(0, 70)), 40
     width = column + int(theoretical_side(model)) // 2 + 1 + beyond
     images = torch.rand(1, 3, 12, width, dtype=torch.float64)
-    field = effective_field(model, images, (5, column))
+    field = effective_receptive_field(model, images, (5, column))
     inside = np.zeros_like(field, bool)
-    inside[theoretical_field(model, (5, column), (12, width)).slices] = True
+    inside[theoretical_receptive_field(model, (5, column), (12, width)).slices] = True
     assert not inside[:, -beyond:].any()
     assert not field[~inside].any()
     assert field[inside].any()
 
 
-def test_an_fcns_theoretical_field_is_reached() -> None:
+def test_an_fcns_theoretical_receptive_field_is_reached() -> None:
     model = positive("fcn16s", SMALL["fcn16s"])
     images = torch.rand(1, 3, 12, 400, dtype=torch.float64)
-    reach = [int(np.nonzero(effective_field(model, images, (5, column)).sum(0))[0].max()) - column for column in range(0, 32, 4)]
+    reach = [int(np.nonzero(effective_receptive_field(model, images, (5, column)).sum(0))[0].max()) - column for column in range(0, 32, 4)]
     assert theoretical_side(model) // 2 - 4 < max(reach) <= theoretical_side(model) // 2
 
 
@@ -83,36 +83,36 @@ def scoring(name: str, arguments: dict[str, object]) -> nn.Module:
 @torch.no_grad()
 def test_the_terms_of_an_fcn_add_up_to_its_logits(name: str, arguments: dict[str, object]) -> None:
     model, images = scoring(name, arguments), torch.rand(2, 3, 37, 50, dtype=torch.float64)
-    terms = split_streams(model, images)
+    terms = split_logits(model, images)
     assert len(terms) == {"32": 1, "16": 2, "8s": 3}[name[3:5]]
     assert all(term.abs().max() > 0 for term in terms.values())
-    sums = add_up_streams(terms)
+    sums = accumulate_terms(terms)
     torch.testing.assert_close(list(sums.values())[-1], model(images))
     # The sums before the last are the networks whose finer score layers say nothing.
     for layer in ("score_pool3", "score_pool4"):
         if layer in terms:
             nn.init.zeros_(model.get_submodule(layer).weight)
             nn.init.zeros_(model.get_submodule(layer).bias)
-            named = [stream for stream in sums if stream != f"+ {layer.removeprefix('score_')}"]
-            sums = {stream: sums[stream] for stream in named}
+            named = [prediction for prediction in sums if prediction != f"+ {layer.removeprefix('score_')}"]
+            sums = {prediction: sums[prediction] for prediction in named}
             torch.testing.assert_close(sums[named[-1]], model(images))
 
 
 @torch.no_grad()
-def test_streams_say_what_changed() -> None:
+def test_skip_predictions_show_what_changed() -> None:
     model, images = scoring("fcn8s", {"width": 1 / 32}), torch.rand(1, 3, 37, 50, dtype=torch.float64)
-    streams = label_streams(model, images)
-    assert [stream.name for stream in streams] == ["32s", "+ pool4", "+ pool3"]
-    np.testing.assert_array_equal(streams[-1].label_map, model(images)[0].argmax(0).numpy())
-    assert not streams[0].changed.any()
-    for before, after in itertools.pairwise(streams):
+    predictions = predict_by_skips(model, images)
+    assert [prediction.name for prediction in predictions] == ["32s", "+ pool4", "+ pool3"]
+    np.testing.assert_array_equal(predictions[-1].label_map, model(images)[0].argmax(0).numpy())
+    assert not predictions[0].changed.any()
+    for before, after in itertools.pairwise(predictions):
         np.testing.assert_array_equal(after.changed, before.label_map != after.label_map)
-    np.testing.assert_allclose(streams[-1].confidence, model(images).softmax(1)[0].max(0).values.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(predictions[-1].confidence, model(images).softmax(1)[0].max(0).values.numpy(), rtol=1e-6)
 
 
 def test_networks_without_terms_have_none_and_keep_no_hooks() -> None:
-    assert split_streams(create_model("segnet", num_classes=2, width=1 / 64), torch.rand(1, 3, 9, 9)) == {}
+    assert split_logits(create_model("segnet", num_classes=2, width=1 / 64), torch.rand(1, 3, 9, 9)) == {}
     model = scoring("fcn8s", {"width": 1 / 32}).train()
-    split_streams(model, torch.rand(1, 3, 9, 9, dtype=torch.float64))
+    split_logits(model, torch.rand(1, 3, 9, 9, dtype=torch.float64))
     assert not any(module._forward_hooks for module in model.modules())
     assert model.training

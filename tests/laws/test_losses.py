@@ -138,9 +138,9 @@ def counts(draw):
 
 
 @law
-@given(counts(), st.sampled_from(CLASS_WEIGHTINGS))
+@given(counts(), st.sampled_from(list(CLASS_WEIGHTINGS)))
 def test_weights_are_finite_and_absent_classes_weigh_one(counted, method):
-    weights = class_weights(*counted, method=method)
+    weights = class_weights(*counted, weighting=method)
     assert weights.dtype == torch.float32
     assert weights.isfinite().all()
     assert (weights > 0).all()
@@ -148,19 +148,21 @@ def test_weights_are_finite_and_absent_classes_weigh_one(counted, method):
 
 
 @law
-@given(counts(), st.sampled_from(CLASS_WEIGHTINGS), st.integers(2, 50))
+@given(counts(), st.sampled_from(list(CLASS_WEIGHTINGS)), st.integers(2, 50))
 def test_the_size_of_the_training_set_is_irrelevant(counted, method, times):
     pixels, where = counted
-    torch.testing.assert_close(class_weights(pixels * times, where * times, method=method), class_weights(pixels, where, method=method))
+    torch.testing.assert_close(
+        class_weights(pixels * times, where * times, weighting=method), class_weights(pixels, where, weighting=method)
+    )
 
 
 @law
-@given(counts(), st.sampled_from(CLASS_WEIGHTINGS), st.randoms(use_true_random=False))
+@given(counts(), st.sampled_from(list(CLASS_WEIGHTINGS)), st.randoms(use_true_random=False))
 def test_each_class_is_weighed_alike(counted, method, random):
     order = torch.tensor(random.sample(range(len(counted[0])), len(counted[0])))
     pixels, where = counted
     torch.testing.assert_close(
-        class_weights(pixels[order], where[order], method=method), class_weights(pixels, where, method=method)[order]
+        class_weights(pixels[order], where[order], weighting=method), class_weights(pixels, where, weighting=method)[order]
     )
 
 
@@ -170,10 +172,10 @@ def test_rarer_classes_weigh_more(counted):
     pixels, where = counted
     occurs = pixels > 0
     frequency = pixels[occurs] / where[occurs]
-    weights = class_weights(pixels, where, method="median")[occurs]
+    weights = class_weights(pixels, where, weighting="median")[occurs]
     torch.testing.assert_close(weights * frequency, torch.full_like(weights, frequency.quantile(0.5)) if len(weights) else weights)
     for method in ("enet", "inverse"):
-        weights = class_weights(pixels, where, method=method)[occurs]
+        weights = class_weights(pixels, where, weighting=method)[occurs]
         assert (weights[pixels[occurs].argsort()].diff() <= 0).all()
 
 
@@ -183,8 +185,20 @@ def test_bounds_and_means_of_the_weights(counted):
     pixels, where = counted
     if pixels.any():
         share = pixels / pixels.sum()
-        inverse = class_weights(pixels, where, method="inverse")
+        inverse = class_weights(pixels, where, weighting="inverse")
         assert float((share * inverse).sum()) == pytest.approx(1, rel=1e-5)
-        enet = class_weights(pixels, where, method="enet")[pixels > 0]
+        enet = class_weights(pixels, where, weighting="enet")[pixels > 0]
         assert float(enet.min()) >= 1 / math.log(2.02) - 1e-5
         assert float(enet.max()) <= 1 / math.log(1.02) + 1e-4
+
+
+@law
+@given(batches(), st.floats(0, 0.99))
+def test_label_smoothing_mixes_the_true_class_with_all_classes(batch, smoothing):
+    """The loss is linear in it: at 0 plain cross-entropy, and ever nearer the mean over all classes as labels."""
+    logits, labels, weights = batch
+    classes = range(logits.shape[1])
+    over_all = sum(pixel_cross_entropy(logits, labels.where(labels == 255, k), class_weights=weights) for k in classes) / len(classes)
+    plain = pixel_cross_entropy(logits, labels, class_weights=weights)
+    smoothed = pixel_cross_entropy(logits, labels, class_weights=weights, label_smoothing=smoothing)
+    torch.testing.assert_close(smoothed, (1 - smoothing) * plain + smoothing * over_all)

@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upscore.losses import TERMS, Objective, count_valid, pixel_cross_entropy
-from upscore.losses.objective import SAMPLED
+from upscore.losses import LOSSES, Objective, count_valid, losses_reading, pixel_cross_entropy
 
 law = settings(deadline=None, max_examples=40)
 objectives = st.sampled_from(
     [
-        *(Objective({name: 1.0}) for name in TERMS),
+        *(Objective({name: 1.0}) for name in LOSSES),
         Objective({"focal": 2.0, "dice": 0.5, "boundary": 0.01}),
         Objective({"ohem": 1.0}, ohem_threshold=0.5),
+        Objective({"cross_entropy": 1.0, "dice": 1.0}, label_smoothing=0.2),
     ]
 )
 
@@ -102,7 +102,7 @@ def test_the_names_of_classes_are_irrelevant(batch, objective, random):
     torch.testing.assert_close(objective(logits[:, order], renamed), objective(logits, labels))
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_gradients_are_those_of_finite_differences(name, seed):
     logits = torch.randn(2, 3, 3, 4, dtype=torch.float64, generator=drawn(seed), requires_grad=True)
@@ -110,11 +110,11 @@ def test_gradients_are_those_of_finite_differences(name, seed):
     labels[0, 0] = 255
     weights = torch.rand(2, 3, 4, dtype=torch.float64, generator=drawn(seed))
     weighs = None if name in ("dice", "lovasz", "boundary") else torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    objective = Objective({name: 1.3}, class_weights=weighs, focal_gamma=0.7, ohem_share=0.4)
+    objective = Objective({name: 1.3}, class_weights=weighs, focal_gamma=0.7, ohem_fraction=0.4)
     assert torch.autograd.gradcheck(lambda scores: objective(scores, labels, pixel_weights=weights), logits)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_huge_scores_stay_finite(name):
     logits = (1e4 * torch.randn(1, 3, 8, 8, generator=drawn(2))).requires_grad_()
     objective = Objective({name: 1.0}, focal_gamma=0.5)
@@ -124,7 +124,7 @@ def test_huge_scores_stay_finite(name):
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "focal", "ohem", "dice", "lovasz", "boundary"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_following_the_gradient_labels_every_pixel_rightly(name):
     labels = torch.zeros(1, 6, 8, dtype=torch.int64)
     labels[:, 2:5, 3:6], labels[:, 0] = 1, 255
@@ -151,14 +151,14 @@ def test_focal_fades_as_gamma_grows(batch, one, other):
 def test_at_their_ends_focal_and_ohem_are_cross_entropy(batch):
     plain = pixel_cross_entropy(*batch)
     torch.testing.assert_close(Objective({"focal": 1.0}, focal_gamma=0)(*batch), plain)
-    torch.testing.assert_close(Objective({"ohem": 1.0}, ohem_share=1.0)(*batch), plain)
+    torch.testing.assert_close(Objective({"ohem": 1.0}, ohem_fraction=1.0)(*batch), plain)
 
 
 @law
 @given(batches(), st.floats(0.01, 1), st.floats(0.01, 1))
 def test_fewer_hard_pixels_are_harder(batch, one, other):
     low, high = sorted((one, other))
-    assert Objective({"ohem": 1.0}, ohem_share=high)(*batch) <= Objective({"ohem": 1.0}, ohem_share=low)(*batch) + 1e-9
+    assert Objective({"ohem": 1.0}, ohem_fraction=high)(*batch) <= Objective({"ohem": 1.0}, ohem_fraction=low)(*batch) + 1e-9
 
 
 @law
@@ -167,7 +167,7 @@ def test_losses_of_regions_lie_between_none_and_one_for_each_valid_pixel(batch, 
     assert -1e-9 <= Objective({name: 1.0})(*batch) <= int(count_valid(batch[1])) + 1e-9
 
 
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", losses_reading("sampling"))
 @pytest.mark.parametrize("sampling", [0.5, 0.2])
 def test_the_mean_over_all_samples_of_loss_and_gradient_is_the_whole(name, sampling):
     """Exactly: all 2^n masks of n valid pixels, each as probable as p^k (1-p)^(n-k)."""
@@ -194,7 +194,7 @@ def test_the_mean_over_all_samples_of_loss_and_gradient_is_the_whole(name, sampl
 
 
 @pytest.mark.parametrize("weighed", [False, True])
-@pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.parametrize("name", losses_reading("sampling"))
 @pytest.mark.parametrize("sampling", [0.5, 0.1])
 def test_the_mean_of_many_draws_of_loss_and_gradient_nears_the_whole(name, sampling, weighed):
     """The function itself: within five standard errors, worked out from the Bernoulli variance of each pixel."""

@@ -9,7 +9,7 @@ from upscore.metrics import ABSENT_POLICIES, ConfusionMatrix
 
 law = settings(deadline=None, max_examples=80)
 policies = st.sampled_from(list(ABSENT_POLICIES))
-FOUR = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+MEANS = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou", "mean_precision", "mean_recall", "mean_f1")
 
 
 @st.composite
@@ -86,7 +86,7 @@ def test_renaming_classes_renames_rows_and_changes_no_mean(pair, absent, order):
     before, after = (matrix_of(classes, p) for p in ((truth, predicted), (names[truth], names[predicted])))
     same(after.counts[np.ix_(order, order)], before.counts)
     a, b = before.metrics(absent=absent), after.metrics(absent=absent)
-    for name in FOUR:
+    for name in MEANS:
         assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-12, nan_ok=True)
     same(a.class_iou, b.class_iou[order])
 
@@ -101,10 +101,12 @@ def test_a_perfect_prediction_scores_one(pair, absent):
     mean = present.mean() if absent == "all" else 1.0
     if present.any():
         assert (metrics.pixel_accuracy, metrics.frequency_weighted_iou) == (1, 1)
-        assert (metrics.mean_accuracy, metrics.mean_iou) == (pytest.approx(mean), pytest.approx(mean))
-        assert (metrics.class_iou[present] == 1).all()
+        for name in MEANS[1:3] + MEANS[4:]:
+            assert getattr(metrics, name) == pytest.approx(mean)
+        for of_class in (metrics.class_iou, metrics.class_precision, metrics.class_recall, metrics.class_f1):
+            assert (of_class[present] == 1).all()
     else:
-        assert all(np.isnan(getattr(metrics, name)) for name in FOUR)
+        assert all(np.isnan(getattr(metrics, name)) for name in MEANS)
 
 
 @law
@@ -112,7 +114,7 @@ def test_a_perfect_prediction_scores_one(pair, absent):
 def test_scores_lie_between_zero_and_one_and_iou_below_accuracy(pair, absent):
     classes, truth, predicted = pair
     metrics = matrix_of(classes, (truth, predicted)).metrics(absent=absent)
-    for name in FOUR:
+    for name in MEANS:
         value = getattr(metrics, name)
         assert np.isnan(value) if not metrics.class_pixels.any() else 0 <= value <= 1
     present = metrics.class_pixels > 0
@@ -125,7 +127,7 @@ def test_scores_lie_between_zero_and_one_and_iou_below_accuracy(pair, absent):
 def test_seeing_every_image_again_changes_no_score(pair, times):
     classes, truth, predicted = pair
     once, often = (matrix_of(classes, *[(truth, predicted)] * n).metrics() for n in (1, times))
-    for name in FOUR:
+    for name in MEANS:
         assert getattr(once, name) == pytest.approx(getattr(often, name), rel=1e-12, nan_ok=True)
 
 
@@ -136,7 +138,7 @@ def test_policies_agree_where_every_class_occurs(pair):
     every = np.arange(classes, dtype=np.uint8)
     matrix = matrix_of(classes, (truth, predicted), (every, every[::-1]))
     union, present, whole = (matrix.metrics(absent=policy) for policy in ("union", "present", "all"))
-    for name in FOUR:
+    for name in MEANS:
         assert getattr(union, name) == getattr(present, name) == getattr(whole, name)
 
 
@@ -148,3 +150,31 @@ def test_policies_are_ordered(pair):
         union, present, whole = (matrix_of(classes, (truth, predicted)).metrics(absent=p).mean_iou for p in ("union", "present", "all"))
         assert whole <= union + 1e-15
         assert union <= present + 1e-15
+
+
+@law
+@given(pairs(), policies)
+def test_precision_recall_f1_and_iou_belong_together(pair, absent):
+    """F1 is their harmonic mean and a function of IoU; where one of them is undefined and F1 is not, F1 is 0."""
+    classes, truth, predicted = pair
+    metrics = matrix_of(classes, (truth, predicted)).metrics(absent=absent)
+    precision, recall, f1, iou = metrics.class_precision, metrics.class_recall, metrics.class_f1, metrics.class_iou
+    np.testing.assert_allclose(f1, 2 * iou / (1 + iou), rtol=1e-12)
+    found = iou > 0
+    np.testing.assert_allclose(f1[found], 2 * precision[found] * recall[found] / (precision + recall)[found], rtol=1e-12)
+    assert not f1[(np.isnan(precision) | np.isnan(recall)) & ~np.isnan(f1)].any()
+    same(np.isnan(f1), np.isnan(precision) & np.isnan(recall))
+    same(recall, metrics.class_accuracy)
+    if absent != "union" and truth.size:
+        assert metrics.mean_recall == pytest.approx(metrics.mean_accuracy, nan_ok=True)
+    assert np.isnan(metrics.mean_recall) or metrics.mean_recall <= metrics.mean_accuracy + 1e-12
+
+
+@law
+@given(pairs(classes=4, ignored=False))
+def test_exchanging_truth_and_prediction_exchanges_precision_and_recall(pair):
+    classes, truth, predicted = pair
+    forth, back = (matrix_of(classes, images).metrics() for images in ((truth, predicted), (predicted, truth)))
+    same(forth.class_precision, back.class_recall)
+    same(forth.class_f1, back.class_f1)
+    assert (forth.mean_precision, forth.mean_f1) == pytest.approx((back.mean_recall, back.mean_f1), nan_ok=True)

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from upscore.dense_classifiers.rarefaction import output_grid, rarefy
+from upscore.dense_classifiers.shift_and_stitch import shift_and_stitch
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.inference.tiling import tiled
 from upscore.models.full_resolution import FullResolution
 from upscore.models.normalization import Normalization
 from upscore.models.sliding_window import SlidingWindow
 from upscore.ops.geometry import Geometry
-from upscore.ops.rarefaction import follow, rarefy
-from upscore.ops.stitch import shift_and_stitch
 
 law = settings(deadline=None, max_examples=15)
 odd = st.integers(0, 13).map(lambda n: 2 * n + 1)
@@ -51,10 +51,10 @@ def test_a_window_at_every_pixel_equals_one_dense_pass(patch, count, height, wid
 @law
 @given(odd)
 def test_every_pixel_of_a_patch_is_seen_and_no_other(patch):
-    axis, _ = follow(small(patch=patch).classifier)
+    axis, _ = output_grid(small(patch=patch).classifier)
     assert axis.geometry.receptive_field == patch
     assert axis.geometry.offset == patch // 2
-    assert axis.lost == patch - 1
+    assert axis.shrinkage == patch - 1
 
 
 def test_gradients_of_windows_are_those_of_the_dense_pass():

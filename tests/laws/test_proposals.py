@@ -13,7 +13,7 @@ from upscore.inference.proposal_aggregation import choose, over_boxes, over_prop
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import resized
-from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarged, whole_image
+from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarge_boxes, whole_image
 
 SIDE = 32
 
@@ -170,9 +170,9 @@ def test_the_best_of_enough_size_are_used_and_enlarged():
     image = make_image(5)
     found = over_proposals(score, lambda image: boxes, most=2, least_side=10, enlarge=1.2, side=SIDE, batch=8)(image[None])[0]
     assert seen == [2]
-    expected = over_boxes(Fake(), image, enlarged(boxes[np.array([2, 3])], 1.2), side=SIDE)
+    expected = over_boxes(Fake(), image, enlarge_boxes(boxes[np.array([2, 3])], 1.2), side=SIDE)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    assert choose(boxes, most=9, least_side=10).scores.tolist() == [3, 2, 1]
+    assert choose(boxes, most=9, least_side=10).objectness.tolist() == [3, 2, 1]
 
 
 def test_images_of_a_batch_do_not_meet():

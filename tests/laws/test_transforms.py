@@ -15,12 +15,13 @@ from upscore.errors import RecipeError
 from upscore.types import IGNORE, Sample
 
 augmentations = st.builds(
-    lambda low, ratio, crop, flip, rotation, elastic: Augmentation(
-        scale=(low, low * ratio), crop=crop, flip=flip, rotation=rotation, elastic=elastic
+    lambda low, ratio, crop, flip, vertical_flip, rotation, elastic: Augmentation(
+        scale=(low, low * ratio), crop=crop, flip=flip, vertical_flip=vertical_flip, rotation=rotation, elastic=elastic
     ),
     st.floats(0.2, 2.5),
     st.floats(1, 3),
     st.none() | st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    st.sampled_from([0.0, 0.5, 1.0]),
     st.sampled_from([0.0, 0.5, 1.0]),
     st.sampled_from([0.0, 10.0, 180.0]),
     st.sampled_from([0.0, 0.0, 3.0]),
@@ -39,7 +40,7 @@ def coordinates(height: int, width: int) -> Sample:
 @given(size=sizes, augmentation=augmentations, seed=st.integers(0, 2**32))
 @example(size=(100, 120), augmentation=Augmentation(scale=(0.5, 0.5), crop=(40, 40)), seed=1)
 @example(size=(100, 120), augmentation=Augmentation(scale=(0.23, 0.23), rotation=30), seed=5)
-@example(size=(90, 120), augmentation=Augmentation(scale=(2.3, 2.3), crop=(60, 61), flip=1, rotation=45), seed=3)
+@example(size=(90, 120), augmentation=Augmentation(scale=(2.3, 2.3), crop=(60, 61), flip=1, vertical_flip=1, rotation=45), seed=3)
 def test_image_label_and_instances_come_from_the_same_place(size: tuple[int, int], augmentation: Augmentation, seed: int) -> None:
     sample = augmentation(coordinates(*size), rng=rng_for(seed, 0, "k"))
     label, instances, image = sample.label, sample.instances, sample.image
@@ -64,15 +65,18 @@ def test_image_label_and_instances_come_from_the_same_place(size: tuple[int, int
 @pytest.mark.parametrize("rotation", [0.0, 1e-3])
 @pytest.mark.parametrize("scale", [0.5, 0.75, 1.0, 1.6, 2.0])
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_pixel_centres_are_where_the_convention_puts_them(rotation: float, scale: float, flip: float) -> None:
+@pytest.mark.parametrize("vertical_flip", [0.0, 1.0])
+def test_pixel_centres_are_where_the_convention_puts_them(rotation: float, scale: float, flip: float, vertical_flip: float) -> None:
     # Mixed-up conventions (corners for centres, x * s for (x + 0.5) * s - 0.5) would be off by up to half a pixel.
     y, x = np.mgrid[:60, :60]
     original = Sample("ramp", np.dstack([4 * x, 4 * y, x]).astype(np.uint8), x.astype(np.uint8), y.astype(np.int32))
-    sample = Augmentation(scale=(scale, scale), flip=flip, rotation=rotation)(original, rng=rng_for(0, 0, "k"))
+    augmentation = Augmentation(scale=(scale, scale), flip=flip, vertical_flip=vertical_flip, rotation=rotation)
+    sample = augmentation(original, rng=rng_for(0, 0, "k"))
     assert sample.label is not None
     assert sample.instances is not None
     rows, columns = (((np.arange(side) + 0.5) / scale - 0.5) for side in sample.label.shape)
     columns = columns[::-1] if flip else columns
+    rows = rows[::-1] if vertical_flip else rows
     for shown, label, expected in (
         (sample.image[20, :, 0], sample.label[20], columns),
         (sample.image[:, 20, 1], sample.instances[:, 20], rows),
@@ -114,14 +118,15 @@ def test_a_plain_crop_and_flip_copies_pixels() -> None:
     original = coordinates(60, 80)
     seen = set()
     for seed in range(40):
-        sample = Augmentation(crop=(20, 30), flip=0.5)(original, rng=rng_for(seed, 0, "k"))
-        columns = sample.image[0, :, 0].astype(int)
-        left, top = int(columns.min()), int(sample.image[0, 0, 1])
+        sample = Augmentation(crop=(20, 30), flip=0.5, vertical_flip=0.5)(original, rng=rng_for(seed, 0, "k"))
+        columns, rows = sample.image[0, :, 0].astype(int), sample.image[:, 0, 1].astype(int)
+        left, top, flips = int(columns.min()), int(rows.min()), (columns[0] > columns[-1], rows[0] > rows[-1])
         expected = original.image[top : top + 20, left : left + 30]
-        assert np.array_equal(sample.image, expected[:, ::-1] if columns[0] > columns[-1] else expected)
-        seen.add((left, top, columns[0] > columns[-1]))
+        expected = expected[:, ::-1] if flips[0] else expected
+        assert np.array_equal(sample.image, expected[::-1] if flips[1] else expected)
+        seen.add((left, top, flips))
     assert len(seen) > 30
-    assert {mirrored for _, _, mirrored in seen} == {True, False}
+    assert len({flips for *_, flips in seen}) == 4
 
 
 def test_a_crop_reaches_every_place() -> None:
@@ -192,12 +197,14 @@ def test_shrinking_far_averages_instead_of_skipping(rotation: float) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), scale=st.floats(0.5, 2), flip=st.sampled_from([0.0, 1.0]))
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.5, 2), flip=st.sampled_from([0.0, 0.5, 1.0]))
 def test_hardly_turning_is_not_turning(seed: int, scale: float, flip: float) -> None:
     # The two ways of moving pixels, cut-and-resize and warp, must be one transform.
     original = coordinates(90, 70)
     still, turned = (
-        Augmentation(scale=(scale, scale), crop=(80, 80), flip=flip, rotation=rotation)(original, rng=rng_for(seed, 0, "k"))
+        Augmentation(scale=(scale, scale), crop=(80, 80), flip=flip, vertical_flip=flip, rotation=rotation)(
+            original, rng=rng_for(seed, 0, "k")
+        )
         for rotation in (0.0, 1e-7)
     )
     assert still.label is not None
@@ -270,6 +277,31 @@ def test_hardly_bending_is_not_bending(seed: int, scale: float, flip: float, bor
     assert np.abs(still.image.astype(int) - bent.image)[inner].max(initial=0) <= 1 + (scale < 0.5)
 
 
+def test_both_flips_have_their_probabilities_and_are_independent() -> None:
+    sample = coordinates(3, 3)
+    seen = [Augmentation(flip=0.3, vertical_flip=0.6)(sample, rng=rng_for(seed, 0, "k")).image for seed in range(1000)]
+    flips = np.array([(image[0, 0, 0] == 2, image[0, 0, 1] == 2) for image in seen])
+    assert np.all(np.abs(flips.mean(0) - (0.3, 0.6)) < 5 * 0.5 / np.sqrt(1000))
+    assert abs(np.corrcoef(flips.T)[0, 1]) < 5 / np.sqrt(1000)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 20.0])
+def test_a_vertical_flip_changes_nothing_else(rotation: float) -> None:
+    sample = coordinates(60, 50)
+    for seed in range(10):
+        plain, flipped = (
+            Augmentation(scale=(0.5, 2), flip=0.5, vertical_flip=vertical_flip, brightness=0.5, rotation=rotation, border="mirror")(
+                sample, rng=rng_for(seed, 0, "k")
+            )
+            for vertical_flip in (0.0, 1.0)
+        )
+        if not rotation:
+            assert np.array_equal(flipped.image, plain.image[::-1])
+            assert np.array_equal(flipped.instances, plain.instances[::-1])
+        assert flipped.image.shape == plain.image.shape
+        assert flipped.image.mean() == pytest.approx(plain.image.mean(), abs=12)
+
+
 def test_bending_leaves_everything_else_that_is_drawn_alone() -> None:
     sample = coordinates(60, 60)
     for seed in range(10):
@@ -325,7 +357,10 @@ def test_rotation_turns_the_way_and_as_far_as_it_says() -> None:
         {"scale": (2, 1)},
         {"scale": (1, 1e9)},
         {"crop": (0, 5)},
+        {"scale": (1, 16.1)},
+        {"crop": (5, 16385)},
         {"flip": 1.5},
+        {"vertical_flip": -0.5},
         {"rotation": -1},
         {"hue": 0.6},
         {"contrast": 2},

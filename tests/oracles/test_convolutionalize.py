@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from upscore.dense_classifiers.convolutionalize import InexactWarning, convolutionalize
 from upscore.errors import ModelError
 from upscore.models.classifier import create_classifier
 from upscore.models.timm_backbone import import_timm
-from upscore.ops.convolutionalize import InexactWarning, convolutionalize
 
 timm = import_timm()
 models = pytest.importorskip("torchvision.models")
@@ -69,7 +69,7 @@ def ours(name, **arguments):
 @torch.no_grad()
 def test_on_its_size_it_gives_the_classifiers_logits_and_elsewhere_a_grid(build, size, gated):
     model = build().eval()
-    with pytest.warns(InexactWarning, match="not exactly the classifier's answers"):
+    with pytest.warns(InexactWarning, match="not exactly the classifier's outputs"):
         dense = convolutionalize(model, input_size=size)
     assert ("gates" in dense.caveat) == gated
     assert "pad" in dense.caveat
@@ -116,7 +116,7 @@ def test_alexnet_without_padding_gives_the_answer_for_every_crop():
 
 
 @pytest.mark.parametrize(("variant", "size", "cells"), [("caffe", 227, 10), ("torchvision", 224, 10)])
-@pytest.mark.filterwarnings("ignore::upscore.ops.convolutionalize.InexactWarning")
+@pytest.mark.filterwarnings("ignore::upscore.dense_classifiers.convolutionalize.InexactWarning")
 @torch.no_grad()
 def test_the_papers_ten_by_ten_grid(variant, size, cells):
     dense = convolutionalize(create_classifier("alexnet", num_classes=2, width=1 / 16, variant=variant).eval())
@@ -124,7 +124,7 @@ def test_the_papers_ten_by_ten_grid(variant, size, cells):
     assert dense(torch.rand(1, 3, 500, 500)).shape[2:] == (cells, cells)
 
 
-@pytest.mark.filterwarnings("ignore::upscore.ops.convolutionalize.InexactWarning")
+@pytest.mark.filterwarnings("ignore::upscore.dense_classifiers.convolutionalize.InexactWarning")
 @torch.no_grad()
 def test_pools_that_round_down_give_nine_by_nine():
     dense = convolutionalize(models.alexnet(num_classes=2).eval(), input_size=224)

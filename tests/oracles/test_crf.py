@@ -10,16 +10,16 @@ from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
 
 
 def scene(classes=3, shape=(7, 9), seed=0):
-    """Return probabilities (K, H, W) and a picture of two halves, (H, W, 3) uint8."""
+    """Return probabilities (K, H, W) and an image of two halves, (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.ones(classes), shape).transpose(2, 0, 1)
-    picture = rng.normal(90, 8, (*shape, 3))
-    picture[:, shape[1] // 2 :] += 80
-    return probs, np.clip(picture, 0, 255).astype(np.uint8)
+    image = rng.normal(90, 8, (*shape, 3))
+    image[:, shape[1] // 2 :] += 80
+    return probs, np.clip(image, 0, 255).astype(np.uint8)
 
 
-def by_hand(probs, picture, kernels, *, iterations, self_message):
-    """Mean field as the paper's algorithm 1 says it, one pair of pixels at a time."""
+def by_hand(probs, image, kernels, *, iterations, self_message):
+    """Mean field as the paper's algorithm 1, one pair of pixels at a time."""
     classes, height, width = probs.shape
     pixels = [(y, x) for y in range(height) for x in range(width)]
     energy = {i: [-math.log(max(float(p), 1e-5)) for p in probs[:, i[0], i[1]]] for i in pixels}
@@ -36,9 +36,7 @@ def by_hand(probs, picture, kernels, *, iterations, self_message):
             for j in pixels:
                 distance = ((i[0] - j[0]) ** 2 + (i[1] - j[1]) ** 2) / kernel.sigma**2
                 if isinstance(kernel, Bilateral):
-                    distance += (
-                        sum((float(a) - float(b)) ** 2 for a, b in zip(picture[i], picture[j], strict=True)) / kernel.sigma_colour**2
-                    )
+                    distance += sum((float(a) - float(b)) ** 2 for a, b in zip(image[i], image[j], strict=True)) / kernel.sigma_colour**2
                 k[i, j] = math.exp(-distance / 2)
         rows = {i: sum(k[i, j] for j in pixels) for i in pixels}
         one = dict.fromkeys(pixels, 1.0)
@@ -78,14 +76,14 @@ MATRIX = np.array([[0, 2.0, 5.0], [2.0, 0, 1.0], [5.0, 1.0, 0]])
     ids=["usual", "one-sided", "matrix"],
 )
 def test_exact_inference_is_the_papers_algorithm(kernels, self_message):
-    probs, picture = scene()
-    crf = DenseCRF(kernels, iterations=3, self_message=self_message, engine="exact")
-    inference = crf.start(probs, picture)
+    probs, image = scene()
+    crf = DenseCRF(kernels, iterations=3, self_message=self_message, engine="numpy_exact")
+    inference = crf.start(probs, image)
     for _ in range(3):
         inference.step()
-    expected = by_hand(probs, picture, kernels, iterations=3, self_message=self_message)
-    np.testing.assert_allclose(inference._belief.T.reshape(probs.shape), expected, atol=1e-9)
-    np.testing.assert_allclose(crf.refine(probs, picture), expected, atol=1e-6)
+    expected = by_hand(probs, image, kernels, iterations=3, self_message=self_message)
+    np.testing.assert_allclose(inference._marginals.T.reshape(probs.shape), expected, atol=1e-9)
+    np.testing.assert_allclose(crf.refine(probs, image), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("normalization", "iterations"), REFERENCE)
@@ -97,22 +95,22 @@ def test_the_lattice_gives_the_numbers_of_the_authors_code(normalization, iterat
 
 
 def test_the_lattice_is_near_the_exact_kernel_in_two_dimensions():
-    probs, picture = scene(shape=(20, 30))
+    probs, image = scene(shape=(20, 30))
     kernels = (Gaussian(3.0, 3.0),)
-    near = DenseCRF(kernels).refine(probs, picture)
-    exact = DenseCRF(kernels, engine="exact").refine(probs, picture)
+    near = DenseCRF(kernels).refine(probs, image)
+    exact = DenseCRF(kernels, engine="numpy_exact").refine(probs, image)
     assert np.abs(near - exact).max() < 0.06
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 5, 8, 16])
 def test_the_lattice_filter_is_the_one_of_its_definition(dimensions):
     """Against the definition with dictionaries, a point at a time."""
-    from upscore.crf.engines.portable import LatticeFilter
+    from upscore.crf.engines.numpy_lattice import NumpyLattice
 
     rng = np.random.default_rng(dimensions)
     features = rng.normal(0, 1.5, (60, dimensions)).astype(np.float32)
     values = rng.normal(size=(60, 4)).astype(np.float32)
-    np.testing.assert_allclose(LatticeFilter(features)(values), lattice_by_definition(features, values), atol=2e-4)
+    np.testing.assert_allclose(NumpyLattice(features)(values), lattice_by_definition(features, values), atol=2e-4)
 
 
 def lattice_by_definition(features, values):
@@ -160,8 +158,8 @@ def lattice_by_definition(features, values):
 
 
 def test_features_of_depth_do_what_a_bilateral_kernel_of_it_does():
-    probs, picture = scene()
-    depth = picture[..., :1].astype(np.float32)
-    one = DenseCRF((Bilateral(6.0, 20.0, 8.0),), engine="exact").refine(probs, depth)
-    other = DenseCRF((Features(depth[..., 0], 20.0, 6.0, 8.0),), engine="exact").refine(probs)
+    probs, image = scene()
+    depth = image[..., :1].astype(np.float32)
+    one = DenseCRF((Bilateral(6.0, 20.0, 8.0),), engine="numpy_exact").refine(probs, depth)
+    other = DenseCRF((Features(depth[..., 0], 20.0, 6.0, 8.0),), engine="numpy_exact").refine(probs)
     np.testing.assert_allclose(one, other, atol=1e-6)

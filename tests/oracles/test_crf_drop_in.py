@@ -30,22 +30,22 @@ def at_places(q):
 @pytest.mark.parametrize(("normalization", "iterations"), REFERENCE)
 def test_it_gives_pydensecrfs_numbers(normalization, iterations):
     near, alike, expected = REFERENCE[normalization, iterations]
-    probs, picture = reference_scene()
+    probs, image = reference_scene()
     crf = dcrf.DenseCRF2D(17, 13, 5)
     crf.setUnaryEnergy(unary_from_softmax(probs))
     crf.addPairwiseGaussian(sxy=3, compat=near, kernel=dcrf.CONST_KERNEL, normalization=CONSTANTS[normalization])
-    crf.addPairwiseBilateral((20, 10), (13, 9, 20), picture, alike, dcrf.DIAG_KERNEL, CONSTANTS[normalization])
+    crf.addPairwiseBilateral((20, 10), (13, 9, 20), image, alike, dcrf.DIAG_KERNEL, CONSTANTS[normalization])
     np.testing.assert_allclose(at_places(crf.inference(iterations)), expected, atol=1.1e-5)
 
 
 def test_vectors_matrices_features_steps_and_divergence_are_pydensecrfs():
     """Numbers of pydensecrf2 1.1, 2026-11-21."""
-    probs, picture = reference_scene()
+    probs, image = reference_scene()
     crf = dcrf.DenseCRF2D(17, 13, 5)
     crf.setUnaryEnergy(unary_from_softmax(probs))
     crf.addPairwiseGaussian(sxy=(3, 2), compat=np.array([-3, -2, -1, -2, -3], np.float32))
-    crf.addPairwiseBilateral((20, 10), (13, 9, 20), picture, (np.ones((5, 5)) - 3 * np.eye(5) + np.tri(5) * 0.5).astype(np.float32))
-    crf.addPairwiseEnergy(create_pairwise_bilateral((4, 4), (30,), picture[..., 1], chdim=-1), 1.5)
+    crf.addPairwiseBilateral((20, 10), (13, 9, 20), image, (np.ones((5, 5)) - 3 * np.eye(5) + np.tri(5) * 0.5).astype(np.float32))
+    crf.addPairwiseEnergy(create_pairwise_bilateral((4, 4), (30,), image[..., 1], chdim=-1), 1.5)
     q, first, second = crf.startInference()
     course = []
     for _ in range(3):
@@ -62,21 +62,21 @@ def test_vectors_matrices_features_steps_and_divergence_are_pydensecrfs():
 
 
 def test_the_calls_of_the_published_examples_run():
-    """The README's, ``examples/inference.py``'s and the notebooks' calls, on a small picture."""
-    probs, picture = reference_scene()
+    """The README's, ``examples/inference.py``'s and the notebooks' calls, on a small image."""
+    probs, image = reference_scene()
     labels = np.where(probs.max(0) > 0.3, probs.argmax(0) + 1, 0)
-    crf = dcrf.DenseCRF2D(picture.shape[1], picture.shape[0], 5)
+    crf = dcrf.DenseCRF2D(image.shape[1], image.shape[0], 5)
     crf.setUnaryEnergy(unary_from_labels(labels, 5, gt_prob=0.7, zero_unsure=True))
     crf.addPairwiseGaussian(sxy=(3, 3), compat=3, kernel=dcrf.DIAG_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC)
     crf.addPairwiseBilateral(
-        sxy=(80, 80), srgb=(13, 13, 13), rgbim=picture, compat=10, kernel=dcrf.DIAG_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC
+        sxy=(80, 80), srgb=(13, 13, 13), rgbim=image, compat=10, kernel=dcrf.DIAG_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC
     )
     by_methods = np.argmax(crf.inference(5), axis=0)
 
-    crf = dcrf.DenseCRF(picture.shape[1] * picture.shape[0], 5)
+    crf = dcrf.DenseCRF(image.shape[1] * image.shape[0], 5)
     crf.setUnaryEnergy(unary_from_labels(labels, 5, gt_prob=0.7))
-    crf.addPairwiseEnergy(create_pairwise_gaussian(sdims=(3, 3), shape=picture.shape[:2]), compat=3)
-    features = create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=picture, chdim=2)
+    crf.addPairwiseEnergy(create_pairwise_gaussian(sdims=(3, 3), shape=image.shape[:2]), compat=3)
+    features = create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=image, chdim=2)
     crf.addPairwiseEnergy(features, compat=10, kernel=dcrf.FULL_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC)
     q, tmp1, tmp2 = crf.startInference()
     for _ in range(5):
@@ -94,26 +94,26 @@ def test_the_calls_of_the_published_examples_run():
         softmax_to_unary(probs)
 
 
-def test_one_reward_said_three_ways():
-    probs, picture = reference_scene()
+def test_one_reward_given_three_ways():
+    probs, image = reference_scene()
     results = []
     for compat in (4, -4 * np.ones(5), -4 * np.eye(5)):
         crf = dcrf.DenseCRF2D(17, 13, 5)
         crf.setUnaryEnergy(unary_from_softmax(probs))
-        crf.addPairwiseBilateral(20, 13, picture, compat)
+        crf.addPairwiseBilateral(20, 13, image, compat)
         results.append(crf.inference(5))
     np.testing.assert_allclose(results[0], results[1], atol=1e-6)
     np.testing.assert_allclose(results[0], results[2], atol=1e-6)
 
 
 def test_types_and_memory_orders_that_were_refused_work():
-    probs, picture = reference_scene()
+    probs, image = reference_scene()
     energy = unary_from_softmax(probs)
     expected = None
     for given in (energy, energy.astype(np.float64), np.asfortranarray(energy), energy.reshape(5, 13, 17), energy.tolist()):
         crf = dcrf.DenseCRF2D(17, 13, 5)
         crf.setUnaryEnergy(given)
-        crf.addPairwiseBilateral(20, 13, np.asfortranarray(picture), 4)
+        crf.addPairwiseBilateral(20, 13, np.asfortranarray(image), 4)
         expected = crf.inference(2) if expected is None else expected
         np.testing.assert_allclose(crf.inference(2), expected, atol=1e-6)
 
@@ -122,7 +122,7 @@ def crf2d():
     return dcrf.DenseCRF2D(17, 13, 5)
 
 
-PROBS, PICTURE = reference_scene()
+PROBS, IMAGE = reference_scene()
 ENERGY = unary_from_softmax(PROBS)
 
 
@@ -134,9 +134,9 @@ ENERGY = unary_from_softmax(PROBS)
         (lambda: crf2d().setUnaryEnergy(ENERGY.reshape(5, 13, 17).transpose(1, 2, 0)), "transpose it"),
         (lambda: crf2d().setUnaryEnergy(ENERGY[:, 1:]), "(5, 221)"),
         (lambda: crf2d().setUnaryEnergy(np.full((5, 221), np.inf)), "unary_from_softmax"),
-        (lambda: crf2d().addPairwiseBilateral(80, 13, PICTURE.transpose(1, 0, 2), 10), "width first"),
-        (lambda: crf2d().addPairwiseBilateral(80, 13, PICTURE / 255, 10), "uint8"),
-        (lambda: crf2d().addPairwiseBilateral(80, 13, PICTURE[..., 0], 10), "(13, 17, 3)"),
+        (lambda: crf2d().addPairwiseBilateral(80, 13, IMAGE.transpose(1, 0, 2), 10), "width first"),
+        (lambda: crf2d().addPairwiseBilateral(80, 13, IMAGE / 255, 10), "uint8"),
+        (lambda: crf2d().addPairwiseBilateral(80, 13, IMAGE[..., 0], 10), "(13, 17, 3)"),
         (lambda: crf2d().addPairwiseGaussian(0, 10), "above 0"),
         (lambda: crf2d().addPairwiseGaussian(3, [1, 2]), "(5,)"),
         (lambda: crf2d().addPairwiseGaussian(3, 3, 7), "DIAG_KERNEL"),
@@ -148,8 +148,8 @@ ENERGY = unary_from_softmax(PROBS)
         (lambda: unary_from_labels(np.array([5]), 5, 0.7, zero_unsure=False), "0 to 4"),
         (lambda: unary_from_labels(np.array([6]), 5, 0.7), "zero_unsure=False"),
         (lambda: unary_from_labels(np.array([1]), 5, 1.0), "below 1"),
-        (lambda: create_pairwise_bilateral((80, 80), (13,), PICTURE), "chdim=2"),
-        (lambda: create_pairwise_bilateral((80, 80), (13, 13), PICTURE, chdim=2), "3 channels"),
+        (lambda: create_pairwise_bilateral((80, 80), (13,), IMAGE), "chdim=2"),
+        (lambda: create_pairwise_bilateral((80, 80), (13, 13), IMAGE, chdim=2), "3 channels"),
     ],
 )
 def test_mistakes_are_one_line_that_says_what_to_do(mistake, words):

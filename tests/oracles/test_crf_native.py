@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
-from upscore.crf.engines import engine_of
-from upscore.crf.engines.arrays import ArrayEngine
-from upscore.crf.engines.native import NativeEngine, NativeMessage
-from upscore.crf.engines.portable import LatticeFilter
+from upscore.crf.engines import make_engine
+from upscore.crf.engines.native_lattice import NativeEngine, NativePairwise
+from upscore.crf.engines.numpy_lattice import NumpyLattice
+from upscore.crf.engines.numpy_meanfield import NumpyEngine
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
@@ -33,13 +33,13 @@ def problem(classes, shape, dimensions, seed=0):
     return energy, rng.normal(0, 1.5, (pixels, dimensions)).cumsum(0) % 3
 
 
-def believed(engine, values, kind, features, *, cost, normalization="symmetric", self_message=True, steps=3):
-    messages = [engine.message(f, np.asarray(cost, np.float64), normalization) for f in features]
-    field = engine.field(Unary(values, kind), messages, self_message=self_message)
-    return field.array(field.advance(None, steps))
+def infer(engine, values, kind, features, *, cost, normalization="symmetric", self_message=True, steps=3):
+    pairwise = [engine.pairwise(f, np.asarray(cost, np.float64), normalization) for f in features]
+    mean_field = engine.mean_field(Unary(values, kind), pairwise, self_message=self_message)
+    return mean_field.to_array(mean_field.advance(None, steps))
 
 
-PORTABLE = ArrayEngine(LatticeFilter, np.float32)
+NUMPY = NumpyEngine(NumpyLattice, np.float32)
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
@@ -48,11 +48,11 @@ PORTABLE = ArrayEngine(LatticeFilter, np.float32)
 def test_every_number_of_labels_gives_numpys_answer(instructions, threads, classes):
     energy, features = problem(classes, (4229,), 3)  # no multiple of a tile, a block or a thread's share
     arguments = {"cost": -np.linspace(0.5, 2, classes), "features": (features[:, :2], features)}
-    expected = believed(PORTABLE, energy, "energies", **arguments)
-    found = believed(NativeEngine(threads, instructions), energy, "energies", **arguments)
+    expected = infer(NUMPY, energy, "energies", **arguments)
+    found = infer(NativeEngine(threads, instructions), energy, "energies", **arguments)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     flipped = np.asfortranarray(energy)
-    np.testing.assert_array_equal(believed(NativeEngine(threads, instructions), flipped, "energies", **arguments), found)
+    np.testing.assert_array_equal(infer(NativeEngine(threads, instructions), flipped, "energies", **arguments), found)
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
@@ -64,8 +64,8 @@ def test_every_dimension_and_normalization_gives_numpys_answer(instructions, dim
     matrix = np.ones((6, 6)) - np.eye(6) + 0.1
     for cost in (-np.full(6, 0.3), matrix * 0.3):
         arguments = {"features": (features,), "cost": cost, "normalization": normalization, "self_message": self_message}
-        expected = believed(PORTABLE, energy, "energies", **arguments)
-        np.testing.assert_allclose(believed(NativeEngine(2, instructions), energy, "energies", **arguments), expected, atol=2e-5)
+        expected = infer(NUMPY, energy, "energies", **arguments)
+        np.testing.assert_allclose(infer(NativeEngine(2, instructions), energy, "energies", **arguments), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "logits", "energies"])
@@ -76,14 +76,14 @@ def test_every_kind_of_scores_gives_numpys_answer(kind):
     probs[4, :2] = 0.5
     values = {"probabilities": probs.astype(np.float32), "logits": -energy * 40, "energies": energy * 40}[kind]
     arguments = {"features": (features,), "cost": -np.full(7, 4.0)}
-    expected = believed(PORTABLE, values, kind, **arguments)
-    np.testing.assert_allclose(believed(NativeEngine(1), values, kind, **arguments), expected, atol=2e-5)
+    expected = infer(NUMPY, values, kind, **arguments)
+    np.testing.assert_allclose(infer(NativeEngine(1), values, kind, **arguments), expected, atol=2e-5)
 
 
 def test_the_same_threads_give_the_same_bits_and_others_nearly_the_same():
     energy, features = problem(21, (9000,), 5)
     runs = {
-        threads: [believed(NativeEngine(threads), energy, "energies", (features,), cost=-np.full(21, 2.0)) for _ in range(3)]
+        threads: [infer(NativeEngine(threads), energy, "energies", (features,), cost=-np.full(21, 2.0)) for _ in range(3)]
         for threads in (1, 2, 5)
     }
     for again in runs.values():
@@ -104,9 +104,9 @@ def test_codes_of_more_than_64_bits_give_numpys_answer():
     features = np.round(features * 64) / 64  # as exact in single precision
     features[200:] += 40000.0  # five coordinates of 17 bits
     arguments = {"features": (features,), "cost": -np.full(3, 2.0)}
-    assert isinstance(NativeEngine(1).message(features, -np.ones(3), "none"), NativeMessage)
+    assert isinstance(NativeEngine(1).pairwise(features, -np.ones(3), "none"), NativePairwise)
     np.testing.assert_allclose(
-        believed(NativeEngine(1), energy, "energies", **arguments), believed(PORTABLE, energy, "energies", **arguments), atol=2e-5
+        infer(NativeEngine(1), energy, "energies", **arguments), infer(NUMPY, energy, "energies", **arguments), atol=2e-5
     )
 
 
@@ -114,10 +114,10 @@ def test_features_too_far_apart_for_it_are_numpys():
     energy, features = problem(3, (50,), 5)
     features[25:] += 1e12
     engine = NativeEngine(1)
-    assert not isinstance(engine.message(features, -np.ones(3), "symmetric"), NativeMessage)
+    assert not isinstance(engine.pairwise(features, -np.ones(3), "symmetric"), NativePairwise)
     arguments = {"features": (features, features[:, :2] % 3), "cost": -np.ones(3)}
-    found = believed(engine, energy, "energies", **arguments)
-    np.testing.assert_allclose(found, believed(PORTABLE, energy, "energies", **arguments), atol=1e-6)
+    found = infer(engine, energy, "energies", **arguments)
+    np.testing.assert_allclose(found, infer(NUMPY, energy, "energies", **arguments), atol=1e-6)
 
 
 @pytest.mark.parametrize("far", [1e30, 1e300])
@@ -125,26 +125,35 @@ def test_features_too_far_apart_for_anything_are_one_line(far):
     _, features = problem(3, (50,), 5)
     features[25:] += far
     with pytest.raises(CRFError, match="too far apart"):
-        NativeEngine(1).message(features, -np.ones(3), "symmetric")
+        NativeEngine(1).pairwise(features, -np.ones(3), "symmetric")
 
 
 def test_it_is_the_default_and_numpy_takes_its_place_where_it_is_missing(monkeypatch):
-    assert isinstance(engine_of("lattice"), NativeEngine)
+    assert isinstance(make_engine("lattice"), NativeEngine)
     rng = np.random.default_rng(0)
-    probs, picture = rng.dirichlet(np.ones(4), (20, 31)).transpose(2, 0, 1), rng.integers(0, 256, (20, 31, 3), np.uint8)
-    found = DenseCRF().refine(probs, picture)
+    probs, image = rng.dirichlet(np.ones(4), (20, 31)).transpose(2, 0, 1), rng.integers(0, 256, (20, 31, 3), np.uint8)
+    found = DenseCRF().refine(probs, image)
     monkeypatch.setitem(sys.modules, "upscore._native", None)
     monkeypatch.delattr("upscore._native", raising=False)
-    assert isinstance(engine_of("lattice"), ArrayEngine)
-    np.testing.assert_allclose(DenseCRF().refine(probs, picture), found, atol=5e-5)
+    assert isinstance(make_engine("lattice"), NumpyEngine)
+    np.testing.assert_allclose(DenseCRF().refine(probs, image), found, atol=5e-5)
+
+
+def test_asked_for_by_name_it_is_refused_in_one_line_where_it_is_missing(monkeypatch):
+    assert isinstance(make_engine("native_lattice", threads=3), NativeEngine)
+    assert make_engine("native_lattice", threads=3).threads == 3
+    monkeypatch.setitem(sys.modules, "upscore._native", None)
+    monkeypatch.delattr("upscore._native", raising=False)
+    with pytest.raises(CRFError, match=r"'native_lattice' was not compiled: .*, or use 'lattice'"):
+        DenseCRF(engine="native_lattice").refine(np.full((2, 3, 4), 0.5), np.zeros((3, 4, 3), np.uint8))
 
 
 def test_two_threads_of_python_refine_at_the_same_time():
     rng = np.random.default_rng(0)
-    probs, picture = rng.dirichlet(np.ones(5), (60, 80)).transpose(2, 0, 1), rng.integers(0, 256, (60, 80, 3), np.uint8)
+    probs, image = rng.dirichlet(np.ones(5), (60, 80)).transpose(2, 0, 1), rng.integers(0, 256, (60, 80, 3), np.uint8)
     crf = DenseCRF(threads=2)
-    expected, found = crf.refine(probs, picture), {}
-    workers = [threading.Thread(target=lambda k=k: found.update({k: crf.refine(probs, picture)})) for k in range(4)]
+    expected, found = crf.refine(probs, image), {}
+    workers = [threading.Thread(target=lambda k=k: found.update({k: crf.refine(probs, image)})) for k in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -159,11 +168,11 @@ def test_it_refines_in_a_forked_process():
 import os, numpy as np
 from upscore.crf import DenseCRF
 rng = np.random.default_rng(0)
-probs, picture = rng.dirichlet(np.ones(3), (50, 60)).transpose(2, 0, 1), rng.integers(0, 256, (50, 60, 3), np.uint8)
-expected = DenseCRF(threads=2).refine(probs, picture)
+probs, image = rng.dirichlet(np.ones(3), (50, 60)).transpose(2, 0, 1), rng.integers(0, 256, (50, 60, 3), np.uint8)
+expected = DenseCRF(threads=2).refine(probs, image)
 child = os.fork()
 if child == 0:
-    os._exit(0 if np.array_equal(DenseCRF(threads=2).refine(probs, picture), expected) else 1)
+    os._exit(0 if np.array_equal(DenseCRF(threads=2).refine(probs, image), expected) else 1)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", probe], timeout=60, check=False).returncode == 0
@@ -174,12 +183,12 @@ def test_where_no_thread_can_be_had_one_does_the_work():
 import resource, numpy as np
 from upscore.crf import DenseCRF
 rng = np.random.default_rng(0)
-probs, picture = rng.dirichlet(np.ones(3), (80, 90)).transpose(2, 0, 1), rng.integers(0, 256, (80, 90, 3), np.uint8)
-expected = DenseCRF(threads=2).refine(probs, picture)
+probs, image = rng.dirichlet(np.ones(3), (80, 90)).transpose(2, 0, 1), rng.integers(0, 256, (80, 90, 3), np.uint8)
+expected = DenseCRF(threads=2).refine(probs, image)
 import os
 os.setuid(65534)
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-assert np.array_equal(DenseCRF(threads=2).refine(probs, picture), expected)
+assert np.array_equal(DenseCRF(threads=2).refine(probs, image), expected)
 """
     if not hasattr(os, "getuid") or os.getuid() != 0:
         pytest.skip("only root can give up the right to threads in a test")
@@ -188,25 +197,25 @@ assert np.array_equal(DenseCRF(threads=2).refine(probs, picture), expected)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are another matter there")
-def test_who_interrupts_it_is_heard():
+def test_it_can_be_interrupted():
     probe = """
 import signal
 import numpy as np
 from upscore.crf import DenseCRF
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what they start in the background ignore it
 probs = np.full((21, 300, 300), 1 / 21, np.float32)
-DenseCRF().refine(probs[:, :2, :2], np.zeros((2, 2, 3), np.uint8))  # loaded, since whoever interrupts an import may not be heard
+DenseCRF().refine(probs[:, :2, :2], np.zeros((2, 2, 3), np.uint8))  # loaded, since an interrupt during an import may be lost
 try:
     print("begun", flush=True)
     DenseCRF(iterations=1000, threads=2).refine(probs, np.zeros((300, 300, 3), np.uint8))
 except KeyboardInterrupt:
-    print("heard", flush=True)
+    print("interrupted", flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
-        said, complaint = process.communicate(timeout=60)
-        assert (said, complaint, process.returncode) == ("heard\n", "", 0)
+        printed, complaint = process.communicate(timeout=60)
+        assert (printed, complaint, process.returncode) == ("interrupted\n", "", 0)
 
 
 ARRAYS = st.one_of(
@@ -293,10 +302,8 @@ def test_coordinates_whose_sums_wrap_on_their_way_give_numpys_answer(instruction
     energy, _ = problem(3, (60,), 2)
     arguments = {"features": (features,), "cost": -np.ones(3)}
     engine = NativeEngine(1, instructions)
-    assert isinstance(engine.message(features, -np.ones(3), "none"), NativeMessage)
-    np.testing.assert_allclose(
-        believed(engine, energy, "energies", **arguments), believed(PORTABLE, energy, "energies", **arguments), atol=2e-5
-    )
+    assert isinstance(engine.pairwise(features, -np.ones(3), "none"), NativePairwise)
+    np.testing.assert_allclose(infer(engine, energy, "energies", **arguments), infer(NUMPY, energy, "energies", **arguments), atol=2e-5)
 
 
 LATTICE = native.lattice(np.zeros((2, 9), np.float32), 1)
@@ -372,18 +379,18 @@ def test_what_may_be_the_same_memory_is():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
-def test_signals_are_heeded_while_a_lattice_is_built_and_filters():
-    """More than once within one call: what comes while nobody listens is heard once, at its end."""
+def test_signals_are_handled_while_a_lattice_is_built_and_filters():
+    """More than once within one call: signals that come between two checks are handled once, at the next."""
     features = np.random.default_rng(0).uniform(0, 9, (2, 3 << 20)).astype(np.float32)
     values = np.ones((1, 3 << 20), np.float32)
-    heard = []
-    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(None))
+    handled = []
+    before = signal.signal(signal.SIGALRM, lambda *_: handled.append(None))
     try:
         signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
         lattice = native.lattice(features, 1)
-        while_built = len(heard)
+        while_built = len(handled)
         native.filter(lattice, values, values, 1)
-        while_filtering = len(heard) - while_built
+        while_filtering = len(handled) - while_built
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

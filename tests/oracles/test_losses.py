@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from upscore.losses import class_weights, count_valid, pixel_cross_entropy
+from upscore.losses.pixelwise import sample_labels
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_median_frequency_counts_only_images_that_contain_the_class():
     where = torch.tensor([300, 100, 200])
     frequencies = [210 / 300, 10 / 100, 80 / 200]
     wanted = torch.tensor([0.4 / frequency for frequency in frequencies])
-    torch.testing.assert_close(class_weights(pixels, where, method="median"), wanted)
+    torch.testing.assert_close(class_weights(pixels, where, weighting="median"), wanted)
     over_all = torch.tensor([(80 / 300) / (n / 300) for n in (210, 10, 80)])
     assert (wanted - over_all).abs().max() > 0.5  # the known mistake differs
 
@@ -80,9 +82,51 @@ def test_the_median_of_an_even_number_of_classes_lies_between():
 def test_enet_weights():
     pixels = torch.tensor([900, 100, 0])
     wanted = [1 / math.log(1.02 + 0.9), 1 / math.log(1.02 + 0.1), 1.0]
-    assert class_weights(pixels, torch.tensor([1000, 1000, 0]), method="enet").tolist() == pytest.approx(wanted, rel=1e-6)
+    assert class_weights(pixels, torch.tensor([1000, 1000, 0]), weighting="enet").tolist() == pytest.approx(wanted, rel=1e-6)
 
 
 def test_inverse_weights():
-    weights = class_weights(torch.tensor([900, 100, 0]), torch.tensor([1000, 1000, 0]), method="inverse")
+    weights = class_weights(torch.tensor([900, 100, 0]), torch.tensor([1000, 1000, 0]), weighting="inverse")
     assert weights.tolist() == pytest.approx([1 / 0.9 / 2, 1 / 0.1 / 2, 1.0], rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75])
+@pytest.mark.parametrize("weights", [None, [0.2, 1.0, 0.0, 0.7, 2.0]])
+def test_smoothed_loss_is_torchs_sum_and_its_mean_with_torchs_divisor(batch, smoothing, weights):
+    """Torch's mean divides by the weights of the true classes, smoothed or not."""
+    logits, labels = batch
+    factors = None if weights is None else torch.tensor(weights)
+    ours = pixel_cross_entropy(logits, labels, class_weights=factors, label_smoothing=smoothing)
+    settings = {"weight": factors, "ignore_index": 255, "label_smoothing": smoothing}
+    assert ours == F.cross_entropy(logits, labels, reduction="sum", **settings)
+    divisor = count_valid(labels) if factors is None else factors[labels[labels != 255]].sum()
+    torch.testing.assert_close(ours / divisor, F.cross_entropy(logits, labels, **settings))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.75])
+def test_smoothed_loss_is_the_cross_entropy_to_the_smoothed_target_written_out(batch, smoothing):
+    """Each class's term carries its class weight, each pixel's sum the pixel's weight."""
+    logits, labels = (x.double().numpy() for x in batch)
+    weights = np.array([0.2, 1.0, 3.0, 0.7, 2.0])
+    pixels = np.random.default_rng(0).random(labels.shape)
+    total = 0.0
+    for n, row, column in np.argwhere(labels != 255):
+        scores = logits[n, :, row, column]
+        target = (1 - smoothing) * (np.arange(5) == labels[n, row, column]) + smoothing / 5
+        total -= pixels[n, row, column] * (weights * target * (scores - np.log(np.exp(scores).sum()))).sum()
+    loss = pixel_cross_entropy(
+        batch[0].double(),
+        batch[1],
+        class_weights=torch.tensor(weights),
+        pixel_weights=torch.tensor(pixels).where(batch[1] != 255, math.nan),
+        label_smoothing=smoothing,
+    )
+    assert float(loss) == pytest.approx(total, rel=1e-12)
+
+
+def test_sampled_smoothed_loss_is_that_of_the_sampled_pixels(batch):
+    logits, labels = batch
+    sampled = sample_labels(labels, 0.5, generator=torch.Generator().manual_seed(5))
+    assert (sampled != labels).any()
+    loss = pixel_cross_entropy(logits, labels, sampling=0.5, label_smoothing=0.2, generator=torch.Generator().manual_seed(5))
+    assert loss == 2 * pixel_cross_entropy(logits, sampled, label_smoothing=0.2)

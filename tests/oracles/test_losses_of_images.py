@@ -75,7 +75,7 @@ def test_ohem(batch, share, threshold):
         kept = max(math.ceil(share * len(truth)), int((of_truth < threshold).sum()))
         chosen = hardest_first[:kept]
         total += len(truth) * np.mean([-weights[truth[i]] * math.log(of_truth[i]) for i in chosen])
-    loss = hard_pixel_cross_entropy(*batch, share=share, threshold=threshold, class_weights=torch.tensor(weights))
+    loss = hard_pixel_cross_entropy(*batch, fraction=share, threshold=threshold, class_weights=torch.tensor(weights))
     assert float(loss) == pytest.approx(total, rel=1e-9)
 
 

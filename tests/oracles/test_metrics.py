@@ -35,6 +35,35 @@ def score_slowly(counts, absent):
     }
 
 
+def retrieve_slowly(classes, truth, predicted, absent):
+    """Precision, recall and F1 from sets of pixels, nothing shared with a confusion matrix."""
+    valid = {place for place in np.ndindex(truth.shape) if truth[place] != 255}
+    relevant = [{place for place in valid if truth[place] == k} for k in range(classes)]
+    retrieved = [{place for place in valid if predicted[place] == k} for k in range(classes)]
+    precision = [len(a & b) / len(b) if b else math.nan for a, b in zip(relevant, retrieved, strict=True)]
+    recall = [len(a & b) / len(a) if a else math.nan for a, b in zip(relevant, retrieved, strict=True)]
+    f1 = [2 * len(a & b) / (len(a) + len(b)) if a or b else math.nan for a, b in zip(relevant, retrieved, strict=True)]
+    averaged = {"union": [bool(a or b) for a, b in zip(relevant, retrieved, strict=True)], "present": [bool(a) for a in relevant]}
+    chosen = np.flatnonzero(averaged.get(absent, [True] * classes))
+    means = [sum(0 if math.isnan(values[k]) else values[k] for k in chosen) / len(chosen) for values in (precision, recall, f1)]
+    return (precision, recall, f1), means
+
+
+@pytest.mark.parametrize("absent", ["union", "present", "all"])
+@pytest.mark.parametrize("seed", range(8))
+def test_precision_recall_and_f1_equal_those_of_sets_of_pixels(seed, absent):
+    rng = np.random.default_rng(seed)
+    truth, predicted = (rng.choice(rng.permutation(7)[:4], size=(9, 11)).astype(np.uint8) for _ in range(2))
+    truth[rng.random(truth.shape) < 0.2] = 255
+    matrix = ConfusionMatrix(7)
+    matrix.add(truth, predicted)
+    metrics = matrix.metrics(absent=absent)
+    of_classes, means = retrieve_slowly(7, truth, predicted, absent)
+    for name, values, mean in zip(("precision", "recall", "f1"), of_classes, means, strict=True):
+        np.testing.assert_allclose(getattr(metrics, f"class_{name}"), values, rtol=1e-12)
+        assert getattr(metrics, f"mean_{name}") == pytest.approx(mean, rel=1e-12)
+
+
 def blobs(rng, classes, h, w, patch):
     coarse = rng.integers(classes, size=(-(-h // patch), -(-w // patch))).astype(np.uint8)
     return coarse.repeat(patch, 0).repeat(patch, 1)[:h, :w]
@@ -86,6 +115,12 @@ def test_the_papers_formulas_by_hand():
     assert metrics.class_iou[:3].tolist() == pytest.approx([iou0, iou1, 0])
     assert math.isnan(metrics.class_iou[3])
     assert np.isnan(metrics.class_accuracy[2:]).all()
+    assert metrics.class_precision[:3].tolist() == pytest.approx([5 / 6, 2 / 3, 0])
+    assert metrics.class_f1[:3].tolist() == pytest.approx([10 / 12, 4 / 7, 0])
+    assert metrics.mean_precision == pytest.approx((5 / 6 + 2 / 3 + 0) / 3)
+    assert metrics.mean_recall == pytest.approx((5 / 6 + 2 / 4 + 0) / 3)
+    assert metrics.mean_f1 == pytest.approx((10 / 12 + 4 / 7 + 0) / 3)
+    assert matrix.metrics(absent="present").mean_f1 == pytest.approx((10 / 12 + 4 / 7) / 2)
     assert matrix.metrics(absent="present").mean_iou == pytest.approx((iou0 + iou1) / 2)
     assert matrix.metrics(absent="all").mean_iou == pytest.approx((iou0 + iou1) / 4)
     assert matrix.metrics(absent="all").mean_accuracy == pytest.approx((5 / 6 + 2 / 4) / 4)

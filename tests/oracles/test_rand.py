@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from upscore.errors import DataError
-from upscore.metrics import rand_error, segments
+from upscore.metrics import connected_components, rand_error
 
 maps = st.tuples(st.integers(1, 4), st.integers(1, 5)).flatmap(
     lambda size: st.tuples(arrays(np.int32, size, elements=st.integers(0, 3)), arrays(np.int32, size, elements=st.integers(0, 3)))
@@ -42,15 +42,17 @@ def test_numbers_of_segments_mean_nothing(pair):
 def test_a_gap_of_one_pixel_costs_more_than_a_pixel():
     cells = np.ones((20, 21), bool)
     cells[:, 10] = False
-    truth = segments(cells)
+    truth = connected_components(cells)
     assert truth.max() == 2
     cells[5, 10] = True
-    assert segments(cells).max() == 1
-    assert rand_error(truth, segments(cells)) == pytest.approx(1 - 2 * 2 * (200 * 199 // 2) / (2 * (200 * 199 // 2) + 400 * 399 // 2))
+    assert connected_components(cells).max() == 1
+    assert rand_error(truth, connected_components(cells)) == pytest.approx(
+        1 - 2 * 2 * (200 * 199 // 2) / (2 * (200 * 199 // 2) + 400 * 399 // 2)
+    )
 
 
 def test_corners_do_not_connect():
-    assert segments(np.eye(3, dtype=bool)).max() == 3
+    assert connected_components(np.eye(3, dtype=bool)).max() == 3
 
 
 def test_large_cells_do_not_overflow():

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt, label
 
-from upscore.data.unet_border_weights import Separation
-from upscore.losses.distances import distances_to, signed_distances
-from upscore.losses.separation import number_objects, separate_touching, separation_weights
+from upscore.data.unet_border_weights import BorderWeighting, border_weights, number_components, separate_touching
+from upscore.distances import distances_to, signed_distances
 from upscore.types import Sample
 
 
@@ -44,7 +43,7 @@ def by_all_pairs(instances, weight, sigma):
 )
 def test_the_weights_are_unets_equation(seed, size, objects, sigma):
     instances = scattered(seed, size, objects)
-    weights = separation_weights(instances, weight=10, sigma=sigma)
+    weights = border_weights(instances, weight=10, sigma=sigma)
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, by_all_pairs(instances, 10, sigma), rtol=1e-5, atol=1.01e-5)
 
@@ -53,10 +52,10 @@ def test_the_weights_are_unets_equation(seed, size, objects, sigma):
 @given(seed=st.integers(0, 999), objects=st.integers(0, 8))
 def test_the_numbers_of_objects_are_irrelevant(seed, objects):
     instances = scattered(seed, (30, 40), objects)
-    weights = separation_weights(instances)
+    weights = border_weights(instances)
     for renamed in (np.where(instances, 2**31 - 1 - instances, 0), np.where(instances, -instances, 0), instances.astype(np.uint16)):
-        np.testing.assert_array_equal(separation_weights(renamed), weights)
-    np.testing.assert_array_equal(separation_weights(instances[:, ::-1]), weights[:, ::-1])
+        np.testing.assert_array_equal(border_weights(renamed), weights)
+    np.testing.assert_array_equal(border_weights(instances[:, ::-1]), weights[:, ::-1])
 
 
 def test_many_objects_in_a_large_image_are_as_exact():
@@ -64,14 +63,14 @@ def test_many_objects_in_a_large_image_are_as_exact():
     numbers = [number for number in np.unique(instances) if number]
     away = np.sort([distance_transform_edt(instances != number) for number in numbers], axis=0)
     expected = np.where(instances == 0, 10 * np.exp(-((away[0] + away[1]) ** 2) / 50), 0)
-    np.testing.assert_allclose(separation_weights(instances), expected, rtol=1e-4, atol=1.01e-5)
+    np.testing.assert_allclose(border_weights(instances), expected, rtol=1e-4, atol=1.01e-5)
 
 
 def test_a_gap_between_two_cells_by_hand():
     instances = np.array([[1, 1, 0, 0, 0, 2, 2, 0]])
     wanted = [0, 0, *[10 * math.exp(-(4**2) / 50)] * 3, 0, 0, 10 * math.exp(-((1 + 6) ** 2) / 50)]
-    np.testing.assert_allclose(separation_weights(instances)[0], wanted, rtol=1e-6)
-    assert not separation_weights(np.where(instances == 2, 0, instances)).any()  # fewer than two
+    np.testing.assert_allclose(border_weights(instances)[0], wanted, rtol=1e-6)
+    assert not border_weights(np.where(instances == 2, 0, instances)).any()  # fewer than two
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 90), (300, 300), (700, 740), (3, 1500)])
@@ -95,7 +94,7 @@ def test_a_contour_runs_between_pixels_and_not_towards_ignored_ones():
 @given(seed=st.integers(0, 999))
 def test_objects_are_scipys_pieces_of_each_class(seed):
     classes = np.random.default_rng(seed).choice([0, 1, 2, 255], (12, 15)).astype(np.uint8)
-    instances = number_objects(classes, (2, 1))
+    instances = number_components(classes, (2, 1))
     assert ((instances > 0) == np.isin(classes, (1, 2))).all()
     for label_class in (1, 2):
         pieces, count = label(classes == label_class)
@@ -127,20 +126,20 @@ def test_touching_objects_are_parted_and_others_left_alone(seed, size):
 def test_the_map_is_the_weight_of_the_class_and_the_separation_added():
     classes = np.array([[1, 1, 0, 0, 1, 255]], np.uint8)
     sample = Sample("k", np.zeros((1, 6, 3), np.uint8), classes)
-    separation = Separation(weight=10, sigma=5, of=(1,), class_weights=(0.5, 2.0))
+    weighting = BorderWeighting(weight=10, sigma=5, object_classes=(1,), class_weights=(0.5, 2.0))
     term = 10 * math.exp(-(3**2) / 50)
-    weighed = separation.weigh(separation.number(sample))
+    weighed = weighting.add_weights(weighting.find_objects(sample))
     np.testing.assert_allclose(weighed.weights[0, :5], [2, 2, 0.5 + term, 0.5 + term, 2], rtol=1e-6)
-    plain = Separation(weight=10, sigma=5, of=(1,))
-    np.testing.assert_allclose(plain.weigh(plain.number(sample)).weights[0, :5], [1, 1, 1 + term, 1 + term, 1], rtol=1e-6)
+    plain = BorderWeighting(weight=10, sigma=5, object_classes=(1,))
+    np.testing.assert_allclose(plain.add_weights(plain.find_objects(sample)).weights[0, :5], [1, 1, 1 + term, 1 + term, 1], rtol=1e-6)
     given_weights = Sample("k", sample.image, classes, weights=np.full((1, 6), 3, np.float32))
-    np.testing.assert_allclose(separation.weigh(separation.number(given_weights)).weights[0, :2], [6, 6], rtol=1e-6)
+    np.testing.assert_allclose(weighting.add_weights(weighting.find_objects(given_weights)).weights[0, :2], [6, 6], rtol=1e-6)
 
 
 def test_instances_of_the_sample_come_before_pieces_of_classes():
     instances = np.array([[5, 6, 0]], np.int32)
     sample = Sample("k", np.zeros((1, 3, 3), np.uint8), np.array([[1, 1, 0]], np.uint8), instances)
-    assert Separation(of=(1,)).number(sample) is sample
-    parted = Separation(weight=0, between=0).weigh(sample)
+    assert BorderWeighting(object_classes=(1,)).find_objects(sample) is sample
+    parted = BorderWeighting(weight=0, border_class=0).add_weights(sample)
     assert parted.label.tolist() == [[0, 0, 0]]
     assert parted.weights is None

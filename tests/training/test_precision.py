@@ -14,8 +14,9 @@ from upscore.cli.app import app
 from upscore.data.open_dataset import open_dataset
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
-from upscore.inference.settings import InferenceSettings, settled
 from upscore.models.bundle import Bundle
+from upscore.models.ensemble import Ensemble
+from upscore.settings import InferenceSettings
 from upscore.training import validation
 from upscore.training.launch import train
 from upscore.training.run_state import RunState
@@ -46,8 +47,7 @@ def test_logged_kept_and_evaluated_scores_are_the_same(painted, tmp_path, networ
     run = train(small_recipe(painted, tmp_path / "run", **values, **NETWORKS[network]))
     logged = max(float(row["miou"]) for row in csv.DictReader((run.folder / "log.csv").read_text().splitlines()))
     bundle = Bundle.load(run.folder)
-    assert bundle.inference == {"precision": precision}
-    assert InferenceSettings.of(bundle.inference).precision == precision
+    assert bundle.inference == InferenceSettings(precision=precision)
     evaluation = evaluate(Predictor(bundle, device="cpu"), str(painted))
     assert bundle.card["metrics"]["mean_iou"] == logged == evaluation.metrics.mean_iou
     assert bundle.card["metrics"]["pixel_accuracy"] == evaluation.metrics.pixel_accuracy
@@ -96,7 +96,7 @@ def test_bundles_of_earlier_versions_and_the_first_of_several_decide(painted, tm
     assert Predictor(old, device="cpu").settings.precision == "fp32"
     assert Predictor([half, old], device="cpu").settings.precision == "bf16"
     assert Predictor([old, half], device="cpu").settings.precision == "fp32"
-    assert settled([half, old], precision="fp32").inference["precision"] == "fp32"
+    assert Ensemble.of([half, old]).resolve_settings(precision="fp32").inference.precision == "fp32"
 
 
 def test_emulated_bfloat16_is_said_once_to_be_slow(painted, tmp_path, monkeypatch):

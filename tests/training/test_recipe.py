@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from upscore.errors import OutputError, RecipeError
-from upscore.losses import TERMS
+from upscore.losses import LOSSES
 from upscore.training.recipe import MAX_FILE, Recipe, describe_settings, parse_settings
 from upscore.training.recipe_sections import CropsSection, RunSection
 
@@ -88,7 +88,7 @@ def test_losses_are_added_by_name():
     assert recipe.loss.terms == {"cross_entropy": 1.0, "dice": 0.5}
     assert Recipe().with_values(parse_settings(["loss.terms={lovasz = 1.0}"])).loss.terms == {"lovasz": 1.0}
     assert Recipe.parse(tomllib.loads(recipe.dumps())) == recipe
-    for name in TERMS:
+    for name in LOSSES:
         assert Recipe().with_values({"loss.terms": {name: 1.0}}).loss.terms == {name: 1.0}
 
 

@@ -6,12 +6,12 @@ import socket
 import pytest
 
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
-from upscore.files import check_file, read_file, read_text, reading, write_atomically, written_whole
+from upscore.files import check_file, read_file, read_text, reading, replace_folder, write_atomically
 
 
-def refused(path, *, most=100):
+def refused(path, *, max_bytes=100):
     with pytest.raises(RecipeError) as caught:
-        read_text(path, most=most, what="a recipe", error=RecipeError)
+        read_text(path, max_bytes=max_bytes, what="a recipe", error=RecipeError)
     assert "cannot be read as a recipe: " in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -46,20 +46,20 @@ def test_a_file_has_at_most_so_many_bytes_even_where_it_grows(tmp_path, monkeypa
     assert "it has 101 bytes, expected at most 100" in refused(tmp_path / "file")
     monkeypatch.setattr("upscore.files.check_file", lambda *_, **__: 3)
     assert "expected at most 100" in refused(tmp_path / "file")
-    assert read_file(tmp_path / "file", most=101, what="a recipe") == b"x" * 101
+    assert read_file(tmp_path / "file", max_bytes=101, what="a recipe") == b"x" * 101
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_encodings_that_are_told_by_their_mark(tmp_path, encoding):
     (tmp_path / "file").write_bytes("Straße\r\n도로\rcar\n".encode(encoding))
-    assert read_text(tmp_path / "file", most=100, what="a list") == "Straße\n도로\ncar\n"
+    assert read_text(tmp_path / "file", max_bytes=100, what="a list") == "Straße\n도로\ncar\n"
 
 
 def test_other_encodings_are_one_line_that_says_what_to_do(tmp_path):
     (tmp_path / "file").write_bytes("a\nStraße".encode("latin-1"))
-    assert "not UTF-8 text (byte 0xdf in line 2): save it as UTF-8" in refused(tmp_path / "file")
+    assert "byte 0xDF in line 2 is not UTF-8 (probably CP1252, a Windows code page): open it" in refused(tmp_path / "file")
     (tmp_path / "file").write_bytes(b"\xff\xfe\x00\xd8")
-    assert "UTF-16 text is damaged" in refused(tmp_path / "file")
+    assert "marked as UTF-16-LE and is not" in refused(tmp_path / "file")
 
 
 def test_a_refusal_of_the_system_names_the_file(tmp_path):
@@ -81,7 +81,7 @@ def test_rights_follow_the_umask(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
         write_atomically(tmp_path / "checkpoint", b"1")
-        with written_whole(tmp_path / "folder", what="bundle", holds=("kept",)) as partial:
+        with replace_folder(tmp_path / "folder", what="bundle", holds=("kept",)) as partial:
             (partial / "kept").touch(mode=0o600)  # as safetensors writes
     finally:
         os.umask(before)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from upscore.errors import DataError, RecipeError
-from upscore.metrics import ABSENT_POLICIES, BorderCounts, ConfusionMatrix, rand_error, segments
+from upscore.metrics import ABSENT_POLICIES, BorderCounts, ConfusionMatrix, connected_components, rand_error
 from upscore.types import LabelSpace
 
 
@@ -50,7 +50,10 @@ def test_without_valid_pixels_no_score_is_defined():
         assert math.isnan(metrics.mean_accuracy)
         assert math.isnan(metrics.mean_iou)
         assert math.isnan(metrics.frequency_weighted_iou)
-        assert metrics.policy == "No valid pixel was counted (20 are ignored), so no score is defined."
+        assert math.isnan(metrics.mean_precision)
+        assert math.isnan(metrics.mean_recall)
+        assert math.isnan(metrics.mean_f1)
+        assert metrics.policy == "No valid pixel was counted (20 are ignored), so no metric is defined."
         assert json.loads(json.dumps(metrics.as_dict(LabelSpace(("a", "b", "c"))), allow_nan=False))["mean_iou"] is None
 
 
@@ -67,8 +70,17 @@ def test_scores_become_json(matrix):
     metrics = matrix.metrics()
     written = json.loads(json.dumps(metrics.as_dict(LabelSpace(("sky", "road", "car"))), allow_nan=False))
     assert written["pixel_accuracy"] == pytest.approx(2 / 3)
-    assert written["classes"]["sky"] == {"iou": 0.5, "accuracy": 0.5, "pixels": 2}
-    assert written["classes"]["car"] == {"iou": None, "accuracy": None, "pixels": 0}
+    assert written["classes"]["sky"] == {
+        "iou": 0.5,
+        "accuracy": 0.5,
+        "precision": 1,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "pixels": 2,
+    }
+    assert written["classes"]["car"] == {**dict.fromkeys(("iou", "accuracy", "precision", "recall", "f1")), "pixels": 0}
+    assert (written["mean_precision"], written["mean_recall"]) == (0.75, 0.75)
+    assert written["mean_f1"] == metrics.mean_f1 == pytest.approx(2 / 3)
     assert (written["valid_pixels"], written["ignored_pixels"]) == (3, 1)
     assert (written["absent"], written["policy"]) == ("union", metrics.policy)
     with pytest.raises(DataError, match="found 2 class names for metrics of 3 classes"):
@@ -167,7 +179,7 @@ def test_borders_are_of_one_image():
     with pytest.raises(DataError, match="expected one image"):
         BorderCounts(3).add(MAP[None], MAP[None])
     with pytest.raises(RecipeError, match="trimap"):
-        BorderCounts(3, width=2.5)
+        BorderCounts(3, trimap_width=2.5)
 
 
 @pytest.mark.parametrize("classes", [0, 256, 2.5, True, "3", None])
@@ -187,8 +199,8 @@ def test_counts_whose_sums_would_wrap_are_one_line():
 def test_segments_of_what_is_no_mask_are_one_line():
     for mask in (np.array([[0.7, 0.2]]), np.array([[256, 0]]), np.array([[1, 0]], np.uint8), np.array([True])):
         with pytest.raises(DataError, match=r"expected .* bool"):
-            segments(mask)
-    assert segments(np.zeros((0, 4), bool)).shape == (0, 4)
+            connected_components(mask)
+    assert connected_components(np.zeros((0, 4), bool)).shape == (0, 4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64])

@@ -1,4 +1,4 @@
-"""The flags that say how an image is looked at; every command that labels images takes them."""
+"""The inference options: flags that every verb that labels images takes."""
 
 from __future__ import annotations
 
@@ -15,125 +15,86 @@ if TYPE_CHECKING:
 
 __all__ = ["InferenceOptions", "inference_options"]
 
-PANEL = "How images are looked at"
+
+def _flag(*names: str, default: str | bool = "the bundle's", **values: Any) -> Any:
+    return typer.Option(*names, show_default=default, rich_help_panel="Inference options", **values)
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """What a command was told; each field is a flag of it."""
+    """The inference options of one command line; each field is a flag."""
 
-    flips: Annotated[bool, typer.Option("--flips", help="Average with the mirrored image.", rich_help_panel=PANEL)] = False
-    scales: Annotated[
-        str | None,
-        typer.Option(metavar="S,S,…", help="Average over zooms, such as 0.75,1,1.25.", show_default=False, rich_help_panel=PANEL),
-    ] = None
+    flips: Annotated[bool, _flag("--flips", default=False, help="Average over the image and its mirror image.")] = False
+    scales: Annotated[str | None, _flag(metavar="S,S,…", default=False, help="Average over scales, such as 0.75,1,1.25.")] = None
     tile: Annotated[
         str | None,
-        typer.Option(
+        _flag(
             metavar="auto|whole|N",
-            help="Work in tiles of N pixels; the result is the same. Networks that look at the whole image (squeeze-and-excitation, "
-            "attention) get overlapping tiles of 256 pixels or more, blended: nearly the same, and said.",
-            show_default="auto",
-            rich_help_panel=PANEL,
+            default="auto",
+            help="Predict in tiles of N pixels; the result is the same. Networks whose receptive field is the whole image "
+            "(squeeze-and-excitation, attention) get overlapping tiles of at least 256 pixels, which are blended; the result then "
+            "differs a little, and a warning is printed.",
         ),
     ] = None
-    proposals: Annotated[
+    max_proposals: Annotated[
         int | None,
-        typer.Option(
+        _flag(
             metavar="N",
             min=1,
-            help="Look at the N most promising boxes of the image, as DeconvNet does at 50; "
-            "of an ensemble, with the networks made for that.",
-            show_default="as the bundle says",
-            rich_help_panel=PANEL,
+            help="Predict inside the N best proposals of each image, as DeconvNet does with 50; in an ensemble, only the networks "
+            "made for proposals do.",
         ),
     ] = None
-    no_proposals: Annotated[
-        bool, typer.Option("--no-proposals", help="Look at whole images, whatever the bundle says.", rich_help_panel=PANEL)
-    ] = False
+    no_proposals: Annotated[bool, _flag("--no-proposals", default=False, help="Predict whole images, whatever the bundle's settings.")] = (
+        False
+    )
     aggregate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="max|mean",
-            help="Of the boxes over a pixel, the greatest score or the mean.",
-            show_default="as the bundle says",
-            rich_help_panel=PANEL,
-        ),
+        str | None, _flag(metavar="max|mean", help="Where proposals overlap, take the maximum of their scores or the mean.")
     ] = None
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            "--boxes", metavar="FILE.json", help="Look at these boxes, by image.", show_default="found on edges", rich_help_panel=PANEL
-        ),
-    ] = None
+    boxes: Annotated[Path | None, _flag(metavar="FILE.json", default="computed", help="Take the proposals of each image from a file.")] = (
+        None
+    )
     edges: Annotated[
         Path | None,
-        typer.Option(
-            metavar="MODEL", help="Find boxes on the edges of a structured-edge model.", show_default="computed here", rich_help_panel=PANEL
-        ),
+        _flag(metavar="MODEL", default="computed without one", help="A structured-edge model file of your own for the edge boxes."),
     ] = None
     ensemble: Annotated[
         list[str] | None,
-        typer.Option(
-            "--ensemble",
-            metavar="BUNDLE",
-            help="Another network to label with; may be repeated.",
-            show_default=False,
-            rich_help_panel=PANEL,
-        ),
+        _flag("--ensemble", metavar="BUNDLE", default=False, help="Another network to combine with the first; may be repeated."),
     ] = None
     combine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="mean|product",
-            help="Of an ensemble, average probabilities or multiply scores.",
-            show_default="as the bundle says",
-            rich_help_panel=PANEL,
-        ),
+        str | None, _flag(metavar="mean|product", help="In an ensemble, average the probabilities or multiply the scores.")
     ] = None
     precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="fp32|bf16",
-            help="What the network computes in; scores differ a little.",
-            show_default="as the bundle was validated",
-            rich_help_panel=PANEL,
-        ),
+        str | None, _flag(metavar="fp32|bf16", help="Precision of the network's computation; results differ a little.")
     ] = None
     crf: Annotated[
-        bool | None,
-        typer.Option(
-            "--crf/--no-crf",
-            help="Refine by the image's colours, with the fully connected CRF.",
-            show_default="as the bundle says",
-            rich_help_panel=PANEL,
-        ),
+        bool | None, _flag("--crf/--no-crf", help="Refine the prediction by the image's colours, with the fully connected CRF.")
     ] = None
     settings: Annotated[
         list[str] | None,
-        typer.Option(
+        _flag(
             "--set",
             metavar="NAME=VALUE",
-            help="Any other setting, such as proposals.least_side=112 or crf.iterations=10; may be repeated.",
-            show_default=False,
-            rich_help_panel=PANEL,
+            default=False,
+            help="Any other setting, such as proposals.min_side=112 or crf.iterations=10; may be repeated.",
         ),
     ] = None
 
     def predictor(self, bundle: str, *, device: str) -> Predictor:
-        """Return what labels images so."""
-        from upscore.cli.console import say_aside
+        """Return the predictor of a bundle with these options."""
+        from upscore.cli.console import print_notes
         from upscore.inference import segmenter
         from upscore.inference.predictor import Predictor
         from upscore.proposals import CachedProposer, EdgeBoxes, proposals_folder
 
         if self.edges is not None and self.boxes is not None:
-            raise typer.BadParameter("boxes of a file need no edges: leave one out", param_hint="--edges and --boxes")
+            raise typer.BadParameter("boxes of a file need no edge model: leave one of them out", param_hint="--edges and --boxes")
         propose = None if self.edges is None else CachedProposer(EdgeBoxes(model=self.edges), proposals_folder())
         overrides = self.overrides()
         predictor = Predictor([bundle, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
         if predictor.settings.precision == "bf16" and not segmenter.bf16_is_native(predictor.device.type):
-            say_aside("the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its scores differ a little")
+            print_notes(["the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its results differ a little"])
         return predictor
 
     def overrides(self) -> dict[str, Any]:
@@ -151,64 +112,46 @@ class InferenceOptions:
             if self.tile not in ("auto", "whole") and not (self.tile.isascii() and self.tile.isdecimal() and len(self.tile) < 10):
                 raise typer.BadParameter(f"found '{self.tile}', expected auto, whole or a number of pixels", param_hint="--tile")
             changes["tile"] = int(self.tile) if self.tile.isdecimal() else self.tile
-        for section, given in (("proposals", {"most": self.proposals, "aggregate": self.aggregate}), ("crf", {})):
+        for section, given in (("proposals", {"max_proposals": self.max_proposals, "aggregate": self.aggregate}), ("crf", {})):
             values = changes.get(section, {}) | {name: value for name, value in given.items() if value is not None}
             if values:
                 changes[section] = values
         if self.no_proposals:
             if "proposals" in changes or self.boxes is not None or self.edges is not None:
-                raise typer.BadParameter("leave out what says how proposals are looked at", param_hint="--no-proposals")
+                raise typer.BadParameter("leave out the other options of proposals", param_hint="--no-proposals")
             changes["proposals"] = False
         if self.crf is False and "crf" in changes:
-            raise typer.BadParameter("leave out --set crf.…: there is no CRF to set", param_hint="--no-crf")
+            raise typer.BadParameter("leave out --set crf.…: the CRF is off", param_hint="--no-crf")
         if self.crf is not None and "crf" not in changes:
             changes["crf"] = self.crf
         return changes
 
-    def words(self) -> list[str]:
-        """Return the flags as they were given."""
-        pairs = (
-            ("--scales", self.scales),
-            ("--tile", self.tile),
-            ("--proposals", self.proposals),
-            ("--aggregate", self.aggregate),
-            ("--boxes", self.boxes),
-            ("--edges", self.edges),
-            *(("--ensemble", bundle) for bundle in self.ensemble or ()),
-            ("--combine", self.combine),
-            ("--precision", self.precision),
-            *(("--set", setting) for setting in self.settings or ()),
-        )
-        words = [word for flag, value in pairs if value is not None for word in (flag, str(value))]
-        crf = {None: [], True: ["--crf"], False: ["--no-crf"]}[self.crf]
-        return [*(["--flips"] if self.flips else []), *words, *(["--no-proposals"] if self.no_proposals else []), *crf]
-
 
 def inference_options(*, leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of :class:`InferenceOptions`, in place of its parameter ``looking``, but for those it cannot heed."""
+    """Give a verb the flags of :class:`InferenceOptions` in place of its parameter ``options``, but for those in ``leave_out``."""
     flags = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kind)
-        for field, kind in zip(fields(InferenceOptions), get_type_hints(InferenceOptions, include_extras=True).values(), strict=True)
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+        for field, annotation in zip(fields(InferenceOptions), get_type_hints(InferenceOptions, include_extras=True).values(), strict=True)
         if field.name not in leave_out
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         def run(**values: Any) -> None:
-            looking = InferenceOptions(**{flag.name: values.pop(flag.name) for flag in flags})
-            command(**values, looking=looking)
+            options = InferenceOptions(**{flag.name: values.pop(flag.name) for flag in flags})
+            verb(**values, options=options)
 
-        own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in inspect.signature(command, eval_str=True).parameters.values()]
-        parameters = [one for one in own if one.name != "looking"] + flags
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        own = inspect.signature(verb, eval_str=True).parameters.values()
+        parameters = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own if item.name != "options"] + flags
+        run.__name__, run.__doc__ = verb.__name__, verb.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__annotations__ = {item.name: item.annotation for item in parameters}
         return run
 
     return decorate
 
 
 def _parsed(settings: list[str]) -> dict[str, Any]:
-    """Return ``margin=64`` and ``crf.iterations=10`` as nested values; bare words are strings."""
+    """Return ``margin=64`` and ``crf.iterations=10`` as nested values; unquoted words are strings."""
     from upscore.documents import parse_value
 
     values: dict[str, Any] = {}

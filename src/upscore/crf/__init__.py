@@ -1,19 +1,18 @@
-"""A fully connected CRF that stands alone: NumPy arrays in, NumPy arrays out, no network anywhere.
+"""A fully connected CRF for segmentation that needs no network: NumPy arrays in, NumPy arrays out.
 
 ::
 
     from upscore.crf import DenseCRF
 
-    refined = DenseCRF().refine(probs, picture)      # (K, H, W) or (H, W, K), and (H, W, 3) uint8
+    refined = DenseCRF().refine(probs, image)        # (K, H, W) or (H, W, K), and (H, W, 3) uint8
 
-    scores ── unary ──► energy (N, K) ──┐
-                                        ├── meanfield: messages, costs, softmax ──► probabilities
-    picture ── kernels ──► features ────┘              │
-                                       lattice | exact | torch
+    probs ── unary ────► energy (N, K) ──┐
+                                         ├── mean field: messages, compatibility, softmax ──► refined
+    image ── kernels ──► features (N, d) ┘                  │
+                                          engine: lattice or all pairs; C++, NumPy or PyTorch
 
-Importing it imports NumPy alone; the lattice takes SciPy's sparse matrices when it is first
-built, and torch is taken where it or a device is asked for. As a network's last layer, trained
-with it: :class:`upscore.crf.layer.CRFLayer`.
+Importing it imports NumPy alone; SciPy and PyTorch are imported by the engines that need them. As
+the last layer of a network, trained with it: :class:`upscore.crf.layer.CRFLayer`.
 """
 
 from upscore.crf.dense import DenseCRF, Inference

@@ -5,12 +5,12 @@ as Recurrent Neural Networks", figure 1 and algorithm 1::
 
     logits Z ─┬──────────────────────────────────────────────────────┐
               ▼                                                      ▼
-           softmax ──► Q ──► filters k_m ──► Σ_m w_m ──► μ ──► scores = Z - costs ──► scores
+           softmax ──► Q ──► filters k_m ──► Σ_m w_m ──► μ ──► refined = Z - E ──► refined logits
                        ▲      (constant)    (M, K) learned   (K, K) learned │
                        └───────────────────── softmax ◄─────────────────────┘    T times
 
-The mean field's step is differentiable, and its T copies share their weights. The filters are
-made of the pictures without gradient; what goes back through one goes through its transpose.
+A mean-field step is differentiable, and all T steps share their weights. The filters are built
+from the images without gradient; the gradient of a filter is its transpose.
 """
 
 from __future__ import annotations
@@ -23,54 +23,63 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from upscore.crf.dense import OVERSHOOT, bounded_memory, check_labels, check_size, check_steps, checked_costs
-from upscore.crf.engines.permutohedral import TensorLattice
-from upscore.crf.engines.tensors import FilterOf, NormalizedFilter, full_precision
-from upscore.crf.engines.tiles import TiledFilter
+from upscore.crf.dense import RANGE_TOLERANCE
+from upscore.crf.engines.torch_exact import TorchExactFilter
+from upscore.crf.engines.torch_lattice import TorchLattice
+from upscore.crf.engines.torch_meanfield import FilterFactory, NormalizedFilter, full_precision
 from upscore.crf.kernels import NORMALIZATIONS, Bilateral, Gaussian, Kernel
+from upscore.crf.limits import bounded_memory, check_labels, check_size, check_steps
+from upscore.crf.pairwise import check_compatibility
 from upscore.errors import CRFError
 
 __all__ = ["CRFLayer"]
 
-_FILTERS: dict[str, FilterOf] = {"torch": TensorLattice, "exact": TiledFilter}
+_FILTERS: dict[str, FilterFactory] = {"torch_lattice": TorchLattice, "torch_exact": TorchExactFilter}
 
 
 class CRFLayer(nn.Module):
-    """Refine a network's logits by what its pictures show, with weights that learn.
+    """Refine a network's logits by the colours of its images, with trainable weights.
 
     ::
 
         layer = CRFLayer(21)
         loss = F.cross_entropy(layer(network(images), images), labels)
 
-    Before it has learnt it is :class:`upscore.crf.DenseCRF` with the same kernels.
+    Untrained, it equals :class:`upscore.crf.DenseCRF` with the same kernels.
 
     Parameters
     ----------
     classes : int
         K.
     kernels : sequence of Kernel, optional
-        What pixels compare; :class:`~upscore.crf.Gaussian` and :class:`~upscore.crf.Bilateral`
-        when not given. Their compatibilities, numbers or (K,), are where the weights start.
+        What pixels are compared by; :class:`~upscore.crf.Gaussian` and
+        :class:`~upscore.crf.Bilateral` by default. Their compatibilities, numbers or (K,), are the
+        initial weights.
     iterations : int
-        Steps of mean field; may be set later. Zheng and others train with 5 and use 10.
+        Mean-field steps, 0 to 1000; may be changed later. Zheng and others train with 5 and infer with 10.
     self_message : bool
-        Keep each pixel's message to itself; see :class:`~upscore.crf.DenseCRF`.
-    engine : {"torch", "exact"}
-        Filters by the permutohedral lattice, or over all pairs.
+        Whether to include each pixel's message to itself; see :class:`~upscore.crf.DenseCRF`.
+    engine : {"torch_lattice", "torch_exact"}
+        Filter by the permutohedral lattice, or over all pairs.
 
     Attributes
     ----------
     weights : (M, K) parameter
-        Of each kernel, for each label that sends.
+        Of each kernel (row), for each label whose messages it filters (column).
     compatibility : (K, K) parameter
-        What a label (column) pays where others (rows) are believed; starts as Potts', ones beside
-        a diagonal of zeros, and need not stay symmetric.
+        Cost of a label (column) for the marginals of the others (rows). Initially the Potts model, a
+        diagonal of zeros and ones elsewhere; it need not stay symmetric.
 
     Raises
     ------
     CRFError
-        A setting is impossible, or a kernel's compatibility is a matrix: all kernels share one here.
+        A setting is invalid, or a kernel's compatibility is a matrix: all kernels share the layer's.
+
+    Examples
+    --------
+    >>> layer = CRFLayer(3, iterations=2)
+    >>> layer(torch.zeros(1, 3, 4, 5), torch.zeros(1, 3, 4, 5)).shape
+    torch.Size([1, 3, 4, 5])
     """
 
     def __init__(
@@ -80,7 +89,7 @@ class CRFLayer(nn.Module):
         *,
         iterations: int = 5,
         self_message: bool = True,
-        engine: Literal["torch", "exact"] = "torch",
+        engine: Literal["torch_lattice", "torch_exact"] = "torch_lattice",
     ) -> None:
         super().__init__()
         check_labels(classes)
@@ -89,29 +98,29 @@ class CRFLayer(nn.Module):
             raise CRFError(f"found engine '{engine}', expected {', '.join(_FILTERS)}")
         self.kernels: tuple[Kernel, ...] = (Gaussian(), Bilateral()) if kernels is None else tuple(kernels)
         self.classes, self.iterations, self.self_message, self.engine = classes, iterations, self_message, engine
-        starts = torch.empty(len(self.kernels), classes)
-        for start, kernel in zip(starts, self.kernels, strict=True):
+        weights = torch.empty(len(self.kernels), classes)
+        for row, kernel in zip(weights, self.kernels, strict=True):
             if kernel.normalization not in NORMALIZATIONS:
                 raise CRFError(f"found normalization '{kernel.normalization}', expected {', '.join(NORMALIZATIONS)}")
-            start.copy_(_weights_of(kernel, classes))
-        self.weights = nn.Parameter(starts)
+            row.copy_(_initial_weights(kernel, classes))
+        self.weights = nn.Parameter(weights)
         self.compatibility = nn.Parameter(1 - torch.eye(classes))
 
-    def forward(self, logits: Tensor, pictures: Tensor) -> Tensor:
-        """Return what the network and the pictures say together.
+    def forward(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Return refined logits.
 
         Parameters
         ----------
         logits : (N, K, H, W) floating
-            Of any type; computed in float32, float64 if they are that, under autocast too.
-        pictures : (N, C, H, W) uint8, or floating in [0, 1]
-            The colours that ``logits`` are of, before any normalisation. They get no gradient.
+            Computed in float32, or in float64 if they are float64, under autocast too.
+        images : (N, C, H, W) uint8, or floating in [0, 1]
+            Before normalisation, on the grid of ``logits``. They get no gradient.
 
         Returns
         -------
         (N, K, H, W) float32 or float64
-            The scores before the last softmax: their softmax is Q, so that cross-entropy and
-            argmax take them as they take any logits. Without iterations, the logits.
+            Logits whose softmax is Q, for cross-entropy and argmax as any logits. With 0
+            iterations, the logits given.
 
         Raises
         ------
@@ -120,72 +129,72 @@ class CRFLayer(nn.Module):
 
         Notes
         -----
-        Pictures go one by one, and by way of the processor, where kernels take their features.
+        Images are refined one by one; their features are computed on the CPU.
         """
-        self._check(logits, pictures)
+        self._check(logits, images)
         check_steps(self.iterations)
         precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
         with full_precision(), bounded_memory(logits.shape[2] * logits.shape[3]):
             weights, compatibility = self.weights.to(precision), self.compatibility.to(precision)
-            still: dict[int, NormalizedFilter] = {}  # filters that are of no picture, the same for all
+            shared: dict[int, NormalizedFilter] = {}  # filters that do not depend on the image
             refined = []
-            for scores, picture in zip(logits.to(precision), pictures, strict=True):
-                sending = self._filters(picture, scores, still)
-                alone = scores.flatten(1).T.contiguous()
-                refined.append(self._mean_field(alone, sending, weights, compatibility).T.reshape(scores.shape))
+            for unary, image in zip(logits.to(precision), images, strict=True):
+                filters = self._filters(image, unary, shared)
+                pixels = unary.flatten(1).T.contiguous()
+                refined.append(self._mean_field(pixels, filters, weights, compatibility).T.reshape(unary.shape))
             return torch.stack(refined) if refined else logits.to(precision)
 
-    def _mean_field(self, alone: Tensor, sending: list[NormalizedFilter], weights: Tensor, compatibility: Tensor) -> Tensor:
-        scores = alone
+    def _mean_field(self, unary: Tensor, filters: list[NormalizedFilter], weights: Tensor, compatibility: Tensor) -> Tensor:
+        logits = unary
         for _ in range(self.iterations):
-            belief = scores.softmax(1)
-            received = torch.zeros_like(alone)
-            for send, weight in zip(sending, weights, strict=True):
-                received = received + send(belief, with_self=self.self_message) * weight
-            scores = alone - received @ compatibility
-        return scores
+            marginals = logits.softmax(1)
+            messages = torch.zeros_like(unary)
+            for kernel, weight in zip(filters, weights, strict=True):
+                messages = messages + kernel(marginals, self_message=self.self_message) * weight
+            logits = unary - messages @ compatibility
+        return logits
 
     @torch.no_grad()
-    def _filters(self, picture: Tensor, scores: Tensor, still: dict[int, NormalizedFilter]) -> list[NormalizedFilter]:
-        colours, shape = _colours(picture), tuple(picture.shape[1:])
+    def _filters(self, image: Tensor, logits: Tensor, shared: dict[int, NormalizedFilter]) -> list[NormalizedFilter]:
+        pixels, shape = _to_kernel_image(image), tuple(image.shape[1:])
         filters = []
         for m, kernel in enumerate(self.kernels):
-            found = still.get(m)
+            found = shared.get(m)
             if found is None:
-                features = torch.from_numpy(np.asarray(kernel.features(shape, colours), np.float64)).to(scores.device)
-                ones = scores.new_ones((len(features), 1))
-                found = NormalizedFilter.of(_FILTERS[self.engine](features, scores.dtype), ones, kernel.normalization)
+                features = torch.from_numpy(np.asarray(kernel.features(shape, pixels), np.float64)).to(logits.device)
+                ones = logits.new_ones((len(features), 1))
+                found = NormalizedFilter.of(_FILTERS[self.engine](features, logits.dtype), ones, kernel.normalization)
                 if type(kernel) is Gaussian:
-                    still[m] = found
+                    shared[m] = found
             filters.append(found)
         return filters
 
-    def _check(self, logits: Tensor, pictures: Tensor) -> None:
+    def _check(self, logits: Tensor, images: Tensor) -> None:
         if logits.ndim != 4 or logits.shape[1] != self.classes or not logits.is_floating_point():
             raise CRFError(
                 f"found logits of shape {tuple(logits.shape)} and type {logits.dtype}, expected floats (N, {self.classes}, H, W)"
             )
-        if pictures.ndim != 4 or len(pictures) != len(logits) or pictures.shape[2:] != logits.shape[2:]:
+        if images.ndim != 4 or len(images) != len(logits) or images.shape[2:] != logits.shape[2:]:
             raise CRFError(
-                f"found pictures of shape {tuple(pictures.shape)} and logits of {tuple(logits.shape)}, expected (N, C, H, W) on one grid"
+                f"found images of shape {tuple(images.shape)} and logits of {tuple(logits.shape)}, expected (N, C, H, W) on one grid"
             )
         if 0 in logits.shape[2:]:
             raise CRFError(f"found logits of shape {tuple(logits.shape)}: nothing to refine")
         check_size(logits.shape[2] * logits.shape[3])
-        places = {str(tensor.device) for tensor in (logits, pictures, self.weights, self.compatibility)}
-        if len(places) > 1:
-            raise CRFError(f"found logits, pictures and layer on {', '.join(sorted(places))}, expected one device: move them with .to()")
+        devices = {str(tensor.device) for tensor in (logits, images, self.weights, self.compatibility)}
+        if len(devices) > 1:
+            raise CRFError(f"found logits, images and layer on {', '.join(sorted(devices))}, expected one device: move them with .to()")
         if not bool(torch.isfinite(logits).all()):
             raise CRFError("found logits that are not numbers: the network diverged, or divided by zero")
-        if pictures.dtype == torch.uint8 or not pictures.numel():
+        if images.dtype == torch.uint8 or not images.numel():
             return
-        if not pictures.is_floating_point():
-            raise CRFError(f"found pictures of type {pictures.dtype}, expected uint8, or floats in [0, 1]")
-        low, high = (float(end) for end in pictures.detach().aminmax())
-        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+        if not images.is_floating_point():
+            raise CRFError(f"found images of type {images.dtype}, expected uint8, or floats in [0, 1]")
+        low, high = (float(end) for end in images.detach().aminmax())
+        if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             raise CRFError(
-                f"found pictures of type {pictures.dtype} from {low:g} to {high:g}, expected uint8, or floats in [0, 1]: "
-                "give them as they are before normalisation"
+                f"found images of type {images.dtype} from {low:g} to {high:g}, expected uint8, or floats in [0, 1]: "
+                "give them before normalisation"
             )
 
     def extra_repr(self) -> str:
@@ -194,8 +203,8 @@ class CRFLayer(nn.Module):
         return f"{self.classes}, ({kernels}), iterations={self.iterations}, self_message={self.self_message}, engine='{self.engine}'"
 
 
-def _weights_of(kernel: Kernel, classes: int) -> Tensor:
-    weights = checked_costs(kernel.compatibility)
+def _initial_weights(kernel: Kernel, classes: int) -> Tensor:
+    weights = check_compatibility(kernel.compatibility)
     if weights.ndim == 1 and len(weights) == 1:
         weights = weights.reshape(())
     if weights.shape not in ((), (classes,)):
@@ -206,8 +215,8 @@ def _weights_of(kernel: Kernel, classes: int) -> Tensor:
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def _colours(picture: Tensor) -> npt.NDArray[np.float32 | np.uint8]:
-    """Return a picture (C, H, W) as kernels know it, (H, W, C) from 0 to 255; a byte that was divided by 255 is itself again."""
-    if picture.dtype != torch.uint8:
-        picture = picture.detach().float() * 255
-    return np.asarray(picture.permute(1, 2, 0).cpu())
+def _to_kernel_image(image: Tensor) -> npt.NDArray[np.float32 | np.uint8]:
+    """Return an image (C, H, W) as kernels take it, (H, W, C) from 0 to 255; bytes divided by 255 become the same bytes again."""
+    if image.dtype != torch.uint8:
+        image = image.detach().float() * 255
+    return np.asarray(image.permute(1, 2, 0).cpu())

@@ -1,14 +1,14 @@
-"""What a network says about each pixel, whatever form it comes in, as an energy.
+"""The unary term: a network's output for each pixel, in any form, as an energy.
 
 ::
 
     probabilities p     energy = -log max(p, 1e-5)
-    logits z            energy = -z                      (the softmax of -energy is the network's answer)
-    labels              energy = -log of how sure they are: `confidence` for the label, the rest shared out
-    energies            as they are
+    logits z            energy = -z                      (softmax of -energy is the network's prediction)
+    label map           energy = -log of a confidence for the given label, of the rest for the others
+    energies            unchanged
 
-Inside, arrays are (N, K), pixels by labels, whatever their order in memory: scores (K, H, W)
-are read where they lie, and never copied whole.
+Inside, arrays are (N, K), pixels by labels, in any memory order: values (K, H, W) are read in
+place and never copied as a whole.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import numpy.typing as npt
 
 from upscore.errors import CRFError
 
-__all__ = ["LEAST_PROBABILITY", "Layout", "Scores", "Unary", "energy_of_labels", "find_layout"]
+__all__ = ["MIN_PROBABILITY", "Layout", "Unary", "UnaryKind", "energy_from_labels", "find_layout"]
 
-LEAST_PROBABILITY = 1e-5
-"""A probability below this is taken for it: no network is surer than that."""
+MIN_PROBABILITY = 1e-5
+"""Smaller probabilities are raised to it, so that every energy is finite."""
 
 SUM_TOLERANCE = 1e-2
 """By how much the probabilities of a pixel may miss 1 (half precision does)."""
 
-Scores: TypeAlias = Literal["probabilities", "logits", "energies"]
-"""What the numbers of an array of scores are."""
+UnaryKind: TypeAlias = Literal["probabilities", "logits", "energies"]
+"""What the values of a unary are."""
 
 _BLOCK = 1 << 18
-"""Numbers looked at a time: they and what is made of them stay in the processor's cache."""
+"""Values processed at a time: with their intermediates they stay in the processor's cache."""
 
 
 class Unary:
-    """What is said about each pixel alone: checked when it is made, read where it lies.
+    """A value for each pixel and label: checked when it is made, read in place.
 
     Parameters
     ----------
@@ -50,13 +50,19 @@ class Unary:
     Raises
     ------
     CRFError
-        A value is not a number; or probabilities are below 0, above 1, or do not sum to 1: logits,
-        most often.
+        A value is not finite; or probabilities are below 0, above 1, or do not sum to 1 (most often
+        because they are logits).
+
+    Examples
+    --------
+    >>> unary = Unary(np.array([[0.75, 0.25]]), "probabilities")
+    >>> unary.energy(np.float64).round(3).tolist()
+    [[0.288, 1.386]]
     """
 
-    def __init__(self, values: npt.NDArray[Any], kind: Scores) -> None:
-        if kind not in get_args(Scores):
-            raise CRFError(f"found kind '{kind}', expected {', '.join(get_args(Scores))}")
+    def __init__(self, values: npt.NDArray[Any], kind: UnaryKind) -> None:
+        if kind not in get_args(UnaryKind):
+            raise CRFError(f"found kind '{kind}', expected {', '.join(get_args(UnaryKind))}")
         self.values, self.kind = values, kind
         if kind == "probabilities":
             self._check_probabilities()
@@ -64,12 +70,12 @@ class Unary:
             raise CRFError(f"found {kind} that are not numbers: the network diverged, or divided by zero")
 
     def energy(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return the energies (N, K), C-contiguous: a copy. Logits are taken less each pixel's greatest."""
+        """Return the energies (N, K), C-contiguous: a copy. Those of logits are at least 0 at each pixel."""
         energy = np.empty(self.values.shape, dtype)
         for rows in self._blocks():
             part = self.values[rows].astype(dtype, copy=False)
             if self.kind == "probabilities":
-                energy[rows] = -np.log(np.clip(part, LEAST_PROBABILITY, 1))
+                energy[rows] = -np.log(np.clip(part, MIN_PROBABILITY, 1))
             elif self.kind == "logits":
                 energy[rows] = part.max(1, keepdims=True) - part
             else:
@@ -77,22 +83,22 @@ class Unary:
         return energy
 
     def take(self, pixels: npt.NDArray[np.intp]) -> Unary:
-        """Return what is said about some of the pixels: a copy."""
+        """Return the unary of these pixels: a copy."""
         return Unary(self.values[pixels], self.kind)
 
     def _check_probabilities(self) -> None:
-        low, high, least, most = np.inf, -np.inf, np.inf, -np.inf
+        low, high, min_sum, max_sum = np.inf, -np.inf, np.inf, -np.inf
         for rows in self._blocks():
             part = self.values[rows]
-            with np.errstate(over="ignore", invalid="ignore"):  # what is no probability may be of any size
+            with np.errstate(over="ignore", invalid="ignore"):  # values that are no probabilities may be of any size
                 sums = part.sum(1, dtype=np.result_type(part.dtype, np.float32))
             if not np.isfinite(sums).all() and not np.isfinite(part).all():
                 raise CRFError("found probabilities that are not numbers: the network diverged, or divided by zero")
             low, high = min(low, float(part.min())), max(high, float(part.max()))
-            least, most = min(least, float(sums.min())), max(most, float(sums.max()))
-        if low < -SUM_TOLERANCE or high > 1 + SUM_TOLERANCE or least < 1 - SUM_TOLERANCE or most > 1 + SUM_TOLERANCE:
+            min_sum, max_sum = min(min_sum, float(sums.min())), max(max_sum, float(sums.max()))
+        if low < -SUM_TOLERANCE or high > 1 + SUM_TOLERANCE or min_sum < 1 - SUM_TOLERANCE or max_sum > 1 + SUM_TOLERANCE:
             raise CRFError(
-                f"found values from {low:g} to {high:g} whose sums over the labels go from {least:g} to {most:g}, "
+                f"found values from {low:g} to {high:g} whose sums over the labels go from {min_sum:g} to {max_sum:g}, "
                 "expected probabilities: pass logits with kind='logits'"
             )
 
@@ -104,7 +110,7 @@ class Unary:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the labels are in an array of scores.
+    """Which axis of a unary holds the labels.
 
     Parameters
     ----------
@@ -114,75 +120,83 @@ class Layout:
         K.
     last : bool
         Labels are the last axis, not the first.
+
+    Examples
+    --------
+    >>> Layout((2, 5), classes=3, last=False).to_pixels(np.zeros((3, 2, 5))).shape
+    (10, 3)
     """
 
     shape: tuple[int, ...]
     classes: int
     last: bool
 
-    def to_pixels(self, scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return scores as (N, K): a view where their memory allows."""
-        ordered = scores if self.last else np.moveaxis(scores, 0, -1)
+    def to_pixels(self, unary: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the unary as (N, K): a view if its memory order allows."""
+        ordered = unary if self.last else np.moveaxis(unary, 0, -1)
         return ordered.reshape(-1, self.classes)
 
     def from_pixels(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return float32 in the layout the scores came in, contiguous."""
+        """Return (N, K) as contiguous float32 in the unary's layout."""
         grid = pixels.reshape(*self.shape, self.classes)
         return np.ascontiguousarray(grid if self.last else np.moveaxis(grid, -1, 0), np.float32)
 
 
-def find_layout(scores: npt.NDArray[Any], picture: npt.NDArray[Any] | None, *, channels: str | None = None) -> Layout:
-    """Say which axis of ``scores`` holds the labels.
+def find_layout(unary: npt.NDArray[Any], image: npt.NDArray[Any] | None, *, channels: str | None = None) -> Layout:
+    """Find which axis of ``unary`` holds the labels.
 
     Parameters
     ----------
-    scores : array
+    unary : array
         (K, *shape) or (*shape, K).
-    picture : (*shape) or (*shape, C) array, optional
-        Tells the layouts apart. Where both fit it, labels are taken to come first.
+    image : (*shape) or (*shape, C) array, optional
+        Tells the layouts apart. Where both fit, labels are taken to come first.
     channels : {"first", "last"}, optional
-        Decides, in place of the picture.
+        Decides instead of the image.
 
     Raises
     ------
     CRFError
-        They are no scores, or neither layout fits the picture.
+        The unary is not floating or empty, or neither layout fits the image.
+
+    Examples
+    --------
+    >>> find_layout(np.zeros((4, 6, 21)), np.zeros((4, 6, 3))).last
+    True
     """
-    if scores.ndim < 2 or not np.issubdtype(scores.dtype, np.floating):
-        raise CRFError(f"found scores of shape {scores.shape} and type {scores.dtype}, expected floats (K, H, W) or (H, W, K)")
-    if 0 in scores.shape:
-        raise CRFError(f"found scores of shape {scores.shape}: nothing to refine")
+    if unary.ndim < 2 or not np.issubdtype(unary.dtype, np.floating):
+        raise CRFError(f"found a unary of shape {unary.shape} and type {unary.dtype}, expected floats (K, H, W) or (H, W, K)")
+    if 0 in unary.shape:
+        raise CRFError(f"found a unary of shape {unary.shape}: nothing to refine")
     if channels not in (None, "first", "last"):
         raise CRFError(f"found channels '{channels}', expected 'first' or 'last'")
-    axes = scores.ndim - 1
-    if picture is not None and picture.ndim not in (axes, axes + 1):
-        raise CRFError(
-            f"found a picture of shape {picture.shape} and scores of {scores.shape}, expected (H, W, 3) and (K, H, W), or the like"
-        )
-    first, last = Layout(scores.shape[1:], scores.shape[0], False), Layout(scores.shape[:-1], scores.shape[-1], True)
+    axes = unary.ndim - 1
+    if image is not None and image.ndim not in (axes, axes + 1):
+        raise CRFError(f"found an image of shape {image.shape} and a unary of {unary.shape}, expected (H, W, 3) and (K, H, W), or the like")
+    first, last = Layout(unary.shape[1:], unary.shape[0], False), Layout(unary.shape[:-1], unary.shape[-1], True)
     candidates = {None: (first, last), "first": (first,), "last": (last,)}[channels]
-    fitting = [layout for layout in candidates if picture is None or layout.shape == picture.shape[:axes]]
+    fitting = [layout for layout in candidates if image is None or layout.shape == image.shape[:axes]]
     if not fitting:
-        assert picture is not None
-        raise CRFError(f"found scores of shape {scores.shape} and a picture of {picture.shape}, expected one grid, labels first or last")
+        assert image is not None
+        raise CRFError(f"found a unary of shape {unary.shape} and an image of {image.shape}, expected one grid, labels first or last")
     return fitting[0]
 
 
-def energy_of_labels(
-    labels: npt.NDArray[Any], classes: int, *, confidence: float = 0.7, unknown: int | None = 255
+def energy_from_labels(
+    label_map: npt.NDArray[Any], classes: int, *, confidence: float = 0.7, unknown: int | None = 255
 ) -> npt.NDArray[np.float32]:
-    """Return the energy of a label map that is believed with ``confidence``.
+    """Return the energy of a label map.
 
     Parameters
     ----------
-    labels : (*shape) integer
+    label_map : (*shape) integer
         Class of each pixel.
     classes : int
         K.
     confidence : float in (0, 1)
-        Probability of the label; the others share the rest.
+        Probability of the given label; the others have the rest in equal parts.
     unknown : int, optional
-        A value that says nothing: all labels are equally probable there.
+        The value of unlabelled pixels, at which all labels are equally probable.
 
     Returns
     -------
@@ -191,9 +205,14 @@ def energy_of_labels(
     Raises
     ------
     CRFError
-        A label is no class, or the confidence out of range.
+        A label is not a class, or the confidence is out of range.
+
+    Examples
+    --------
+    >>> np.exp(-energy_from_labels(np.array([1, 255]), 2).astype(float)).round(2).tolist()
+    [[0.3, 0.7], [0.5, 0.5]]
     """
-    flat = np.asarray(labels).ravel()
+    flat = np.asarray(label_map).ravel()
     if not np.issubdtype(flat.dtype, np.integer):
         raise CRFError(f"found labels of type {flat.dtype}, expected whole numbers")
     if not 0 < confidence < 1:

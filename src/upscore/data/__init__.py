@@ -28,7 +28,7 @@ from upscore.data.mask_findings import Finding
 from upscore.data.open_dataset import list_splits, open_dataset
 from upscore.data.remedies import Remedy
 from upscore.data.transforms import FILL, Augmentation, rng_for
-from upscore.data.unet_border_weights import Separation
+from upscore.data.unet_border_weights import BorderWeighting
 
 __all__ = [
     "FILL",
@@ -36,12 +36,12 @@ __all__ = [
     "MAX_PIXELS",
     "Augmentation",
     "AugmentedDataset",
+    "BorderWeighting",
     "Census",
     "Dataset",
     "Fault",
     "Finding",
     "Remedy",
-    "Separation",
     "check_dataset",
     "check_image",
     "check_splits",

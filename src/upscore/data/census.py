@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset, InFiles, RawLabel, RawLabels
 from upscore.data.mask_findings import Finding, StoredMasks, diagnose
-from upscore.data.paired_files import listed
 from upscore.errors import DataError, UpscoreError
+from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["Census", "Fault", "check_dataset", "check_splits", "take_census"]

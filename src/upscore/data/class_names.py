@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upscore.data.text_files import read_text
 from upscore.errors import DataError
+from upscore.files import read_text
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["CLASS_FILES", "ClassNames", "find_class_names", "read_class_names"]
@@ -72,7 +72,7 @@ def read_class_names(file: Path) -> ClassNames:
         The file cannot be read, names no class or one twice, gives two classes one colour
         or one value, or has a line that is none of its format.
     """
-    text = read_text(file, "class names, one a line", max_bytes=_MAX_BYTES)
+    text = read_text(file, max_bytes=_MAX_BYTES, what="class names, one a line")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     try:
         if file.suffix.lower() == ".csv":

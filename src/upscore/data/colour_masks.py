@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from upscore.data.headers import damaged_image_error, decode, open_header, read_bytes
 from upscore.data.image_files import read_label
-from upscore.data.paired_files import listed
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["ColourTable"]
 

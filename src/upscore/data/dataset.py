@@ -29,7 +29,7 @@ class Dataset(Protocol):
         What the masks' numbers mean.
     keys : sequence of str
         The samples' keys, in order; unique and stable.
-    notes : sequence of str
+    warnings : sequence of str
         Decisions the reader made that its user should see; each one sentence.
     """
 
@@ -46,7 +46,7 @@ class Dataset(Protocol):
     def keys(self) -> Sequence[str]: ...  # noqa: D102
 
     @property
-    def notes(self) -> Sequence[str]: ...  # noqa: D102
+    def warnings(self) -> Sequence[str]: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 

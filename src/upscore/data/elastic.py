@@ -1,14 +1,14 @@
-"""Elastic deformation: a smooth random field of displacements, and moving pixels along it.
+"""Elastic deformation: a smooth random displacement field, and resampling along it.
 
 Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, §3.1: "random displacement vectors on a
 coarse 3 by 3 grid", "from a Gaussian distribution with 10 pixels standard deviation", and
-"per-pixel displacements ... using bicubic interpolation". Not noise for every pixel, smoothed
-(Simard and others 2003), which many ports use instead.
+"per-pixel displacements ... using bicubic interpolation". Many ports use smoothed noise
+for every pixel instead (Simard and others 2003).
 
 ::
 
     vectors (2, 3, 3) ── bicubic ──> displacement of each pixel (2, H, W) ──┐
-    mirror, turn, zoom, crop as one affine map ─────────────────────────────┴──> where each pixel is read
+    flip, rotation, scale, crop as one affine map ──────────────────────────┴──> where each pixel is read
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["displacements", "follow"]
+__all__ = ["displacement_field", "remap"]
 
 CUBIC = -0.75
-"""The free number of Keys's cubic (1981): OpenCV's and torch's choice."""
+"""The free parameter of Keys's cubic (1981): OpenCV's and torch's choice."""
 
-_Places = npt.NDArray[np.float64]
+_Coordinates = npt.NDArray[np.float64]
 
 
-def displacements(vectors: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return the bicubic interpolation of vectors on a coarse grid whose corners are those of the image.
+def displacement_field(vectors: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Interpolate vectors on a coarse grid, whose corners are those of the image, bicubically.
 
     Parameters
     ----------
@@ -40,7 +40,12 @@ def displacements(vectors: npt.NDArray[np.float64], size: tuple[int, int]) -> np
     Returns
     -------
     (2, H, W) float64
-        Exactly the vectors at the knots; beyond the outermost ones they go on as they are.
+        Exactly the vectors at the knots; the outermost ones are replicated beyond the grid.
+
+    Examples
+    --------
+    >>> displacement_field(np.array([[[0.0, 4.0], [0.0, 4.0]]] * 2), (1, 3))[0].tolist()
+    [[0.0, 2.0, 4.0]]
     """
     down, across = (_cubic(length, vectors.shape[1]) for length in size)
     return np.asarray(down @ vectors @ across.T)
@@ -48,11 +53,11 @@ def displacements(vectors: npt.NDArray[np.float64], size: tuple[int, int]) -> np
 
 def _cubic(length: int, knots: int) -> npt.NDArray[np.float64]:
     """Return the weights (length, knots) of one axis: knot 0 at pixel 0, the last at the last pixel."""
-    places = np.linspace(0, knots - 1, length) if length > 1 else np.full(1, (knots - 1) / 2)
+    positions = np.linspace(0, knots - 1, length) if length > 1 else np.full(1, (knots - 1) / 2)
     weights = np.zeros((length, knots))
     for offset in (-1, 0, 1, 2):
-        knot = np.floor(places).astype(int) + offset
-        t = np.abs(places - knot)
+        knot = np.floor(positions).astype(int) + offset
+        t = np.abs(positions - knot)
         near = ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
         far = CUBIC * (((t - 5) * t + 8) * t - 4)
         weight = np.where(t <= 1, near, np.where(t < 2, far, 0))
@@ -60,19 +65,19 @@ def _cubic(length: int, knots: int) -> npt.NDArray[np.float64]:
     return weights
 
 
-def follow(plane: npt.NDArray[Any], rows: _Places, columns: _Places, *, fill: Any, mirror: bool) -> npt.NDArray[Any]:
-    """Return the image whose pixel (i, j) shows ``plane`` at (``rows[i, j]``, ``columns[i, j]``), centres at whole numbers.
+def remap(plane: npt.NDArray[Any], rows: _Coordinates, columns: _Coordinates, *, fill: Any, mirror: bool) -> npt.NDArray[Any]:
+    """Resample ``plane``: pixel (i, j) of the result is ``plane`` at (``rows[i, j]``, ``columns[i, j]``), centres at whole numbers.
 
     Parameters
     ----------
     plane : (H, W, C) uint8 or (H, W)
-        Colours and floating planes are interpolated linearly, whole numbers taken from the nearest pixel.
+        Colours and floating-point planes are interpolated linearly, integers taken from the nearest pixel.
     rows, columns : (h, w) float64
-        Where to read; every plane of a sample gets the same.
+        Where to read; the same for every plane of a sample.
     fill : number or (number, …)
-        What lies beyond the plane.
+        Value beyond the plane.
     mirror : bool
-        Whether the plane goes on beyond its edges as in a mirror instead.
+        Whether the plane is reflected beyond its edges instead.
 
     Returns
     -------
@@ -84,7 +89,7 @@ def follow(plane: npt.NDArray[Any], rows: _Places, columns: _Places, *, fill: An
         rows, columns = _mirrored(rows, height), _mirrored(columns, width)
     if plane.ndim == 3 or plane.dtype.kind == "f":
         border = cv2.BORDER_REPLICATE if mirror else cv2.BORDER_CONSTANT
-        (top, bottom), (left, right) = _read(rows, height), _read(columns, width)  # remap counts in 16 bits: only what is read
+        (top, bottom), (left, right) = _range_read(rows, height), _range_read(columns, width)  # cv2.remap's positions have 16 bits
         x, y, plane = (columns - left).astype(np.float32), (rows - top).astype(np.float32), plane[top:bottom, left:right]
         return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=fill))
     row, column = np.floor(rows + 0.5).astype(np.int32), np.floor(columns + 0.5).astype(np.int32)
@@ -94,15 +99,15 @@ def follow(plane: npt.NDArray[Any], rows: _Places, columns: _Places, *, fill: An
     return np.asarray(nearest)
 
 
-def _read(places: _Places, size: int) -> tuple[int, int]:
-    """Return from where to where pixels are read, those that interpolation needs included; at least one."""
-    first = min(max(int(places.min()) - 1, 0), size - 1)
-    return first, max(min(int(places.max()) + 3, size), first + 1)
+def _range_read(coordinates: _Coordinates, size: int) -> tuple[int, int]:
+    """Return the first and one past the last pixel that interpolation reads; at least one pixel."""
+    first = min(max(int(coordinates.min()) - 1, 0), size - 1)
+    return first, max(min(int(coordinates.max()) + 3, size), first + 1)
 
 
-def _mirrored(places: _Places, size: int) -> _Places:
+def _mirrored(coordinates: _Coordinates, size: int) -> _Coordinates:
     """Fold coordinates back into an image of ``size`` pixels about its edges, half a pixel beyond the outermost centres."""
-    turned = (places + 0.5) / (2 * size)
-    turned -= np.floor(turned)
-    folded: _Places = np.minimum(turned, 1 - turned) * (2 * size) - 0.5
+    period = (coordinates + 0.5) / (2 * size)
+    period -= np.floor(period)
+    folded: _Coordinates = np.minimum(period, 1 - period) * (2 * size) - 0.5
     return folded.clip(0, size - 1)

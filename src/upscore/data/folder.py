@@ -34,11 +34,12 @@ from upscore.data.image_files import read_mask
 from upscore.data.image_lists import Line, read_list
 from upscore.data.mask_findings import StoredMasks, diagnose
 from upscore.data.matching import match_masks
-from upscore.data.paired_files import Pair, PairedFiles, list_images, listed
+from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.remedies import Description
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
+from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["open_plain_folder", "open_yaml", "plain_splits", "yaml_splits"]
@@ -50,7 +51,7 @@ def yaml_splits(file: Path) -> tuple[str, ...]:
     return tuple(schema.splits) or plain_splits(schema.root)
 
 
-def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFiles:
+def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = ()) -> PairedFiles:
     """Open one split of a ``dataset.yaml``.
 
     Parameters
@@ -59,7 +60,7 @@ def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFil
         See :mod:`upscore.data.schema`.
     split : str
         ``train``, ``val`` or ``test``, as the file gives them, or another name of these.
-    notes : sequence of str
+    warnings : sequence of str
         What is known already that the dataset's user should see.
 
     Raises
@@ -69,11 +70,13 @@ def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFil
         match one to one.
     """
     schema = read_schema(file)
-    described, name, noted = Description(file), file.resolve().parent.name, [*notes, *schema.notes]
+    described, name, warnings = Description(file), file.resolve().parent.name, [*warnings, *schema.warnings]
     if not schema.splits:
         own = Places(schema.root / "images", schema.root / schema.masks_dir, schema.root / "instances") if schema.masks_dir_given else None
-        found, _ = _plain_pairs(schema.root, split, noted, own)
-        return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(noted), description=described)
+        found, _ = _plain_pairs(schema.root, split, warnings, own)
+        return PairedFiles(
+            found, schema.labels, split=split, name=name, mapping=schema.mapping, warnings=_once(warnings), description=described
+        )
     split = choose_split(file, split, schema.splits)
     hint = ": its download is not fetched, unpack it there yourself" if schema.download_given else ""
     if not schema.root.is_dir():
@@ -83,20 +86,22 @@ def open_yaml(file: Path, split: str, *, notes: Sequence[str] = ()) -> PairedFil
     for place in places:
         prefix = f"{place.strip('./')}/" if len(places) > 1 else ""
         if place.lower().endswith(".txt"):
-            found = _list_pairs(schema, schema.root / place, prefix, noted)
+            found = _list_pairs(schema, schema.root / place, prefix, warnings)
         else:
             folder = schema.root / place
             if not folder.is_dir():
                 raise DataError(f"{folder}: no such folder, expected the one that {split} in {file} leads to{hint}")
-            of = _places_of(schema, folder, noted)
+            of = _places_of(schema, folder, warnings)
             below = folder.relative_to(of.images)
-            found = _folder_pairs(folder, of.masks / below, of.instances / below, noted, prefix)
+            found = _folder_pairs(folder, of.masks / below, of.instances / below, warnings, prefix)
         for pair in found:
             if pair.key in pairs:
                 raise DataError(f"{file}: {split} holds the image {pair.image} twice: name each folder once")
             pairs[pair.key] = pair
     found = list(pairs.values())
-    return PairedFiles(found, schema.labels, split=split, name=name, mapping=schema.mapping, notes=_once(noted), description=described)
+    return PairedFiles(
+        found, schema.labels, split=split, name=name, mapping=schema.mapping, warnings=_once(warnings), description=described
+    )
 
 
 def plain_splits(root: Path) -> tuple[str, ...]:
@@ -110,7 +115,7 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
     Where there are no folders train and val, a fifth of the images, chosen by a hash of
     their keys, is val and the rest train. Names come from ``classes.txt`` (one per line)
     or another file of class names; without one all masks are read once to count the
-    classes. The dataset's ``notes`` say so.
+    classes. The dataset's ``warnings`` say so.
 
     Parameters
     ----------
@@ -125,22 +130,22 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
         As :func:`open_yaml`; also masks whose values cannot be taken for classes without
         being told their names.
     """
-    notes: list[str] = []
-    pairs, masks = _plain_pairs(root, split, notes)
+    warnings: list[str] = []
+    pairs, masks = _plain_pairs(root, split, warnings)
     named = find_class_names(root)
     if named is not None:
         labels, mapping = named.labels, named.mapping
         if named.file.name != "classes.txt":
-            notes.append(f"the names of the {len(labels)} classes come from {named.file.name}")
+            warnings.append(f"the names of the {len(labels)} classes come from {named.file.name}")
     else:
         labels, mapping = _labels_in(root, [mask for folder in masks for mask in list_images(folder)[0]]), None
-        notes.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
+        warnings.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
     described = None if named and named.mapping else Description(root / "dataset.yaml")
     split = choose_split(root, split, plain_splits(root))
-    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, mapping=mapping, notes=notes, description=described)
+    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, mapping=mapping, warnings=warnings, description=described)
 
 
-def _plain_pairs(root: Path, split: str, notes: list[str], places: Places | None = None) -> tuple[list[Pair], list[Path]]:
+def _plain_pairs(root: Path, split: str, warnings: list[str], places: Places | None = None) -> tuple[list[Pair], list[Path]]:
     """Pair one split of a plain folder, of which a fifth is val where it has no folders for splits; return also all folders of masks.
 
     ``places`` are those of a description that names them, where they need not be found.
@@ -152,32 +157,32 @@ def _plain_pairs(root: Path, split: str, notes: list[str], places: Places | None
     split = choose_split(root, split, tuple(own) or ("train", "val"))
     of_split = own.get(split, together)
     assert of_split is not None, "the folder was recognised"
-    if places is None and (together or of_split).note:
-        notes.append((together or of_split).note)
-    pairs = _folder_pairs(of_split.images, of_split.masks, of_split.instances, notes)
+    if places is None and (together or of_split).warning:
+        warnings.append((together or of_split).warning)
+    pairs = _folder_pairs(of_split.images, of_split.masks, of_split.instances, warnings)
     if not own:
         whole = len(pairs)
         pairs, of_val = divide(root, pairs, split)
         folder = of_split.images.name
-        notes.append(f"{folder}/ has no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
+        warnings.append(f"{folder}/ has no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
     return pairs, [together.masks] if together else [each.masks for each in own.values()]
 
 
-def _folder_pairs(images: Path, masks: Path, instances: Path, notes: list[str], prefix: str = "") -> list[Pair]:
-    """Pair everything in one folder, adding to ``notes`` what is left out."""
+def _folder_pairs(images: Path, masks: Path, instances: Path, warnings: list[str], prefix: str = "") -> list[Pair]:
+    """Pair everything in one folder, adding to ``warnings`` what is left out."""
     found, others = list_images(images)
     if not found:
         raise DataError(f"{images}: the folder holds no image, expected at least one")
     if not masks.is_dir():
         raise DataError(f"{masks}: no such folder, expected the masks of {images}{_found_instead(images)}")
     if others:
-        notes.append(f"{len(others)} files in {images} are not images and were left out ({listed([path.name for path in others])})")
+        warnings.append(f"{len(others)} files in {images} are not images and were left out ({listed([path.name for path in others])})")
     numbered = _keyed(instances, prefix) if instances.is_dir() else []
     named = [(prefix + _key(path, images), path) for path in found]
-    pairs = _matched(named, _keyed(masks, prefix), numbered, masks, notes)
+    pairs = _matched(named, _keyed(masks, prefix), numbered, masks, warnings)
     without = [pair.key for pair in pairs if pair.instances is None]
     if numbered and without:
-        notes.append(f"{len(without)} of {len(pairs)} images have no instance mask ({listed(without)})")
+        warnings.append(f"{len(without)} of {len(pairs)} images have no instance mask ({listed(without)})")
     return pairs
 
 
@@ -186,13 +191,13 @@ def _matched(
     masks: Sequence[tuple[str, Path]],
     instances: Sequence[tuple[str, Path]],
     folder: Path,
-    notes: list[str],
+    warnings: list[str],
     *,
     extra_allowed: bool = False,
 ) -> list[Pair]:
     """Match masks by name; where that fails, also say what else lies in their folder."""
     try:
-        return match_masks(images, masks, instances=instances, extra_allowed=extra_allowed, notes=notes)
+        return match_masks(images, masks, instances=instances, extra_allowed=extra_allowed, warnings=warnings)
     except DataError as error:
         if found := name_annotations(folder):
             raise DataError(f"{error}; {folder} holds {found}") from None
@@ -206,14 +211,14 @@ def _found_instead(images: Path) -> str:
     return f"; found {found}" if found else ""
 
 
-def _list_pairs(schema: Schema, file: Path, prefix: str, notes: list[str]) -> list[Pair]:
+def _list_pairs(schema: Schema, file: Path, prefix: str, warnings: list[str]) -> list[Pair]:
     """Pair the images a ``.txt`` names, one a line; masks beyond them are fine."""
     folders: dict[Places, list[Line]] = {}
     known: dict[tuple[Path, bool], Places] = {}
-    for line in read_list(file, schema.root, notes):
+    for line in read_list(file, schema.root, warnings):
         inside = (line.image.parent, line.mask is not None)
         if inside not in known:
-            known[inside] = _places_of(schema, line.image, notes, with_mask=line.mask is not None)
+            known[inside] = _places_of(schema, line.image, warnings, with_mask=line.mask is not None)
         folders.setdefault(known[inside], []).append(line)
     pairs = []
     for of, lines in folders.items():
@@ -228,11 +233,11 @@ def _list_pairs(schema: Schema, file: Path, prefix: str, notes: list[str]) -> li
             raise DataError(f"{file}: {len(given)} of {len(named)} lines name a mask beside the image, expected all or none to do so")
         if not of.masks.is_dir():
             raise DataError(f"{of.masks}: no such folder, expected the masks of {of.images}{_found_instead(of.images)}")
-        pairs += _matched(named, _keyed(of.masks, start), numbered, of.masks, notes, extra_allowed=True)
+        pairs += _matched(named, _keyed(of.masks, start), numbered, of.masks, warnings, extra_allowed=True)
     return pairs
 
 
-def _places_of(schema: Schema, path: Path, notes: list[str], *, with_mask: bool = False) -> Places:
+def _places_of(schema: Schema, path: Path, warnings: list[str], *, with_mask: bool = False) -> Places:
     """Return the folders such that the mask of ``images/x`` is ``masks/x``, for a folder of images or one image.
 
     ``masks_dir`` takes the place of the last ``images`` in the path. A path without one
@@ -245,7 +250,7 @@ def _places_of(schema: Schema, path: Path, notes: list[str], *, with_mask: bool 
         if folder.name == "images":
             masks = folder.parent / part
             if not schema.masks_dir_given and not masks.is_dir():
-                masks = _other_masks(schema, folder, notes) or masks
+                masks = _other_masks(schema, folder, warnings) or masks
             return Places(folder, masks, folder.parent / "instances")
     if with_mask:  # nothing needs to be found: the folder is but where keys begin
         images = schema.root if path.is_relative_to(schema.root) else path.parent
@@ -263,12 +268,12 @@ def _places_of(schema: Schema, path: Path, notes: list[str], *, with_mask: bool 
     )
 
 
-def _other_masks(schema: Schema, images: Path, notes: list[str]) -> Path | None:
+def _other_masks(schema: Schema, images: Path, warnings: list[str]) -> Path | None:
     """Return the one folder beside ``images`` that holds masks under another name; None if there is not exactly one."""
     names = [name for name in subfolders(images.parent) if name.lower() in MASK_FOLDERS and holds_images(images.parent / name)]
     if len(names) != 1:
         return None
-    notes.append(f"{schema.file.name} gives no masks_dir and there is no folder masks, so {names[0]} was taken for the masks")
+    warnings.append(f"{schema.file.name} gives no masks_dir and there is no folder masks, so {names[0]} was taken for the masks")
     return images.parent / names[0]
 
 
@@ -280,8 +285,8 @@ def _keyed(folder: Path, prefix: str) -> list[tuple[str, Path]]:
     return [(prefix + _key(path, folder), path) for path in list_images(folder)[0]]
 
 
-def _once(notes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(notes))
+def _once(warnings: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(warnings))
 
 
 def _labels_in(root: Path, masks: Sequence[Path]) -> LabelSpace:

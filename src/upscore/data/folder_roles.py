@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upscore.data.image_files import IMAGE_SUFFIXES
-from upscore.data.paired_files import listed
 from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Places", "by_split", "find_places", "holds_images", "subfolders"]
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "images", "photos", "inputs", "input")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos", "inputs", "input")
 """Names of a folder of images, in lower case."""
 
 MASK_FOLDERS = (
@@ -54,7 +54,7 @@ class Places:
     instances: Path
 
     @property
-    def note(self) -> str:
+    def warning(self) -> str:
         """Which folders were taken, where they have not the names that are looked for first; else ``""``."""
         if (self.images.name, self.masks.name) == ("images", "masks"):
             return ""

@@ -61,7 +61,7 @@ def check_file(path: Path) -> int:
 def read_bytes(path: Path) -> bytes:
     """Return a regular file of at most a gibibyte."""
     check_file(path)
-    return files.read_file(path, most=_MAX_BYTES, what="an image")
+    return files.read_file(path, max_bytes=_MAX_BYTES, what="an image")
 
 
 @dataclass(frozen=True)

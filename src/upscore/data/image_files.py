@@ -36,7 +36,7 @@ __all__ = [
     "decode_image",
     "inspect_image",
     "read_image",
-    "read_image_and_warnings",
+    "read_image_with_metadata",
     "read_instances",
     "read_label",
     "read_mask",
@@ -53,11 +53,11 @@ IMAGE_SUFFIXES = (*_JPEG_SUFFIXES, ".png", ".bmp", ".gif", ".tif", ".tiff", ".we
 """File name endings, in lower case, that are taken for images when a folder is searched."""
 
 DARK_BELOW = 2**14
-"""An image of more than 8 bits whose greatest value is below this, and not 0, is noted: it comes out in the darkest quarter."""
+"""An image of more than 8 bits whose greatest value is below this, and not 0, gets a warning: it comes out in the darkest quarter."""
 
-ALPHA_NOTE = "alpha channel taken for transparency over white; if it holds data, such as near infrared, save the image without it"
-BAND_NOTE = "fourth band left out, since no tag says that it is transparency; red, green and blue are read"
-DARK_NOTE = (
+ALPHA_WARNING = "alpha channel taken for transparency over white; if it holds data, such as near infrared, save the image without it"
+BAND_WARNING = "fourth band left out, since no tag says that it is transparency; red, green and blue are read"
+DARK_WARNING = (
     f"all values below {DARK_BELOW} of 65535, as when 10, 12 or 14 bits are stored in 16, so read as nearly black; "
     "multiply the values of all images by one factor (64, 16 or 4) and save them again"
 )
@@ -73,13 +73,13 @@ class DecodedImage:
         RGB, upright.
     orientation : int
         The file's EXIF orientation, 1 to 8; 1 is upright as stored.
-    notes : tuple of str
+    warnings : tuple of str
         What its user should know of how it was read; mostly nothing.
     """
 
     pixels: npt.NDArray[np.uint8]
     orientation: int
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +114,13 @@ class ImageFacts:
         Height and width, upright.
     orientation : int
         As of :class:`DecodedImage`.
-    notes : tuple of str
+    warnings : tuple of str
         As of :class:`DecodedImage`, where the header says it.
     """
 
     size: tuple[int, int]
     orientation: int
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -130,7 +130,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     scaled from its full range (``v / 257``, rounded) and 16-bit colour keeps its upper
     eight bits; palette, CMYK and the like become RGB; transparency is laid over white; a
     TIFF's fourth band that no tag says is transparency is left out.
-    :func:`read_image_and_warnings` also says what of this should be known.
+    :func:`read_image_with_metadata` also says what of this should be known.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         values, several pages or frames, or other bands beyond grey or RGB that no tag says
         are transparency; or it has more than :data:`MAX_PIXELS` pixels.
     """
-    return read_image_and_warnings(path).pixels
+    return read_image_with_metadata(path).pixels
 
 
 def decode_image(data: bytes, *, name: str = "image") -> npt.NDArray[np.uint8]:
@@ -157,7 +157,7 @@ def decode_image(data: bytes, *, name: str = "image") -> npt.NDArray[np.uint8]:
     return _decode_image(data, name).pixels
 
 
-def read_image_and_warnings(path: str | os.PathLike[str]) -> DecodedImage:
+def read_image_with_metadata(path: str | os.PathLike[str]) -> DecodedImage:
     """Do what :func:`read_image` does; return also the EXIF orientation and what should be known of the reading."""
     return _decode_image(read_bytes(Path(path)), os.fspath(path))
 
@@ -265,8 +265,8 @@ def inspect_image(path: str | os.PathLike[str], *, values: bool = False) -> Imag
     header = open_header(os.fspath(path), data)
     _check_end(os.fspath(path), header.image.format, data)
     if values and header.bits > 8:
-        return ImageFacts(header.size, header.orientation, _decode_image(data, os.fspath(path)).notes)
-    return ImageFacts(header.size, header.orientation, (*_band_notes(header), *((ALPHA_NOTE,) if header.alpha else ())))
+        return ImageFacts(header.size, header.orientation, _decode_image(data, os.fspath(path)).warnings)
+    return ImageFacts(header.size, header.orientation, (*_band_warnings(header), *((ALPHA_WARNING,) if header.alpha else ())))
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint8], labels: LabelSpace) -> None:
@@ -336,12 +336,12 @@ def _decode_image(data: bytes, name: str) -> DecodedImage:
                 return DecodedImage(pixels, header.orientation)
         if (stored := _pnm_numbers(name, data, header)) is not None:
             return _scaled(stored, int(header.coding[1][1]))
-        pixels, notes = _as_rgb(name, header, decode(header))
+        pixels, warnings = _as_rgb(name, header, decode(header))
     except DataError:
         raise
     except Exception as error:  # decoders raise nearly anything
         raise damaged_image_error(name, error) from error
-    return DecodedImage(pixels, header.orientation, notes)
+    return DecodedImage(pixels, header.orientation, warnings)
 
 
 def _pnm_numbers(name: str, data: bytes, header: Header) -> npt.NDArray[np.uint8 | np.uint16] | None:
@@ -405,11 +405,11 @@ def _as_rgb(name: str, header: Header, image: Image.Image) -> tuple[npt.NDArray[
         raise DataError(f"{name}: the image holds values from {low} to {high}, expected {expected}: scale and export it again")
     reach = high if deep else high * 257
     dark = header.bits > 8 and declared == 65535 and 0 < reach < DARK_BELOW
-    return pixels, (*_band_notes(header), *((ALPHA_NOTE,) if hides else ()), *((DARK_NOTE,) if dark else ()))
+    return pixels, (*_band_warnings(header), *((ALPHA_WARNING,) if hides else ()), *((DARK_WARNING,) if dark else ()))
 
 
-def _band_notes(header: Header) -> tuple[str, ...]:
-    return (BAND_NOTE,) if header.tiff is not None and header.tiff.band_left_out else ()
+def _band_warnings(header: Header) -> tuple[str, ...]:
+    return (BAND_WARNING,) if header.tiff is not None and header.tiff.band_left_out else ()
 
 
 def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 
-from upscore.data.text_files import read_text
 from upscore.errors import DataError
+from upscore.files import read_text
 
 __all__ = ["Line", "find_below", "find_end", "is_file", "read_lines", "read_list"]
 
@@ -45,7 +45,7 @@ def read_lines(file: Path) -> list[str]:
     DataError
         The list cannot be read, is empty, or a line is absurdly long.
     """
-    text = read_text(file, "a list of images", max_bytes=_MAX_BYTES)
+    text = read_text(file, max_bytes=_MAX_BYTES, what="a list of images")
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     if not lines:
         raise DataError(f"{file}: the list is empty, expected one image a line")
@@ -54,7 +54,7 @@ def read_lines(file: Path) -> list[str]:
     return lines
 
 
-def read_list(file: Path, root: Path, notes: list[str]) -> list[Line]:
+def read_list(file: Path, root: Path, warnings: list[str]) -> list[Line]:
     """Return the files that a list names, in its order.
 
     Parameters
@@ -63,7 +63,7 @@ def read_list(file: Path, root: Path, notes: list[str]) -> list[Line]:
         The list.
     root : Path
         Folder that its paths are relative to; the list's own folder is the second choice.
-    notes : list of str
+    warnings : list of str
         Gets a sentence where paths of another machine were understood by their ends.
 
     Raises
@@ -90,7 +90,7 @@ def read_list(file: Path, root: Path, notes: list[str]) -> list[Line]:
     if not found:
         raise DataError(f"{file}: the list is empty, expected one image a line")
     if shortened:
-        notes.append(
+        warnings.append(
             f"{shortened} of {len(found)} paths in {file.name} are of another machine: the files at their ends below {root} were taken"
         )
     return found

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
 from upscore.data.transforms import FILL, Augmentation, rng_for
-from upscore.data.unet_border_weights import Separation
+from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import DataError
 from upscore.types import IGNORE, Batch, Sample
 
@@ -38,15 +38,15 @@ class AugmentedDataset:
         How they are varied; called with the sample's own generator.
     seed : int
         The run's seed.
-    separation : Separation, optional
-        Weighs every pixel after its image is varied.
+    border_weighting : BorderWeighting, optional
+        Adds U-Net's weight map after augmentation.
     """
 
-    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, separation: Separation | None = None) -> None:
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, border_weighting: BorderWeighting | None = None) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
-        self.separation = separation
+        self.border_weighting = border_weighting
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -62,9 +62,9 @@ class AugmentedDataset:
         epoch, index = place
         sample = self.dataset[index]
         rng = rng_for(self.seed, epoch, sample.key)
-        if self.separation is None:
+        if self.border_weighting is None:
             return self.augmentation(sample, rng=rng)
-        return self.separation.weigh(self.augmentation(self.separation.number(sample), rng=rng))
+        return self.border_weighting.add_weights(self.augmentation(self.border_weighting.find_objects(sample), rng=rng))
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.paired_files import listed
 from upscore.data.remedies import Description, Remedy, rewriting, with_background
+from upscore.text import listed
 from upscore.types import IGNORE
 
 __all__ = ["Finding", "StoredMasks", "diagnose"]
@@ -126,18 +126,18 @@ def diagnose(parts: Sequence[StoredMasks], *, training: bool = True) -> list[Fin
     if not parts or not all(len(part.keys) for part in parts):
         return []
     whole = _Whole(parts)
-    notes: list[Finding] = []
+    warnings: list[Finding] = []
     for rule in _RULES:
         for finding in rule(whole):
             if finding.fatal:
                 return [finding]
-            notes.append(finding)
+            warnings.append(finding)
     for number, part in enumerate(parts):
         for finding in _classes(whole, part, learned=training and number == 0):
             if finding.fatal:
                 return [finding]
-            notes.append(finding)
-    return notes
+            warnings.append(finding)
+    return warnings
 
 
 class _Whole:

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from upscore.data.paired_files import Pair, listed
+from upscore.data.paired_files import Pair
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["match_masks"]
 
@@ -28,7 +29,7 @@ def match_masks(
     *,
     instances: Iterable[tuple[str, Path]] = (),
     extra_allowed: bool = False,
-    notes: list[str] | None = None,
+    warnings: list[str] | None = None,
 ) -> list[Pair]:
     """Pair images with their masks.
 
@@ -41,7 +42,7 @@ def match_masks(
         A key is a path below its folder without the suffix.
     extra_allowed : bool
         Whether masks without an image are fine, as they are where a list picks the images.
-    notes : list of str, optional
+    warnings : list of str, optional
         Gets a sentence where names were paired by a rule.
 
     Returns
@@ -76,8 +77,8 @@ def match_masks(
             mask_of |= {key: mask_of[mask] for key, mask in matched.items()}
             taken = set(matched.values())
             missing, extra = [], [key for key in extra if key not in taken]
-            if notes is not None:
-                notes.append(f"masks are paired with images by the rule {rule}")
+            if warnings is not None:
+                warnings.append(f"masks are paired with images by the rule {rule}")
     faults = []
     if missing:
         faults.append(f"{len(missing)} of {len(image_of)} images have no mask ({listed(missing)})")

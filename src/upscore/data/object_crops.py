@@ -30,7 +30,7 @@ import numpy.typing as npt
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError, RecipeError
 from upscore.proposals import BoxFile
-from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarged, overlaps
+from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarge_boxes, pairwise_iou
 from upscore.proposals.proposers import Proposer
 from upscore.types import IGNORE, LabelSpace, Sample
 
@@ -83,7 +83,7 @@ class _View:
 
     def __init__(self, dataset: Dataset, cuts: _Cuts, what: str, side: int) -> None:
         self.dataset, self._cuts, self.side = dataset, cuts, side
-        self.name, self.split, self.labels, self.notes = f"{dataset.name}, {what}s", dataset.split, dataset.labels, dataset.notes
+        self.name, self.split, self.labels, self.warnings = f"{dataset.name}, {what}s", dataset.split, dataset.labels, dataset.warnings
         self.keys: Sequence[str] = _Keys(dataset.keys, cuts, what)
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ class CroppedObjects(_View):
         for index in range(len(dataset)):
             numbers, boxes, classes = objects_of(dataset[index], dataset.labels)
             shown = (classes != self.background) & _large(boxes, least_side)
-            found.append(_Cuts.of(index, numbers[shown], enlarged(boxes[shown], enlarge), classes[shown]))
+            found.append(_Cuts.of(index, numbers[shown], enlarge_boxes(boxes[shown], enlarge), classes[shown]))
             progress(index + 1)
         super().__init__(dataset, _Cuts.joined(found, balanced=balanced), "object", side)
         if not len(self):
@@ -197,9 +197,9 @@ class CroppedProposals(_View):
             if len(tight):
                 height, width = sample.image.shape[:2]
                 boxes = propose.boxes(sample.key, (height, width)) if isinstance(propose, BoxFile) else propose(sample.image)
-                shared = overlaps(boxes, tight)
+                shared = pairwise_iou(boxes, tight)
                 meeting = np.flatnonzero((shared.max(1) >= overlap) & _large(boxes, least_side))
-                found.append(_Cuts.of(index, meeting, enlarged(boxes[meeting], enlarge), classes[shared[meeting].argmax(1)]))
+                found.append(_Cuts.of(index, meeting, enlarge_boxes(boxes[meeting], enlarge), classes[shared[meeting].argmax(1)]))
             progress(index + 1)
         super().__init__(dataset, _Cuts.joined(found, balanced=balanced), "proposal", side)
         if not len(self):

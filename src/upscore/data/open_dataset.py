@@ -13,14 +13,14 @@ from upscore.data.dataset import Dataset
 from upscore.data.folder import open_plain_folder, open_yaml, plain_splits, yaml_splits
 from upscore.data.folder_roles import find_places, subfolders
 from upscore.data.foreign_annotations import name_annotations
-from upscore.data.paired_files import PairedFiles, listed
+from upscore.data.paired_files import PairedFiles
 from upscore.data.shapes import open_shapes, shapes_splits
 from upscore.data.side_by_side import has_masks_beside, open_side_by_side, side_by_side_splits
 from upscore.data.splits import choose_split
-from upscore.data.text_files import read_text
 from upscore.data.voc import open_voc, voc_splits
 from upscore.errors import DataError
-from upscore.files import reading
+from upscore.files import read_text, reading
+from upscore.text import listed
 
 __all__ = ["LAYOUTS", "Layout", "layouts_in_words", "list_splits", "open_dataset"]
 
@@ -64,8 +64,8 @@ def _yaml_in(folder: Path) -> Path | None:
 def _open_yaml_in(file: Path, split: str) -> PairedFiles:
     """Open a described dataset, and say which of several descriptions was read."""
     others = [name for name in _describing(file.parent) if name != file.name]
-    notes = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
-    return open_yaml(file, split, notes=notes)
+    warnings = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
+    return open_yaml(file, split, warnings=warnings)
 
 
 def _describing(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ _YAML_BYTES = 2**18
 def _describes(file: Path) -> bool:
     """Whether a YAML file has the keys of a dataset; one that cannot be read is taken for one where it has a dataset's name."""
     try:
-        text = read_text(file, "YAML", max_bytes=_YAML_BYTES)
+        text = read_text(file, max_bytes=_YAML_BYTES, what="YAML")
     except DataError:
         return file.name in _YAML_NAMES
     return all(re.search(keys, text, re.MULTILINE) for keys in (r"^['\"]?(names|nc)['\"]?\s*:", r"^['\"]?(train|val|test)\w*['\"]?\s*:"))

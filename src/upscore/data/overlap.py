@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from upscore.data.dataset import Dataset, InFiles
-from upscore.data.paired_files import listed
+from upscore.text import listed
 
 __all__ = ["identify", "shared_images", "tell_shared"]
 

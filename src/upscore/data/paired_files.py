@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
-from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_and_warnings, read_instances, read_mask
+from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_with_metadata, read_instances, read_mask
 from upscore.data.remedies import Description
 from upscore.errors import DataError
+from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
 
-__all__ = ["Pair", "PairedFiles", "list_images", "listed"]
+__all__ = ["Pair", "PairedFiles", "list_images"]
 
 _MAX_FILES = 5_000_000  # a link to / must not be walked for hours
 _LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")  # those of macOS begin with a dot
 
-TURNED_NOTE = (
+TURNED_WARNING = (
     "image turned upright by its EXIF orientation tag, mask without such a tag taken to match the upright image; "
     "if it was drawn on the image as stored, remove the image's tag (exiftool -Orientation= FILE)"
 )
-TURNED_MASK_NOTE = (
+TURNED_MASK_WARNING = (
     "mask turned upright by its own EXIF orientation tag, which differs from its image's; "
     "if it matches the image as stored, remove the tag (exiftool -Orientation= FILE)"
 )
@@ -68,7 +69,7 @@ class PairedFiles:
     hint : str
         What to do where masks hold values that are no class, if that is not a matter of
         ``label_mapping``.
-    notes : sequence of str
+    warnings : sequence of str
         Decisions the user should see.
     description : Description, optional
         The ``dataset.yaml`` that gives names and mapping, or could.
@@ -92,7 +93,7 @@ class PairedFiles:
         void_instance: int | None = None,
         read_mask: Callable[[Path], npt.NDArray[np.uint8]] | None = None,
         hint: str = "",
-        notes: Sequence[str] = (),
+        warnings: Sequence[str] = (),
         description: Description | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
@@ -100,7 +101,7 @@ class PairedFiles:
         self.labels = labels
         self.split = split
         self.name = name
-        self._given_notes = tuple(notes)
+        self._given_warnings = tuple(warnings)
         self._found: dict[str, set[int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
         self.hint = hint
@@ -119,11 +120,11 @@ class PairedFiles:
                 self._mapping[value] = label
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """Decisions the user should see: those given, and what the masks and headers read by :meth:`raw_label` brought to light."""
         found = [
-            f"{len(indices)} of {len(self)} images of {self.split} ({listed([self.keys[i] for i in sorted(indices)])}): {note}"
-            for note, indices in sorted(self._found.items())
+            f"{len(indices)} of {len(self)} images of {self.split} ({listed([self.keys[i] for i in sorted(indices)])}): {warning}"
+            for warning, indices in sorted(self._found.items())
         ]
         if unnamed := dict(self._unnamed):
             values = sorted({value for values in unnamed.values() for value in values})
@@ -131,7 +132,7 @@ class PairedFiles:
                 f"{len(unnamed)} of {len(self)} masks of {self.split} ({listed([self.keys[i] for i in sorted(unnamed)])}) hold values "
                 f"that label_mapping does not name, and that are ignored: {listed(values, 8)}"
             )
-        return (*self._given_notes, *found)
+        return (*self._given_warnings, *found)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -145,7 +146,7 @@ class PairedFiles:
             A file cannot be read, sizes differ, or the mask holds a value that is no class.
         """
         pair = self.pairs[index]
-        image, mask = read_image_and_warnings(pair.image), self._decoded(pair.mask)
+        image, mask = read_image_with_metadata(pair.image), self._decoded(pair.mask)
         size = image.pixels.shape[:2]
         _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
         label = self._to_classes(pair, mask.label)
@@ -155,7 +156,7 @@ class PairedFiles:
             _check_size(pair, size, image.orientation, instances.shape, pair.instances)
             if self._void_instance is not None:
                 instances[instances == self._void_instance] = 0
-        return Sample(pair.key, image.pixels, label, instances, notes=(*_turned(image.orientation, mask.orientation), *image.notes))
+        return Sample(pair.key, image.pixels, label, instances, warnings=(*_turned(image.orientation, mask.orientation), *image.warnings))
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.labels)} classes>"
@@ -174,7 +175,7 @@ class PairedFiles:
         """Return mask ``index`` as stored, after making sure that the image is whole and of its size.
 
         What the reading decides (a turned image, an alpha channel, values the mapping does not
-        name) is added to ``notes``. Where the mapping names values outside 0 to 255, classes are
+        name) is added to ``warnings``. Where the mapping names values outside 0 to 255, classes are
         returned. About sixteen images of more than 8 bits are decoded, to know whether they come out dark.
 
         Raises
@@ -186,8 +187,8 @@ class PairedFiles:
         mask = self._decoded(pair.mask)
         image = inspect_image(pair.image, values=index % max(1, len(self) // _LOOKED_AT) == 0)
         _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
-        for note in (*_turned(image.orientation, mask.orientation), *image.notes):
-            self._found.setdefault(note, set()).add(index)
+        for warning in (*_turned(image.orientation, mask.orientation), *image.warnings):
+            self._found.setdefault(warning, set()).add(index)
         if mask.unnamed:
             self._unnamed[index] = mask.unnamed
         return RawLabel(mask.label, mask.palette)
@@ -208,12 +209,6 @@ class PairedFiles:
                 f"or {IGNORE} for ignored: {self.hint or 'map the values with label_mapping'}"
             )
         return stored
-
-
-def listed(found: Collection[object], most: int = 3) -> str:
-    """Return the first few of ``found`` as ``"a, b, c and 7 more"``."""
-    shown = ", ".join(str(one) for one in list(found)[:most])
-    return shown + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -255,7 +250,7 @@ def _turned(image: int, mask: int) -> tuple[str, ...]:
     """Return what should be known of an image and a mask of these EXIF orientations."""
     if image == mask:
         return ()
-    return (TURNED_NOTE,) if mask == 1 else (TURNED_MASK_NOTE,)
+    return (TURNED_WARNING,) if mask == 1 else (TURNED_MASK_WARNING,)
 
 
 def _check_size(pair: Pair, image: Sequence[int], orientation: int, mask: Sequence[int], file: Path) -> None:

@@ -14,7 +14,7 @@
     channels: 3                    # optional, of the images
 
 ``download`` is never followed. Keys of other tools are left out and named in
-:attr:`Schema.notes`; one that is nearly a key above, which is not there, is an error.
+:attr:`Schema.warnings`; one that is nearly a key above, which is not there, is an error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from typing import Any
 
 from upscore.data.folder_roles import find_places
 from upscore.data.image_lists import find_below, find_end
-from upscore.data.paired_files import listed
 from upscore.data.splits import SPLITS
-from upscore.data.text_files import read_text
 from upscore.documents import parse_yaml
 from upscore.errors import DataError, nearest_name
-from upscore.text import shortened
+from upscore.files import read_text
+from upscore.text import listed, shortened
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["Schema", "read_schema"]
@@ -73,7 +72,7 @@ class Schema:
         Whether the file says where the masks are.
     download_given : bool
         Whether the file says where the data could be fetched from.
-    notes : tuple of str
+    warnings : tuple of str
         What of the file was left out or understood in another way than it is written.
     """
 
@@ -85,7 +84,7 @@ class Schema:
     mapping: Mapping[int, int] | None
     masks_dir_given: bool = False
     download_given: bool = False
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_schema(file: Path) -> Schema:
@@ -98,9 +97,9 @@ def read_schema(file: Path) -> Schema:
         nearly one of those that are known.
     """
     written = _load(file)
-    notes: list[str] = []
-    content = _by_known_keys(file, written, notes)
-    _check_channels(file, content.get("channels"), notes)
+    warnings: list[str] = []
+    content = _by_known_keys(file, written, warnings)
+    _check_channels(file, content.get("channels"), warnings)
     path = _text(file, "path", content.get("path", "."))
     masks_dir = _text(file, "masks_dir", content.get("masks_dir", "masks")).replace("\\", "/").strip("/")
     if not masks_dir or ".." in PurePosixPath(masks_dir).parts:
@@ -108,9 +107,9 @@ def read_schema(file: Path) -> Schema:
     splits = {key: _places(file, key, content[key]) for key in SPLITS if content.get(key) is not None}
     if not splits and not any(find_places(file.parent / path)):  # else it describes the plain folder it lies in
         raise DataError(f"{file}: no split is given, expected train, val or test")
-    root = _root(file, path, splits, notes)
-    splits = {key: tuple(_mended(root, key, place, notes) for place in places) for key, places in splits.items()}
-    labels = LabelSpace(_names(file, content, notes))
+    root = _root(file, path, splits, warnings)
+    splits = {key: tuple(_mended(root, key, place, warnings) for place in places) for key, places in splits.items()}
+    labels = LabelSpace(_names(file, content, warnings))
     mapping = _mapping(file, content["label_mapping"], len(labels)) if content.get("label_mapping") is not None else None
     if content.get("ignore_label") is not None:
         mapping = _ignoring(file, content["ignore_label"], mapping, len(labels))
@@ -123,13 +122,13 @@ def read_schema(file: Path) -> Schema:
         mapping=mapping,
         masks_dir_given=content.get("masks_dir") is not None,
         download_given=written.get("download") is not None,
-        notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 
 def _load(file: Path) -> dict[Any, Any]:
     try:
-        content = parse_yaml(read_text(file, "YAML", max_bytes=_MAX_BYTES))
+        content = parse_yaml(read_text(file, max_bytes=_MAX_BYTES, what="YAML"))
     except ValueError as error:
         raise DataError(f"{file}: not valid YAML {error}") from None
     if not isinstance(content, dict):
@@ -137,8 +136,8 @@ def _load(file: Path) -> dict[Any, Any]:
     return content
 
 
-def _by_known_keys(file: Path, content: Mapping[Any, Any], notes: list[str]) -> dict[str, Any]:
-    """Return what the known keys hold; refuse keys that are nearly one of them, and note the others."""
+def _by_known_keys(file: Path, content: Mapping[Any, Any], warnings: list[str]) -> dict[str, Any]:
+    """Return what the known keys hold; refuse keys that are nearly one of them, and warn of the others."""
     known: dict[str, Any] = {}
     written: dict[str, str] = {}
     for key, value in content.items():
@@ -159,7 +158,7 @@ def _by_known_keys(file: Path, content: Mapping[Any, Any], notes: list[str]) -> 
         if meant:
             raise DataError(f"{file}: unknown key '{_shown(key)}'{meant}, expected {', '.join(_KEYS)}")
     if others:
-        notes.append(f"{file.name}: keys of other tools were left out ({listed([_shown(key) for key in others], 6)})")
+        warnings.append(f"{file.name}: keys of other tools were left out ({listed([_shown(key) for key in others], 6)})")
     return known
 
 
@@ -167,16 +166,16 @@ def _is_near(key: str) -> bool:
     return len(key) < 100 and any(SequenceMatcher(None, key, known).ratio() >= 0.75 for known in _KEYS)
 
 
-def _check_channels(file: Path, channels: Any, notes: list[str]) -> None:
+def _check_channels(file: Path, channels: Any, warnings: list[str]) -> None:
     if channels is None or (type(channels) is int and channels == 3):
         return
     if type(channels) is int and channels == 1:
-        notes.append(f"{file.name} says channels: 1, and images are read as RGB: the one channel three times")
+        warnings.append(f"{file.name} says channels: 1, and images are read as RGB: the one channel three times")
         return
     raise DataError(f"{file}: channels is {_shown(channels)}, expected 3: images are read as RGB; other bands cannot be trained on yet")
 
 
-def _root(file: Path, path: str, splits: Mapping[str, Sequence[str]], notes: list[str]) -> Path:
+def _root(file: Path, path: str, splits: Mapping[str, Sequence[str]], warnings: list[str]) -> Path:
     """Return the folder that splits are relative to.
 
     Ultralytics' ``path`` is relative to a folder of its settings. Where it leads nowhere
@@ -190,19 +189,19 @@ def _root(file: Path, path: str, splits: Mapping[str, Sequence[str]], notes: lis
     name = PureWindowsPath(path).name  # it knows both kinds of slash
     places = [place for split in splits.values() for place in split]
     if name == own.resolve().name or any(_find_place(own, place) is not None for place in places):
-        notes.append(f"{file.name}: path '{path}' leads to no folder from here, so the folder of the file was taken for it")
+        warnings.append(f"{file.name}: path '{path}' leads to no folder from here, so the folder of the file was taken for it")
         return own
     return file.parent / path
 
 
-def _mended(root: Path, split: str, place: str, notes: list[str]) -> str:
+def _mended(root: Path, split: str, place: str, warnings: list[str]) -> str:
     """Return where a split is: ``place``, or what was found for it, below ``root``."""
     found = find_below(root, place)
     if found is None:
         found = _find_place(root, place)
         if found is None:
             return place
-        notes.append(f"{split}: '{place}' leads to nothing, so '{found.relative_to(root).as_posix()}' was taken")
+        warnings.append(f"{split}: '{place}' leads to nothing, so '{found.relative_to(root).as_posix()}' was taken")
     return str(found) if PurePosixPath(place).is_absolute() and found == Path(place) else found.relative_to(root).as_posix()
 
 
@@ -227,11 +226,11 @@ def _ignoring(file: Path, ignored: Any, mapping: dict[int, int] | None, classes:
     return mapping | {ignored: IGNORE}
 
 
-def _names(file: Path, content: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
+def _names(file: Path, content: Mapping[str, Any], warnings: list[str]) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
     if names is None and type(count) is int and 1 <= count <= IGNORE:
         names = [f"class{number}" for number in range(count)]
-        notes.append(f"{file.name} gives no names, so its {count} classes are called {listed(names)}")
+        warnings.append(f"{file.name} gives no names, so its {count} classes are called {listed(names)}")
     if names is None:
         raise DataError(f"{file}: names is missing, expected the classes, such as names: {{0: background, 1: person}}")
     if isinstance(names, dict):

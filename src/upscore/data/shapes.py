@@ -74,7 +74,7 @@ class Shapes:
 
     name = "shapes"
     labels = SHAPES_LABELS
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     label_mapping: None = None
 
     def __init__(self, split: str, size: tuple[int, int], count: int, seed: int) -> None:

@@ -21,9 +21,10 @@ from upscore.data.class_names import find_class_names
 from upscore.data.folder_roles import by_split, subfolders
 from upscore.data.image_files import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
-from upscore.data.paired_files import Pair, PairedFiles, list_images, listed
+from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
+from upscore.text import listed
 
 __all__ = ["MASK_WORDS", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
 
@@ -56,20 +57,20 @@ def open_side_by_side(root: Path, split: str) -> PairedFiles:
     found = _folders(root)
     split = choose_split(root, split, side_by_side_splits(root))
     folder = found.get(split) or found[""]
-    notes: list[str] = []
-    pairs = _pairs(folder, notes)
+    warnings: list[str] = []
+    pairs = _pairs(folder, warnings)
     if "" in found:
         whole = len(pairs)
         pairs, of_val = divide(root, pairs, split)
-        notes.append(f"there are no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
+        warnings.append(f"there are no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
     named = find_class_names(folder) or find_class_names(root)
     if named is None:
         raise DataError(
             f"{root}: masks lie beside their images, but no file says what they show: write the names of the classes 0, 1, 2, … into "
             f"{root / 'classes.txt'}, one a line"
         )
-    notes.append(f"the names of the {len(named.labels)} classes come from {named.file.name}")
-    return PairedFiles(pairs, named.labels, split=split, name=root.resolve().name, mapping=named.mapping, notes=notes)
+    warnings.append(f"the names of the {len(named.labels)} classes come from {named.file.name}")
+    return PairedFiles(pairs, named.labels, split=split, name=root.resolve().name, mapping=named.mapping, warnings=warnings)
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -94,7 +95,7 @@ def _first_mask(folder: Path) -> bool:
     return any(name.removesuffix(word) in names for name in names for word in MASK_WORDS if name.endswith(word))
 
 
-def _pairs(folder: Path, notes: list[str]) -> list[Pair]:
+def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
     files, others = list_images(folder)
     images: list[tuple[str, Path]] = []
     masks: list[tuple[str, Path]] = []
@@ -111,8 +112,8 @@ def _pairs(folder: Path, notes: list[str]) -> list[Pair]:
         )
     others = [path for path in others if path.name != "_classes.csv" and path.name not in ("classes.txt", "class_names.txt")]
     if others:
-        notes.append(f"{len(others)} files in {folder} are not images and were left out ({listed([path.name for path in others])})")
-    notes.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")
+        warnings.append(f"{len(others)} files in {folder} are not images and were left out ({listed([path.name for path in others])})")
+    warnings.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")
     return match_masks(images, masks)
 
 

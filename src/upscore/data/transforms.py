@@ -1,9 +1,7 @@
-"""Augmentation: one geometric step for image, label, instances and weights together, then one colour step.
+"""Augmentation: one geometric transform of image, label, instances and weights together, then one colour transform.
 
-Everything random is drawn here, and one :class:`~upscore.data.warping.Move` made of it moves
-every plane of a sample.
-
-All randomness comes from the generator passed in, and :func:`rng_for` makes one from
+Everything random is drawn here and becomes one :class:`~upscore.data.warping.GeometricTransform`
+for every plane of a sample. All randomness comes from the generator passed in, and :func:`rng_for` makes one from
 (seed, epoch, key): workers, ranks and a resumed run see the same images.
 """
 
@@ -16,19 +14,35 @@ from hashlib import blake2b
 import cv2
 import numpy as np
 
-from upscore.data.elastic import displacements
-from upscore.data.warping import GeometricTransform, place
+from upscore.data.elastic import displacement_field
+from upscore.data.warping import GeometricTransform, sample_axis_crop
 from upscore.errors import RecipeError
 from upscore.types import IGNORE, Sample
 
-__all__ = ["BORDERS", "FILL", "Augmentation", "rng_for"]
+__all__ = ["BORDERS", "ELASTIC_GRID", "FILL", "MAX_CROP", "MAX_SCALE", "MAX_STRENGTHS", "Augmentation", "rng_for"]
 
 BORDERS = ("ignore", "mirror")
 """What may lie beyond an image."""
 
+MAX_SCALE = 16.0
+"""The largest factor an image is resized by."""
+
+MAX_CROP = 16384
+"""The largest height and width of a crop, in pixels: such a crop takes 0.8 GB."""
+
+MAX_STRENGTHS = {
+    "flip": 1.0, "vertical_flip": 1.0, "rotation": 180.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5,
+    "elastic": 1000.0,
+}  # fmt: skip
+"""The largest value of each setting that 0 turns off."""
+
+ELASTIC_GRID = (2, 32)
+"""The fewest and the most knots along a side of the elastic grid."""
+
 FILL = (124, 116, 104)
 """RGB of pixels beyond the image: ImageNet's mean, which the networks' first layer turns into about zero."""
 
+_HALF_OF_THE_BITS = 2**26
 _LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -54,34 +68,36 @@ def rng_for(seed: int, epoch: int, key: str) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied; the default leaves them as they are.
+    """The augmentation of training images; the default changes nothing.
 
     Parameters
     ----------
     scale : (float, float)
-        Least and greatest factor the image is resized by; drawn log-uniformly, so that
-        halving and doubling are equally likely.
+        Smallest and largest factor the image is resized by, above 0 and up to :data:`MAX_SCALE`;
+        drawn log-uniformly, so that halving and doubling are equally likely.
     crop : (int, int), optional
-        Height and width of the window cut out of the resized image at a random place.
-        A smaller image is put at a random place in it, the rest filled with
-        :data:`FILL` and ignored labels. Without it the whole resized image is kept.
+        Height and width of a crop of the resized image at a random position, up to
+        :data:`MAX_CROP`. A smaller image lies at a random position in it, surrounded by
+        :data:`FILL` and ignored labels. The whole resized image when not given.
     flip : float
-        Probability of mirroring left and right.
+        Probability of flipping left to right.
+    vertical_flip : float
+        Probability of flipping top to bottom: for images without an up, as from microscopes and satellites.
     rotation : float
-        Greatest angle in degrees, either way, about the window's centre; corners are filled.
+        Largest angle in degrees, either way, about the crop's centre; corners are filled.
     brightness, contrast, saturation : float
-        Greatest change, as a share: 0.2 multiplies by 0.8 to 1.2. Contrast turns about the
+        Largest relative change: 0.2 multiplies by 0.8 to 1.2. Contrast is changed about the
         image's mean grey, saturation about each pixel's grey.
     hue : float
-        Greatest turn of the colour circle, either way, in turns, up to 0.5; grey is kept.
+        Largest rotation of the colour circle, either way, in turns; grey does not change.
     elastic : float
-        Standard deviation of the random displacements, in pixels of the image that comes
-        out; 0 is off, U-Net's is 10. See :mod:`upscore.data.elastic`.
+        Standard deviation of the random displacements, in pixels of the resulting image;
+        0 is off, U-Net's is 10. See :mod:`upscore.data.elastic`.
     elastic_grid : int
-        Knots of their grid along each side, 2 to 32; U-Net's is 3.
+        Knots of their grid along each side, within :data:`ELASTIC_GRID`; U-Net's is 3.
     border : {"ignore", "mirror"}
         What lies beyond the image: :data:`FILL` with ignored labels, or the image, its label,
-        instances and weights as in a mirror at its edges, again and again.
+        instances and weights reflected at its edges, as often as needed.
 
     Raises
     ------
@@ -92,6 +108,7 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     crop: tuple[int, int] | None = None
     flip: float = 0.0
+    vertical_flip: float = 0.0
     rotation: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -103,57 +120,58 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        if not 0 < low <= high <= 64:
-            raise RecipeError(f"scale is {low} to {high}, expected two factors above 0 and up to 64, the smaller first")
-        if self.crop is not None and not all(1 <= side <= 16384 for side in self.crop):
-            raise RecipeError(f"crop is {self.crop}, expected height and width from 1 to 16384")
-        limits = {"flip": 1.0, "rotation": 180.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5, "elastic": 1000.0}
-        for name, limit in limits.items():
+        if not 0 < low <= high <= MAX_SCALE:
+            raise RecipeError(f"scale is {low} to {high}, expected two factors above 0 and up to {MAX_SCALE:g}, the smaller first")
+        if self.crop is not None and not all(1 <= side <= MAX_CROP for side in self.crop):
+            raise RecipeError(f"crop is {self.crop}, expected height and width from 1 to {MAX_CROP}")
+        for name, limit in MAX_STRENGTHS.items():
             if not 0 <= getattr(self, name) <= limit:
                 raise RecipeError(f"{name} is {getattr(self, name)}, expected 0 to {limit:g}")
-        if not 2 <= self.elastic_grid <= 32:
-            raise RecipeError(f"elastic_grid is {self.elastic_grid}, expected 2 to 32 knots")
+        fewest, largest = ELASTIC_GRID
+        if not fewest <= self.elastic_grid <= largest:
+            raise RecipeError(f"elastic_grid is {self.elastic_grid}, expected {fewest} to {largest} knots")
         if self.border not in BORDERS:
             raise RecipeError(f"border is '{self.border}', expected one of {', '.join(BORDERS)}")
 
     def __call__(self, sample: Sample, *, rng: np.random.Generator) -> Sample:
-        """Return a varied copy of ``sample``, or ``sample`` itself where nothing is to change.
+        """Return an augmented copy of ``sample``, or ``sample`` itself where nothing changes.
 
         Parameters
         ----------
         sample : Sample
             Never written to.
         rng : numpy.random.Generator
-            The same number of values is drawn whatever the settings, so that changing one
-            setting leaves the others' outcomes alone; only the vectors of an elastic
-            deformation are drawn beyond them, last.
+            The same number of values is drawn whatever the settings, so that a setting does
+            not change the outcomes of the others; only the vectors of an elastic deformation
+            are drawn in addition, last.
 
         Returns
         -------
         Sample
             All of the crop's size, C-contiguous; label 255, instances and weights 0 beyond the
-            image, unless it is mirrored there.
+            image, unless it is reflected there.
         """
-        place_y, place_x, size, mirror, turn, *colour = rng.random(9)
+        position_y, position_x, size, flip, angle, *colour = rng.random(9)
         low, high = self.scale
         scale = low * (high / low) ** size
         height, width = sample.image.shape[:2]
-        across = place(width, None if self.crop is None else self.crop[1], scale, place_x)
-        down = place(height, None if self.crop is None else self.crop[0], scale, place_y)
-        angle = math.radians(self.rotation * (2 * turn - 1))
-        flipped = bool(mirror < self.flip)
+        across = sample_axis_crop(width, None if self.crop is None else self.crop[1], scale, position_x)
+        down = sample_axis_crop(height, None if self.crop is None else self.crop[0], scale, position_y)
+        # A draw has 53 bits: the lower ones are as random, so the second flip needs no draw that would change all later ones.
+        flips = bool(flip < self.flip), bool(flip * _HALF_OF_THE_BITS % 1 < self.vertical_flip)
         field = None
         if self.elastic:
             vectors = rng.normal(0, self.elastic, (2, self.elastic_grid, self.elastic_grid))
-            field = displacements(vectors, (down.size, across.size))
-        move = GeometricTransform(down, across, flipped, angle, field, mirror=self.border == "mirror")
-        if not move.is_identity(height, width):
+            field = displacement_field(vectors, (down.size, across.size))
+        angle = math.radians(self.rotation * (2 * angle - 1))
+        transform = GeometricTransform(down, across, *flips, angle, field, mirror=self.border == "mirror")
+        if not transform.is_identity(height, width):
             image, label, instances, weights = (
-                None if plane is None else move(plane, fill=fill)
+                None if plane is None else transform(plane, fill=fill)
                 for plane, fill in ((sample.image, FILL), (sample.label, IGNORE), (sample.instances, 0), (sample.weights, 0))
             )
             assert image is not None
-            sample = Sample(sample.key, image, label, instances, weights)
+            sample = replace(sample, image=image, label=label, instances=instances, weights=weights)
         return self._recolour(sample, colour)
 
     def _recolour(self, sample: Sample, draws: list[float]) -> Sample:
@@ -165,9 +183,9 @@ class Augmentation:
         chroma = (1 + saturation) * np.array(
             [[math.cos(math.tau * hue), -math.sin(math.tau * hue)], [math.sin(math.tau * hue), math.cos(math.tau * hue)]]
         )
-        turned = np.eye(3)
-        turned[1:, 1:] = chroma
-        linear = np.linalg.solve(_YIQ, turned @ _YIQ)
+        in_yiq = np.eye(3)
+        in_yiq[1:, 1:] = chroma
+        linear = np.linalg.solve(_YIQ, in_yiq @ _YIQ)
         matrix = np.empty((3, 4), np.float32)
         matrix[:, :3] = (1 + brightness) * (1 + contrast) * linear
         matrix[:, 3] = (1 + brightness) * -contrast * float(_LUMA @ cv2.mean(sample.image)[:3])

@@ -70,15 +70,15 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         it names is missing; or a file of class names is wrong.
     """
     given = _lists(root)
-    notes: list[str] = []
+    warnings: list[str] = []
     divided = split not in given and canonical_split(split) in ("train", "val") and _is_divided(given)
     if divided:
         split = canonical_split(split) or split
-        pairs = _listed_pairs(root, given[0]) if given else _all_pairs(root, notes)
+        pairs = _listed_pairs(root, given[0]) if given else _all_pairs(root, warnings)
         whole = len(pairs)
         pairs, of_val = divide(root, pairs, split)
         lacks = f"has one list, {given[0]}.txt" if given else "has no lists"
-        notes.append(f"ImageSets/Segmentation {lacks}, so {of_val} of {whole} images, chosen by a hash of their names, are val")
+        warnings.append(f"ImageSets/Segmentation {lacks}, so {of_val} of {whole} images, chosen by a hash of their names, are val")
     else:
         try:
             split = choose_split(root, split, given)
@@ -89,16 +89,16 @@ def open_voc(root: Path, split: str) -> PairedFiles:
     named = find_class_names(root, _CLASS_FILES)
     labels = named.labels if named else LabelSpace(VOC_NAMES)
     if named:
-        notes.append(f"the names of the {len(labels)} classes come from {named.file.name}")
+        warnings.append(f"the names of the {len(labels)} classes come from {named.file.name}")
     elif not _OF_VOC.fullmatch(pairs[0].key):
-        notes.append(
+        warnings.append(
             f"the classes are taken for PASCAL VOC's 21 ({', '.join(VOC_NAMES[:3])}, …), as none of {', '.join(_CLASS_FILES)} is in the "
             f"folder: if they are others, {_OWN_CLASSES}"
         )
     read = ColourTable({_VOID: IGNORE} | named.colours, named.file.name) if named and named.colours else None
     hint = "" if named else f"the classes are taken for PASCAL VOC's 21; if they are others, {_OWN_CLASSES}"
     name = root.resolve().name
-    return PairedFiles(pairs, labels, split=split, name=name, void_instance=255, read_mask=read, hint=hint, notes=notes)
+    return PairedFiles(pairs, labels, split=split, name=name, void_instance=255, read_mask=read, hint=hint, warnings=warnings)
 
 
 def _lists(root: Path) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def _listed_pairs(root: Path, name: str) -> list[Pair]:
     return match_masks(named, given, instances=instances)
 
 
-def _all_pairs(root: Path, notes: list[str]) -> list[Pair]:
+def _all_pairs(root: Path, warnings: list[str]) -> list[Pair]:
     """Return every image that has a mask."""
     images = _Folder(root / "JPEGImages")
     objects = _Folder(root / "SegmentationObject")
@@ -157,7 +157,7 @@ def _all_pairs(root: Path, notes: list[str]) -> list[Pair]:
     pairs = match_masks(named, masks, instances=instances)
     without = len(list_images(root / "JPEGImages")[0]) - len(pairs)
     if without:
-        notes.append(f"{without} images in JPEGImages have no mask in SegmentationClass and were left out")
+        warnings.append(f"{without} images in JPEGImages have no mask in SegmentationClass and were left out")
     return pairs
 
 

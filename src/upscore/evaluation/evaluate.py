@@ -27,12 +27,13 @@ import numpy.typing as npt
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
-from upscore.data.paired_files import listed
 from upscore.errors import BundleError, DataError
 from upscore.inference.predictor import Predictor
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.settings import InferenceSettings
+from upscore.text import listed
 from upscore.types import LabelSpace, Prediction, Sample
 
 __all__ = ["Evaluation", "ImageMetrics", "Labeller", "checked_dataset", "checked_truth", "evaluate", "labelled", "merge", "policy_of"]
@@ -98,8 +99,8 @@ class Evaluation:
         What was evaluated on.
     model : str
         What was evaluated: a bundle's path, or the name of a live model's class.
-    settings : dict
-        The inference settings in force; empty where the labeller has none.
+    settings : InferenceSettings, optional
+        In force; None where the labeller has none.
     seconds : float
         Spent predicting; reading and counting are left out.
     path : str
@@ -121,7 +122,7 @@ class Evaluation:
     dataset: str
     split: str
     model: str
-    settings: dict[str, Any]
+    settings: InferenceSettings | None
     seconds: float
     path: str = ""
     borders: BorderCounts | None = None
@@ -142,7 +143,7 @@ class Evaluation:
     @property
     def policy(self) -> str:
         """Ignored pixels, absent classes and the precision, in a sentence or two; print it with the metrics."""
-        return policy_of(self.metrics, precision=self.settings.get("precision"))
+        return policy_of(self.metrics, precision=None if self.settings is None else self.settings.precision)
 
     @property
     def warnings(self) -> list[str]:
@@ -210,7 +211,7 @@ class Evaluation:
                 "images": len(self.images),
                 "fingerprint": self.fingerprint,
             },
-            "settings": self.settings,
+            "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
             "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
             "borders": self.border_metrics.as_dict(self.labels),
             "before": None if self.before is None else self.before.as_dict(),
@@ -289,7 +290,7 @@ def evaluate(
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
     mine = range(rank, len(images), world)
     after, before = _Tally(images.labels), _Tally(images.labels)
-    refines = isinstance(labeller, Predictor) and labeller.settings.refines
+    refines = isinstance(labeller, Predictor) and labeller.settings.uses_crf
     # The policy is checked before the work, not after it.
     after.matrix.metrics(absent=absent)
     for done, index in enumerate(mine, start=1):
@@ -310,8 +311,8 @@ def evaluate(
             progress(done, len(mine))
     path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else path
     alone = before.evaluation(labeller, images, absent, path) if refines else None
-    if alone is not None:
-        alone = replace(alone, settings=alone.settings | {"crf": None})
+    if alone is not None and alone.settings is not None:
+        alone = replace(alone, settings=alone.settings.model_copy(update={"crf": None}))
     overlap = _overlap(labeller.cards, images, path) if isinstance(labeller, Predictor) else ""
     return replace(after.evaluation(labeller, images, absent, path, before=alone), overlap=overlap)
 
@@ -352,7 +353,7 @@ class _Tally:
     def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
         """Count one image."""
         predicted = prediction.label_map
-        self.notes.update((*sample.notes, *prediction.notes))
+        self.notes.update((*sample.warnings, *prediction.warnings))
         if predicted.shape != truth.shape:
             raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
         one = ConfusionMatrix(self.matrix.num_classes)
@@ -366,7 +367,6 @@ class _Tally:
 
     def evaluation(self, labeller: Labeller, images: Dataset, absent: str, path: str, *, before: Evaluation | None = None) -> Evaluation:
         """Return the evaluation."""
-        settings = getattr(labeller, "settings", None)
         return Evaluation(
             self.matrix,
             tuple(self.rows),
@@ -375,7 +375,7 @@ class _Tally:
             images.name,
             images.split,
             model=str(getattr(labeller, "source", type(labeller).__name__)),
-            settings=settings.model_dump(mode="json") if settings is not None else {},
+            settings=getattr(labeller, "settings", None),
             seconds=self.seconds,
             path=path,
             borders=self.borders,

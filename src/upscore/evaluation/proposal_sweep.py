@@ -182,9 +182,9 @@ def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Loo
     assert chosen is not None
     image = image_to_tensor(sample.image)
     propose = predictor.proposer(chosen, sample.key)
-    boxes, found = boxes_for(image, propose, most=max(counts), enlarge=chosen.enlarge, least_side=chosen.least_side)
+    boxes, found = boxes_for(image, propose, most=max(counts), enlarge=chosen.enlarge, least_side=chosen.min_side)
     score = tta(member.network.scores, flips=settings.flips, scales=settings.scales)
-    how = {"aggregate": chosen.aggregate, "clip": chosen.clip, "side": chosen.side, "batch": chosen.batch}
+    how = {"aggregate": chosen.aggregate, "clip": chosen.clip, "side": chosen.crop_side, "batch": chosen.batch_size}
     canvases = dict(scores_over_boxes(score, image, boxes, at=counts, **how))  # type: ignore[arg-type]  # each is checked there
     maps = {count: canvas.argmax(0).byte().cpu().numpy() for count, canvas in canvases.items()}
     grown = {count: maps[min(count, len(boxes))] for count in counts}
@@ -199,7 +199,7 @@ def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Loo
     ways[boxed] = grown[max(counts)]
     together = f"{len(names)} networks together" if len(names) > 1 else boxed
     knowing = predictor.knowing(member, canvases[min(max(counts), len(boxes))])
-    if settings.refines:
+    if settings.uses_crf:
         compared = knowing.compare(sample.image, name=sample.key)
         ways |= {together: compared.before.label_map, "with the CRF": compared.after.label_map}
     elif len(names) > 1:
@@ -220,7 +220,7 @@ def _names(predictor: Predictor) -> list[str]:
 def _steps(predictor: Predictor, counts: Sequence[int]) -> tuple[int, ...]:
     proposals = predictor.settings.proposals
     if proposals is None:
-        raise RecipeError("no network looks at proposals: give --proposals 50, or an ensemble in which one does")
+        raise RecipeError("no network looks at proposals: give --max-proposals 50, or an ensemble in which one does")
     if not counts or not all(isinstance(count, int) and count >= 1 for count in counts):
         raise RecipeError(f"found counts {list(counts)}, expected whole numbers of boxes from 1")
-    return tuple(sorted({*(count for count in counts if count < proposals.most), proposals.most}))
+    return tuple(sorted({*(count for count in counts if count < proposals.max_proposals), proposals.max_proposals}))

@@ -23,7 +23,7 @@ from upscore.evaluation.proposal_sweep import ProposalSweep, SweepImage
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
-from upscore.inference.settings import CRFSettings, InferenceSettings
+from upscore.settings import InferenceSettings
 from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["ProposalSweepPages"]
@@ -120,9 +120,8 @@ class ProposalSweepPages:
     def write_index(self, growth: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``growth.json``; return the page's path."""
         rows = growth.curve()
-        curve = draw_curve(
-            rows, "mean_iou", title=f"Mean IoU of {growth.network} over the number of proposals", over="proposals", best="most"
-        )
+        title = f"Mean IoU of {growth.network} over the number of proposals"
+        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max")
         ways = [(name, growth.mean_iou(name)) for name in growth.ways if name != growth.all_boxes]
         page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
@@ -135,7 +134,7 @@ class ProposalSweepPages:
             best=max((value for _, value in ways if not math.isnan(value)), default=math.nan),
             listed=self.listed,
             proposals=self.settings.proposals,
-            crf=str(self.settings.crf) if self.settings.refines and isinstance(self.settings.crf, CRFSettings) else "",
+            crf=str(self.settings.crf) if self.settings.uses_crf else "",
             command=self.command,
         )
         numbers: dict[str, Any] = {

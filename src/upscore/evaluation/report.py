@@ -1,8 +1,8 @@
-"""An evaluation as one page that explains itself, and as numbers for machines.
+"""An evaluation as one HTML page, and as numbers for other programs.
 
-``report.html`` needs nothing but itself: no network, no script, no font; images are
-inside. ``report.json`` holds every number, ``confusion.csv`` the matrix. Class names and
-keys are untrusted: the template escapes them, and the page forbids itself to load or run
+``report.html`` loads nothing from outside itself: no network, no script, no font; images are
+embedded. ``report.json`` holds every number, ``confusion.csv`` the confusion matrix. Class names and
+keys are untrusted: the template escapes them, and the page's security policy forbids it to load or run
 anything.
 """
 
@@ -33,28 +33,27 @@ from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
 from upscore.inference.predictor import Predictor
-from upscore.inference.settings import CRFSettings
 from upscore.text import visible
 from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
 
 WORST, BEST = 4, 2
-"""How many images are shown from either end."""
+"""How many images of the lowest and the highest mean IoU are shown."""
 
-HELPED, HURT = 3, 3
-"""How many are shown of those that a CRF helped most and hurt most."""
+IMPROVED, WORSENED = 3, 3
+"""How many images are shown whose mean IoU a CRF raised most and lowered most."""
 
 _ERROR = (214, 40, 60)
 _IGNORED = (150, 150, 150)
-_MENDED, _REMAINS = (36, 104, 196), (232, 200, 128)
+_CORRECTED, _REMAINING = (36, 104, 196), (232, 200, 128)
 
 
 @dataclass(frozen=True)
-class Panel:
+class ImagePanel:
     """One image of the page: its metrics, and four views of it as data URIs."""
 
-    score: ImageMetrics
+    metrics: ImageMetrics
     kind: str
     image: str
     truth: str
@@ -65,7 +64,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Change:
+class CRFPanel:
     """One image that the CRF changed: its metrics before and after, and five views of it as data URIs."""
 
     before: ImageMetrics
@@ -73,13 +72,13 @@ class Change:
     kind: str
     image: str
     truth: str
-    without: str
+    network: str
     refined: str
-    changed: str
+    changes: str
     width: int
     height: int
-    mended: float
-    spoiled: float
+    corrected: float
+    worsened: float
 
 
 def write_report(
@@ -101,14 +100,14 @@ def write_report(
     out : path
         Folder; made if need be, files of these names are replaced.
     history : sequence of mapping, optional
-        A row per epoch or evaluated part of one: ``epoch``, ``loss``, ``miou``, ``lr``, …; the card's ``history`` when not given.
+        A row per epoch or validated part of one: ``epoch``, ``loss``, ``val_loss``, ``miou``, …; the card's ``history`` when not given.
     card : mapping, optional
         The bundle's card; the predictor's when not given.
     predictor, dataset : optional
-        What was evaluated, and on what: with both, the worst and best images are shown, and those
-        that a CRF helped and hurt most.
+        What was evaluated, and on what: with both, the images of the lowest and highest mean IoU are shown, and those
+        that a CRF improved and worsened most.
     command : str, optional
-        The command line that repeats this; the Python lines when not given.
+        The command line that repeats the evaluation; Python lines when not given.
 
     Returns
     -------
@@ -125,8 +124,9 @@ def write_report(
     folder = Path(out)
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})
     rows = [dict(row) for row in (history if history is not None else card.get("history") or [])]
-    panels = _show_extremes(evaluation, predictor, dataset) if predictor is not None and dataset is not None else []
-    changes = _show_changes(evaluation, predictor, dataset) if isinstance(predictor, Predictor) and dataset is not None else []
+    panels = _image_panels(evaluation, predictor, dataset) if predictor is not None and dataset is not None else []
+    crf_panels = _crf_panels(evaluation, predictor, dataset) if isinstance(predictor, Predictor) and dataset is not None else []
+    losses = {"loss": "training", "val_loss": "validation"}
     environment = _describe_environment(predictor)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     command = command or _python_lines(evaluation)
@@ -137,21 +137,17 @@ def write_report(
         heatmap=draw_heatmap(evaluation.matrix.counts, evaluation.labels),
         confusions=list_confusions(evaluation.matrix.counts, evaluation.labels),
         curves=[
-            curve
-            for curve in (
-                draw_curve(rows, "loss", title="Training loss"),
-                draw_curve(rows, "miou", title="Validation mean IoU", best="most"),
-            )
-            if curve is not None
+            draw_curve(rows, losses, title="Loss" if any("val_loss" in row for row in rows) else "Training loss"),
+            draw_curve(rows, {"miou": "mean IoU"}, title="Validation mean IoU", mark="max"),
         ],
         panels=panels,
         before=evaluation.before,
         totals=_total_rows(evaluation),
-        crf=str(CRFSettings.model_validate(evaluation.settings["crf"])) if evaluation.before is not None else "",
-        changes=changes,
-        marks={"mended": _MENDED, "spoiled": _ERROR, "remains": _REMAINS},
+        crf=str(evaluation.settings.crf) if evaluation.settings is not None and evaluation.settings.uses_crf else "",
+        crf_panels=crf_panels,
+        colours={"corrected": _CORRECTED, "worsened": _ERROR, "remaining": _REMAINING},
         card=_flatten({name: value for name, value in card.items() if name not in ("history", "metrics")}),
-        settings=_flatten(evaluation.settings),
+        settings=_flatten(evaluation.as_dict()["settings"]),
         environment=environment,
         when=when,
         command=command,
@@ -166,7 +162,7 @@ def write_report(
 
 
 def _total_rows(evaluation: Evaluation) -> list[tuple[str, float, float]]:
-    """Return (score, before, after) of the CRF; empty without one."""
+    """Return (metric, before, after) of the CRF; empty without one."""
     if evaluation.before is None:
         return []
     return [(name[0].upper() + name[1:], was, evaluation.totals[name]) for name, was in evaluation.before.totals.items()]
@@ -185,112 +181,110 @@ def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "iou_before": float(before.metrics.class_iou[i]),
             "boundary_before": float(before.border_metrics.class_boundary_iou[i]),
             "pixels": int(metrics.class_pixels[i]),
-            "share": float(metrics.class_pixels[i] / valid),
+            "fraction": float(metrics.class_pixels[i] / valid),
         }
         for i, name in enumerate(evaluation.labels.names)
     ]
 
 
-def _show_extremes(evaluation: Evaluation, predictor: Labeller, dataset: Dataset) -> list[Panel]:
+def _image_panels(evaluation: Evaluation, predictor: Labeller, dataset: Dataset) -> list[ImagePanel]:
     ranked = evaluation.ranked()
     worst = ranked[: min(WORST, math.ceil(len(ranked) / 2))]
     best = ranked[::-1][: min(BEST, len(ranked) - len(worst))]
     panels = []
-    for kind, metrics in (("worst", worst), ("best", best)):
-        for score in metrics:
-            sample = _evaluated(score, dataset)
-            image, truth = sample.image, checked_truth(sample)
+    for kind, rows in (("worst", worst), ("best", best)):
+        for row in rows:
+            sample = _find_sample(row, dataset)
             predicted = labelled(predictor, sample).label_map
-            panels.append(_draw_panel(score, kind, image, truth, predicted, evaluation.labels))
+            panels.append(_draw_image(row, kind, sample.image, checked_truth(sample), predicted, evaluation.labels))
     return panels
 
 
-def _show_changes(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) -> list[Change]:
+def _crf_panels(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) -> list[CRFPanel]:
     gains = evaluation.gains()
-    helped = [pair for pair in gains if pair[1].mean_iou > pair[0].mean_iou][:HELPED]
-    hurt = [pair for pair in gains[::-1] if pair[1].mean_iou < pair[0].mean_iou][:HURT]
-    changes = []
-    for kind, pairs in (("helped", helped), ("hurt", hurt)):
-        for before, after in pairs:
-            sample = _evaluated(after, dataset)
-            image, truth = sample.image, checked_truth(sample)
-            compared = predictor.compare(image, name=sample.key)
-            maps = (truth, compared.before.label_map, compared.after.label_map)
-            changes.append(_draw_change((before, after), kind, image, maps, evaluation.labels))
-    return changes
+    improved = [pair for pair in gains if pair[1].mean_iou > pair[0].mean_iou][:IMPROVED]
+    worsened = [pair for pair in gains[::-1] if pair[1].mean_iou < pair[0].mean_iou][:WORSENED]
+    panels = []
+    for kind, pairs in (("improved", improved), ("worsened", worsened)):
+        for pair in pairs:
+            sample = _find_sample(pair[1], dataset)
+            compared = predictor.compare(sample.image, name=sample.key)
+            maps = (checked_truth(sample), compared.before.label_map, compared.after.label_map)
+            panels.append(_draw_crf(pair, kind, sample.image, maps, evaluation.labels))
+    return panels
 
 
-def _evaluated(score: ImageMetrics, dataset: Dataset) -> Sample:
-    """Return the sample of a row, as it was when it was evaluated."""
-    place = next((index for index, key in enumerate(dataset.keys) if key == score.key), None)
-    if place is None:
-        raise DataError(f"{dataset.name}: has no image '{score.key}': give the dataset that was evaluated on")
-    sample = dataset[place]
-    if sample.label is None or sample.label.shape != (score.height, score.width) or sample.image.shape[:2] != sample.label.shape:
-        raise DataError(f"{dataset.name}: '{score.key}' is no longer what was evaluated: give the dataset that was evaluated on")
+def _find_sample(row: ImageMetrics, dataset: Dataset) -> Sample:
+    """Return the sample of a row, checked to be the one that was evaluated."""
+    index = next((index for index, key in enumerate(dataset.keys) if key == row.key), None)
+    if index is None:
+        raise DataError(f"{dataset.name}: has no image '{row.key}': give the dataset that was evaluated on")
+    sample = dataset[index]
+    if sample.label is None or sample.label.shape != (row.height, row.width) or sample.image.shape[:2] != sample.label.shape:
+        raise DataError(f"{dataset.name}: '{row.key}' is no longer what was evaluated: give the dataset that was evaluated on")
     return sample
 
 
-def _draw_panel(
-    score: ImageMetrics,
+def _draw_image(
+    metrics: ImageMetrics,
     kind: str,
     image: npt.NDArray[np.uint8],
     truth: npt.NDArray[np.uint8],
     predicted: npt.NDArray[np.uint8],
     labels: LabelSpace,
-) -> Panel:
-    shown = shrink(image, exact=False)
-    truth, predicted = (shrink(labels, exact=True) for labels in (truth, predicted))
-    errors = pale(shown)
+) -> ImagePanel:
+    small = shrink(image, exact=False)
+    truth, predicted = (shrink(label_map, exact=True) for label_map in (truth, predicted))
+    errors = pale(small)
     errors[truth != predicted] = _ERROR
     errors[truth == IGNORE] = _IGNORED
-    return Panel(
-        score,
+    return ImagePanel(
+        metrics,
         kind,
-        as_uri(shown, quality=82),
+        as_uri(small, quality=82),
         as_uri(Prediction(truth, labels).colours()),
         as_uri(Prediction(predicted, labels).colours()),
         as_uri(errors, quality=82),
-        shown.shape[1],
-        shown.shape[0],
+        small.shape[1],
+        small.shape[0],
     )
 
 
-def _draw_change(
+def _draw_crf(
     metrics: tuple[ImageMetrics, ImageMetrics],
     kind: str,
     image: npt.NDArray[np.uint8],
     maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
     labels: LabelSpace,
-) -> Change:
+) -> CRFPanel:
     evaluated = max(1, int((maps[0] != IGNORE).sum()))
-    mended, spoiled = ((wrong != right) & (maps[0] == right) for wrong, right in ((maps[1], maps[2]), (maps[2], maps[1])))
-    shown = shrink(image, exact=False)
+    corrected, worsened = ((wrong != right) & (maps[0] == right) for wrong, right in ((maps[1], maps[2]), (maps[2], maps[1])))
+    small = shrink(image, exact=False)
     truth, before, after = (shrink(label_map, exact=True) for label_map in maps)
-    changed = pale(shown)
-    changed[(truth != before) & (truth != after)] = _REMAINS
-    changed[(truth != before) & (truth == after)] = _MENDED
-    changed[(truth == before) & (truth != after)] = _ERROR
-    changed[truth == IGNORE] = _IGNORED
-    return Change(
+    changes = pale(small)
+    changes[(truth != before) & (truth != after)] = _REMAINING
+    changes[(truth != before) & (truth == after)] = _CORRECTED
+    changes[(truth == before) & (truth != after)] = _ERROR
+    changes[truth == IGNORE] = _IGNORED
+    return CRFPanel(
         before=metrics[0],
         after=metrics[1],
         kind=kind,
-        image=as_uri(shown, quality=82),
+        image=as_uri(small, quality=82),
         truth=as_uri(Prediction(truth, labels).colours()),
-        without=as_uri(Prediction(before, labels).colours()),
+        network=as_uri(Prediction(before, labels).colours()),
         refined=as_uri(Prediction(after, labels).colours()),
-        changed=as_uri(changed),  # lines a pixel wide would lose their colours
-        width=shown.shape[1],
-        height=shown.shape[0],
-        mended=float(mended.sum() / evaluated),
-        spoiled=float(spoiled.sum() / evaluated),
+        changes=as_uri(changes),  # lossless: lines one pixel wide would lose their colours
+        width=small.shape[1],
+        height=small.shape[0],
+        corrected=float(corrected.sum() / evaluated),
+        worsened=float(worsened.sum() / evaluated),
     )
 
 
 def _describe_environment(predictor: Labeller | None) -> dict[str, str]:
     device = getattr(predictor, "device", None)
-    described = {
+    environment = {
         "upscore": upscore.__version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -298,8 +292,8 @@ def _describe_environment(predictor: Labeller | None) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
     }
     if device is not None:
-        described["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return described
+        environment["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return environment
 
 
 def _python_lines(evaluation: Evaluation) -> str:
@@ -307,7 +301,7 @@ def _python_lines(evaluation: Evaluation) -> str:
     arguments = f"{data!r}, split={evaluation.split!r}, absent={evaluation.absent!r}"
     if evaluation.before is None:
         return f"from upscore import evaluate\nevaluate({evaluation.model!r}, {arguments}).metrics"
-    model = f"Predictor({evaluation.model!r}, crf={evaluation.settings['crf']!r})"
+    model = f"Predictor({evaluation.model!r}, crf={evaluation.as_dict()['settings']['crf']!r})"
     return f"from upscore import Predictor, evaluate\nevaluate({model}, {arguments}).metrics"
 
 
@@ -325,21 +319,21 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
 def _as_csv(evaluation: Evaluation) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    names = [_harmless(name) for name in evaluation.labels.names]
+    names = [_escape_formula(name) for name in evaluation.labels.names]
     table.writerow(["truth \\ predicted", *names])
     for name, row in zip(names, evaluation.matrix.counts.tolist(), strict=True):
         table.writerow([name, *row])
     return text.getvalue()
 
 
-def _harmless(name: str) -> str:
-    """Keep a spreadsheet from taking a class name for a formula, and show what it hides."""
+def _escape_formula(name: str) -> str:
+    """Return a class name with hidden characters visible, which no spreadsheet takes for a formula."""
     name = visible(name)
     return f"'{name}" if name[:1] in ("=", "+", "-", "@") else name
 
 
 def _finite(value: Any) -> Any:
-    """Return ``value`` as strict JSON can hold it: nan and infinities become None, what JSON does not know its text."""
+    """Return ``value`` as strict JSON: nan and infinities become None, values of unknown types their text."""
     if isinstance(value, Mapping):
         return {str(name): _finite(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):

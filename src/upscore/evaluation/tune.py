@@ -36,11 +36,12 @@ from upscore.errors import BundleError, DataError, OutputError, RecipeError
 from upscore.evaluation.evaluate import checked_dataset, checked_truth
 from upscore.inference.crf_postprocess import iterate_refined
 from upscore.inference.predictor import Predictor
-from upscore.inference.settings import CRFSettings
 from upscore.inference.tile_grid import Window
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.settings import CRFSettings
+from upscore.settings.crf import MAX_SIGMA, MIN_SIGMA
 
 __all__ = ["Candidate", "Metric", "Tuning", "tune"]
 
@@ -107,7 +108,7 @@ class Tuning:
     Parameters
     ----------
     settings : CRFSettings
-        The best numbers; ``on`` where both halves gain.
+        The best numbers; ``enabled`` where both halves gain.
     metric : {"mean_iou", "boundary_iou", "trimap_iou", "both"}
         What was made large.
     dataset, split : str
@@ -137,13 +138,13 @@ class Tuning:
             f"{100 * _value(half.before, self.metric):.2f} → {100 * _value(half.after, self.metric):.2f} on the half it was {what} on"
             for what, half in halves
         )
-        if self.settings.on:
+        if self.settings.enabled:
             return f"the CRF is on: {name} {found}"
         return f"the CRF is off, since it does not help on both halves: {name} {found}; --crf uses the numbers all the same"
 
     def apply(self, bundle: Model) -> Model:
         """Return ``bundle``, or the ensemble, with the settings among its inference settings and the account on its card."""
-        inference = dict(bundle.inference) | {"crf": self.settings.model_dump(mode="json")}
+        inference = bundle.inference.model_copy(update={"crf": self.settings})
         return replace(bundle, inference=inference, card=dict(bundle.card) | {"crf": self.as_dict()})
 
     def as_dict(self) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def tune(
     if trials < 1:
         raise RecipeError(f"found {trials} trials, expected at least 1")
     predictor = network if isinstance(network, Predictor) else Predictor(network, device=device, crf=False)
-    if predictor.settings.refines:
+    if predictor.settings.uses_crf:
         raise RecipeError("found a predictor whose CRF is on, expected the network alone: make it with crf=False")
     if "crf" in predictor.card and not again:
         raise BundleError(f"the bundle was tuned already, on {_where(predictor.card['crf'])}: give --again (again=True) to tune it anew")
@@ -235,8 +236,8 @@ def tune(
         raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
     if len(images) < 2:
         raise DataError(f"{images.name}: found one image in '{images.split}', expected at least 2: one to choose on, one to confirm on")
-    for note in images.notes:
-        say(note)
+    for warning in images.warnings:
+        say(warning)
     sizes = []
     for index in range(len(images)):
         sizes.append(checked_truth(images[index]).shape)
@@ -344,7 +345,7 @@ class _Search:
             Candidate(len(self.second), second.metrics(), confirmed.metrics()),
         )
         return Tuning(
-            settings=best.model_copy(update={"on": all(half.gain(self.metric) > LEAST_GAIN for half in evaluated)}),
+            settings=best.model_copy(update={"enabled": all(half.gain(self.metric) > LEAST_GAIN for half in evaluated)}),
             metric=self.metric,
             dataset=self.images.name,
             split=self.images.split,
@@ -371,7 +372,7 @@ class _Search:
 
     def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> _Counts:
         """Count the images ``indices`` as the CRF labels them."""
-        dense, counts = settings.dense(), _Counts(self.kept.classes)
+        dense, counts = settings.build(), _Counts(self.kept.classes)
         for index in indices:
             sample, probs = self.images[index], self.kept[index]
             truth = checked_truth(sample)
@@ -389,7 +390,7 @@ class _Search:
 
     def _choose(self, few: dict[str, float], first: dict[str, float], rng: np.random.Generator) -> tuple[CRFSettings, _Counts]:
         """Return the best settings on the first half, and its counts."""
-        self.what = "drawing"
+        self.what = "sampling"
         ranked: list[tuple[float, CRFSettings, _Counts]] = []
         for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
             counts = self._evaluate(candidate, self.few)
@@ -429,7 +430,7 @@ def _draw(rng: np.random.Generator) -> CRFSettings:
 def _changed(settings: CRFSettings, name: str, factor: float) -> CRFSettings | None:
     """Return settings with one number changed, or None where that is not a setting."""
     value = _rounded(getattr(settings, name) * factor)
-    return CRFSettings(**settings.model_dump() | {name: value}) if 0.5 <= value <= 1000 else None
+    return settings.model_copy(update={name: value}) if MIN_SIGMA <= value <= MAX_SIGMA else None
 
 
 def _rounded(value: float) -> float:

@@ -1,32 +1,32 @@
-"""Why a network says what it says about one image: as arrays, and as one page.
+"""Why a network labels an image as it does: as arrays, and as one HTML page.
 
 ::
 
-    fields        what a score could look at, and what it does look at
-    activations   what the layers make of the image, from coarse to fine
-    skips         what each skip of an FCN adds
-         └──────────────── explanation ── page
+    receptive_fields     which pixels can change a score, and which do
+    activations          feature maps of every layer, from coarse to fine
+    skip_contributions   what each skip connection of an FCN contributes
+             └──────────────── explanation ── page
 
-The three know nothing of one another, and take any network they can say something about.
+The first three are independent of one another, and take any network that they apply to.
 """
 
 from upscore.explain.activations import Activation, record_activations
 from upscore.explain.explanation import Explanation, explain_image, explain_model
 from upscore.explain.page import write_explanation
-from upscore.explain.receptive_fields import Field, effective_field, theoretical_field
-from upscore.explain.skip_contributions import Stream, add_up_streams, split_streams
+from upscore.explain.receptive_fields import ReceptiveField, effective_receptive_field, theoretical_receptive_field
+from upscore.explain.skip_contributions import SkipPrediction, accumulate_terms, split_logits
 
 __all__ = [
     "Activation",
     "Explanation",
-    "Field",
-    "Stream",
-    "add_up_streams",
-    "effective_field",
+    "ReceptiveField",
+    "SkipPrediction",
+    "accumulate_terms",
+    "effective_receptive_field",
     "explain_image",
     "explain_model",
     "record_activations",
-    "split_streams",
-    "theoretical_field",
+    "split_logits",
+    "theoretical_receptive_field",
     "write_explanation",
 ]

@@ -1,13 +1,13 @@
-"""What a score could look at, and what it does look at.
+"""Theoretical and effective receptive fields: which pixels can change a score, and which do.
 
 Wenjie Luo, Yujia Li, Raquel Urtasun, Richard Zemel, "Understanding the Effective Receptive
 Field in Deep Convolutional Neural Networks", NIPS 2016 (arXiv 1701.04128). The theoretical
-field of a score is a rectangle that follows from the layers' sizes, whatever the weights
-are. The effective one is how much each pixel of the image moves the score: the size of
-its derivative, which depends on weights and image, and mostly lies near the middle::
+receptive field of a score is a rectangle that follows from kernels and strides, whatever the
+weights are. The effective one is how strongly each pixel of the image changes the score: the
+absolute derivative, which depends on weights and image and is usually largest near the middle::
 
-    score  s = logits[k, row, column]          k the class predicted there, before the softmax
-    field  |∂s / ∂image| summed over R, G, B   (H, W)
+    score      s = logits[k, row, column]          k the class predicted there, before the softmax
+    effective  |∂s / ∂image| summed over R, G, B   (H, W)
 """
 
 from __future__ import annotations
@@ -27,55 +27,70 @@ from upscore.inference.segmenter import evaluation_mode
 from upscore.inference.tile_grid import Window
 from upscore.ops.geometry import Geometry
 
-__all__ = ["Field", "describe_fields", "effective_field", "effective_fields", "enclosing_side", "theoretical_field", "theoretical_side"]
+__all__ = [
+    "ReceptiveField",
+    "effective_receptive_field",
+    "effective_receptive_fields",
+    "enclosing_side",
+    "measure_receptive_fields",
+    "theoretical_receptive_field",
+    "theoretical_side",
+]
 
-HELD = 0.95
-"""The share of an effective field that its square holds."""
+ENCLOSED = 0.95
+"""The fraction of the effective receptive field that its square encloses."""
 
 SIDE = 220
-"""Longer side of a field that is kept, in cells; larger ones are averaged down to it."""
+"""Longer side, in cells, of an effective receptive field that is stored; larger ones are averaged down to it."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """What moves the score of the class predicted at one pixel.
+class ReceptiveField:
+    """The receptive field of the score of the class predicted at one pixel.
 
     Parameters
     ----------
-    at : (int, int)
+    pixel : (int, int)
         Row and column.
     theoretical : Window
-        Outside it nothing can.
-    side : int or float
-        Of the whole theoretical square, of which ``theoretical`` is what lies on the image; may be infinite.
-    heat : (h, w) float32
-        The effective field, averaged down where a side was above 220 pixels.
-    held_side : int
-        Side of the least square around the pixel that holds 95 % of the effective field; 0 where that is 0.
+        The part of the image that can change the score.
+    theoretical_side : int or float
+        Side of the theoretical square, of which ``theoretical`` is the part inside the image; may be infinite.
+    effective : (h, w) float32
+        The effective receptive field, averaged down where a side was above 220 pixels.
+    effective_side : int
+        Side of the smallest square around the pixel that encloses 95 % of the effective receptive field; 0 where
+        the score is a constant.
     """
 
-    at: tuple[int, int]
+    pixel: tuple[int, int]
     theoretical: Window
-    side: int | float
-    heat: npt.NDArray[np.float32]
-    held_side: int
+    theoretical_side: int | float
+    effective: npt.NDArray[np.float32]
+    effective_side: int
 
 
 def theoretical_side(model: nn.Module) -> int | float:
-    """Return the side in pixels of the square around a pixel outside which nothing can move its scores.
+    """Return the side in pixels of the square around a pixel outside which nothing can change its scores.
 
-    That is the field of a cell of the coarsest grid, and one jump more on either side: a
-    pixel's score mixes the cells around it, and need not lie in the middle of one.
+    That is the receptive field of a cell of the coarsest grid plus one stride on either side: a pixel's score
+    interpolates the cells around it, and the pixel need not lie in the middle of one.
 
     Parameters
     ----------
     model : nn.Module
-        Its ``geometry`` says jump and field.
+        Its ``geometry`` gives stride and receptive field.
 
     Returns
     -------
     int or float
-        Odd; infinite where a layer looks at the whole image, or the network does not say.
+        Odd; infinite where a layer depends on the whole image, or the network has no geometry.
+
+    Examples
+    --------
+    >>> from upscore.models.factory import create_model
+    >>> theoretical_side(create_model("segnet-basic", num_classes=2, width=1 / 64))
+    227
     """
     geometry: Geometry | None = getattr(model, "geometry", None)
     if geometry is None or geometry.receptive_field == math.inf:
@@ -84,36 +99,36 @@ def theoretical_side(model: nn.Module) -> int | float:
     return 2 * reach + 1
 
 
-def theoretical_field(model: nn.Module, at: tuple[int, int], size: tuple[int, int]) -> Window:
-    """Return the part of the image that can move the scores of a pixel.
+def theoretical_receptive_field(model: nn.Module, pixel: tuple[int, int], size: tuple[int, int]) -> Window:
+    """Return the part of the image that can change the scores of a pixel.
 
     Parameters
     ----------
     model : nn.Module
         As in :func:`theoretical_side`.
-    at : (int, int)
+    pixel : (int, int)
         Row and column.
     size : (int, int)
-        H and W of the image, at whose edges the field ends.
+        H and W of the image, at whose edges the receptive field ends.
     """
     side = theoretical_side(model)
     if side == math.inf:
         return Window(0, 0, *size)
     reach = int(side) // 2
-    (row, column), (height, width) = at, size
+    (row, column), (height, width) = pixel, size
     return Window(max(0, row - reach), max(0, column - reach), min(height, row + reach + 1), min(width, column + reach + 1))
 
 
-def effective_field(model: nn.Module, images: Tensor, at: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Return how much each pixel moves the score of the class that is predicted at one.
+def effective_receptive_field(model: nn.Module, images: Tensor, pixel: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return how strongly each pixel of the image changes the score of the class predicted at ``pixel``.
 
     Parameters
     ----------
     model : nn.Module
-        Maps images to logits of the same size; borrowed, and evaluated in evaluation mode.
+        Maps images to logits of the same size; run in evaluation mode, and left in the mode it was in.
     images : (1, C, H, W) float in [0, 1]
         One image, on the network's device.
-    at : (int, int)
+    pixel : (int, int)
         Row and column.
 
     Returns
@@ -126,13 +141,13 @@ def effective_field(model: nn.Module, images: Tensor, at: tuple[int, int]) -> np
     DataError
         The pixel is outside the image, or there is more than one image.
     """
-    return effective_fields(model, images, [at])[0]
+    return effective_receptive_fields(model, images, [pixel])[0]
 
 
-def effective_fields(
+def effective_receptive_fields(
     model: nn.Module, images: Tensor, points: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
 ) -> list[npt.NDArray[np.float32]]:
-    """Return the :func:`effective_field` of each point; the network runs forward once, and back for each.
+    """Return the :func:`effective_receptive_field` of several points, with one forward pass and a backward pass for each.
 
     Parameters
     ----------
@@ -141,7 +156,7 @@ def effective_fields(
     points : sequence of (int, int)
         Rows and columns.
     progress : callable, optional
-        Told (done, total) after each.
+        Called with (done, total) after each point.
     """
     height, width = images.shape[-2:]
     if len(images) != 1:
@@ -162,46 +177,51 @@ def effective_fields(
     return fields
 
 
-def enclosing_side(field: npt.NDArray[np.float32], at: tuple[int, int], *, share: float = 0.95) -> int:
-    """Return the side of the least square around a pixel that holds a share of its effective field.
+def enclosing_side(effective: npt.NDArray[np.float32], pixel: tuple[int, int], *, fraction: float = ENCLOSED) -> int:
+    """Return the side of the smallest square around a pixel that encloses a fraction of its effective receptive field.
 
     Parameters
     ----------
-    field : (H, W) float
-        Of :func:`effective_field`.
-    at : (int, int)
-        Row and column, the square's centre; the square may reach beyond the image.
-    share : float
-        Of the sum over the image, above 0 and at most 1.
+    effective : (H, W) float
+        Of :func:`effective_receptive_field`.
+    pixel : (int, int)
+        Row and column, the square's centre; the square may extend beyond the image.
+    fraction : float in (0, 1]
+        Of the sum over the image.
 
     Returns
     -------
     int
-        Odd; 0 for a field that is 0 everywhere.
+        Odd; 0 where ``effective`` is 0 everywhere.
+
+    Examples
+    --------
+    >>> enclosing_side(np.ones((9, 9), np.float32), (4, 4), fraction=0.3)
+    5
     """
-    rows, columns = (np.abs(np.arange(n) - centre) for n, centre in zip(field.shape, at, strict=True))
-    rings = np.bincount(np.maximum(rows[:, None], columns).ravel(), weights=field.ravel().astype(np.float64))
-    held = rings.cumsum()
-    if held[-1] == 0:
+    rows, columns = (np.abs(np.arange(n) - centre) for n, centre in zip(effective.shape, pixel, strict=True))
+    rings = np.bincount(np.maximum(rows[:, None], columns).ravel(), weights=effective.ravel().astype(np.float64))
+    enclosed = rings.cumsum()
+    if enclosed[-1] == 0:
         return 0
-    return 2 * int(np.searchsorted(held, share * held[-1])) + 1
+    return 2 * int(np.searchsorted(enclosed, fraction * enclosed[-1])) + 1
 
 
-def describe_fields(
+def measure_receptive_fields(
     model: nn.Module, images: Tensor, points: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
-) -> list[Field]:
-    """Return the fields of points, small enough to be kept.
+) -> list[ReceptiveField]:
+    """Return the receptive fields of points, averaged down to a size that can be stored.
 
     Parameters
     ----------
     model, images, points, progress
-        As in :func:`effective_fields`.
+        As in :func:`effective_receptive_fields`.
     """
-    side, described = theoretical_side(model), []
-    for at, field in zip(points, effective_fields(model, images, points, progress=progress), strict=True):
-        height, width = field.shape
+    side, measured = theoretical_side(model), []
+    for pixel, effective in zip(points, effective_receptive_fields(model, images, points, progress=progress), strict=True):
+        height, width = effective.shape
         scale = min(1.0, SIDE / max(height, width))
-        heat = cv2.resize(field, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
-        window = theoretical_field(model, at, (height, width))
-        described.append(Field(at, window, side, np.asarray(heat, np.float32), enclosing_side(field, at, share=HELD)))
-    return described
+        small = cv2.resize(effective, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+        theoretical = theoretical_receptive_field(model, pixel, (height, width))
+        measured.append(ReceptiveField(pixel, theoretical, side, np.asarray(small, np.float32), enclosing_side(effective, pixel)))
+    return measured

@@ -1,15 +1,15 @@
-"""What each skip of a fully convolutional network adds.
+"""What each skip connection of a fully convolutional network contributes.
 
-Long, Shelhamer and Darrell (2015), figure 4, shows FCN-32s, 16s and 8s beside one another:
-three networks, trained one after the other. Here it is one network. Its logits are a sum::
+Long, Shelhamer and Darrell (2015), figure 4, compares FCN-32s, 16s and 8s: three networks,
+trained one after the other. Here they are partial sums of one network, whose logits are::
 
     logits = upsampled score_fr  +  upsampled score_pool4  +  upsampled score_pool3
              └──── 32s ────┘
              └────────────── + pool4 ─────────────────┘
              └────────────────────────────── + pool3 ──────────────────────────────┘
 
-since all that follows a score layer is linear. So leaving out the finer terms shows what the
-coarser ones say alone, and nothing has to be trained again.
+since every operation after a score layer is linear. Leaving out the finer terms shows what the
+coarser ones predict by themselves, without training another network.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from torch import Tensor, nn
 
 from upscore.inference.segmenter import evaluation_mode
 
-__all__ = ["STREAMS", "Stream", "add_up_streams", "label_streams", "split_streams"]
+__all__ = ["PARTIAL_SUMS", "SkipPrediction", "accumulate_terms", "predict_by_skips", "split_logits"]
 
-STREAMS = {"score_fr": "32s", "score_pool4": "+ pool4", "score_pool3": "+ pool3"}
-"""Score layers of an FCN, from coarse to fine, and what their sum up to there is called."""
+PARTIAL_SUMS = {"score_fr": "32s", "score_pool4": "+ pool4", "score_pool3": "+ pool3"}
+"""Score layers of an FCN, from coarse to fine, and the name of the sum up to each."""
 
 
 @dataclass(frozen=True)
-class Stream:
-    """What a fully convolutional network says with the skips up to one.
+class SkipPrediction:
+    """What a fully convolutional network predicts from the sum up to one skip.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Stream:
     confidence : (H, W) float32 in [0, 1]
         Its probability.
     changed : (H, W) bool
-        Where the class differs from that of the stream before; nowhere in the first.
+        Where the class differs from that of the sum before; False everywhere in the first.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Stream:
     changed: npt.NDArray[np.bool_]
 
 
-def split_streams(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return the terms whose sum are the logits.
+def split_logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return the terms whose sum is the logits.
 
     Parameters
     ----------
     model : nn.Module
-        FCN-32s, 16s or 8s; borrowed, and evaluated in evaluation mode.
+        FCN-32s, 16s or 8s; run in evaluation mode, and left in the mode it was in.
     images : (N, C, H, W) float in [0, 1]
         On the network's device.
 
@@ -68,61 +68,61 @@ def split_streams(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     dict of str to Tensor
         Score layer to (N, K, H, W), from coarse to fine; empty for other networks.
     """
-    layers = [name for name in STREAMS if hasattr(model, name)]
+    layers = [name for name in PARTIAL_SUMS if hasattr(model, name)]
     terms = {}
     with evaluation_mode(model), torch.inference_mode():
         for layer in layers:
-            with _silenced(model, [other for other in layers if other != layer]):
+            with _zeroed(model, [other for other in layers if other != layer]):
                 terms[layer] = model(images)
     return terms
 
 
-def add_up_streams(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the logits without any skip, with the coarsest, …, with all: the network's own.
+def accumulate_terms(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the logits without any skip, with the coarsest, …, with all: the last are the network's own.
 
     Parameters
     ----------
     terms : dict of str to Tensor
-        Of :func:`split_streams`.
+        Of :func:`split_logits`.
 
     Returns
     -------
     dict of str to Tensor
-        "32s", "+ pool4", "+ pool3", as far as there are such, to (N, K, H, W).
+        "32s", "+ pool4", "+ pool3", those the network has, to (N, K, H, W).
     """
     sums: dict[str, Tensor] = {}
     total = None
     for layer, term in terms.items():
         total = term if total is None else total + term
-        sums[STREAMS[layer]] = total
+        sums[PARTIAL_SUMS[layer]] = total
     return sums
 
 
-def label_streams(model: nn.Module, images: Tensor) -> list[Stream]:
-    """Return what a network says of one image without any skip, with the coarsest, …, with all.
+def predict_by_skips(model: nn.Module, images: Tensor) -> list[SkipPrediction]:
+    """Return what a network predicts for one image without any skip, with the coarsest, …, with all.
 
     Parameters
     ----------
     model, images
-        As in :func:`split_streams`; the first image counts.
+        As in :func:`split_logits`; only the first image is used.
 
     Returns
     -------
-    list of Stream
-        Empty for networks that are no FCN.
+    list of SkipPrediction
+        Empty for networks other than an FCN.
     """
-    streams: list[Stream] = []
-    for name, logits in add_up_streams(split_streams(model, images)).items():
+    predictions: list[SkipPrediction] = []
+    for name, logits in accumulate_terms(split_logits(model, images)).items():
         confidence, classes = logits[0].float().softmax(0).max(0)
         label_map = classes.to(torch.uint8).cpu().numpy()
-        before = streams[-1].label_map if streams else label_map
-        streams.append(Stream(name, label_map, confidence.cpu().numpy(), label_map != before))
-    return streams
+        previous = predictions[-1].label_map if predictions else label_map
+        predictions.append(SkipPrediction(name, label_map, confidence.cpu().numpy(), label_map != previous))
+    return predictions
 
 
 @contextlib.contextmanager
-def _silenced(model: nn.Module, layers: list[str]) -> Iterator[None]:
-    """Let some layers say 0, whatever they are given."""
+def _zeroed(model: nn.Module, layers: list[str]) -> Iterator[None]:
+    """Replace the output of some layers by zeros."""
     hooks = [model.get_submodule(name).register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for name in layers]
     try:
         yield

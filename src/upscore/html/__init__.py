@@ -1,1 +1,1 @@
-"""What every page that upscore writes shares: its look, its head, which forbids it to load anything, and small images."""
+"""What all HTML pages share: the style sheet, the head with its security policy, and small embedded images."""

@@ -1,4 +1,4 @@
-"""Images small enough to be inside a page: shrunk, paled, coloured, and written as data URIs."""
+"""Images for a page: shrunk, paled, coloured and encoded as data URIs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 __all__ = ["THUMBNAIL", "as_uri", "colour_heat", "pale", "shrink"]
 
-_WEBP_MOST = 16383  # pixels a side
+_WEBP_MAX_SIDE = 16383
 
 THUMBNAIL = 440
 """Longer side of an image in a page, in pixels."""
@@ -24,7 +24,7 @@ def shrink(pixels: npt.NDArray[np.uint8], *, exact: bool, side: int = THUMBNAIL)
 
 
 def pale(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return an image (H, W, 3) uint8 as a pale grey ground to mark things on."""
+    """Return an image (H, W, 3) uint8 as a pale grey background for coloured marks."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return np.repeat((255 - (255 - grey.astype(np.uint16)) // 3).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -43,9 +43,9 @@ def as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
     pixels : (H, W, 3) or (H, W, 4) uint8
         RGB, or RGB and opacity.
     quality : int
-        1 to 100; 101 loses nothing.
+        1 to 100; 101 is lossless.
     """
     order = [2, 1, 0, 3][: pixels.shape[2]]
-    form, options = ("webp", [cv2.IMWRITE_WEBP_QUALITY, quality]) if max(pixels.shape[:2]) <= _WEBP_MOST else ("png", [])
+    form, options = ("webp", [cv2.IMWRITE_WEBP_QUALITY, quality]) if max(pixels.shape[:2]) <= _WEBP_MAX_SIDE else ("png", [])
     _, encoded = cv2.imencode(f".{form}", np.ascontiguousarray(pixels[..., order]), options)
     return f"data:image/{form};base64," + base64.b64encode(encoded.tobytes()).decode()

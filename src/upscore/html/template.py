@@ -1,8 +1,8 @@
-"""Templates of pages that need nothing but themselves.
+"""Templates of pages that load nothing from outside their file.
 
-A page includes ``head.html.j2``, which holds the shared style and forbids the browser to load
-or run anything. What a page is given is untrusted: every value is escaped, and what it hides (control characters, marks that turn
-the direction of writing) is shown.
+A page includes ``head.html.j2``, which holds the shared style and a security policy that forbids the browser to load
+or run anything. Values are untrusted: every one is escaped, and hidden characters (control characters, marks that change
+the writing direction) are made visible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["open_template"]
 
 
 def open_template(package: str, name: str) -> jinja2.Template:
-    """Return a template that escapes what it is given, and fails where a value is missing.
+    """Return a template that escapes its values, and fails where one is missing.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def open_template(package: str, name: str) -> jinja2.Template:
 
 
 def _visible(value: object) -> object:
-    """Show what a text hides; markup of the template's own has nothing to hide."""
+    """Make hidden characters of a text visible; the template's own markup is left as it is."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _signed(value: float) -> str:
-    """Return a difference of scores in points, with its sign."""
+    """Return a difference of metrics in points, with its sign."""
     points = round(100 * value, 1) if not math.isnan(value) else math.nan
     return "–" if math.isnan(points) else "0.0" if points == 0 else f"{points:+.1f}".replace("-", "\u2212")

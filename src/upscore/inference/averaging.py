@@ -21,15 +21,9 @@ from torch.nn import functional
 
 from upscore.errors import RecipeError
 from upscore.ops.box_crop import resized
+from upscore.settings.scales import scale_fractions
 
-__all__ = ["MOST_GRAIN", "MOST_SCALE_DENOMINATOR", "averaging_context", "check_scales", "ensemble", "product", "tta"]
-
-MOST_SCALE_DENOMINATOR = 20
-"""Scales are multiples of 1/q with q up to this: 0.5, 0.75, 1.25, 0.95, 4/3, …"""
-
-
-MOST_GRAIN = 120
-"""Images are continued to a multiple of the denominators together, and tiles begin on multiples of it times the stride."""
+__all__ = ["averaging_context", "ensemble", "product", "tta"]
 
 
 def tta(segmenter: Callable[[Tensor], Tensor], *, flips: bool = False, scales: Sequence[float] = (1.0,)) -> Callable[[Tensor], Tensor]:
@@ -54,9 +48,9 @@ def tta(segmenter: Callable[[Tensor], Tensor], *, flips: bool = False, scales: S
     Raises
     ------
     RecipeError
-        As :func:`check_scales`.
+        As :func:`upscore.settings.check_scales`.
     """
-    fractions = _fractions(scales)
+    fractions = scale_fractions(scales)
     if fractions == [1] and not flips:
         return segmenter
     grain = math.lcm(*(scale.denominator for scale in fractions))
@@ -173,7 +167,7 @@ def averaging_context(*, margin: int, stride: int, scales: Sequence[float] = (1.
     margin, stride, grain : int
         For :func:`upscore.inference.tiling.iterate_tiles`.
     """
-    fractions = _fractions(scales)
+    fractions = scale_fractions(scales)
     if fractions == [1]:
         return margin, stride, 1
     grain = math.lcm(*(scale.denominator for scale in fractions))
@@ -182,33 +176,3 @@ def averaging_context(*, margin: int, stride: int, scales: Sequence[float] = (1.
     one = Fraction(1)
     reaches = [Fraction(margin) if scale == 1 else (margin + max(one, scale) + 1) / scale + max(one, 1 / scale) + 1 for scale in fractions]
     return math.ceil(max(reaches)), step, grain
-
-
-def check_scales(scales: Sequence[float]) -> None:
-    """Refuse scales that cannot be averaged over.
-
-    Raises
-    ------
-    RecipeError
-        There is no scale, one is repeated, out of range, or not a fraction with a small denominator; or the
-        denominators have no small multiple in common.
-    """
-    _fractions(scales)
-
-
-def _fractions(scales: Sequence[float]) -> list[Fraction]:
-    fractions = [Fraction(scale).limit_denominator(MOST_SCALE_DENOMINATOR) if math.isfinite(scale) else Fraction(0) for scale in scales]
-    for scale, fraction in zip(scales, fractions, strict=True):
-        if not 0.1 <= scale <= 8 or abs(float(fraction) - scale) > 1e-6:
-            raise RecipeError(
-                f"found scale {scale}, expected 0.1 to 8 and a fraction whose denominator is at most {MOST_SCALE_DENOMINATOR}: 0.75, 1.5, …"
-            )
-    if not fractions or len(set(fractions)) < len(fractions):
-        raise RecipeError(f"found scales {list(scales)}, expected at least one, each given once")
-    grain = math.lcm(*(fraction.denominator for fraction in fractions))
-    if grain > MOST_GRAIN:
-        raise RecipeError(
-            f"found scales {', '.join(map(str, fractions))}, whose denominators have {grain} as their least common multiple, "
-            f"expected at most {MOST_GRAIN}: use scales that go together, such as multiples of 1/4 or of 1/10"
-        )
-    return fractions

@@ -24,10 +24,10 @@ from upscore.inference.averaging import averaging_context, ensemble, product, tt
 from upscore.inference.blended_tiles import blended, iterate_blended
 from upscore.inference.proposal_aggregation import over_proposals
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter
-from upscore.inference.settings import InferenceSettings, ProposalSettings
 from upscore.inference.tile_grid import Window, widen
 from upscore.inference.tiling import iterate_tiles, tiled
 from upscore.proposals import Proposer
+from upscore.settings import InferenceSettings, ProposalSettings
 
 __all__ = ["Context", "Member", "Tiles", "combine", "context_of"]
 
@@ -111,8 +111,11 @@ class Member:
         raw = scores or self.proposals is not None
         one = tta(self.network.scores if raw else self.network, flips=settings.flips, scales=settings.scales)
         if self.proposals is not None:
-            choice = self.proposals.model_dump(exclude={"by"})
-            return over_proposals(one, proposer(self.proposals), scores=scores, unfound=unfound, **choice)
+            s = self.proposals
+            return over_proposals(
+                one, proposer(s), most=s.max_proposals, enlarge=s.enlarge, least_side=s.min_side, aggregate=s.aggregate, clip=s.clip,
+                side=s.crop_side, batch=s.batch_size, scores=scores, unfound=unfound,
+            )  # fmt: skip
         return one if tiles is None else tiles.around(one)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from upscore.data.image_files import read_image_and_warnings, write_image, write_label_map
+from upscore.data.image_files import read_image_with_metadata, write_image, write_label_map
 from upscore.errors import OutputError, UpscoreError
 from upscore.files import write_atomically
 from upscore.inference.file_discovery import Found, NamedImage, discover_images
@@ -162,12 +162,12 @@ def _as_json(account: dict[str, object]) -> bytes:
 
 
 def _label(predictor: Predictor, image: NamedImage, folder: Path, *, overlay: bool, probs: bool) -> LabelledImage:
-    read = read_image_and_warnings(image.path)
+    read = read_image_with_metadata(image.path)
     pixels = read.pixels
     height, width = pixels.shape[:2]
     label_map = np.empty((height, width), np.uint8)
     outputs = {"labels": f"{image.name}.png"}
-    total, notes = 0.0, [*read.notes]
+    total, notes = 0.0, [*read.warnings]
     with _probabilities_file(folder / f"{image.name}.probs.npy", (len(predictor.labels), height, width), wanted=probs) as kept:
         for window, part in predictor.iterate(pixels, name=str(image.path), note=notes.append):
             greatest, label = part.max(0)
@@ -183,7 +183,7 @@ def _label(predictor: Predictor, image: NamedImage, folder: Path, *, overlay: bo
         outputs["overlay"] = _write_overlay(folder, f"{image.name}.overlay", _lay_over(prediction, pixels))
         if outputs["overlay"].endswith(".png"):
             notes.append(OVERLAY_NOTE)
-    return LabelledImage(str(image.path), (height, width), prediction.shares(), total / (height * width), outputs, notes=notes)
+    return LabelledImage(str(image.path), (height, width), prediction.class_fractions(), total / (height * width), outputs, notes=notes)
 
 
 def _write_overlay(folder: Path, name: str, overlay: npt.NDArray[np.uint8]) -> str:

@@ -27,21 +27,21 @@ import torch
 from torch import Tensor, nn
 
 from upscore.crf import DenseCRF
-from upscore.data.image_files import read_image_and_warnings
+from upscore.data.image_files import read_image_with_metadata
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError, UpscoreError
 from upscore.inference.crf_postprocess import Refined, crf, iterate_refined
 from upscore.inference.pipeline import Member, Tiles, combine, context_of
 from upscore.inference.proposal_aggregation import check_canvas
 from upscore.inference.segmenter import NetworkSegmenter, Segmenter, choose_device, runs_channels_last
-from upscore.inference.settings import CRFSettings, InferenceSettings, ProposalSettings, settled
 from upscore.inference.tile_grid import Window
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
 from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
+from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace, Prediction
 
-__all__ = ["CRFSettings", "Comparison", "InferenceSettings", "Predictor", "ProposalSettings"]
+__all__ = ["Comparison", "Predictor"]
 
 WHOLE_PIXELS = {"cpu": 1_500_000, "cuda": 4_000_000, "mps": 2_000_000}
 """Images of at most this many pixels are labelled in one piece under ``tile="auto"``."""
@@ -130,7 +130,7 @@ class Predictor:
 
     Notes
     -----
-    Whose settings hold where there are several bundles: :func:`upscore.inference.settings.settled`.
+    Whose settings hold where there are several bundles: :meth:`upscore.models.ensemble.Ensemble.resolve_settings`.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class Predictor:
         if not given:
             raise BundleError("found no bundle, expected at least one")
         opened = [one if isinstance(one, (Bundle, Ensemble)) else load_model(Path(one)) for one in given]
-        together = settled(opened, settings=settings, **overrides)
+        together = Ensemble.of(opened).resolve_settings(settings, **overrides)
         place = choose_device(device)
         models = [one.build().to(place) for one in together.members]
-        looks = [InferenceSettings.of(one.inference).proposals for one in together.members]
-        self._assemble(models, looks, together.labels, InferenceSettings.of(together.inference), channels_last=runs_channels_last(place))
+        looks = [one.inference.proposals for one in together.members]
+        self._assemble(models, looks, together.labels, together.inference, channels_last=runs_channels_last(place))
         self._find_boxes(boxes, propose)
         self.source = ", ".join(_source(one) for one in given)
         self.card |= opened[0].card
@@ -191,7 +191,7 @@ class Predictor:
         predictor = cls.__new__(cls)
         if device is not None:
             model.to(choose_device(device))
-        chosen = InferenceSettings.of(settings, **overrides)
+        chosen = (settings or InferenceSettings()).with_overrides(**overrides)
         predictor._assemble([model], [chosen.proposals], labels, chosen, channels_last=channels_last)
         return predictor
 
@@ -214,7 +214,7 @@ class Predictor:
         self.members = tuple(map(Member, networks, proposals))
         self._find_boxes(None, None)
         self._context = context_of([one.network.model for one in self.members if one.proposals is None], settings)
-        self._dense = settings.crf.dense() if settings.crf is not None and settings.crf.on else None
+        self._dense = settings.crf.build() if settings.crf is not None and settings.crf.enabled else None
 
     def _find_boxes(self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None) -> None:
         if boxes is not None and propose is not None:
@@ -240,7 +240,7 @@ class Predictor:
         -------
         Prediction
             Exactly the image's size; ``key`` is the path, if it was one. Of equally
-            probable classes the first is taken. ``notes`` say what the reader of a file decided, and
+            probable classes the first is taken. ``warnings`` say what the reader of a file decided, and
             if there were no proposals or tiles were blended.
 
         Raises
@@ -262,8 +262,8 @@ class Predictor:
         if isinstance(image, np.ndarray):
             pixels = image
         else:
-            read = read_image_and_warnings(image)
-            pixels, notes = read.pixels, [*read.notes]
+            read = read_image_with_metadata(image)
+            pixels, notes = read.pixels, [*read.warnings]
         _check_image(pixels)
         label_map = np.empty(pixels.shape[:2], np.uint8)
         kept = np.empty((len(self.labels), *pixels.shape[:2]), np.float32) if probs else None
@@ -300,7 +300,7 @@ class Predictor:
                 before[piece.window.slices], after[piece.window.slices] = piece.before.argmax(0), piece.after.argmax(0)
                 seconds += piece.seconds
         said = tuple(notes)
-        return Comparison(Prediction(before, self.labels, notes=said), Prediction(after, self.labels, notes=said), seconds)
+        return Comparison(Prediction(before, self.labels, warnings=said), Prediction(after, self.labels, warnings=said), seconds)
 
     def iterate(
         self, image: npt.NDArray[np.uint8], *, name: str = "", note: Callable[[str], None] = lambda said: None
@@ -386,8 +386,8 @@ class Predictor:
         settings, tile = self.settings, self._tiling(height, width).tile
         how, ways = [], []
         if (boxes := settings.proposals) is not None:
-            how.append(f"{boxes.batch} proposals of {boxes.side}×{boxes.side} at a time, put together on the whole image")
-            ways += ["a smaller proposals.batch"] if boxes.batch > 1 else []
+            how.append(f"{boxes.batch_size} proposals of {boxes.crop_side}×{boxes.crop_side} at a time, put together on the whole image")
+            ways += ["a smaller proposals.batch_size"] if boxes.batch_size > 1 else []
             ways += ["a smaller image, or --no-proposals"]
         else:
             whole = tile >= max(height, width)
@@ -430,7 +430,7 @@ class Predictor:
         if given is None and self._propose is not None:
             return self._propose
         if given is None:
-            return CachedProposer(create_proposer(settings.by), proposals_folder())
+            return CachedProposer(create_proposer(settings.proposer), proposals_folder())
         if not name:
             raise RecipeError(f"{given.path}: boxes of a file are found by an image's name, and this one has none: give name=")
         return lambda image: given.boxes(name, (image.shape[0], image.shape[1]))

@@ -25,18 +25,15 @@ from torch import Tensor
 
 from upscore.errors import DataError, RecipeError
 from upscore.inference.image_tensors import bytes_of
-from upscore.ops.box_crop import Aggregate, Canvas, Corners, cut_boxes
-from upscore.proposals.boxes import Boxes, enlarged, whole_image
+from upscore.ops.box_crop import Canvas, Corners, cut_boxes
+from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
+from upscore.settings import Aggregate, ProposalSettings
 
 __all__ = [
-    "MOST_PIXELS_AT_ONCE",
-    "MOST_PIXELS_IN_ALL",
     "MOST_VALUES",
-    "Aggregate",
     "boxes_for",
     "check_canvas",
-    "check_work",
     "choose",
     "over_boxes",
     "over_proposals",
@@ -45,12 +42,6 @@ __all__ = [
 
 SIDE = 224
 """Height and width at which DeconvNet sees a box."""
-
-MOST_PIXELS_AT_ONCE = 2**22
-"""A network sees at most this many pixels of boxes at a time: 83 boxes of 224×224. DeconvNet takes some 2 GB for them."""
-
-MOST_PIXELS_IN_ALL = 2**30
-"""Boxes of an image have at most this many pixels as the network sees them: 21,000 of 224×224."""
 
 MOST_VALUES = 2**28
 """Classes times pixels of an image whose boxes are put together: 12.8 megapixels of 21 classes, in some 4 GB."""
@@ -105,10 +96,10 @@ def over_proposals(
     Raises
     ------
     RecipeError
-        A setting is outside its range; see also :func:`check_work`. When called, the errors of :func:`scores_over_boxes`.
+        A setting is outside its range. When called, the errors of :func:`scores_over_boxes`.
     """
     _check(most=most, least_side=least_side, side=side, batch=batch, aggregate=aggregate, enlarge=enlarge)
-    check_work(most=most, side=side, batch=batch)
+    ProposalSettings(max_proposals=most, crop_side=side, batch_size=batch)
 
     def segment(images: Tensor) -> Tensor:
         canvases = []
@@ -122,33 +113,6 @@ def over_proposals(
         return together if scores else together.softmax(1)
 
     return segment
-
-
-def check_work(*, most: int, side: int, batch: int, zoom: float = 1.0) -> None:
-    """Refuse settings under which a network would see too many pixels, at a time or in all.
-
-    Parameters
-    ----------
-    most, side, batch : int
-        As :func:`over_proposals`.
-    zoom : float
-        The greatest scale at which it sees each box (:func:`upscore.inference.averaging.tta`).
-
-    Raises
-    ------
-    RecipeError
-        One of the limits is passed; what to change is said.
-    """
-    area = side * side * max(1.0, zoom) ** 2
-    seen = f"of {side}×{side} pixels" + (f" at scale {zoom:g}" if zoom > 1 else "")
-    if batch * area > MOST_PIXELS_AT_ONCE:
-        fits = int(MOST_PIXELS_AT_ONCE // area)
-        smaller = int(MOST_PIXELS_AT_ONCE**0.5 / max(1.0, zoom))
-        way = f"a batch of at most {fits}" if fits else f"a batch of 1 and a side of at most {smaller}"
-        raise RecipeError(f"found batches of {batch} boxes {seen}, more than {MOST_PIXELS_AT_ONCE} pixels at a time: use {way}")
-    if most * area > MOST_PIXELS_IN_ALL:
-        fewer = int(MOST_PIXELS_IN_ALL // area)
-        raise RecipeError(f"found {most} boxes {seen}, more than {MOST_PIXELS_IN_ALL} pixels for an image: use at most {fewer} boxes")
 
 
 def check_canvas(classes: int, height: int, width: int) -> None:
@@ -169,7 +133,7 @@ def check_canvas(classes: int, height: int, width: int) -> None:
 def boxes_for(image: Tensor, propose: Proposer, *, most: int = 50, enlarge: float = 1.2, least_side: int = 1) -> tuple[Boxes, bool]:
     """Return the boxes that an image (3, H, W) in [0, 1] is cut into, best first, and whether any were found; else it is one itself."""
     pixels = bytes_of(image)
-    boxes = enlarged(choose(propose(pixels), most=most, least_side=least_side), enlarge)
+    boxes = enlarge_boxes(choose(propose(pixels), most=most, least_side=least_side), enlarge)
     return (boxes, True) if len(boxes) else (whole_image(*pixels.shape[:2]), False)
 
 
@@ -221,7 +185,6 @@ def scores_over_boxes(
         As :func:`check_canvas`.
     """
     _check(side=side, batch=batch, aggregate=aggregate)
-    check_work(most=1, side=side, batch=batch)
     height, width = image.shape[-2:]
     if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):
         raise RecipeError(f"found {len(boxes)} boxes for an image of {height}×{width}, expected at least one, and none outside of it")

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from upscore.errors import RecipeError
+from upscore.settings import Precision
 
-__all__ = ["NetworkSegmenter", "Precision", "Segmenter", "bf16_is_native", "choose_device", "evaluation_mode", "runs_channels_last"]
+__all__ = ["NetworkSegmenter", "Segmenter", "bf16_is_native", "choose_device", "evaluation_mode", "runs_channels_last"]
 
 Segmenter: TypeAlias = Callable[[Tensor], Tensor]
 """images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32, summing to 1 over K."""
-
-Precision: TypeAlias = Literal["fp32", "bf16"]
-"""How a network computes; probabilities are float32 either way."""
 
 
 class NetworkSegmenter:

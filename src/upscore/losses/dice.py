@@ -1,54 +1,55 @@
-"""Soft Dice loss: one less the overlap of a class's probability with its true pixels."""
+"""Soft Dice loss: one minus the overlap of a class's probability with its true pixels."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from upscore.losses.pixelwise import check_batch
-from upscore.types import IGNORE
+from upscore.losses.per_image import sum_over_images
 
 __all__ = ["dice_loss"]
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the soft Dice loss of each image, times its valid pixels, summed over images.
+    """Return the soft Dice loss of each image times its valid pixels, summed over images.
 
     Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, §3: with the probability p_i of a class at
     pixel i and its truth g_i in {0, 1}::
 
         D = 2 Σ p_i g_i / (Σ p_i² + Σ g_i²)          loss = 1 - mean of D over classes
 
-    The paper has one class; here the mean is over the classes that occur in an image's
-    truth. An absent class has D = 0 and no gradient whatever is predicted, so it is left out;
-    nothing is added to numerator or denominator. At one-hot probabilities D is the F1 score.
+    The paper has one class; here the mean is over the classes that occur in an image's truth. An
+    absent class has D = 0 and no gradient for any prediction, so it is left out. Nothing is added
+    to numerator or denominator. At one-hot probabilities D is the F1 score.
 
     Parameters
     ----------
-    logits : (N, K, H, W) floating
-        Scores.
-    labels : (N, H, W) integer
-        Class of each pixel, or 255; ignored pixels are in no sum.
+    logits, labels
+        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
 
     Returns
     -------
     Tensor
-        Scalar, float32 (float64 for float64 logits); divided by the valid pixels, in [0, 1].
+        Scalar, float32 (float64 for float64 logits); in [0, 1] when divided by the valid pixels.
 
     Raises
     ------
     DataError
-        Shapes or types do not belong together, or a label is neither a class nor 255.
+        Shapes or types do not fit together, or a label is neither a class nor 255.
+
+    Examples
+    --------
+    >>> import torch
+    >>> labels = torch.tensor([[[0, 0, 1, 255]]])
+    >>> logits = 100 * F.one_hot(torch.tensor([[[0, 1, 1, 1]]]), 2).movedim(-1, 1).float()
+    >>> round(float(dice_loss(logits, labels)) / 3, 3)  # D is 2/3 for both classes
+    0.333
     """
-    logits, labels = check_batch(logits, labels)
-    total = logits[:0].sum()
-    for scores, label in zip(logits, labels, strict=True):
-        valid = label != IGNORE
-        truth = F.one_hot(label[valid], scores.shape[0]).to(scores).T  # (K, valid pixels)
-        count = truth.shape[1]
-        if count:
-            probs = scores[:, valid].softmax(0)
-            present = truth.sum(1) > 0
-            overlap = 2 * (probs * truth).sum(1)[present] / ((probs * probs).sum(1) + truth.sum(1))[present]
-            total = total + count * (1 - overlap.mean())
-    return total
+    return sum_over_images(logits, labels, _one_minus_dice)
+
+
+def _one_minus_dice(probs: Tensor, truth: Tensor) -> Tensor:
+    members = F.one_hot(truth, len(probs)).to(probs).T  # (K, n)
+    present = members.sum(1) > 0
+    dice = 2 * (probs * members).sum(1)[present] / ((probs * probs).sum(1) + members.sum(1))[present]
+    return 1 - dice.mean()

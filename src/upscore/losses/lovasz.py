@@ -1,68 +1,69 @@
-"""Lovász-Softmax: a loss that is one less the IoU where the network is sure, and convex in between."""
+"""Lovász-Softmax: one minus the IoU at one-hot predictions, extended convexly to probabilities."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from upscore.losses.pixelwise import check_batch
-from upscore.types import IGNORE
+from upscore.losses.per_image import sum_over_images
 
 __all__ = ["lovasz_softmax"]
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the Lovász-Softmax loss of each image, times its valid pixels, summed over images.
+    """Return the Lovász-Softmax loss of each image times its valid pixels, summed over images.
 
     Berman, Rannen Triki, Blaschko, "The Lovász-Softmax Loss", CVPR 2018, eqs. 8, 9, 11: the
     error of class c at pixel i is ``m_i = |[y_i = c] - p_i(c)|``; a set M of mispredicted
-    pixels costs ``Δ(M) = |M| / |{y = c} ∪ M|``, one less the IoU; the loss of a class is the
-    Lovász extension of Δ at m, and an image's the mean over the classes in its truth (the
-    paper's variant "present"). With the errors in falling order, the weight of the next error
-    is what its pixel adds to Δ, which has a closed form free of cancellation::
+    pixels costs ``Δ(M) = |M| / |{y = c} ∪ M|``, one minus the IoU; the loss of a class is the
+    Lovász extension of Δ at m, and that of an image the mean over the classes in its truth (the
+    paper's variant "present"). With the errors in decreasing order, the weight of an error is the
+    increase of Δ when its pixel joins M, which has a closed form free of cancellation::
 
         a pixel of the class:      1 / U                 U = |{y = c} ∪ M|, I = |{y = c} minus M|,
         a pixel of another:        I / (U (U - 1))       with that pixel in M
 
-    At one-hot probabilities the loss is the mean of 1 - IoU over these classes. The paper
-    takes it over batches as well, which nears the IoU of a data set and depends on how a
-    step is divided; of each image alone, as here, it does not.
+    At one-hot probabilities the loss is the mean of 1 - IoU over these classes. The paper also
+    takes it over a batch, which approximates the IoU of a data set but depends on how a step is
+    divided into batches; per image it does not.
 
     Parameters
     ----------
-    logits : (N, K, H, W) floating
-        Scores.
-    labels : (N, H, W) integer
-        Class of each pixel, or 255; ignored pixels are in no set.
+    logits, labels
+        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
 
     Returns
     -------
     Tensor
-        Scalar, float32 (float64 for float64 logits); divided by the valid pixels, in [0, 1].
+        Scalar, float32 (float64 for float64 logits); in [0, 1] when divided by the valid pixels.
 
     Raises
     ------
     DataError
-        Shapes or types do not belong together, or a label is neither a class nor 255.
+        Shapes or types do not fit together, or a label is neither a class nor 255.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[[0, 0, 1, 255]]])
+    >>> logits = 100 * torch.nn.functional.one_hot(torch.tensor([[[0, 1, 1, 1]]]), 2).movedim(-1, 1).float()
+    >>> float(lovasz_softmax(logits, labels)) / 3  # the IoU is 1/2 for both classes
+    0.5
     """
-    logits, labels = check_batch(logits, labels)
-    total = logits[:0].sum()
-    for scores, label in zip(logits, labels, strict=True):
-        valid = label != IGNORE
-        truth = label[valid]
-        if len(truth):
-            classes = truth.unique()
-            probs = scores[:, valid].softmax(0)[classes]  # (classes present, valid pixels)
-            belongs = truth == classes[:, None]
-            errors, order = (belongs.to(probs) - probs).abs().sort(dim=1, descending=True)
-            costs = (errors * _increments(belongs.gather(1, order), errors.dtype)).sum(1)
-            total = total + len(truth) * costs.mean()
-    return total
+    return sum_over_images(logits, labels, _lovasz_extension)
 
 
-def _increments(belongs: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what each pixel adds to Δ as pixels join M in order: (C, n), ``belongs`` saying which are of the class."""
-    size = belongs.sum(1, keepdim=True)
-    left = size - belongs.cumsum(1)
-    union = (size + (~belongs).cumsum(1)).to(dtype)
-    return torch.where(belongs, 1 / union, left.to(dtype) / (union * (union - 1)).clamp(min=1))
+def _lovasz_extension(probs: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean over the classes in ``truth`` (n,) of the Lovász extension of Δ at the errors of ``probs`` (K, n)."""
+    classes: Tensor = truth.unique()  # type: ignore[no-untyped-call]
+    members = truth == classes[:, None]
+    errors, order = (members.to(probs) - probs[classes]).abs().sort(dim=1, descending=True)
+    costs: Tensor = (errors * _increments(members.gather(1, order), errors.dtype)).sum(1)
+    return costs.mean()
+
+
+def _increments(members: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the increase of Δ (C, n) as pixels join M in order; ``members`` (C, n) tells which belong to the class."""
+    size = members.sum(1, keepdim=True)
+    intersection = size - members.cumsum(1)
+    union = (size + (~members).cumsum(1)).to(dtype)
+    return torch.where(members, 1 / union, intersection.to(dtype) / (union * (union - 1)).clamp(min=1))

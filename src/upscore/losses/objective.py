@@ -1,11 +1,10 @@
-"""What a run makes small: a weighted sum of losses, as a value."""
+"""The objective of a training run: a weighted sum of losses, as a value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,81 +18,166 @@ from upscore.losses.lovasz import lovasz_softmax
 from upscore.losses.ohem import hard_pixel_cross_entropy
 from upscore.losses.pixelwise import pixel_cross_entropy
 
-__all__ = ["SAMPLED", "TERMS", "WEIGHTED", "Objective"]
+__all__ = ["LOSSES", "Loss", "Objective", "losses_reading"]
 
-TERMS = ("cross_entropy", "focal", "ohem", "dice", "lovasz", "boundary")
-"""The losses an objective may be made of."""
 
-WEIGHTED = ("cross_entropy", "focal", "ohem")
-"""Those that weights of classes and of pixels apply to."""
+@dataclass(frozen=True)
+class Loss:
+    """A loss that an objective can contain.
 
-SAMPLED = ("cross_entropy", "focal")
-"""Those that loss sampling applies to: its expectation is the full loss only where that is a plain sum over pixels."""
+    Parameters
+    ----------
+    name : str
+        In recipes.
+    function : callable
+        Logits (N, K, H, W), labels (N, H, W) and the settings, to a scalar: a sum over images that
+        the caller divides by the valid pixels of the step.
+    description : str
+        One line for help and documents.
+    paper : str
+        Where it is defined.
+    settings : mapping of str to str
+        Keyword of ``function`` by field of :class:`Objective`. A loss that reads ``class_weights``
+        takes ``pixel_weights`` too, one that reads ``sampling`` a ``generator``.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    description: str
+    paper: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+_OF_PIXELS = {"class_weights": "class_weights", "sampling": "sampling"}
+"""Sampling is for plain sums over pixels alone: only their expectation is the full loss."""
+
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss(
+            "cross_entropy",
+            pixel_cross_entropy,
+            "pixelwise cross-entropy",
+            "Long, Shelhamer and Darrell 2015, §3.4; label smoothing: Szegedy and others 2016, §7",
+            {**_OF_PIXELS, "label_smoothing": "label_smoothing"},
+        ),
+        Loss(
+            "focal",
+            focal_loss,
+            "cross-entropy with less weight on pixels that are already classified well",
+            "Lin and others 2017, eq. 5",
+            {**_OF_PIXELS, "focal_gamma": "gamma"},
+        ),
+        Loss(
+            "ohem",
+            hard_pixel_cross_entropy,
+            "cross-entropy over the hardest pixels of each image (online hard example mining)",
+            "Shrivastava, Gupta and Girshick 2016; Wu, Shen and van den Hengel 2016, §2",
+            {"class_weights": "class_weights", "ohem_fraction": "fraction", "ohem_threshold": "threshold"},
+        ),
+        Loss("dice", dice_loss, "one minus the soft Dice coefficient of each class", "Milletari, Navab and Ahmadi 2016, §3"),
+        Loss(
+            "lovasz",
+            lovasz_softmax,
+            "convex surrogate of one minus the IoU of each class",
+            "Berman, Rannen Triki and Blaschko 2018, eq. 11",
+        ),
+        Loss(
+            "boundary",
+            boundary_loss,
+            "distance between predicted and true contours; add it to another loss",
+            "Kervadec and others 2019, eq. 5",
+        ),
+    )
+}
+"""Every loss by name, in the order of help and documents."""
+
+
+def losses_reading(setting: str) -> tuple[str, ...]:
+    """Return the names of the losses that read a field of :class:`Objective`.
+
+    >>> losses_reading("sampling")
+    ('cross_entropy', 'focal')
+    """
+    return tuple(loss.name for loss in LOSSES.values() if setting in loss.settings)
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A sum of losses; call it with a batch.
+    """A weighted sum of losses; call it with a batch.
 
     Parameters
     ----------
     terms : mapping of str to float
-        The weight, above 0, of each loss by name; see :data:`TERMS`.
+        The weight, above 0, of each loss by name; see :data:`LOSSES`.
     class_weights : (K,) floating, optional
-        For the terms in :data:`WEIGHTED`.
+        For the losses that read them, as are the following; :func:`losses_reading` lists them.
     sampling : float in (0, 1]
-        Probability of keeping a pixel's loss, for the terms in :data:`SAMPLED`; each draws its own.
+        Probability of including a pixel's loss; each term draws its own sample.
+    label_smoothing : float in [0, 1)
+        See :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
     focal_gamma : float
         See :func:`~upscore.losses.focal.focal_loss`.
-    ohem_share, ohem_threshold : float
+    ohem_fraction, ohem_threshold : float
         See :func:`~upscore.losses.ohem.hard_pixel_cross_entropy`.
 
     Raises
     ------
     RecipeError
-        There is no term, a name is unknown, or a weight is not above 0 and finite; or a setting
-        is given that no term uses.
+        There is no term, a name is unknown, or a weight is not above 0 and finite; or class
+        weights, sampling or label smoothing are given and no term reads them.
+
+    Examples
+    --------
+    >>> objective = Objective({"cross_entropy": 1.0, "dice": 0.5}, label_smoothing=0.1)
+    >>> objective(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8)).shape
+    torch.Size([])
     """
 
     terms: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     class_weights: Tensor | None = None
     sampling: float = 1.0
+    label_smoothing: float = 0.0
     focal_gamma: float = 2.0
-    ohem_share: float = 0.25
+    ohem_fraction: float = 0.25
     ohem_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.terms:
-            raise RecipeError(f"found no loss terms, expected at least one of {', '.join(TERMS)}")
+            raise RecipeError(f"found no loss terms, expected at least one of {', '.join(LOSSES)}")
         for name, weight in self.terms.items():
-            if name not in TERMS:
-                raise RecipeError(f"found loss term '{name}'{nearest_name(name, TERMS)}, expected one of {', '.join(TERMS)}")
+            if name not in LOSSES:
+                raise RecipeError(f"found loss term '{name}'{nearest_name(name, tuple(LOSSES))}, expected one of {', '.join(LOSSES)}")
             if not 0 < weight < math.inf:
                 raise RecipeError(f"found weight {weight:g} of loss term '{name}', expected above 0: leave out what is not to count")
-        if self.sampling != 1 and not self.uses(SAMPLED):
-            raise RecipeError(f"found sampling {self.sampling:g}, but no term of {', '.join(SAMPLED)} to sample")
-        if self.class_weights is not None and not self.uses(WEIGHTED):
-            raise RecipeError(f"found class weights, but no term of {', '.join(WEIGHTED)} to weigh")
+        given = {
+            "class_weights": self.class_weights is not None,
+            "sampling": self.sampling != 1,
+            "label_smoothing": self.label_smoothing != 0,
+        }
+        for setting, is_given in given.items():
+            if is_given and not self.reads(setting):
+                names = ", ".join(losses_reading(setting))
+                raise RecipeError(f"found {setting.replace('_', ' ')} but no loss term that reads it: add one of {names}, or leave it out")
 
-    def uses(self, names: tuple[str, ...]) -> bool:
-        """Return whether any of ``names`` is a term."""
-        return any(name in self.terms for name in names)
+    def reads(self, setting: str) -> bool:
+        """Return whether any term reads a field of this class, such as ``"class_weights"``."""
+        return any(setting in LOSSES[name].settings for name in self.terms)
 
     def __call__(
         self, logits: Tensor, labels: Tensor, *, pixel_weights: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the weighted sum of the terms, to be divided by the step's valid pixels.
+        """Return the weighted sum of the terms, to be divided by the valid pixels of the step.
 
         Parameters
         ----------
         logits : (N, K, H, W) floating
-            Scores.
         labels : (N, H, W) integer
             Class of each pixel, or 255.
         pixel_weights : (N, H, W) floating, optional
-            For the terms in :data:`WEIGHTED`; the others know none.
+            For the terms that read ``class_weights``.
         generator : torch.Generator, optional
-            Draws the samples.
+            For the samples.
 
         Returns
         -------
@@ -103,18 +187,17 @@ class Objective:
         Raises
         ------
         DataError
-            Shapes or types do not belong together, or a label is neither a class nor 255.
+            Shapes or types do not fit together, or a label is neither a class nor 255.
         RecipeError
-            A parameter is out of its range.
+            A setting is out of its range.
         """
-        weights: dict[str, Any] = {"class_weights": self.class_weights, "pixel_weights": pixel_weights}
-        sampled: dict[str, Any] = {"sampling": self.sampling, "generator": generator}
-        losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "cross_entropy": partial(pixel_cross_entropy, **weights, **sampled),
-            "focal": partial(focal_loss, gamma=self.focal_gamma, **weights, **sampled),
-            "ohem": partial(hard_pixel_cross_entropy, share=self.ohem_share, threshold=self.ohem_threshold, **weights),
-            "dice": dice_loss,
-            "lovasz": lovasz_softmax,
-            "boundary": boundary_loss,
-        }
-        return torch.stack([weight * losses[name](logits, labels) for name, weight in self.terms.items()]).sum()
+        total = []
+        for name, weight in self.terms.items():
+            loss = LOSSES[name]
+            arguments: dict[str, Any] = {keyword: getattr(self, setting) for setting, keyword in loss.settings.items()}
+            if "class_weights" in loss.settings:
+                arguments["pixel_weights"] = pixel_weights
+            if "sampling" in loss.settings:
+                arguments["generator"] = generator
+            total.append(weight * loss.function(logits, labels, **arguments))
+        return torch.stack(total).sum()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from upscore.errors import RecipeError
-from upscore.losses.pixelwise import check_batch, weighted
+from upscore.losses.pixelwise import apply_weights, check_batch
 from upscore.types import IGNORE
 
 __all__ = ["hard_pixel_cross_entropy"]
@@ -18,7 +18,7 @@ def hard_pixel_cross_entropy(
     logits: Tensor,
     labels: Tensor,
     *,
-    share: float = 0.25,
+    fraction: float = 0.25,
     threshold: float = 0.0,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
@@ -31,22 +31,20 @@ def hard_pixel_cross_entropy(
     over pixels whose true class has a probability below a threshold, or over the hardest k
     where fewer are.
 
-    Pixels are chosen within an image, so that the choice does not depend on what else is in
-    the batch. Those kept are lifted by valid / kept: an image weighs as much as with plain
-    cross-entropy, and with ``share=1`` this is plain cross-entropy.
+    Pixels are selected within an image, so that the selection does not depend on the batch. The
+    loss of an image is scaled by valid / selected pixels: it weighs as much as with plain
+    cross-entropy, and with ``fraction=1`` it is plain cross-entropy.
 
     Parameters
     ----------
-    logits : (N, K, H, W) floating
-        Scores.
-    labels : (N, H, W) integer
-        Class of each pixel, or 255; ignored pixels are neither kept nor counted.
-    share : float in (0, 1]
-        Of an image's valid pixels this share, rounded up, is kept in any case.
+    logits, labels
+        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
+    fraction : float in (0, 1]
+        Of an image's valid pixels, rounded up, that is selected at least.
     threshold : float in [0, 1)
-        Beyond them all pixels whose true class has a probability below this are kept.
+        All pixels whose true class has a probability below this are selected as well.
     class_weights, pixel_weights : Tensor, optional
-        As for cross-entropy. They weigh what is kept; hardness is the unweighted loss.
+        As for cross-entropy. They weight the selected pixels; selection is by the unweighted loss.
 
     Returns
     -------
@@ -56,19 +54,19 @@ def hard_pixel_cross_entropy(
     Raises
     ------
     DataError, RecipeError
-        As cross-entropy; also ``share`` or ``threshold`` out of range.
+        As for cross-entropy; or ``fraction`` or ``threshold`` is out of range.
     """
-    if not 0 < share <= 1 or not 0 <= threshold < 1:
-        raise RecipeError(f"found share {share:g} and threshold {threshold:g}, expected above 0 to 1, and 0 to below 1")
+    if not 0 < fraction <= 1 or not 0 <= threshold < 1:
+        raise RecipeError(f"found OHEM fraction {fraction:g} and threshold {threshold:g}, expected above 0 to 1, and 0 to below 1")
     logits, labels = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     plain = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    losses = weighted(plain, labels, class_weights=class_weights, pixel_weights=pixel_weights)
+    losses = apply_weights(plain, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     hard = plain.detach() > (-math.log(threshold) if threshold else math.inf)
     total = losses[:0].sum()
     for i, valid in enumerate(labels != IGNORE):
         count = int(valid.sum())
         if count:
-            kept = max(math.ceil(share * count), int((hard[i] & valid).sum()))
-            places = plain[i].detach()[valid].topk(kept, sorted=False).indices
-            total = total + losses[i][valid][places].sum() * (count / kept)
+            selected = max(math.ceil(fraction * count), int((hard[i] & valid).sum()))
+            hardest = plain[i].detach()[valid].topk(selected, sorted=False).indices
+            total = total + losses[i][valid][hardest].sum() * (count / selected)
     return total

@@ -1,8 +1,8 @@
-"""Cross-entropy summed over the pixels that count, and what every sum over pixels may have.
+"""Cross-entropy summed over valid pixels, and what sums over pixels share: checks, weights, sampling.
 
-The sum is returned, and the number of valid pixels separately, because only the caller
-knows what to divide by: the papers divide by nothing (FCN's unnormalised recipe) or by the
-valid pixels of the whole step, whatever its ranks and accumulated batches.
+The sum is returned, and the number of valid pixels separately, because only the caller knows the
+divisor: the papers divide by nothing (FCN's unnormalised recipe) or by the valid pixels of the
+whole step, over all its ranks and accumulated batches.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 from upscore.errors import DataError, RecipeError
 from upscore.types import IGNORE
 
-__all__ = ["INTEGERS", "check_batch", "count_valid", "pixel_cross_entropy", "sample_labels", "weighted"]
+__all__ = ["INTEGERS", "apply_weights", "check_batch", "count_valid", "pixel_cross_entropy", "sample_labels"]
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-"""The types that labels may have; all mean the same. A bool has no value for an ignored pixel."""
+"""The dtypes that labels may have. A bool has no value for an ignored pixel."""
 
 
 def count_valid(labels: Tensor) -> Tensor:
@@ -27,6 +27,11 @@ def count_valid(labels: Tensor) -> Tensor:
     ------
     DataError
         Labels are not integers.
+
+    Examples
+    --------
+    >>> count_valid(torch.tensor([[0, 2, 255]]))
+    tensor(2)
     """
     return (_as_int64(labels) != IGNORE).sum()
 
@@ -37,6 +42,7 @@ def pixel_cross_entropy(
     *,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
     sampling: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -45,23 +51,27 @@ def pixel_cross_entropy(
     Parameters
     ----------
     logits : (N, K, H, W) floating
-        Scores; computed with in float32 whatever their precision (float64 is kept).
+        The loss is computed in float32 for every precision but float64.
     labels : (N, H, W) integer
-        Class of each pixel in [0, K), or 255 for a pixel that counts for nothing. Of any type from
-        uint8 to int64.
+        Class of each pixel in [0, K), or 255 for an ignored pixel; uint8 to int64.
     class_weights : (K,) floating, optional
-        Finite, at least 0. Factor on the loss of a pixel by its true class. It is not divided by the sum of the
-        factors: divide by :func:`count_valid`, as SegNet does.
+        Finite, at least 0. Factor on the loss of a pixel by its true class. The sum is not divided
+        by the sum of the factors: divide by :func:`count_valid`, as SegNet does.
     pixel_weights : (N, H, W) floating, optional
         Finite, at least 0. Factor on the loss of each pixel, such as U-Net's w(x); not divided out
-        either. What it says of an ignored pixel is not read.
+        either. The weight of an ignored pixel has no effect, even if it is nan.
+    label_smoothing : float in [0, 1)
+        ε of Szegedy and others, "Rethinking the Inception Architecture", CVPR 2016, §7: the target
+        of a pixel is 1 - ε for its true class plus ε / K for each of the K classes. As in torch,
+        ``class_weights`` then weight each class's term of the sum ``-Σ_c w_c q_c log p_c`` over the
+        target q. Pixel weights multiply the smoothed loss of a pixel, and sampling selects it.
     sampling : float in (0, 1]
-        Keep each pixel's loss with this probability and divide by it. The expectation of the
+        Include each pixel's loss with this probability and divide by it. The expectation of the
         loss is the full loss, and that of its gradient the full gradient, since both are sums
         over pixels. FCN's loss sampling, §3.4, the convolutional form of patchwise training;
-        1 keeps every pixel.
+        1 includes every pixel.
     generator : torch.Generator, optional
-        Draws the sample; torch's own when not given. Unused when every pixel is kept.
+        For the sample; torch's default generator when not given. Unused when every pixel is included.
 
     Returns
     -------
@@ -71,31 +81,47 @@ def pixel_cross_entropy(
     Raises
     ------
     DataError
-        Shapes, types or devices do not belong together, a label is neither a class nor 255, or a
+        Shapes, types or devices do not fit together, a label is neither a class nor 255, or a
         pixel's weight is negative or not finite.
     RecipeError
-        The probability is not in (0, 1], or there is not one finite weight of at least 0 for each class.
+        ``sampling`` or ``label_smoothing`` is out of range, or there is not one finite weight of at
+        least 0 for each class.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[[0, 1], [1, 255]]])
+    >>> loss = pixel_cross_entropy(torch.zeros(1, 4, 2, 2), labels) / count_valid(labels)
+    >>> round(float(loss), 3)  # log 4
+    1.386
     """
+    if not 0 <= label_smoothing < 1:
+        raise RecipeError(f"found label smoothing {label_smoothing:g}, expected at least 0 (none) and below 1")
     logits, labels = check_batch(logits, labels, class_weights=class_weights, pixel_weights=pixel_weights)
     labels = sample_labels(labels, sampling, generator=generator)
-    if pixel_weights is None:
-        factors = None if class_weights is None else class_weights.to(logits)
-        return F.cross_entropy(logits, labels, weight=factors, ignore_index=IGNORE, reduction="sum") / sampling
-    losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    return weighted(losses, labels, class_weights=class_weights, pixel_weights=pixel_weights).sum() / sampling
+    losses = F.cross_entropy(
+        logits,
+        labels,
+        weight=None if class_weights is None else class_weights.to(logits),
+        ignore_index=IGNORE,
+        reduction="sum" if pixel_weights is None else "none",
+        label_smoothing=label_smoothing,
+    )
+    if pixel_weights is not None:
+        losses = apply_weights(losses, labels, pixel_weights=pixel_weights).sum()
+    return losses / sampling
 
 
 def check_batch(
     logits: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return ``logits`` as float32 (float64 is kept) and ``labels`` as int64, once everything is known to fit.
+    """Return ``logits`` as float32 (float64 stays) and ``labels`` as int64, after all checks.
 
-    What has to be looked up in tensors is fetched from their device together, once.
+    The values checked are fetched from the device in one transfer.
 
     Raises
     ------
     DataError
-        Shapes, types or devices do not belong together, a label is neither a class nor 255, or a
+        Shapes, types or devices do not fit together, a label is neither a class nor 255, or a
         pixel's weight is negative or not finite.
     RecipeError
         There is not one finite weight of at least 0 for each class.
@@ -103,7 +129,7 @@ def check_batch(
     if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
         hint = ""
         if logits.ndim == 4 and labels.ndim == 4 and labels.shape[2:] == logits.shape[2:]:
-            hint = ": labels have no axis of classes; take labels.squeeze(1), or the argmax(1) of one-hot ones"
+            hint = ": labels have no class axis; take labels.squeeze(1), or argmax(1) of one-hot labels"
         raise DataError(f"found logits {tuple(logits.shape)} and labels {tuple(labels.shape)}, expected (N, K, H, W) and (N, H, W){hint}")
     classes = logits.shape[1]
     if not logits.is_floating_point():
@@ -129,13 +155,13 @@ def check_batch(
 def _as_int64(labels: Tensor) -> Tensor:
     if labels.dtype not in INTEGERS:
         raise DataError(
-            f"found labels of type {labels.dtype}, expected uint8 to int64: the number of each pixel's class, or {IGNORE} where ignored"
+            f"found labels of type {labels.dtype}, expected uint8 to int64: the index of each pixel's class, or {IGNORE} where ignored"
         )
     return labels.long()
 
 
 def _check_values(labels: Tensor, classes: int, class_weights: Tensor | None, pixel_weights: Tensor | None) -> None:
-    """Refuse labels that are no classes, and weights that are no factors (of class weights already known to be K)."""
+    """Refuse labels that are no classes, and weights that are negative or not finite."""
     ignored = labels == IGNORE
     ranges = [labels.masked_fill(ignored, 0).aminmax()]
     for weights in (class_weights, None if pixel_weights is None else pixel_weights.detach().to(labels.device).masked_fill(ignored, 0)):
@@ -152,7 +178,7 @@ def _check_values(labels: Tensor, classes: int, class_weights: Tensor | None, pi
 
 
 def sample_labels(labels: Tensor, sampling: float, *, generator: torch.Generator | None = None) -> Tensor:
-    """Return ``labels`` with each pixel kept with probability ``sampling`` and ignored otherwise; a copy unless all are kept.
+    """Return a copy of ``labels`` in which each pixel is ignored with probability ``1 - sampling``; ``labels`` itself if that is 0.
 
     Raises
     ------
@@ -163,12 +189,12 @@ def sample_labels(labels: Tensor, sampling: float, *, generator: torch.Generator
         raise RecipeError(f"found sampling {sampling:g}, expected a probability above 0 and at most 1")
     if sampling == 1:
         return labels
-    drawn = torch.rand(labels.shape, generator=generator, device=labels.device if generator is None else generator.device)
-    return labels.masked_fill((drawn >= sampling).to(labels.device), IGNORE)
+    uniform = torch.rand(labels.shape, generator=generator, device=labels.device if generator is None else generator.device)
+    return labels.masked_fill((uniform >= sampling).to(labels.device), IGNORE)
 
 
-def weighted(losses: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None) -> Tensor:
-    """Return the losses of pixels (N, H, W) times the weight of their class and their own, zero where ignored."""
+def apply_weights(losses: Tensor, labels: Tensor, *, class_weights: Tensor | None = None, pixel_weights: Tensor | None = None) -> Tensor:
+    """Return pixel losses (N, H, W) times the weights of their classes and of the pixels; zero where ignored."""
     ignored = labels == IGNORE
     if class_weights is not None:
         losses = losses * class_weights.to(losses)[labels.masked_fill(ignored, 0)]

@@ -1,4 +1,4 @@
-"""How well label maps agree: one confusion matrix over all images, and the four metrics of the FCN paper.
+"""A confusion matrix over all images, and the metrics computed from it.
 
 With ``n_ij`` the pixels of class i labelled j and ``t_i`` the pixels of class i (Long,
 Shelhamer and Darrell 2015, §5)::
@@ -8,8 +8,11 @@ Shelhamer and Darrell 2015, §5)::
     mean IoU            mean_i n_ii / (t_i + sum_j n_ji - n_ii)
     f.w. IoU            sum_i t_i n_ii / (t_i + sum_j n_ji - n_ii) / sum_i t_i
 
-Counts are exact integers, so neither the order of images nor their division among
-processes can change a score. Scores are never averaged over images.
+and, of each class, precision ``n_ii / sum_j n_ji``, recall ``n_ii / t_i`` and F1, also called the
+Dice coefficient, ``2 n_ii / (t_i + sum_j n_ji)``.
+
+Counts are exact integers, so neither the order of images nor their division among processes can
+change a metric. Metrics are never averaged over images.
 """
 
 from __future__ import annotations
@@ -25,18 +28,27 @@ import numpy.typing as npt
 from upscore.errors import DataError, RecipeError
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["ABSENT_POLICIES", "ConfusionMatrix", "SegmentationMetrics", "checked_pair", "counted", "divide", "json_safe", "mean_over"]
+__all__ = [
+    "ABSENT_POLICIES",
+    "ConfusionMatrix",
+    "SegmentationMetrics",
+    "averaged_classes",
+    "check_pair",
+    "divide",
+    "json_safe",
+    "mean_over",
+]
 
 ABSENT_POLICIES = {
     "union": "classes in neither truth nor prediction are left out of the means, classes only predicted count as 0",
     "present": "the means are over the classes that occur in the truth",
     "all": "the means are over all classes, those that occur nowhere count as 0",
 }
-"""What a mean does with a class that does not occur, by name: the text printed with every score."""
+"""How means treat a class that does not occur, by name: the text printed with every metric."""
 
 
 MAX_COUNT = 2**45
-"""Pixels of one cell: sums over 255 × 255 cells then fit into 64 bits, and a float64 holds each exactly."""
+"""Pixels of one matrix element: sums over 255 × 255 elements then fit into 64 bits, and a float64 holds each exactly."""
 
 
 class ConfusionMatrix:
@@ -58,6 +70,14 @@ class ConfusionMatrix:
     ------
     DataError
         ``num_classes`` is not 1 to 255.
+
+    Examples
+    --------
+    >>> matrix = ConfusionMatrix(2)
+    >>> matrix.add(np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8))
+    >>> metrics = matrix.metrics()
+    >>> metrics.mean_iou, metrics.class_precision.tolist(), metrics.class_recall.tolist()
+    (0.5, [1.0, 0.5], [0.5, 1.0])
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -96,9 +116,9 @@ class ConfusionMatrix:
         Parameters
         ----------
         truth : (H, W) uint8
-            Class of each pixel, or 255 for a pixel that is not evaluated. May be empty.
+            Class of each pixel, or 255 for an ignored pixel. May be empty.
         predicted : (H, W) uint8
-            Predicted class of each pixel. Where the truth is 255 any value may stand.
+            Predicted class of each pixel; any value where the truth is 255.
 
         Raises
         ------
@@ -106,7 +126,7 @@ class ConfusionMatrix:
             Shapes or types differ, or a value is neither a class nor (in the truth) 255.
             Nothing is counted then.
         """
-        rows, columns = checked_pair(truth, predicted, self.num_classes)
+        rows, columns = check_pair(truth, predicted, self.num_classes)
         for start in range(0, rows.size, _BLOCK):
             table = _count_pairs(rows[start : start + _BLOCK], columns[start : start + _BLOCK], self.num_classes)
             self.counts += table[1:]
@@ -136,14 +156,16 @@ class ConfusionMatrix:
         return f"ConfusionMatrix({self.num_classes} classes, {int(self.counts.sum())} pixels, {self.ignored} ignored)"
 
     def metrics(self, absent: str = "union") -> SegmentationMetrics:
-        """Return the metrics of everything counted so far.
+        """Return the metrics of all pixels counted so far.
 
         Parameters
         ----------
         absent : {"union", "present", "all"}
-            Which classes the means are over; see :data:`ABSENT_POLICIES`. "union" is what the
-            FCN authors' code does, "present" what their SIFT Flow table does, "all" the
-            paper's formula as printed and SegNet's script.
+            Which classes the means are over; see :data:`ABSENT_POLICIES`. "union" is the FCN
+            authors' code, "present" their SIFT Flow table, "all" the paper's formula as printed
+            and SegNet's script. Under each, the means of IoU, precision, recall and F1 are over
+            the same classes, an undefined precision or recall counting as 0; mean accuracy never
+            includes a class that is only predicted, so that under "union" it may exceed mean recall.
 
         Raises
         ------
@@ -154,18 +176,25 @@ class ConfusionMatrix:
             raise RecipeError(f"found policy '{absent}' for absent classes, expected one of {', '.join(ABSENT_POLICIES)}")
         hits = np.diag(self.counts).astype(np.float64)
         truth = self.counts.sum(axis=1)
-        union = truth + self.counts.sum(axis=0) - np.diag(self.counts)
+        predicted = self.counts.sum(axis=0)
+        union = truth + predicted - np.diag(self.counts)
         total = int(truth.sum())
         class_iou = divide(hits, union)
         class_accuracy = divide(hits, truth)
-        present = truth > 0
+        class_precision, class_f1 = divide(hits, predicted), divide(2 * hits, truth + predicted)
+        present, averaged = truth > 0, averaged_classes(truth, union, absent)
         return SegmentationMetrics(
             pixel_accuracy=float(hits.sum() / total) if total else math.nan,
             mean_accuracy=mean_over(class_accuracy, np.ones_like(present) if absent == "all" else present),
-            mean_iou=mean_over(class_iou, counted(truth, union, absent)),
+            mean_iou=mean_over(class_iou, averaged),
             frequency_weighted_iou=float((truth[present] * class_iou[present]).sum() / total) if total else math.nan,
+            mean_precision=mean_over(class_precision, averaged),
+            mean_recall=mean_over(class_accuracy, averaged),
+            mean_f1=mean_over(class_f1, averaged),
             class_iou=class_iou,
             class_accuracy=class_accuracy,
+            class_precision=class_precision,
+            class_f1=class_f1,
             class_pixels=truth,
             ignored_pixels=self.ignored,
             absent=absent,
@@ -174,16 +203,20 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationMetrics:
-    """The metrics of a confusion matrix; nan where there is nothing to divide by.
+    """The metrics of a confusion matrix; nan where the denominator is 0.
 
     Parameters
     ----------
     pixel_accuracy, mean_accuracy, mean_iou, frequency_weighted_iou : float in [0, 1]
         nan when no valid pixel was counted.
-    class_iou : (K,) float64
-        nan for a class in neither truth nor prediction.
+    mean_precision, mean_recall, mean_f1 : float in [0, 1]
+        Over the classes of ``mean_iou``; nan when no valid pixel was counted.
+    class_iou, class_f1 : (K,) float64
+        nan for a class in neither truth nor prediction. F1 is ``2 IoU / (1 + IoU)``.
     class_accuracy : (K,) float64
         Recall; nan for a class that is not in the truth.
+    class_precision : (K,) float64
+        nan for a class that is not predicted.
     class_pixels : (K,) int64
         Pixels of each class in the truth.
     ignored_pixels : int
@@ -196,19 +229,29 @@ class SegmentationMetrics:
     mean_accuracy: float
     mean_iou: float
     frequency_weighted_iou: float
+    mean_precision: float
+    mean_recall: float
+    mean_f1: float
     class_iou: npt.NDArray[np.float64]
     class_accuracy: npt.NDArray[np.float64]
+    class_precision: npt.NDArray[np.float64]
+    class_f1: npt.NDArray[np.float64]
     class_pixels: npt.NDArray[np.int64]
     ignored_pixels: int
     absent: str
 
     @property
+    def class_recall(self) -> npt.NDArray[np.float64]:
+        """The FCN paper's class accuracy, by the name that goes with precision."""
+        return self.class_accuracy
+
+    @property
     def policy(self) -> str:
-        """One sentence on what was left out: print it with the numbers."""
+        """One sentence on ignored pixels and absent classes, to print with the metrics."""
         valid = int(self.class_pixels.sum())
         missing = int((self.class_pixels == 0).sum())
         if valid == 0:
-            return f"No valid pixel was counted ({self.ignored_pixels} are ignored), so no score is defined."
+            return f"No valid pixel was counted ({self.ignored_pixels} are ignored), so no metric is defined."
         total = valid + self.ignored_pixels
         return (
             f"{self.ignored_pixels} of {total} pixels ({self.ignored_pixels / total:.1%}) are ignored, {missing} of "
@@ -225,15 +268,13 @@ class SegmentationMetrics:
         """
         if len(labels) != len(self.class_pixels):
             raise DataError(f"found {len(labels)} class names for metrics of {len(self.class_pixels)} classes, expected one name each")
+        of_class = ("iou", "accuracy", "precision", "recall", "f1")
         classes = {
-            name: {"iou": json_safe(iou), "accuracy": json_safe(accuracy), "pixels": int(pixels)}
-            for name, iou, accuracy, pixels in zip(labels.names, self.class_iou, self.class_accuracy, self.class_pixels, strict=True)
+            name: {metric: json_safe(getattr(self, f"class_{metric}")[k]) for metric in of_class} | {"pixels": int(self.class_pixels[k])}
+            for k, name in enumerate(labels.names)
         }
-        return {
-            "pixel_accuracy": json_safe(self.pixel_accuracy),
-            "mean_accuracy": json_safe(self.mean_accuracy),
-            "mean_iou": json_safe(self.mean_iou),
-            "frequency_weighted_iou": json_safe(self.frequency_weighted_iou),
+        means = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou", "mean_precision", "mean_recall", "mean_f1")
+        return {metric: json_safe(getattr(self, metric)) for metric in means} | {
             "classes": classes,
             "valid_pixels": int(self.class_pixels.sum()),
             "ignored_pixels": self.ignored_pixels,
@@ -242,10 +283,10 @@ class SegmentationMetrics:
         }
 
 
-def checked_pair(
+def check_pair(
     truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], classes: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Return truth + 1 (0 where ignored) and prediction (a class everywhere), flat; see :meth:`ConfusionMatrix.add`."""
+    """Return truth + 1 (0 where ignored) and prediction (a class everywhere) as (H·W,) arrays; see :meth:`ConfusionMatrix.add`."""
     for name, given in (("truth", truth), ("prediction", predicted)):
         if not isinstance(given, np.ndarray):
             raise DataError(f"found {type(given).__name__} as the {name}, expected a label map in a NumPy array, (H, W) uint8")
@@ -256,48 +297,50 @@ def checked_pair(
             f"found label maps of {truth.dtype} and {predicted.dtype}, expected uint8: convert them with .astype(np.uint8), "
             f"once every value is a class or {IGNORE}"
         )
-    rows = truth.ravel() + np.uint8(1)  # the ignored label, 255, comes round to row 0
+    rows = truth.ravel() + np.uint8(1)  # the ignored label, 255, wraps around to row 0
     columns = predicted.ravel()
-    if (most := int(rows.max(initial=0))) > classes:
-        raise DataError(f"found label {most - 1} in the truth, expected 0 to {classes - 1} or {IGNORE}: map it to a class or to {IGNORE}")
+    if (highest := int(rows.max(initial=0))) > classes:
+        raise DataError(
+            f"found label {highest - 1} in the truth, expected 0 to {classes - 1} or {IGNORE}: map it to a class or to {IGNORE}"
+        )
     if columns.max(initial=0) >= classes:
-        if (most := int(columns[rows > 0].max(initial=0))) >= classes:
-            raise DataError(f"found label {most} in the prediction, expected 0 to {classes - 1}: the model has other classes")
+        if (highest := int(columns[rows > 0].max(initial=0))) >= classes:
+            raise DataError(f"found label {highest} in the prediction, expected 0 to {classes - 1}: the model has other classes")
         columns = np.where(rows > 0, columns, np.uint8(0))
     return rows, columns
 
 
 def json_safe(value: float) -> float | None:
-    """Return a score, or None for nan."""
+    """Return a metric, or None for nan."""
     return None if math.isnan(value) else float(value)
 
 
 def divide(hits: npt.NDArray[np.float64], totals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return shares class by class; nan where there is nothing to share."""
+    """Return the quotients of each class (K,); nan where the denominator is 0."""
     quotients = np.full(len(hits), np.nan)
     np.divide(hits, totals, out=quotients, where=totals > 0)
     return quotients
 
 
-def counted(truth: npt.NDArray[np.int64], union: npt.NDArray[np.int64], absent: str) -> npt.NDArray[np.bool_]:
+def averaged_classes(truth: npt.NDArray[np.int64], union: npt.NDArray[np.int64], absent: str) -> npt.NDArray[np.bool_]:
     """Return which classes a mean IoU is over; see :data:`ABSENT_POLICIES`."""
     return {"union": union > 0, "present": truth > 0, "all": np.ones(len(truth), bool)}[absent]
 
 
-def mean_over(values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> float:
-    """Return the mean over the chosen classes, nan counting as 0; nan where no class has a value."""
-    return float(np.nan_to_num(values[chosen]).mean()) if chosen.any() and not np.isnan(values).all() else math.nan
+def mean_over(values: npt.NDArray[np.float64], averaged: npt.NDArray[np.bool_]) -> float:
+    """Return the mean over the ``averaged`` classes, nan counting as 0; nan where no class has a value."""
+    return float(np.nan_to_num(values[averaged]).mean()) if averaged.any() and not np.isnan(values).all() else math.nan
 
 
 _BLOCK = 1 << 18
-"""Pixels counted at a time: what a processor's cache holds."""
+"""Pixels counted at a time, to fit into the processor's cache."""
 
 
 def _count_pairs(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.int64]:
-    """Return (K + 1, K): how often each row and column stand at one place.
+    """Return (K + 1, K): how many pixels have each row and column.
 
-    Neighbouring pixels mostly repeat, so that it is faster to find the runs of equal pairs
-    and add their lengths; in noise every pixel is counted by itself.
+    Neighbouring pixels are mostly equal, so that it is faster to find the runs of equal pairs
+    and add their lengths; in noise every pixel is counted individually.
     """
     changed = rows[1:] != rows[:-1]
     changed |= columns[1:] != columns[:-1]

@@ -1,6 +1,6 @@
-"""How well cells are told apart: the Rand error of the ISBI 2012 challenge, which counts splits and mergers.
+"""Separation of cells: the Rand error of the ISBI 2012 challenge, which counts splits and mergers.
 
-A pixel error hardly notices a gap of one pixel in a membrane, though two cells become one there.
+The pixel error hardly changes with a gap of one pixel in a membrane, although it merges two cells.
 """
 
 from __future__ import annotations
@@ -11,43 +11,49 @@ import numpy.typing as npt
 
 from upscore.errors import DataError
 
-__all__ = ["rand_error", "segments"]
+__all__ = ["connected_components", "rand_error"]
 
 
-def segments(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Number the connected pieces of a mask.
+def connected_components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Number the connected components of a mask.
 
     Parameters
     ----------
     mask : (H, W) bool
-        Where cells are.
+        True inside cells.
 
     Returns
     -------
     (H, W) int32
-        From 1; 0 outside. Pixels that touch at a corner only are not connected, so that a
-        membrane one pixel wide parts two cells.
+        From 1; 0 outside. Pixels that touch only at a corner are not connected, so that a
+        membrane one pixel wide separates two cells.
 
     Raises
     ------
     DataError
-        It is no mask of two axes.
+        The mask is not (H, W) bool.
+
+    Examples
+    --------
+    >>> connected_components(np.array([[True, False], [False, True]]))
+    array([[1, 0],
+           [0, 2]], dtype=int32)
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
-        raise DataError(f"found a mask of shape {mask.shape} and type {mask.dtype}, expected (H, W) bool: compare what it was made of")
+        raise DataError(f"found a mask of shape {mask.shape} and type {mask.dtype}, expected (H, W) bool: threshold it first")
     if not mask.size:
         return np.zeros(mask.shape, np.int32)
     return np.asarray(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1], np.int32)
 
 
 def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer]) -> float:
-    """Return one minus the F-score of the pairs of pixels that belong together.
+    """Return one minus the F-score of the pairs of pixels in the same segment.
 
-    Over all pairs of pixels that the truth gives to cells, with *together* meaning in the same
+    Over all pairs of pixels that belong to cells in the truth, *together* meaning in the same
     segment::
 
-        precision = pairs together in both / pairs together in the prediction      falls with mergers
-        recall    = pairs together in both / pairs together in the truth           falls with splits
+        precision = pairs together in both / pairs together in the prediction      decreases with mergers
+        recall    = pairs together in both / pairs together in the truth           decreases with splits
         error     = 1 - 2 · precision · recall / (precision + recall)
 
     Arganda-Carreras and others (2015), "Crowdsourcing the creation of image segmentation
@@ -57,7 +63,7 @@ def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer
     ----------
     truth, predicted : (H, W) integer
         Number of each pixel's segment, 0 for none. Pixels of no true segment are left out;
-        pixels of no predicted segment are together with no other.
+        pixels of no predicted segment are together with no other pixel.
 
     Returns
     -------
@@ -67,11 +73,17 @@ def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer
     Raises
     ------
     DataError
-        The sizes differ, or what is given are no integers, or negative ones.
+        The sizes differ, or the numbers are negative or no integers.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 0, 2, 2]])
+    >>> rand_error(truth, truth), round(rand_error(truth, np.array([[1, 1, 1, 1, 1]])), 3)
+    (0.0, 0.5)
     """
     if truth.dtype.kind not in "iu" or predicted.dtype.kind not in "iu":
         raise DataError(
-            f"found segments of type {truth.dtype} and {predicted.dtype}, expected integers: segments() numbers the pieces of a mask"
+            f"found segments of type {truth.dtype} and {predicted.dtype}, expected integers: connected_components() numbers those of a mask"
         )
     if truth.shape != predicted.shape:
         raise DataError(f"found segments {truth.shape} and {predicted.shape}, expected the same size")

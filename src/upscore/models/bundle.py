@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
-from upscore.files import beside, check_file, refuse_other_contents, written_whole
+from upscore.files import beside, check_file, refuse_other_contents, replace_folder
 from upscore.models.factory import backbone_mismatch, create_model
 from upscore.models.manifest import (
     Description,
@@ -37,6 +37,7 @@ from upscore.models.manifest import (
     write_document,
 )
 from upscore.models.weights import name_mismatch, silent
+from upscore.settings import InferenceSettings
 from upscore.text import literal, reason
 from upscore.types import LabelSpace
 
@@ -63,8 +64,8 @@ class Bundle:
         The classes, ``num_classes`` of them.
     weights : dict of str to Tensor
         The state of the network, on the CPU.
-    inference : dict
-        Defaults for prediction; JSON values.
+    inference : InferenceSettings
+        Defaults for prediction.
     card : dict
         Where the network comes from: recipe digest, scores, fingerprint of the data, versions,
         history; JSON values.
@@ -74,7 +75,7 @@ class Bundle:
     arguments: dict[str, Any]
     labels: LabelSpace
     weights: dict[str, Tensor] = field(repr=False)
-    inference: dict[str, Any] = field(default_factory=dict)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
     card: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -85,7 +86,7 @@ class Bundle:
         model: nn.Module,
         labels: LabelSpace,
         *,
-        inference: Mapping[str, Any] | None = None,
+        inference: InferenceSettings | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return a bundle of a network as it is now; later training does not change it.
@@ -103,8 +104,7 @@ class Bundle:
         Raises
         ------
         BundleError
-            Arguments, network and labels do not belong together, or ``inference`` or ``card`` hold
-            what JSON cannot.
+            Arguments, network and labels do not belong together, or ``card`` holds what JSON cannot.
         """
         kept = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
         if arguments.get("num_classes", len(labels)) != len(labels):
@@ -123,7 +123,7 @@ class Bundle:
         if mismatch:
             raise BundleError(f"the network is not '{architecture}' with the given arguments: it {mismatch}")
         weights = {name: state[name].detach().to("cpu", expected[name].dtype, copy=True).contiguous() for name in expected}
-        return cls(architecture, kept, labels, weights, as_json(inference or {}), as_json(card or {}))
+        return cls(architecture, kept, labels, weights, inference or InferenceSettings(), as_json(card or {}))
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before.
@@ -141,7 +141,7 @@ class Bundle:
             The folder holds something else, or cannot be written.
         """
         try:
-            with written_whole(Path(folder), what="bundle", holds=(DESCRIPTION, WEIGHTS)) as partial:
+            with replace_folder(Path(folder), what="bundle", holds=(DESCRIPTION, WEIGHTS)) as partial:
                 save_file(self.weights, partial / WEIGHTS)
                 write_document(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
         except SafetensorError as error:
@@ -173,6 +173,10 @@ class Bundle:
         if description.arguments.get("num_classes") != len(labels):
             made_for = description.arguments.get("num_classes")
             raise BundleError(f"the bundle '{folder}' names {len(labels)} classes for a network of {made_for}: it was altered")
+        try:
+            inference = InferenceSettings.from_stored(description.inference)
+        except BundleError as error:
+            raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
         # A backbone that takes a minute to measure is measured for weights that are its own, and for no others.
         found = _read_header(folder / WEIGHTS, description.weights)
         try:
@@ -183,9 +187,7 @@ class Bundle:
         if mismatch := mismatch or _unlike(expected, found):
             raise BundleError(f"'{folder / WEIGHTS}' does not fit its architecture: it {mismatch}")
         weights = _read_weights(folder / WEIGHTS, description.weights)
-        return cls(
-            description.architecture, dict(description.arguments), labels, weights, dict(description.inference), dict(description.card)
-        )
+        return cls(description.architecture, dict(description.arguments), labels, weights, inference, dict(description.card))
 
     def build(self) -> nn.Module:
         """Return the network with its weights, in eval mode, on the CPU; nothing is downloaded.
@@ -204,7 +206,7 @@ class Bundle:
             architecture=self.architecture,
             arguments=self.arguments,
             labels=Labels(names=list(self.labels.names), palette=list(self.labels.palette)),
-            inference=self.inference,
+            inference=self.inference.model_dump(mode="json"),
             card=self.card,
             weights=Fingerprint(sha256=_digest(weights), bytes=weights.stat().st_size),
         )

@@ -14,17 +14,18 @@ may: reading one runs no code, and follows no path in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from upscore.errors import BundleError
-from upscore.files import beside, refuse_other_contents, written_whole
+from upscore.files import beside, refuse_other_contents, replace_folder
 from upscore.models.bundle import ENSEMBLE, Bundle, find_bundle, refuse_unless_bundle
-from upscore.models.manifest import Card, as_json, read_document, write_document
+from upscore.models.manifest import FORMAT_VERSION, Card, as_json, read_document, write_document
+from upscore.settings import InferenceSettings
 from upscore.types import LabelSpace
 
 __all__ = ["Ensemble", "check_place", "find_model", "load_model"]
@@ -39,7 +40,7 @@ class EnsembleManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     format: Literal["upscore-ensemble"] = "upscore-ensemble"
-    version: int = 1
+    version: int = FORMAT_VERSION
     members: int = Field(ge=1, le=MOST)
     inference: dict[str, JsonValue] = {}
     card: Card = {}
@@ -53,8 +54,8 @@ class Ensemble:
     ----------
     members : tuple of Bundle
         At most 16.
-    inference : dict
-        Defaults for prediction that hold for all of them; ``combine`` says how they are put together.
+    inference : InferenceSettings
+        Defaults for prediction that hold for all of them; ``combine`` says how they are combined.
     card : dict
         Where it comes from; JSON values.
 
@@ -65,7 +66,7 @@ class Ensemble:
     """
 
     members: tuple[Bundle, ...]
-    inference: dict[str, Any] = field(default_factory=dict)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
     card: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ class Ensemble:
                 raise BundleError(f"the bundles' classes differ: {difference}: an ensemble needs the same labels")
 
     @classmethod
-    def of(cls, models: Sequence[Bundle | Ensemble], *, inference: Mapping[str, Any] | None = None) -> Self:
+    def of(cls, models: Sequence[Bundle | Ensemble], *, inference: InferenceSettings | None = None) -> Self:
         """Return the ensemble of all networks in ``models``, with the settings of the first where none are given.
 
         Raises
@@ -85,8 +86,35 @@ class Ensemble:
             As the class.
         """
         members = [member for one in models for member in (one.members if isinstance(one, Ensemble) else (one,))]
-        first = models[0].inference if models else {}
-        return cls(tuple(members), dict(first if inference is None else inference))
+        return cls(tuple(members), inference or (models[0].inference if models else InferenceSettings()))
+
+    def resolve_settings(self, settings: InferenceSettings | None = None, **overrides: object) -> Self:
+        """Return the ensemble with the settings that are in force after ``settings`` and ``overrides``.
+
+        ``settings``, or the ensemble's own, hold for all networks, but for ``proposals``, which each network has of
+        its own: EDeconvNet is DeconvNet over proposals and FCN over whole images. Given ``proposals`` go to the
+        networks that use proposals anyway, or if none does to the first.
+
+        Returns
+        -------
+        Ensemble
+            ``inference.proposals`` are those of the first network that uses any; each member's are its own.
+
+        Raises
+        ------
+        RecipeError
+            An override is unknown or impossible.
+        """
+        inference = (settings or self.inference).with_overrides(**overrides)
+        given = overrides.get("proposals", settings.proposals if settings is not None else None)
+        own = [member.inference for member in self.members]
+        receivers = [i for i, one in enumerate(own) if one.proposals is not None] or [0]
+        own = [one.with_overrides(proposals=given) if i in receivers else one for i, one in enumerate(own)]
+        used = [one.proposals for one in own if one.proposals is not None]
+        for proposals in used:  # each member's own, under the scales of all
+            proposals.check_pixels(max_scale=max(inference.scales))
+        members = tuple(replace(member, inference=one) for member, one in zip(self.members, own, strict=True))
+        return replace(self, members=members, inference=inference.model_copy(update={"proposals": used[0] if used else None}))
 
     @property
     def labels(self) -> LabelSpace:
@@ -108,10 +136,12 @@ class Ensemble:
         OutputError
             The folder holds something else, or cannot be written.
         """
-        with written_whole(Path(folder), what="ensemble", holds=_contents()) as partial:
+        with replace_folder(Path(folder), what="ensemble", holds=_contents()) as partial:
             for place, member in zip(_places(partial, len(self.members)), self.members, strict=True):
                 member.save(place)
-            together = EnsembleManifest(members=len(self.members), inference=as_json(self.inference), card=as_json(self.card))
+            together = EnsembleManifest(
+                members=len(self.members), inference=self.inference.model_dump(mode="json"), card=as_json(self.card)
+            )
             write_document(together, partial / ENSEMBLE)
         return Path(folder).absolute()
 
@@ -131,7 +161,11 @@ class Ensemble:
             if place.is_symlink() or not place.is_dir():
                 raise BundleError(f"the ensemble '{folder}' lacks {place.name}: copy it again")
             members.append(Bundle.load(place))
-        return cls(tuple(members), dict(together.inference), dict(together.card))
+        try:
+            inference = InferenceSettings.from_stored(together.inference)
+        except BundleError as error:
+            raise BundleError(f"the ensemble '{folder}' cannot be used: {error}") from error
+        return cls(tuple(members), inference, dict(together.card))
 
 
 def load_model(folder: str | Path) -> Bundle | Ensemble:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -13,7 +13,10 @@ from upscore.errors import BundleError
 from upscore.files import read_text
 from upscore.text import reason
 
-__all__ = ["Card", "Description", "Fingerprint", "Labels", "as_json", "read_document", "write_document"]
+__all__ = ["FORMAT_VERSION", "Card", "Description", "Fingerprint", "Labels", "as_json", "read_document", "write_document"]
+
+FORMAT_VERSION = 2
+"""Of ``bundle.json`` and ``ensemble.json``. In 2 the inference settings have new names and are complete."""
 
 LARGEST = 16 * 2**20
 """Bytes; a card with a long history has some hundred thousand."""
@@ -64,7 +67,7 @@ class Description(BaseModel):
     model_config = _STRICT
 
     format: Literal["upscore-bundle"] = "upscore-bundle"
-    version: int = 1
+    version: int = FORMAT_VERSION
     architecture: str
     arguments: dict[str, bool | int | float | str | None]
     labels: Labels
@@ -73,8 +76,10 @@ class Description(BaseModel):
     weights: Fingerprint
 
 
-class _Versioned(Protocol):
-    version: int
+class _Version(BaseModel):
+    """The one field that every version of a manifest has."""
+
+    version: int = Field(strict=True)
 
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -86,17 +91,22 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     Raises
     ------
     BundleError
-        It is too large, damaged, of another kind, or of a newer version.
+        It is too large, damaged, of another kind, or of another version.
     """
-    text = read_text(path, most=LARGEST, what="a bundle's description", error=BundleError)
+    text = read_text(path, max_bytes=LARGEST, what="a bundle's description", error=BundleError)
     try:
-        document = kind.model_validate_json(text)
+        version = _Version.model_validate_json(text).version
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"'{path}' has format version {version}, expected {FORMAT_VERSION}: a newer upscore made it, upgrade to read it"
+            )
+        if version < FORMAT_VERSION:
+            raise BundleError(
+                f"'{path}' has format version {version}, an earlier form, expected {FORMAT_VERSION}: train or export it again"
+            )
+        return kind.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(f"'{path}' is damaged or not a bundle's: {_first_finding(error)}") from error
-    version = cast(_Versioned, document).version
-    if version != 1:
-        raise BundleError(f"'{path}' has format version {version}, expected 1: a newer upscore made it, upgrade to read it")
-    return document
 
 
 def write_document(document: BaseModel, path: Path) -> None:

@@ -18,7 +18,7 @@ what Long, Shelhamer and Darrell (2015) set out to replace::
 Neighbouring patches share all but a column of pixels, and everything is computed anew for
 each: H·W classifications an image. The very same numbers come out of one pass of the
 classifier over the whole image with its filters dilated
-(:func:`upscore.ops.rarefaction.rarefy`); that equality is a test.
+(:func:`upscore.dense_classifiers.rarefaction.rarefy`); that equality is a test.
 
 Deviations. Normalisation is the first layer. Colours, rectified linear units instead of
 hyperbolic tangents, linear layers written as convolutions, and any odd P: kernels are 4 or 5,

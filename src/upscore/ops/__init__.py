@@ -1,9 +1,8 @@
-"""The operations between the networks of the lineage; each file holds one.
+"""Operations that the networks share; each file holds one.
 
-``geometry`` says where cells lie, ``upsample`` is the bilinear transposed convolution,
-``convolutionalize`` runs a classifier over every window of an image at once (``tracing`` and
-``heads`` rewrite it), ``unpool`` puts maxima back, ``stitch`` makes a grid dense by shifted runs
-and ``rarefaction`` by dilated filters (``steps`` reads the layers for it), ``mirror`` continues a
-image; ``measuring`` finds where a network's cells lie, by their ``footprints``. ``out_of_memory``
-recognises the errors of memory that ran out.
+``geometry`` is the stride, offset and receptive field of a grid, ``upsample`` the bilinear transposed
+convolution, ``unpool`` max pooling with indices and its three inverses (``switches`` packs the
+indices), ``mirror`` reflection padding of any width, ``box_crop`` crops boxes and pastes scores back.
+``receptive_field`` measures the geometry of any network with ``receptive_field_mode``. ``compiled``
+finds the compiled kernels, ``out_of_memory`` recognises errors of exhausted memory.
 """

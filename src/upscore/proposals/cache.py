@@ -1,4 +1,4 @@
-"""Boxes on disk: those made once for an image, and those that somebody gives."""
+"""Boxes on disk: a cache of a proposer's boxes, and files of boxes from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from upscore.text import literal
 
 __all__ = ["BoxFile", "CachedProposer", "proposals_folder"]
 
-_MOST_BYTES = 2**28
+_MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class CachedProposer:
-    """A proposer whose boxes are written down, a file for each image, and read the next time.
+    """A proposer with a cache on disk, one file for each image.
 
     Parameters
     ----------
     proposer : callable
-        One of upscore's, or one whose ``repr`` says everything its boxes depend on.
+        One of upscore's, or one whose ``repr`` contains everything its boxes depend on.
     folder : Path
-        Where; made when there is something to keep. A file's name is made of the image's
-        pixels and the proposer's ``repr``, so that images and settings cannot be mixed up. Where
-        nothing can be written, boxes are found anew every time.
+        Created with the first file. A file's name is a hash of the image's pixels and the
+        proposer's ``repr``, so that images and settings cannot be mixed up. Where nothing can
+        be written, boxes are computed every time.
     """
 
     proposer: Proposer
     folder: Path
 
     def __call__(self, image: ImageArray) -> Boxes:
-        """Return the boxes of an image (H, W, 3) uint8 RGB; a file that cannot be read is made again."""
+        """Return the boxes of an image (H, W, 3) uint8 RGB; a file that cannot be read is written again."""
         digest = blake2b(f"{self.proposer!r}\0{image.shape}\0".encode(), digest_size=16)
         digest.update(np.ascontiguousarray(image).data)
         file = self.folder / f"{digest.hexdigest()}.npy"
@@ -51,19 +51,19 @@ class CachedProposer:
         if found is None:
             found = self.proposer(image)
             content = io.BytesIO()
-            np.save(content, np.hstack([found.corners, found.scores[:, None]]), allow_pickle=False)
-            with contextlib.suppress(OutputError):  # nothing is lost but time
+            np.save(content, np.hstack([found.corners, found.objectness[:, None]]), allow_pickle=False)
+            with contextlib.suppress(OutputError):  # costs only time
                 write_atomically(file, content.getvalue())
         return found
 
 
 def proposals_folder() -> Path:
-    """Return where boxes are kept: ``proposals`` in the folder that ``UPSCORE_CACHE`` names, or else in the system's for caches.
+    """Return the cache folder: ``proposals`` in the folder of ``UPSCORE_CACHE``, or else in the system's cache folder.
 
-    What is in it can be deleted at any time: about 80 kB an image.
+    Its files, about 80 kB an image, can be deleted at any time.
     """
-    place = os.environ.get("UPSCORE_CACHE")
-    return (Path(place) if place else user_cache_path("upscore")) / "proposals"
+    folder = os.environ.get("UPSCORE_CACHE")
+    return (Path(folder) if folder else user_cache_path("upscore")) / "proposals"
 
 
 def _load(file: Path) -> Boxes | None:
@@ -75,14 +75,14 @@ def _load(file: Path) -> Boxes | None:
 
 
 class BoxFile:
-    """Boxes that somebody else made, by image.
+    """A JSON file of boxes from elsewhere, by image.
 
     ::
 
         {"street/0001": {"size": [360, 480], "boxes": [[12, 30, 200, 340, 0.91], …]}, …}
 
-    A box is left, top, right, bottom in pixels, right and bottom not covered, and a score if
-    there is one. The name is a sample's key, or an image's file name with or without its suffix.
+    A box is left, top, right, bottom in pixels, right and bottom exclusive, and optionally an
+    objectness. The name is a sample's key, or an image's file name with or without its suffix.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ class BoxFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        text = read_text(self.path, most=_MOST_BYTES, what="boxes")
+        text = read_text(self.path, max_bytes=_MAX_BYTES, what="boxes")
         try:
             images = parse_json(text)
         except ValueError as error:
             raise DataError(f"{path}: cannot be read as boxes: {error}") from None
         if not isinstance(images, dict) or not images:
             raise DataError(
-                f'{path}: expected {{"image": {{"size": [height, width], "boxes": [[left, top, right, bottom, score], …]}}, …}}'
+                f'{path}: expected {{"image": {{"size": [height, width], "boxes": [[left, top, right, bottom, objectness], …]}}, …}}'
             )
         self._images: dict[str, Any] = images
 
@@ -114,16 +114,16 @@ class BoxFile:
         Parameters
         ----------
         name : str
-            Its key, or its path, of which the file name counts.
+            Its key or path; only the file name of a path matters.
         size : (int, int)
             Its height and width in pixels.
 
         Raises
         ------
         DataError
-            The file has none for it, or they are of an image of another size, lie outside of it or are no boxes.
+            The file has none for it, or they are for another image size, lie outside the image or are no boxes.
         """
-        entry = next((self._images[known] for known in (name, Path(name).name, Path(name).stem) if known in self._images), None)
+        entry = next((self._images[key] for key in (name, Path(name).name, Path(name).stem) if key in self._images), None)
         if entry is None:
             others = f"{len(self._images)} other{'s' * (len(self._images) > 1)}, such as '{next(iter(self._images))}'"
             raise DataError(f"{self.path}: holds no boxes for '{name}', but for {others}")
@@ -132,8 +132,8 @@ class BoxFile:
                 f'{self.path}: \'{name}\' is not of the form {{"size": [height, width], "boxes": [[left, top, right, bottom], …]}}'
             )
         if entry.get("size") != list(size):
-            other = literal(entry.get("size"))
-            raise DataError(f"{self.path}: the boxes of '{name}' are for an image of {other}, and it is {list(size)} (height, width)")
+            found = literal(entry.get("size"))
+            raise DataError(f"{self.path}: the boxes of '{name}' are for an image of {found}, expected {list(size)} (height, width)")
         try:
             table = np.array(entry["boxes"] or np.empty((0, 5)), np.float64)
             if table.ndim != 2 or table.shape[1] not in (4, 5):
@@ -141,7 +141,7 @@ class BoxFile:
             boxes = Boxes(table[:, :4], table[:, 4] if table.shape[1] == 5 else np.ones(len(table)))
             outside = np.flatnonzero((boxes.corners[:, 2:] <= 0).any(1) | (boxes.corners[:, :2] >= (size[1], size[0])).any(1))
             if outside.size:
-                raise ValueError(f"box {outside[0]} is {boxes.corners[outside[0]].tolist()}: it lies outside of the image")
+                raise ValueError(f"box {outside[0]} is {boxes.corners[outside[0]].tolist()}: it lies outside the image")
             return boxes
         except (TypeError, ValueError, OverflowError, DataError) as error:
             raise DataError(f"{self.path}: the boxes of '{name}' are wrong: {error}") from error

@@ -1,12 +1,12 @@
-"""Where the borders in an image are, and which way they face: what EdgeBoxes counts contours on.
+"""Edges of an image, with their orientation: the input of EdgeBoxes.
 
-EdgeBoxes' authors learned their edges from annotated images, and their model may not be
-shipped. Here an edge is where the colour changes (Di Zenzo's structure tensor over CIE Lab), at
-two scales at once: texture is strong at the finer alone, blur at the coarser alone, an
-object's border at both, so that the geometric mean of the two is kept.
+EdgeBoxes' authors learned their edge detector from annotated images, and its licence forbids
+shipping it. Here an edge is a change of colour (Di Zenzo's structure tensor over CIE Lab) at two
+scales: texture is strong at the finer only, blur at the coarser only, an object's border at both.
+The strength is therefore the geometric mean over the scales.
 
 Di Zenzo, "A note on the gradient of a multi-image", CVGIP 1986; Dollár and Zitnick, "Fast Edge
-Detection Using Structured Forests", PAMI 2015, for those that are learned.
+Detection Using Structured Forests", PAMI 2015, for the learned detector.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy.typing as npt
 from upscore.errors import DataError
 from upscore.text import reason
 
-__all__ = ["Edges", "LearnedEdges", "check_image", "edges_of"]
+__all__ = ["Edges", "LearnedEdges", "check_image", "detect_edges"]
 
 _SIGMAS = (2.0, 4.0)
-"""Of the two blurs, in pixels."""
+"""Standard deviations of the two blurs, in pixels."""
 
-_HALF = 40.0
-"""Change of colour over a border, in units of Lab (white is 100), that counts as half an edge."""
+_HALF_STRENGTH = 40.0
+"""Colour change across an edge of strength 0.5, in units of Lab (white is 100)."""
 
 
 _OPTIONS = (
@@ -36,18 +36,18 @@ _OPTIONS = (
     "regFeatureSmoothingRadius", "ssFeatureSmoothingRadius", "gradientNormalizationRadius", "selfsimilarityGridSize",
     "numberOfTrees", "numberOfTreesToEvaluate",
 )  # fmt: skip
-"""What a learned model says of itself."""
+"""Options that a learned model must contain."""
 
 
 class Edges(NamedTuple):
-    """The borders of one image.
+    """The edges of one image.
 
     Attributes
     ----------
     strength : (H, W) float32 in [0, 1]
-        How much of a border; 0 beside the ridge of one, so that lines are one or two pixels wide.
+        0 except on the ridges, so that lines are one or two pixels wide.
     normal : (H, W) float32 in [0, π)
-        The direction across it, from the x axis towards the y axis, which points down.
+        The direction across the edge, from the x axis towards the y axis, which points down.
     """
 
     strength: npt.NDArray[np.float32]
@@ -55,12 +55,12 @@ class Edges(NamedTuple):
 
 
 def check_image(image: npt.NDArray[np.uint8]) -> None:
-    """Refuse what is no image (H, W, 3) uint8 RGB.
+    """Refuse an array that is not an image.
 
     Raises
     ------
     DataError
-        Always, then.
+        It is not (H, W, 3) uint8 RGB, or it is empty.
     """
     if not isinstance(image, np.ndarray):
         raise DataError(f"found {type(image).__name__}, expected an image (H, W, 3) uint8 RGB in a NumPy array")
@@ -68,38 +68,45 @@ def check_image(image: npt.NDArray[np.uint8]) -> None:
         raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected an image (H, W, 3) uint8 RGB")
 
 
-def edges_of(image: npt.NDArray[np.uint8]) -> Edges:
-    """Return the borders of an image, (H, W, 3) uint8 RGB of any size.
+def detect_edges(image: npt.NDArray[np.uint8]) -> Edges:
+    """Return the edges of an image, (H, W, 3) uint8 RGB of any size.
 
     Raises
     ------
     DataError
         The array is no such image.
+
+    Examples
+    --------
+    >>> image = np.zeros((40, 40, 3), np.uint8)
+    >>> image[:, 20:] = 255
+    >>> np.unique(detect_edges(image).strength.nonzero()[1]).tolist()  # columns
+    [19, 20]
     """
     check_image(image)
     lab = cv2.cvtColor(np.divide(image, 255, dtype=np.float32), cv2.COLOR_RGB2Lab)
-    sides = cv2.BORDER_REFLECT
-    strength, double = np.ones(image.shape[:2], np.float32), np.zeros(image.shape[:2], np.complex64)
+    border = cv2.BORDER_REFLECT
+    strength, doubled_angle = np.ones(image.shape[:2], np.float32), np.zeros(image.shape[:2], np.complex64)
     for sigma in _SIGMAS:
-        blurred = cv2.GaussianBlur(lab, (0, 0), sigma, borderType=sides)
-        right, down = (cv2.Scharr(blurred, cv2.CV_32F, *axis, scale=1 / 32, borderType=sides) for axis in ((1, 0), (0, 1)))
+        blurred = cv2.GaussianBlur(lab, (0, 0), sigma, borderType=border)
+        right, down = (cv2.Scharr(blurred, cv2.CV_32F, *axis, scale=1 / 32, borderType=border) for axis in ((1, 0), (0, 1)))
         xx, xy, yy = (
-            cv2.GaussianBlur((a * b).sum(2), (0, 0), sigma / 2, borderType=sides) for a, b in ((right, right), (right, down), (down, down))
+            cv2.GaussianBlur((a * b).sum(2), (0, 0), sigma / 2, borderType=border) for a, b in ((right, right), (right, down), (down, down))
         )
-        # The tensor's greater eigenvalue is the squared slope across the border; its eigenvector has half this complex number's angle.
-        turned = ((xx - yy) / 2 + 1j * xy) * sigma**2
-        slope = np.sqrt(np.maximum((xx + yy) / 2 * sigma**2 + np.abs(turned), 0))
-        strength, double = strength * slope, double + turned
+        # The tensor's larger eigenvalue is the squared gradient across the edge; its eigenvector has half the angle of ``oriented``.
+        oriented = ((xx - yy) / 2 + 1j * xy) * sigma**2
+        gradient = np.sqrt(np.maximum((xx + yy) / 2 * sigma**2 + np.abs(oriented), 0))
+        strength, doubled_angle = strength * gradient, doubled_angle + oriented
     strength = strength ** np.float32(1 / len(_SIGMAS))
-    normal = np.asarray(np.angle(double) / 2 % np.pi, np.float32)
-    return Edges(_ridges(strength / (strength + _HALF), normal), normal)
+    normal = np.asarray(np.angle(doubled_angle) / 2 % np.pi, np.float32)
+    return Edges(_ridges(strength / (strength + _HALF_STRENGTH), normal), normal)
 
 
 class LearnedEdges:
-    """A structured forest of the user's own, in OpenCV's format (``model.yml`` or ``model.yml.gz``).
+    """A structured forest from a file in OpenCV's format (``model.yml`` or ``model.yml.gz``).
 
-    Give one that you trust: that its parts are there is checked, but OpenCV follows the numbers in
-    them wherever they lead.
+    Use only files that you trust: that all parts exist is checked, but OpenCV does not check the
+    indices in them.
 
     Parameters
     ----------
@@ -115,16 +122,16 @@ class LearnedEdges:
         if not os.path.isfile(model):
             raise DataError(f"{model}: no such file, expected a structured-edge model of OpenCV's (model.yml.gz)")
         try:
-            lacking = _lacking(model)
-            if not lacking:
+            missing = _missing_part(model)
+            if not missing:
                 self._forest = cv2.ximgproc.createStructuredEdgeDetection(str(model))
         except (cv2.error, SystemError) as error:
-            lacking = reason(error.__cause__ or error)
-        if lacking:
-            raise DataError(f"{model}: not a structured-edge model of OpenCV's: {lacking}")
+            missing = reason(error.__cause__ or error)
+        if missing:
+            raise DataError(f"{model}: not a structured-edge model of OpenCV's: {missing}")
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Edges:
-        """Return the borders of an image, as :func:`edges_of` does."""
+        """Return the edges of an image, as :func:`detect_edges` does."""
         check_image(image)
         strength = self._forest.detectEdges(np.divide(image, 255, dtype=np.float32))
         normal = self._forest.computeOrientation(strength)
@@ -132,18 +139,18 @@ class LearnedEdges:
 
 
 def _ridges(strength: npt.NDArray[np.float32], normal: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return ``strength`` where no pixel across the border is stronger, and 0 elsewhere."""
+    """Return ``strength`` where it is a maximum across the edge, and 0 elsewhere."""
     height, width = strength.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     right, down = np.cos(normal), np.sin(normal)
     ahead, behind = (
-        cv2.remap(strength, x + way * right, y + way * down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for way in (1, -1)
+        cv2.remap(strength, x + sign * right, y + sign * down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for sign in (1, -1)
     )
     return np.where((strength >= ahead) & (strength >= behind), strength, np.float32(0))
 
 
-def _lacking(model: str | Path) -> str:
-    """Say what a model lacks; OpenCV takes one without its parts, and then reads beyond its arrays."""
+def _missing_part(model: str | Path) -> str:
+    """Return which part a model lacks, or ""; OpenCV accepts incomplete models and then reads beyond its arrays."""
     storage = cv2.FileStorage(str(model), cv2.FILE_STORAGE_READ)
     try:
         options = storage.getNode("options")

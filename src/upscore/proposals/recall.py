@@ -1,4 +1,4 @@
-"""How many of the objects the first so many boxes find."""
+"""Recall of proposals: the fraction of objects that the best boxes of each image find."""
 
 from __future__ import annotations
 
@@ -7,47 +7,53 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from upscore.proposals.boxes import Boxes, overlaps
+from upscore.proposals.boxes import Boxes, pairwise_iou
 
-__all__ = ["best_overlaps", "recalls"]
+__all__ = ["best_ious", "proposal_recall"]
 
 
-def best_overlaps(objects: Boxes, proposals: Boxes, counts: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Return how well each object is met by the best of the first ``counts`` boxes.
+def best_ious(objects: Boxes, proposals: Boxes, counts: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Return the highest IoU of each object with the best ``counts`` boxes.
 
     Returns
     -------
     (N, C) float64 in [0, 1]
-        Greatest intersection over union of object n with the best ``counts[c]`` boxes; 0 where
-        there are none.
+        Highest intersection over union of object n with the ``counts[c]`` boxes of highest
+        objectness; 0 where there are none.
     """
     ranked = proposals.best(max(counts, default=0))
     running = np.zeros((len(objects), len(ranked) + 1))
-    np.maximum.accumulate(overlaps(objects, ranked), axis=1, out=running[:, 1:])
+    np.maximum.accumulate(pairwise_iou(objects, ranked), axis=1, out=running[:, 1:])
     return running[:, np.minimum(counts, len(ranked))]
 
 
-def recalls(
-    images: Iterable[tuple[Boxes, Boxes]], counts: Sequence[int], *, overlaps: Sequence[float] = (0.5, 0.7)
+def proposal_recall(
+    images: Iterable[tuple[Boxes, Boxes]], counts: Sequence[int], *, min_ious: Sequence[float] = (0.5, 0.7)
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Return the share of all objects that are found, by how many boxes an image may have.
+    """Return the fraction of objects that are found, by the number of boxes for each image.
 
     Parameters
     ----------
     images : iterable of (Boxes, Boxes)
         The objects of each image and its proposals.
     counts : sequence of int
-        How many of the best boxes are looked at.
-    overlaps : sequence of float
+        Numbers of boxes.
+    min_ious : sequence of float
         Intersection over union from which an object counts as found.
 
     Returns
     -------
-    recalls : (C, O) float64 in [0, 1]
-        NaN where there is no object at all.
+    recall : (C, T) float64 in [0, 1]
+        nan if there is no object.
     objects : int
-        How many there are.
+        Their number.
+
+    Examples
+    --------
+    >>> objects, proposals = Boxes([[0, 0, 4, 4]]), Boxes([[8, 8, 9, 9], [0, 0, 4, 3]], [0.9, 0.5])
+    >>> proposal_recall([(objects, proposals)], [1, 2])[0].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
     """
-    met = np.concatenate([np.empty((0, len(counts))), *(best_overlaps(objects, found, counts) for objects, found in images)])
-    found = [[np.mean(met[:, c] >= least) if len(met) else np.nan for least in overlaps] for c in range(len(counts))]
-    return np.array(found).reshape(len(counts), len(overlaps)), len(met)
+    ious = np.concatenate([np.empty((0, len(counts))), *(best_ious(objects, proposals, counts) for objects, proposals in images)])
+    recall = [[np.mean(ious[:, c] >= min_iou) if len(ious) else np.nan for min_iou in min_ious] for c in range(len(counts))]
+    return np.array(recall).reshape(len(counts), len(min_ious)), len(ious)

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
-from upscore.data.unet_border_weights import Separation
+from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import RecipeError, TrainingError, UpscoreError, nearest_name
 from upscore.training.recipe import Recipe
 from upscore.training.recipe_sections import LossSection
 from upscore.types import Batch, LabelSpace
 
-__all__ = ["BatchPlan", "batches_from", "build_separation"]
+__all__ = ["BatchPlan", "batches_from", "build_border_weighting"]
 
 SHARED_MEMORY_ERRORS = (
     "out of shared memory",
@@ -28,7 +28,7 @@ SHARED_MEMORY_ERRORS = (
 """Parts of PyTorch's messages where batches cannot be passed on from the processes that read them."""
 
 
-def build_separation(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> Separation | None:
+def build_border_weighting(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> BorderWeighting | None:
     """Return how a ``[loss]`` section separates touching objects, or None where it does not.
 
     Raises
@@ -43,11 +43,11 @@ def build_separation(settings: LossSection, labels: LabelSpace, *, class_weights
         if settings.border_of:
             raise RecipeError("loss.border_of names objects that are not used: set loss.border_weight (U-Net's is 10)")
         return None
-    return Separation(
+    return BorderWeighting(
         weight=settings.border_weight,
         sigma=settings.border_sigma,
-        of=tuple(labels.names.index(name) for name in settings.border_of),
-        between=labels.names.index(settings.separate_with) if settings.separate_with else None,
+        object_classes=tuple(labels.names.index(name) for name in settings.border_of),
+        border_class=labels.names.index(settings.separate_with) if settings.separate_with else None,
         class_weights=None if class_weights is None else tuple(class_weights.tolist()),
     )
 
@@ -124,8 +124,8 @@ def batches_from(
     plan = BatchPlan(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
     )
-    separation = build_separation(recipe.loss, dataset.labels, class_weights=class_weights)
-    images = AugmentedDataset(dataset, recipe.augment.augmentation(), seed=run.seed, separation=separation)
+    border_weighting = build_border_weighting(recipe.loss, dataset.labels, class_weights=class_weights)
+    images = AugmentedDataset(dataset, recipe.augment.augmentation(), seed=run.seed, border_weighting=border_weighting)
     loader: DataLoader[Batch] = DataLoader(
         cast(Any, images),  # a sequence by (epoch, index)
         batch_sampler=plan,

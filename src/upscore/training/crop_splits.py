@@ -48,7 +48,7 @@ class Subset:
     def __init__(self, dataset: Dataset, max_samples: int) -> None:
         self.dataset = dataset
         self._indices = np.linspace(0, len(dataset) - 1, min(max_samples, len(dataset))).round().astype(int)
-        self.name, self.split, self.labels, self.notes = dataset.name, dataset.split, dataset.labels, dataset.notes
+        self.name, self.split, self.labels, self.warnings = dataset.name, dataset.split, dataset.labels, dataset.warnings
         self.keys: Sequence[str] = [dataset.keys[int(index)] for index in self._indices]
 
     def __len__(self) -> int:
@@ -117,8 +117,10 @@ def _size_options(settings: CropsSection) -> dict[str, Any]:
 def _box_source(settings: CropsSection) -> Proposer | BoxFile:
     if settings.boxes:
         return BoxFile(settings.boxes)
-    limit = settings.max_proposals
-    proposer = EdgeBoxes(most=limit, model=settings.edges) if settings.edges else create_proposer(settings.proposer, most=limit)
+    if settings.edges:
+        proposer: Proposer = EdgeBoxes(max_proposals=settings.max_proposals, model=settings.edges)
+    else:
+        proposer = create_proposer(settings.proposer, max_proposals=settings.max_proposals)
     return CachedProposer(proposer, proposals_folder())
 
 

@@ -25,6 +25,7 @@ from upscore.evaluation.evaluate import policy_of
 from upscore.metrics import SegmentationMetrics
 from upscore.models.backbones import import_timm
 from upscore.models.bundle import Bundle
+from upscore.settings import InferenceSettings
 from upscore.training.auto_config import Machine
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.interrupts import recording_signals
@@ -223,7 +224,7 @@ def _bundle(ready: Plan, network: nn.Module, progress: Progress, metrics: dict[s
         "history": progress.history,
         "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
     } | ({"metrics": metrics} if metrics else {})
-    inference = {"precision": recipe.run.inference_precision}
+    inference = InferenceSettings(precision=recipe.run.inference_precision)
     return Bundle.of(recipe.model.name, architecture_arguments(recipe, labels), network, labels, inference=inference, card=card)
 
 

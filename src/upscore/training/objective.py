@@ -9,32 +9,23 @@ from torch import Tensor
 
 from upscore.data.census import Census
 from upscore.errors import RecipeError
-from upscore.losses import class_weights, count_valid
-from upscore.losses.objective import WEIGHTED, Objective
+from upscore.losses import Objective, class_weights, count_valid, losses_reading
 from upscore.training.recipe_sections import LossSection
 
 __all__ = ["build_class_weights", "build_objective", "count_units"]
 
 
 def build_class_weights(settings: LossSection, census: Census) -> Tensor | None:
-    """Return the weight of each class (K,) float32, or None where all weigh 1.
+    """Return the weight of each class (K,) float32, or None where all are 1.
 
     Raises
     ------
     RecipeError
-        The recipe has another number of weights than there are classes, or only zeros.
+        The recipe does not have one valid number for each class.
     """
-    if isinstance(settings.class_weights, list):
-        names = census.labels.names
-        if len(settings.class_weights) != len(names) or not any(settings.class_weights):
-            raise RecipeError(
-                f"loss.class_weights: found {len(settings.class_weights)} numbers, expected one for each of the {len(names)} classes "
-                f"({', '.join(names)}), not all of them 0"
-            )
-        return torch.tensor(settings.class_weights)
     if settings.class_weights in (None, "none"):
         return None
-    return class_weights(census.class_pixels, census.pixels_with_class, method=settings.class_weights)
+    return class_weights(census.class_pixels, census.pixels_with_class, weighting=settings.class_weights)
 
 
 def build_objective(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
@@ -56,14 +47,16 @@ def build_objective(settings: LossSection, *, class_weights: Tensor | None = Non
         settings.terms,
         class_weights=class_weights,
         sampling=settings.sampling,
+        label_smoothing=settings.label_smoothing,
         focal_gamma=settings.focal_gamma,
-        ohem_share=settings.ohem_fraction,
+        ohem_fraction=settings.ohem_fraction,
         ohem_threshold=settings.ohem_threshold,
     )
     if not settings.border_weight:
         return objective
-    if not objective.uses(WEIGHTED):
-        raise RecipeError(f"found loss.border_weight {settings.border_weight:g}, but no term of {', '.join(WEIGHTED)} to weigh")
+    if not objective.reads("class_weights"):
+        names = ", ".join(losses_reading("class_weights"))
+        raise RecipeError(f"found loss.border_weight {settings.border_weight:g} but no loss term that reads it: add one of {names}")
     return replace(objective, class_weights=None)
 
 

@@ -18,7 +18,7 @@ from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
-from upscore.training.batches import build_separation
+from upscore.training.batches import build_border_weighting
 from upscore.training.checkpoint import CHECKPOINT
 from upscore.training.crop_splits import count_crops, crop_splits
 from upscore.training.memory import check_memory, explain_out_of_memory
@@ -137,7 +137,7 @@ def plan(
     warnings = [str(finding) for finding in counted.findings]
     if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
-    messages = list(dict.fromkeys([*train.notes, *val.notes, *cropped.messages, *messages]))
+    messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
     return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, identify(train), model)
 
 
@@ -190,9 +190,9 @@ def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
     """Refuse what would have no effect, is out of range, or needs what the data does not have."""
     recipe.augment.augmentation()
     build_objective(recipe.loss, class_weights=build_class_weights(recipe.loss, census))
-    separation = build_separation(recipe.loss, train.labels)
-    if separation is not None:
-        separation.number(train[0])
+    border_weighting = build_border_weighting(recipe.loss, train.labels)
+    if border_weighting is not None:
+        border_weighting.find_objects(train[0])
 
 
 def _check_network(recipe: Recipe, model: nn.Module, machine: Machine) -> None:

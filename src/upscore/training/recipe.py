@@ -86,7 +86,7 @@ class Recipe(Section):
             There is no recipe of that name, or the file is missing, too large, not TOML, or holds what a recipe does not.
         """
         path = find_recipe(path)
-        text = read_text(path, most=MAX_FILE, what="a recipe", error=RecipeError)
+        text = read_text(path, max_bytes=MAX_FILE, what="a recipe", error=RecipeError)
         try:
             values = parse_toml(text)
         except ValueError as error:

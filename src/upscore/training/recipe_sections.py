@@ -6,15 +6,15 @@ the section builds the value, so that what a plan accepts a run accepts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
 
 from upscore.data.transforms import Augmentation
 from upscore.errors import nearest_name
-from upscore.losses import CLASS_WEIGHTINGS, TERMS
+from upscore.losses import CLASS_WEIGHTINGS, LOSSES, Objective, class_weights, losses_reading
 from upscore.training.optimizers import OPTIMIZERS
 from upscore.training.schedules import SCHEDULES
 
@@ -45,7 +45,7 @@ def _one_of(known: Iterable[str]) -> AfterValidator:
 
 
 def _described(records: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name}: {record.description}" for name, record in records.items())
+    return "; ".join(f"{name}: {getattr(record, 'description', record)}" for name, record in records.items())
 
 
 class Section(BaseModel):
@@ -121,7 +121,8 @@ class AugmentSection(Section):
     scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         None, description="[smallest, largest] factor that an image is resized by"
     )
-    flip: float | None = Field(None, description="probability of mirroring left and right")
+    flip: float | None = Field(None, description="probability of flipping left to right")
+    vertical_flip: float = Field(Augmentation.vertical_flip, description="probability of flipping top to bottom")
     rotation: float | None = Field(None, description="largest angle, in degrees, in both directions")
     brightness: float | None = Field(None, description="largest relative change, 0 is off")
     contrast: float | None = Field(None, description="largest relative change, 0 is off")
@@ -155,25 +156,28 @@ class AugmentSection(Section):
 class LossSection(Section):
     """What training minimises: a weighted sum of losses."""
 
-    terms: dict[Annotated[str, _one_of(TERMS)], Annotated[float, Field(gt=0)]] = Field(
-        {"cross_entropy": 1.0}, min_length=1, description=f"weight of each loss in the sum; losses are {', '.join(TERMS)}"
+    terms: dict[Annotated[str, _one_of(LOSSES)], Annotated[float, Field(gt=0)]] = Field(
+        {"cross_entropy": 1.0}, min_length=1, description=f"weight of each loss in the sum. {_described(LOSSES)}"
     )
     class_weights: str | list[float] | None = Field(
         None,
-        description=f"weight of each class by its frequency: {', '.join(CLASS_WEIGHTINGS)}; or a list of numbers, one for each class",
+        description=f"a list of numbers, one for each class, or a weighting by frequency. {_described(CLASS_WEIGHTINGS)}",
     )
     normalize: Literal["valid", "none"] = Field(
         "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over an image, as the papers trained"
     )
-    sampling: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="probability that a pixel's loss counts (loss sampling = patchwise training, FCN §3.4); 1 uses all"
+    sampling: float = Field(
+        Objective.sampling, description="probability that a pixel's loss counts (loss sampling = patchwise training, FCN §3.4); 1 uses all"
     )
-    focal_gamma: Annotated[float, Field(ge=0, le=20)] = Field(
-        2.0, description="focal: exponent that lowers the weight of pixels that are already right; 0 is cross-entropy"
+    label_smoothing: float = Field(
+        Objective.label_smoothing, description="cross_entropy: fraction of the target probability spread evenly over all classes; 0 is off"
     )
-    ohem_fraction: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="ohem: fraction of each image's pixels used, the hardest")
-    ohem_threshold: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="ohem: pixels whose class has a probability below this are used beyond that fraction"
+    focal_gamma: float = Field(
+        Objective.focal_gamma, description="focal: exponent that lowers the weight of pixels that are already right; 0 is cross-entropy"
+    )
+    ohem_fraction: float = Field(Objective.ohem_fraction, description="ohem: fraction of each image's pixels used, the hardest")
+    ohem_threshold: float = Field(
+        Objective.ohem_threshold, description="ohem: pixels whose class has a probability below this are used beyond that fraction"
     )
     border_weight: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.0, description="weight added to background between two objects; 0 is off, U-Net's is 10"
@@ -184,16 +188,24 @@ class LossSection(Section):
     )
     separate_with: str = Field("", description="a class drawn between touching objects, two pixels wide; '' draws none")
 
+    @field_validator("sampling", "label_smoothing", "focal_gamma", "ohem_fraction", "ohem_threshold")
+    @classmethod
+    def _loss_accepts(cls, value: float, info: ValidationInfo) -> float:
+        setting: dict[str, Any] = {str(info.field_name): value}
+        objective = Objective({losses_reading(str(info.field_name))[0]: 1.0}, **setting)
+        objective(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), generator=torch.Generator())
+        return value
+
     @field_validator("class_weights", mode="before")
     @classmethod
-    def _name_or_numbers(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            if not all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) and x >= 0 for x in value):
-                raise ValueError("expected finite numbers from 0 on, one for each class")
-            return [float(x) for x in value]
-        if value is not None and value not in CLASS_WEIGHTINGS:
-            near = nearest_name(value, CLASS_WEIGHTINGS) if isinstance(value, str) else ""
-            raise ValueError(f"expected one of {', '.join(CLASS_WEIGHTINGS)}{near}, or a list of numbers")
+    def _weighting_accepted(cls, value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
+            value = [float(number) for number in value]
+        elif not isinstance(value, str | None):
+            raise ValueError(f"expected one of {', '.join(CLASS_WEIGHTINGS)}, or one number for each class")
+        if value is not None:
+            counts = torch.ones(len(value) if isinstance(value, list) else 1)
+            class_weights(counts, counts, weighting=value)
         return value
 
 

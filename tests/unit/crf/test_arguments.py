@@ -8,16 +8,16 @@ import torch
 
 import upscore.crf.pydensecrf.densecrf as dcrf
 from upscore.crf import Bilateral, DenseCRF, Features, Gaussian
-from upscore.crf.dense import MAX_SIGMAS, message_of
-from upscore.crf.engines import engine_of
+from upscore.crf.engines import make_engine
 from upscore.crf.layer import CRFLayer
+from upscore.crf.pairwise import MAX_SIGMAS, build_pairwise
 from upscore.crf.pydensecrf import utils
 from upscore.errors import CRFError
 
-ENGINES = ("lattice", "numpy", "torch", "exact")
+ENGINES = ("lattice", "numpy_lattice", "torch_lattice", "numpy_exact", "torch_exact")
 RNG = np.random.default_rng(5)
 H, W, K = 11, 14, 3
-PICTURE = RNG.integers(0, 256, (H, W, 3), np.uint8)
+IMAGE = RNG.integers(0, 256, (H, W, 3), np.uint8)
 LOGITS = RNG.normal(size=(K, H, W)).astype(np.float32)
 PROBS = (np.exp(LOGITS) / np.exp(LOGITS).sum(0)).astype(np.float32)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -29,39 +29,39 @@ def with_nan(array, place=(0, 0)):
     return changed
 
 
-PICTURES = {
-    "normalised": ((PICTURE / 255 - MEAN) / STD, "before normalisation"),
-    "less the mean": (PICTURE - np.float32(128), "before normalisation"),
-    "from -1 to 1": (PICTURE / 127.5 - 1, "before normalisation"),
-    "from 0 to 1": (PICTURE / 255, "multiply it by 255"),
-    "a little beyond 1": (np.clip(PICTURE / 255, 0, 1) * 1.05, "before normalisation"),
-    "bool": (PICTURE > 100, "type bool"),
-    "16 bits": (PICTURE.astype(np.uint16) * 257, "divide 16 bits by 257"),
-    "16 bits in floats": (PICTURE.astype(np.float32) * 257, "from 0 to|before normalisation"),
-    "int64": (PICTURE.astype(np.int64), "give 8 bits as uint8"),
-    "signed": (PICTURE.astype(np.int8), "type int8"),
-    "complex": (PICTURE * 1j, "type complex128"),
-    "text": (PICTURE.astype(str), "type"),
-    "objects": (PICTURE.astype(object), "type object"),
-    "not a number": (with_nan(PICTURE), "from nan to nan"),
-    "infinite": (np.where(PICTURE > 250, np.inf, PICTURE), "to inf"),
+IMAGES = {
+    "normalised": ((IMAGE / 255 - MEAN) / STD, "before normalisation"),
+    "less the mean": (IMAGE - np.float32(128), "before normalisation"),
+    "from -1 to 1": (IMAGE / 127.5 - 1, "before normalisation"),
+    "from 0 to 1": (IMAGE / 255, "multiply it by 255"),
+    "a little beyond 1": (np.clip(IMAGE / 255, 0, 1) * 1.05, "before normalisation"),
+    "bool": (IMAGE > 100, "type bool"),
+    "16 bits": (IMAGE.astype(np.uint16) * 257, "divide 16 bits by 257"),
+    "16 bits in floats": (IMAGE.astype(np.float32) * 257, "from 0 to|before normalisation"),
+    "int64": (IMAGE.astype(np.int64), "give 8 bits as uint8"),
+    "signed": (IMAGE.astype(np.int8), "type int8"),
+    "complex": (IMAGE * 1j, "type complex128"),
+    "text": (IMAGE.astype(str), "type"),
+    "objects": (IMAGE.astype(object), "type object"),
+    "not a number": (with_nan(IMAGE), "from nan to nan"),
+    "infinite": (np.where(IMAGE > 250, np.inf, IMAGE), "to inf"),
 }
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_images_in_other_numbers_are_one_line(engine, name):
-    picture, said = PICTURES[name]
-    with pytest.raises(CRFError, match=said):
-        DenseCRF(engine=engine).refine(PROBS, picture)
+    image, words = IMAGES[name]
+    with pytest.raises(CRFError, match=words):
+        DenseCRF(engine=engine).refine(PROBS, image)
 
 
 SAME = {
-    "float64": PICTURE.astype(np.float64),
-    "float16": PICTURE.astype(np.float16),
-    "by columns": np.asfortranarray(PICTURE),
-    "upside down twice": PICTURE[::-1][::-1],
-    "strided": np.repeat(PICTURE, 2, 1)[:, ::2],
+    "float64": IMAGE.astype(np.float64),
+    "float16": IMAGE.astype(np.float16),
+    "by columns": np.asfortranarray(IMAGE),
+    "upside down twice": IMAGE[::-1][::-1],
+    "strided": np.repeat(IMAGE, 2, 1)[:, ::2],
 }
 
 
@@ -69,22 +69,22 @@ SAME = {
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_image_in_another_type_or_order_gives_the_same_answer(engine, name):
     crf = DenseCRF(engine=engine)
-    np.testing.assert_array_equal(crf.refine(PROBS, SAME[name]), crf.refine(PROBS, PICTURE))
+    np.testing.assert_array_equal(crf.refine(PROBS, SAME[name]), crf.refine(PROBS, IMAGE))
 
 
 def test_remedies_that_messages_give_work():
     crf = DenseCRF()
-    right = crf.refine(PROBS, PICTURE)
+    right = crf.refine(PROBS, IMAGE)
     for remedied in (
-        PICTURE / 255 * 255,
-        (PICTURE.astype(np.uint16) * 257 // 257).astype(np.uint8),
-        PICTURE.astype(np.int64).astype(np.uint8),
+        IMAGE / 255 * 255,
+        (IMAGE.astype(np.uint16) * 257 // 257).astype(np.uint8),
+        IMAGE.astype(np.int64).astype(np.uint8),
     ):
         np.testing.assert_allclose(crf.refine(PROBS, remedied), right, atol=1e-4)
     assert np.array_equal(crf.refine(PROBS, np.zeros((H, W, 3))), crf.refine(PROBS, np.zeros((H, W, 3), np.uint8)))  # black is black
     one = PROBS[:1]
-    assert crf.refine(np.concatenate([1 - one, one]), PICTURE).shape == (2, H, W)
-    as_features = DenseCRF((Features(PICTURE.astype(np.uint16) * 257, 13 * 257, sigma=80.0), Gaussian()))
+    assert crf.refine(np.concatenate([1 - one, one]), IMAGE).shape == (2, H, W)
+    as_features = DenseCRF((Features(IMAGE.astype(np.uint16) * 257, 13 * 257, sigma=80.0), Gaussian()))
     np.testing.assert_allclose(as_features.refine(PROBS), right, atol=1e-4)
 
 
@@ -115,7 +115,7 @@ SCORES = {
 @pytest.mark.parametrize("name", SCORES)
 def test_what_is_no_probability_is_one_line(engine, name):
     with pytest.raises(CRFError, match="found"):
-        DenseCRF(engine=engine).refine(SCORES[name], PICTURE)
+        DenseCRF(engine=engine).refine(SCORES[name], IMAGE)
 
 
 SETTINGS = {
@@ -147,7 +147,7 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_impossible_kernels_are_one_line(engine, name):
     with pytest.raises(CRFError, match="found"):
-        DenseCRF((SETTINGS[name](),), engine=engine).refine(PROBS, PICTURE)
+        DenseCRF((SETTINGS[name](),), engine=engine).refine(PROBS, IMAGE)
 
 
 class Odd:
@@ -156,7 +156,7 @@ class Odd:
     def __init__(self, made):
         self.made = made
 
-    def features(self, shape, picture):
+    def features(self, shape, image):
         return self.made
 
 
@@ -170,7 +170,7 @@ def test_kernels_of_ones_own_that_do_not_fit_are_one_line(made):
 def test_impossible_numbers_of_steps_are_one_line(steps):
     for call in (
         lambda: DenseCRF(iterations=steps),
-        lambda: DenseCRF().start(PROBS, PICTURE).step(steps),
+        lambda: DenseCRF().start(PROBS, IMAGE).step(steps),
         lambda: CRFLayer(3, iterations=steps),
         lambda: drop_in().inference(steps),
     ):
@@ -181,11 +181,11 @@ def test_impossible_numbers_of_steps_are_one_line(steps):
 def test_other_impossible_settings_are_one_line():
     for call in (
         lambda: DenseCRF(threads=2.5),
-        lambda: DenseCRF().refine(PROBS, PICTURE, ignored=np.zeros((H, W), np.uint8)),
-        lambda: DenseCRF().refine_labels(np.zeros((H, W), int), PICTURE, classes=1),
-        lambda: DenseCRF().refine_labels(np.zeros((H, W), bool), PICTURE, classes=2),
+        lambda: DenseCRF().refine(PROBS, IMAGE, ignored=np.zeros((H, W), np.uint8)),
+        lambda: DenseCRF().refine_labels(np.zeros((H, W), int), IMAGE, classes=1),
+        lambda: DenseCRF().refine_labels(np.zeros((H, W), bool), IMAGE, classes=2),
         lambda: DenseCRF().refine_labels(np.zeros((0, W), int), classes=2),
-        lambda: DenseCRF().refine_labels(np.zeros((H, W), int), PICTURE, classes=2.5),
+        lambda: DenseCRF().refine_labels(np.zeros((H, W), int), IMAGE, classes=2.5),
     ):
         with pytest.raises(CRFError, match="found"):
             call()
@@ -193,7 +193,7 @@ def test_other_impossible_settings_are_one_line():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_features_at_the_bound_are_each_their_own(engine):
-    """At the farthest that is taken, no two pixels speak: every engine returns what the network said."""
+    """At the farthest that is taken, no two pixels exchange messages: every engine returns the unary probabilities."""
     values = np.linspace(-MAX_SIGMAS, MAX_SIGMAS, H * W).reshape(H, W)
     refined = DenseCRF((Features(values, 1.0),), engine=engine).refine(PROBS)
     np.testing.assert_allclose(refined.argmax(0), PROBS.argmax(0))
@@ -209,15 +209,15 @@ def test_pixels_a_milliard_sigmas_away_are_as_near_to_one_another_for_the_exact_
         values = near.copy()
         values[:, W // 2 :] += apart
         kernel = Features(values, 1.0, normalization="none", compatibility=0.02)
-        refined.append(DenseCRF((kernel,), engine="exact").refine(PROBS))
+        refined.append(DenseCRF((kernel,), engine="numpy_exact").refine(PROBS))
     np.testing.assert_allclose(*refined, atol=1e-6)
 
 
 def test_too_little_memory_is_one_line(monkeypatch):
     native = pytest.importorskip("upscore._native")
     monkeypatch.setattr(native, "lattice", lambda *arguments: (_ for _ in ()).throw(MemoryError("none")))
-    with pytest.raises(CRFError, match="154 pixels takes more memory than is available: refine the picture in overlapping tiles"):
-        DenseCRF().refine(PROBS, PICTURE)
+    with pytest.raises(CRFError, match="154 pixels takes more memory than is available: refine the image in overlapping tiles"):
+        DenseCRF().refine(PROBS, IMAGE)
     with pytest.raises(CRFError, match="more memory"):
         drop_in()
 
@@ -226,20 +226,20 @@ def test_too_little_memory_is_one_line(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "pictures",
+    "images",
     [
-        torch.from_numpy(PICTURES["normalised"][0]),
-        torch.from_numpy(PICTURE).float(),
-        torch.from_numpy(PICTURE) > 100,
-        torch.from_numpy(PICTURE).long(),
-        torch.from_numpy(with_nan(PICTURE / 255)),
-        torch.from_numpy(PICTURE) * 1j,
+        torch.from_numpy(IMAGES["normalised"][0]),
+        torch.from_numpy(IMAGE).float(),
+        torch.from_numpy(IMAGE) > 100,
+        torch.from_numpy(IMAGE).long(),
+        torch.from_numpy(with_nan(IMAGE / 255)),
+        torch.from_numpy(IMAGE) * 1j,
     ],
-    ids=lambda picture: str(picture.dtype),
+    ids=lambda image: str(image.dtype),
 )
-def test_pictures_in_other_numbers_are_one_line_for_the_layer(pictures):
-    with pytest.raises(CRFError, match="found pictures of type"):
-        CRFLayer(3)(torch.from_numpy(LOGITS)[None], pictures.permute(2, 0, 1)[None])
+def test_images_in_other_numbers_are_one_line_for_the_layer(images):
+    with pytest.raises(CRFError, match="found images of type"):
+        CRFLayer(3)(torch.from_numpy(LOGITS)[None], images.permute(2, 0, 1)[None])
 
 
 @pytest.mark.parametrize("classes", [1, 0, -3, 2.5, True])
@@ -251,11 +251,11 @@ def test_a_layer_of_one_label_is_one_line(classes):
 # ---- under another package's names --------------------------------------------------------------------------------
 
 
-def drop_in(energies=None, picture=PICTURE, **bilateral):
+def drop_in(energies=None, image=IMAGE, **bilateral):
     crf = dcrf.DenseCRF2D(W, H, K)
     crf.setUnaryEnergy(utils.unary_from_softmax(PROBS) if energies is None else energies)
     crf.addPairwiseGaussian(sxy=3, compat=3)
-    crf.addPairwiseBilateral(**{"sxy": 80, "srgb": 13, "rgbim": picture, "compat": 10, **bilateral})
+    crf.addPairwiseBilateral(**{"sxy": 80, "srgb": 13, "rgbim": image, "compat": 10, **bilateral})
     return crf
 
 
@@ -276,8 +276,8 @@ DROP_IN = {
     "a CRF of one label": lambda: dcrf.DenseCRF2D(W, H, 1),
     "a CRF of half a pixel": lambda: dcrf.DenseCRF2D(W, 2.5, 2),
     "a CRF of a million million": lambda: dcrf.DenseCRF(10**12, 2),
-    "a bool picture": lambda: drop_in(picture=PICTURE > 100),
-    "a float picture": lambda: drop_in(picture=PICTURE / 255),
+    "a bool image": lambda: drop_in(image=IMAGE > 100),
+    "a float image": lambda: drop_in(image=IMAGE / 255),
     "sxy 0": lambda: drop_in(sxy=0),
     "sxy nan": lambda: drop_in(sxy=float("nan")),
     "srgb of text": lambda: drop_in(srgb="13"),
@@ -288,11 +288,11 @@ DROP_IN = {
     "sigmas of nothing": lambda: utils.create_pairwise_gaussian((0, 3), (H, W)),
     "sigmas that are none": lambda: utils.create_pairwise_gaussian((float("nan"), 3), (H, W)),
     "a grid beyond memory": lambda: utils.create_pairwise_gaussian((3, 3), (10**6, 10**6)),
-    "channels of no sigma": lambda: utils.create_pairwise_bilateral((3, 3), (0, 0, 0), PICTURE, chdim=2),
-    "an axis that is not there": lambda: utils.create_pairwise_bilateral((3, 3), 13, PICTURE, chdim=7),
+    "channels of no sigma": lambda: utils.create_pairwise_bilateral((3, 3), (0, 0, 0), IMAGE, chdim=2),
+    "an axis that is not there": lambda: utils.create_pairwise_bilateral((3, 3), 13, IMAGE, chdim=7),
     "Q of another shape": lambda: drop_in().stepInference(PROBS.copy()),
     "Q that is no number": lambda: drop_in().stepInference(with_nan(PROBS.reshape(K, -1)).astype(np.float32)),
-    "Q of another shape to judge": lambda: drop_in().klDivergence(PROBS[:2].reshape(2, -1)),
+    "Q of another shape for the divergence": lambda: drop_in().klDivergence(PROBS[:2].reshape(2, -1)),
 }
 
 
@@ -302,7 +302,7 @@ def test_mistakes_under_the_other_names_are_one_line(name):
         DROP_IN[name]()
 
 
-# ---- the compiled module's own door -------------------------------------------------------------------------------
+# ---- the compiled module's own checks -------------------------------------------------------------------------------
 
 
 def test_costs_beyond_single_precision_are_refused_by_the_compiled_module_too():
@@ -311,14 +311,14 @@ def test_costs_beyond_single_precision_are_refused_by_the_compiled_module_too():
     energy, out = np.zeros((9, 2), np.float32), np.empty((9, 2), np.float32)
     with pytest.raises(OverflowError, match="lower the costs"):
         native.mean_field(energy, "energies", [(lattice, None, None, np.full((2, 2), 3e38, np.float32))], True, None, out, 3, 1)
-    engine = engine_of("lattice")
+    engine = make_engine("lattice")
     with pytest.raises(CRFError, match="expected at most 1e"):
-        message_of(engine, np.zeros((9, 1)), 1e30, "none", 2)
+        build_pairwise(engine, np.zeros((9, 1)), 1e30, "none", 2)
 
 
 def test_energies_of_any_size_give_numpys_answer(monkeypatch):
     energies = np.array([[2e30, 3e30, 1e38], [5e30, 4e30, 5e30]], np.float32).T.reshape(3, 2, 1)
     compiled = DenseCRF((Gaussian(),)).refine(energies, kind="energies")
     monkeypatch.setitem(sys.modules, "upscore._native", None)
-    np.testing.assert_array_equal(compiled, DenseCRF((Gaussian(),), engine="numpy").refine(energies, kind="energies"))
+    np.testing.assert_array_equal(compiled, DenseCRF((Gaussian(),), engine="numpy_lattice").refine(energies, kind="energies"))
     assert compiled.sum(0) == pytest.approx(1)

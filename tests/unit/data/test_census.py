@@ -22,7 +22,7 @@ from upscore.types import LabelSpace, Sample
 class Given:
     """A user's own dataset, which has samples and nothing else."""
 
-    name, split, notes = "given", "train", ()
+    name, split, warnings = "given", "train", ()
 
     def __init__(self, masks: list[np.ndarray | None], classes: int) -> None:
         self.masks = masks

@@ -44,7 +44,7 @@ def test_the_yaml_is_read_as_it_stands(tmp_path: Path) -> None:
     schema = read_schema(tmp_path / "dataset.yaml")
     assert set(re.findall(r"^(\w+):", text, re.MULTILINE)) == set(_KEYS)
     assert schema.mapping == {0: 0, 7: 1, 254: 255}
-    assert schema.notes == ()
+    assert schema.warnings == ()
 
 
 def test_the_line_with_a_mask_is_read(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_yaml_dataset_is_read_in_a_stable_order(tmp_path: Path) -> None:
     dataset = open_yaml(file, "train")
     assert yaml_splits(file) == ("train", "val")
     assert dataset.keys == ["b", "c", "deep/a"]
-    assert (dataset.name, dataset.split, len(dataset), dataset.notes) == (tmp_path.name, "train", 3, ())
+    assert (dataset.name, dataset.split, len(dataset), dataset.warnings) == (tmp_path.name, "train", 3, ())
     sample = dataset[2]
     assert (sample.key, sample.image.shape, sample.instances) == ("deep/a", (*SIZE, 3), None)
     assert (sample.label == 1).all()  # type: ignore[union-attr]
@@ -142,7 +142,7 @@ def test_instances_mirror_masks(tmp_path: Path) -> None:
     dataset = open_yaml(described(tmp_path), "train")
     assert (dataset[0].instances == 7).all()  # type: ignore[union-attr]
     assert dataset[1].instances is None
-    assert dataset.notes == ("1 of 2 images have no instance mask (b)",)
+    assert dataset.warnings == ("1 of 2 images have no instance mask (b)",)
 
 
 def test_links_are_followed_and_never_in_circles(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_plain_folder_with_splits_and_names(tmp_path: Path) -> None:
     dataset = open_plain_folder(tmp_path, "train")
     assert plain_splits(tmp_path) == ("train", "val")
     assert (dataset.keys, dataset.labels.names) == (["a"], ("ground", "thing"))
-    assert len(dataset.notes) == 1
-    assert "1 files in" in dataset.notes[0]
-    assert "notes.txt" in dataset.notes[0]
+    assert len(dataset.warnings) == 1
+    assert "1 files in" in dataset.warnings[0]
+    assert "notes.txt" in dataset.warnings[0]
     assert "no split 'test'" in refused(open_plain_folder, tmp_path, "test")
 
 
@@ -184,8 +184,8 @@ def test_a_plain_folder_is_divided_for_good(tmp_path: Path) -> None:
     assert (len(train), len(val)) == (8, 2)
     assert sorted(train.keys + val.keys) == [str(number) for number in range(10)]
     assert train.labels.names == val.labels.names == ("class0", "class1", "class2")
-    assert any("2 of 10 images, chosen by a hash of their names, are val" in note for note in train.notes)
-    assert any("class names are not given" in note for note in train.notes)
+    assert any("2 of 10 images, chosen by a hash of their names, are val" in warning for warning in train.warnings)
+    assert any("class names are not given" in warning for warning in train.warnings)
     assert val.keys == ["2", "6"]  # pinned: a split that moved would leak val into train between versions
 
 

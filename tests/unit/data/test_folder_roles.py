@@ -30,7 +30,7 @@ SAME = {"train": "train", "val": "val"}
 
 
 @pytest.mark.parametrize(
-    ("images", "masks", "splits", "note"),
+    ("images", "masks", "splits", "warning"),
     [
         ("images/{}", "masks/{}", SAME, ""),
         ("images/{}", "masks/{}", {"training": "training", "validation": "validation"}, ""),
@@ -49,16 +49,16 @@ SAME = {"train": "train", "val": "val"}
         ("{}", "{}_masks", SAME, "train_masks"),
     ],
 )
-def test_folders_by_other_names(tmp_path: Path, images: str, masks: str, splits: dict[str, str], note: str) -> None:
+def test_folders_by_other_names(tmp_path: Path, images: str, masks: str, splits: dict[str, str], warning: str) -> None:
     root = dataset(tmp_path / "set", images, masks, splits)
     assert plain_splits(root) == ("train", "val")
     for split in ("train", "val", "valid"):
         found = open_plain_folder(root, split)
         assert (found.keys, found.labels.names) == (["a", "b"], ("ground", "box"))
         assert found.split == ("train" if split == "train" else "val")
-    notes = open_plain_folder(root, "train").notes
-    assert len(notes) == bool(note)
-    assert note in "".join(notes)
+    warnings = open_plain_folder(root, "train").warnings
+    assert len(warnings) == bool(warning)
+    assert warning in "".join(warnings)
 
 
 @pytest.mark.parametrize("images", IMAGE_FOLDERS)

@@ -164,7 +164,7 @@ def test_the_remedy_for_nnunet_works(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("background\nbox\n")
     dataset = open_dataset(tmp_path)
     assert (len(dataset), dataset.labels.names) == (4, ("background", "box"))
-    assert "by the rule 'NAME' for 'NAME_0000'" in dataset.notes[0]
+    assert "by the rule 'NAME' for 'NAME_0000'" in dataset.warnings[0]
 
 
 def test_little_is_read_of_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

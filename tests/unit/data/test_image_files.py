@@ -20,12 +20,12 @@ from PIL import Image, ImageOps
 from upscore.data import image_files
 from upscore.data.image_files import (
     DARK_BELOW,
-    DARK_NOTE,
+    DARK_WARNING,
     check_image,
     decode_image,
     inspect_image,
     read_image,
-    read_image_and_warnings,
+    read_image_with_metadata,
     read_instances,
     read_label,
     write_image,
@@ -311,19 +311,19 @@ def test_twelve_bits_in_sixteen_are_said_and_multiplied_they_are_not(tmp_path: P
     if shape[-1] == 4:
         values[..., 3] = 65535
     path.write_bytes(deep_png(values))
-    assert read_image_and_warnings(path).notes == (DARK_NOTE,)
+    assert read_image_with_metadata(path).warnings == (DARK_WARNING,)
     assert read_image(path).max() <= 16
-    assert inspect_image(path, values=True).notes == (DARK_NOTE,)
+    assert inspect_image(path, values=True).warnings == (DARK_WARNING,)
     colour = values if len(shape) == 2 else values[..., :3]
-    colour *= 16  # as the note says
+    colour *= 16  # as the warning says
     path.write_bytes(deep_png(values))
-    assert read_image_and_warnings(path).notes == ()
+    assert read_image_with_metadata(path).warnings == ()
     assert read_image(path).max() == 255
-    for greatest, notes in ((DARK_BELOW, ()), (DARK_BELOW - 1, (DARK_NOTE,)), (0, ())):
+    for greatest, warnings in ((DARK_BELOW, ()), (DARK_BELOW - 1, (DARK_WARNING,)), (0, ())):
         path.write_bytes(deep_png(np.full((2, 3), greatest, np.uint16)))
-        assert read_image_and_warnings(path).notes == notes
+        assert read_image_with_metadata(path).warnings == warnings
     path.write_bytes(encoded(Image.fromarray(np.full((2, 3), 4, np.uint8)), "PNG"))
-    assert read_image_and_warnings(path).notes == inspect_image(path, values=True).notes == ()
+    assert read_image_with_metadata(path).warnings == inspect_image(path, values=True).warnings == ()
 
 
 def test_a_tiff_that_says_twelve_bits_is_scaled_from_them(tmp_path: Path) -> None:
@@ -332,8 +332,8 @@ def test_a_tiff_that_says_twelve_bits_is_scaled_from_them(tmp_path: Path) -> Non
     tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
     table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     path.write_bytes(b"II*\0" + struct.pack("<I", 12) + packed + b"\0" + struct.pack("<H", len(tags)) + table + bytes(4))
-    assert read_image_and_warnings(path).pixels[..., 0].tolist() == [[255, 128]]
-    assert read_image_and_warnings(path).notes == ()
+    assert read_image_with_metadata(path).pixels[..., 0].tolist() == [[255, 128]]
+    assert read_image_with_metadata(path).warnings == ()
 
 
 def test_colour_masks_of_sixteen_bits_lose_their_numbers_and_are_refused(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ def read(root: Path, content: str | bytes, name: str = "list.txt") -> tuple[list
     file = root / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    notes: list[str] = []
-    lines = read_list(file, root, notes)
+    warnings: list[str] = []
+    lines = read_list(file, root, warnings)
     return (
         [line.image.relative_to(root).as_posix() for line in lines],
         [line.mask.relative_to(root).as_posix() if line.mask else None for line in lines],
-        notes,
+        warnings,
     )
 
 
@@ -64,26 +64,26 @@ def test_a_path_is_also_looked_for_beside_the_list(root: Path) -> None:
 def test_images_with_their_masks(root: Path, divider: str) -> None:
     for start in ("", "/", "./"):
         lines = "".join(f"{start}images/train/{name}.jpg{divider}{start}masks/train/{name}.png\n" for name in ("a", "my photo, one"))
-        images, masks, notes = read(root, lines)
+        images, masks, warnings = read(root, lines)
         assert images == [A, "images/train/my photo, one.jpg"]
         assert masks == ["masks/train/a.png", "masks/train/my photo, one.png"]
-        assert notes == []
+        assert warnings == []
 
 
 @pytest.mark.parametrize("start", ["C:\\data\\street\\", "D:/", "/content/drive/street/", "\\\\server\\share\\", "/"])
 def test_paths_of_another_machine_are_found_by_their_ends_and_it_is_said(root: Path, start: str) -> None:
-    images, _, notes = read(root, f"{start}{A}\n{B}\n")
+    images, _, warnings = read(root, f"{start}{A}\n{B}\n")
     assert images == [A, B]
     if start == "/":
-        assert notes == ["1 of 2 paths in list.txt are of another machine: the files at their ends below " + str(root) + " were taken"]
-    assert len(notes) == 1
+        assert warnings == ["1 of 2 paths in list.txt are of another machine: the files at their ends below " + str(root) + " were taken"]
+    assert len(warnings) == 1
 
 
 def test_names_that_look_like_something_else(root: Path) -> None:
     composed = unicodedata.normalize("NFC", "images/train/é.jpg")
-    images, masks, notes = read(root, f"images/train/my photo, one.jpg\n{composed}\n#1.jpg\n", "images/list.txt")
+    images, masks, warnings = read(root, f"images/train/my photo, one.jpg\n{composed}\n#1.jpg\n", "images/list.txt")
     assert images == ["images/train/my photo, one.jpg", unicodedata.normalize("NFD", composed), "images/#1.jpg"]
-    assert (masks, notes) == ([None] * 3, [])
+    assert (masks, warnings) == ([None] * 3, [])
 
 
 @pytest.mark.parametrize(

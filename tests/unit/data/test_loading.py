@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
 from upscore.data.shapes import open_shapes
 from upscore.data.transforms import FILL, Augmentation
-from upscore.data.unet_border_weights import Separation
+from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import DataError
 from upscore.types import Sample
 
@@ -116,17 +116,17 @@ def test_an_object_that_a_crop_cuts_in_two_stays_one_and_distances_are_the_netwo
         def __getitem__(self, index: int) -> Sample:
             return sample
 
-    whole = AugmentedDataset(One(), Augmentation(), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    whole = AugmentedDataset(One(), Augmentation(), 0, BorderWeighting(object_classes=(1,)))  # type: ignore[arg-type]
     assert whole[0, 0].weights.max() == 1
-    cropped = AugmentedDataset(One(), Augmentation(crop=(24, 40)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    cropped = AugmentedDataset(One(), Augmentation(crop=(24, 40)), 0, BorderWeighting(object_classes=(1,)))  # type: ignore[arg-type]
     assert all(cropped[epoch, 0].weights.max() == 1 for epoch in range(8))
     label[30:36, 10:16] = 0
     assert whole[0, 0].weights[10, 12] == pytest.approx(1 + 10 * np.exp(-(7**2) / 50))
-    doubled = AugmentedDataset(One(), Augmentation(scale=(2, 2)), 0, Separation(of=(1,)))  # type: ignore[arg-type]
+    doubled = AugmentedDataset(One(), Augmentation(scale=(2, 2)), 0, BorderWeighting(object_classes=(1,)))  # type: ignore[arg-type]
     assert doubled[0, 0].weights[20, 24] == pytest.approx(1 + 10 * np.exp(-(13**2) / 50))
 
 
 def test_a_sample_without_objects_is_refused_in_one_line() -> None:
     with pytest.raises(DataError, match=r"k: has no instance mask .*loss\.border_of") as caught:
-        Separation().number(Sample("k", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)))
+        BorderWeighting().find_objects(Sample("k", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)))
     assert "\n" not in str(caught.value)

@@ -37,10 +37,10 @@ def keyed(*names: str) -> list[tuple[str, Path]]:
     ],
 )
 def test_names_that_follow_one_rule_are_paired_and_it_is_said(images: list[str], masks: list[str], rule: str) -> None:
-    notes: list[str] = []
-    pairs = match_masks(keyed(*images), keyed(*reversed(masks)), notes=notes)
+    warnings: list[str] = []
+    pairs = match_masks(keyed(*images), keyed(*reversed(masks)), warnings=warnings)
     assert [(pair.key, str(pair.mask)) for pair in pairs] == list(zip(images, masks, strict=True))
-    assert notes == [f"masks are paired with images by the rule {rule}"]
+    assert warnings == [f"masks are paired with images by the rule {rule}"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from upscore.data.object_crops import CroppedObjects, CroppedProposals, objects_of
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, RecipeError
-from upscore.proposals import Boxes, EdgeBoxes, boxes_of_objects, enlarged, overlaps
+from upscore.proposals import Boxes, EdgeBoxes, boxes_of_objects, enlarge_boxes, pairwise_iou
 from upscore.types import IGNORE, LabelSpace, Sample
 
 LABELS = LabelSpace(("background", "cat", "dog"))
@@ -24,7 +24,7 @@ class Given:
     labels: LabelSpace = LABELS
     name: str = "given"
     split: str = "train"
-    notes: tuple = ()
+    warnings: tuple = ()
     keys: list = field(init=False)
 
     def __post_init__(self):
@@ -76,7 +76,7 @@ def test_a_crop_is_its_object_enlarged_and_all_else_background(place, enlarge, s
     box = (left, top, min(60, left + place[2]), min(38, top + place[3]))
     sample = painted(objects=((1, box),))
     (crop,) = CroppedObjects(Given([sample]), enlarge=enlarge, side=side)
-    (corners,) = enlarged(Boxes([box]), enlarge).corners.tolist()
+    (corners,) = enlarge_boxes(Boxes([box]), enlarge).corners.tolist()
     sure = ~between_pixels(corners, side)
     np.testing.assert_array_equal(crop.label[sure], looked_up(sample.label, corners, side, IGNORE)[sure])
     np.testing.assert_array_equal(crop.instances[sure], looked_up(sample.instances, corners, side, 0)[sure])
@@ -90,7 +90,7 @@ def test_other_objects_are_background_in_stage_1_and_themselves_in_stage_2():
     first = CroppedObjects(Given([sample]), enlarge=1.5, side=30, balanced=False)
     assert len(first) == 3
     assert set(np.unique(first[1].label)) == {0, 2}
-    (corners,) = enlarged(boxes_of_objects(sample.instances)[1][1:2], 1.5).corners.tolist()
+    (corners,) = enlarge_boxes(boxes_of_objects(sample.instances)[1][1:2], 1.5).corners.tolist()
     np.testing.assert_array_equal(first[1].label == 2, looked_up(sample.instances, corners, 30, 0) == 2)
     second = CroppedProposals(Given([sample]), lambda image: Boxes([[19, 9, 27, 21], [0, 0, 4, 4]]), enlarge=1.5, side=30)
     assert len(second) == 1
@@ -107,7 +107,7 @@ def test_stage_2_takes_the_proposals_that_meet_an_object(seed, overlap):
     sample = painted()
     boxes = Boxes(corners)
     _, objects = boxes_of_objects(sample.instances)
-    meeting = overlaps(boxes, objects).max(1) >= overlap
+    meeting = pairwise_iou(boxes, objects).max(1) >= overlap
     if not meeting.any():
         with pytest.raises(DataError, match="no proposal meets an object"):
             CroppedProposals(Given([sample]), lambda image: boxes, overlap=overlap)
@@ -115,7 +115,7 @@ def test_stage_2_takes_the_proposals_that_meet_an_object(seed, overlap):
     view = CroppedProposals(Given([sample]), lambda image: boxes, overlap=overlap, side=8, balanced=False)
     assert len(view) == meeting.sum()
     for index, place in enumerate(np.flatnonzero(meeting)):
-        corners = enlarged(boxes[place : place + 1], 1.2).corners[0].tolist()
+        corners = enlarge_boxes(boxes[place : place + 1], 1.2).corners[0].tolist()
         np.testing.assert_array_equal(view[index].label, looked_up(sample.label, corners, 8, IGNORE))
         assert view[index].key == view.keys[index] == f"one proposal {place}"
 

@@ -83,7 +83,7 @@ def test_of_several_descriptions_the_best_named_counts_and_two_others_are_an_err
             assert open_dataset(tmp_path).labels.names[0] == f"of{number}"
         if number > 1:
             others = [name for name in ("dataset.yml", "data.yaml", "data.yml", "a.yaml", "b.yaml") if (tmp_path / name).exists()]
-            assert any(others[-1] in note and "not read" in note for note in open_dataset(tmp_path).notes)
+            assert any(others[-1] in warning and "not read" in warning for warning in open_dataset(tmp_path).warnings)
 
 
 def test_a_data_yaml_that_cannot_be_read_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_what_systems_leave_in_folders_is_passed_over(tmp_path: Path) -> None:
         for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "__MACOSX/._a.jpg"):
             (folder / name).write_bytes(b"\0\5\x16\7")
     dataset = open_dataset(tmp_path, "train")
-    assert (list(dataset.keys), list(dataset.notes)) == (["a"], [])
+    assert (list(dataset.keys), list(dataset.warnings)) == (["a"], [])
 
 
 def test_links_in_circles_are_one_line(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_folders_of_millions_are_not_walked_for_hours(tmp_path: Path, monkeypatc
 
 
 def test_every_layout_is_in_the_help_and_in_the_errors() -> None:
-    from upscore.cli.app import DATA_HELP
+    from upscore.cli.arguments import DATA_HELP
 
     for layout in LAYOUTS:
         assert layout.word in DATA_HELP

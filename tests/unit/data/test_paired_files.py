@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from upscore.data.census import check_dataset
-from upscore.data.image_files import ALPHA_NOTE, DARK_NOTE
-from upscore.data.paired_files import TURNED_MASK_NOTE, TURNED_NOTE, Pair, PairedFiles
+from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING
+from upscore.data.paired_files import TURNED_MASK_WARNING, TURNED_WARNING, Pair, PairedFiles
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
 from upscore.types import LabelSpace, Prediction
@@ -43,15 +43,15 @@ def files(pairs: list[Pair], **options: object) -> PairedFiles:
 def test_a_turned_image_beside_a_mask_without_a_tag_is_upright_and_said(tmp_path: Path, orientation: int, form: str) -> None:
     image = np.dstack([MASK * 200] * 3)
     data = files([pair(tmp_path, "a", image, MASK, exif=orientation, form=form), pair(tmp_path, "b", image, MASK, form=form)])
-    assert data.notes == ()
+    assert data.warnings == ()
     check_dataset(data)
-    assert data.notes == (f"1 of 2 images of train (a): {TURNED_NOTE}",)
+    assert data.warnings == (f"1 of 2 images of train (a): {TURNED_WARNING}",)
     sample = data[0]
-    assert sample.notes == (TURNED_NOTE,)
+    assert sample.warnings == (TURNED_WARNING,)
     assert np.array_equal(sample.label, MASK)
     upright = {2: MASK[:, ::-1], 3: MASK[::-1, ::-1], 4: MASK[::-1]}[orientation]
     assert np.array_equal(sample.image[..., 0], upright * 200)
-    assert pickle.loads(pickle.dumps(data)).notes == data.notes
+    assert pickle.loads(pickle.dumps(data)).warnings == data.warnings
 
 
 def test_removing_the_tag_is_the_remedy(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_removing_the_tag_is_the_remedy(tmp_path: Path) -> None:
         Image.fromarray(np.asarray(stored)).save(before.pairs[0].image)  # as exiftool -Orientation= leaves it
     after = files(list(before.pairs))
     check_dataset(after)
-    assert after.notes == after[0].notes == ()
+    assert after.warnings == after[0].warnings == ()
     assert np.array_equal(after[0].image[..., 0], after[0].label * 200)
 
 
@@ -71,12 +71,12 @@ def test_where_both_or_neither_are_turned_nothing_is_said(tmp_path: Path) -> Non
     image = np.dstack([MASK * 200] * 3)
     data = files([pair(tmp_path, "a", image, MASK, exif=3, mask_exif=3), pair(tmp_path, "b", image, MASK)])
     check_dataset(data)
-    assert data.notes == data[0].notes == ()
+    assert data.warnings == data[0].warnings == ()
     assert np.array_equal(data[0].image[..., 0], data[0].label * 200)
     other = files([pair(tmp_path, "c", image, MASK, mask_exif=3)])
     check_dataset(other)
-    assert other[0].notes == (TURNED_MASK_NOTE,)
-    assert TURNED_MASK_NOTE in other.notes[0]
+    assert other[0].warnings == (TURNED_MASK_WARNING,)
+    assert TURNED_MASK_WARNING in other.warnings[0]
 
 
 def test_where_the_size_tells_what_fits_is_used_and_else_the_tag_is_named(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_values_of_any_width_are_mapped_in_samples_and_in_the_census(tmp_path: P
     census = check_dataset(data)
     assert census.class_pixels.tolist() == [96 - 20 - 5, 20]
     assert census.ignored_pixels == 5
-    assert data.notes == ("1 of 2 masks of train (b) hold values that label_mapping does not name, and that are ignored: 7",)
+    assert data.warnings == ("1 of 2 masks of train (b) hold values that label_mapping does not name, and that are ignored: 7",)
     expected = MASK.copy()
     expected[0, :3] = 255
     assert np.array_equal(data[0].label, expected)
@@ -129,12 +129,12 @@ def test_training_and_evaluation_say_the_same_of_a_reading(tmp_path: Path) -> No
     dark = MASK.astype(np.uint16) * 4095
     data = files([pair(tmp_path, "a", clear, MASK), pair(tmp_path, "b", dark, MASK), pair(tmp_path, "c", dark, MASK, exif=4)])
     check_dataset(data)
-    assert data.notes == (
-        f"2 of 3 images of train (b, c): {DARK_NOTE}",
-        f"1 of 3 images of train (a): {ALPHA_NOTE}",
-        f"1 of 3 images of train (c): {TURNED_NOTE}",
+    assert data.warnings == (
+        f"2 of 3 images of train (b, c): {DARK_WARNING}",
+        f"1 of 3 images of train (a): {ALPHA_WARNING}",
+        f"1 of 3 images of train (c): {TURNED_WARNING}",
     )
-    assert evaluate(Empty(), data).noted == {ALPHA_NOTE: 1, DARK_NOTE: 2, TURNED_NOTE: 1}
+    assert evaluate(Empty(), data).noted == {ALPHA_WARNING: 1, DARK_WARNING: 2, TURNED_WARNING: 1}
 
 
 def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,4 +147,4 @@ def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Pat
     monkeypatch.setattr(image_files, "_decode_image", lambda content, name: decoded.append(name) or whole(content, name))
     check_dataset(data)
     assert 10 <= len(decoded) <= 20
-    assert DARK_NOTE in data.notes[0]
+    assert DARK_WARNING in data.warnings[0]

@@ -105,7 +105,7 @@ def test_ultralytics_own_files_are_understood(tmp_path: Path) -> None:
     schema = read_schema(written(tmp_path, text))
     assert schema.mapping == {-1: 255, 0: 255, 7: 0, 8: 1, 65535: 255}
     assert (schema.masks_dir_given, schema.download_given) == (True, True)
-    assert schema.notes == ("dataset.yaml: keys of other tools were left out (kpt_shape, flip_idx, roboflow, 3, download)",)
+    assert schema.warnings == ("dataset.yaml: keys of other tools were left out (kpt_shape, flip_idx, roboflow, 3, download)",)
     assert not (tmp_path / "fetched").exists()
 
 
@@ -131,7 +131,7 @@ def test_splits_have_other_names(tmp_path: Path, key: str, split: str) -> None:
 def test_names_may_be_a_number_of_classes(tmp_path: Path) -> None:
     schema = read_schema(written(tmp_path, "train: images\nnc: 2\n"))
     assert schema.labels.names == ("class0", "class1")
-    assert "gives no names" in schema.notes[0]
+    assert "gives no names" in schema.warnings[0]
 
 
 @pytest.mark.parametrize("path", ["mine", "../datasets/mine", "/content/mine", "C:\\data\\mine", "elsewhere", "datasets\\elsewhere"])
@@ -140,8 +140,8 @@ def test_a_path_that_leads_nowhere_is_the_files_own_folder_where_that_fits(tmp_p
     (folder / "images" / "train").mkdir(parents=True)
     schema = read_schema(written(folder, f"path: {path}\ntrain: images/train\nnames: [a, b]\n"))
     assert schema.root == folder
-    assert len(schema.notes) == 1
-    assert "the folder of the file was taken" in schema.notes[0]
+    assert len(schema.warnings) == 1
+    assert "the folder of the file was taken" in schema.warnings[0]
     (folder / path.replace("\\", "/").lstrip("/")).mkdir(parents=True, exist_ok=True)
     if not path.startswith(("/", "C:")):
         again = read_schema(folder / "dataset.yaml")  # now it leads somewhere
@@ -150,7 +150,7 @@ def test_a_path_that_leads_nowhere_is_the_files_own_folder_where_that_fits(tmp_p
 
 def test_a_path_that_leads_nowhere_and_fits_nothing_is_kept_for_the_error(tmp_path: Path) -> None:
     schema = read_schema(written(tmp_path, "path: nowhere\ntrain: images/train\nnames: [a, b]\n"))
-    assert (schema.root, schema.notes) == (tmp_path / "nowhere", ())
+    assert (schema.root, schema.warnings) == (tmp_path / "nowhere", ())
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_places_as_other_machines_write_them(tmp_path: Path, place: str) -> None
     (folder / "images" / "train").mkdir(parents=True)
     schema = read_schema(written(folder, f"train: {place}\nnames: [a, b]\n"))
     assert schema.splits == {"train": ("images/train",)}
-    assert bool(schema.notes) == (place != "images\\train")
+    assert bool(schema.warnings) == (place != "images\\train")
 
 
 def test_files_that_cannot_be_yaml(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_roboflow_s_export_of_masks(tmp_path: Path, box: int) -> None:
         dataset = open_dataset(tmp_path, split)
         assert (list(dataset.keys), dataset.labels.names, dataset.split) == (list("abcde"), ("ground", "box"), split)
         assert np.bincount(dataset[0].label.ravel()).tolist() == [47, 1]  # type: ignore[union-attr]
-        assert "the names of the 2 classes come from _classes.csv" in dataset.notes
+        assert "the names of the 2 classes come from _classes.csv" in dataset.warnings
 
 
 @pytest.mark.parametrize("word", [*MASK_WORDS, "_Mask"])
@@ -44,7 +44,7 @@ def test_one_folder_is_divided(tmp_path: Path, word: str) -> None:
     train, val = open_dataset(tmp_path, "train"), open_dataset(tmp_path, "val")
     assert (len(train), len(val)) == (4, 1)
     assert sorted([*train.keys, *val.keys]) == list("abcde")
-    assert f"names end in {word.lower()}" in train.notes[0]
+    assert f"names end in {word.lower()}" in train.warnings[0]
 
 
 def test_without_names_the_remedy_works(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image, ImageSequence
 
 from upscore.data.image_files import (
-    ALPHA_NOTE,
-    BAND_NOTE,
+    ALPHA_WARNING,
+    BAND_WARNING,
     check_image,
     inspect_image,
     read_image,
-    read_image_and_warnings,
+    read_image_with_metadata,
     read_instances,
     read_label,
 )
@@ -70,25 +70,25 @@ def refused(read: object, path: Path, content: bytes) -> str:
 @pytest.mark.parametrize("extra", [(), (0,)])
 def test_a_fourth_band_that_no_tag_says_is_alpha_is_left_out_and_said(file: Path, extra: tuple[int, ...], order: str) -> None:
     file.write_bytes(tiff(COLOURS, order=order, tags={338: extra}))
-    found = read_image_and_warnings(file)
+    found = read_image_with_metadata(file)
     assert np.array_equal(found.pixels, COLOURS[..., :3])
-    assert found.notes == (BAND_NOTE,)
-    assert inspect_image(file).notes == (BAND_NOTE,)
+    assert found.warnings == (BAND_WARNING,)
+    assert inspect_image(file).warnings == (BAND_WARNING,)
     assert "4 bands" in refused(read_label, file, file.read_bytes())
 
 
 def test_sixteen_bits_and_a_fourth_band(file: Path) -> None:
     file.write_bytes(tiff(COLOURS.astype(np.uint16) * 257))
-    found = read_image_and_warnings(file)
+    found = read_image_with_metadata(file)
     assert np.array_equal(found.pixels, COLOURS[..., :3])
-    assert found.notes == (BAND_NOTE,)
+    assert found.warnings == (BAND_WARNING,)
 
 
 def test_alpha_is_laid_over_white_and_said_where_it_hides_something(file: Path) -> None:
     colour, alpha = COLOURS[..., :3].astype(float), COLOURS[..., 3:].astype(float) / 255
     file.write_bytes(tiff(COLOURS, tags={338: (2,)}))
     assert np.array_equal(read_image(file), np.floor(colour * alpha + 255 * (1 - alpha) + 0.5 - 1e-9))
-    assert read_image_and_warnings(file).notes == inspect_image(file).notes == (ALPHA_NOTE,)
+    assert read_image_with_metadata(file).warnings == inspect_image(file).warnings == (ALPHA_WARNING,)
     premultiplied = COLOURS.copy()
     premultiplied[..., :3] = np.rint(colour * alpha)
     file.write_bytes(tiff(premultiplied, tags={338: (1,)}))
@@ -96,7 +96,7 @@ def test_alpha_is_laid_over_white_and_said_where_it_hides_something(file: Path) 
     whole = COLOURS.copy()
     whole[..., 3] = 255
     file.write_bytes(tiff(whole, tags={338: (2,)}))
-    assert read_image_and_warnings(file).notes == ()
+    assert read_image_with_metadata(file).warnings == ()
     grey = np.array([[[200, 255], [100, 0], [50, 128]]], np.uint8)  # premultiplied grey
     file.write_bytes(tiff(np.minimum(grey, grey[..., 1:]), photometric=1, tags={338: (1,)}))
     assert read_image(file)[..., 0].tolist() == [[200, 255, 177]]
@@ -149,7 +149,7 @@ def test_overviews_and_transparency_masks_are_no_pages(file: Path) -> None:
     assert read_tiff_tags("a.tif", whole).pages == 1
     file.write_bytes(whole)
     assert np.array_equal(read_image(file), COLOURS[..., :3])
-    assert read_image_and_warnings(file).notes == ()
+    assert read_image_with_metadata(file).warnings == ()
     assert "holds 2 pages" in refused(read_image, file, stack(pages, [0, 1, 2]))
 
 

@@ -99,13 +99,13 @@ def test_own_classes_are_read(tmp_path: Path, file: str, content: str) -> None:
     (root / file).write_text(content)
     dataset = open_voc(root, "train")
     assert dataset.labels.names == ("_background_", "crack")
-    assert dataset.notes == (f"the names of the 2 classes come from {file}",)
+    assert dataset.warnings == (f"the names of the 2 classes come from {file}",)
     assert np.unique(dataset[0].label).tolist() == [0, 1]  # type: ignore[arg-type]
 
 
 def test_voc_s_classes_are_said_to_be_taken_and_the_remedy_works(tmp_path: Path) -> None:
     root = own(tmp_path / "cracks", BOTH)
-    assert "the classes are taken for PASCAL VOC's 21 (background, aeroplane, bicycle, …)" in open_voc(root, "train").notes[0]
+    assert "the classes are taken for PASCAL VOC's 21 (background, aeroplane, bicycle, …)" in open_voc(root, "train").warnings[0]
     for path in (root / "SegmentationClass").iterdir():
         Image.fromarray(np.full((4, 5), 30, np.uint8)).save(path)
     dataset = open_voc(root, "train")
@@ -122,7 +122,7 @@ def test_voc_s_own_images_need_no_note(root: Path) -> None:
     for path in [*(root / "JPEGImages").iterdir(), *(root / "SegmentationClass").iterdir()]:
         path.rename(path.with_stem(path.stem.replace("2007_", "2007_00000")))
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000001\n")
-    assert open_voc(root, "val").notes == ()
+    assert open_voc(root, "val").warnings == ()
 
 
 def test_colour_masks_are_read_with_the_label_map(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_colour_masks_are_read_with_the_label_map(tmp_path: Path) -> None:
     assert train.labels.names == ("crack", "background")
     assert train.labels.palette == ((250, 50, 83), (0, 0, 0))
     assert train[0].label.tolist() == [[1] * 5, [1, 0, 0, 1, 1], [1, 0, 0, 1, 1], [1] * 5]  # type: ignore[union-attr]
-    assert "has one list, default.txt, so 1 of 6 images" in train.notes[0]
+    assert "has one list, default.txt, so 1 of 6 images" in train.warnings[0]
     assert check_dataset(train).class_pixels.tolist() == [20, 80]
 
 
@@ -154,7 +154,7 @@ def test_without_lists_every_image_with_a_mask_is_taken(tmp_path: Path) -> None:
     assert voc_splits(root) == ("train", "val")
     train, val = open_voc(root, "train"), open_voc(root, "validation")
     assert (len(train), len(val), val.split) == (4, 1, "val")
-    assert "1 images in JPEGImages have no mask" in train.notes[0]
+    assert "1 images in JPEGImages have no mask" in train.warnings[0]
     for path in (root / "SegmentationClass").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="the folder holds no mask"):

@@ -33,23 +33,41 @@ def test_a_curve_leaves_out_what_is_no_number():
         {"epoch": 4, "loss": None},
         {"epoch": 5, "loss": 1.0},
     ]
-    curve = draw_curve(rows, "loss", title="Loss")
+    curve = draw_curve(rows, {"loss": "training"}, title="Loss")
     assert curve is not None
-    assert len(curve.dots) == 2
-    assert curve.mark[2] == "1"
-    assert "2 at epoch 1, 1 at epoch 5" in curve.summary
-    assert draw_curve(rows, "miou", title="mIoU") is None
+    (line,) = curve.lines
+    assert len(line.dots) == 2
+    assert line.value[2] == "1"
+    assert curve.summary == "Loss, training: 2 at epoch 1, 1 at epoch 5; marked: 1 at epoch 5."
+    assert draw_curve(rows, {"miou": "mean IoU"}, title="mIoU") is None
 
 
 @given(values=st.lists(finite, min_size=1, max_size=60))
 def test_points_lie_within_the_image(values: list[float]):
-    curve = draw_curve([{"epoch": i, "v": value} for i, value in enumerate(values)], "v", title="v", best="most")
+    curve = draw_curve([{"epoch": i, "v": value} for i, value in enumerate(values)], {"v": "v"}, title="v", mark="max")
     assert curve is not None
-    for point in curve.line.split():
+    (line,) = curve.lines
+    for point in line.points.split():
         x, y = map(float, point.split(","))
         assert curve.left <= x <= curve.right
-        assert 0 <= y <= curve.base + 0.1
-    assert curve.mark[2] == f"{max(values):.3g}"
+        assert 0 <= y <= curve.bottom + 0.1
+    assert line.value[2] == f"{max(values):.3g}"
+
+
+def test_lines_of_one_chart_share_its_axes_and_their_values_do_not_overlap():
+    rows = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_loss": 1.5}, {"epoch": 4, "loss": 0.5, "val_loss": 1.0}]
+    curve = draw_curve(rows, {"loss": "training", "val_loss": "validation", "lr": "rate"}, title="Loss")
+    assert curve is not None
+    training, validation = curve.lines
+    assert (training.name, validation.name) == ("training", "validation")
+    assert training.points.split()[1:] == [f"{left},{top}" for left, top in training.dots[1:]]
+    assert [left for left, _ in validation.dots] == [left for left, _ in training.dots[1:]]
+    tops = {text: top for top, text in curve.y_ticks}
+    assert tops["1"] == training.dots[1][1] == validation.dots[1][1]
+    assert (training.value[2], validation.value[2]) == ("0.5", "1")
+    assert training.value[1] - validation.value[1] > 20
+    assert training.value[1] < curve.bottom
+    assert "validation: 1.5 at epoch 2, 1 at epoch 4" in curve.summary
 
 
 @pytest.mark.parametrize("classes", [1, 2, 24, 25, 150, 255])
@@ -58,8 +76,8 @@ def test_heatmaps_of_any_number_of_classes(classes: int):
     counts[0] = 0
     heatmap = draw_heatmap(counts, LabelSpace(tuple(f"class {i}" for i in range(classes))))
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(heatmap.image.split(",")[1]), np.uint8), cv2.IMREAD_UNCHANGED)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    np.testing.assert_allclose((pixels[..., 3] / 255) ** 2, shares, atol=0.01)
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    np.testing.assert_allclose((pixels[..., 3] / 255) ** 2, fractions, atol=0.01)
     assert len(heatmap.names) == classes
     assert bool(heatmap.numbers) == (2 <= classes <= 24)
 

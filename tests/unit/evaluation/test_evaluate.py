@@ -27,7 +27,7 @@ PLAIN = np.zeros((2, 3, 3), np.uint8)
 class Fixed:
     """A dataset of given samples."""
 
-    name, split, notes = "fixed", "val", ()
+    name, split, warnings = "fixed", "val", ()
 
     def __init__(self, *samples: Sample, labels: LabelSpace = LABELS) -> None:
         self.samples, self.labels = samples, labels
@@ -141,7 +141,7 @@ def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
     evaluation = evaluate(tmp_path / "bundle", tmp_path / "data" / "dataset.yaml")
     assert evaluation.matrix.counts.tolist() == [[0, 6], [0, 6]]
     assert evaluation.model == str(tmp_path / "bundle")
-    assert evaluation.settings["tile"] == "auto"
+    assert evaluation.settings.tile == "auto"
     same = evaluate(Bundle.load(tmp_path / "bundle"), open_dataset(tmp_path / "data", "val"))
     assert same.fingerprint == evaluation.fingerprint
 
@@ -157,8 +157,8 @@ def test_before_the_crf_is_the_network_alone_and_after_it_the_predictor():
     assert (both.before.matrix, both.before.borders) == (alone.matrix, alone.borders)
     assert both.before.images == alone.images
     assert both.before.fingerprint == both.fingerprint == alone.fingerprint
-    assert both.settings["crf"]["on"] is True
-    assert both.before.settings["crf"] is None
+    assert both.settings.crf.enabled is True
+    assert both.before.settings.crf is None
     counted = ConfusionMatrix(2)
     for i in range(3):
         counted.add(scenes[i].label, refining().predict(scenes[i].image).label_map)

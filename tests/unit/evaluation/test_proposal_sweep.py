@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from browsing import read
-from upscore.cli.inference_options import InferenceOptions
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import RecipeError
 from upscore.evaluation.evaluate import evaluate
@@ -16,8 +15,9 @@ from upscore.evaluation.proposal_sweep_page import ProposalSweepPages
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
+from upscore.settings import InferenceSettings
 
-FEW = {"most": 6, "by": "windows", "side": 32, "enlarge": 1.0}
+FEW = {"max_proposals": 6, "proposer": "windows", "crop_side": 32, "enlarge": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def counts_of(predictor, data):
 
 
 def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
-    boxed, whole = bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)
+    boxed, whole = bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)
     growth = sweep_proposals(Predictor([boxed, whole], crf=True), data, counts=(1, 3, 50))
     assert growth.counts == (1, 3, 6)
     for count in growth.counts:
@@ -66,16 +66,18 @@ def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
 
 @pytest.mark.parametrize("combine", ["mean", "product"])
 def test_each_box_is_looked_at_once(data, combine):
-    predictor = Predictor([bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)], crf=True, combine=combine)
+    predictor = Predictor(
+        [bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)], crf=True, combine=combine
+    )
     seen, boxes = [], []
     predictor.members[0].network.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
     growth = sweep_proposals(predictor, data, counts=(1, 3), show=lambda index, image: boxes.append(len(image.boxes)))
-    assert sum(shape[0] for shape in seen if shape[-1] == FEW["side"]) == sum(boxes)
+    assert sum(shape[0] for shape in seen if shape[-1] == FEW["crop_side"]) == sum(boxes)
     np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, counts_of(predictor, data))
 
 
 def test_one_network_and_images_without_boxes(data, monkeypatch):
-    predictor = Predictor(bundle(data, 0), proposals={"most": 4, "side": 32, "least_side": 1000})
+    predictor = Predictor(bundle(data, 0), proposals={"max_proposals": 4, "crop_side": 32, "min_side": 1000})
     growth = sweep_proposals(predictor, data)
     assert growth.without == 3
     np.testing.assert_array_equal(growth.matrices["1"].counts, growth.matrices["4"].counts)
@@ -96,9 +98,9 @@ def test_what_cannot_be_evaluated_is_one_line(data, values, counts, said):
 
 
 def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
-    predictor = Predictor([bundle(data, 0, inference={"proposals": FEW}), bundle(data, 1)], crf=True)
+    predictor = Predictor([bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)], crf=True)
     pages = ProposalSweepPages(
-        tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposals <x>"
+        tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposal-sweep <x>"
     )
     growth = sweep_proposals(predictor, data, counts=(1, 3), show=pages.show)
     index = pages.write_index(growth, dataset="<b>shapes</b>", split="val", model="m")
@@ -115,24 +117,4 @@ def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
     assert "The 6 boxes as they are cut; the first 5 in colour" in " ".join(one.text.split())
     numbers = json.loads((index.parent / "growth.json").read_text())
     assert numbers["mean_iou"]["proposals"].keys() == {"1", "3", "6"}
-    assert numbers["repeat"] == "upscore proposals <x>"
-
-
-def test_flags_become_settings_and_are_repeated():
-    looking = InferenceOptions(
-        scales="0.5,1", tile="64", proposals=7, aggregate="mean", combine="product", crf=True, settings=("crf.iterations=3", "margin=8")
-    )
-    assert looking.overrides() == {
-        "scales": (0.5, 1.0),
-        "tile": 64,
-        "margin": 8,
-        "proposals": {"most": 7, "aggregate": "mean"},
-        "combine": "product",
-        "crf": {"iterations": 3},
-    }
-    assert looking.words() == [
-        *("--scales", "0.5,1", "--tile", "64", "--proposals", "7", "--aggregate", "mean", "--combine", "product"),
-        *("--set", "crf.iterations=3", "--set", "margin=8", "--crf"),
-    ]
-    assert InferenceOptions().overrides() == {}
-    assert InferenceOptions(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
+    assert numbers["repeat"] == "upscore proposal-sweep <x>"

@@ -27,7 +27,7 @@ LABELS = LabelSpace(("ground", HOSTILE, "=1+1"))
 class Images:
     """Six images of growing difficulty; one is ignored altogether."""
 
-    name, split, labels, notes = "fields & <b>woods</b>", "val", LABELS, ()
+    name, split, labels, warnings = "fields & <b>woods</b>", "val", LABELS, ()
     keys = tuple(f"{HOSTILE}{i}" for i in range(6))
 
     def __len__(self) -> int:
@@ -224,11 +224,11 @@ def test_what_the_crf_changed_is_shown(refined: tuple[Predictor, Scenes, Evaluat
     change = f"{100 * (after.metrics.mean_iou - before.metrics.mean_iou):+.1f}".replace("-", "\u2212")
     assert change in page.text
     _, _, section = page.text.partition("What the CRF changed")
-    assert re.findall("k[0-3](?=\nmean IoU)", section.partition("What is taken")[0]) == [
+    assert re.findall("k[0-3](?=\nmean IoU)", section.partition("Confusion matrix")[0]) == [
         *(row.key for _, row in evaluation.gains()[:2]),
         *(row.key for _, row in evaluation.gains()[:1:-1]),
     ]
-    views = [image for image in page.images if "CRF put right" in str(image["alt"])]
+    views = [image for image in page.images if "CRF corrected" in str(image["alt"])]
     assert len(views) == 4
     mended, spoiled = (decode(views[i]) for i in (0, 2))
     for view, blue in ((mended, True), (spoiled, False)):
@@ -251,4 +251,4 @@ def test_without_a_crf_nothing_is_said_of_it(refined: tuple[Predictor, Scenes, E
     assert json.loads((tmp_path / "a" / "report.json").read_text())["before"] is None
     gaining = evaluate(Predictor.of(Speckled(), RED_AND_BLUE, crf=True), Scenes(count=2))
     page = read(write_report(gaining, tmp_path / "c", predictor=Predictor.of(Speckled(), RED_AND_BLUE, crf=True), dataset=Scenes(count=2)))
-    assert "No image's mean IoU lost." in page.text
+    assert "No image's mean IoU fell." in page.text

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from upscore.errors import RecipeError
-from upscore.explain.activations import paint_over, record_activations, split_at_coarsest
+from upscore.explain.activations import occlude, record_activations, split_at_coarsest
 from upscore.models.factory import create_model
 from upscore.models.segnet import DECODER
 from upscore.ops.unpool import max_pool, max_unpool
@@ -73,13 +73,13 @@ def test_an_fcns_sums_are_seen_between_its_layers():
     assert list(records)[:4] == [("backbone/8", ""), ("backbone/16", ""), ("backbone/32", ""), ("score_fr", "")]
 
 
-def test_a_unets_maps_are_joined_and_its_dropout_is_no_layer():
+def test_a_unets_maps_are_concatenated_and_its_dropout_is_no_layer():
     records = record_activations(built("unet", width=1 / 32), IMAGE, REGION)
-    joined = [record for record in records if record.step == "joined"]
-    assert [record.name for record in joined] == [f"expanding.stage{n}" for n in (4, 3, 2, 1)]
+    concatenated = [record for record in records if record.step == "concatenated"]
+    assert [record.name for record in concatenated] == [f"expanding.stage{n}" for n in (4, 3, 2, 1)]
     assert all(record.name != "dropout" for record in records)
     contracting = {record.name: record for record in records if record.step == ""}
-    for record in joined:  # the contracting map, cropped, and as many channels doubled
+    for record in concatenated:  # the contracting map, cropped, and as many channels doubled
         assert record.shape[0] == 2 * contracting[record.name.replace("expanding", "contracting")].shape[0]
 
 
@@ -129,7 +129,7 @@ def test_maps_are_kept_small():
 
 
 def test_painting_over_takes_the_mean_colour_and_leaves_the_rest():
-    painted = paint_over(IMAGE, REGION)
+    painted = occlude(IMAGE, REGION)
     inside = torch.from_numpy(REGION)
     torch.testing.assert_close(painted[..., ~inside], IMAGE[..., ~inside], rtol=0, atol=0)
     torch.testing.assert_close(painted[..., inside], IMAGE.mean((-2, -1))[..., None].expand(1, 3, int(inside.sum())))

@@ -52,9 +52,9 @@ def test_every_network_has_every_section(name, tmp_path):
     assert "url(" not in source
     assert "<script" not in source
     assert HOSTILE in page.text
-    for heading in ("How sure it is", "What it looks at", "From coarse to fine", "What the skips add", "Where this comes from"):
+    for heading in ("Class probabilities", "Receptive fields", "Feature maps, from coarse to fine", "Skip contributions", "Provenance"):
         assert heading in page.text
-    assert len(explanation.streams) == {"fcn32s": 1, "fcn16s": 2, "fcn8s": 3}.get(name, 0)
+    assert len(explanation.skip_predictions) == {"fcn32s": 1, "fcn16s": 2, "fcn8s": 3}.get(name, 0)
     assert ("no skips" in page.text) == (name == "fcn32s")
     assert source.count('type="radio"') == 3
     assert source.count(" checked>") == 1
@@ -90,7 +90,7 @@ def test_what_is_shown_of_the_classes():
 
     shown, rest = _view_classes(explanation)
     assert [view.name for view in shown] == ["ground", HOSTILE]
-    assert [(view.name, view.share) for view in rest] == [("=1+1", 0)]
+    assert [(view.name, view.fraction) for view in rest] == [("=1+1", 0)]
     left = decode(shown[0].map).astype(int).sum(2)
     assert left[:, :20].min() > 400 > 60 > left[:, -20:].max()
     entropy = _entropy(explanation.probs)
@@ -101,28 +101,28 @@ def test_what_is_shown_of_the_classes():
 
 
 def test_a_constant_score_and_an_unbounded_field_are_said_in_words(tmp_path):
-    explanation = explain_model(Halves(), LABELS, IMAGE, grid=(0, 0), at=(3, 50))
+    explanation = explain_model(Halves(), LABELS, IMAGE, grid=(0, 0), pixel=(3, 50))
     text = " ".join(read(write_explanation(explanation, tmp_path / "page.html")).text.split())
-    assert explanation.fields[0].side == math.inf
-    assert "Nothing in the image moves this score" in text
-    assert "looks at the whole image" in text
+    assert explanation.receptive_fields[0].theoretical_side == math.inf
+    assert "No pixel of the image changes this score" in text
+    assert "the theoretical receptive field is the whole image" in text
     assert "At row 3, column 50" in text
     assert "No pixel was given" not in text
 
 
 def test_large_images_are_shrunk_and_the_pixel_with_them(tmp_path):
     image = np.zeros((300, 400, 3), np.uint8)
-    explanation = explain_model(Halves(), LABELS, image, at=(299, 399), grid=(0, 0), pixels=1200)
+    explanation = explain_model(Halves(), LABELS, image, pixel=(299, 399), grid=(0, 0), max_pixels=1200)
     assert explanation.image.shape == (30, 40, 3)
-    assert explanation.at == (29, 39)
+    assert explanation.pixel == (29, 39)
     text = " ".join(read(write_explanation(explanation, tmp_path / "page.html")).text.split())
     assert "300 × 400 pixels were shrunk to 30 × 40" in text
 
 
 def test_points_lie_in_the_middle_of_their_parts_and_are_never_more_than_pixels():
-    explanation = explain_model(Halves(), LABELS, np.zeros((2, 9, 3), np.uint8), grid=(5, 3), at=(0, 0))
+    explanation = explain_model(Halves(), LABELS, np.zeros((2, 9, 3), np.uint8), grid=(5, 3), pixel=(0, 0))
     assert explanation.grid == (2, 3)
-    assert [field.at for field in explanation.fields] == [(0, 0), (0, 1), (0, 4), (0, 7), (1, 1), (1, 4), (1, 7)]
+    assert [field.pixel for field in explanation.receptive_fields] == [(0, 0), (0, 1), (0, 4), (0, 7), (1, 1), (1, 4), (1, 7)]
 
 
 @pytest.mark.parametrize("name", ["segnet", "unet", "fcn32s"])
@@ -133,11 +133,11 @@ def test_a_image_of_one_pixel_is_explained(name, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"at": (40, 0)}, DataError, "pixel 40,0 outside the image: expected rows 0 to 39, columns 0 to 55"),
-        ({"at": (0, -1)}, DataError, "outside"),
+        ({"pixel": (40, 0)}, DataError, "pixel 40,0 outside the image: expected rows 0 to 39, columns 0 to 55"),
+        ({"pixel": (0, -1)}, DataError, "outside"),
         ({"grid": (21, 20)}, RecipeError, "at most 400"),
         ({"grid": (-1, -1)}, RecipeError, "grid of -1x-1"),
-        ({"pixels": 0}, RecipeError, "at least 1"),
+        ({"max_pixels": 0}, RecipeError, "at least 1"),
         ({"channels": {"layer": 0}}, RecipeError, "unknown layer 'layer'"),
     ],
 )

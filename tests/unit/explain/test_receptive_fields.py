@@ -10,11 +10,11 @@ from torch import nn
 
 from upscore.errors import DataError
 from upscore.explain.receptive_fields import (
-    describe_fields,
-    effective_field,
-    effective_fields,
+    effective_receptive_field,
+    effective_receptive_fields,
     enclosing_side,
-    theoretical_field,
+    measure_receptive_fields,
+    theoretical_receptive_field,
     theoretical_side,
 )
 from upscore.inference.tile_grid import Window
@@ -44,12 +44,12 @@ def test_the_effective_field_is_the_sum_of_absolute_differences(at):
             nudge = torch.zeros_like(images)
             nudge[0, c, i, j] = 1e-6
             expected[i, j] += abs(float((model(images + nudge) - model(images - nudge))[0, k, at[0], at[1]])) / 2e-6
-    np.testing.assert_allclose(effective_field(model, images, at), expected, atol=1e-6)
+    np.testing.assert_allclose(effective_receptive_field(model, images, at), expected, atol=1e-6)
 
 
 def test_the_network_is_left_in_the_mode_it_was_in_and_evaluated_without_dropout():
     model, images = Smooth().train(), torch.rand(1, 3, 6, 7, dtype=torch.float64)
-    once, again = effective_field(model, images, (2, 2)), effective_field(model, images, (2, 2))
+    once, again = effective_receptive_field(model, images, (2, 2)), effective_receptive_field(model, images, (2, 2))
     np.testing.assert_array_equal(once, again)
     assert all(module.training for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
@@ -58,33 +58,33 @@ def test_the_network_is_left_in_the_mode_it_was_in_and_evaluated_without_dropout
 def test_several_points_share_a_pass_forward_and_are_told_as_they_are_done():
     model, images, told = Smooth().eval(), torch.rand(1, 3, 6, 7, dtype=torch.float64), []
     points = [(0, 0), (5, 6), (3, 3)]
-    fields = effective_fields(model, images, points, progress=lambda done, total: told.append((done, total)))
+    fields = effective_receptive_fields(model, images, points, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
     for point, field in zip(points, fields, strict=True):
-        np.testing.assert_array_equal(field, effective_field(model, images, point))
+        np.testing.assert_array_equal(field, effective_receptive_field(model, images, point))
 
 
 def test_pixels_outside_and_several_images_are_refused():
     with pytest.raises(DataError, match="6,0 outside the image of 6 rows and 7 columns"):
-        effective_field(Smooth(), torch.rand(1, 3, 6, 7, dtype=torch.float64), (6, 0))
+        effective_receptive_field(Smooth(), torch.rand(1, 3, 6, 7, dtype=torch.float64), (6, 0))
     with pytest.raises(DataError, match="found 2 images"):
-        effective_field(Smooth(), torch.rand(2, 3, 6, 7, dtype=torch.float64), (0, 0))
+        effective_receptive_field(Smooth(), torch.rand(2, 3, 6, 7, dtype=torch.float64), (0, 0))
 
 
 def test_the_theoretical_field_is_cut_by_the_image_and_may_be_all_of_it():
     model = Smooth()
     assert theoretical_side(model) == 7  # 5, and a pixel more on either side
-    assert theoretical_field(model, (1, 10), (20, 12)) == Window(0, 7, 5, 12)
+    assert theoretical_receptive_field(model, (1, 10), (20, 12)) == Window(0, 7, 5, 12)
     model.geometry = Geometry(receptive_field=math.inf)
     assert theoretical_side(model) == math.inf
-    assert theoretical_field(model, (1, 10), (20, 12)) == Window(0, 0, 20, 12)
+    assert theoretical_receptive_field(model, (1, 10), (20, 12)) == Window(0, 0, 20, 12)
     assert theoretical_side(nn.Identity()) == math.inf  # it does not say
 
 
 @given(arrays.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(0, 1, width=32)), st.data())
 def test_the_enclosing_square_holds_its_share_and_the_next_smaller_does_not(field, data):
     at = tuple(data.draw(st.integers(0, n - 1)) for n in field.shape)
-    side = enclosing_side(field, at, share=0.9)
+    side = enclosing_side(field, at, fraction=0.9)
 
     def held(side):
         reach = side // 2
@@ -101,16 +101,16 @@ def test_the_enclosing_square_holds_its_share_and_the_next_smaller_does_not(fiel
 
 def test_what_is_kept_of_a_field_is_small_and_its_mean_the_same():
     model, images = Smooth().eval(), torch.rand(1, 3, 10, 660, dtype=torch.float64)
-    (field,) = describe_fields(model, images, [(5, 300)])
-    assert field.heat.shape == (3, 220)
+    (field,) = measure_receptive_fields(model, images, [(5, 300)])
+    assert field.effective.shape == (3, 220)
     assert field.theoretical == Window(2, 297, 9, 304)
-    assert 1 <= field.held_side <= 5
-    assert field.heat.mean() == pytest.approx(effective_field(model, images, (5, 300)).mean(), rel=1e-5)
+    assert 1 <= field.effective_side <= 5
+    assert field.effective.mean() == pytest.approx(effective_receptive_field(model, images, (5, 300)).mean(), rel=1e-5)
 
 
 def test_a_score_that_is_a_constant_has_an_empty_field():
     model = Smooth()
     nn.init.zeros_(model.layers[-1].weight)
-    (field,) = describe_fields(model, torch.rand(1, 3, 6, 7, dtype=torch.float64), [(2, 2)])
-    assert field.held_side == 0
-    assert not field.heat.any()
+    (field,) = measure_receptive_fields(model, torch.rand(1, 3, 6, 7, dtype=torch.float64), [(2, 2)])
+    assert field.effective_side == 0
+    assert not field.effective.any()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from upscore.data.image_files import ALPHA_NOTE, DARK_NOTE, read_image, read_image_and_warnings, read_label, write_image
+from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING, read_image, read_image_with_metadata, read_label, write_image
 from upscore.errors import DataError, OutputError
 from upscore.inference import predict_files as module
 from upscore.inference.predict_files import discover_images, predict_files
@@ -116,7 +116,7 @@ def test_everything_is_written(shots: Path, tmp_path: Path):
     first = account["predictions"][0]
     assert first["file"] == str(shots / "a.png")
     assert first["size"] == [20, 30]
-    assert first["shares"] == pytest.approx(expected.shares())
+    assert first["shares"] == pytest.approx(expected.class_fractions())
     assert first["confidence"] == pytest.approx(expected.probs.max(0).mean(), abs=1e-5)
     assert first["outputs"] == {"labels": "a.png", "probs": "a.probs.npy", "overlay": "a.overlay.jpg"}
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
@@ -210,7 +210,7 @@ def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_o
     write_image(shots / "b" / "a.png", np.zeros((101, 3, 3), np.uint8))
     if place == "reading":
         monkeypatch.setattr(
-            module, "read_image_and_warnings", lambda path: small_only(read_image(path)) is not None and read_image_and_warnings(path)
+            module, "read_image_with_metadata", lambda path: small_only(read_image(path)) is not None and read_image_with_metadata(path)
         )
     rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
     assert [row.error is None for row in rows] == [True, False, True]
@@ -276,11 +276,11 @@ def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
     Image.fromarray(clear).save(tmp_path / "clear.png")
     Image.fromarray(np.full((6, 8), 4095, np.uint16)).save(tmp_path / "dark.png")
     Image.fromarray(clear[..., :3]).save(tmp_path / "plain.png")
-    notes = {"clear.png": [ALPHA_NOTE], "dark.png": [DARK_NOTE], "plain.png": []}
+    notes = {"clear.png": [ALPHA_WARNING], "dark.png": [DARK_WARNING], "plain.png": []}
     rows = {Path(row.file).name: row for row in predict_files(PREDICTOR, tmp_path, tmp_path / "out")}
     assert {name: row.notes for name, row in rows.items()} == notes
     for name, expected in notes.items():
-        assert list(PREDICTOR.predict(tmp_path / name).notes) == expected
+        assert list(PREDICTOR.predict(tmp_path / name).warnings) == expected
 
 
 def test_circles_of_links_and_names_that_no_file_can_have_are_no_accident(tmp_path: Path):

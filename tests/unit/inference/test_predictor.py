@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from upscore.data.image_files import write_image
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference import predictor as module
-from upscore.inference.predictor import InferenceSettings, Predictor
+from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.ops.geometry import Geometry
+from upscore.settings import InferenceSettings
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("dark", "red", "blue"))
@@ -45,7 +46,7 @@ def small_bundle(seed: int = 0, labels: LabelSpace = LABELS, **inference: object
     torch.manual_seed(seed)
     model = create_model("fcn32s", num_classes=len(labels), **ARGUMENTS)
     nn.init.normal_(model.score_fr.weight, std=0.1)
-    return Bundle.of("fcn32s", ARGUMENTS, model, labels, inference=inference, card={"epoch": 3})
+    return Bundle.of("fcn32s", ARGUMENTS, model, labels, inference=InferenceSettings(**inference), card={"epoch": 3})
 
 
 def test_colours_are_red_green_blue():
@@ -116,19 +117,19 @@ def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_s
     model = Sees()
     predictor = Predictor.of(model, LABELS)
     small = predictor.predict(make_image(290, 300))
-    assert (model.calls, small.notes) == ([(290, 300)], ())
+    assert (model.calls, small.warnings) == ([(290, 300)], ())
     model.calls.clear()
     large = make_image(310, 700)
     cut = predictor.predict(large, probs=True)
     assert len(model.calls) > 2
     assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
-    assert cut.notes == (module.BLENDED.format(tile=288),)
+    assert cut.warnings == (module.BLENDED.format(tile=288),)
     whole = Predictor.of(model, LABELS, tile="whole").predict(large, probs=True)
-    assert whole.notes == ()
+    assert whole.warnings == ()
     assert 0 < np.abs(cut.probs - whole.probs).max() < 0.02
     tensor = torch.from_numpy(large).permute(2, 0, 1)[None].float() / 255
     np.testing.assert_allclose(predictor.predict_probs(tensor)[0].numpy(), cut.probs, atol=1e-6)
-    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.notes == cut.notes
+    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.warnings == cut.warnings
 
 
 def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_ways_out_that_work():
@@ -139,7 +140,7 @@ def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_w
             Predictor.of(network, LABELS, tile=64).predict(large)
         for ways in ({"tile": 256}, {"tile": "auto"}, {"tile": "whole"}, {"tile": 64, "margin": 4}):
             assert Predictor.of(network, LABELS, **ways).predict(large).label_map.shape == (280, 600)
-    assert Predictor.of(model, LABELS, tile=8).predict(make_image()).notes == ()  # the whole image is no more than a tile
+    assert Predictor.of(model, LABELS, tile=8).predict(make_image()).warnings == ()  # the whole image is no more than a tile
 
 
 def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):
@@ -194,11 +195,11 @@ def test_impossible_overrides_are_refused(override: dict[str, object], message: 
 
 
 def test_settings_from_strings_and_from_bundles():
-    assert InferenceSettings.of({}, tile="512").tile == 512
-    assert InferenceSettings.of(InferenceSettings(tile=3), tile=None).tile == 3
+    assert InferenceSettings().with_overrides(tile="512").tile == 512
+    assert InferenceSettings(tile=3).with_overrides(tile=None).tile == 3
     for stored in ({"tile": -1}, {"pickle": "x"}, [1]):
         with pytest.raises(BundleError, match="inference settings"):
-            InferenceSettings.of(stored)
+            InferenceSettings.from_stored(stored)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
@@ -241,7 +242,7 @@ OUT_OF_MEMORY = [
 @pytest.mark.parametrize(("settings", "said"), [
     ({}, "in one piece, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
     ({"tile": 128, "flips": True, "scales": (1, 2)}, "in tiles of 128, scales 1, 2, with flips, in fp32: try --tile 64; or scales of at "),
-    ({"proposals": {"by": "windows", "side": 32, "batch": 4}}, "4 proposals of 32×32 at a time.* a smaller proposals.batch"),
+    ({"proposals": {"proposer": "windows", "crop_side": 32, "batch_size": 4}}, "4 proposals of 32×32 at a time.* proposals.batch_size"),
 ])  # fmt: skip
 def test_out_of_memory_is_one_line_that_names_what_to_change(fails: Callable[[Tensor], object], settings: dict[str, object], said: str):
     def change(logits: Tensor) -> Tensor:

@@ -12,16 +12,16 @@ from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import NO_PROPOSALS, Predictor
 from upscore.inference.proposal_aggregation import over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
-from upscore.inference.settings import InferenceSettings, ProposalSettings
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import resized
-from upscore.proposals import Boxes, SlidingWindows, enlarged
+from upscore.proposals import Boxes, SlidingWindows, enlarge_boxes
+from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("ground", "cat", "dog"))
-FEW = {"most": 3, "by": "windows", "side": 32, "enlarge": 1.0}
+FEW = {"max_proposals": 3, "proposer": "windows", "crop_side": 32, "enlarge": 1.0}
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +61,10 @@ def test_a_predictor_looks_at_its_proposals(aggregate):
 
 
 def test_settings_are_stored_with_the_bundle_and_changed_by_name():
-    one, image = bundle(inference={"proposals": FEW}), make_image()
+    one, image = bundle(inference=InferenceSettings.from_stored({"proposals": FEW})), make_image()
     np.testing.assert_allclose(probs(Predictor(one), image), by_hand(one, image), atol=1e-6)
     np.testing.assert_allclose(probs(Predictor(one, proposals=1), image), by_hand(one, image, count=1), atol=1e-6)
-    assert Predictor(one, proposals=5).settings.proposals == ProposalSettings(**FEW | {"most": 5})
+    assert Predictor(one, proposals=5).settings.proposals == ProposalSettings(**FEW | {"max_proposals": 5})
     whole = Predictor(one, proposals=False)
     assert whole.settings.proposals is None
     np.testing.assert_array_equal(probs(whole, image), probs(Predictor(bundle()), image))
@@ -72,13 +72,13 @@ def test_settings_are_stored_with_the_bundle_and_changed_by_name():
 
 
 def test_an_ensemble_averages_what_each_member_sees_its_own_way():
-    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), make_image()
+    boxed, whole, image = bundle(0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(1), make_image()
     both = probs(Predictor([boxed, whole]), image)
     np.testing.assert_allclose(both, (by_hand(boxed, image) + probs(Predictor(whole), image)) / 2, atol=1e-6)
 
 
 def test_asked_for_proposals_go_to_those_made_for_them_or_else_to_the_first():
-    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), make_image()
+    boxed, whole, image = bundle(0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(1), make_image()
     second = probs(Predictor([whole, boxed], proposals=2), image)
     np.testing.assert_allclose(second, (by_hand(boxed, image, count=2) + probs(Predictor(whole), image)) / 2, atol=1e-6)
     first = probs(Predictor([whole, bundle(2)], proposals=FEW), image)
@@ -86,7 +86,7 @@ def test_asked_for_proposals_go_to_those_made_for_them_or_else_to_the_first():
 
 
 def test_the_release_multiplies_scores():
-    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), make_image()
+    boxed, whole, image = bundle(0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(1), make_image()
     product = probs(Predictor([boxed, whole], combine="product"), image)
     x = image_to_tensor(image)
     boxes = SlidingWindows()(image).best(3)
@@ -105,8 +105,8 @@ def test_the_release_multiplies_scores():
 
 
 def test_a_saved_ensemble_is_what_it_was(tmp_path):
-    boxed, whole, image = bundle(0, inference={"proposals": FEW}), bundle(1), make_image()
-    together = Ensemble.of([boxed, whole], inference={"combine": "product", "crf": {"iterations": 2}})
+    boxed, whole, image = bundle(0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(1), make_image()
+    together = Ensemble.of([boxed, whole], inference=InferenceSettings.from_stored({"combine": "product", "crf": {"iterations": 2}}))
     place = together.save(tmp_path / "both")
     live = Predictor([boxed, whole], combine="product", crf={"iterations": 2})
     saved = Predictor(place)
@@ -128,7 +128,7 @@ def test_mirrored_looks_are_within_the_boxes():
 
 
 def test_whole_images_beside_proposals_may_be_cut_into_tiles():
-    boxed = bundle(0, inference={"proposals": FEW})
+    boxed = bundle(0, inference=InferenceSettings.from_stored({"proposals": FEW}))
     arguments = {"backbone": "vgg16", "width": 1 / 64}
     torch.manual_seed(1)
     fcn = Bundle.of("fcn32s", arguments, create_model("fcn32s", num_classes=3, **arguments), LABELS)
@@ -138,7 +138,7 @@ def test_whole_images_beside_proposals_may_be_cut_into_tiles():
 
 
 def test_the_crf_comes_last():
-    one, image = bundle(inference={"proposals": FEW}), make_image()
+    one, image = bundle(inference=InferenceSettings.from_stored({"proposals": FEW})), make_image()
     compared = Predictor(one, crf=True).compare(image)
     np.testing.assert_array_equal(compared.before.label_map, by_hand(one, image).argmax(0))
     np.testing.assert_array_equal(compared.after.label_map, Predictor(one, crf=True).predict(image).label_map)
@@ -146,14 +146,14 @@ def test_the_crf_comes_last():
 
 def test_a_image_without_proposals_is_looked_at_whole_and_that_is_said():
     image = np.full((40, 56, 3), 90, np.uint8)
-    predictor = Predictor(bundle(), proposals={"side": 32})
+    predictor = Predictor(bundle(), proposals={"crop_side": 32})
     prediction = predictor.predict(image, probs=True)
-    assert prediction.notes == (NO_PROPOSALS,)
+    assert prediction.warnings == (NO_PROPOSALS,)
     whole = over_boxes(NetworkSegmenter(bundle().build()).scores, image_to_tensor(image), Boxes([[0, 0, 56, 40]]), side=32)
     np.testing.assert_allclose(prediction.probs, whole.numpy(), atol=1e-6)
-    assert predictor.predict(make_image()).notes == () or predictor.predict(make_image()).notes == (NO_PROPOSALS,)
-    assert Predictor(bundle(), proposals={"by": "windows", "side": 32}).predict(image).notes == ()
-    assert Predictor(bundle(), proposals={"side": 32}, crf=True).compare(image).after.notes == (NO_PROPOSALS,)
+    assert predictor.predict(make_image()).warnings == () or predictor.predict(make_image()).warnings == (NO_PROPOSALS,)
+    assert Predictor(bundle(), proposals={"proposer": "windows", "crop_side": 32}).predict(image).warnings == ()
+    assert Predictor(bundle(), proposals={"crop_side": 32}, crf=True).compare(image).after.warnings == (NO_PROPOSALS,)
 
 
 def test_boxes_are_kept_for_the_next_time(cache):
@@ -171,7 +171,7 @@ def test_boxes_of_a_file_are_taken_by_the_images_name(tmp_path, cache):
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps({"street/a": {"size": [40, 56], "boxes": corners}, "b": {"size": [40, 57], "boxes": []}}))
     predictor = Predictor(one, proposals=FEW | {"enlarge": 1.2}, boxes=file)
-    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarged(Boxes(corners), 1.2), side=32)
+    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarge_boxes(Boxes(corners), 1.2), side=32)
     np.testing.assert_allclose(probs(predictor, image, name="street/a"), expected.numpy(), atol=1e-6)
     assert not cache.exists()
     for name, said in (("c", "holds no boxes for 'c'"), ("b", "for an image of \\[40, 57\\]"), ("", "found by an image's name")):
@@ -189,23 +189,32 @@ def test_ones_own_proposer_is_taken():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"proposals": 0}, "'proposals.most': found 0"),
-        ({"proposals": {"most": 1.5}}, "'proposals.most': found 1.5"),
+        ({"proposals": 0}, "'proposals.max_proposals': found 0"),
+        ({"proposals": {"max_proposals": 1.5}}, "'proposals.max_proposals': found 1.5"),
         ({"proposals": {"aggregate": "sum"}}, "'proposals.aggregate': found 'sum'"),
-        ({"proposals": {"by": "magic"}}, "'proposals.by': found 'magic'"),
+        ({"proposals": {"proposer": "magic"}}, "'proposals.proposer': found 'magic'"),
         ({"proposals": {"enlarge": float("nan")}}, "'proposals.enlarge': found nan"),
-        ({"proposals": {"side": 0}}, "'proposals.side': found 0"),
+        ({"proposals": {"crop_side": 0}}, "'proposals.crop_side': found 0"),
         ({"proposals": {"number": 3}}, "'proposals.number'"),
         ({"proposals": "many"}, "'proposals': found 'many'"),
         ({"combine": "max"}, "'combine': found 'max'"),
         ({"boxes": "nowhere.json"}, "no network that looks at proposals"),
         ({"boxes": "nowhere.json", "proposals": 3}, "nowhere.json: cannot be read as boxes"),
         ({"boxes": "a", "propose": SlidingWindows(), "proposals": 3}, "leave one of them out"),
-        ({"proposals": {"side": 4096}}, "'proposals.side': found 4096"),
-        ({"proposals": {"side": 1024, "batch": 8}}, "'proposals': found batches of 8 boxes of 1024×1024 .* a batch of at most 4"),
-        ({"proposals": {"side": 1024, "batch": 4, "most": 2000}}, "found 2000 boxes of 1024×1024 .* at most 1024 boxes"),
-        ({"proposals": {}, "scales": (1, 8)}, "found batches of 8 boxes of 224×224 pixels at scale 8.* a batch of at most 1"),
-        ({"proposals": {"side": 2048, "batch": 1}, "scales": (4,)}, "at scale 4.* a batch of 1 and a side of at most 512"),
+        ({"proposals": {"crop_side": 4096}}, "'proposals.crop_side': found 4096"),
+        (
+            {"proposals": {"crop_side": 1024, "batch_size": 8}},
+            "'proposals': found batches of 8 crops of 1024×1024 .* a batch_size of at most 4",
+        ),
+        (
+            {"proposals": {"crop_side": 1024, "batch_size": 4, "max_proposals": 2000}},
+            "found 2000 crops of 1024×1024 .* at most 1024 proposals",
+        ),
+        ({"proposals": {}, "scales": (1, 8)}, "found batches of 8 crops of 224×224 pixels at scale 8.* a batch_size of at most 1"),
+        (
+            {"proposals": {"crop_side": 2048, "batch_size": 1}, "scales": (4,)},
+            "at scale 4.* a batch_size of 1 and a crop_side of at most 512",
+        ),
     ],
 )
 def test_bad_settings_are_one_line(values, said):
@@ -215,10 +224,10 @@ def test_bad_settings_are_one_line(values, said):
 
 
 def test_a_bundle_with_impossible_proposals_is_refused():
-    with pytest.raises(BundleError, match="inference settings are not usable"):
-        Predictor(replace(bundle(), inference={"proposals": {"most": -1}}))
-    with pytest.raises(BundleError, match="inference settings are not usable"):
-        InferenceSettings.of({"proposals": {"model": "/etc/passwd"}})
+    with pytest.raises(BundleError, match="inference settings cannot be used"):
+        InferenceSettings.from_stored({"proposals": {"max_proposals": -1}})
+    with pytest.raises(BundleError, match="inference settings cannot be used"):
+        InferenceSettings.from_stored({"proposals": {"model": "/etc/passwd"}})
 
 
 def test_different_classes_are_refused():
@@ -226,16 +235,23 @@ def test_different_classes_are_refused():
         Predictor([bundle(), bundle(labels=LabelSpace(("ground", "cat", "cow")))])
 
 
-@pytest.mark.parametrize("settings", [{"side": 1024, "batch": 4, "most": 1024}, {"side": 2048, "batch": 1}, {"side": 64, "batch": 1024}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop_side": 1024, "batch_size": 4, "max_proposals": 1024},
+        {"crop_side": 2048, "batch_size": 1},
+        {"crop_side": 64, "batch_size": 1024},
+    ],
+)
 def test_what_the_errors_say_to_use_is_taken(settings):
-    assert Predictor(bundle(), proposals=settings).settings.proposals.side == settings["side"]
-    assert Predictor(bundle(), proposals={"side": 512, "batch": 1}, scales=(4,)).settings.scales == (4,)
+    assert Predictor(bundle(), proposals=settings).settings.proposals.crop_side == settings["crop_side"]
+    assert Predictor(bundle(), proposals={"crop_side": 512, "batch_size": 1}, scales=(4,)).settings.scales == (4,)
 
 
 def test_a_member_whose_boxes_the_others_scales_make_too_large_is_refused():
-    zoomed = replace(bundle(), inference={"scales": (8,)})
-    large = replace(bundle(1), inference={"proposals": {"side": 512}})
-    with pytest.raises(RecipeError, match="found batches of 8 boxes of 512×512 pixels at scale 8"):
+    zoomed = replace(bundle(), inference=InferenceSettings.from_stored({"scales": (8,)}))
+    large = replace(bundle(1), inference=InferenceSettings.from_stored({"proposals": {"crop_side": 512}}))
+    with pytest.raises(RecipeError, match="found batches of 8 crops of 512×512 pixels at scale 8"):
         Predictor([zoomed, large])
 
 
@@ -247,8 +263,8 @@ def test_an_image_too_large_for_its_canvas_is_refused_before_it_is_searched(monk
     with pytest.raises(
         DataError, match=r"found an image of 12000×9000 pixels and 3 classes, expected at most 89478485 pixels.*--no-proposals"
     ):
-        Predictor(bundle(), proposals={"side": 32}, propose=never).predict(large)
+        Predictor(bundle(), proposals={"crop_side": 32}, propose=never).predict(large)
     monkeypatch.setattr("upscore.inference.proposal_aggregation.MOST_VALUES", 3 * 40 * 56)
-    assert Predictor(bundle(), proposals={"side": 32, "by": "windows"}).predict(make_image()).label_map.shape == (40, 56)
+    assert Predictor(bundle(), proposals={"crop_side": 32, "proposer": "windows"}).predict(make_image()).label_map.shape == (40, 56)
     with pytest.raises(DataError, match="and 4 classes, expected at most 1680 pixels"):
         over_boxes(lambda x: x[:, :2].repeat(1, 2, 1, 1), image_to_tensor(make_image()), Boxes([[0, 0, 9, 9]]), side=8)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from upscore.data.unet_border_weights import border_weights, number_components, separate_touching
+from upscore.distances import distances_to, signed_distances
 from upscore.errors import DataError, RecipeError, UpscoreError
 from upscore.losses import (
     Objective,
@@ -18,8 +20,6 @@ from upscore.losses import (
     lovasz_softmax,
     pixel_cross_entropy,
 )
-from upscore.losses.distances import distances_to, signed_distances
-from upscore.losses.separation import number_objects, separate_touching, separation_weights
 
 INTEGERS = [torch.uint8, torch.int16, torch.int32, torch.int64]
 
@@ -216,12 +216,12 @@ CALLS = {
     "a mask of bytes": lambda: distances_to(np.ones((3, 3), np.uint8)),
     "a mask of one axis": lambda: distances_to(np.ones(3, bool)),
     "float labels": lambda: signed_distances(np.zeros((3, 3)), 0),
-    "float objects": lambda: separation_weights(OBJECTS.astype(float)),
-    "objects of one axis": lambda: separation_weights(OBJECTS[0]),
-    "a sigma of nothing": lambda: separation_weights(OBJECTS, sigma=float("nan")),
-    "a sigma beyond everything": lambda: separation_weights(OBJECTS, sigma=1e300),
-    "a weight below nothing": lambda: separation_weights(OBJECTS, weight=-1),
-    "float labels to number": lambda: number_objects(np.zeros((3, 3)), [0]),
+    "float objects": lambda: border_weights(OBJECTS.astype(float)),
+    "objects of one axis": lambda: border_weights(OBJECTS[0]),
+    "a sigma of nothing": lambda: border_weights(OBJECTS, sigma=float("nan")),
+    "a sigma beyond everything": lambda: border_weights(OBJECTS, sigma=1e300),
+    "a weight below nothing": lambda: border_weights(OBJECTS, weight=-1),
+    "float labels to number": lambda: number_components(np.zeros((3, 3)), [0]),
     "objects of another size": lambda: separate_touching(np.zeros((3, 4), np.uint8), OBJECTS, 0),
 }
 

@@ -5,7 +5,7 @@ import torch
 
 from upscore.errors import DataError, RecipeError
 from upscore.losses import count_valid, pixel_cross_entropy
-from upscore.losses.pixelwise import weighted
+from upscore.losses.pixelwise import apply_weights
 
 
 @pytest.fixture
@@ -107,6 +107,6 @@ def test_valid_pixels_are_counted():
 
 def test_what_is_said_of_ignored_pixels_is_not_read():
     losses = torch.tensor([[[1.0, 2.0]]], requires_grad=True)
-    summed = weighted(losses, torch.tensor([[[0, 255]]]), pixel_weights=torch.tensor([[[3.0, float("nan")]]])).sum()
+    summed = apply_weights(losses, torch.tensor([[[0, 255]]]), pixel_weights=torch.tensor([[[3.0, float("nan")]]])).sum()
     assert summed == 3
     assert torch.autograd.grad(summed, losses)[0].tolist() == [[[3.0, 0.0]]]

@@ -10,6 +10,7 @@ from upscore.errors import BundleError, OutputError
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, find_model, load_model
 from upscore.models.factory import create_model
+from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("ground", "cat", "dog"))
@@ -24,7 +25,10 @@ def small(seed=0, labels=LABELS, **values):
 
 @pytest.fixture
 def saved(tmp_path):
-    together = Ensemble.of([small(0, inference={"proposals": {"most": 7}}), small(1)], inference={"combine": "product"})
+    together = Ensemble.of(
+        [small(0, inference=InferenceSettings.from_stored({"proposals": {"max_proposals": 7}})), small(1)],
+        inference=InferenceSettings.from_stored({"combine": "product"}),
+    )
     together.save(tmp_path / "two")
     return tmp_path / "two"
 
@@ -32,8 +36,8 @@ def saved(tmp_path):
 def test_members_settings_and_card_come_back(saved):
     again = load_model(saved)
     assert isinstance(again, Ensemble)
-    assert [one.inference for one in again.members] == [{"proposals": {"most": 7}}, {}]
-    assert again.inference == {"combine": "product"}
+    assert [one.inference for one in again.members] == [InferenceSettings(proposals=ProposalSettings(max_proposals=7)), InferenceSettings()]
+    assert again.inference == InferenceSettings(combine="product")
     for seed, one in enumerate(again.members):
         assert all(torch.equal(tensor, one.weights[name]) for name, tensor in small(seed).weights.items())
     assert sorted(path.name for path in saved.iterdir()) == ["ensemble.json", "member-1", "member-2"]
@@ -47,8 +51,8 @@ def test_a_bundle_is_read_as_one(tmp_path):
 
 def test_an_ensemble_of_ensembles_is_one_of_their_members(saved):
     more = Ensemble.of([small(2), Ensemble.load(saved)])
-    assert [one.inference for one in more.members] == [{}, {"proposals": {"most": 7}}, {}]
-    assert more.inference == {}
+    assert [one.inference.proposals for one in more.members] == [None, ProposalSettings(max_proposals=7), None]
+    assert more.inference == InferenceSettings()
 
 
 def test_an_ensemble_replaces_one_and_nothing_else(saved, tmp_path):
@@ -96,7 +100,8 @@ def test_different_classes_are_refused(tmp_path):
         (lambda d: d.update(members=3), "lacks member-3"),
         (lambda d: d.update(members=17), "members: Input should be less than or equal to 16"),
         (lambda d: d.update(members="2"), "damaged or not a bundle's"),
-        (lambda d: d.update(version=2), "a newer upscore made it"),
+        (lambda d: d.update(version=3), "a newer upscore made it"),
+        (lambda d: d.update(version=1), "an earlier form, expected 2: train or export it again"),
         (lambda d: d.update(paths=["/etc"]), "paths: Extra inputs are not permitted"),
         (lambda d: d.pop("members"), "members: Field required"),
     ],

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from upscore.dense_classifiers.fx_rewrite import linear_to_conv
 from upscore.errors import ModelError
 from upscore.models.backbones import build_backbone
 from upscore.models.vgg16 import VGG16
-from upscore.ops.convolutionalize import linear_to_conv
 
 FULL = {"conv1_1": (64, 3, 3), "conv1_2": (64, 64, 3), "conv2_1": (128, 64, 3), "conv2_2": (128, 128, 3), "conv3_1": (256, 128, 3)}
 FULL |= {"conv3_2": (256, 256, 3), "conv3_3": (256, 256, 3), "conv4_1": (512, 256, 3), "conv4_2": (512, 512, 3), "conv4_3": (512, 512, 3)}

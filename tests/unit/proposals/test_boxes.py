@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upscore.errors import DataError
-from upscore.proposals import Boxes, boxes_of_objects, enlarged, overlaps, suppressed, whole_image
+from upscore.proposals import Boxes, boxes_of_objects, enlarge_boxes, non_maximum_suppression, pairwise_iou, whole_image
 
 SIZE = 24
 
@@ -32,7 +32,7 @@ def painted(boxes, margin=8):
 def test_overlaps_are_those_of_counted_pixels(some, others):
     a, b = painted(some)[:, None], painted(others)[None]
     expected = (a & b).sum((2, 3)) / np.maximum((a | b).sum((2, 3)), 1)
-    np.testing.assert_array_equal(overlaps(some, others), expected)
+    np.testing.assert_array_equal(pairwise_iou(some, others), expected)
     np.testing.assert_array_equal(some.areas(), painted(some).sum((1, 2)))
 
 
@@ -50,7 +50,7 @@ def test_boxes_of_objects_are_tight(seed, count):
 
 @given(some_boxes(), st.sampled_from([1.0, 1.2, 1.5, 3.0, 0.5]))
 def test_enlarging_keeps_centres_and_multiplies_sides(boxes, factor):
-    larger = enlarged(boxes, factor)
+    larger = enlarge_boxes(boxes, factor)
     before, after = boxes.corners.astype(float), larger.corners.astype(float)
     assert (np.abs((after[:, :2] + after[:, 2:]) - (before[:, :2] + before[:, 2:])) <= 1).all()
     assert (np.abs((after[:, 2:] - after[:, :2]) - factor * (before[:, 2:] - before[:, :2])) <= 1).all()
@@ -60,17 +60,17 @@ def test_enlarging_keeps_centres_and_multiplies_sides(boxes, factor):
 
 @given(some_boxes(), st.sampled_from([0.0, 0.3, 0.5, 0.9, 1.0]))
 def test_suppression_keeps_the_best_and_nothing_beside_it(boxes, overlap):
-    kept = suppressed(boxes, overlap)
-    assert (np.diff(kept.scores) <= 0).all()
-    among = overlaps(kept, kept)
+    kept = non_maximum_suppression(boxes, overlap)
+    assert (np.diff(kept.objectness) <= 0).all()
+    among = pairwise_iou(kept, kept)
     np.fill_diagonal(among, 0)
     assert (among <= overlap).all()
     # Whoever is gone had a better or equal one that stayed.
-    shared = overlaps(boxes, kept)
-    for box, score, row in zip(boxes.corners, boxes.scores, shared, strict=True):
+    shared = pairwise_iou(boxes, kept)
+    for box, score, row in zip(boxes.corners, boxes.objectness, shared, strict=True):
         stayed = (kept.corners == box).all(1).any()
-        assert stayed or (kept.scores[row > overlap] >= score).any()
-    assert len(suppressed(boxes, overlap, most=2)) == min(2, len(kept))
+        assert stayed or (kept.objectness[row > overlap] >= score).any()
+    assert len(non_maximum_suppression(boxes, overlap, max_boxes=2)) == min(2, len(kept))
 
 
 @given(some_boxes())
@@ -78,12 +78,12 @@ def test_clipping_leaves_what_lies_in_the_image(boxes):
     inside = painted(boxes)[:, 8 : 8 + SIZE, 8 : 8 + SIZE]
     clipped = boxes.clipped(SIZE, SIZE)
     np.testing.assert_array_equal(painted(clipped)[:, 8 : 8 + SIZE, 8 : 8 + SIZE], inside[inside.any((1, 2))])
-    assert (overlaps(clipped, whole_image(SIZE, SIZE))[:, 0] == clipped.areas() / SIZE**2).all()
+    assert (pairwise_iou(clipped, whole_image(SIZE, SIZE))[:, 0] == clipped.areas() / SIZE**2).all()
 
 
 @given(some_boxes(), st.integers(0, 4))
 def test_the_best_come_first_and_equals_stay_in_order(boxes, most):
-    order = sorted(range(len(boxes)), key=lambda i: -boxes.scores[i])[:most]
+    order = sorted(range(len(boxes)), key=lambda i: -boxes.objectness[i])[:most]
     np.testing.assert_array_equal(boxes.best(most).corners, boxes.corners[order])
 
 
@@ -98,8 +98,8 @@ def test_the_best_come_first_and_equals_stay_in_order(boxes, most):
         ([[0, 0, 2**40, 4]], None, "expected whole numbers"),
         ([[0, 0, 1]], None, "expected (N, 4)"),
         ([["a", "b", "c", "d"]], None, "expected (N, 4)"),
-        ([[0, 0, 1, 1]], [float("nan")], "the score of box 0 is nan"),
-        ([[0, 0, 1, 1]], [1.0, 2.0], "found 2 scores for 1 boxes"),
+        ([[0, 0, 1, 1]], [float("nan")], "the objectness of box 0 is nan"),
+        ([[0, 0, 1, 1]], [1.0, 2.0], "found 2 objectness values for 1 boxes"),
     ],
 )
 def test_what_is_no_box_is_refused(corners, scores, says):
@@ -113,5 +113,5 @@ def test_none_are_boxes_too():
     none = Boxes(np.array([]))
     assert len(none) == 0
     assert none.best(3).corners.shape == (0, 4)
-    assert len(suppressed(enlarged(none, 1.2), 0.5)) == 0
-    assert overlaps(none, whole_image(3, 4)).shape == (0, 1)
+    assert len(non_maximum_suppression(enlarge_boxes(none, 1.2), 0.5)) == 0
+    assert pairwise_iou(none, whole_image(3, 4)).shape == (0, 1)

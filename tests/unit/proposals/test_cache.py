@@ -31,7 +31,7 @@ def test_a_image_is_searched_once_for_each_setting(tmp_path):
         for propose in (one, other):
             found = CachedProposer(propose, tmp_path / "boxes")(IMAGE)
             np.testing.assert_array_equal(found.corners, [[1, 2, 3, 4], [-5, 0, 9, 9]])
-            assert found.scores.tolist() == [0.1 + 0.2, -3e-300]
+            assert found.objectness.tolist() == [0.1 + 0.2, -3e-300]
     assert (one.asked, other.asked) == (1, 1)
     CachedProposer(one, tmp_path / "boxes")(IMAGE[:, ::-1])
     CachedProposer(one, tmp_path / "boxes")(IMAGE.reshape(60, 40, 3))
@@ -57,7 +57,7 @@ def test_what_is_kept_is_what_is_proposed(tmp_path, propose):
     kept = CachedProposer(propose, tmp_path)
     for _ in range(2):
         np.testing.assert_array_equal(kept(IMAGE).corners, propose(IMAGE).corners)
-        np.testing.assert_array_equal(kept(IMAGE).scores, propose(IMAGE).scores)
+        np.testing.assert_array_equal(kept(IMAGE).objectness, propose(IMAGE).objectness)
     flat = np.full((30, 30, 3), 9, np.uint8)
     assert len(kept(flat)) == len(kept(flat)) == len(propose(flat))
 
@@ -93,7 +93,7 @@ def test_a_file_gives_each_image_its_boxes(tmp_path):
             "three": {"size": [4, 6], "boxes": []},
         },
     )
-    assert file.boxes("a/one", (4, 6)).scores.tolist() == [0.5, 0.75]
+    assert file.boxes("a/one", (4, 6)).objectness.tolist() == [0.5, 0.75]
     assert file.boxes("/somewhere/two.png", (4, 6)).corners.tolist() == [[0, 0, 3, 2]]
     assert len(file.boxes("three.jpg", (4, 6))) == 0
 
@@ -101,7 +101,7 @@ def test_a_file_gives_each_image_its_boxes(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({"size": [4, 7], "boxes": []}, "are for an image of [4, 7], and it is [4, 6]"),
+        ({"size": [4, 7], "boxes": []}, "are for an image of [4, 7], expected [4, 6]"),
         ({"boxes": []}, "are for an image of None"),
         ({"size": [4, 6]}, "is not of the form"),
         ([], "is not of the form"),
@@ -111,7 +111,7 @@ def test_a_file_gives_each_image_its_boxes(tmp_path):
         ({"size": [4, 6], "boxes": [[3, 0, 0, 2]]}, "left below right"),
         ({"size": [4, 6], "boxes": [[0, 0, 3, None]]}, "are wrong"),
         ({"size": [4, 6], "boxes": [[0, 0, 3, 1e300]]}, "are wrong"),
-        ({"size": [4, 6], "boxes": [[5, 3, 9, 9], [6, 0, 9, 2]]}, "box 1 is [6, 0, 9, 2]: it lies outside of the image"),
+        ({"size": [4, 6], "boxes": [[5, 3, 9, 9], [6, 0, 9, 2]]}, "box 1 is [6, 0, 9, 2]: it lies outside the image"),
         ({"size": [4, 6], "boxes": [[-3, 0, 1, 2], [0, -3, 1, 0]]}, "box 1 is [0, -3, 1, 0]: it lies outside"),
     ],
 )

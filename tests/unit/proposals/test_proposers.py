@@ -8,7 +8,17 @@ import pytest
 
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, RecipeError
-from upscore.proposals import Boxes, EdgeBoxes, LearnedEdges, SelectiveSearch, SlidingWindows, boxes_of_objects, edges_of, overlaps, recalls
+from upscore.proposals import (
+    Boxes,
+    EdgeBoxes,
+    LearnedEdges,
+    SelectiveSearch,
+    SlidingWindows,
+    boxes_of_objects,
+    detect_edges,
+    pairwise_iou,
+    proposal_recall,
+)
 
 ALL = [EdgeBoxes(200), SelectiveSearch(200), SlidingWindows(200)]
 
@@ -29,7 +39,7 @@ def test_boxes_lie_in_any_image_best_first(propose, size):
     for image in (np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), np.full((*size, 3), 7, np.uint8)):
         found = propose(image)
         assert len(found) <= 200
-        assert (np.diff(found.scores) <= 0).all()
+        assert (np.diff(found.objectness) <= 0).all()
         np.testing.assert_array_equal(found.clipped(*size).corners, found.corners)
         assert len(np.unique(found.corners, axis=0)) == len(found)
 
@@ -47,7 +57,7 @@ def test_they_are_the_same_every_time_and_elsewhere(propose):
 def test_what_stands_out_is_found_at_once(propose):
     objects = [(20, 30, 60, 80), (90, 20, 140, 100)]
     found = propose(scene(*objects)).best(10)
-    assert (overlaps(Boxes(np.array(objects)), found).max(1) >= 0.7).all()
+    assert (pairwise_iou(Boxes(np.array(objects)), found).max(1) >= 0.7).all()
 
 
 def test_edges_find_more_than_blind_windows_do():
@@ -58,14 +68,14 @@ def test_edges_find_more_than_blind_windows_do():
         objects = objects[objects.areas() >= 100]
         for propose, found in images.items():
             found.append((objects, propose(sample.image)))
-    (edges, many), (blind, _) = (recalls(found, [50, 200], overlaps=[0.5]) for found in images.values())
+    (edges, many), (blind, _) = (proposal_recall(found, [50, 200], min_ious=[0.5]) for found in images.values())
     assert many > 30
     assert (edges > 1.3 * blind).all()
 
 
 def test_an_edge_is_where_colour_changes_and_faces_across():
     image = scene((40, 30, 120, 90))
-    strength, normal = edges_of(image)
+    strength, normal = detect_edges(image)
     assert strength.shape == normal.shape == image.shape[:2]
     assert (strength >= 0).all()
     assert (strength <= 1).all()
@@ -76,7 +86,7 @@ def test_an_edge_is_where_colour_changes_and_faces_across():
     assert np.isclose(np.cos(normal[np.argmax(column), 80]), 0, atol=1e-3)
     assert (strength[:25] == 0).mean() > 0.9
     flat = np.full((9, 7, 3), 50, np.uint8)
-    assert not edges_of(flat).strength.any()
+    assert not detect_edges(flat).strength.any()
     assert len(EdgeBoxes()(flat)) == 0
 
 
@@ -116,14 +126,14 @@ def test_windows_cover_every_place_and_size():
     "wrong",
     [
         lambda: EdgeBoxes(0),
-        lambda: EdgeBoxes(overlap=0.0),
-        lambda: EdgeBoxes(least=2.0),
-        lambda: SelectiveSearch(most=2.5),
+        lambda: EdgeBoxes(max_iou=0.0),
+        lambda: EdgeBoxes(min_area=2.0),
+        lambda: SelectiveSearch(max_proposals=2.5),
         lambda: SlidingWindows(step=float("nan")),
         lambda: SlidingWindows(aspects=()),
         lambda: SlidingWindows(aspects=(1e-9,)),
-        lambda: SlidingWindows(least=0),
-        lambda: EdgeBoxes(least=1e-9),
+        lambda: SlidingWindows(min_side=0),
+        lambda: EdgeBoxes(min_area=1e-9),
     ],
 )
 def test_impossible_settings_are_refused(wrong):
@@ -197,16 +207,16 @@ def test_a_missing_model_is_named(tmp_path):
 def test_recall_counts_objects_that_enough_boxes_meet():
     objects = Boxes([[0, 0, 10, 10], [20, 20, 30, 30]])
     found = Boxes([[0, 0, 10, 6], [20, 20, 30, 30], [0, 0, 10, 9]], [0.9, 0.5, 0.1])
-    share, count = recalls([(objects, found), (objects, Boxes(np.array([])))], [1, 2, 3, 9], overlaps=[0.5, 0.7])
+    share, count = proposal_recall([(objects, found), (objects, Boxes(np.array([])))], [1, 2, 3, 9], min_ious=[0.5, 0.7])
     assert count == 4
     np.testing.assert_array_equal(share, [[0.25, 0], [0.5, 0.25], [0.5, 0.5], [0.5, 0.5]])
-    nothing, none = recalls([], [1])
+    nothing, none = proposal_recall([], [1])
     assert none == 0
     assert np.isnan(nothing).all()
-    assert overlaps(objects, objects).trace() == 2
+    assert pairwise_iou(objects, objects).trace() == 2
 
 
-@pytest.mark.parametrize("find", [edges_of, EdgeBoxes(), SelectiveSearch(), SlidingWindows()], ids=lambda find: type(find).__name__)
+@pytest.mark.parametrize("find", [detect_edges, EdgeBoxes(), SelectiveSearch(), SlidingWindows()], ids=lambda find: type(find).__name__)
 @pytest.mark.parametrize(
     "image",
     [
@@ -231,3 +241,16 @@ def test_what_is_no_image_is_one_line(find, image):
 def test_objects_that_are_none_are_one_line(instances):
     with pytest.raises(DataError, match=r"expected .* integers from 0 on"):
         boxes_of_objects(instances)
+
+
+def test_strength_follows_the_colour_change_whatever_the_number_of_scales():
+    """The geometric mean over scales grows with the change in Lab as each scale does: twice the change, twice the gradient."""
+    changes, gradients = [], []
+    for grey in (90, 160, 250):
+        image = np.full((64, 64, 3), 40, np.uint8)
+        image[:, 32:] = grey
+        dark, light = cv2.cvtColor(image[:1, ::63].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0, :, 0]
+        strength = float(detect_edges(image).strength[32].max())
+        changes.append(light - dark)
+        gradients.append(strength / (1 - strength))  # of strength = gradient / (gradient + constant)
+    assert np.divide(gradients, gradients[0]) == pytest.approx(np.divide(changes, changes[0]), rel=1e-3)

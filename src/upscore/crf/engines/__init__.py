@@ -1,19 +1,20 @@
-"""How messages are summed, and where.
+"""Engines: how mean field filters the marginals, and on which back end.
 
 ::
 
-    engine ── message(features, cost, normalization) ──┐      made once: a lattice, say
-       └───── field(unary, messages) ──────────────────┴──► Field ── advance(belief, steps) ──► belief
+    engine ── pairwise(features, compatibility, normalization) ──┐     built once for each kernel
+       └───── mean_field(unary, pairwise) ───────────────────────┴──► MeanField ── advance(marginals, steps) ──► marginals
 
-===========  ==================================================  ==========================
-"lattice"    permutohedral lattice: compiled, or "numpy"         float32
-"numpy"      the same lattice in NumPy and SciPy                 float32
-"torch"      the same lattice on tensors, on a device            float32
-"exact"      every pixel with every other                        float64
-===========  ==================================================  ==========================
+=================  =============================================  =====================
+"lattice"          "native_lattice" if compiled, else the next    float32
+"native_lattice"   permutohedral lattice in C++                   float32
+"numpy_lattice"    permutohedral lattice in NumPy and SciPy       float32
+"torch_lattice"    permutohedral lattice in PyTorch, any device   float32
+"numpy_exact"      all pairs of pixels, in NumPy                  float64
+"torch_exact"      all pairs of pixels, in PyTorch, any device    float32
+=================  =============================================  =====================
 
-With a device, "exact" computes there, by tiles, in float32. Each engine is imported when it is
-asked for.
+Each engine is a module of this package, imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -27,119 +28,133 @@ import numpy.typing as npt
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
-__all__ = ["Engine", "EngineName", "Field", "check_engine", "engine_of"]
+__all__ = ["Engine", "EngineName", "MeanField", "check_engine", "make_engine"]
 
-EngineName: TypeAlias = Literal["lattice", "numpy", "torch", "exact"]
+EngineName: TypeAlias = Literal["lattice", "native_lattice", "numpy_lattice", "torch_lattice", "numpy_exact", "torch_exact"]
 
-MOST_THREADS = 64
-"""Each thread of the compiled lattice keeps sums of its own, which costs memory."""
-
-_WITH_DEVICES = ("torch", "exact")
+MAX_THREADS = 64
+"""Each thread of the compiled lattice has a splat buffer of its own, which costs memory."""
 
 
 class Engine(Protocol):
-    """Makes fields; holds no state of its own."""
+    """Builds pairwise terms and mean fields; holds no state of its own."""
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
         """What it computes in."""
         ...
 
-    def message(self, features: npt.NDArray[Any], cost: npt.NDArray[np.float64], normalization: str) -> Any:
-        """Return what is worth keeping of one kernel, whatever the unary is.
+    def pairwise(self, features: npt.NDArray[Any], compatibility: npt.NDArray[np.float64], normalization: str) -> Any:
+        """Build one kernel's pairwise term, which any unary may use.
 
         Parameters
         ----------
         features : (N, d) floating
             Finite, divided by their sigmas.
-        cost : (K,) or (K, K) float64
-            What messages (N, K) are multiplied by, elementwise or as matrices.
+        compatibility : (K,) or (K, K) float64
+            What filtered marginals (N, K) are multiplied by, elementwise or as matrices.
         normalization : {"symmetric", "before", "after", "none"}
             Where messages are divided by the kernel's row sums.
         """
         ...
 
-    def field(self, unary: Unary, messages: Sequence[Any], *, self_message: bool) -> Field:
+    def mean_field(self, unary: Unary, pairwise: Sequence[Any], *, self_message: bool) -> MeanField:
         """Return the mean field of N pixels and K labels."""
         ...
 
 
-class Field(Protocol):
-    """Mean field over N pixels. What pixels believe, Q, is the engine's own kind of array."""
+class MeanField(Protocol):
+    """Mean-field inference over N pixels. The marginals Q are the engine's own kind of array."""
 
-    def advance(self, belief: Any, steps: int) -> Any:
-        """Return what is believed ``steps`` later; None is what is believed before any message."""
+    def advance(self, marginals: Any, steps: int) -> Any:
+        """Return the marginals after ``steps`` more steps; None starts from the softmax of the unary."""
         ...
 
-    def believe(self, array: npt.NDArray[Any]) -> Any:
-        """Return (N, K) probabilities as this engine keeps them."""
+    def from_array(self, array: npt.NDArray[Any]) -> Any:
+        """Return probabilities (N, K) as the engine's marginals."""
         ...
 
-    def array(self, belief: Any) -> npt.NDArray[Any]:
-        """Return a belief as an array (N, K)."""
+    def to_array(self, marginals: Any) -> npt.NDArray[Any]:
+        """Return the marginals as an array (N, K)."""
         ...
 
-    def divergence(self, belief: Any) -> tuple[float, float]:
+    def divergence(self, marginals: Any) -> tuple[float, float]:
         """Return ``Σ Q log Q + Σ Q U`` and ``Σ_m Σ Q μ_m Q̃_m``, in which every pair counts twice."""
         ...
 
 
 def check_engine(name: str, *, threads: int | None = None, device: str | None = None) -> None:
-    """Refuse a name that no engine has, an impossible number of threads, and a device for an engine that has none.
+    """Check an engine's name, number of threads and device without importing the engine.
 
     Raises
     ------
     CRFError
-        Always, then.
+        No engine has this name, the number of threads is not 1 to 64, or the engine takes no device.
+
+    Examples
+    --------
+    >>> check_engine("torch_exact", device="cuda")
+    >>> check_engine("numpy_exact", device="cuda")
+    Traceback (most recent call last):
+    upscore.errors.CRFError: found device 'cuda' for engine 'numpy_exact', expected none: only torch_lattice and torch_exact take one
     """
     if name not in get_args(EngineName):
         raise CRFError(f"found engine '{name}', expected {', '.join(get_args(EngineName))}")
-    if threads is not None and not (isinstance(threads, int | np.integer) and 1 <= threads <= MOST_THREADS):
-        raise CRFError(f"found {threads} threads, expected 1 to {MOST_THREADS}")
-    if device is not None and name not in _WITH_DEVICES:
-        raise CRFError(f"found device '{device}' for engine '{name}', expected none: only {' and '.join(_WITH_DEVICES)} take one")
+    if threads is not None and not (isinstance(threads, int | np.integer) and 1 <= threads <= MAX_THREADS):
+        raise CRFError(f"found {threads} threads, expected 1 to {MAX_THREADS}")
+    if device is not None and not name.startswith("torch"):
+        raise CRFError(f"found device '{device}' for engine '{name}', expected none: only torch_lattice and torch_exact take one")
 
 
-def engine_of(name: EngineName, *, threads: int | None = None, device: str | None = None) -> Engine:
+def make_engine(name: EngineName, *, threads: int | None = None, device: str | None = None) -> Engine:
     """Return an engine by name.
 
     Parameters
     ----------
-    name : {"lattice", "numpy", "torch", "exact"}
-        See the module.
+    name : str
+        One of the names in the module's table.
     threads : int, optional
-        For the compiled lattice: as many as the process may use, when not given.
+        For the compiled lattice, 1 to 64; by default as many as the process may use.
     device : str, optional
-        For "torch" and "exact", by torch's name.
+        For the engines in PyTorch, as ``torch.device`` takes it; "cpu" by default.
 
     Raises
     ------
     CRFError
-        There is no such engine, no such number of threads, or no such device.
+        An argument is invalid, or what the engine needs (PyTorch, SciPy, the compiled module, the device) is missing.
+
+    Examples
+    --------
+    >>> make_engine("numpy_exact").dtype.__name__
+    'float64'
     """
     check_engine(name, threads=threads, device=device)
-    if name == "lattice":
-        from upscore.crf.engines import native
+    if name in ("lattice", "native_lattice"):
+        from upscore.crf.engines import native_lattice
 
-        if native.available():
-            return native.NativeEngine(min(threads or native.processors(), MOST_THREADS))
-    if name == "torch" or device is not None:
+        if native_lattice.is_compiled():
+            return native_lattice.NativeEngine(min(threads or native_lattice.count_processors(), MAX_THREADS))
+        if name == "native_lattice":
+            raise CRFError(
+                "engine 'native_lattice' was not compiled: install upscore again where there is a C++ compiler, or use 'lattice'"
+            )
+    if name in ("torch_lattice", "torch_exact"):
         try:
-            from upscore.crf.engines.tensors import TorchEngine
+            from upscore.crf.engines.torch_meanfield import TorchEngine
         except ModuleNotFoundError as error:
-            raise CRFError(f"engine '{name}' computes with PyTorch here, which is not installed: pip install torch") from error
+            raise CRFError(f"engine '{name}' needs PyTorch, which is not installed: pip install torch") from error
 
-        if name == "exact":
-            from upscore.crf.engines.tiles import TiledFilter
+        if name == "torch_exact":
+            from upscore.crf.engines.torch_exact import TorchExactFilter
 
-            return TorchEngine(device or "cpu", TiledFilter)
+            return TorchEngine(device or "cpu", TorchExactFilter)
         return TorchEngine(device or "cpu")
-    from upscore.crf.engines.arrays import ArrayEngine
+    from upscore.crf.engines.numpy_meanfield import NumpyEngine
 
-    if name == "exact":
-        from upscore.crf.engines.exact import ExactFilter
+    if name == "numpy_exact":
+        from upscore.crf.engines.numpy_exact import NumpyExactFilter
 
-        return ArrayEngine(ExactFilter, np.float64)
-    from upscore.crf.engines.portable import LatticeFilter
+        return NumpyEngine(NumpyExactFilter, np.float64)
+    from upscore.crf.engines.numpy_lattice import NumpyLattice
 
-    return ArrayEngine(LatticeFilter, np.float32)
+    return NumpyEngine(NumpyLattice, np.float32)

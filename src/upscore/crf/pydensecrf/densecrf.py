@@ -1,8 +1,8 @@
-"""pydensecrf.densecrf: the CRF built call by call; arrays are (labels, pixels).
+"""pydensecrf.densecrf: a CRF built call by call; arrays are (labels, pixels).
 
-Signs are pydensecrf's own: a compatibility that is a number rewards agreement (10 is Potts'),
-but a vector or a matrix is added to the energy as it is, so that ``np.array([-10, -10])`` and
-``-10 * np.eye(2)`` say the same as 10.
+Signs are pydensecrf's own: a compatibility that is a number rewards agreement (10 is the Potts
+model), but a vector or a matrix is added to the energy unchanged, so that ``np.array([-10, -10])``
+and ``-10 * np.eye(2)`` mean the same as 10.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from upscore.crf.dense import bounded_memory, check_labels, check_size, check_steps, message_of
-from upscore.crf.engines import Field, engine_of
-from upscore.crf.kernels import Bilateral, Gaussian, numbers_of
+from upscore.crf.engines import MeanField, make_engine
+from upscore.crf.kernels import Bilateral, Gaussian, as_numbers
+from upscore.crf.limits import bounded_memory, check_labels, check_size, check_steps
+from upscore.crf.pairwise import build_pairwise
 from upscore.crf.unary import Unary
 from upscore.errors import CRFError
 
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = 0, 1, 2
-"""How a kernel could be trained; none is here, so that all three are the same, as they are in pydensecrf."""
+"""Kinds of trainable kernels. Nothing is trained here, so that all three are the same, as in pydensecrf."""
 
 NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = 0, 1, 2, 3
 
@@ -44,31 +45,56 @@ Matrix = npt.NDArray[np.float32]
 
 
 class ConstUnary:
-    """Energies (labels, pixels) as they are."""
+    """Given energies (labels, pixels).
+
+    Examples
+    --------
+    >>> ConstUnary([[0.1], [0.2]]).energy.shape
+    (2, 1)
+    """
 
     def __init__(self, u: npt.ArrayLike) -> None:
         self.energy = np.asarray(u)
 
 
 class LogisticUnary:
-    """Energies linear in features: ``u`` (labels, D) times ``f`` (D, pixels)."""
+    """Energies linear in features: ``u`` (labels, D) times ``f`` (D, pixels).
+
+    Examples
+    --------
+    >>> LogisticUnary(np.ones((3, 2)), np.ones((2, 4))).energy.shape
+    (3, 4)
+    """
 
     def __init__(self, u: npt.ArrayLike, f: npt.ArrayLike) -> None:
-        weights, features = numbers_of(u, "weights"), numbers_of(f, "features")
+        weights, features = as_numbers(u, "weights"), as_numbers(f, "features")
         if weights.ndim != 2 or features.ndim != 2 or weights.shape[1] != features.shape[0]:
             raise CRFError(f"found weights of shape {weights.shape} and features of {features.shape}, expected (labels, D) and (D, pixels)")
         self.energy = weights @ features
 
 
 class DenseCRF:
-    """A CRF over ``nvar`` pixels of any arrangement.
+    """A CRF over ``nvar`` pixels in any arrangement.
 
     Parameters
     ----------
     nvar : int
-        Pixels.
+        Number of pixels.
     nlabels : int
-        Labels.
+        Number of labels.
+
+    Raises
+    ------
+    CRFError
+        A number is not a positive integer, there is one label, or too many pixels.
+
+    Examples
+    --------
+    >>> crf = DenseCRF(4, 2)
+    >>> crf.setUnaryEnergy(-np.log([[0.9, 0.8, 0.4, 0.9], [0.1, 0.2, 0.6, 0.1]]))
+    >>> crf.addPairwiseEnergy(np.zeros((1, 4)), compat=3)
+    >>> crf.inference(5).argmax(0).tolist()
+    [0, 0, 0, 0]
     """
 
     def __init__(self, nvar: int, nlabels: int) -> None:
@@ -77,9 +103,9 @@ class DenseCRF:
         check_labels(nlabels)
         check_size(int(nvar))
         self._pixels, self._labels = int(nvar), int(nlabels)
-        self._engine = engine_of("lattice")
+        self._engine = make_engine("lattice")
         self._unary: Unary | None = None
-        self._messages: list[Any] = []
+        self._pairwise: list[Any] = []
 
     def setUnary(self, u: ConstUnary | LogisticUnary) -> None:
         """Set the energies."""
@@ -91,14 +117,14 @@ class DenseCRF:
         Parameters
         ----------
         u : (labels, pixels) floating, or (labels, H, W)
-            Of any float type and memory order; with ``f``, (labels, D).
+            Any float type and memory order; with ``f``, (labels, D).
         f : (D, pixels) floating, optional
-            Features that the energies are linear in.
+            Features in which the energies are linear.
 
         Raises
         ------
         CRFError
-            The shape is another, values are not numbers, or they are probabilities.
+            The shape is wrong, values are not finite, or they are probabilities.
         """
         energy = np.asarray(u) if f is None else LogisticUnary(u, f).energy
         if energy.dtype.kind not in "iuf" or not energy.size:
@@ -129,14 +155,14 @@ class DenseCRF:
         features : (D, pixels) floating, or (D, H, W)
             Such as :func:`upscore.crf.pydensecrf.utils.create_pairwise_bilateral` makes.
         compat : number, (labels,) or (labels, labels)
-            See the module for the sign.
+            See the module docstring for its sign.
         kernel, normalization : int
-            Constants of the module.
+            Constants of this module.
 
         Raises
         ------
         CRFError
-            A shape or constant is impossible.
+            A shape or constant is invalid.
         """
         given = np.asarray(features)
         if not given.size:
@@ -147,37 +173,37 @@ class DenseCRF:
         self._add(flat.T, compat, kernel, normalization)
 
     def inference(self, niter: int) -> Matrix:
-        """Return probabilities (labels, pixels) after ``niter`` steps."""
+        """Return probabilities (labels, pixels) after ``niter`` mean-field steps."""
         check_steps(niter)
-        field = self._field()
+        mean_field = self._mean_field()
         with bounded_memory(self._pixels):
-            return _as_matrix(field.array(field.advance(None, niter)))
+            return _as_matrix(mean_field.to_array(mean_field.advance(None, niter)))
 
     def startInference(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Return Q and two arrays to pass on to :meth:`stepInference`."""
+        """Return the marginals Q and two arrays that :meth:`stepInference` takes and ignores."""
         q = self.inference(0)
         return q, np.empty_like(q), np.empty_like(q)
 
     def stepInference(self, Q: Matrix, tmp1: Matrix | None = None, tmp2: Matrix | None = None) -> None:
-        """Take one step; ``Q`` is changed in place."""
-        field = self._field()
-        believed = self._checked(Q)
+        """Take one mean-field step; changes ``Q`` in place."""
+        mean_field = self._mean_field()
+        marginals = self._check_marginals(Q)
         with bounded_memory(self._pixels):
-            Q[...] = field.array(field.advance(field.believe(believed.T), 1)).T
+            Q[...] = mean_field.to_array(mean_field.advance(mean_field.from_array(marginals.T), 1)).T
 
     def klDivergence(self, Q: npt.ArrayLike) -> float:
-        """Return the divergence of ``Q`` as pydensecrf counts it: every pair of pixels twice."""
-        field = self._field()
+        """Return the divergence of ``Q`` as pydensecrf computes it, with every pair of pixels counted twice."""
+        mean_field = self._mean_field()
         with bounded_memory(self._pixels):
-            alone, pairs = field.divergence(field.believe(self._checked(Q).T))
-        return alone + pairs
+            unary, pairwise = mean_field.divergence(mean_field.from_array(self._check_marginals(Q).T))
+        return unary + pairwise
 
-    def _checked(self, Q: npt.ArrayLike) -> Matrix:
+    def _check_marginals(self, Q: npt.ArrayLike) -> Matrix:
         given = np.asarray(Q)
         if given.shape != (self._labels, self._pixels) or given.dtype.kind != "f" or not np.isfinite(given).all():
             raise CRFError(
-                f"found Q of shape {given.shape} and type {given.dtype}, expected {(self._labels, self._pixels)} finite floats: "
-                "what startInference returns"
+                f"found Q of shape {given.shape} and type {given.dtype}, expected {(self._labels, self._pixels)} finite floats, "
+                "as startInference returns"
             )
         return given.astype(np.float32, copy=False)
 
@@ -186,29 +212,39 @@ class DenseCRF:
             raise CRFError(f"found kernel {kernel!r}, expected CONST_KERNEL, DIAG_KERNEL or FULL_KERNEL")
         if normalization not in range(len(_NORMALIZATIONS)):
             raise CRFError(f"found normalization {normalization!r}, expected NORMALIZE_SYMMETRIC or another of the module's constants")
-        cost = numbers_of(compat, "compat")
-        if cost.ndim == 1:
-            cost = -cost
-        elif cost.ndim == 2 and cost.shape[0] == cost.shape[1]:
-            cost = (cost + cost.T) / 2
+        compatibility = as_numbers(compat, "compat")
+        if compatibility.ndim == 1:
+            compatibility = -compatibility
+        elif compatibility.ndim == 2 and compatibility.shape[0] == compatibility.shape[1]:
+            compatibility = (compatibility + compatibility.T) / 2
         with bounded_memory(self._pixels):
-            self._messages.append(message_of(self._engine, features, cost, _NORMALIZATIONS[normalization], self._labels))
+            term = build_pairwise(self._engine, features, compatibility, _NORMALIZATIONS[normalization], self._labels)
+            self._pairwise.append(term)
 
-    def _field(self) -> Field:
+    def _mean_field(self) -> MeanField:
         if self._unary is None:
             raise CRFError("no energies are set: call setUnaryEnergy first")
-        return self._engine.field(self._unary, self._messages, self_message=True)
+        return self._engine.mean_field(self._unary, self._pairwise, self_message=True)
 
 
 class DenseCRF2D(DenseCRF):
-    """A CRF over a picture.
+    """A CRF over an image.
 
     Parameters
     ----------
     w, h : int
         Width, then height.
     nlabels : int
-        Labels.
+        Number of labels.
+
+    Examples
+    --------
+    >>> crf = DenseCRF2D(3, 2, 2)
+    >>> crf.setUnaryEnergy(-np.log(np.full((2, 6), 0.5)))
+    >>> crf.addPairwiseGaussian(sxy=3, compat=3)
+    >>> crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.zeros((2, 3, 3), np.uint8), compat=10)
+    >>> crf.inference(5).shape
+    (2, 6)
     """
 
     def __init__(self, w: int, h: int, nlabels: int) -> None:
@@ -226,7 +262,7 @@ class DenseCRF2D(DenseCRF):
         Parameters
         ----------
         sxy : float or (float, float)
-            Reach in pixels along x and y.
+            Standard deviation in pixels along x and y.
         compat, kernel, normalization
             As for :meth:`DenseCRF.addPairwiseEnergy`.
         """
@@ -246,35 +282,35 @@ class DenseCRF2D(DenseCRF):
         Parameters
         ----------
         sxy : float or (float, float)
-            Reach in pixels along x and y.
+            Standard deviation in pixels along x and y.
         srgb : float or (float, float, float)
-            Reach in each colour, 0 to 255.
+            Standard deviation of each colour, 0 to 255.
         rgbim : (H, W, 3) uint8
-            The picture, of any memory order.
+            In any memory order.
         compat, kernel, normalization
             As for :meth:`DenseCRF.addPairwiseEnergy`.
 
         Raises
         ------
         CRFError
-            The picture is of another size or type.
+            The image has another size or type.
         """
-        picture = np.asarray(rgbim)
-        if picture.shape != (self._height, self._width, 3):
-            turned = picture.shape[:2] == (self._width, self._height)
+        image = np.asarray(rgbim)
+        if image.shape != (self._height, self._width, 3):
+            turned = image.shape[:2] == (self._width, self._height)
             hint = ": DenseCRF2D takes the width first, DenseCRF2D(w, h, nlabels)" if turned else ""
-            raise CRFError(f"found a picture of shape {picture.shape}, expected {(self._height, self._width, 3)}{hint}")
-        if picture.dtype != np.uint8:
-            raise CRFError(f"found a picture of type {picture.dtype}, expected uint8, 0 to 255, which srgb counts in")
-        features = Bilateral(_rows_first(sxy), srgb).features((self._height, self._width), picture)
+            raise CRFError(f"found an image of shape {image.shape}, expected {(self._height, self._width, 3)}{hint}")
+        if image.dtype != np.uint8:
+            raise CRFError(f"found an image of type {image.dtype}, expected uint8, 0 to 255, the unit of srgb")
+        features = Bilateral(_rows_first(sxy), srgb).features((self._height, self._width), image)
         self._add(features, compat, kernel, normalization)
 
 
 def _rows_first(sxy: float | Sequence[float]) -> list[float]:
-    """Return sigmas for rows and columns from pydensecrf's x and y."""
-    return [float(s) for s in np.atleast_1d(numbers_of(sxy, "sxy")).ravel()[::-1]]
+    """Return the sigmas of rows and columns from pydensecrf's x and y."""
+    return [float(s) for s in np.atleast_1d(as_numbers(sxy, "sxy")).ravel()[::-1]]
 
 
 def _as_matrix(pixels: npt.NDArray[Any]) -> Matrix:
-    """Return (labels, pixels) of (N, K)."""
+    """Return (N, K) as (labels, pixels)."""
     return np.ascontiguousarray(pixels.T, np.float32)

@@ -1,0 +1,80 @@
+"""Arguments and options that several verbs share, and the parsing of texts such as ``352x480``."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Bundle", "Data", "Device", "examples", "given_command", "parse_channels", "parse_crop_size", "parse_pair"]
+
+DATA_HELP = (
+    "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC folder, a folder with a_mask.png beside "
+    "a.jpg (Roboflow's), or 'shapes' (synthetic images)."
+)
+RUN_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
+
+Bundle = Annotated[
+    str, typer.Argument(help="A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble.", show_default=False)
+]
+Data = Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog of a verb's help that shows command lines."""
+    return "\n\n".join(["[bold]Examples[/bold]" if len(lines) > 1 else "[bold]Example[/bold]", *lines])
+
+
+def given_command(context: typer.Context) -> str:
+    """Return the command line of a verb with every argument and option that was given, quoted for a shell."""
+    arguments: list[str] = []
+    options: list[str] = []
+    for parameter in context.command.params:
+        value: Any = context.params.get(str(parameter.name))
+        source = context.get_parameter_source(str(parameter.name))
+        if value is None or source is None or source.name != "COMMANDLINE":
+            continue
+        values = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+        if parameter.param_type_name == "argument":
+            arguments += values
+        elif isinstance(value, bool):
+            options.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            options += [word for item in values for word in (parameter.opts[0], item)]
+    return shlex.join(["upscore", str(context.info_name), *arguments, *options])
+
+
+def parse_crop_size(text: str | None) -> list[int] | None:
+    """Return [H, W] of ``352`` or ``352x480``; None as it is."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(_is_whole(part) for part in parts):
+        raise typer.BadParameter(f"found '{text}', expected N or HxW in pixels, such as 352 or 352x480", param_hint="--crop-size")
+    numbers = [int(part) for part in parts]
+    return numbers * 2 if len(numbers) == 1 else numbers
+
+
+def parse_pair(text: str, separator: str, flag: str, expected: str) -> tuple[int, int]:
+    """Return the two whole numbers of a text such as ``120,200``."""
+    parts = [part.strip() for part in text.split(separator)]
+    if len(parts) != 2 or not all(_is_whole(part) for part in parts):
+        raise typer.BadParameter(f"found '{text}', expected {expected}", param_hint=flag)
+    return int(parts[0]), int(parts[1])
+
+
+def parse_channels(texts: list[str]) -> dict[str, int]:
+    """Return the channel of each layer in texts such as ``decoder.conv3_D=11``."""
+    channels = {}
+    for text in texts:
+        layer, _, number = text.rpartition("=")
+        if not layer or not _is_whole(number):
+            raise typer.BadParameter(f"found '{text}', expected a layer and a number, such as decoder.conv3_D=11", param_hint="--channel")
+        channels[layer] = int(number)
+    return channels
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10

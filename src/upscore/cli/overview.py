@@ -1,0 +1,63 @@
+"""The verbs ``models``, ``recipes`` and ``demo``: those that need no data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upscore.cli.arguments import examples
+
+__all__ = ["commands"]
+
+commands = typer.Typer()
+
+
+@commands.command(epilog=examples("upscore models --backbone resnet34 --backbone efficientnet_b0"))
+def models(
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="A backbone to list the networks for; may be repeated.", show_default="some common ones")
+    ] = None,
+) -> None:
+    """List the networks: parameters, stride and receptive field."""
+    from upscore.cli import console, results
+
+    with console.report_errors():
+        from upscore.models.factory import list_models
+
+        rows = list_models(backbones=tuple(backbone)) if backbone else list_models()
+    results.print_models(rows)
+
+
+@commands.command(epilog=examples("upscore recipes", "upscore recipes segnet-camvid > mine.toml"))
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print the file of this recipe.", show_default="list all")] = None,
+) -> None:
+    """List the recipes of the papers: what they train, what the authors report, and the command that starts them."""
+    from upscore.cli import console, results
+
+    with console.report_errors():
+        from upscore.training.recipes import find_recipe, list_recipes
+
+        if name is not None:
+            print(find_recipe(name).read_text(encoding="utf-8"), end="")
+            return
+        shipped = list_recipes()
+    results.print_recipes(shipped)
+
+
+@commands.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+) -> None:
+    """Train, evaluate and predict on synthetic images, and write a report to open: a few minutes."""
+    from upscore.cli import console, results
+    from upscore.cli.training_progress import TrainingProgressBar
+
+    with console.report_errors():
+        from upscore.demo import run_demo
+
+        demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, say=console.print_line)
+    results.print_demonstration(demonstration)

@@ -1,0 +1,134 @@
+"""The verbs ``predict``, ``ensemble`` and ``explain``: those that need no masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upscore.cli.arguments import RUN_HELP, Bundle, Device, examples, given_command, parse_channels, parse_pair
+from upscore.cli.inference_options import InferenceOptions, inference_options
+
+__all__ = ["commands"]
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "upscore predict runs/street-fcn8s photo.jpg",
+        "upscore predict runs/street-fcn8s photos/ 'more/*.png' --out labelled --flips --scales 0.75,1,1.25",
+        "upscore predict runs/street-fcn8s mosaic.tif --tile 1024",
+        "upscore predict runs/deconvnet photos/ --max-proposals 50 --ensemble runs/fcn8s --crf",
+    )
+)
+@inference_options()
+def predict(
+    *,
+    bundle: Bundle,
+    images: Annotated[list[str], typer.Argument(help="Files, folders and globs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
+    overlay: Annotated[bool, typer.Option(help="Also write the classes laid over the image.")] = True,
+    probs: Annotated[bool, typer.Option("--probs", help="Also write each class's probabilities (.npy, float16).")] = False,
+    options: InferenceOptions,
+    device: Device = "auto",
+) -> None:
+    """Predict the class of every pixel: palette PNGs of exactly the images' size, overlays and a JSON summary.
+
+    An image that cannot be read is reported and the others are predicted; the exit code is then 1.
+    """
+    from upscore.cli import console, results
+
+    with console.report_errors():
+        from upscore.inference.predict_files import discover_images, predict_files
+
+        found = discover_images(images, exclude=out)
+        console.print_notes(found.notes)
+        predictor = options.predictor(bundle, device=device)
+        with console.progress_bar("predicting") as progress:
+            predictions = []
+            for prediction in predict_files(predictor, found, out, overlay=overlay, probs=probs):
+                predictions.append(prediction)
+                progress(len(predictions), len(found.images))
+                results.print_image(prediction)
+    results.print_predictions(predictions, found, out, predictor.settings)
+    if any(prediction.error for prediction in predictions):
+        raise typer.Exit(1)
+
+
+@commands.command(
+    epilog=examples(
+        "EDeconvNet, as in its paper:",
+        "upscore ensemble runs/deconvnet runs/fcn8s --max-proposals 50 --crf --out edeconvnet",
+        "upscore predict edeconvnet photos/",
+    )
+)
+@inference_options(leave_out=("boxes", "edges", "ensemble"))
+def ensemble(
+    *,
+    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE…", help="Runs, bundles or ensembles.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to save the ensemble.", show_default=False)],
+    options: InferenceOptions,
+) -> None:
+    """Combine trained networks into one folder, which every verb takes like a bundle.
+
+    Their classes must be the same. The inference settings are saved with the ensemble: each network has proposal settings of its own, the
+    other settings are those of the first network, overridden by the flags.
+    """
+    from upscore.cli import console, results
+
+    with console.report_errors():
+        from upscore.models.ensemble import Ensemble, check_place, load_model
+
+        combined = Ensemble.of([load_model(bundle) for bundle in bundles]).resolve_settings(**options.overrides())
+        check_place(out, combined)
+        combined.save(out)
+    results.print_ensemble(combined, out)
+
+
+@commands.command(
+    epilog=examples(
+        "upscore explain runs/street-fcn8s photo.jpg",
+        "upscore explain runs/street-fcn8s photo.jpg --pixel 285,294 --out road.html",
+        "upscore explain runs/street-segnet photo.jpg --channel decoder.conv3_D=11 --grid 0x0",
+    )
+)
+def explain(
+    context: typer.Context,
+    bundle: Annotated[str, typer.Argument(help=RUN_HELP, show_default=False)],
+    image: Annotated[str, typer.Argument(help="One image.", show_default=False)],
+    pixel: Annotated[
+        str | None, typer.Option(metavar="ROW,COL", help="The pixel to explain.", show_default="deep inside the second largest class")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER=N", help="The channel of a layer to show; may be repeated.", show_default="the most active on the object"
+        ),
+    ] = None,
+    grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of further points that can be clicked on.")] = "5x7",
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images are shrunk to this many pixels.")] = 480 * 640,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page.", show_default="IMAGE-explained.html, here")] = None,
+    device: Device = "auto",
+) -> None:
+    """Explain why a network labels an image as it does, in one HTML page.
+
+    The page shows each class's probability, the receptive field of a pixel, the feature maps of every layer, and the contribution of each
+    skip of an FCN.
+    """
+    from upscore.cli import console, results
+
+    page = out or Path(f"{Path(image).stem}-explained.html")
+    at = None if pixel is None else parse_pair(pixel, ",", "--pixel", "a row and a column, such as 120,200")
+    points = parse_pair(grid, "x", "--grid", "rows and columns of points, such as 5x7, or 0x0 for none")
+    channels = parse_channels(channel or [])
+    with console.report_errors():
+        from upscore.explain import explain_image, write_explanation
+
+        with console.progress_bar("explaining") as progress:
+            explanation = explain_image(
+                bundle, image, pixel=at, channels=channels, grid=points, max_pixels=max_pixels, device=device, progress=progress
+            )
+        write_explanation(explanation, page, command=given_command(context))
+    results.print_explanation(explanation, page)

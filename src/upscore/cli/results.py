@@ -1,0 +1,224 @@
+"""What a verb prints when it is done: tables of metrics, summaries, and where the files are."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.padding import Padding
+from rich.table import Table
+
+from upscore.cli.console import aside, console, escape, make_table, print_warnings, short_name
+from upscore.text import visible
+
+if TYPE_CHECKING:
+    from upscore.demo import Demonstration
+    from upscore.evaluation.evaluate import Evaluation
+    from upscore.evaluation.proposal_sweep import ProposalSweep
+    from upscore.evaluation.tune import Tuning
+    from upscore.explain import Explanation
+    from upscore.inference.predict_files import Found, LabelledImage
+    from upscore.models.ensemble import Ensemble
+    from upscore.models.factory import ListedModel
+    from upscore.settings import CRFSettings, InferenceSettings
+    from upscore.training.launch import Run
+    from upscore.training.plan import Plan
+    from upscore.training.recipes import ShippedRecipe
+
+__all__ = ["print_demonstration", "print_ensemble", "print_evaluation", "print_explanation", "print_image", "print_models", "print_plan",
+           "print_predictions", "print_recipes", "print_run", "print_sweep", "print_tuning"]  # fmt: skip
+
+
+def print_plan(plan: Plan) -> None:
+    """Print the settings that were chosen, and why."""
+    census = plan.census
+    console.print(f"[bold]{escape(plan.recipe.data.path)}[/bold]: {census.images} training images, {len(census.labels)} classes")
+    for message in plan.messages:
+        console.print(f"  {escape(message)}")
+    print_warnings(plan.warnings)
+    if plan.choices:
+        table = Table(box=None, pad_edge=False, header_style="dim", title="chosen", title_justify="left", title_style="bold")
+        for column in ("setting", "value", "why"):
+            table.add_column(column, overflow="fold")
+        for choice in plan.choices:
+            table.add_row(escape(choice.setting), escape(choice.value), f"[dim]{escape(choice.why)}[/dim]")
+        console.print(table)
+    console.print(f"run folder: [bold]{escape(plan.folder)}[/bold]")
+
+
+def print_run(run: Run, *, data: str | None) -> None:
+    """Print the best mIoU of a run, and the command to run next."""
+    progress = run.progress
+    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}")
+    print_warnings(run.warnings)
+    console.print(f"next: upscore evaluate {escape(shlex.quote(str(run.folder)))} {escape(shlex.quote(data or 'DATA'))}")
+
+
+def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
+    """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
+    if as_json:
+        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
+        return
+    versions = [evaluation] if evaluation.before is None else [evaluation.before, evaluation]
+    suffixes = [""] if evaluation.before is None else ["\nbefore", "\nafter"]
+    columns = [f"{name}{suffix}" for name in ("IoU", "boundary IoU", "accuracy") for suffix in suffixes]
+    table = make_table(["class", *columns, "pixels"], left=["class"])
+    for i, name in enumerate(evaluation.labels.names):
+        table.add_row(
+            short_name(name),
+            *(_percent(version.metrics.class_iou[i]) for version in versions),
+            *(_percent(version.border_metrics.class_boundary_iou[i]) for version in versions),
+            *(_percent(version.metrics.class_accuracy[i]) for version in versions),
+            f"{int(evaluation.metrics.class_pixels[i]):,}",
+        )
+    console.print(table)
+    if evaluation.before is None:
+        totals = {name: _percent(value) for name, value in evaluation.totals.items()}
+        totals["mean IoU"] = f"[bold]{totals['mean IoU']}[/bold]"
+        console.print("   ".join(f"{name} {value}" for name, value in totals.items()))
+    else:
+        changes = make_table(["metric", "before", "after", "change"], left=["metric"])
+        for (name, before), after in zip(evaluation.before.totals.items(), evaluation.totals.values(), strict=True):
+            changes.add_row(name, _percent(before), f"[bold]{_percent(after)}[/bold]", _change(before, after))
+        console.print(changes)
+        if evaluation.settings is not None and evaluation.settings.crf is not None:
+            _print_crf(evaluation.settings.crf)
+    print_warnings(evaluation.warnings)
+    for note, count in evaluation.noted.items():
+        console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
+    console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
+    console.print(f"report: [bold]{escape(page)}[/bold]")
+
+
+def print_tuning(tuning: Tuning, folder: Path) -> None:
+    """Print the metrics of both halves, the CRF's settings, whether it is on, and where the bundle is."""
+    columns = ["", "images", "mean IoU\nbefore", "\nafter", "boundary IoU\nbefore", "\nafter", "trimap IoU\nbefore", "\nafter"]
+    table = make_table(columns, left=[""])
+    for name, half in (("chosen on", tuning.chosen_on), ("confirmed on", tuning.confirmed_on), ("together", tuning.whole)):
+        values = [version[metric] for metric in ("mean_iou", "boundary_iou", "trimap_iou") for version in (half.before, half.after)]
+        table.add_row(name, str(half.images), *(_percent(value) for value in values))
+    console.print(table)
+    _print_crf(tuning.settings)
+    console.print(f"[bold]{escape(tuning.verdict)}[/bold]", soft_wrap=True)
+    console.print(f"bundle: [bold]{escape(folder)}[/bold]")
+
+
+def print_ensemble(ensemble: Ensemble, folder: Path) -> None:
+    """Print the networks of an ensemble, their inference modes, and how they are combined."""
+    settings = ensemble.inference
+    for member in ensemble.members:
+        proposals = member.inference.proposals
+        mode = "whole images"
+        if proposals is not None:
+            mode = f"{proposals.max_proposals} proposals ({proposals.proposer}), aggregated by {proposals.aggregate}"
+        console.print(f"  {escape(member.architecture)}: {mode}")
+    combined = "scores multiplied" if settings.combine == "product" else "probabilities averaged"
+    crf = ", then the CRF" if settings.uses_crf else ""
+    console.print(f"{len(ensemble.members)} networks, {combined}{crf}: [bold]{escape(folder)}[/bold]")
+
+
+def print_image(prediction: LabelledImage) -> None:
+    """Print the error of an image that could not be predicted, or the warnings of one that was."""
+    if prediction.error:
+        aside.print(f"upscore: {escape(visible(prediction.error))}", style="red", soft_wrap=True)
+    for note in prediction.notes:
+        aside.print(escape(visible(f"{prediction.file}: {note}")), soft_wrap=True)
+
+
+def print_predictions(predictions: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
+    """Print how many images were predicted, with which CRF, and where the files are."""
+    failed = sum(bool(prediction.error) for prediction in predictions)
+    if settings.crf is not None and settings.crf.enabled:
+        _print_crf(settings.crf)
+    counts = [f"{len(predictions) - failed} labelled"]
+    counts += [f"[red]{failed} failed[/red]"] if failed else []
+    counts += [f"{found.left_out} left out"] if found.left_out else []
+    console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
+
+
+def print_explanation(explanation: Explanation, page: Path) -> None:
+    """Print the prediction at the pixel, the size of its effective receptive field, and where the page is."""
+    (row, column), side = explanation.pixel, explanation.receptive_fields[0].effective_side
+    k = int(explanation.label_map[row, column])
+    field = f"95 % of its effective receptive field within {side}×{side} pixels" if side else "a constant score, whatever the image"
+    console.print(
+        f"row {row}, column {column}: [bold]{short_name(explanation.labels.names[k])}[/bold] "
+        f"{_percent(explanation.probs[k, row, column])} %, {field}",
+        soft_wrap=True,
+    )
+    height, width = explanation.image.shape[:2]
+    if (height, width) != explanation.size:
+        console.print(f"[dim]the image was shrunk to {height}×{width} pixels: raise --max-pixels for more[/dim]", soft_wrap=True)
+    console.print(f"page: [bold]{escape(page)}[/bold]", soft_wrap=True)
+
+
+def print_sweep(sweep: ProposalSweep, page: Path) -> None:
+    """Print mean IoU over the number of proposals, and of the other inference modes."""
+    table = make_table(["", "mean IoU"], left=[""])
+    for row in sweep.curve():
+        count = int(row["proposals"])
+        table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", _percent(row["mean_iou"]))
+    for name in sweep.ways:
+        if name != sweep.all_boxes:
+            table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
+    console.print(table)
+    if sweep.without:
+        console.print(f"{sweep.without} image{'s' * (sweep.without > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
+    console.print(f"pages: [bold]{escape(page)}[/bold]", soft_wrap=True)
+
+
+def print_models(rows: Sequence[ListedModel]) -> None:
+    """Print the networks, one a row."""
+    table = make_table(["model", "backbone", "parameters", "stride", "receptive field"], left=["model", "backbone"])
+    for row in rows:
+        size = f"{row.parameters:.2f} M"
+        table.add_row(escape(row.name), escape(row.backbone or "its own"), size, str(row.stride), f"{row.receptive_field:g}")
+    console.print(table)
+    console.print(
+        "[dim]with 21 classes; receptive field: of a cell of the backbone's coarsest features, or of a score of a network with its own "
+        "encoder, in pixels. --backbone takes alexnet, googlenet, vgg16 and any timm backbone with strides 8, 16 and 32.[/dim]"
+    )
+
+
+def print_recipes(recipes: Sequence[ShippedRecipe]) -> None:
+    """Print the recipes that come with upscore, a paragraph each."""
+    for recipe in recipes:
+        console.print(f"[bold]{escape(recipe.name)}[/bold]")
+        console.print(Padding(escape(recipe.about), (0, 0, 0, 4)))
+        if recipe.claims:
+            console.print(Padding(f"[dim]{escape(recipe.claims)}[/dim]", (0, 0, 0, 4)))
+        console.print(Padding(f"[cyan]{escape(recipe.command)}[/cyan]", (0, 0, 1, 4)))
+
+
+def print_demonstration(demonstration: Demonstration) -> None:
+    """Print where the demo's results are."""
+    for name, path in demonstration.paths().items():
+        console.print(f"{name:<12} [bold]{escape(path)}[/bold]")
+
+
+def _print_crf(settings: CRFSettings) -> None:
+    """Print the CRF's settings, and whether it could have been faster."""
+    from upscore.crf.engines.native_lattice import is_compiled
+
+    console.print(f"CRF: {escape(settings)}", soft_wrap=True)
+    if not is_compiled():
+        console.print(
+            "[dim]the CRF ran in NumPy, some nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
+            soft_wrap=True,
+        )
+
+
+def _percent(value: Any) -> str:
+    return "–" if value != value else f"{100 * float(value):.2f}"
+
+
+def _change(before: float, after: float) -> str:
+    """Return a difference in percentage points, green or red."""
+    if before != before or after != after:
+        return "–"
+    points = round(100 * (after - before), 2)
+    colour = "green" if points > 0 else "red" if points < 0 else "dim"
+    return f"[{colour}]{points:+.2f}[/{colour}]"

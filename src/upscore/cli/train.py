@@ -1,0 +1,132 @@
+"""The verb ``train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from upscore.cli.arguments import DATA_HELP, examples, parse_crop_size
+
+__all__ = ["commands"]
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples(
+        "upscore train street/dataset.yaml",
+        "upscore train street --backbone resnet18 --weights resnet18.pth --epochs 50",
+        "upscore train VOC2012 --model fcn32s --backbone vgg16 --weights vgg16.pth --set optimizer.name=sgd",
+        "upscore train --resume --out runs/street-fcn8s",
+        "upscore train --recipe runs/street-fcn8s/recipe.toml --seed 1 --out runs/again",
+    )
+)
+def train(
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="An architecture; 'upscore models' lists them.  [default: fcn8s]", show_default=False)
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32; not for networks with an encoder "
+            "of their own.",
+            show_default="chosen",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights of the backbone: a FILE, 'imagenet' or 'none'.", show_default="chosen")
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--start-from",
+            "--init",
+            help="A run whose weights to start from: a coarser FCN (32s → 16s → 8s), or the same network.",
+            show_default=False,
+        ),
+    ] = None,
+    new_classes: Annotated[
+        bool, typer.Option("--new-classes", help="With --start-from: initialise the score layers anew, for other classes.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.", show_default="chosen")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step, over all devices.", show_default="chosen")] = None,
+    crop_size: Annotated[
+        str | None, typer.Option(metavar="N|HxW", help="Size of the training crops, in pixels.", show_default="chosen")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="chosen")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="chosen")] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="Number of processes, one for each device.", show_default="chosen")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="chosen")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Number of processes that read images.", show_default="chosen")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.  [default: 0]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Start from this recipe; flags override it. 'upscore recipes' lists those of the papers.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, and stop.")] = False,
+) -> None:
+    """Train a network on images and masks; save the best and the last.
+
+    Settings that are not given are chosen from the data and the machine. The choices and their reasons are printed, and saved in the
+    recipe.
+    """
+    from upscore.cli import console, results
+    from upscore.cli.training_progress import TrainingProgressBar
+    from upscore.errors import RecipeError
+    from upscore.training.recipe import Recipe, parse_settings
+
+    flags: dict[str, Any] = {
+        "data.path": data,
+        "model.name": model,
+        "model.backbone": backbone,
+        "model.weights": weights,
+        "model.start_from": start_from,
+        "model.new_classes": True if new_classes else None,
+        "run.epochs": epochs,
+        "run.batch_size": batch_size,
+        "augment.crop_size": parse_crop_size(crop_size),
+        "optimizer.lr": lr,
+        "run.device": device,
+        "run.devices": devices,
+        "run.precision": precision,
+        "run.workers": workers,
+        "run.seed": seed,
+        "run.out": None if out is None else str(out),
+    }
+    flags = {name: value for name, value in flags.items() if value is not None}
+    overrides = parse_settings(settings or [])
+    with console.report_errors():
+        from upscore.training.launch import train as launch_training
+        from upscore.training.plan import plan as plan_training
+        from upscore.training.resume import resume as resume_training
+
+        if resume:
+            if out is None:
+                raise RecipeError("--resume: expected the run in --out, as in: upscore train --resume --out runs/street-fcn8s")
+            if recipe is not None:
+                raise RecipeError(f"--resume: the run in {out} has its own recipe: leave --recipe out")
+            finished = resume_training(out, changes=flags | overrides, listener=TrainingProgressBar)
+        else:
+            start = Recipe.load(recipe) if recipe else Recipe()
+            start = start.with_values(flags).with_values(overrides, source=f"--set {' '.join(settings or [])}")
+            if recipe and out is None:
+                start.run.out = None  # the recipe of another run names that run's folder
+            with console.progress_bar("reading the data") as progress:
+                plan = plan_training(start, progress=progress)
+            results.print_plan(plan)
+            if dry_run:
+                return
+            finished = launch_training(plan, listener=TrainingProgressBar)
+    results.print_run(finished, data=data)

@@ -1,0 +1,18 @@
+"""The settings that bundles, recipes and flags share, as typed values: every name, range and default of them stands here once.
+
+::
+
+    bundle.json, ensemble.json ── from_stored ──┐
+    flags, keywords ────── with_overrides ──────┴─► InferenceSettings ── model_dump(mode="json") ──► JSON
+
+>>> settings = InferenceSettings(flips=True).with_overrides(crf=True, proposals=20)
+>>> settings.crf.iterations, settings.proposals.max_proposals
+(5, 20)
+"""
+
+from upscore.settings.crf import CRFSettings
+from upscore.settings.inference import Combine, InferenceSettings, Precision
+from upscore.settings.proposals import Aggregate, ProposalSettings, ProposerName
+from upscore.settings.scales import check_scales
+
+__all__ = ["Aggregate", "CRFSettings", "Combine", "InferenceSettings", "Precision", "ProposalSettings", "ProposerName", "check_scales"]

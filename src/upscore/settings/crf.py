@@ -1,0 +1,70 @@
+"""How probabilities are refined by the fully connected CRF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from upscore.crf import DenseCRF
+
+__all__ = ["MAX_SIGMA", "MIN_SIGMA", "CRFSettings"]
+
+MIN_SIGMA, MAX_SIGMA = 0.5, 1000.0
+"""Of every kernel, in pixels or in steps of colour from 0 to 255."""
+
+Sigma: TypeAlias = Annotated[float, Field(ge=MIN_SIGMA, le=MAX_SIGMA)]
+Weight: TypeAlias = Annotated[float, Field(ge=0, le=1000)]
+
+
+class CRFSettings(BaseModel):
+    """How probabilities are refined by the fully connected CRF; see :class:`upscore.crf.DenseCRF`.
+
+    Tuning that finds no gain saves its numbers with ``enabled`` false; a later ``crf=True`` uses them.
+    The defaults are the numbers in general use.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether it is used.
+    iterations : int
+        Mean-field iterations, 1 to 100.
+    gaussian_sigma : float
+        Standard deviation of the smoothness kernel in pixels, 0.5 to 1000.
+    gaussian_weight : float
+        Weight of the smoothness kernel, 0 to 1000; 0 leaves it out.
+    bilateral_sigma : float
+        Standard deviation of the appearance kernel in pixels, 0.5 to 1000.
+    bilateral_sigma_colour : float
+        Its standard deviation in colours of 0 to 255, 0.5 to 1000.
+    bilateral_weight : float
+        Weight of the appearance kernel, 0 to 1000; 0 leaves it out.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    enabled: bool = True
+    iterations: int = Field(default=5, ge=1, le=100)
+    gaussian_sigma: Sigma = 3.0
+    gaussian_weight: Weight = 3.0
+    bilateral_sigma: Sigma = 80.0
+    bilateral_sigma_colour: Sigma = 13.0
+    bilateral_weight: Weight = 10.0
+
+    def build(self) -> DenseCRF:
+        """Return the CRF that these settings describe."""
+        from upscore.crf import Bilateral, DenseCRF, Gaussian  # here, so that a recipe is read without NumPy
+
+        smoothness = Gaussian(sigma=self.gaussian_sigma, compatibility=self.gaussian_weight)
+        appearance = Bilateral(sigma=self.bilateral_sigma, sigma_colour=self.bilateral_sigma_colour, compatibility=self.bilateral_weight)
+        kernels = ((smoothness, self.gaussian_weight), (appearance, self.bilateral_weight))
+        return DenseCRF(kernels=tuple(kernel for kernel, weight in kernels if weight), iterations=self.iterations)
+
+    def __str__(self) -> str:
+        """Return the numbers in one line of words."""
+        return (
+            f"{self.iterations} iteration{'s' * (self.iterations > 1)}; "
+            f"Gaussian sigma {self.gaussian_sigma:.3g}, weight {self.gaussian_weight:.3g}; "
+            f"bilateral sigma {self.bilateral_sigma:.3g}, colour {self.bilateral_sigma_colour:.3g}, weight {self.bilateral_weight:.3g}"
+        )
