@@ -1,6 +1,6 @@
 """Point the links of docs/papers at the lines where names are defined: `python docs/make_links.py`.
 
-A link says a name and leads to its line, [`FCN8s.at_pool3`](../../src/upscore/models/fcn.py#L180).
+A link says a name and leads to its line, [`FCN.at_pool3`](../../src/upscore/models/fcn.py#L180).
 The name is looked up in the file's syntax tree, so that the number follows wherever it moves.
 """
 

@@ -21,7 +21,7 @@ from upscore.errors import UpscoreError
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
 from upscore.models.factory import create_model
-from upscore.models.transplant import holds_whole_network, normalization_of
+from upscore.models.weights.transplant import holds_whole_network, normalization_of
 from upscore.types import LabelSpace
 
 NAME, ARGUMENTS = "fcn8s", {"backbone": "vgg16", "width": 1 / 64}
@@ -323,5 +323,5 @@ def test_a_deflated_bomb_is_refused_packed(place):
         for _ in range(2**8):
             member.write(bytes(2**20))
     assert path.stat().st_size < 2**20
-    with pytest.raises(UpscoreError, match="says it holds"):
+    with pytest.raises(UpscoreError, match="declares"):
         create_model(NAME, num_classes=3, weights=path, **ARGUMENTS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from upscore.errors import GeometryError
-from upscore.models.measuring import measure_levels
+from upscore.models.backbone import measure_levels
 from upscore.models.timm_backbone import import_timm, inspect_backbone
 from upscore.ops.geometry import Geometry
 

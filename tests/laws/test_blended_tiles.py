@@ -171,7 +171,7 @@ def test_turned_images_are_cut_alike() -> None:
 def test_a_real_network_with_squeeze_and_excitation_is_near_its_whole_result() -> None:
     torch.manual_seed(0)
     network = create_model("fcn32s", backbone="efficientnet_b0", num_classes=3).eval()
-    nn.init.normal_(network.score_fr.weight, std=0.05)
+    nn.init.normal_(network.decoder.score_fr.weight, std=0.05)
     image = np.kron(np.random.default_rng(0).integers(0, 256, (12, 18, 3), dtype=np.uint8), np.ones((32, 32, 1), np.uint8))[:361, :557]
     labels = LabelSpace(("a", "b", "c"))
     whole = Predictor.of(network, labels, tile="whole").predict(image, probs=True)

@@ -72,7 +72,7 @@ FCNS = [
 def scoring(name: str, arguments: dict[str, object]) -> nn.Module:
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, **arguments).double()
-    for layer, part in model.named_children():
+    for layer, part in model.decoder.named_children():
         if layer.startswith("score"):
             nn.init.normal_(part.weight)
             nn.init.normal_(part.bias)
@@ -91,8 +91,8 @@ def test_the_terms_of_an_fcn_add_up_to_its_logits(name: str, arguments: dict[str
     # The sums before the last are the networks whose finer score layers say nothing.
     for layer in ("score_pool3", "score_pool4"):
         if layer in terms:
-            nn.init.zeros_(model.get_submodule(layer).weight)
-            nn.init.zeros_(model.get_submodule(layer).bias)
+            nn.init.zeros_(model.decoder.get_submodule(layer).weight)
+            nn.init.zeros_(model.decoder.get_submodule(layer).bias)
             named = [prediction for prediction in sums if prediction != f"+ {layer.removeprefix('score_')}"]
             sums = {prediction: sums[prediction] for prediction in named}
             torch.testing.assert_close(sums[named[-1]], model(images))

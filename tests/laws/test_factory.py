@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.inference.tiling import tiled
+from upscore.models.architectures import ARCHITECTURES
 from upscore.models.bundle import Bundle
-from upscore.models.factory import ARCHITECTURES, create_model
+from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
 CLASSES = 3

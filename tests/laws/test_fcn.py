@@ -12,8 +12,9 @@ from torch import nn
 from upscore.errors import GeometryError, ModelError
 from upscore.models.backbone import FeatureLevel
 from upscore.models.factory import create_model
-from upscore.models.fcn import FCN8s, FCN16s, FCN32s
-from upscore.models.transplant import start_from
+from upscore.models.fcn import FCN
+from upscore.models.on_backbone import OnBackbone
+from upscore.models.weights.transplant import start_from
 from upscore.ops.geometry import Geometry
 
 law = settings(deadline=None, max_examples=20)
@@ -33,7 +34,7 @@ BACKBONES = {
 def network(name, backbone):
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, **BACKBONES[backbone]).eval()
-    for layer in model.children():
+    for layer in model.decoder.children():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.1)
     return model
@@ -90,7 +91,7 @@ def test_no_pixel_is_reached_from_beyond_the_margin(name, backbone):
         seen = gradient.abs().sum((0, 1, 2)).nonzero().flatten()
         furthest = max(furthest, pixel - int(seen[0]), int(seen[-1]) - pixel)
     assert furthest <= reach
-    assert furthest > reach - model.geometry.stride - 2, "the margin is wider than it need be, or the network does not see"
+    assert furthest > reach - model.geometry.stride - 2, "the margin is larger than needed, or the receptive field is not reached"
 
 
 class Ruler(nn.Module):
@@ -98,62 +99,62 @@ class Ruler(nn.Module):
 
     mean = std = (0.5, 0.5, 0.5)
 
-    def __init__(self, starts, padding):
+    def __init__(self, offsets, padding):
         super().__init__()
         self.padding = padding
-        self.levels = {stride: FeatureLevel(1, Geometry(Fraction(stride), start, Fraction(64))) for stride, start in starts.items()}
+        self.levels = {stride: FeatureLevel(1, Geometry(Fraction(stride), offset, Fraction(64))) for stride, offset in offsets.items()}
 
     def forward(self, x):
         maps = {}
-        for stride, tap in self.levels.items():
-            start = float(tap.geometry.offset)
-            rows, columns = (int((n - 1 - 2 * start) // stride) + 1 for n in x.shape[-2:])
-            maps[stride] = (start + stride * torch.arange(columns, dtype=x.dtype)).expand(1, 1, rows, columns)
+        for stride, level in self.levels.items():
+            offset = float(level.geometry.offset)
+            rows, columns = (int((n - 1 - 2 * offset) // stride) + 1 for n in x.shape[-2:])
+            maps[stride] = (offset + stride * torch.arange(columns, dtype=x.dtype)).expand(1, 1, rows, columns)
         return maps
 
 
-def starts_of(phase, extra):
+def offsets_of(phase, extra):
     """Cells centred as after pooling 2×2 (1/2) or after odd kernels of stride 2 (0), on ``extra`` pixels of missing or present padding."""
     return {stride: phase * (stride - 1) + extra * 8 for stride in (8, 16, 32)}
 
 
 @law
 @given(
-    st.sampled_from([FCN32s, FCN16s, FCN8s]),
+    st.sampled_from([32, 16, 8]),
     st.sampled_from([Fraction(0), Fraction(1, 2)]),
     st.sampled_from([-2, 0, 1, 4]),
     st.integers(130, 260),
 )
-def test_scores_land_where_their_cells_are(kind, phase, extra, width):
+def test_scores_land_where_their_cells_are(finest, phase, extra, width):
     """A ramp measured by any of the levels comes out as the ramp: nothing is shifted by half a pixel."""
-    backbone = Ruler(starts_of(phase, extra), "covering")
-    model = kind(backbone, num_classes=1, normalization=nn.Identity())
-    scores = [layer for layer_name, layer in model.named_children() if layer_name.startswith("score")]
+    backbone = Ruler(offsets_of(phase, extra), "external")
+    model = OnBackbone(backbone, FCN(backbone, num_classes=1, finest=finest), nn.Identity())
+    scores = [layer for layer_name, layer in model.decoder.named_children() if layer_name.startswith("score")]
     for score in scores:
         for other in scores:
             nn.init.constant_(other.weight, float(other is score))
         logits = model(torch.zeros(1, 3, 70, width))
-        ramp = torch.arange(width) + model.frame.lead
+        ramp = torch.arange(width) + model.padding.before
         inside = slice(40, width - 72)
         torch.testing.assert_close(logits[0, 0, 35, inside], ramp[inside].to(logits.dtype), rtol=0, atol=1e-3)
 
 
-def test_geometry_is_told_in_pixels_of_the_image():
+def test_geometry_is_in_pixels_of_the_image():
     """Without padding of its own, VGG16's cell 0 lies 111.5 pixels in; zeros before the image bring it to 15.5."""
     model = network("fcn8s", "vgg16-narrow-pad")
-    assert (model.frame.lead, model.geometry.offset) == (96, Fraction(31, 2))
+    assert (model.padding.before, model.geometry.offset) == (96, Fraction(31, 2))
     assert network("fcn8s", "vgg16").geometry.offset == Fraction(25, 2)
 
 
 def test_grids_out_of_step_are_refused():
-    starts = {8: Fraction(1, 3), 16: Fraction(0), 32: Fraction(0)}
+    offsets = {8: Fraction(1, 3), 16: Fraction(0), 32: Fraction(0)}
     with pytest.raises(GeometryError):
-        FCN8s(Ruler(starts, "covering"), num_classes=1, normalization=nn.Identity())
+        FCN(Ruler(offsets, "external"), num_classes=1, finest=8)
 
 
 def test_a_backbone_without_the_stride_is_refused():
     with pytest.raises(ModelError, match=r"no feature map of stride 8, only \[32\]"):
-        FCN8s(Ruler({32: Fraction(0)}, "covering"), num_classes=1, normalization=nn.Identity())
+        FCN(Ruler({32: Fraction(0)}, "external"), num_classes=1, finest=8)
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "odd"])
@@ -167,7 +168,7 @@ def test_stages_begin_where_the_last_one_ended(backbone):
             start_from(finer, coarse.state_dict())
             spread = float(before.max() - before.min())
             assert float((finer(image) - before).abs().mean()) < 0.1 * spread
-            assert float(finer.score_pool4.weight.abs().max()) == 0
+            assert float(finer.decoder.score_pool4.weight.abs().max()) == 0
             assert all(torch.equal(finer.state_dict()[key], tensor) for key, tensor in coarse.state_dict().items())
 
 
@@ -192,11 +193,11 @@ def test_stages_of_another_network_are_refused():
 def test_new_score_layers_learn_from_zero():
     """Zero-initialised skips still get a gradient: their inputs are not zero."""
     model = create_model("fcn8s", num_classes=3, backbone="vgg16", width=1 / 32)
-    nn.init.normal_(model.score_fr.weight)
+    nn.init.normal_(model.decoder.score_fr.weight)
     model(torch.rand(1, 3, 40, 40))[:, 0].sum().backward()
-    assert model.score_pool4.weight.grad.abs().sum() > 0
-    assert model.score_pool3.weight.grad.abs().sum() > 0
-    assert all(layer.weight is None for layer in (model.upscore2, model.upscore_pool4, model.upscore8))
+    assert model.decoder.score_pool4.weight.grad.abs().sum() > 0
+    assert model.decoder.score_pool3.weight.grad.abs().sum() > 0
+    assert all(layer.weight is None for layer in (model.decoder.upscore2, model.decoder.upscore_pool4, model.upscore))
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "odd"])

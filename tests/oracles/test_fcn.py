@@ -41,7 +41,7 @@ def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0):
         return F.relu(F.conv2d(x, state[f"backbone.{name}.weight"], state[f"backbone.{name}.bias"], padding=pad))
 
     def score(x, name):
-        return F.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"])
+        return F.conv2d(x, state[f"decoder.{name}.weight"], state[f"decoder.{name}.bias"])
 
     blue_first = images.flip(1) * 255
     x = blue_first - torch.tensor([104.00699, 116.66877, 122.67892], dtype=x_dtype(images)).view(1, 3, 1, 1)
@@ -69,7 +69,7 @@ def x_dtype(x):
 def randomised(name, **arguments):
     torch.manual_seed(0)
     model = create_model(name, num_classes=4, width=1 / 32, normalization="caffe", **arguments).double().eval()
-    for layer in model.children():
+    for layer in model.decoder.children():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.normal_(layer.weight)
             torch.nn.init.normal_(layer.bias)
@@ -104,12 +104,12 @@ def test_learned_upsampling_starts_as_the_frozen_one():
 
 
 def test_finer_net_with_zero_skips_is_the_coarser_one_interpolated_in_steps():
-    from upscore.models.transplant import start_from
+    from upscore.models.weights.transplant import start_from
 
     coarse = randomised("fcn32s")
     images = torch.rand(1, 3, 90, 61, dtype=torch.float64)
     with torch.no_grad():
-        scores = coarse.score_fr(coarse.backbone(coarse.normalization(images))[32])
+        scores = coarse.decoder.score_fr(coarse.backbone(coarse.normalization(images))[32])
         for name, steps, offset in (("fcn16s", [(4, 2), (32, 16)], 27), ("fcn8s", [(4, 2), (4, 2), (16, 8)], 31)):
             finer = create_model(name, num_classes=4, width=1 / 32, normalization="caffe").double().eval()
             start_from(finer, coarse.state_dict())
@@ -126,9 +126,9 @@ def test_crops_are_the_papers(name, final):
         model = create_model(name, num_classes=21)
     assert model.crop == (final, final)
     if name != "fcn32s":
-        assert (model.at_pool4.crop, model.at_pool4.kernel, model.at_pool4.offset) == (5, 4, None)
+        assert (model.decoder.at_pool4.crop, model.decoder.at_pool4.kernel, model.decoder.at_pool4.offset) == (5, 4, None)
     if name == "fcn8s":
-        assert (model.at_pool3.crop, model.at_pool3.kernel, model.at_pool3.offset) == (9, 4, None)
+        assert (model.decoder.at_pool3.crop, model.decoder.at_pool3.kernel, model.decoder.at_pool3.offset) == (9, 4, None)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_modern_backbones_equal_plain_interpolation(backbone, size, on_corners):
     """On sizes that cells cover: odd backbones as torch interpolates between corners, even ones between pixel edges."""
     torch.manual_seed(0)
     model = create_model("fcn8s", backbone=backbone, num_classes=4).double().eval()
-    for score in (model.score_fr, model.score_pool4, model.score_pool3):
+    for score in (model.decoder.score_fr, model.decoder.score_pool4, model.decoder.score_pool3):
         torch.nn.init.normal_(score.weight)
     images = torch.rand(1, 3, *size, dtype=torch.float64)
 
@@ -148,8 +148,8 @@ def test_modern_backbones_equal_plain_interpolation(backbone, size, on_corners):
 
     with torch.no_grad():
         levels = model.backbone(model.normalization(images))
-        y = model.score_fr(levels[32])
-        for stride, score in ((16, model.score_pool4), (8, model.score_pool3)):
+        y = model.decoder.score_fr(levels[32])
+        for stride, score in ((16, model.decoder.score_pool4), (8, model.decoder.score_pool3)):
             y = interpolate(y, levels[stride].shape[-2:]) + score(levels[stride])
         expected = interpolate(y, size)
         found = model(images)

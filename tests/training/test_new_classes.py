@@ -5,8 +5,9 @@ import torch
 
 from painting import paint, small_recipe
 from upscore.errors import ModelError, RecipeError
+from upscore.models.architectures import ARCHITECTURES, find_architecture
 from upscore.models.bundle import Bundle
-from upscore.models.factory import ARCHITECTURES, create_model, score_layers, takes_backbone
+from upscore.models.factory import create_model, score_layers
 from upscore.training.launch import train
 from upscore.training.network import build_network
 from upscore.training.plan import plan
@@ -45,11 +46,10 @@ def test_with_it_everything_but_the_score_layers_is_kept_and_it_is_said(earlier,
     data = request.getfixturevalue(data)
     values = {"model.start_from": str(earlier.folder), "model.new_classes": True, "run.epochs": 1}
     ready = plan(small_recipe(data, tmp_path / "run", **values))
-    assert any("gives everything but the score layers, which are newly initialised: score_fr" in note for note in ready.messages)
+    assert any("gives everything but the score layers, which are newly initialised: decoder.score_fr" in note for note in ready.messages)
     before, begun = Bundle.load(earlier.folder).weights, build_network(ready.recipe, ready.census.labels).state_dict()
-    fresh = build_network(
-        ready.recipe.with_values({"model.start_from": None, "model.new_classes": False}), ready.census.labels
-    ).state_dict()
+    plain = ready.recipe.with_values({"model.start_from": None, "model.new_classes": False})
+    fresh = build_network(plain, ready.census.labels).state_dict()
     anew = {name for name in begun if "score" in name}
     assert anew
     for name, tensor in begun.items():
@@ -65,7 +65,7 @@ def test_new_classes_without_a_network_to_start_from_is_an_option_that_does_noth
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_score_layers_are_those_that_depend_on_the_classes(name):
-    arguments = {"backbone": "resnet10t"} if takes_backbone(name) else {}
+    arguments = {"backbone": "resnet10t"} if find_architecture(name).takes_backbone else {}
     named = score_layers(name, arguments)
     with torch.device("meta"):
         few, many = (create_model(name, **arguments, num_classes=count).state_dict() for count in (4, 7))

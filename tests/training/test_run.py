@@ -349,7 +349,7 @@ def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):
 
     finer, coarser = build_network(ready.recipe, ready.census.labels).state_dict(), Bundle.load(coarse.folder).weights
     assert all(torch.equal(finer[name], tensor) for name, tensor in coarser.items())
-    assert not finer["score_pool4.weight"].any()
+    assert not finer["decoder.score_pool4.weight"].any()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(painted, tmp_path, monkeypatch):
@@ -382,21 +382,24 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"data.path": "nowhere"}, "nowhere"),
         ({"model.name": "fcn9s"}, "fcn8s"),
         ({"model.backbone": "vgg61"}, "vgg16"),
-        ({"model.name": "segnet"}, "whole by itself"),
+        ({"model.name": "segnet"}, "has its own encoder"),
         ({"model.name": "deconvnet", "model.backbone": None, "model.arguments": {"width": "wide"}}, "above 0"),
         ({"model.weights": "missing.pth"}, "missing.pth"),
         ({"run.batch_size": 3, "run.accumulate": 2}, "multiple of 2"),
         ({"run.device": "cuda"}, "cpu"),
         ({"model.arguments": {"widht": 1}}, "width"),
         ({"data.val": "elsewhere"}, "elsewhere"),
-        ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "to sample"),
-        ({"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]}, "to weigh"),
+        ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "found sampling but no loss term that reads it: add one of cross_entropy"),
+        (
+            {"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]},
+            "found loss.border_weight 10 but no loss term",
+        ),
         ({"run.precise_bn": 2}, "no batch normalisation"),
         ({"loss.border_weight": 10.0}, "loss.border_of"),
         ({"loss.border_weight": 10.0, "loss.border_of": ["baar"]}, "did you mean 'bar'"),
         ({"loss.separate_with": "grund"}, "did you mean 'ground'"),
         ({"loss.border_of": ["bar"]}, "loss.border_weight"),
-        ({"loss.terms": {"dice": 1.0}, "loss.class_weights": "median"}, "to weigh"),
+        ({"loss.terms": {"dice": 1.0}, "loss.class_weights": "median"}, "found class weights but no loss term"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, values, words):

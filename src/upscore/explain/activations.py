@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from upscore.errors import RecipeError, nearest_name
 from upscore.inference.segmenter import evaluation_mode
+from upscore.models.on_backbone import OnBackbone
 from upscore.ops.upsample import BilinearUpsample
 
 __all__ = ["Activation", "occlude", "record_activations", "split_at_coarsest"]
@@ -136,8 +137,11 @@ class _Recorder:
     @contextlib.contextmanager
     def attached_to(self, model: nn.Module) -> Iterator[None]:
         hooks = []
+        containers = ("decoder", "decoder.head") if isinstance(model, OnBackbone) else ()  # their layers are recorded one by one
         for name, module in model.named_modules():
-            if name:
+            if name and name not in containers:
+                for container in reversed(containers):
+                    name = name.removeprefix(f"{container}.")
                 hooks.append(module.register_forward_pre_hook(lambda module, inputs, name=name: self._enter(name, module, inputs)))
                 hooks.append(module.register_forward_hook(lambda module, _, outputs, name=name: self._leave(name, module, outputs)))
         try:

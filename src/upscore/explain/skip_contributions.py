@@ -68,7 +68,7 @@ def split_logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     dict of str to Tensor
         Score layer to (N, K, H, W), from coarse to fine; empty for other networks.
     """
-    layers = [name for name in PARTIAL_SUMS if hasattr(model, name)]
+    layers = [name for name in PARTIAL_SUMS if hasattr(getattr(model, "decoder", None), name)]
     terms = {}
     with evaluation_mode(model), torch.inference_mode():
         for layer in layers:
@@ -123,7 +123,8 @@ def predict_by_skips(model: nn.Module, images: Tensor) -> list[SkipPrediction]:
 @contextlib.contextmanager
 def _zeroed(model: nn.Module, layers: list[str]) -> Iterator[None]:
     """Replace the output of some layers by zeros."""
-    hooks = [model.get_submodule(name).register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for name in layers]
+    zero = [model.get_submodule(f"decoder.{name}") for name in layers]
+    hooks = [layer.register_forward_hook(lambda _, __, output: torch.zeros_like(output)) for layer in zero]
     try:
         yield
     finally:

@@ -1,1 +1,1 @@
-"""Networks: backbones, architectures, the zoo that names them, and bundles that keep them."""
+"""Networks: backbones, decoders, the list of architectures, weights from elsewhere, and bundles on disk."""

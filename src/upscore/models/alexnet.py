@@ -1,4 +1,4 @@
-"""AlexNet made fully convolutional, as FCN's authors cast it.
+"""AlexNet made fully convolutional, as in the FCN paper.
 
 Krizhevsky, Sutskever, Hinton (2012), "ImageNet Classification with Deep Convolutional Neural
 Networks", in the form of Caffe's reference model, with the linear layers of Long, Shelhamer,
@@ -6,11 +6,11 @@ Darrell (2015)::
 
     conv1 ─ pool1 ─ norm1 ─ conv2 ─ pool2 ─ norm2 ─ conv3 ─ conv4 ─ conv5 ─ pool5 ─ fc6 ─ fc7
     11×11    │ /8            5×5     │ /16            3×3     3×3     3×3     /32    6×6   1×1
-    /4       └─ tap 8                └─ tap 16                                               └─ tap 32
+    /4       └─ level 8              └─ level 16                                             └─ level 32
     96                       256                      384     384     256            4096  4096
 
     norm       local response normalisation over five channels
-    groups     conv2, conv4 and conv5 are two halves that do not see one another
+    groups     conv2, conv4 and conv5 are two groups of channels without connections
 
 conv1 pads by 100 and pooling rounds up, so that fc6 fits into any image. A cell of fc7 sees
 355 pixels; kernels are odd everywhere but in fc6, so scores are upsampled by a kernel of 63
@@ -21,7 +21,7 @@ parallelizing convolutional neural networks", as torchvision has it: one tower o
 256 and 256 channels, without groups and without local response normalisation.
 
 Deviations. As in Caffe, pooling comes before normalisation; the paper has it after. The papers
-score fc7 alone; pool1 and pool2 can be read too, since their crops are whole numbers.
+use fc7 alone; pool1 and pool2 can be read too, since their crops are whole numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
-from upscore.models.backbone import WIDE, FeatureLevel, Padding, check_settings
+from upscore.models.arguments import check_dropout, scale_channels
+from upscore.models.backbone import INPUT_PADDING, FeatureLevel, padding_mode
 from upscore.models.encoder_decoder import init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.ops.geometry import Geometry
@@ -55,8 +56,7 @@ class AlexNet(nn.Module):
     dropout : float
         Probability after fc6 and fc7, element by element.
     padding : int
-        Of conv1. 100 or more covers every image by itself; with less, the architecture pads
-        the image.
+        Of conv1. 100 or more is enough for every image; with less, the image is padded before.
     variant : {"caffe", "torchvision"}
         Whose layers: the paper's two towers, or one tower without normalisation.
 
@@ -64,6 +64,13 @@ class AlexNet(nn.Module):
     ------
     ModelError
         An argument is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = AlexNet(width=1 / 32)(torch.zeros(1, 3, 50, 40))
+    >>> {stride: tuple(x.shape) for stride, x in maps.items()}
+    {8: (1, 4, 30, 29), 16: (1, 8, 15, 14), 32: (1, 128, 2, 2)}
     """
 
     mean = IMAGENET_MEAN
@@ -75,31 +82,30 @@ class AlexNet(nn.Module):
         in_channels: int = 3,
         width: float = 1.0,
         dropout: float = 0.5,
-        padding: int = WIDE,
+        padding: int = INPUT_PADDING,
         variant: Literal["caffe", "torchvision"] = "caffe",
     ) -> None:
         super().__init__()
         if variant not in CHANNELS:
             raise ModelError(f"found variant {variant!r}, expected {' or '.join(CHANNELS)}")
-        check_settings("AlexNet", width=width, dropout=dropout, padding=padding)
+        self.padding = padding_mode(padding)
         towers = 2 if variant == "caffe" else 1
-        one, two, three, four, five, six, seven = (towers * max(1, round(c * width / towers)) for c in CHANNELS[variant])
-        self.conv1 = nn.Conv2d(in_channels, one, 11, stride=4, padding=padding)
-        self.conv2 = nn.Conv2d(one, two, 5, padding=2, groups=towers)
-        self.conv3 = nn.Conv2d(two, three, 3, padding=1)
-        self.conv4 = nn.Conv2d(three, four, 3, padding=1, groups=towers)
-        self.conv5 = nn.Conv2d(four, five, 3, padding=1, groups=towers)
-        self.fc6 = nn.Conv2d(five, six, 6)
-        self.fc7 = nn.Conv2d(six, seven, 1)
+        c1, c2, c3, c4, c5, c6, c7 = (towers * scale_channels(c // towers, width) for c in CHANNELS[variant])
+        self.conv1 = nn.Conv2d(in_channels, c1, 11, stride=4, padding=padding)
+        self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=towers)
+        self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
+        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=towers)
+        self.conv5 = nn.Conv2d(c4, c5, 3, padding=1, groups=towers)
+        self.fc6 = nn.Conv2d(c5, c6, 6)
+        self.fc7 = nn.Conv2d(c6, c7, 1)
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if variant == "caffe" else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_dropout(dropout))
         init_weights(self)
 
         pool1 = Geometry().conv(11, 4, padding).pool(3, 2)
         pool2 = pool1.conv(5, 1, 2).pool(3, 2)
         fc7 = pool2.conv(3, 1, 1).conv(3, 1, 1).conv(3, 1, 1).pool(3, 2).conv(6)
-        self.levels = {8: FeatureLevel(one, pool1), 16: FeatureLevel(two, pool2), 32: FeatureLevel(seven, fc7)}
-        self.padding: Padding = "wide" if padding >= WIDE else "covering"
+        self.levels = {8: FeatureLevel(c1, pool1), 16: FeatureLevel(c2, pool2), 32: FeatureLevel(c7, fc7)}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return pool1, pool2 and fc7 by their strides 8, 16 and 32.

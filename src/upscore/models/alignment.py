@@ -1,6 +1,6 @@
-"""How a network's grids are laid on the image and on one another: padding, crops, kernels.
+"""How the grids of a network lie on the image and on one another: padding, crops, kernels.
 
-Nothing is measured in bare numbers here; every one follows from the backbone's ``Geometry``.
+No number is written down here; all of them follow from the backbone's ``Geometry``.
 """
 
 from __future__ import annotations
@@ -14,42 +14,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscore.models.backbone import Padding
+from upscore.models.backbone import PaddingMode
 from upscore.ops.geometry import Geometry
 from upscore.ops.upsample import BilinearUpsample
 
-__all__ = ["Frame", "Fusion", "align_with_image", "size_of", "with_upsampling_field"]
+__all__ = ["Padding", "SkipFusion", "size_of"]
 
 
 @dataclass(frozen=True)
-class Frame:
+class Padding:
     """The zeros around a normalised image that make a grid lie symmetrically on it.
 
     Parameters
     ----------
     geometry : Geometry
         The coarsest grid, on the padded image.
-    lead : int
-        Zeros before the image; 0 but for backbones that do not pad at all.
-    covers : bool
-        The backbone pads by itself; nothing is added here.
+    before : int
+        Zeros before the image along each axis; 0 but for backbones that do not pad at all.
+    mode : {"input_padding", "external"}
+        With "input_padding" nothing is added here.
+
+    Examples
+    --------
+    A coarsest cell every 32 pixels, centred on pixels, the first on pixel 0:
+
+    >>> padding = Padding.of(Geometry(stride=32), "external")
+    >>> tuple(padding.pad(torch.zeros(1, 3, 50, 40)).shape)
+    (1, 3, 65, 65)
     """
 
     geometry: Geometry
-    lead: int
-    covers: bool
+    before: int
+    mode: PaddingMode
 
     @classmethod
-    def around(cls, geometry: Geometry, padding: Padding) -> Frame:
-        """Return the frame for a backbone whose coarsest grid is ``geometry``."""
-        if padding == "wide":
-            return cls(geometry, 0, True)
-        return cls(geometry, max(0, math.ceil(geometry.offset - (geometry.stride - 1) / 2)), False)
-
-    @property
-    def image(self) -> Geometry:
-        """The image's own pixels, on the padded image."""
-        return Geometry(offset=Fraction(self.lead))
+    def of(cls, geometry: Geometry, mode: PaddingMode) -> Padding:
+        """Return the padding for a backbone whose coarsest grid is ``geometry``."""
+        before = math.ceil(geometry.offset - (geometry.stride - 1) / 2) if mode == "external" else 0
+        return cls(geometry, max(0, before), mode)
 
     def pad(self, x: Tensor) -> Tensor:
         """Return (N, C, H, W) with zeros before and after.
@@ -57,19 +59,36 @@ class Frame:
         At least two cells along each axis are covered, so that batch normalisation has
         something to average even where the image is one pixel.
         """
-        if self.covers:
+        if self.mode == "input_padding":
             return x
-        least = math.ceil(2 * self.geometry.offset + 1 + self.geometry.stride)
-        height, width = (self.geometry.covering_size(torch.sym_max(n + 2 * self.lead, least)) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
-        return F.pad(x, (self.lead, width - x.shape[-1] - self.lead, self.lead, height - x.shape[-2] - self.lead))
+        minimum = math.ceil(2 * self.geometry.offset + 1 + self.geometry.stride)
+        height, width = (self.geometry.covering_size(torch.sym_max(n + 2 * self.before, minimum)) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
+        return F.pad(x, (self.before, width - x.shape[-1] - self.before, self.before, height - x.shape[-2] - self.before))
+
+    def upsample_to_image(self, scores: Geometry, channels: int) -> tuple[BilinearUpsample, tuple[int, int]]:
+        """Return the layer that brings a grid to pixels, and the row and column where the image begins in its result.
+
+        Parameters
+        ----------
+        scores : Geometry
+            The grid, on the padded image.
+        channels : int
+            Of the map: the classes in an FCN.
+        """
+        factor, image = int(scores.stride), Geometry(offset=Fraction(self.before))
+        kernel = scores.bilinear_kernel(factor, image)
+        crop = scores.deconv(kernel, factor).crop_offset(image)
+        border = "zeros" if self.mode == "input_padding" else "replicate"
+        return BilinearUpsample(channels, factor=factor, kernel=kernel, border=border), (crop, crop)
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """Where doubled scores meet those of a finer tap.
+class SkipFusion:
+    """Where doubled scores meet a finer feature level.
 
-    A wide backbone's finer map begins before the doubled scores and is cropped to them, as in
-    the paper; a covering backbone's doubled scores are cut (or continued) to the finer map.
+    If the backbone pads its input, the finer map begins before the doubled scores and is cropped
+    to them, as in the paper. If the image is padded externally, the doubled scores are cropped
+    (or continued) to the finer map.
 
     Parameters
     ----------
@@ -80,7 +99,7 @@ class Fusion:
     crop : int
         Leading cells of the finer map to leave out.
     offset : int, optional
-        Leading cells of the doubled scores to leave out; none where they are kept whole.
+        Leading cells of the doubled scores to leave out; None where all of them are used.
     scale : float
         What the finer features are multiplied by.
     """
@@ -92,11 +111,17 @@ class Fusion:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, coarse: Geometry, fine: Geometry, padding: Padding, *, scale: float = 1.0) -> Fusion:
-        """Return how ``coarse`` scores, doubled, and ``fine`` ones align."""
+    def of(cls, coarse: Geometry, fine: Geometry, mode: PaddingMode, *, scale: float = 1.0) -> SkipFusion:
+        """Return how ``coarse`` scores, doubled, and ``fine`` ones align.
+
+        Raises
+        ------
+        GeometryError
+            No bilinear kernel lands on cells of the finer grid.
+        """
         kernel = coarse.bilinear_kernel(2, fine)
         doubled = coarse.deconv(kernel, 2)
-        if padding == "wide":
+        if mode == "input_padding":
             return cls(doubled, kernel, fine.crop_offset(doubled), None, scale)
         return cls(replace(doubled, offset=fine.offset), kernel, 0, doubled.crop_offset(fine), scale)
 
@@ -105,41 +130,19 @@ class Fusion:
         border = "zeros" if self.offset is None else "replicate"
         return BilinearUpsample(channels, factor=2, kernel=self.kernel, learned=learned, border=border)
 
-    def align(self, scores: Tensor, upscore: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``upscore(scores)`` and the features, cell on cell, where both are defined."""
+    def __call__(self, scores: Tensor, upscore: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``upscore(scores)`` and the scaled features, cell on cell, where both are defined."""
         window = {} if self.offset is None else {"offset": (self.offset, self.offset), "size": size_of(features)}
         doubled = cast(Tensor, upscore(scores, **window))
         rows, columns = size_of(doubled)
-        return doubled, features[..., self.crop : self.crop + rows, self.crop : self.crop + columns]
-
-    def __call__(self, scores: Tensor, upscore: nn.Module, features: Tensor, score: nn.Module) -> Tensor:
-        """Return ``upscore(scores) + score(features)`` where both are defined."""
-        doubled, features = self.align(scores, upscore, features)
-        return cast(Tensor, doubled + score(features if self.scale == 1 else features * self.scale))
+        features = features[..., self.crop : self.crop + rows, self.crop : self.crop + columns]
+        return doubled, features if self.scale == 1 else features * self.scale
 
 
 def size_of(x: Tensor) -> tuple[int, int]:
-    """Return H and W of (…, H, W)."""
-    return x.shape[-2], x.shape[-1]
+    """Return H and W of (…, H, W).
 
-
-def align_with_image(scores: Geometry, factor: int, frame: Frame, channels: int) -> tuple[BilinearUpsample, tuple[int, int]]:
-    """Return the layer that brings ``scores`` to pixels, and the row and column where the image begins in it."""
-    kernel = scores.bilinear_kernel(factor, frame.image)
-    crop = scores.deconv(kernel, factor).crop_offset(frame.image)
-    border = "zeros" if frame.covers else "replicate"
-    return BilinearUpsample(channels, factor=factor, kernel=kernel, border=border), (crop, crop)
-
-
-def with_upsampling_field(frame: Frame, coarsest: Geometry, *steps: BilinearUpsample) -> Geometry:
-    """Return the coarsest grid on the image, its field widened by what several upsampling steps mix in.
-
-    :meth:`Geometry.margin` allows for one bilinear step, which reaches less than one cell;
-    two or three in a row can reach further, by halves of a kernel each.
+    >>> size_of(torch.zeros(2, 3, 40, 50))
+    (40, 50)
     """
-    jump, reach = coarsest.stride, Fraction(0)
-    for step in steps:
-        jump /= step.factor
-        reach += Fraction(step.kernel - 1, 2) * jump
-    beyond = max(Fraction(0), reach - coarsest.stride)
-    return Geometry(coarsest.stride, coarsest.offset - frame.lead, coarsest.receptive_field + 2 * beyond)
+    return x.shape[-2], x.shape[-1]

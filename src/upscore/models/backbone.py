@@ -1,29 +1,33 @@
-"""What an architecture asks of a backbone: feature maps keyed by stride, and where their cells lie.
+"""What a decoder needs of a backbone: feature levels by stride, and where their cells lie.
 
-Any ``nn.Module`` with these attributes will do; that is the whole plug-in interface.
+Any ``nn.Module`` with the attributes of :class:`Backbone` will do; that is the whole interface.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from torch import Tensor
 
 from upscore.errors import ModelError
 from upscore.ops.geometry import Geometry
+from upscore.ops.receptive_field import measure
 
-__all__ = ["WIDE", "Backbone", "FeatureLevel", "Padding", "check_settings"]
+__all__ = ["INPUT_PADDING", "Backbone", "FeatureLevel", "PaddingMode", "measure_levels", "padding_mode", "select_levels"]
 
-Padding = Literal["wide", "covering"]
+PaddingMode = Literal["input_padding", "external"]
+"""Who pads the image: the backbone's first layer, or :class:`~upscore.models.on_backbone.OnBackbone`."""
 
-WIDE = 100
-"""Zeros that the papers put around the image, so that every layer fits into any."""
+INPUT_PADDING = 100
+"""Zeros that the papers' first layers put around the image, so that every layer fits into any."""
 
 
 @dataclass(frozen=True)
 class FeatureLevel:
-    """A feature map that an architecture may read.
+    """A feature map that a decoder may read.
 
     Parameters
     ----------
@@ -43,36 +47,75 @@ class Backbone(Protocol):
     Attributes
     ----------
     levels : dict of int to FeatureLevel
-        By stride; architectures read 8, 16 and 32.
-    padding : {"wide", "covering"}
-        "wide": the backbone pads its input so much that its cells reach beyond the image, as the
-        papers' VGG16 does. "covering": the architecture pads the image until the cells lie
-        symmetrically on it.
+        By stride; decoders read 8, 16 and 32, and possibly 2 and 4.
+    padding : {"input_padding", "external"}
+        "input_padding": the first layer pads the image so much that the cells reach beyond it, as
+        the papers' VGG16 does. "external": the image is padded before the backbone until the
+        cells lie symmetrically on it.
     mean, std : tuple of float
         RGB statistics in [0, 1] of the images it was trained on.
     """
 
     levels: dict[int, FeatureLevel]
-    padding: Padding
+    padding: PaddingMode
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, x: Tensor) -> dict[int, Tensor]:
-        """Return the map of each tap, (N, C, h, w) by stride, of normalised images (N, C, H, W)."""
+        """Return the map of each level, (N, C, h, w) by stride, of normalised images (N, C, H, W)."""
         ...
 
 
-def check_settings(network: str, *, width: float, dropout: float, padding: int = WIDE) -> None:
-    """Refuse impossible settings of a backbone of our own.
+def select_levels(backbone: Backbone, *strides: int) -> list[FeatureLevel]:
+    """Return a backbone's feature levels of the given strides.
 
     Raises
     ------
     ModelError
-        One is out of range.
+        It lacks one.
     """
-    if not 0 < width <= 4:
-        raise ModelError(f"found width {width}, expected above 0 and at most 4: 1 is the paper's {network}")
-    if not 0 <= dropout < 1:
-        raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
-    if not isinstance(padding, int) or not 0 <= padding <= 2 * WIDE:
-        raise ModelError(f"found padding {padding}, expected 0 to {2 * WIDE}: the paper's is {WIDE}")
+    missing = [stride for stride in strides if stride not in backbone.levels]
+    if missing:
+        raise ModelError(f"the backbone has no feature map of stride {missing[0]}, only {sorted(backbone.levels)}: choose another backbone")
+    return [backbone.levels[stride] for stride in strides]
+
+
+def padding_mode(padding: int) -> PaddingMode:
+    """Return who pads the image for a first layer with ``padding`` zeros on each side; ModelError where they are not from 0 to 200."""
+    if not isinstance(padding, int) or not 0 <= padding <= 2 * INPUT_PADDING:
+        raise ModelError(f"found padding {padding}, expected 0 to {2 * INPUT_PADDING}: the paper's is {INPUT_PADDING}")
+    return "input_padding" if padding >= INPUT_PADDING else "external"
+
+
+def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3) -> list[FeatureLevel]:
+    """Return the channels and the geometry of each feature map of a network that does not declare them.
+
+    Parameters
+    ----------
+    features : callable
+        A network in eval mode, on the CPU or the meta device: (N, C, H, W) to a list of
+        (N, C', h, w) maps.
+    in_channels : int
+        Its C.
+
+    Returns
+    -------
+    list of FeatureLevel
+        In the order of the maps. The receptive field is ``math.inf`` where a gate or a normalisation
+        averages over the whole image; stride and offset are those of the other layers.
+
+    Raises
+    ------
+    GeometryError
+        Cells do not lie on a regular grid, or not on the same one for every image size and
+        along both axes.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> (level,) = measure_levels(lambda x: [nn.Conv2d(3, 8, 3, stride=2, padding=1)(x)])
+    >>> level.channels, int(level.geometry.stride), int(level.geometry.offset), int(level.geometry.receptive_field)
+    (8, 2, 0, 3)
+    """
+    found = measure(features, in_channels=in_channels)
+    return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.looks_everywhere else m.geometry) for m in found]

@@ -1,4 +1,4 @@
-"""The papers' classifiers, as they were before they were made fully convolutional.
+"""The papers' classifiers, before they were made fully convolutional.
 
 ::
 
@@ -7,9 +7,9 @@
                                        over the cells: one of fc7 (AlexNet, VGG16), 7×7 of 5b (GoogLeNet)
 
 A backbone is fully convolutional already, so the classifier is the same backbone, without the
-papers' wide padding, and one more linear layer. On an image of the size it was made for it
-gives what the original gives; on a larger one AlexNet and VGG16 have several cells, and the
-average of their features gives the average of their answers.
+papers' padding of the input, and one more linear layer. On an image of the size it was made for it
+equals the original; on a larger one AlexNet and VGG16 have several cells, and the
+average of their features gives the average of their logits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from upscore.errors import ModelError, nearest_name
 from upscore.models.backbone import Backbone
 from upscore.models.backbones import OWN_BACKBONES
-from upscore.models.naming import rename
 from upscore.models.normalization import Normalization
 from upscore.models.weights import load_fitting, read_weights, warn
+from upscore.models.weights.key_maps import rename
 
 __all__ = ["Classifier", "create_classifier"]
 
@@ -35,7 +35,7 @@ _MADE_FOR: dict[tuple[str, str], tuple[int, dict[str, int]]] = {
     ("googlenet", "torchvision"): (224, {}),
     ("vgg16", "caffe"): (224, {"padding": 1}),
 }
-"""Name and variant to the size of its images, and the padding of its first layer."""
+"""From name and variant to the size of its images, and the padding of its first layer."""
 
 
 class Classifier(nn.Module):
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
     Parameters
     ----------
     backbone : Backbone
-        Its tap of stride 32 is read.
+        Its feature level of stride 32 is read.
     num_classes : int
         K.
     input_size : int
@@ -103,6 +103,13 @@ def create_classifier(
     ------
     ModelError
         The name or an argument is unknown, or the weights do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = create_classifier("alexnet", num_classes=10, width=1 / 32).eval()
+    >>> model.input_size, tuple(model(torch.rand(1, 3, 227, 227)).shape)
+    (227, (1, 10))
     """
     if name not in OWN_BACKBONES:
         raise ModelError(
@@ -111,12 +118,12 @@ def create_classifier(
         )
     input_size, padding = _MADE_FOR.get((name, arguments.get("variant", "caffe")), (224, {}))
     try:
-        backbone: Any = OWN_BACKBONES[name](in_channels=in_channels, **padding, **arguments)
+        backbone: Any = OWN_BACKBONES[name].build(in_channels=in_channels, **padding, **arguments)
     except TypeError as error:
         raise ModelError(f"'{name}' does not take these arguments ({error})") from error
     normalization = normalization or Normalization.for_channels(backbone.mean, backbone.std, in_channels)
     model = Classifier(backbone, num_classes=num_classes, input_size=input_size, normalization=normalization)
     if weights is not None:
         found, own = read_weights(weights, report=warn), model.state_dict()
-        load_fitting(model, found, source=weights, report=warn, name_as=lambda tensors: rename(tensors, own, name))
+        load_fitting(model, found, source=weights, report=warn, rename=lambda tensors: rename(tensors, own, name))
     return model

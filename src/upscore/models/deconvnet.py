@@ -1,4 +1,4 @@
-"""DeconvNet: a classifier, and the way back to the pixels it looked at.
+"""DeconvNet: a classifier as encoder, and its mirror image of unpooling and transposed convolutions.
 
 Hyeonwoo Noh, Seunghoon Hong, Bohyung Han, "Learning Deconvolution Network for Semantic
 Segmentation", ICCV 2015 (arXiv 1505.04366), figure 2 and table 4; layer names of the
@@ -20,16 +20,16 @@ authors' release::
                            4096        4096         512
 
     conv, deconv   3×3, padding 1; every layer but the score is followed by batch normalisation and ReLU
-    pool, unpool   maxima of 2×2 and their places; switches are two bits a window
+    pool, unpool   maxima of 2×2 and their positions; switches (pooling indices) are two bits a window
     output         (N, K, H, W) logits of exactly the images' size
 
 The paper gives the network one object at a time, in a window of 224×224. It is fully
 convolutional here: larger images have more cells at fc6, and smaller ones are padded to
 the 224 pixels that fc6 needs.
 
-Deviations. Normalisation of the image is the first layer. Batch normalisation keeps
+Deviations. Normalisation of the image is the first layer. Batch normalisation has
 running statistics, where the release computes them after training, and adds 1e-5 to the
-variance, where it adds 1e-9.
+variance, where the release adds 1e-9.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import size_of
-from upscore.models.encoder_decoder import check_classes, decode, encode, init_weights, mirrored_grid, scale_channels, stage, vgg16_encoder
+from upscore.models.arguments import check_classes, scale_channels
+from upscore.models.encoder_decoder import conv_block, decode, encode, init_weights, mirrored_geometry, vgg16_encoder
 
 __all__ = ["DeconvNet"]
 
 DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64, 64))
-"""Channels after each transposed convolution of stages 5 to 1."""
+"""Channels after each transposed convolution of blocks 5 to 1."""
 
-LEAST = 224
+MIN_SIDE = 224
 """Pixels along each side that fc6, seven cells of 32, needs."""
 
 
@@ -56,29 +57,28 @@ class DeconvNet(nn.Module):
 
     Parameters
     ----------
-    num_classes : int
-        K, 1 to 255.
-    normalization : nn.Module
-        From images in [0, 1] to what the encoder expects.
-    in_channels : int
-        Channels of the image.
+    num_classes, normalization, in_channels
+        As in :class:`upscore.models.segnet.SegNet`.
     width : float
         Factor on the number of channels of every layer; 1 is the paper's 252 million
         parameters, 1/4 sixteen times fewer.
 
     Attributes
     ----------
-    geometry : Geometry
-        Grid of pool5 on the image, with the field of a score; its ``margin()`` is what a tile needs.
-    stride : int
-        32.
-    num_classes : int
-        K.
+    geometry, stride, num_classes
+        As in :class:`upscore.models.segnet.SegNet`.
 
     Raises
     ------
     ModelError
         K or the width is out of range.
+
+    Examples
+    --------
+    >>> from upscore.models.normalization import Normalization
+    >>> model = DeconvNet(num_classes=21, normalization=Normalization.imagenet(), width=1 / 32).eval()
+    >>> tuple(model(torch.zeros(1, 3, 50, 40)).shape)
+    (1, 21, 50, 40)
     """
 
     stride = 32
@@ -90,22 +90,22 @@ class DeconvNet(nn.Module):
         self.encoder = vgg16_encoder(in_channels, width=width, norm=_norm_name)
         channels, middle = scale_channels(512, width), scale_channels(4096, width)
         self.bottom = nn.Sequential(
-            stage(["fc6"], [channels, middle], kernel=7, padding=0, norm=_norm_name),
-            stage(["fc7"], [middle, middle], kernel=1, norm=_norm_name),
-            stage(["fc6_deconv"], [middle, channels], kernel=7, padding=0, norm=_norm_name, transposed=True),
+            conv_block(["fc6"], [channels, middle], kernel=7, padding=0, norm=_norm_name),
+            conv_block(["fc7"], [middle, middle], kernel=1, norm=_norm_name),
+            conv_block(["fc6_deconv"], [middle, channels], kernel=7, padding=0, norm=_norm_name, transposed=True),
         )
         self.decoder = nn.Sequential()
         for number, layers in zip(range(5, 0, -1), DECODER, strict=True):
             names = [f"deconv{number}_{i}" for i in range(1, len(layers) + 1)]
             widths = [channels, *(scale_channels(n, width) for n in layers)]
-            self.decoder.add_module(f"deconv{number}", stage(names, widths, norm=_norm_name, transposed=True))
+            self.decoder.add_module(f"deconv{number}", conv_block(names, widths, norm=_norm_name, transposed=True))
             channels = widths[-1]
         self.seg_score_voc = nn.Conv2d(channels, num_classes, 1)
-        self._draw_weights()
-        self.geometry = mirrored_grid(self.encoder, self.decoder, bottom=self.bottom, score=self.seg_score_voc)
+        self._init_weights()
+        self.geometry = mirrored_geometry(self.encoder, self.decoder, bottom=self.bottom, score=self.seg_score_voc)
 
-    def _draw_weights(self) -> None:
-        """Draw the encoder as a classifier's; the rest as the paper does: deviation 0.01, shifts of 0.001."""
+    def _init_weights(self) -> None:
+        """Initialise the encoder like a classifier's; the rest like the paper: deviation 0.01, shifts of 0.001."""
         init_weights(self)
         for layer in self.modules():
             if isinstance(layer, nn.ConvTranspose2d) or layer is self.seg_score_voc:
@@ -132,31 +132,31 @@ class DeconvNet(nn.Module):
         Raises
         ------
         ModelError
-            In training, a single image of at most 224×224: fc6 has one cell, and there is
-            nothing to normalise over.
+            In training, a batch of one image of at most 224×224: fc6 has one cell, over which
+            batch normalisation is not defined.
         """
-        x, pooled = encode(self.encoder, _pad_to_least(self.normalization(images)))  # conv1, pool1 … conv5, pool5
+        x, pooled = encode(self.encoder, _pad_to_minimum(self.normalization(images)))  # conv1, pool1 … conv5, pool5
         if self.training and x.shape[0] * (x.shape[2] - 6) * (x.shape[3] - 6) == 1:
             raise ModelError("DeconvNet cannot normalise over one cell: train on batches of two or more, or on crops above 224×224")
         x = self.bottom(x)  # fc6, fc7, fc6_deconv
         x = decode(self.decoder, x, pooled)  # unpool5, deconv5 … unpool1, deconv1
-        return _cut_back(self.seg_score_voc(x), size_of(images))
+        return _crop_padding(self.seg_score_voc(x), size_of(images))
 
 
-def _pad_to_least(x: Tensor) -> Tensor:
+def _pad_to_minimum(x: Tensor) -> Tensor:
     """Return (N, C, H, W) with zeros around, so that fc6 fits."""
-    rows, columns = (torch.sym_max(0, LEAST - n) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
+    rows, columns = (torch.sym_max(0, MIN_SIDE - n) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
     return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
-def _cut_back(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the middle of (N, C, H, W): the image of ``size`` that was padded."""
-    top, left = (torch.sym_max(0, LEAST - n) // 2 for n in size)  # type: ignore[no-untyped-call]
+def _crop_padding(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the centre of (N, C, H, W): the image of ``size`` before it was padded."""
+    top, left = (torch.sym_max(0, MIN_SIDE - n) // 2 for n in size)  # type: ignore[no-untyped-call]
     return x[..., top : top + size[0], left : left + size[1]]
 
 
 def _norm_name(layer: str) -> str:
-    """Return what the release calls the normalisation after a layer: bn1_1, bnfc6, fc6_deconv_bn, debn5_1."""
+    """Return the release's name of the normalisation after a layer: bn1_1, bnfc6, fc6_deconv_bn, debn5_1."""
     if layer == "fc6_deconv":
         return "fc6_deconv_bn"
     return layer.replace("deconv", "debn") if layer.startswith("deconv") else "bn" + layer.removeprefix("conv")

@@ -1,4 +1,4 @@
-"""Runs of convolutions between two poolings, and the way through them: what SegNet, DeconvNet and U-Net are built of."""
+"""Blocks of convolutions between two poolings, and the passes through them: what SegNet, DeconvNet and U-Net are built of."""
 
 from __future__ import annotations
 
@@ -7,31 +7,21 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from upscore.errors import ModelError
 from upscore.models.alignment import size_of
+from upscore.models.arguments import scale_channels
 from upscore.ops.geometry import Geometry
 from upscore.ops.unpool import max_pool, max_unpool
 
-__all__ = [
-    "check_classes",
-    "decode",
-    "encode",
-    "init_weights",
-    "mirrored_grid",
-    "propagate_geometry",
-    "scale_channels",
-    "stage",
-    "vgg16_encoder",
-]
+__all__ = ["VGG16_CHANNELS", "conv_block", "decode", "encode", "init_weights", "mirrored_geometry", "propagate_geometry", "vgg16_encoder"]
 
-VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels after each convolution of stages 1 to 5."""
+VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels after each convolution of blocks 1 to 5."""
 
 Pooled = list[tuple[Tensor, tuple[int, int]]]
-"""Of each pooling, in order: its switches, and the size of what was pooled."""
+"""For each pooling, in order: its switches (pooling indices), and the size of the map before it."""
 
 
-def stage(
+def conv_block(
     names: Sequence[str],
     channels: Sequence[int],
     *,
@@ -41,7 +31,7 @@ def stage(
     relu: bool = True,
     transposed: bool = False,
 ) -> nn.Sequential:
-    """Return convolutions of stride 1 under the given names, each with its normalisation and ReLU.
+    """Return convolutions of stride 1 with the given names, each with its batch normalisation and ReLU.
 
     Parameters
     ----------
@@ -52,38 +42,43 @@ def stage(
     kernel : int
         Height and width.
     padding : int, optional
-        Half the kernel, which keeps the size, when not given.
+        By default half the kernel, so that the size stays the same.
     norm : callable, optional
-        Name of the batch normalisation that follows a convolution; there is none when not given.
+        From a convolution's name to that of its batch normalisation; by default there is none.
     relu : bool
         Whether ReLUs follow.
     transposed : bool
-        Transposed convolutions, as DeconvNet's are.
+        Transposed convolutions, as in DeconvNet.
+
+    Examples
+    --------
+    >>> [name for name, _ in conv_block(["conv1", "conv2"], [3, 8, 8], norm="{}_bn".format).named_children()]
+    ['conv1', 'conv1_bn', 'relu_conv1', 'conv2', 'conv2_bn', 'relu_conv2']
     """
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
-    run = nn.Sequential()
+    block = nn.Sequential()
     for name, before, after in zip(names, channels[:-1], channels[1:], strict=True):
-        run.add_module(name, kind(before, after, kernel, padding=kernel // 2 if padding is None else padding))
+        block.add_module(name, kind(before, after, kernel, padding=kernel // 2 if padding is None else padding))
         if norm is not None:
-            run.add_module(norm(name), nn.BatchNorm2d(after))
+            block.add_module(norm(name), nn.BatchNorm2d(after))
         if relu:
-            run.add_module(f"relu_{name}", nn.ReLU(inplace=True))
-    return run
+            block.add_module(f"relu_{name}", nn.ReLU(inplace=True))
+    return block
 
 
 def vgg16_encoder(in_channels: int, *, width: float, norm: Callable[[str], str]) -> nn.Sequential:
-    """Return VGG16's thirteen convolutions in five stages, conv1 to conv5, normalised under the names that ``norm`` gives."""
+    """Return VGG16's thirteen convolutions in five blocks, conv1 to conv5, with batch normalisations that ``norm`` names."""
     encoder, channels = nn.Sequential(), in_channels
-    for number, layers in enumerate(VGG16, start=1):
+    for number, layers in enumerate(VGG16_CHANNELS, start=1):
         names = [f"conv{number}_{i}" for i in range(1, len(layers) + 1)]
         widths = [channels, *(scale_channels(n, width) for n in layers)]
-        encoder.add_module(f"conv{number}", stage(names, widths, norm=norm))
+        encoder.add_module(f"conv{number}", conv_block(names, widths, norm=norm))
         channels = widths[-1]
     return encoder
 
 
 def encode(encoder: nn.Sequential, x: Tensor) -> tuple[Tensor, Pooled]:
-    """Return the deepest pooled map of (N, C, H, W): each stage's convolutions, then its pooling, which is remembered."""
+    """Return the deepest pooled map of (N, C, H, W) and what undoes each pooling: a block's convolutions, then its pooling."""
     pooled: Pooled = []
     for convolve in encoder:
         x = convolve(x)
@@ -94,14 +89,18 @@ def encode(encoder: nn.Sequential, x: Tensor) -> tuple[Tensor, Pooled]:
 
 
 def decode(decoder: nn.Sequential, x: Tensor, pooled: Pooled) -> Tensor:
-    """Return (N, C, H, W) at the size it was pooled from: each pooling undone, last first, then its stage's convolutions."""
+    """Return (N, C, H, W) at the size it was pooled from: each pooling undone, last first, then a block's convolutions."""
     for convolve, (switches, size) in zip(decoder, reversed(pooled), strict=True):
         x = convolve(max_unpool(x, switches, size))
     return x
 
 
 def propagate_geometry(layers: nn.Module, grid: Geometry) -> Geometry:
-    """Return where the cells lie after the convolutions of ``layers``, in order, when they lay on ``grid`` before."""
+    """Return the grid after the convolutions of ``layers``, in order.
+
+    >>> int(propagate_geometry(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)), Geometry()).receptive_field)
+    5
+    """
     for layer in layers.modules():
         if isinstance(layer, nn.Conv2d):
             assert isinstance(layer.padding, tuple)
@@ -112,18 +111,18 @@ def propagate_geometry(layers: nn.Module, grid: Geometry) -> Geometry:
     return grid
 
 
-def mirrored_grid(encoder: nn.Sequential, decoder: nn.Sequential, *, score: nn.Module, bottom: nn.Module | None = None) -> Geometry:
-    """Return the grid of the deepest pooled map, with the field of a score.
+def mirrored_geometry(encoder: nn.Sequential, decoder: nn.Sequential, *, score: nn.Module, bottom: nn.Module | None = None) -> Geometry:
+    """Return the grid of the deepest pooled map, with the receptive field of a score.
 
     Parameters
     ----------
     encoder, decoder : nn.Sequential
-        Stages; a 2×2 pooling follows each of the encoder's, an unpooling precedes each of the
+        Blocks; a 2×2 pooling follows each of the encoder's, an unpooling precedes each of the
         decoder's.
     score : nn.Module
-        What makes logits of the last stage's output.
+        From the last block's output to logits.
     bottom : nn.Module, optional
-        What lies between.
+        The layers between encoder and decoder.
     """
     grid = Geometry()
     for convolve in encoder:
@@ -139,29 +138,9 @@ def mirrored_grid(encoder: nn.Sequential, decoder: nn.Sequential, *, score: nn.M
 
 
 def init_weights(network: nn.Module) -> None:
-    """Draw convolutions that keep the variance through ReLUs (He et al. 2015, eq. 10); biases are zero."""
+    """Initialise convolutions so that ReLUs preserve the variance (He et al. 2015, eq. 10); biases are zero."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def scale_channels(channels: int, width: float) -> int:
-    """Return ``channels`` times ``width``, at least 1.
-
-    Raises
-    ------
-    ModelError
-        The width is not above 0 and at most 4.
-    """
-    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 4:
-        raise ModelError(f"found width {width!r}, expected above 0 and at most 4: 1 is the paper's")
-    return max(1, round(channels * width))
-
-
-def check_classes(num_classes: int) -> int:
-    """Return ``num_classes``, or raise a ModelError where it is not a whole number from 1 to 255."""
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes <= 255:
-        raise ModelError(f"found {num_classes} classes, expected a whole number from 1 to 255")
-    return num_classes

@@ -1,6 +1,6 @@
-"""Convolutions at full resolution: the plainest network with a label for each pixel.
+"""Convolutions at full resolution: the simplest network with a label for each pixel.
 
-The first answer of every lecture on segmentation, before down-sampling is introduced::
+The first network of every lecture on segmentation, before down-sampling is introduced::
 
     images ─ normalization ─ conv1 3×3 ─ conv2 3×3 ─ … ─ conv_depth 3×3 ─ score 1×1
     N C H W                  N width H W ……………………………………… N width H W   N K H W
@@ -8,9 +8,9 @@ The first answer of every lecture on segmentation, before down-sampling is intro
     conv*     padding 1, stride 1, batch normalisation if wanted, ReLU
     output    (N, K, H, W) logits of exactly the images' size
 
-Every layer costs 9·width² multiply-adds at every pixel and keeps width maps of the image's
-size for its gradient, yet adds but 2 pixels to the field of view: to see the 404 pixels that
-a cell of FCN-32s sees would take 202 layers. Down-sampling doubles what a layer adds and
+Every layer costs 9·width² multiply-adds at every pixel and stores width maps of the image's
+size for its gradient, yet adds only 2 pixels to the receptive field: the 404 pixels of
+FCN-32s would take 202 layers. Down-sampling doubles what a layer adds and
 quarters what it costs.
 """
 
@@ -20,7 +20,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from upscore.errors import ModelError
+from upscore.models.arguments import check_classes, check_flag, check_in_channels, check_integer
 from upscore.models.encoder_decoder import init_weights
 from upscore.ops.geometry import Geometry
 
@@ -32,12 +32,8 @@ class FullResolution(nn.Module):
 
     Parameters
     ----------
-    num_classes : int
-        K, 1 to 255.
-    normalization : nn.Module
-        From images in [0, 1] to what the convolutions expect.
-    in_channels : int
-        C of the images.
+    num_classes, normalization, in_channels
+        As in :class:`upscore.models.segnet.SegNet`.
     depth : int
         Number of 3×3 convolutions, 1 to 256.
     width : int
@@ -48,38 +44,35 @@ class FullResolution(nn.Module):
     Attributes
     ----------
     geometry : Geometry
-        The image's own pixels, each of which sees ``1 + 2 * depth``.
-    stride : int
-        1.
-    num_classes : int
-        K.
+        The image's own pixels, with a receptive field of ``1 + 2 * depth``.
+    stride, num_classes : int
+        1, and K.
 
     Raises
     ------
     ModelError
         A setting is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from upscore.models.normalization import Normalization
+    >>> model = FullResolution(num_classes=2, normalization=Normalization.imagenet(), depth=3, width=4)
+    >>> tuple(model(torch.zeros(1, 3, 5, 7)).shape), int(model.geometry.receptive_field)
+    ((1, 2, 5, 7), 7)
     """
 
     stride = 1
 
     def __init__(
-        self,
-        *,
-        num_classes: int,
-        normalization: nn.Module,
-        in_channels: int = 3,
-        depth: int = 8,
-        width: int = 64,
-        batch_norm: bool = False,
+        self, *, num_classes: int, normalization: nn.Module, in_channels: int = 3, depth: int = 8, width: int = 64, batch_norm: bool = False
     ) -> None:
         super().__init__()
-        ranges = {"num_classes": (num_classes, 255), "in_channels": (in_channels, 64), "depth": (depth, 256), "width": (width, 4096)}
-        for name, (number, most) in ranges.items():
-            if not isinstance(number, int) or not 1 <= number <= most:
-                raise ModelError(f"found {name} {number!r}, expected a whole number from 1 to {most}")
-        if not isinstance(batch_norm, bool):
-            raise ModelError(f"found batch_norm {batch_norm!r}, expected true or false")
-        self.num_classes = num_classes
+        self.num_classes = check_classes(num_classes)
+        check_in_channels(in_channels)
+        for name, value, maximum in (("depth", depth, 256), ("width", width, 4096)):
+            check_integer(value, maximum, f"{name} {value!r:.80}")
+        check_flag("batch_norm", batch_norm)
         self.normalization = normalization
         self.geometry = Geometry()
         self.layers = nn.Sequential()

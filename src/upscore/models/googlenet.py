@@ -1,12 +1,12 @@
 """GoogLeNet made fully convolutional.
 
 Szegedy et al. (2015), "Going Deeper with Convolutions", figure 3 and table 1, without the
-classifiers at its sides, its last average and its linear layer, as Long, Shelhamer, Darrell
-(2015, §4.1) cut it::
+auxiliary classifiers, its last average and its linear layer, as in Long, Shelhamer, Darrell
+(2015, §4.1)::
 
     conv1 ─ pool1 ─ norm ─ conv2 ─ norm ─ pool2 ─ 3a 3b ─ pool3 ─ 4a 4b 4c 4d 4e ─ pool4 ─ 5a 5b
     7×7     /4             1×1, 3×3       /8        │     /16                 │    /32        │
-    /2                                              └─ tap 8                  └─ tap 16       └─ tap 32
+    /2                                              └─ level 8                └─ level 16     └─ level 32
 
     an inception   ┌─ conv1x1 ───────────────────────┐
                    ├─ conv3x3_reduce ─── conv3x3 ────┤
@@ -24,7 +24,7 @@ average over 7×7 cells, the number that FCN's authors report.
 normalisation after every convolution instead of the two local ones, 3×3 convolutions named
 5×5, and a pool4 of 2×2. It was trained on images from -1 to 1.
 
-Deviations. Dropout stands before the average and not after it, since there is none here.
+Deviations. Dropout comes before the classifier's average, which is not part of the backbone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
-from upscore.models.backbone import FeatureLevel, Padding, check_settings
+from upscore.models.arguments import check_dropout, scale_channels
+from upscore.models.backbone import FeatureLevel, PaddingMode
 from upscore.models.encoder_decoder import init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.ops.geometry import Geometry
@@ -57,7 +58,7 @@ INCEPTIONS = {
 }
 """Channels of the six convolutions of each inception (table 1 of the paper)."""
 
-_TAPS = {"3b": 8, "4e": 16, "5b": 32}
+_LEVELS = {"3b": 8, "4e": 16, "5b": 32}
 
 
 class GoogLeNet(nn.Module):
@@ -78,9 +79,15 @@ class GoogLeNet(nn.Module):
     ------
     ModelError
         An argument is out of range.
+
+    Examples
+    --------
+    >>> maps = GoogLeNet(width=1 / 16)(torch.zeros(1, 3, 64, 96))
+    >>> {stride: tuple(x.shape) for stride, x in maps.items()}
+    {8: (1, 30, 8, 12), 16: (1, 52, 4, 6), 32: (1, 64, 2, 3)}
     """
 
-    padding: Padding = "covering"
+    padding: PaddingMode = "external"
 
     def __init__(
         self, *, in_channels: int = 3, width: float = 1.0, dropout: float = 0.4, variant: Literal["caffe", "torchvision"] = "caffe"
@@ -88,26 +95,25 @@ class GoogLeNet(nn.Module):
         super().__init__()
         if variant not in ("caffe", "torchvision"):
             raise ModelError(f"found variant {variant!r}, expected caffe or torchvision")
-        check_settings("GoogLeNet", width=width, dropout=dropout)
         batch_norm = variant == "torchvision"
         self.mean, self.std = ((0.5,) * 3, (0.5,) * 3) if batch_norm else (IMAGENET_MEAN, IMAGENET_STD)
         self.last_pool = 2 if batch_norm else 3
-        stem, wide = max(1, round(64 * width)), max(1, round(192 * width))
+        stem, channels = scale_channels(64, width), scale_channels(192, width)
         self.conv1 = Unit(in_channels, stem, 7, stride=2, batch_norm=batch_norm)
         self.conv2_reduce = Unit(stem, stem, 1, batch_norm=batch_norm)
-        self.conv2 = Unit(stem, wide, 3, batch_norm=batch_norm)
+        self.conv2 = Unit(stem, channels, 3, batch_norm=batch_norm)
         self.norm = nn.Identity() if batch_norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_dropout(dropout))
         self.levels: dict[int, FeatureLevel] = {}
-        geometry, channels = Geometry().conv(7, 2, 3).pool(3, 2).conv(3, 1, 1).pool(3, 2), wide
+        geometry = Geometry().conv(7, 2, 3).pool(3, 2).conv(3, 1, 1).pool(3, 2)
         for name, row in INCEPTIONS.items():
             if name in ("4a", "5a"):
                 geometry = geometry.pool(self.last_pool if name == "5a" else 3, 2)
-            inception = Inception(channels, *(max(1, round(c * width)) for c in row), batch_norm=batch_norm)
+            inception = Inception(channels, *(scale_channels(c, width) for c in row), batch_norm=batch_norm)
             self.add_module(f"inception_{name}", inception)
-            geometry, channels = geometry.conv(inception.reach, 1, inception.reach // 2), inception.out_channels
-            if name in _TAPS:
-                self.levels[_TAPS[name]] = FeatureLevel(channels, geometry)
+            geometry, channels = geometry.conv(inception.kernel5x5, 1, inception.kernel5x5 // 2), inception.out_channels
+            if name in _LEVELS:
+                self.levels[_LEVELS[name]] = FeatureLevel(channels, geometry)
         init_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
@@ -120,55 +126,55 @@ class GoogLeNet(nn.Module):
         """
         x = self.norm(_pool(self.conv1(x)))
         x = _pool(self.norm(self.conv2(self.conv2_reduce(x))))
-        seen: dict[int, Tensor] = {}
+        maps: dict[int, Tensor] = {}
         for name in INCEPTIONS:
             if name in ("4a", "5a"):
                 x = _pool(x, self.last_pool if name == "5a" else 3)
             x = self.get_submodule(f"inception_{name}")(x)
-            if name in _TAPS:
-                seen[_TAPS[name]] = x
-        return seen | {32: self.dropout(x)}
+            if name in _LEVELS:
+                maps[_LEVELS[name]] = x
+        return maps | {32: self.dropout(x)}
 
 
 class Inception(nn.Module):
-    """Four views of the same cells, side by side.
+    """Four branches over the same cells, concatenated along the channels.
 
     Parameters
     ----------
     in_channels : int
         C of the map.
-    one, reduce3, three, reduce5, five, proj : int
+    conv1, reduce3, conv3, reduce5, conv5, proj : int
         Channels of the six convolutions.
     batch_norm : bool
         torchvision's: normalised, and its conv5x5 is a 3×3.
     """
 
     def __init__(
-        self, in_channels: int, one: int, reduce3: int, three: int, reduce5: int, five: int, proj: int, *, batch_norm: bool
+        self, in_channels: int, conv1: int, reduce3: int, conv3: int, reduce5: int, conv5: int, proj: int, *, batch_norm: bool
     ) -> None:
         super().__init__()
-        self.reach = 3 if batch_norm else 5
-        self.out_channels = one + three + five + proj
-        self.conv1x1 = Unit(in_channels, one, 1, batch_norm=batch_norm)
+        self.kernel5x5 = 3 if batch_norm else 5
+        self.out_channels = conv1 + conv3 + conv5 + proj
+        self.conv1x1 = Unit(in_channels, conv1, 1, batch_norm=batch_norm)
         self.conv3x3_reduce = Unit(in_channels, reduce3, 1, batch_norm=batch_norm)
-        self.conv3x3 = Unit(reduce3, three, 3, batch_norm=batch_norm)
+        self.conv3x3 = Unit(reduce3, conv3, 3, batch_norm=batch_norm)
         self.conv5x5_reduce = Unit(in_channels, reduce5, 1, batch_norm=batch_norm)
-        self.conv5x5 = Unit(reduce5, five, self.reach, batch_norm=batch_norm)
+        self.conv5x5 = Unit(reduce5, conv5, self.kernel5x5, batch_norm=batch_norm)
         self.pool_proj = Unit(in_channels, proj, 1, batch_norm=batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (N, one + three + five + proj, H, W) of (N, C, H, W)."""
-        views = (
+        """Return (N, conv1 + conv3 + conv5 + proj, H, W) of (N, C, H, W)."""
+        branches = (
             self.conv1x1(x),
             self.conv3x3(self.conv3x3_reduce(x)),
             self.conv5x5(self.conv5x5_reduce(x)),
             self.pool_proj(F.max_pool2d(x, 3, 1, padding=1)),
         )
-        return torch.cat(views, dim=1)
+        return torch.cat(branches, dim=1)
 
 
 class Unit(nn.Module):
-    """A convolution that keeps the size (but for its stride), batch normalisation where asked for, and a ReLU."""
+    """A padded convolution, batch normalisation where asked for, and a ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, batch_norm: bool) -> None:
         super().__init__()

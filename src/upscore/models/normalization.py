@@ -1,20 +1,24 @@
-"""Layer 0 of every network: images in [0, 1] become what the backbone was trained on.
+"""Layer 0 of every network: from images in [0, 1] to what the backbone was trained on.
 
-Normalisation is part of the model so that training, prediction and an exported file can
-not disagree about channel order, range, mean or deviation: weights trained on one and fed
-another are the commonest reason for a network that answers "background" everywhere.
+Normalisation is part of the model so that training, prediction and an exported file
+cannot disagree about channel order, range, mean or deviation: a wrong
+normalisation is the most frequent reason for a network that predicts background everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from upscore.errors import ModelError
+from upscore.errors import ModelError, nearest_name
 
-__all__ = ["CAFFE_MEAN", "IMAGENET_MEAN", "IMAGENET_STD", "Normalization"]
+__all__ = ["CAFFE_MEAN", "IMAGENET_MEAN", "IMAGENET_STD", "NORMALIZATIONS", "Normalization", "NormalizationName"]
+
+NormalizationName = Literal["imagenet", "caffe", "raw"]
+NORMALIZATIONS: tuple[NormalizationName, ...] = get_args(NormalizationName)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's images, RGB in [0, 1]."""
@@ -23,10 +27,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of ImageNet's images, RGB in [0, 1]."""
 
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Shares of red, green and blue in grey, Rec. 601."""
+"""Weights of red, green and blue in grey, Rec. 601."""
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
-"""Mean of ImageNet's images as FCN's authors have it, BGR in 0 to 255."""
+"""Mean of ImageNet's images in the FCN release, BGR from 0 to 255."""
 
 
 class Normalization(nn.Module):
@@ -35,8 +39,8 @@ class Normalization(nn.Module):
     Parameters
     ----------
     mean, std : sequence of float
-        One per channel, in the order and range that the backbone sees. Kept as buffers, so they
-        travel with the weights.
+        One per channel, in the order and range that the backbone expects. Stored as buffers, so they
+        are saved with the weights.
     span : float
         1 for backbones trained on [0, 1], 255 for those trained on 0 to 255.
     bgr : bool
@@ -46,6 +50,11 @@ class Normalization(nn.Module):
     ------
     ModelError
         The numbers are not one positive deviation per mean.
+
+    Examples
+    --------
+    >>> Normalization.raw()(torch.ones(1, 3, 1, 1)).flatten().tolist()
+    [255.0, 255.0, 255.0]
     """
 
     mean: Tensor
@@ -58,6 +67,24 @@ class Normalization(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         self.span, self.bgr = span, bgr
+
+    @classmethod
+    def named(cls, name: str, in_channels: int) -> Normalization:
+        """Return one of :data:`NORMALIZATIONS`.
+
+        Raises
+        ------
+        ModelError
+            The name is unknown, or "caffe" is asked for other images than those of three channels.
+        """
+        if name not in NORMALIZATIONS:
+            near = nearest_name(str(name), NORMALIZATIONS)
+            raise ModelError(f"unknown normalization '{str(name)[:80]}'{near}: expected one of {', '.join(NORMALIZATIONS)}")
+        if name == "caffe":
+            if in_channels != 3:
+                raise ModelError(f"found {in_channels} input channels with normalization 'caffe', expected 3: it is made for BGR")
+            return cls.caffe()
+        return cls.raw(in_channels) if name == "raw" else cls.imagenet(in_channels)
 
     @classmethod
     def imagenet(cls, in_channels: int = 3) -> Normalization:
@@ -102,8 +129,8 @@ class Normalization(nn.Module):
         Parameters
         ----------
         images : (N, C, H, W) float in [0, 1]
-            RGB where C is 3. A network for grey images, C = 1, also takes RGB, and reads its
-            luminance (Rec. 601), which of a grey image is the grey.
+            RGB where C is 3. A network for grey images, C = 1, also takes RGB and uses its
+            luminance (Rec. 601), which for a grey image is its grey value.
 
         Returns
         -------

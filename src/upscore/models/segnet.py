@@ -19,11 +19,11 @@ figure 2; layer names of the authors' release::
 
     conv       3×3, padding 1, batch normalisation, ReLU; conv1_1_D alone is the score
     pool       maxima of 2×2, sizes rounded up: 45 rows pool to 23, and unpool to 45 again
-    upsample   each value at its maximum's place, zeros elsewhere: sparse, made dense by conv*_D
+    upsample   each value at its maximum's position, zeros elsewhere: sparse, made dense by conv*_D
     output     (N, K, H, W) logits of exactly the images' size
 
-Only the switches, two bits for each 2×2 window, pass from encoder to decoder; U-Net passes
-whole feature maps.
+Only the switches (pooling indices), two bits for each 2×2 window, pass from encoder to decoder;
+U-Net passes whole feature maps.
 
 Deviations. Normalisation of the image is the first layer. Batch normalisation adds 1e-5
 to the variance where the release adds 1e-9.
@@ -35,12 +35,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from upscore.models.encoder_decoder import check_classes, decode, encode, init_weights, mirrored_grid, scale_channels, stage, vgg16_encoder
+from upscore.models.arguments import check_classes, scale_channels
+from upscore.models.encoder_decoder import conv_block, decode, encode, init_weights, mirrored_geometry, vgg16_encoder
 
 __all__ = ["SegNet", "SegNetBasic"]
 
 DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64,))
-"""Channels after each convolution of stages 5 to 1, but for the score."""
+"""Channels after each convolution of blocks 5 to 1, except for the score."""
 
 
 class SegNet(nn.Module):
@@ -60,7 +61,7 @@ class SegNet(nn.Module):
     Attributes
     ----------
     geometry : Geometry
-        Grid of pool5 on the image, with the field of a score; its ``margin()`` is what a tile needs.
+        Grid of pool5 on the image, with the receptive field of a score; its ``margin()`` is what a tile needs.
     stride : int
         32.
     num_classes : int
@@ -70,6 +71,14 @@ class SegNet(nn.Module):
     ------
     ModelError
         K or the width is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from upscore.models.normalization import Normalization
+    >>> model = SegNet(num_classes=11, normalization=Normalization.raw(), width=1 / 16).eval()
+    >>> tuple(model(torch.zeros(1, 3, 45, 60)).shape)
+    (1, 11, 45, 60)
     """
 
     stride = 32
@@ -83,11 +92,11 @@ class SegNet(nn.Module):
         for number, last, layers in zip((5, 4, 3, 2, 1), (3, 3, 3, 2, 2), DECODER, strict=True):
             names = [f"conv{number}_{i}_D" for i in range(last, last - len(layers), -1)]
             widths = [channels, *(scale_channels(n, width) for n in layers)]
-            self.decoder.add_module(f"conv{number}_D", stage(names, widths, norm="{}_bn".format))
+            self.decoder.add_module(f"conv{number}_D", conv_block(names, widths, norm="{}_bn".format))
             channels = widths[-1]
         self.conv1_1_D = nn.Conv2d(channels, num_classes, 3, padding=1)
         init_weights(self)
-        self.geometry = mirrored_grid(self.encoder, self.decoder, score=self.conv1_1_D)
+        self.geometry = mirrored_geometry(self.encoder, self.decoder, score=self.conv1_1_D)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
@@ -97,13 +106,13 @@ class SegNet(nn.Module):
 
 
 class SegNetBasic(nn.Module):
-    """The small SegNet of the paper's comparisons (§3.1): four stages of one 7×7 convolution.
+    """The small SegNet of the paper's comparisons (§3.1): four blocks of one 7×7 convolution.
 
     ::
 
         norm ─ 4 × [conv, batch normalisation, ReLU, pool] ─ 4 × [upsample, conv, batch normalisation] ─ 1×1 score
 
-    All layers have 64 channels. The decoder has no ReLU: the paper found its learning better without.
+    All layers have 64 channels. The decoder has no ReLU: the paper reports better results without.
     ``norm`` is the release's local response normalisation over the raw image's channels.
 
     Parameters
@@ -130,13 +139,13 @@ class SegNetBasic(nn.Module):
         self.encoder, self.decoder = nn.Sequential(), nn.Sequential()
         for number in (1, 2, 3, 4):
             widths = [in_channels if number == 1 else channels, channels]
-            self.encoder.add_module(f"stage{number}", stage([f"conv{number}"], widths, kernel=7, norm="{}_bn".format))
+            self.encoder.add_module(f"stage{number}", conv_block([f"conv{number}"], widths, kernel=7, norm="{}_bn".format))
         for number in (4, 3, 2, 1):
-            decode = stage([f"conv_decode{number}"], [channels, channels], kernel=7, norm="{}_bn".format, relu=False)
-            self.decoder.add_module(f"decode{number}", decode)
+            block = conv_block([f"conv_decode{number}"], [channels, channels], kernel=7, norm="{}_bn".format, relu=False)
+            self.decoder.add_module(f"decode{number}", block)
         self.conv_classifier = nn.Conv2d(channels, num_classes, 1)
         init_weights(self)
-        self.geometry = mirrored_grid(self.encoder, self.decoder, score=self.conv_classifier)
+        self.geometry = mirrored_geometry(self.encoder, self.decoder, score=self.conv_classifier)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""

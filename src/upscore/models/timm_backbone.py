@@ -1,6 +1,6 @@
 """Any timm classifier with feature maps of stride 8, 16 and 32 as a backbone.
 
-timm is imported when the first backbone is asked for, not before: it brings torchvision, and
+timm is imported when the first backbone is built, not before: it imports torchvision, and
 together they take seconds.
 """
 
@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import GeometryError, ModelError, nearest_name
-from upscore.models.backbone import FeatureLevel, Padding
-from upscore.models.measuring import measure_levels
+from upscore.models.backbone import FeatureLevel, PaddingMode, measure_levels
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.models.weights import name_mismatch
 from upscore.text import reason
@@ -29,12 +28,12 @@ from upscore.text import reason
 __all__ = ["STRIDES", "BackboneInfo", "TimmBackbone", "check_name", "current_name", "import_timm", "inspect_backbone", "pretrained"]
 
 STRIDES = (8, 16, 32)
-"""Every backbone has these; finer ones only where an architecture reads them."""
+"""Every backbone has these; finer ones only where a decoder reads them."""
 
 FINER = (2, 4)
 
 PAPERS = ("alexnet", "googlenet", "vgg16")
-"""What a user may also have meant; these are not timm's."""
+"""Names that are not timm's, and that a user may have meant."""
 
 
 @functools.cache
@@ -72,26 +71,32 @@ class TimmBackbone(nn.Module):
     in_channels : int
         Channels of the image.
     weights : {"imagenet"}, optional
-        Take timm's trained weights, downloaded once.
+        Load timm's trained weights, downloaded once.
     finer : bool
-        Also give the maps of stride 2 and 4, where the network has them.
+        Also return the maps of stride 2 and 4, where the network has them.
 
     Raises
     ------
     ModelError
         The name is unknown, the network lacks a stride, its cells do not lie on a regular grid
         (padding that depends on the image's size, windows), or weights cannot be downloaded.
+
+    Examples
+    --------
+    >>> backbone = TimmBackbone("resnet10t")
+    >>> {stride: (level.channels, int(level.geometry.receptive_field)) for stride, level in backbone.levels.items()}
+    RESULT
     """
 
-    padding: Padding = "covering"
+    padding: PaddingMode = "external"
 
     def __init__(self, name: str, *, in_channels: int = 3, weights: Literal["imagenet"] | None = None, finer: bool = False) -> None:
         super().__init__()
-        anatomy = inspect_backbone(name, finer=finer)
-        self.levels = dict(zip(anatomy.strides, anatomy.levels, strict=True))
-        self.mean, self.std = anatomy.mean, anatomy.std
-        parts = {"out_indices": anatomy.indices, "in_chans": in_channels}
-        self.features = pretrained(name, features_only=True, **parts) if weights == "imagenet" else _build(name, **parts)
+        info = inspect_backbone(name, finer=finer)
+        self.levels = dict(zip(info.strides, info.levels, strict=True))
+        self.mean, self.std = info.mean, info.std
+        arguments = {"out_indices": info.indices, "in_chans": in_channels}
+        self.features = pretrained(name, features_only=True, **arguments) if weights == "imagenet" else _build(name, **arguments)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return the maps by stride of normalised images (N, C, H, W)."""
@@ -105,11 +110,11 @@ class BackboneInfo:
     Parameters
     ----------
     strides : tuple of int
-        8, 16 and 32, and before them 2 and 4 where these were asked for and are there.
+        8, 16 and 32, and before them 2 and 4 where these were asked for and exist.
     indices : tuple of int
-        Which of timm's feature maps have these strides.
+        Indices of timm's feature maps with these strides.
     levels : tuple of FeatureLevel
-        Theirs, measured.
+        Their channels and measured geometry.
     mean, std : tuple of float
         RGB statistics in [0, 1] that its weights were trained with.
     """
@@ -123,7 +128,7 @@ class BackboneInfo:
 
 @functools.cache
 def inspect_backbone(name: str, *, finer: bool = False) -> BackboneInfo:
-    """Return the anatomy of a timm network, built on the meta device: nothing is allocated or downloaded.
+    """Return what is known of a timm network, built on the meta device: nothing is allocated or downloaded.
 
     Raises
     ------
@@ -139,18 +144,18 @@ def inspect_backbone(name: str, *, finer: bool = False) -> BackboneInfo:
         raise ModelError(f"backbone '{name}' cannot be aligned with the image: {error}; choose another") from error
     except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
         raise ModelError(f"backbone '{name}' does not take images of any size ({reason(error)}): choose another") from error
-    for stride, channels, tap in zip(strides, chosen.feature_info.channels(), levels, strict=True):
-        if tap.geometry.stride != stride:
-            raise ModelError(f"backbone '{name}' has cells {tap.geometry.stride} pixels apart where timm says {stride}: choose another")
-        if tap.channels != channels:
-            raise ModelError(f"backbone '{name}' does not give its feature maps as (N, C, H, W): choose another")
+    for stride, channels, level in zip(strides, chosen.feature_info.channels(), levels, strict=True):
+        if level.geometry.stride != stride:
+            raise ModelError(f"backbone '{name}' has cells {level.geometry.stride} pixels apart, expected timm's {stride}: choose another")
+        if level.channels != channels:
+            raise ModelError(f"backbone '{name}' does not return its feature maps as (N, C, H, W): choose another")
     settings = import_timm().get_pretrained_cfg(name)
     mean, std = (settings.mean, settings.std) if settings else (IMAGENET_MEAN, IMAGENET_STD)
     return BackboneInfo(strides, indices, levels, tuple(mean), tuple(std))
 
 
 def _pads_by_size(network: nn.Module) -> bool:
-    """Whether a layer of stride 2 pads as TensorFlow's "SAME" does: known at once, where measuring takes minutes for the largest."""
+    """Whether a layer of stride 2 pads like TensorFlow's "SAME": a quick check, where measuring the largest networks takes minutes."""
     from timm.layers import Conv2dSame
 
     return any(isinstance(m, Conv2dSame) and max(m.stride) > 1 and max(m.kernel_size) > 1 for m in network.modules())
@@ -158,30 +163,30 @@ def _pads_by_size(network: nn.Module) -> bool:
 
 @functools.cache
 def _on_meta(name: str, finer: bool) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
-    """Return the strides that are read, timm's numbers of their maps, and the network that gives them, on the meta device."""
+    """Return the strides that are read, timm's indices of their maps, and the feature extractor on the meta device."""
     check_name(name)
     with torch.device("meta"):
-        every = _build(name)
-        there = list(every.feature_info.reduction())
-        lacking = [stride for stride in STRIDES if stride not in there]
-        if lacking:
-            raise ModelError(f"backbone '{name}' has feature maps of stride {there}, not of {lacking[0]}: choose one with 8, 16 and 32")
-        strides = (*(stride for stride in FINER if finer and stride in there), *STRIDES)
-        places = [len(there) - 1 - there[::-1].index(stride) for stride in strides]
-        indices = tuple(every.feature_info.out_indices[place] for place in places)
+        full = _build(name)
+        found = list(full.feature_info.reduction())
+        missing = [stride for stride in STRIDES if stride not in found]
+        if missing:
+            raise ModelError(f"backbone '{name}' has feature maps of stride {found}, not of {missing[0]}: choose one with 8, 16 and 32")
+        strides = (*(stride for stride in FINER if finer and stride in found), *STRIDES)
+        positions = [len(found) - 1 - found[::-1].index(stride) for stride in strides]  # the deepest map of each stride
+        indices = tuple(full.feature_info.out_indices[position] for position in positions)
         chosen = _build(name, out_indices=indices).eval()
     return strides, indices, chosen
 
 
 def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: int, finer: bool) -> str:
-    """Say in words how tensors differ from those of a :class:`TimmBackbone`; ``""`` if they do not.
+    """Describe how tensors differ from those of a :class:`TimmBackbone`; ``""`` if they do not.
 
-    Nothing is measured, so that it takes a second where measuring takes a minute.
+    Nothing is measured: it takes a second, where measuring takes a minute.
 
     Parameters
     ----------
     name : str
-        Of the network, today's.
+        timm's current name of the network.
     found : mapping of str to Tensor
         Names and shapes.
     in_channels, finer
@@ -199,7 +204,7 @@ def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: 
 
 
 def check_name(name: str) -> None:
-    """Refuse what is not one of timm's own names: paths and addresses would fetch foreign code or weights.
+    """Refuse everything but timm's own names: paths and addresses would download foreign code or weights.
 
     Raises
     ------
@@ -220,14 +225,14 @@ def check_name(name: str) -> None:
 
 
 def current_name(name: str, *, report: Callable[[str], None]) -> str:
-    """Return what timm calls a backbone today: it has renamed many, and moved the origin of weights into a tag.
+    """Return timm's current name of a backbone: it has renamed many, and moved the origin of weights into a tag.
 
     Parameters
     ----------
     name : str
-        A name of today, or an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
+        A current name, or an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
     report : callable
-        Told where the name was an earlier one.
+        Receives a sentence if the name is an earlier one.
 
     Raises
     ------
@@ -237,37 +242,37 @@ def current_name(name: str, *, report: Callable[[str], None]) -> str:
     import_timm()
     from timm.models import get_deprecated_models
 
-    today = get_deprecated_models().get(name) if isinstance(name, str) else None
-    if today:
-        report(f"backbone '{name}' is called '{today}' in timm today, and here")
-    check_name(today or name)
-    return today or name
+    current = get_deprecated_models().get(name) if isinstance(name, str) else None
+    if current:
+        report(f"backbone '{name}' is now called '{current}' in timm, and here")
+    check_name(current or name)
+    return current or name
 
 
-ELSEWHERE = {
+TORCHVISION_NAMES = {
     "mobilenet_v2": "mobilenetv2_100",
     "mobilenet_v3_large": "mobilenetv3_large_100",
     "mobilenet_v3_small": "mobilenetv3_small_100",
     "vit_b_16": "vit_base_patch16_224",
     "swin_t": "swin_tiny_patch4_window7_224",
 }
-"""torchvision's names, in plain letters, of networks that timm calls otherwise."""
+"""torchvision's names of networks that have another name in timm."""
 
 
 def _nearest(wanted: str, known: list[str]) -> str:
-    """Return a hint at the name that was probably meant: the same letters and digits, torchvision's name, or else the nearest.
+    """Return a hint at the name that was probably meant: the same letters and digits, torchvision's name, or the nearest.
 
-    ``ResNet-50`` is nearer to ``resnet50`` than any spelling with as many letters changed, and
-    a name that begins the same way (``efficientnet-b0x``) nearer than one that only shares them.
+    ``ResNet-50`` is nearer to ``resnet50`` than the number of changed letters suggests, and
+    a name that begins the same way (``efficientnet-b0x``) is preferred.
     """
     plain = re.sub(r"[^a-z0-9]", "", wanted.lower())
     same = [name for name in known if name.replace("_", "") == plain]
-    told = next((name for theirs, name in ELSEWHERE.items() if theirs.replace("_", "") == plain), "")
-    if same or told:
-        return f" (did you mean '{(same or [told])[0]}'?)"
+    torchvision = next((name for theirs, name in TORCHVISION_NAMES.items() if theirs.replace("_", "") == plain), "")
+    if same or torchvision:
+        return f" (did you mean '{(same or [torchvision])[0]}'?)"
     family = re.match(r"[a-z]*", plain)
-    kin = [name for name in known if family and len(family[0]) > 2 and name.startswith(family[0])]
-    return nearest_name(wanted.lower(), kin) or nearest_name(wanted.lower(), known)
+    related = [name for name in known if family and len(family[0]) > 2 and name.startswith(family[0])]
+    return nearest_name(wanted.lower(), related) or nearest_name(wanted.lower(), known)
 
 
 def pretrained(name: str, **arguments: Any) -> Any:
@@ -276,8 +281,8 @@ def pretrained(name: str, **arguments: Any) -> Any:
     Raises
     ------
     ModelError
-        There are none, or the hub cannot be reached. It is asked once, before timm asks again
-        and again for a minute.
+        There are none, or the hub cannot be reached. It is tried once here, since timm tries
+        again and again for a minute.
     """
     timm = import_timm()
     import huggingface_hub as hub
@@ -289,7 +294,7 @@ def pretrained(name: str, **arguments: Any) -> Any:
         if settings.hf_hub_id and not isinstance(hub.try_to_load_from_cache(settings.hf_hub_id, "model.safetensors"), str):
             hub.get_session().head(hub.constants.ENDPOINT, timeout=10)
         return timm.create_model(name, pretrained=True, **arguments)
-    except Exception as error:  # the hub's client and what it is built on have no kind of error in common
+    except Exception as error:  # the hub's client and its libraries have no error class in common
         raise ModelError(
             f"the ImageNet weights of '{name}' cannot be downloaded ({type(error).__name__}: {reason(error)}): "
             "give weights=<file>, or none to train from scratch"
@@ -300,4 +305,4 @@ def _build(name: str, **arguments: Any) -> Any:
     try:
         return import_timm().create_model(name, features_only=True, **arguments)
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"backbone '{name}' gives no feature maps ({type(error).__name__}: {reason(error)}): choose another") from error
+        raise ModelError(f"backbone '{name}' returns no feature maps ({type(error).__name__}: {reason(error)}): choose another") from error

@@ -1,4 +1,4 @@
-"""U-Net as published: valid convolutions, whole maps passed across, context mirrored at the edges.
+"""U-Net as published: valid convolutions, skip connections of whole maps, context mirrored at the edges.
 
 Olaf Ronneberger, Philipp Fischer, Thomas Brox, "U-Net: Convolutional Networks for
 Biomedical Image Segmentation", MICCAI 2015 (arXiv 1505.04597), figure 1. Sizes are those of
@@ -16,7 +16,7 @@ its 572×572 tile::
 
     ─ 64 ─   3×3 convolution to 64 channels without padding, ReLU: a pixel is lost on each side
     pool     maxima of 2×2
-    crop     cells cut from each side of the contracting map, so that it fits the expanding one
+    crop     cells removed on each side of the contracting map, so that it fits the expanding one
     up       2×2 transposed convolution of stride 2 that halves the channels; its result follows
              the cropped map along the channels
     output   (N, K, H, W) logits of exactly the images' size
@@ -40,7 +40,8 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.alignment import size_of
-from upscore.models.encoder_decoder import check_classes, init_weights, propagate_geometry, scale_channels, stage
+from upscore.models.arguments import check_classes, check_dropout, scale_channels
+from upscore.models.encoder_decoder import conv_block, init_weights, propagate_geometry
 from upscore.ops.geometry import Geometry
 from upscore.ops.mirror import mirror
 
@@ -51,39 +52,38 @@ CHANNELS = (64, 128, 256, 512, 1024)
 CONTEXT = 92
 """Pixels lost on each side."""
 
-GRAIN, LEAST = 16, 188
-"""Tiles of 188 pixels and any multiple of 16 more pool evenly all the way down; 188 give 4."""
+GRAIN, MIN_TILE = 16, 188
+"""Tiles of 188 pixels, plus any multiple of 16, pool evenly four times; 188 give 4."""
 
 
 class UNet(nn.Module):
-    """Four poolings down, four up-convolutions back.
+    """Four poolings and four up-convolutions.
 
     Parameters
     ----------
-    num_classes : int
-        K, 1 to 255.
-    normalization : nn.Module
-        From images in [0, 1] to what the network expects.
-    in_channels : int
-        Channels of the image; the paper's has 1.
-    width : float
-        Factor on the number of channels of every layer; 1 is the paper's.
+    num_classes, normalization, in_channels, width
+        As in :class:`upscore.models.segnet.SegNet`; the paper's images have 1 channel.
     dropout : float
         Probability after each of the two deepest contracting stages, element by element.
 
     Attributes
     ----------
-    geometry : Geometry
-        Grid of the deepest map on the image, with the field of a score; its ``margin()`` is what a tile needs.
+    geometry, num_classes
+        As in :class:`upscore.models.segnet.SegNet`, the geometry of the deepest map.
     stride : int
         16.
-    num_classes : int
-        K.
 
     Raises
     ------
     ModelError
         K, the width or the dropout is out of range.
+
+    Examples
+    --------
+    >>> from upscore.models.normalization import Normalization
+    >>> model = UNet(num_classes=2, normalization=Normalization.imagenet(), width=1 / 16)
+    >>> tuple(model(torch.zeros(1, 3, 50, 40)).shape), tuple(model.valid(torch.zeros(1, 3, 188, 188)).shape)
+    ((1, 2, 50, 40), (1, 2, 4, 4))
     """
 
     stride = 16
@@ -92,8 +92,6 @@ class UNet(nn.Module):
         self, *, num_classes: int, normalization: nn.Module, in_channels: int = 3, width: float = 1.0, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ModelError(f"found dropout {dropout}, expected at least 0 and below 1")
         self.num_classes = check_classes(num_classes)
         self.normalization = normalization
         widths = [scale_channels(n, width) for n in CHANNELS]
@@ -105,7 +103,7 @@ class UNet(nn.Module):
             self.up.add_module(f"stage{number}", nn.ConvTranspose2d(deep, shallow, 2, stride=2))
             self.expanding.add_module(f"stage{number}", _two_convolutions(2 * shallow, shallow))
         self.score = nn.Conv2d(widths[0], num_classes, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(check_dropout(dropout))
         init_weights(self)
         self.geometry = self._grid()
 
@@ -117,7 +115,7 @@ class UNet(nn.Module):
         return logits[..., :height, :width]
 
     def valid(self, x: Tensor) -> Tensor:
-        """Return the logits of a normalised tile's inside, as in figure 1.
+        """Return the logits of the centre of a normalised tile, as in figure 1.
 
         Parameters
         ----------
@@ -135,20 +133,20 @@ class UNet(nn.Module):
             The tile is too small, or would not pool evenly.
         """
         for side in size_of(x):
-            if side < LEAST or (side - LEAST) % GRAIN:
+            if side < MIN_TILE or (side - MIN_TILE) % GRAIN:
                 raise ModelError(
-                    f"found a tile of {x.shape[-2]}×{x.shape[-1]} pixels, expected sides of {LEAST}, {LEAST + GRAIN}, … 572, …"
+                    f"found a tile of {x.shape[-2]}×{x.shape[-1]} pixels, expected sides of {MIN_TILE}, {MIN_TILE + GRAIN}, … 572, …"
                 )
-        across = []
+        skips = []
         for number, convolve in enumerate(self.contracting, start=1):
             x = convolve(x)
             x = self.dropout(x) if number >= 4 else x
             if number < len(CHANNELS):
-                across.append(x)
+                skips.append(x)
                 x = F.max_pool2d(x, 2)
-        for double, convolve in zip(self.up, self.expanding, strict=True):
-            x = double(x)
-            x = convolve(torch.cat((_centre(across.pop(), size_of(x)), x), 1))
+        for up, convolve in zip(self.up, self.expanding, strict=True):
+            x = up(x)
+            x = convolve(torch.cat((_crop_centre(skips.pop(), size_of(x)), x), 1))
         return cast(Tensor, self.score(x))
 
     def _grid(self) -> Geometry:
@@ -156,22 +154,22 @@ class UNet(nn.Module):
         for number, convolve in enumerate(self.contracting, start=1):
             grid = propagate_geometry(convolve, grid if number == 1 else grid.pool(2, 2))
         deepest = grid
-        for double, convolve in zip(self.up, self.expanding, strict=True):
-            grid = propagate_geometry(convolve, propagate_geometry(double, grid))
+        for up, convolve in zip(self.up, self.expanding, strict=True):
+            grid = propagate_geometry(convolve, propagate_geometry(up, grid))
         assert grid == Geometry(receptive_field=grid.receptive_field)  # 92 pixels of context land on the image's own
         return replace(deepest, receptive_field=grid.receptive_field)
 
 
 def _two_convolutions(before: int, after: int) -> nn.Sequential:
-    return stage(["conv1", "conv2"], [before, after, after], padding=0)
+    return conv_block(["conv1", "conv2"], [before, after, after], padding=0)
 
 
-def _centre(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop (N, C, H, W) to its middle."""
+def _crop_centre(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop (N, C, H, W) to its centre."""
     top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
     return x[..., top : top + size[0], left : left + size[1]]
 
 
 def _to_even_poolings(size: int) -> int:
-    """Return how many pixels more than its context an image needs to pool evenly."""
-    return GRAIN - 1 - (size + GRAIN - 1 - (LEAST - 2 * CONTEXT)) % GRAIN
+    """Return the number of pixels beyond its context that an image needs to pool evenly."""
+    return GRAIN - 1 - (size + GRAIN - 1 - (MIN_TILE - 2 * CONTEXT)) % GRAIN

@@ -1,59 +1,28 @@
-"""VGG16 made fully convolutional, as FCN's authors cast it.
+"""VGG16 made fully convolutional, as in the FCN paper.
 
 Simonyan, Zisserman (2015), "Very Deep Convolutional Networks for Large-Scale Image
 Recognition", configuration D, with the linear layers of Long, Shelhamer, Darrell (2015)::
 
     conv1 ×2 ─ pool1 ─ conv2 ×2 ─ pool2 ─ conv3 ×3 ─ pool3 ─ conv4 ×3 ─ pool4 ─ conv5 ×3 ─ pool5 ─ fc6 ─ fc7
       /1                 /2                 /4        │ /8               │ /16              /32     7×7   1×1
-                                                      └─ tap 8           └─ tap 16                         └─ tap 32
+                                                      └─ level 8         └─ level 16                       └─ level 32
 
 conv1_1 pads by 100 and pooling rounds up, so that fc6 fits into any image and the
-papers' crops are legal for every size. Dropout is element-wise, as in Caffe.
+papers' crops are possible for every size. Dropout is element-wise, as in Caffe.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscore.errors import ModelError
-from upscore.models.backbone import WIDE, FeatureLevel, Padding, check_settings
-from upscore.models.encoder_decoder import init_weights
+from upscore.models.arguments import check_dropout, check_flag, scale_channels
+from upscore.models.backbone import INPUT_PADDING, FeatureLevel, padding_mode
+from upscore.models.encoder_decoder import VGG16_CHANNELS, init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.ops.geometry import Geometry
 
 __all__ = ["VGG16"]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A row of the table; a layer without channels is a pooling."""
-
-    name: str
-    kernel: int
-    channels: int = 0
-    stride: int = 1
-    padding: int = 0
-
-
-def _stage(number: int, convolutions: int, channels: int) -> list[_Layer]:
-    convs = [_Layer(f"conv{number}_{i}", 3, channels, padding=1) for i in range(1, convolutions + 1)]
-    return [*convs, _Layer(f"pool{number}", 2, stride=2)]
-
-
-_TABLE = (
-    *_stage(1, 2, 64),
-    *_stage(2, 2, 128),
-    *_stage(3, 3, 256),
-    *_stage(4, 3, 512),
-    *_stage(5, 3, 512),
-    _Layer("fc6", 7, 4096),
-    _Layer("fc7", 1, 4096),
-)
-_TAPS = {"pool3": 8, "pool4": 16, "fc7": 32}
-_FINER = {"pool1": 2, "pool2": 4}
 
 
 class VGG16(nn.Module):
@@ -72,15 +41,21 @@ class VGG16(nn.Module):
         Normalise after each of the 13 convolutions (not fc6 and fc7, whose map may be a
         single cell), which lets a network train from scratch.
     padding : int
-        Of conv1_1. 100 or more covers every image by itself; with less, the architecture
-        pads the image.
+        Of conv1_1. 100 or more is enough for every image; with less, the image is padded before.
     finer : bool
-        Also give pool1 and pool2, of stride 2 and 4.
+        Also return pool1 and pool2, of stride 2 and 4.
 
     Raises
     ------
     ModelError
         An argument is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = VGG16(width=1 / 32)(torch.zeros(1, 3, 50, 40))
+    >>> {stride: tuple(x.shape) for stride, x in maps.items()}
+    {8: (1, 8, 31, 30), 16: (1, 16, 16, 15), 32: (1, 128, 2, 2)}
     """
 
     mean = IMAGENET_MEAN
@@ -93,30 +68,28 @@ class VGG16(nn.Module):
         width: float = 1.0,
         dropout: float = 0.5,
         batch_norm: bool = False,
-        padding: int = WIDE,
+        padding: int = INPUT_PADDING,
         finer: bool = False,
     ) -> None:
         super().__init__()
-        check_settings("VGG16", width=width, dropout=dropout, padding=padding)
-        if not isinstance(batch_norm, bool):
-            raise ModelError(f"found batch_norm {batch_norm!r}, expected true or false")
-        self.batch_norm = batch_norm
-        self.padding: Padding = "wide" if padding >= WIDE else "covering"
+        self.batch_norm = check_flag("batch_norm", batch_norm)
+        self.padding = padding_mode(padding)
         self.levels: dict[int, FeatureLevel] = {}
-        self._strides = _FINER | _TAPS if finer else _TAPS
         geometry, channels = Geometry(), in_channels
-        for layer in _TABLE:
-            pad = padding if layer.name == "conv1_1" else layer.padding
-            geometry = geometry.conv(layer.kernel, layer.stride, pad)
-            if layer.channels:
-                wider = max(1, round(layer.channels * width))
-                self.add_module(layer.name, nn.Conv2d(channels, wider, layer.kernel, padding=pad))
-                if batch_norm and layer.name.startswith("conv"):
-                    self.add_module(_norm_name(layer.name), nn.BatchNorm2d(wider))
-                channels = wider
-            if layer.name in self._strides:
-                self.levels[self._strides[layer.name]] = FeatureLevel(channels, geometry)
-        self.dropout = nn.Dropout(dropout)
+        for block, widths in enumerate(VGG16_CHANNELS, start=1):
+            for i, outputs in enumerate((scale_channels(n, width) for n in widths), start=1):
+                pad = padding if block == i == 1 else 1
+                self.add_module(f"conv{block}_{i}", nn.Conv2d(channels, outputs, 3, padding=pad))
+                if batch_norm:
+                    self.add_module(f"bn{block}_{i}", nn.BatchNorm2d(outputs))
+                geometry, channels = geometry.conv(3, 1, pad), outputs
+            geometry = geometry.pool(2, 2)
+            if block in (3, 4) or (finer and block < 3):
+                self.levels[2**block] = FeatureLevel(channels, geometry)
+        features = scale_channels(4096, width)
+        self.fc6, self.fc7 = nn.Conv2d(channels, features, 7), nn.Conv2d(features, features, 1)
+        self.levels[32] = FeatureLevel(features, geometry.conv(7))
+        self.dropout = nn.Dropout(check_dropout(dropout))
         init_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
@@ -127,21 +100,14 @@ class VGG16(nn.Module):
         x : (N, C, H, W) float
             Normalised images; with padding 100 any H and W from 1.
         """
-        seen: dict[int, Tensor] = {}
-        for layer in _TABLE:
-            if not layer.channels:
-                x = F.max_pool2d(x, layer.kernel, layer.stride, ceil_mode=True)
-            else:
-                x = self.get_submodule(layer.name)(x)
-                if self.batch_norm and layer.name.startswith("conv"):
-                    x = self.get_submodule(_norm_name(layer.name))(x)
-                x = F.relu(x, inplace=True)
-                if layer.name.startswith("fc"):
-                    x = self.dropout(x)
-            if layer.name in self._strides:
-                seen[self._strides[layer.name]] = x
-        return seen
-
-
-def _norm_name(conv: str) -> str:
-    return conv.replace("conv", "bn")
+        maps: dict[int, Tensor] = {}
+        for block, widths in enumerate(VGG16_CHANNELS, start=1):
+            for i in range(1, len(widths) + 1):
+                x = self.get_submodule(f"conv{block}_{i}")(x)
+                x = F.relu(self.get_submodule(f"bn{block}_{i}")(x) if self.batch_norm else x, inplace=True)
+            x = F.max_pool2d(x, 2, 2, ceil_mode=True)
+            if 2**block in self.levels and block < 5:
+                maps[2**block] = x
+        for layer in (self.fc6, self.fc7):
+            x = self.dropout(F.relu(layer(x), inplace=True))
+        return maps | {32: x}

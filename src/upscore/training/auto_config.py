@@ -17,7 +17,7 @@ import torch
 
 from upscore.data.census import Census
 from upscore.inference.segmenter import bf16_is_native
-from upscore.models.factory import takes_backbone, takes_imagenet_weights
+from upscore.models.architectures import find_architecture
 from upscore.training.optimizers import OPTIMIZERS
 from upscore.training.recipe import Recipe
 from upscore.training.recipe_sections import ModelSection
@@ -132,7 +132,7 @@ def configure(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe,
         "native bfloat16" if machine.bf16 else "bfloat16 would be emulated here, and slower",
     )
 
-    if takes_backbone(chosen.model.name):
+    if find_architecture(chosen.model.name).takes_backbone:
         settle(
             "model.backbone",
             "mobilenetv2_100" if on_cpu else "resnet50",
@@ -140,7 +140,7 @@ def configure(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe,
         )
     weights, why = _weights(chosen.model)
     settle("model.weights", weights, why)
-    plain = chosen.run.precision == "fp32" and (chosen.model.backbone == "vgg16" or not takes_backbone(chosen.model.name))
+    plain = chosen.run.precision == "fp32" and (chosen.model.backbone == "vgg16" or not find_architecture(chosen.model.name).takes_backbone)
     settle("run.channels_last", not plain, "slower for wide plain convolutions in float32" if plain else "faster convolutions")
 
     height, width = census.median
@@ -234,7 +234,7 @@ def _weights(model: ModelSection) -> tuple[str, str]:
     """Return the weights to begin with, and why."""
     if model.start_from:
         return "none", "it starts from a trained network"
-    if not takes_imagenet_weights(model.name):
+    if not find_architecture(model.name).takes_imagenet_weights:
         return "none", "there are none for this network"
     if model.arguments.get("width", 1) != 1:
         return "none", "there are none for a network of another width"

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from upscore.errors import ModelError, RecipeError
+from upscore.models.architectures import find_architecture
 from upscore.models.backbones import OWN_BACKBONES, current_name
 from upscore.models.bundle import Bundle
-from upscore.models.factory import create_model, score_layers, takes_backbone
-from upscore.models.transplant import normalization_of, start_from
+from upscore.models.factory import create_model, score_layers
 from upscore.models.weights import Report, silent
+from upscore.models.weights.transplant import normalization_of, start_from
 from upscore.training.network_parts import freeze
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
@@ -88,7 +89,7 @@ def with_current_backbone_name(recipe: Recipe, *, report: Report) -> Recipe:
 def find_normalization(recipe: Recipe) -> tuple[str, str] | None:
     """Return the normalisation that a weights file or a coarser network requires, and why; None where the recipe or the backbone has it."""
     model = recipe.model
-    has_own = model.backbone in OWN_BACKBONES or not takes_backbone(model.name)
+    has_own = model.backbone in OWN_BACKBONES or not find_architecture(model.name).takes_backbone
     if not has_own or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3:
         return None
     if model.start_from:

@@ -191,9 +191,9 @@ class LossSection(Section):
     @field_validator("sampling", "label_smoothing", "focal_gamma", "ohem_fraction", "ohem_threshold")
     @classmethod
     def _loss_accepts(cls, value: float, info: ValidationInfo) -> float:
-        setting: dict[str, Any] = {str(info.field_name): value}
-        objective = Objective({losses_reading(str(info.field_name))[0]: 1.0}, **setting)
-        objective(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), generator=torch.Generator())
+        loss = LOSSES[losses_reading(str(info.field_name))[0]]
+        with torch.random.fork_rng(devices=()):
+            loss.function(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), **{loss.settings[str(info.field_name)]: value})
         return value
 
     @field_validator("class_weights", mode="before")

@@ -136,7 +136,7 @@ def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
     arguments = {"backbone": "vgg16", "width": 1 / 32}
     model = create_model("fcn32s", num_classes=2, **arguments)
     with torch.no_grad():
-        model.score_fr.bias.copy_(torch.tensor([0.0, 1.0]))
+        model.decoder.score_fr.bias.copy_(torch.tensor([0.0, 1.0]))
     Bundle.of("fcn32s", arguments, model, LABELS).save(tmp_path / "bundle")
     evaluation = evaluate(tmp_path / "bundle", tmp_path / "data" / "dataset.yaml")
     assert evaluation.matrix.counts.tolist() == [[0, 6], [0, 6]]

@@ -59,17 +59,18 @@ def test_segnets_maps_are_those_of_its_figure_computed_by_hand():
 @torch.no_grad()
 def test_an_fcns_sums_are_seen_between_its_layers():
     model = built("fcn8s", width=1 / 32)
-    for layer in (model.score_fr, model.score_pool4, model.score_pool3):
+    for layer in (model.decoder.score_fr, model.decoder.score_pool4, model.decoder.score_pool3):
         nn.init.normal_(layer.weight, std=0.1)
-    taps = model.backbone(model.normalization(IMAGE))
-    at_pool4 = model.at_pool4(model.score_fr(taps[32]), model.upscore2, taps[16], model.score_pool4)
-    at_pool3 = model.at_pool3(at_pool4, model.upscore_pool4, taps[8], model.score_pool3)
+    maps = model.backbone(model.normalization(IMAGE))
+    upscore2, pool4 = model.decoder.at_pool4(model.decoder.score_fr(maps[32]), model.decoder.upscore2, maps[16])
+    fuse_pool4 = upscore2 + model.decoder.score_pool4(pool4)
+    fuse_pool3 = model.decoder(maps)
     records = {(record.name, record.step): record for record in record_activations(model, IMAGE, REGION)}
     for stride in (8, 16, 32):
-        agree(records[f"backbone/{stride}", ""], taps[stride])
-    agree(records["upscore_pool4", "added"], at_pool4)
-    agree(records["upscore8", "added"], at_pool3)
-    agree(records["upscore8", ""], model(IMAGE))
+        agree(records[f"backbone/{stride}", ""], maps[stride])
+    agree(records["upscore_pool4", "added"], fuse_pool4)
+    agree(records["upscore", "added"], fuse_pool3)
+    agree(records["upscore", ""], model(IMAGE))
     assert list(records)[:4] == [("backbone/8", ""), ("backbone/16", ""), ("backbone/32", ""), ("score_fr", "")]
 
 

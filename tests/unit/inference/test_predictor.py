@@ -45,7 +45,7 @@ def make_image(height: int = 20, width: int = 30) -> np.ndarray:
 def small_bundle(seed: int = 0, labels: LabelSpace = LABELS, **inference: object) -> Bundle:
     torch.manual_seed(seed)
     model = create_model("fcn32s", num_classes=len(labels), **ARGUMENTS)
-    nn.init.normal_(model.score_fr.weight, std=0.1)
+    nn.init.normal_(model.decoder.score_fr.weight, std=0.1)
     return Bundle.of("fcn32s", ARGUMENTS, model, labels, inference=InferenceSettings(**inference), card={"epoch": 3})
 
 

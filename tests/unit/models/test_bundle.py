@@ -20,7 +20,7 @@ ARGUMENTS = {"backbone": "vgg16", "num_classes": 3, "width": 1 / 64}
 def small(seed=0, **arguments):
     torch.manual_seed(seed)
     model = create_model("fcn8s", **ARGUMENTS | arguments)
-    nn.init.normal_(model.score_fr.weight)
+    nn.init.normal_(model.decoder.score_fr.weight)
     return model
 
 
@@ -113,9 +113,9 @@ def test_weights_are_never_an_argument(saved):
             "fcn8s",
             ARGUMENTS | {"num_classes": 2},
             LabelSpace(("a", "b")),
-            "the network is not 'fcn8s' with the given arguments: it has 'score_fr.weight'",
+            "the network is not 'fcn8s' with the given arguments: it has 'decoder.score_fr.weight'",
         ),
-        ("fcn16s", ARGUMENTS, LABELS, "holds 'score_pool3.weight'"),
+        ("fcn16s", ARGUMENTS, LABELS, "holds 'decoder.score_pool3.weight'"),
         ("fcn9s", ARGUMENTS, LABELS, "unknown model 'fcn9s'"),
     ],
 )
@@ -149,7 +149,7 @@ def test_cards_hold_json(card):
         (lambda d: d["arguments"].update(backbone=7), "found backbone 7, expected a name"),
         (lambda d: d["arguments"].update(width=1e9), "found width"),
         (lambda d: d["arguments"].update(width=4), "does not fit its architecture"),
-        (lambda d: d["arguments"].update(width="wide"), "do not make a network"),
+        (lambda d: d["arguments"].update(width="wide"), "found width 'wide'"),
         (lambda d: d["arguments"].update(in_channels=10**15), "input channels"),
         (lambda d: d["arguments"].update(padding=10**9), "found padding"),
         (lambda d: d["arguments"].update(padding=99.5), "found padding 99.5"),
@@ -194,12 +194,12 @@ def test_hostile_width_allocates_nothing(saved, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda w: w.pop("score_fr.bias"), "lacks 'score_fr.bias'"),
+        (lambda w: w.pop("decoder.score_fr.bias"), "lacks 'decoder.score_fr.bias'"),
         (lambda w: w.update(surprise=torch.zeros(1)), "holds 'surprise', which the network has not"),
-        (lambda w: w.update({"score_fr.bias": torch.zeros(4)}), r"has 'score_fr.bias' of shape \(4,\), expected \(3,\)"),
+        (lambda w: w.update({"decoder.score_fr.bias": torch.zeros(4)}), r"has 'decoder.score_fr.bias' of shape \(4,\), expected \(3,\)"),
         (
-            lambda w: w.update({"score_fr.bias": torch.zeros(3).double()}),
-            "has 'score_fr.bias' of type torch.float64, expected torch.float32",
+            lambda w: w.update({"decoder.score_fr.bias": torch.zeros(3).double()}),
+            "has 'decoder.score_fr.bias' of type torch.float64, expected torch.float32",
         ),
     ],
 )

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from upscore.errors import ModelError
-from upscore.models import caffe_arrays
-from upscore.models.weights import read_weights
+from upscore.models.weights import caffe_arrays, read_weights
 
 
 @pytest.mark.parametrize(
@@ -53,10 +52,10 @@ def saved(array):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (array_of((10**12,)), "is damaged: 'conv1_0.npy' says it has 4000000000000 bytes and has 0"),
-        (array_of((3,), content=bytes(11)), "says it has 12 bytes and has 11"),
-        (saved(np.array([{"a": 1}], dtype=object)), "what is no array of numbers"),
-        (saved(np.array(["a"])), "what is no array of numbers"),
+        (array_of((10**12,)), "is damaged: 'conv1_0.npy' declares 4000000000000 bytes and has 0"),
+        (array_of((3,), content=bytes(11)), "declares 12 bytes and has 11"),
+        (saved(np.array([{"a": 1}], dtype=object)), "no array of numbers"),
+        (saved(np.array(["a"])), "no array of numbers"),
         (b"not an array", "not a readable weights file"),
         (b"", "not a readable weights file"),
         (array_of("__import__('os').system('x')"), "not a readable weights file"),
@@ -81,7 +80,7 @@ def test_names_that_say_no_layer(tmp_path):
 
 
 def test_bombs_are_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(caffe_arrays, "LARGEST", 10_000)
+    monkeypatch.setattr(caffe_arrays, "MAX_BYTES", 10_000)
     np.savez_compressed(tmp_path / "w.npz", conv1_0=np.zeros(100_000, np.float32))
     assert (tmp_path / "w.npz").stat().st_size < 10_000
     with pytest.raises(ModelError, match="expected at most 10000"):
@@ -99,7 +98,7 @@ def test_files_cut_short(tmp_path):
 
 
 def test_small_integers_that_would_swell_to_floats_are_counted_as_what_they_become(tmp_path, monkeypatch):
-    monkeypatch.setattr(caffe_arrays, "LARGEST", 10_000)
+    monkeypatch.setattr(caffe_arrays, "MAX_BYTES", 10_000)
     path = archive(tmp_path / "w.npz", **{"conv1_0.npy": saved(np.arange(5000, dtype=np.int8))})
     with pytest.raises(ModelError, match="5000 numbers, expected at most 2500"):
         read_weights(path)

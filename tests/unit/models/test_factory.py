@@ -4,16 +4,18 @@ import pytest
 import torch
 
 from upscore.errors import ModelError
-from upscore.models.factory import ARCHITECTURES, create_model, list_models
-from upscore.models.fcn import FCN8s, FCN16s, FCN32s
+from upscore.models.architectures import ARCHITECTURES
+from upscore.models.factory import create_model, list_models
+from upscore.models.fcn import FCN
 from upscore.models.normalization import Normalization
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fcn32s", FCN32s), ("fcn16s", FCN16s), ("fcn8s", FCN8s), ("fcn8s-atonce", FCN8s)])
-def test_names(name, kind):
+@pytest.mark.parametrize(("name", "finest"), [("fcn32s", 32), ("fcn16s", 16), ("fcn8s", 8), ("fcn8s-atonce", 8)])
+def test_names(name, finest):
     with torch.device("meta"):
         model = create_model(name, num_classes=3)
-    assert isinstance(model, kind)
+    assert isinstance(model.decoder, FCN)
+    assert model.decoder.finest == finest
     assert model.num_classes == 3
     assert model(torch.empty(1, 3, 50, 40, device="meta")).shape == (1, 3, 50, 40)
 
@@ -27,28 +29,28 @@ def test_fcn32s_has_the_papers_number_of_parameters():
 def test_only_score_layers_are_added_by_the_finer_nets():
     with torch.device("meta"):
         names = [set(create_model(name, num_classes=21).state_dict()) for name in ("fcn32s", "fcn16s", "fcn8s")]
-    assert names[1] - names[0] == {"score_pool4.weight", "score_pool4.bias"}
-    assert names[2] - names[1] == {"score_pool3.weight", "score_pool3.bias"}
+    assert names[1] - names[0] == {"decoder.score_pool4.weight", "decoder.score_pool4.bias"}
+    assert names[2] - names[1] == {"decoder.score_pool3.weight", "decoder.score_pool3.bias"}
 
 
 def test_learned_upsampling_adds_the_intermediate_kernels_only():
     with torch.device("meta"):
         frozen, learned = (create_model("fcn8s", num_classes=21, upsampling=how).state_dict() for how in ("frozen", "learned"))
     assert {name: tuple(learned[name].shape) for name in set(learned) - set(frozen)} == {
-        "upscore2.weight": (21, 1, 4, 4),
-        "upscore_pool4.weight": (21, 1, 4, 4),
+        "decoder.upscore2.weight": (21, 1, 4, 4),
+        "decoder.upscore_pool4.weight": (21, 1, 4, 4),
     }
 
 
 def test_at_once_scales_pool4_and_pool3():
     torch.manual_seed(0)
     staged, at_once = (create_model(name, num_classes=2, width=1 / 32).eval() for name in ("fcn8s", "fcn8s-atonce"))
-    for layer in (staged.score_fr, staged.score_pool4, staged.score_pool3):
+    for layer in (staged.decoder.score_fr, staged.decoder.score_pool4, staged.decoder.score_pool3):
         torch.nn.init.normal_(layer.weight)
     at_once.load_state_dict(staged.state_dict())
     with torch.no_grad():
-        staged.score_pool4.weight.mul_(0.01)
-        staged.score_pool3.weight.mul_(0.0001)
+        staged.decoder.score_pool4.weight.mul_(0.01)
+        staged.decoder.score_pool3.weight.mul_(0.0001)
         x = torch.rand(1, 3, 40, 50)
         torch.testing.assert_close(at_once(x), staged(x))
 
@@ -92,7 +94,7 @@ def test_images_of_other_channels():
         ({"backbone": "resnet81"}, r"unknown backbone 'resnet81' \(did you mean 'resnet18'\?\)"),
         ({"backbone": "vgg61"}, "did you mean"),
         ({"weights": "absent.pth"}, "no weights file at 'absent.pth'"),
-        ({"name": "segnet", "backbone": "resnet18"}, "found backbone 'resnet18' for 'segnet', which is whole by itself: leave it out"),
+        ({"name": "segnet", "backbone": "resnet18"}, "found backbone 'resnet18' for 'segnet', which has its own encoder: leave it out"),
         ({"name": "unet", "backbone": "resnet18"}, "leave it out: 'unet-backbone' takes one"),
         ({"name": "deconvnet", "num_classes": 256}, "found 256 classes"),
         ({"name": "unet", "num_classes": True}, "found True classes"),

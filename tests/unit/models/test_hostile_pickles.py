@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from upscore.errors import ModelError
-from upscore.models import torch_files
-from upscore.models.caffe_arrays import LARGEST
 from upscore.models.factory import create_model
-from upscore.models.transplant import normalization_of
-from upscore.models.weights import read_weights
+from upscore.models.weights import read_weights, torch_files
+from upscore.models.weights.caffe_arrays import MAX_BYTES
+from upscore.models.weights.transplant import normalization_of
 
 START = b"\x80\x02"
 
@@ -75,7 +74,7 @@ def test_a_pickle_is_followed_wherever_it_stands_and_however_it_begins(tmp_path,
 
 
 def test_modules_that_hold_one_another_twice_are_not_walked_through(tmp_path):
-    with pytest.raises(ModelError, match="is made up"):
+    with pytest.raises(ModelError, match="was crafted"):
         read_weights(archive(tmp_path / "w.pth", modules_twice_in_one_another()))
 
 
@@ -140,7 +139,7 @@ def test_whole_numbers_are_no_weights(tmp_path, dtype):
 
 
 def test_statistics_that_only_seem_large_are_not_spread_out(tmp_path):
-    torch.save({"normalization.mean": torch.zeros(1).expand(LARGEST)}, tmp_path / "w.pth")
+    torch.save({"normalization.mean": torch.zeros(1).expand(MAX_BYTES)}, tmp_path / "w.pth")
     assert normalization_of(tmp_path / "w.pth") is None
 
 

@@ -95,12 +95,12 @@ def test_they_learn(build, settings, seed):
         (SlidingWindow, {"patch": 257}, "patch 257"),
         (SlidingWindow, {"every": 0}, "every 0"),
         (SlidingWindow, {"width": 2.5}, "width 2.5"),
-        (SlidingWindow, {"num_classes": 300}, "num_classes 300"),
+        (SlidingWindow, {"num_classes": 300}, "found 300 classes"),
         (SlidingWindow, {"patches_at_once": 0}, "patches_at_once 0"),
         (FullResolution, {"depth": 0}, "depth 0"),
         (FullResolution, {"width": 10_000}, "width 10000"),
         (FullResolution, {"batch_norm": 1}, "batch_norm 1"),
-        (FullResolution, {"in_channels": 0}, "in_channels 0"),
+        (FullResolution, {"in_channels": 0}, "found 0 input channels"),
     ],
 )
 def test_settings_out_of_range_are_refused(build, settings, says):

@@ -7,11 +7,11 @@ import torch
 
 from upscore.errors import ModelError
 from upscore.models.alexnet import AlexNet
+from upscore.models.backbone import measure_levels
 from upscore.models.backbones import OWN_BACKBONES, build_backbone
 from upscore.models.classifier import create_classifier
 from upscore.models.factory import create_model
 from upscore.models.googlenet import GoogLeNet
-from upscore.models.measuring import measure_levels
 from upscore.ops.geometry import Geometry
 
 BACKBONES = [

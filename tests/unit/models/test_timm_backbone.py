@@ -75,7 +75,7 @@ def test_padding_that_depends_on_the_size_is_known_without_measuring(monkeypatch
 
 @pytest.mark.parametrize(
     ("channels", "jump", "complaint"),
-    [(64, 32, "32 pixels apart where timm says 8"), (7, 8, r"does not give its feature maps as \(N, C, H, W\)")],
+    [(64, 32, "32 pixels apart, expected timm's 8"), (7, 8, r"does not return its feature maps as \(N, C, H, W\)")],
 )
 def test_networks_that_are_not_what_timm_says_are_refused(monkeypatch, channels, jump, complaint):
     from upscore.models import timm_backbone
@@ -177,7 +177,7 @@ def save(path, state):
 def test_names_that_timm_has_changed_are_taken_and_said(earlier, today):
     said = []
     assert current_name(earlier, report=said.append) == today
-    assert said == [f"backbone '{earlier}' is called '{today}' in timm today, and here"]
+    assert said == [f"backbone '{earlier}' is now called '{today}' in timm, and here"]
 
 
 def test_of_a_name_of_today_nothing_is_said():

@@ -8,8 +8,14 @@ from torch import nn
 from upscore.errors import ModelError
 from upscore.models.classifier import create_classifier
 from upscore.models.factory import create_model
-from upscore.models.naming import ALEXNET_TORCHVISION, GOOGLENET_CAFFE, GOOGLENET_TORCHVISION, VGG16_BN_TORCHVISION, VGG16_TORCHVISION
-from upscore.models.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
+from upscore.models.weights.key_maps import (
+    ALEXNET_TORCHVISION,
+    GOOGLENET_CAFFE,
+    GOOGLENET_TORCHVISION,
+    VGG16_BN_TORCHVISION,
+    VGG16_TORCHVISION,
+)
+from upscore.models.weights.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
 from upscore.ops.upsample import bilinear_weights
 
 K = 3
@@ -38,7 +44,11 @@ UPSCORES = {
 
 def theirs(name, model, *, full=True):
     """The state of a network as torchfcn and Caffe write it."""
-    state = {key.removeprefix("backbone."): tensor.clone() for key, tensor in model.state_dict().items() if "normalization" not in key}
+    state = {
+        key.removeprefix("backbone.").removeprefix("decoder."): tensor.clone()
+        for key, tensor in model.state_dict().items()
+        if "normalization" not in key
+    }
     return state | {f"{layer}.weight": bilinear(*sizes, full=full) for layer, sizes in UPSCORES[name].items()}
 
 
@@ -73,7 +83,11 @@ def test_torchfcns_and_caffes_fcn(tmp_path, name, file, full):
 def test_fcn_alexnet(tmp_path):
     settings = {"backbone": "alexnet", **SMALL}
     model = stirred(create_model("fcn32s", **settings))
-    state = {key.removeprefix("backbone."): tensor for key, tensor in model.state_dict().items() if "normalization" not in key}
+    state = {
+        key.removeprefix("backbone.").removeprefix("decoder."): tensor
+        for key, tensor in model.state_dict().items()
+        if "normalization" not in key
+    }
     path = save(tmp_path / "w.npz", state | {"upscore.weight": bilinear(63, 32)})
     again = create_model("fcn32s", weights=path, **settings)
     assert_equal(model, again)
@@ -84,7 +98,7 @@ def test_learned_upsampling_is_taken_from_the_diagonal(tmp_path):
     model = stirred(create_model("fcn8s", upsampling="learned", **SMALL))
     state = theirs("fcn8s", model)
     for layer in ("upscore2", "upscore_pool4"):
-        state[f"{layer}.weight"] = model.get_submodule(layer).weight.detach() * torch.eye(K)[:, :, None, None]
+        state[f"{layer}.weight"] = model.get_submodule(f"decoder.{layer}").weight.detach() * torch.eye(K)[:, :, None, None]
     path = save(tmp_path / "w.pth", state)
     assert_equal(model, create_model("fcn8s", weights=path, upsampling="learned", **SMALL))
     with pytest.raises(ModelError, match=r"hold a learned 'upscore2\.weight'.*upsampling='learned'"):
@@ -116,12 +130,13 @@ def test_our_own_whole_file(tmp_path):
         (lambda s: s.update({"upscore2.weight": torch.ones(K, K, 4, 4)}), r"mix classes in 'upscore2\.weight'"),
         (lambda s: s.update({"upscore2.weight": bilinear(4, 2) * 1.01}), r"hold a learned 'upscore2\.weight'"),
         (lambda s: s.update({"upscore2.weight": torch.ones(K, K, 3, 3)}), r"is \(3, 3, 3, 3\), expected \(3, 3, 4, 4\)"),
-        (lambda s: s.pop("score_pool3.weight"), r"lacks 'score_pool3\.weight'"),
+        (lambda s: s.pop("score_pool3.weight"), r"lacks 'decoder\.score_pool3\.weight'"),
         (lambda s: s.pop("conv3_2.bias"), r"lacks 'backbone\.conv3_2\.bias'"),
         (lambda s: s.update({"score9.weight": torch.ones(1)}), r"holds 'score9\.weight', which the network has not"),
         (
             lambda s: s.update({n: torch.zeros(21, *s[n].shape[1:]) for n in ("score_fr.weight", "score_fr.bias", "score_pool3.bias")}),
-            r"has 'score_fr\.weight' of shape \(21, 64, 1, 1\), expected \(3, 64, 1, 1\), 'score_fr\.bias'.* and 1 more of other shapes",
+            r"has 'decoder\.score_fr\.weight' of shape \(21, 64, 1, 1\), expected \(3, 64, 1, 1\), 'decoder\.score_fr\.bias'"
+            r".* and 1 more of other shapes",
         ),
         (
             lambda s: (s.pop("conv1_1.bias"), s.update({"fc6.weight": torch.zeros(2, 2)})),

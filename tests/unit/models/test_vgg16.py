@@ -25,22 +25,22 @@ def test_layers_are_the_papers():
     assert found == FULL
 
 
-def test_taps_of_a_500_pixel_image():
+def test_levels_of_a_500_pixel_image():
     backbone = meta()
     seen = backbone(torch.empty(1, 3, 500, 500, device="meta"))
     assert {stride: tuple(x.shape[1:]) for stride, x in seen.items()} == {8: (256, 88, 88), 16: (512, 44, 44), 32: (4096, 16, 16)}
-    assert {stride: (tap.channels, tap.geometry.stride) for stride, tap in backbone.levels.items()} == {
+    assert {stride: (level.channels, level.geometry.stride) for stride, level in backbone.levels.items()} == {
         8: (256, 8),
         16: (512, 16),
         32: (4096, 32),
     }
     assert backbone.levels[32].geometry.receptive_field == 404
     assert backbone.levels[32].geometry.offset == Fraction(25, 2)
-    assert backbone.padding == "wide"
+    assert backbone.padding == "input_padding"
 
 
-def test_narrow_pads_are_left_to_the_architecture():
-    assert meta(padding=1).padding == "covering"
+def test_with_a_small_padding_the_image_is_padded_before():
+    assert meta(padding=1).padding == "external"
 
 
 def test_dropout_is_element_wise_after_fc6_and_fc7():
@@ -126,7 +126,7 @@ def test_linear_layers_are_reshaped_as_linear_to_conv_does(tmp_path):
 
 def test_timms_names_are_known():
     from upscore.models.backbones import import_timm
-    from upscore.models.naming import VGG16_TORCHVISION
+    from upscore.models.weights.key_maps import VGG16_TORCHVISION
 
     with torch.device("meta"):
         timms = import_timm().create_model("vgg16").state_dict()

@@ -15,8 +15,8 @@ from torch import nn
 from upscore.errors import ModelError, UpscoreWarning
 from upscore.models.backbones import import_timm
 from upscore.models.factory import create_model
-from upscore.models.torch_files import MAX_NAMES
 from upscore.models.weights import load_fitting, name_mismatch, read_weights
+from upscore.models.weights.torch_files import MAX_NAMES
 
 
 class Payload:
@@ -106,7 +106,7 @@ def test_what_all_names_begin_with_is_taken_off_and_said(prefix):
     state = network().state_dict()
     found, said = filled({prefix + name: tensor for name, tensor in state.items()})
     assert equal(found, state)
-    assert said == [f"w.pth: '{prefix}' before all names is taken off"]
+    assert said == [f"w.pth: the prefix '{prefix}' was removed from all names"]
 
 
 def test_nothing_is_said_of_a_file_that_fits():
@@ -122,7 +122,7 @@ def test_an_encoder_is_taken_out_of_a_larger_network_and_said():
     found, said = filled(larger)
     assert equal(found, state)
     assert len(said) == 2
-    assert "'backbone' is taken; 1 tensors beside it ('decode_head.conv.weight') are left out" in said[1]
+    assert "'backbone' is used; 1 other tensors ('decode_head.conv.weight') are ignored" in said[1]
 
 
 @pytest.mark.parametrize("change", [lambda s: s.pop("module.0.weight"), lambda s: s.update({"module.9.weight": torch.zeros(1)})])
@@ -179,7 +179,7 @@ def test_of_several_state_dicts_the_running_mean_is_taken_and_said(tmp_path):
     torch.save({"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": {"a": torch.ones(1)}}, tmp_path / "w.pth")
     said = []
     assert read_weights(tmp_path / "w.pth", report=said.append)["a"] == 1
-    assert said == ["the file holds weights as 'state_dict_ema', 'state_dict': 'state_dict_ema' is taken"]
+    assert said == ["the file holds weights as 'state_dict_ema', 'state_dict': 'state_dict_ema' is used"]
 
 
 @pytest.mark.parametrize("wrap", [lambda n: n, lambda n: {"model": n}, lambda n: nn.DataParallel(n)])
@@ -321,6 +321,6 @@ def test_a_whole_network_behind_a_prefix_is_taken_whole(tmp_path):
         {"state_dict": {f"module.{name}": torch.full_like(tensor, 0.5) if "score" in name else tensor for name, tensor in state.items()}},
         tmp_path / "w.pth",
     )
-    with pytest.warns(UpscoreWarning, match=r"'module\.' before all names"):
+    with pytest.warns(UpscoreWarning, match=r"prefix 'module\.' was removed"):
         model = create_model("fcn8s", backbone="vgg16", width=0.05, num_classes=2, weights=str(tmp_path / "w.pth"))
-    assert float(model.state_dict()["score_fr.weight"].min()) == 0.5
+    assert float(model.state_dict()["decoder.score_fr.weight"].min()) == 0.5

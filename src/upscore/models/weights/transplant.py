@@ -1,57 +1,58 @@
-"""Fill a whole network, scores and all, from someone else's file (FCN's authors call it net surgery).
+"""Fill a whole network, scores included, from someone else's file (FCN's authors call it net surgery).
 
-torchfcn's and Caffe's upsampling layers are C×C kernels of which only the diagonal counts,
-and mostly the bilinear ones that are computed here without weights; both are checked, so that
-nothing in a file is left out because it was expected to be so.
+torchfcn's and Caffe's upsampling layers are C×C kernels of which only the diagonal counts, and
+mostly the bilinear ones that are computed here without weights. Both are checked, so that no
+tensor of a file is ignored on an assumption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from upscore.errors import ModelError
-from upscore.models.naming import is_encoder, rename
-from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN
-from upscore.models.weights import Report, bare, load_fitting, read_weights, silent, without_wrappers
+from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN, NormalizationName
+from upscore.models.weights.key_maps import is_vgg16_layer, rename
+from upscore.models.weights.load import Report, load_fitting, silent, strip_prefixes, strippings
+from upscore.models.weights.read import read_weights
 from upscore.ops.upsample import BilinearUpsample, bilinear_weights
 
 __all__ = ["holds_whole_network", "normalization_of", "start_from", "transplant", "transplant_encoder"]
 
-_SCORES = ("score", "upscore", "seg-score", "seg_score", "backbone.", "conv1_1_D", "deconv1_1")
+_SEGMENTATION_LAYERS = ("score", "upscore", "seg-score", "seg_score", "backbone.", "conv1_1_D", "deconv1_1")
 """Layers that only a segmentation network has."""
 
 
 def holds_whole_network(weights: str | Path) -> bool:
-    """Say whether a file holds a segmentation network, and not only its backbone."""
-    return _is_whole_network(bare(read_weights(weights)))
+    """Return whether a file holds a segmentation network, and not only its backbone."""
+    return _is_whole_network(strip_prefixes(read_weights(weights)))
 
 
 def _is_whole_network(found: Mapping[str, Tensor]) -> bool:
-    return any(name.startswith(_SCORES) for name in found)
+    return any(name.startswith(_SEGMENTATION_LAYERS) for name in found)
 
 
-def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "imagenet"] | None:
-    """Say what a file's names tell about the images it was trained on.
+def normalization_of(weights: str | Path | None) -> NormalizationName | None:
+    """Return the normalisation of the images that a file's network was trained on, as far as its names show.
 
-    Caffe's networks, and torchfcn's, which were converted from them, see BGR from 0 to 255
-    minus a mean; SegNet's sees it without.
+    Caffe's networks, and torchfcn's, which were converted from them, take BGR from 0 to 255
+    minus a mean; SegNet's takes it without.
 
     Parameters
     ----------
     weights : path, "imagenet", "none" or None
-        Only a file is looked into. ``vgg16_from_caffe.pth`` has torchvision's names and
-        Caffe's numbers, which cannot be told: give ``normalization="caffe"`` with it.
+        Only a file is read. ``vgg16_from_caffe.pth`` has torchvision's names and Caffe's
+        numbers, which cannot be recognised: give ``normalization="caffe"`` with it.
 
     Returns
     -------
     str or None
-        A normalisation of :func:`upscore.models.factory.create_model`; None where the names tell
-        nothing, and the backbone's own holds.
+        A normalisation of :func:`upscore.models.factory.create_model`; None where the names show
+        nothing, and the backbone's own is used.
 
     Raises
     ------
@@ -60,13 +61,13 @@ def normalization_of(weights: str | Path | None) -> Literal["caffe", "raw", "ima
     """
     if weights is None or weights in ("none", "imagenet"):
         return None
-    found = bare(read_weights(weights))
+    found = strip_prefixes(read_weights(weights))
     layers = {name.rpartition(".")[0] for name in found}
     if "normalization.mean" in found:
         mean = found["normalization.mean"]
         for name, numbers in (("caffe", CAFFE_MEAN), ("imagenet", IMAGENET_MEAN), ("raw", (0.0, 0.0, 0.0))):
             if mean.numel() == 3 and torch.allclose(mean.flatten().double(), torch.tensor(numbers).double(), atol=1e-3):
-                return cast('Literal["caffe", "raw", "imagenet"]', name)
+                return cast(NormalizationName, name)
         return None
     if "conv1_1_D" in layers:
         return "raw"
@@ -87,7 +88,7 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
     backbone : str
         Name of its backbone.
     report : callable
-        Told what was done to the file's names to make them fit.
+        Receives a sentence for each change that made the file's names fit.
 
     Raises
     ------
@@ -96,9 +97,8 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
         upsampling is not what this network computes; or it was trained on other images.
     """
     own = model.state_dict()
-    read = read_weights(weights, report=report)
-    variants = list(without_wrappers(read))
-    words, tensors = next(((words, tensors) for words, tensors in variants if _is_whole_network(tensors)), variants[0])
+    variants = list(strippings(read_weights(weights, report=report)))
+    changes, tensors = next((variant for variant in variants if _is_whole_network(variant[1])), variants[0])
     found = rename(tensors, own, backbone)
     for name in own:
         fits = name not in found or found[name].shape == own[name].shape
@@ -108,23 +108,23 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
     _check_scales(model, found, weights)
     _fold_norms(model, found)
     load_fitting(model, found, source=weights, report=report)
-    for sentence in words:
+    for sentence in changes:
         report(f"{weights}: {sentence}")
 
 
 def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source: str | Path, report: Report = silent) -> None:
-    """Fill the layers that a network shares with VGG16 (convolutions, fc6, fc7) from a file of that.
+    """Fill the layers that a network has in common with VGG16 (convolutions, fc6, fc7) from a file of that.
 
     Parameters
     ----------
     model : nn.Module
-        Its layers are called as the paper's, ``conv1_1`` and so on.
+        Its layers have the paper's names, ``conv1_1`` and so on.
     found : mapping of str to Tensor
         VGG16 under our names, Caffe's, torchvision's or timm's.
     source : str
         Where it comes from, for errors.
     report : callable
-        Told what was done to the file's names to make them fit.
+        Receives a sentence for each change that made the file's names fit.
 
     Raises
     ------
@@ -132,22 +132,22 @@ def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source:
         It lacks such a layer, has it in another shape, or holds something else.
     """
     own = model.state_dict()
-    shared = {name: tensor for name, tensor in own.items() if is_encoder(name)}
+    encoder = {name: tensor for name, tensor in own.items() if is_vgg16_layer(name)}
 
-    def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the network's state with the file's layers; without those that the file lacks, to be complained of."""
-        named = rename(tensors, shared, "vgg16")
-        spare = {name for name in named if name not in shared and is_encoder(name) and name.startswith("fc")}
-        kept = {name: tensor for name, tensor in own.items() if name not in shared}
-        return kept | {name: tensor for name, tensor in named.items() if name not in spare}
+    def complete(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the network's state with the file's layers; without those that the file lacks, so that they are reported."""
+        named = rename(tensors, encoder, "vgg16")
+        unused = {name for name in named if name not in encoder and is_vgg16_layer(name) and name.startswith("fc")}
+        rest = {name: tensor for name, tensor in own.items() if name not in encoder}
+        return rest | {name: tensor for name, tensor in named.items() if name not in unused}
 
-    load_fitting(model, found, source=source, report=report, name_as=whole)
+    load_fitting(model, found, source=source, report=report, rename=complete)
 
 
 def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collection[str] = ()) -> None:
     """Copy a trained network into that of the next stage: FCN-32s → 16s → 8s, or the same network again.
 
-    Every tensor is copied by name. A finer FCN's own score layers keep their zeros, so it
+    Every tensor is copied by name. A finer FCN's own score layers stay zero, so it
     begins with the coarser one's prediction (up to the extra interpolation step).
 
     Parameters
@@ -157,7 +157,7 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
     earlier : mapping of str to Tensor
         State of a network with the same backbone and, but for ``anew``, the same classes.
     anew : collection of str
-        Tensors that begin as they are in ``model``, whatever the earlier network's: its score
+        Tensors that stay as they are in ``model``, whatever the earlier network's: its score
         layers (:func:`upscore.models.factory.score_layers`), for other classes.
 
     Raises
@@ -171,7 +171,7 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
     foreign = [name for name in earlier if name not in own]
     if foreign:
         raise ModelError(
-            f"cannot start from this network: it holds '{foreign[0]}', which this one has not; backbone and head must be the same"
+            f"cannot start from this network: it holds '{foreign[0]}', which this one has not; backbone and decoder must be the same"
         )
     for name, tensor in earlier.items():
         if tensor.shape != own[name].shape:
@@ -179,7 +179,7 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
                 f"cannot start from this network: its '{name}' is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}; "
                 "number of classes, channels and width must be the same"
             )
-    lacking = [name for name in own if name not in earlier and not name.startswith(("score_pool", "upscore"))]
+    lacking = [name for name in own if name not in earlier and not name.startswith(("decoder.score_pool", "decoder.upscore"))]
     if lacking:
         raise ModelError(f"cannot start from this network: it lacks '{lacking[0]}'; give that of a network with the same backbone")
     for name in own:
@@ -189,10 +189,14 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
 
 
 def _check_upsampling(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:
-    """Replace C×C kernels by their diagonal, and take out those that are bilinear anyway."""
+    """Replace C×C kernels by their diagonal, and remove those that are bilinear anyway.
+
+    The last layer of an FCN has its factor in its name elsewhere, ``upscore8``, and is ``upscore`` here.
+    """
     for layer, module in model.named_modules():
-        name = f"{layer}.weight"
-        if not isinstance(module, BilinearUpsample) or name not in found:
+        short = layer.rpartition(".")[2]
+        name = next((f"{n}.weight" for n in (layer, short, f"{short}{getattr(module, 'factor', '')}") if f"{n}.weight" in found), None)
+        if not isinstance(module, BilinearUpsample) or name is None:
             continue
         kernel, classes = found[name], module.channels
         size = (module.kernel, module.kernel)
@@ -222,10 +226,10 @@ def _check_upsampling(model: nn.Module, found: dict[str, Tensor], weights: str |
 
 
 def _check_scales(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:
-    """Take out the fixed factors of FCN-8s at once, where they are the network's own."""
+    """Remove the fixed factors of FCN-8s at once, where they are the network's own."""
     for pool in ("pool3", "pool4"):
         factor = found.pop(f"scale_{pool}.weight", None)
-        own = getattr(getattr(model, f"at_{pool}", None), "scale", 1.0)
+        own = getattr(getattr(getattr(model, "decoder", None), f"at_{pool}", None), "scale", 1.0)
         if factor is not None and not torch.allclose(factor.double(), torch.tensor(own).double(), rtol=1e-4):
             raise ModelError(
                 f"the weights '{weights}' scale {pool} by {float(factor.flatten()[0]):g}, and this network by {own:g}: "
@@ -234,7 +238,7 @@ def _check_scales(model: nn.Module, found: dict[str, Tensor], weights: str | Pat
 
 
 def _fold_norms(model: nn.Module, found: dict[str, Tensor]) -> None:
-    """Give a norm of two blobs the mean and variance that change nothing: its scale and shift hold them already.
+    """Give a norm of two blobs the mean and variance that change nothing: its scale and shift contain them already.
 
     DeconvNet and SegNet are released with statistics folded in (their BN layers run in
     inference mode).

@@ -2,14 +2,14 @@
 
 A pickle names classes and functions and calls them. torch's own reader of weights refuses a
 file that names others than it knows: the ``argparse.Namespace`` and the NumPy number of many
-a checkpoint, or a network that was saved as a whole. Here such names stand for an inert
-object that keeps what it is given and does nothing; only the functions that put a tensor
-together are the real ones. The tensors of a network saved as a whole are then found by the
-names under which every ``nn.Module`` keeps them.
+a checkpoint, or a network that was saved as a whole. Here such names become inert
+objects, which store their state and do nothing; only the functions that rebuild a tensor
+are the real ones. The tensors of a whole saved network are then found under the
+names where every ``nn.Module`` stores them.
 
-A few bytes can ask for much: tuples of tuples that a dict must hash, modules that hold one
-another, a place in the memory of the pickle machine far beyond the others. So a pickle is
-followed once before it is read, without building anything, and refused where it does.
+A few bytes can ask for much memory and work: tuples of tuples that a dict must hash, modules
+that hold one another, a far index in the memo of the pickle machine. So a pickle is
+scanned once before it is read, without building anything, and refused where it asks for too much.
 """
 
 from __future__ import annotations
@@ -32,50 +32,49 @@ from upscore.errors import ModelError
 __all__ = ["Foreign", "read_torch_file", "tensors_of_module"]
 
 MAX_PICKLE = 2**26
-"""Bytes of the part of a file that says what its tensors are; a large network's has a megabyte."""
+"""Bytes of the part of a file that describes its tensors; for a large network it is a megabyte."""
 
 MAX_NAMES = 2000
-"""Different classes and functions that a file may name; a network saved as a whole names some fifty."""
-
+"""Different classes and functions that a file may name; a whole saved network names about fifty."""
 
 MAX_STEPS = 1_000_000
-"""Operations of a pickle, and places in its memory; two thousand layers with their optimizer take some hundred thousand."""
+"""Operations of a pickle, and indices of its memo; two thousand layers with their optimizer take about a hundred thousand."""
 
 MAX_SHARED = 10_000_000
-"""Values that tuples take up again from earlier tuples: as keys of a dict all of them are hashed, however few bytes say so."""
+"""Values that tuples repeat from earlier tuples: as keys of a dict all of them are hashed, however few bytes ask for it."""
 
 MAX_MODULES = 100_000
-"""Modules of a network saved as a whole."""
+"""Modules of a whole saved network."""
 
 MAX_DEPTH = 100
 """Modules inside one another."""
 
 
 class Foreign:
-    """Stands for an object of a class that is not looked up: it keeps its state, and does nothing.
+    """Stands for an object of a class that is not imported: it stores its state, and does nothing.
 
     Attributes
     ----------
     origin : str
         The class or function that the file names.
     state : mapping
-        What the object was saved with; empty where that is no mapping.
+        State that was saved; empty if that is no mapping.
     """
 
     origin: ClassVar[str] = ""
     state: Mapping[Any, Any]
 
     def __new__(cls, *args: Any, **values: Any) -> Foreign:
-        """Make one of whatever the file would give the class."""
-        made = object.__new__(cls)
-        made.state = {}
-        return made
+        """Create an object from whatever arguments the file passes to the class."""
+        created = object.__new__(cls)
+        created.state = {}
+        return created
 
     def __init__(self, *args: Any, **values: Any) -> None:
         pass
 
     def __call__(self, *args: Any, **values: Any) -> Foreign:
-        """Return the object itself: what the file would call is not called."""
+        """Return the object itself: nothing that a file names is called."""
         return self
 
     def __setstate__(self, state: Any) -> None:
@@ -85,14 +84,14 @@ class Foreign:
         pass
 
     def append(self, value: Any) -> None:
-        """Take no notice of an element of a list."""
+        """Ignore an element of a list."""
 
     def extend(self, values: Any) -> None:
-        """Take no notice of the elements of a list."""
+        """Ignore the elements of a list."""
 
 
 def read_torch_file(path: Path) -> Any:
-    """Return what a file of ``torch.save`` holds, tensors on the CPU, all else that is no plain value as :class:`Foreign`.
+    """Return the content of a file of ``torch.save``: tensors on the CPU, and objects of other classes as :class:`Foreign`.
 
     Raises
     ------
@@ -107,36 +106,36 @@ def read_torch_file(path: Path) -> Any:
     else:
         _check_stream(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch doubts pickles that are newer than its own
+        warnings.simplefilter("ignore")  # torch warns of pickles that are newer than its own
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
         except pickle.UnpicklingError:
-            # Either damaged, which shows again, or it holds objects beside its tensors.
+            # Either it is damaged, and fails again, or it holds objects beside its tensors.
             return torch.load(path, map_location="cpu", weights_only=False, mmap=archive, pickle_module=_InertPickle)
 
 
 def tensors_of_module(module: Foreign) -> dict[str, Tensor]:
-    """Return the parameters and saved buffers of a network that was saved as a whole, as its ``state_dict()`` would; {} if it is none."""
+    """Return the parameters and persistent buffers of a whole saved network, as its ``state_dict()`` would; {} for other objects."""
     tensors: dict[str, Tensor] = {}
     waiting: list[tuple[str, Foreign, frozenset[int]]] = [("", module, frozenset())]
     for _ in range(MAX_MODULES):
         if not waiting:
             return tensors
         prefix, part, above = waiting.pop()
-        passing = part.state.get("_non_persistent_buffers_set", ())
+        not_persistent = part.state.get("_non_persistent_buffers_set", ())
         for kind in ("_parameters", "_buffers"):
             held = part.state.get(kind)
             for name, tensor in held.items() if isinstance(held, Mapping) else ():
-                if isinstance(tensor, Tensor) and not (kind == "_buffers" and isinstance(passing, set) and name in passing):
+                if isinstance(tensor, Tensor) and not (kind == "_buffers" and isinstance(not_persistent, set) and name in not_persistent):
                     tensors[f"{prefix}{name}"] = tensor.detach()
         inner, above = part.state.get("_modules"), above | {id(part)}
         children = [child for child in inner.items() if isinstance(child[1], Foreign)] if isinstance(inner, Mapping) else []
-        # A module inside itself is passed over; only a made-up file has one.
+        # A module inside itself is skipped; only a crafted file has one.
         waiting += [(f"{prefix}{name}.", child, above) for name, child in reversed(children) if id(child) not in above]
         if len(above) > MAX_DEPTH:
             break
     raise ModelError(
-        f"a network of more than {MAX_MODULES} modules, or of more than {MAX_DEPTH} inside one another, is not read: it is made up"
+        f"a network of more than {MAX_MODULES} modules, or of more than {MAX_DEPTH} inside one another, is not read: the file was crafted"
     )
 
 
@@ -155,47 +154,47 @@ def _check_archive(path: Path) -> None:
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ModelError(f"'{path}' holds compressed parts, which torch.save never writes: unpack it, and save the weights again")
         for member in described:
-            _follow(path, io.BytesIO(archive.read(member)))
+            _scan(path, io.BytesIO(archive.read(member)))
 
 
 def _check_stream(path: Path) -> None:
-    """Follow the pickles at the beginning of a file: five that torch reads, however the first of them is written, or one of another's."""
+    """Scan the pickles at the beginning of a file: torch reads up to five, whatever the first begins with."""
     with path.open("rb") as file:
         for _ in range(5):
-            _follow(path, _Sparing(file))
+            _scan(path, _Bounded(file))
             if not file.read(1):
                 return
             file.seek(-1, io.SEEK_CUR)
 
 
-def _follow(path: Path, file: IO[bytes] | _Sparing) -> None:
-    """Go through a pickle without building anything, and refuse one that asks for more than its bytes say.
+def _scan(path: Path, file: IO[bytes] | _Bounded) -> None:
+    """Go through a pickle without building anything, and refuse one that asks for more than its size explains.
 
-    ``sizes`` holds for each value on the pickle machine's stack how many values a tuple leads to.
+    ``sizes`` has, for each value on the pickle machine's stack, the number of values that it contains.
     """
     sizes: list[int] = []
     marks: list[int] = []
-    memory: dict[int, int] = {}
+    memo: dict[int, int] = {}
     shared = farthest = 0
     for step, (operation, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
         name = operation.name
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = len(memory) if name == "MEMOIZE" else int(argument or 0)
-            memory[place], farthest = sizes[-1] if sizes else 1, max(farthest, place)
+            index = len(memo) if name == "MEMOIZE" else int(argument or 0)
+            memo[index], farthest = sizes[-1] if sizes else 1, max(farthest, index)
         elif name in ("GET", "BINGET", "LONG_BINGET", "DUP"):
-            sizes.append((sizes[-1] if sizes else 1) if name == "DUP" else memory.get(int(argument or 0), 1))
+            sizes.append((sizes[-1] if sizes else 1) if name == "DUP" else memo.get(int(argument or 0), 1))
             shared += sizes[-1] - 1
         elif name == "MARK":
             marks.append(len(sizes))
         else:
-            taken = operation.stack_before
-            marked = pickletools.markobject in taken
-            first = (marks.pop() if marks else 0) - taken.index(pickletools.markobject) if marked else len(sizes) - len(taken)
+            popped = operation.stack_before
+            marked = pickletools.markobject in popped
+            first = (marks.pop() if marks else 0) - popped.index(pickletools.markobject) if marked else len(sizes) - len(popped)
             size = 1 + sum(sizes[max(first, 0) :]) if "TUPLE" in name or name == "FROZENSET" else 1
             del sizes[max(first, 0) :]
             sizes.extend([size] * len(operation.stack_after))
         if step > MAX_STEPS or farthest > MAX_STEPS or shared > MAX_SHARED:
-            raise ModelError(f"'{path}' asks for more work than what stands beside a network's weights can need: it is damaged or made up")
+            raise ModelError(f"'{path}' asks for more work than a network's weights can need: it is damaged or crafted")
 
 
 _REAL: dict[tuple[str, str], Any] = {
@@ -208,11 +207,11 @@ _REAL: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
 } | {("torch", str(kind).partition(".")[2]): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
-"""What a file may call: it puts a tensor together, or is a plain container."""
+"""What a file may call: functions that rebuild a tensor, and plain containers."""
 
 
-class _Sparing:
-    """A file of which no more is read at once than a pickle may hold: room is made before it turns out that there is less."""
+class _Bounded:
+    """A file that refuses to read more at once than a pickle may hold: memory is allocated before the file turns out to be shorter."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -225,16 +224,16 @@ class _Sparing:
 
 
 class _Inert(pickle._Unpickler):
-    """An unpickler that looks up nothing but :data:`_REAL`; storages are torch's affair, by their kind.
+    """An unpickler that imports nothing but :data:`_REAL`; torch rebuilds storages by their dtype.
 
-    It is the one written in Python: for a number in eleven bytes the one in C makes room for
-    that many objects, and both do for a bytearray, which no weights file holds.
+    It is the one written in Python: the one in C allocates as many objects as a number in eleven
+    bytes asks for, and both do for a bytearray, which no weights file holds.
     """
 
     dispatch: ClassVar[dict[int, Any]] = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
 
     def __init__(self, file: Any, **values: Any) -> None:
-        super().__init__(_Sparing(file), **values)
+        super().__init__(_Bounded(file), **values)
         self._foreign: dict[tuple[str, str], type[Foreign]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -249,7 +248,7 @@ class _Inert(pickle._Unpickler):
 
 
 def _calling(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls ``real``; a file may change attributes of what it is given, and it is given this one."""
+    """Return a function that calls ``real``: a file may change attributes of a function that it names, and this one is ours."""
 
     def call(*args: Any) -> Any:
         return real(*args)
@@ -258,7 +257,7 @@ def _calling(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _InertPickle:
-    """What torch.load calls in place of the module ``pickle``."""
+    """What torch.load calls instead of the module ``pickle``."""
 
     Unpickler = _Inert
     UnpicklingError = pickle.UnpicklingError

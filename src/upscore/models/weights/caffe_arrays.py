@@ -1,7 +1,7 @@
 """Read a Caffe network that was exported as NumPy arrays, ``.npz``: layers' blobs by name.
 
-Whoever exports them names blobs as he likes: ``conv1_1/0``, ``conv1_1_0``, ``conv1_1_w``,
-``conv1_1/weights``, ``conv1_1.weight``. What the blobs of a layer are depends on the layer:
+Exporters name the blobs in many ways: ``conv1_1/0``, ``conv1_1_0``, ``conv1_1_w``,
+``conv1_1/weights``, ``conv1_1.weight``. What they hold depends on the layer:
 
 ====================  =====================================
 convolution, linear   weight, bias
@@ -29,14 +29,14 @@ from upscore.text import reason
 
 __all__ = ["read_caffe_arrays"]
 
-LARGEST = 4 * 2**30
+MAX_BYTES = 4 * 2**30
 """Bytes of all arrays together; VGG16's are half a gigabyte."""
 
-MOST_COMPRESSED = 20
+MAX_COMPRESSION = 20
 """Bytes of arrays for each of the file; trained weights hardly compress."""
 
-SMALL = 2**24
-"""Bytes of arrays that are read however small the file."""
+ALWAYS_READ = 2**24
+"""Bytes of arrays that are read, however small the file is."""
 
 _BLOB = re.compile(r"(?P<layer>.+)[/_.](?P<kind>[0-3]|[wWbB]|weights?|bias(?:es)?|running_mean|running_var)")
 _KINDS = {"0": "weight", "w": "weight", "weights": "weight", "1": "bias", "b": "bias", "biases": "bias"}
@@ -51,16 +51,16 @@ def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     ModelError
-        The file is damaged or too large, an array holds no numbers, or its name says no layer.
+        The file is damaged or too large, an array holds no numbers, or its name has no layer and blob.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             total, size = sum(member.file_size for member in members), path.stat().st_size
-            most = min(LARGEST, max(SMALL, MOST_COMPRESSED * size))
-            if total > most:
+            maximum = min(MAX_BYTES, max(ALWAYS_READ, MAX_COMPRESSION * size))
+            if total > maximum:
                 raise ModelError(
-                    f"'{path}' ({size} bytes) says it holds {total} bytes of arrays, expected at most {most}: it is damaged or no network's"
+                    f"'{path}' ({size} bytes) declares {total} bytes of arrays, expected at most {maximum}: it is damaged or no network's"
                 )
             arrays: dict[str, Tensor] = {}
             for member in members:
@@ -86,23 +86,23 @@ def _name(path: Path, filename: str, others: dict[str, Tensor]) -> str:
 
 
 def _read(path: Path, file: IO[bytes], member: zipfile.ZipInfo) -> Tensor:
-    """Return one array, after its header has been found to be true."""
+    """Return one array, after its header has been checked against its size."""
     version = npy.read_magic(file)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = header(file)
     if dtype.kind not in "fiu":
-        raise ModelError(f"'{path}' holds in '{member.filename[:80]}' what is no array of numbers ({dtype}): export float32 arrays")
+        raise ModelError(f"'{path}' holds in '{member.filename[:80]}' no array of numbers ({dtype}): export float32 arrays")
     size = math.prod(shape) * dtype.itemsize
     if size != member.file_size - file.tell():
-        raise ModelError(f"'{path}' is damaged: '{member.filename[:80]}' says it has {size} bytes and has {member.file_size - file.tell()}")
-    if math.prod(shape) * np.dtype(np.float32).itemsize > LARGEST:
-        raise ModelError(f"'{path}' holds in '{member.filename[:80]}' {math.prod(shape)} numbers, expected at most {LARGEST // 4}")
+        raise ModelError(f"'{path}' is damaged: '{member.filename[:80]}' declares {size} bytes and has {member.file_size - file.tell()}")
+    if math.prod(shape) * np.dtype(np.float32).itemsize > MAX_BYTES:
+        raise ModelError(f"'{path}' holds in '{member.filename[:80]}' {math.prod(shape)} numbers, expected at most {MAX_BYTES // 4}")
     values = np.frombuffer(file.read(size), dtype=dtype).reshape(shape, order="F" if fortran else "C")
     return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 
 
 def _means_and_variances(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn Caffe's BatchNorm, which keeps sums and their count, into a mean and a variance."""
+    """Turn Caffe's BatchNorm, which stores sums and their count, into a mean and a variance."""
     found = dict(arrays)
     for name, factor in arrays.items():
         layer, _, kind = name.rpartition(".")

@@ -1,0 +1,225 @@
+"""What the commands print is what the values are: every number of a table is compared with the file that holds it."""
+
+import csv
+import json
+import re
+import shlex
+from dataclasses import fields
+
+import pytest
+
+from painting import paint, small_recipe
+from tables import percent, read_table
+from upscore.cli.inference_options import InferenceOptions
+
+CLASSES = ["ground", "square", "bar"]
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    return paint(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def recipe(painted, tmp_path):
+    """A run of seconds whose mean IoU goes up and down, and whose network mistakes some of every class for another."""
+    values = {
+        "model.name": "unet", "model.backbone": None, "model.arguments": {"width": 0.03125}, "loss.terms": {"lovasz": 1.0},
+        "optimizer.lr": 0.02, "run.epochs": 5,
+    }  # fmt: skip
+    path = tmp_path / "small.toml"
+    small_recipe(painted, tmp_path / "unused", **values).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(painted, tmp_path_factory):
+    from upscore.training.launch import train
+
+    values = {
+        "model.name": "unet", "model.backbone": None, "model.arguments": {"width": 0.03125}, "loss.terms": {"lovasz": 1.0},
+        "optimizer.lr": 0.02, "run.epochs": 1,
+    }  # fmt: skip
+    return train(small_recipe(painted, tmp_path_factory.mktemp("runs") / "run", **values)).folder
+
+
+def key(heading):
+    return heading.lower().replace(" ", "_").replace("-", "_")
+
+
+def total(evaluation, name):
+    return evaluation[key(name)] if key(name) in evaluation else evaluation["borders"][key(name)]
+
+
+def of_class(evaluation, name, heading):
+    both = evaluation["classes"][name] | evaluation["borders"]["classes"][name]
+    return f"{both['pixels']:,}" if heading == "pixels" else percent(both[key(heading)])
+
+
+def test_training_prints_its_log_and_marks_what_is_best(upscore, painted, recipe, tmp_path):
+    code, printed, aside = upscore("train", painted, "--recipe", recipe, "--out", tmp_path / "run")
+    assert code == 0, aside
+    log = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
+    lines = [line for line in aside.splitlines() if re.match(r"epoch +\d+/\d+  loss \d+\.\d{4}  ", line)]
+    assert len(lines) == len(log) == 5
+    best = -1.0
+    marked = []
+    for line, row in zip(lines, log, strict=True):
+        miou = float(row["miou"])
+        assert line.startswith(f"epoch {int(row['epoch']):>3}/5  loss {float(row['loss']):.4f}")
+        assert f"  mIoU {100 * miou:5.2f}  " in line
+        assert f"  pixel accuracy {100 * float(row['pixel_accuracy']):5.2f}" in line
+        assert line.endswith("  best") == (miou > best), lines
+        marked.append(miou > best)
+        best = max(best, miou)
+    assert False in marked, "a run in which every epoch is the best shows nothing"
+    rises = [float(after["miou"]) > float(before["miou"]) for before, after in zip(log, log[1:], strict=False)]
+    assert any(up and not new for up, new in zip(rises, marked[1:], strict=True)), "nor one in which whatever rises is the best"
+    epoch = next(row["epoch"] for row in log if float(row["miou"]) == best)
+    assert f"best mIoU {100 * best:.2f} after epoch {float(epoch):g}: {tmp_path / 'run' / 'best'}" in printed
+    assert f"next: upscore evaluate {tmp_path / 'run'} {painted}" in printed
+    card = json.loads((tmp_path / "run" / "best" / "bundle.json").read_text())["card"]
+    assert total(card["metrics"] if "metrics" in card else card["scores"], "mean IoU") == pytest.approx(best)
+
+
+def test_a_recipe_of_another_run_does_not_lead_into_its_folder(upscore, trained, tmp_path, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    code, printed, aside = upscore("train", "--recipe", trained / "recipe.toml", "--seed", "1", "--epochs", "1")
+    assert code == 0, aside
+    (line,) = [line for line in printed.splitlines() if line.startswith("run folder: ")]
+    folder = tmp_path / line.removeprefix("run folder: ")
+    assert (folder / "recipe.toml").is_file()
+    assert trained not in (folder, *folder.parents)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    code, printed, _ = upscore("train", "--recipe", trained / "recipe.toml", "--dry-run", "--out", tmp_path / "here")
+    assert f"run folder: {tmp_path / 'here'}" in printed
+
+
+def test_an_evaluation(upscore, painted, trained, tmp_path):
+    words = ("evaluate", trained, painted, "--out", tmp_path / "report")
+    code, text, aside = upscore(*words, "--json")
+    assert code == 0, aside
+    values = json.loads(text)
+    code, printed, _ = upscore(*words)
+    table = read_table(printed, after="class", rows=CLASSES)
+    assert {"IoU", "boundary IoU", "accuracy", "pixels"} <= set(table["ground"])
+    for name, row in table.items():
+        assert row == {heading: of_class(values, name, heading) for heading in row}
+    columns = [tuple(row[heading] for row in table.values()) for heading in table["ground"]]
+    assert len(set(columns)) == len(columns), "columns that are alike could be taken for one another"
+    (line,) = [line for line in printed.splitlines() if line.startswith("mean IoU ")]
+    totals = dict(part.rsplit(" ", 1) for part in line.split("   "))
+    assert {"mean IoU", "pixel accuracy", "mean accuracy", "frequency-weighted IoU", "boundary IoU", "trimap IoU"} <= set(totals)
+    assert totals == {name: percent(total(values, name)) for name in totals}
+    assert len(set(totals.values())) == len(totals)
+    assert values["policy"] in " ".join(printed.split())
+    assert values["borders"]["policy"] in " ".join(printed.split())
+
+
+def test_an_evaluation_before_and_after_the_crf(upscore, painted, trained, tmp_path):
+    numbers = ("iterations=2", "gaussian_sigma=1", "gaussian_weight=0.5", "bilateral_sigma=7", "bilateral_weight=0.25")
+    words = ("evaluate", trained, painted, "--crf", *(w for n in numbers for w in ("--set", f"crf.{n}")), "--out", tmp_path / "report")
+    code, text, aside = upscore(*words, "--json")
+    assert code == 0, aside
+    values = json.loads(text)
+    versions = {"before": values["before"], "after": values}
+    assert values["before"]["mean_iou"] != values["mean_iou"]
+    code, printed, _ = upscore(*words)
+    table = read_table(printed, after="class", rows=CLASSES)
+    assert len({tuple(row[heading] for row in table.values()) for heading in table["ground"]}) == len(table["ground"]) >= 7
+    for name, row in table.items():
+        for heading, cell in row.items():
+            what, _, when = heading.rpartition(" ")
+            expected = of_class(versions[when], name, what) if when in versions else of_class(values, name, heading)
+            assert cell == expected, (name, heading)
+    names = [line.partition("  ")[0] for line in printed.partition("change\n")[2].partition("CRF:")[0].splitlines()]
+    assert len(names) >= 6
+    changes = read_table(printed.partition("\nbar ")[2].partition("\n")[2], after="", rows=names)
+    for name, row in changes.items():
+        before, after = (total(version, name) for version in versions.values())
+        assert row == {"before": percent(before), "after": percent(after), "change": f"{100 * (after - before):+.2f}"}, name
+    assert "CRF: 2 iterations; Gaussian sigma 1, weight 0.5; bilateral sigma 7, colour 13, weight 0.25" in printed
+
+
+def test_tuning(upscore, painted, trained, tmp_path):
+    code, printed, aside = upscore("tune", trained, painted, "--trials", "2", "--out", tmp_path / "tuned")
+    assert code == 0, aside
+    account = json.loads((tmp_path / "tuned" / "bundle.json").read_text())["card"]["crf"]
+    table = read_table(printed, after="", rows=["chosen on", "confirmed on", "together"])
+    for name in ("chosen_on", "confirmed_on"):
+        half, row = account[name], table[name.replace("_", " ")]
+        expected = {"images": str(half["images"])}
+        for metric in ("mean IoU", "boundary IoU", "trimap IoU"):
+            expected |= {f"{metric} {when}": percent(half[when][key(metric)]) for when in ("before", "after")}
+        assert row == expected
+    _, text, _ = upscore("evaluate", tmp_path / "tuned", painted, "--json", "--no-crf", "--out", tmp_path / "report")
+    assert table["together"]["mean IoU before"] == percent(json.loads(text)["mean_iou"])
+    assert f"bundle: {tmp_path / 'tuned'}" in printed
+
+
+def test_predictions(upscore, painted, trained, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in (painted.parent / "images" / "val").iterdir():
+        (images / path.name).write_bytes(path.read_bytes())
+    (images / "bad.png").write_bytes(b"no image")
+    (images / "list.txt").write_text("a list")
+    code, printed, _ = upscore("predict", trained, images, "--out", tmp_path / "out")
+    account = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    counts = account["labelled"], account["failed"], account["left_out"]
+    assert (code, counts) == (1, (3, 1, 1))
+    assert "{} labelled, {} failed, {} left out: {}".format(*counts, tmp_path / "out") in printed
+
+
+VALUES = {
+    "--flips": [],
+    "--scales": ["1,0.5"],
+    "--tile": ["64"],
+    "--proposals": ["3"],
+    "--aggregate": ["mean"],
+    "--boxes": ["BOXES"],
+    "--edges": ["edges.yml"],
+    "--ensemble": ["RUN"],
+    "--combine": ["product"],
+    "--precision": ["fp32"],
+    "--crf": [],
+    "--no-crf": [],
+    "--no-proposals": [],
+    "--set": ["margin=96"],
+}
+GROUPS = (
+    ("--flips", "--scales", "--tile", "--precision", "--set", "--crf", "--no-proposals"),
+    ("--proposals", "--aggregate", "--boxes", "--ensemble", "--combine", "--no-crf"),
+)
+
+
+def test_every_inference_flag_is_tried_here():
+    names = {f"--{field.name.replace('_', '-')}" for field in fields(InferenceOptions)} - {"--settings"}
+    assert names | {"--set", "--no-crf"} == set(VALUES)
+    assert {flag for group in GROUPS for flag in group} | {"--edges"} == set(VALUES)  # a model of edges is too large to make here
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_command_of_a_report_repeats_every_flag(upscore, painted, trained, tmp_path, group):
+    """The network is one of proposals, so that --no-proposals and --no-crf both change what the bundle asks for."""
+    code, _, aside = upscore("ensemble", trained, "--proposals", "2", "--crf", "--out", tmp_path / "asks")
+    assert code == 0, aside
+    boxes = tmp_path / "boxes.json"
+    names = sorted(path.stem for path in (painted.parent / "images" / "val").iterdir())
+    boxes.write_text(json.dumps({name: {"size": [48, 56], "boxes": [[0, 0, 30, 30], [10, 10, 50, 40]]} for name in names}))
+    given = {"BOXES": str(boxes), "RUN": str(trained)}
+    flags = [word for flag in group for word in (flag, *(given.get(value, value) for value in VALUES[flag]))]
+    code, first, aside = upscore("evaluate", tmp_path / "asks", painted, *flags, "--json", "--out", tmp_path / "report")
+    assert code == 0, aside
+    repeat = shlex.split(json.loads((tmp_path / "report" / "report.json").read_text())["repeat"])
+    for flag in group:
+        assert flag in repeat
+        assert repeat[repeat.index(flag) + 1 :][: len(VALUES[flag])] == [given.get(value, value) for value in VALUES[flag]]
+    code, second, aside = upscore(*repeat[1:], "--json", "--out", tmp_path / "report 2")
+    assert code == 0, aside
+    first, second = ({**json.loads(text), "report": ""} for text in (first, second))
+    assert first == second
+    proposals, crf = first["settings"]["proposals"], first["settings"]["crf"]
+    assert (proposals is None) == ("--no-proposals" in group)
+    assert crf["on" if "on" in crf else "enabled"] == ("--crf" in group)
