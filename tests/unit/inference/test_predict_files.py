@@ -303,12 +303,11 @@ def test_an_image_longer_than_any_jpeg_is_laid_over_in_a_png(shape: tuple[int, i
         assert np.array_equal(read_image(tmp_path / "out" / row.outputs["overlay"]), expected)
 
 
-def test_an_overlay_is_the_same_whatever_is_mixed_at_a_time(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    image = read_image(shots / "a.png")
-    prediction = PREDICTOR.predict(image)
-    for pixels in (1, 7, 10**6):
-        monkeypatch.setattr(sinks, "OVERLAY_PIXELS", pixels)
-        assert np.array_equal(sinks.lay_over(prediction, image), prediction.overlay(image))
+def test_an_overlay_is_that_of_a_prediction_to_its_last_row():
+    for shape in ((1, 1), (1, 7), (300, 1), (257, 400), (1100, 1000)):
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        prediction = PREDICTOR.predict(image)
+        assert np.array_equal(sinks.lay_over(prediction.label_map, LABELS, image), prediction.overlay(image))
 
 
 def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
