@@ -150,8 +150,10 @@ def test_wrappers_have_the_geometry_stride_and_device_of_what_they_wrap():
         assert (segmenter.geometry, segmenter.stride, segmenter.device) == (engine.geometry, 4, torch.device("cpu"))
     mixed = SegmenterWrapper(engine, coarse)
     assert (mixed.geometry, mixed.stride) == (None, 32)
-    fine = SegmenterWrapper(engine, NetworkSegmenter(TorchTwin()))
-    assert fine.geometry == engine.geometry
+    wide = NetworkSegmenter(TorchTwin())
+    wide.geometry, wide.stride = Geometry().conv(3, 2).conv(21, 3), 6
+    for both in (SegmenterWrapper(engine, wide), SegmenterWrapper(wide, engine)):
+        assert (both.geometry, both.stride) == (wide.geometry, 12)
 
 
 class Failing:
