@@ -13,20 +13,13 @@ The readers are independent of one another; they share ``image_files`` and ``mas
 from upscore.data.dataset import Dataset
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.finding import Finding, Remedy
-from upscore.data.image_files import (
-    IMAGE_SUFFIXES,
-    MAX_PIXELS,
-    check_image,
-    decode_image,
-    read_image,
-    read_instances,
-    read_label,
-    write_image,
-    write_label_map,
-)
+from upscore.data.headers import IMAGE_SUFFIXES, MAX_PIXELS
+from upscore.data.image_files import check_image, decode_image, read_image
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
 from upscore.data.mask_check import check_dataset, check_splits, inspect_dataset
+from upscore.data.mask_files import read_instances, read_label
 from upscore.data.open_dataset import READERS, list_splits, open_dataset
+from upscore.data.png_files import write_image, write_label_map
 from upscore.data.reader import Reader
 from upscore.data.transforms import FILL, Augmentation, rng_for
 from upscore.data.unet_border_weights import BorderWeighting

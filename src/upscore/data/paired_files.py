@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
-from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_with_metadata, read_instances, read_mask
+from upscore.data.headers import IMAGE_SUFFIXES
+from upscore.data.image_files import inspect_image, read_image_with_metadata
+from upscore.data.mask_files import DecodedMask, read_instances, read_mask
 from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
@@ -63,7 +65,7 @@ class PairedFiles:
         An instance number that means no object, such as VOC's 255.
     read_mask : callable, optional
         Reads a mask file as stored values, (H, W) uint8; as
-        :func:`~upscore.data.image_files.read_mask` does
+        :func:`~upscore.data.mask_files.read_mask` does
         when not given. It goes to other processes with the dataset.
     hint : str
         What to do where masks hold values that are no class, if that is not a matter of

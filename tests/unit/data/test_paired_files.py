@@ -144,7 +144,7 @@ def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Pat
     data = files([Pair(str(number), one.image, one.mask) for number in range(100)])
     decoded = []
     whole = image_files._decode_image
-    monkeypatch.setattr(image_files, "_decode_image", lambda content, name: decoded.append(name) or whole(content, name))
+    monkeypatch.setattr(image_files, "_decode_image", lambda file: decoded.append(file.name) or whole(file))
     check_dataset(data)
     assert 10 <= len(decoded) <= 20
     assert DARK_WARNING in data.warnings[0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscore.data.image_files import write_image
+from upscore.data.png_files import write_image
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference import pipeline, tile_choice
 from upscore.inference.predictor import Predictor

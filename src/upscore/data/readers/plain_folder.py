@@ -27,7 +27,7 @@ import numpy as np
 from upscore.data.class_names import find_class_names
 from upscore.data.folder_pairs import file_key, pair_plain_folder, plain_splits
 from upscore.data.folder_roles import find_folders
-from upscore.data.image_files import read_mask
+from upscore.data.mask_files import read_mask
 from upscore.data.mask_rules import apply_rules
 from upscore.data.paired_files import PairedFiles, list_images
 from upscore.data.reader import Reader
