@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, describe_shared_images, find_shared_images
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.counts import Counts
 from upscore.evaluation.result import Evaluation, ImageMetrics, refuse_repeated
@@ -136,14 +136,14 @@ def _overlap(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> 
         known, split = (data.get("identity"), data.get("split")) if isinstance(data, dict) else (None, None)
         if not isinstance(known, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
             continue
-        identity = identity or identify(images)
+        identity = identity or dataset_identity(images)
         if identity == known:
-            return tell_shared([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
+            return describe_shared_images([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
         if path:
             with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
                 trained = open_dataset(path, split)
-                if identify(trained) == known and (shared := shared_images(trained, images)):
-                    return tell_shared(shared, "the network's training data", images.split, len(images))
+                if dataset_identity(trained) == known and (shared := find_shared_images(trained, images)):
+                    return describe_shared_images(shared, "the network's training data", images.split, len(images))
     return ""
 
 

@@ -31,7 +31,7 @@ from upscore.data.dataset import Dataset
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, describe_shared_images, find_shared_images
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.result import policy_of
 from upscore.losses import class_weights
@@ -77,7 +77,7 @@ class Plan:
     warnings : list of str
         What makes the network, or the scores of the validation, mean less than they seem to.
     identity : str
-        Which images are learned from; see :func:`upscore.data.overlap.identify`.
+        Which images are learned from; see :func:`upscore.data.overlap.dataset_identity`.
     """
 
     recipe: Recipe
@@ -173,10 +173,10 @@ def plan(
     _check_loss(chosen, seen.train, census)
     _check_network(chosen, census, machine, resumed=resumed, report=notes.append)
     warnings = [finding.text() for finding in counted.findings]
-    if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
+    if told := describe_shared_images(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
         warnings.append(told)
     notes = list(dict.fromkeys([*train.warnings, *val.warnings, *seen.warnings, *notes]))
-    return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, identify(train))
+    return Plan(chosen, choices, census, notes, seen.train, seen.val, warnings, dataset_identity(train))
 
 
 def train(recipe: Recipe | Plan, *, display: Callable[[], ProgressListener] = SilentListener) -> Run:
