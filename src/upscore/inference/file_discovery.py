@@ -84,7 +84,7 @@ def discover_images(
     Returns
     -------
     DiscoveredImages
-        In the order given, folders and patterns sorted. Names keep the structure below
+        In the order given, folders and patterns sorted. Names preserve the structure below
         the folder or the fixed part of the pattern; where two would be the same
         (compared without case), the image's ending and then a number are added.
 
