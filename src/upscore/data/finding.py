@@ -91,7 +91,7 @@ class Finding:
     fatal : bool
         Whether training on the dataset as it is would be wrong.
     where : str
-        The dataset and its splits.
+        The dataset and its splits; empty where ``what`` names them.
     what : str
         What was found.
     keys : tuple of str
@@ -124,7 +124,7 @@ class Finding:
     def text(self) -> str:
         """Return where it is, what was found and every remedy, as one line."""
         remedies = "; or, ".join(remedy.text(self.masks) for remedy in self.remedies)
-        return f"{self.where}: {self.what}" + (f"; {remedies}" if remedies else "")
+        return (f"{self.where}: " if self.where else "") + self.what + (f"; {remedies}" if remedies else "")
 
     __str__ = text
 

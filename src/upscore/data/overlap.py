@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from upscore.data.dataset import Dataset, InFiles
+from upscore.data.finding import Finding
 from upscore.text import listed
 
-__all__ = ["dataset_identity", "describe_shared_images", "find_shared_images"]
+__all__ = ["dataset_identity", "find_shared_images", "shared_images_finding"]
 
 _SAMPLE = 4096
 """Bytes that are read at the beginning, middle and end of a file."""
@@ -54,16 +55,17 @@ def find_shared_images(train: Dataset, evaluated: Dataset) -> list[tuple[str, st
     return shared
 
 
-def describe_shared_images(shared: Sequence[tuple[str, str]], train: str, evaluated: str, count: int) -> str:
-    """Return a sentence on the ``shared`` images of the split ``evaluated``, which holds ``count``; "" if there are none."""
+def shared_images_finding(shared: Sequence[tuple[str, str]], train: str, evaluated: str, count: int) -> Finding | None:
+    """Return a finding on the ``shared`` images, (key, key in ``train``), of the ``count`` images of ``evaluated``; None without any."""
     if not shared:
-        return ""
+        return None
     first = listed([key if key == train_key else f"{key}, there {train_key}" for key, train_key in shared])
     how_many = f"all {count}" if len(shared) == count else f"{len(shared)} of {count}"
-    return (
-        f"{how_many} images of {evaluated} are also in {train} ({first}): metrics on them measure how well they are "
-        "memorised, not how well new images are labelled"
+    what = (
+        f"{how_many} images of {evaluated} are also in {train} ({first}): metrics on them measure how well they are memorised, "
+        "not how well new images are labelled"
     )
+    return Finding("shared images", False, "", what, tuple(key for key, _ in shared))
 
 
 def dataset_identity(dataset: Dataset) -> str:

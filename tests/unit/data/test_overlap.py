@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from upscore.data import overlap
-from upscore.data.overlap import dataset_identity, describe_shared_images, find_shared_images
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.readers.shapes import open_shapes
 from upscore.types import LabelSpace
@@ -101,7 +101,8 @@ def test_identities_of_made_up_images_tell_splits_apart() -> None:
 
 
 def test_the_sentence_counts_and_names() -> None:
-    assert describe_shared_images([], "train", "val", 3) == ""
-    said = describe_shared_images([("a", "a"), ("b", "c")], "train", "val", 9)
-    assert said.startswith("2 of 9 images of val are also in train (a, b, there c): metrics on them measure")
-    assert describe_shared_images([("a", "a")], "train", "val", 1).startswith("all 1 images of val")
+    assert shared_images_finding([], "train", "val", 3) is None
+    found = shared_images_finding([("a", "a"), ("b", "c")], "train", "val", 9)
+    assert (found.kind, found.fatal, found.keys) == ("shared images", False, ("a", "b"))
+    assert found.text().startswith("2 of 9 images of val are also in train (a, b, there c): metrics on them measure")
+    assert shared_images_finding([("a", "a")], "train", "val", 1).text().startswith("all 1 images of val")
