@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
+from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.counts import Counts
 from upscore.evaluation.result import Evaluation, ImageMetrics, refuse_repeated
@@ -124,27 +125,27 @@ def evaluate(
     alone = before.evaluation(labeller, images, absent, path) if with_crf else None
     if alone is not None and alone.settings is not None:
         alone = replace(alone, settings=alone.settings.model_copy(update={"crf": None}))
-    overlap = _overlap(labeller.cards, images, path) if isinstance(labeller, Predictor) else ""
-    return replace(after.evaluation(labeller, images, absent, path, before=alone), overlap=overlap)
+    shared = _images_trained_on(labeller.cards, images, path) if isinstance(labeller, Predictor) else None
+    return replace(after.evaluation(labeller, images, absent, path, before=alone), shared_images=shared)
 
 
-def _overlap(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> str:
-    """Return a sentence on which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
+def _images_trained_on(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> Finding | None:
+    """Return a finding on which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
     identity = ""
     for card in cards:
         data = card.get("data")
         known, split = (data.get("identity"), data.get("split")) if isinstance(data, dict) else (None, None)
         if not isinstance(known, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
             continue
-        identity = identity or identify(images)
+        identity = identity or dataset_identity(images)
         if identity == known:
-            return tell_shared([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
+            return shared_images_finding([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
         if path:
             with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
                 trained = open_dataset(path, split)
-                if identify(trained) == known and (shared := shared_images(trained, images)):
-                    return tell_shared(shared, "the network's training data", images.split, len(images))
-    return ""
+                if dataset_identity(trained) == known and (shared := find_shared_images(trained, images)):
+                    return shared_images_finding(shared, "the network's training data", images.split, len(images))
+    return None
 
 
 def predict_sample(labeller: Labeller, sample: Sample) -> Prediction:

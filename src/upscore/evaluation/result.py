@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from upscore.data.finding import Finding
 from upscore.errors import DataError
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
 from upscore.settings import InferenceSettings
@@ -78,8 +79,8 @@ class Evaluation:
         The network alone on the same images, where a CRF refined its probabilities.
     image_warnings : dict of str to int
         What a user should know of how images were read and labelled, and of how many images: "no proposals were found: …".
-    overlap : str
-        Which of the images the network was trained on, as a sentence; "" if none is known to be.
+    shared_images : Finding, optional
+        Images that the network was trained on, as far as is known.
     """
 
     matrix: ConfusionMatrix
@@ -95,7 +96,7 @@ class Evaluation:
     borders: BorderCounts | None = None
     before: Evaluation | None = None
     image_warnings: dict[str, int] = field(default_factory=dict)
-    overlap: str = ""
+    shared_images: Finding | None = None
 
     @cached_property
     def metrics(self) -> SegmentationMetrics:
@@ -114,18 +115,23 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the metrics mean less than they seem to, each one line; print it with the metrics."""
+        """The findings, one line each; print them with the metrics."""
+        return [finding.text() for finding in self.findings]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What makes the metrics mean less than they seem to."""
         shown = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
         absent = [name for name in self.labels.names if name not in shown]
-        found = [self.overlap] if self.overlap else []
+        found = [self.shared_images] if self.shared_images else []
         if len(shown) == 1:
-            found.append(
-                f"the masks of {self.dataset} {self.split} show {shown[0]} alone: the mean IoU of one class does not show how well "
-                "classes are told apart" + (f", and {listed(absent, 6)} are not measured" if absent else "")
-            )
+            what = f"the masks of {self.dataset} {self.split} show {shown[0]} alone: the mean IoU of one class does not show how well "
+            what += "classes are distinguished" + (f", and {listed(absent, 6)} are not measured" if absent else "")
+            found.append(Finding("one class", False, "", what))
         elif shown and absent:
             how = {"union": "left out of the mean IoU unless predicted", "present": "left out of the mean IoU", "all": "0 in the mean IoU"}
-            found.append(f"no mask of {self.dataset} {self.split} shows {listed(absent, 6)}: not measured, and {how[self.absent]}")
+            what = f"no mask of {self.dataset} {self.split} shows {listed(absent, 6)}: not measured, and {how[self.absent]}"
+            found.append(Finding("class not shown", False, "", what))
         return found
 
     @property
@@ -258,7 +264,7 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         borders,
         merge([part.before for part in parts if part.before is not None]) if first.before is not None else None,
         dict(sum((Counter(part.image_warnings) for part in parts), Counter())),
-        first.overlap,
+        first.shared_images,
     )
 
 
