@@ -38,7 +38,7 @@ def main() -> None:
     values = flags.parse_args()
     torch.set_num_threads(values.threads)
     torch.manual_seed(0)
-    found = Machine.look("cpu")
+    found = Machine.detect("cpu")
     images = torch.rand(values.batch, 3, values.size, values.size)
     labels = torch.randint(0, 21, (values.batch, values.size, values.size))
     results = {}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from painting import paint, paint_objects, small_recipe
 from upscore.cli import main
-from upscore.training.run import train
+from upscore.training.launch import train
 
 
 @pytest.fixture

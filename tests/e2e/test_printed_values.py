@@ -35,7 +35,7 @@ def recipe(painted, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(painted, tmp_path_factory):
-    from upscore.training.run import train
+    from upscore.training.launch import train
 
     values = {
         "model.name": "unet", "model.backbone": None, "model.arguments": {"width": 0.03125}, "loss.terms": {"lovasz": 1.0},

@@ -19,7 +19,7 @@ from upscore.data.dataset import Dataset
 from upscore.errors import DataError, OutputError
 from upscore.evaluation.counts import Counts
 from upscore.evaluation.evaluate import checked_truth
-from upscore.inference.pipeline import Piece, refined_pieces, segment_image
+from upscore.inference.pipeline import LabelledWindow, refined_windows, segment_image
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import LabelMapSink, ProbsSink
 from upscore.inference.sources import ArraySource, ImageSource
@@ -106,11 +106,11 @@ class _StoredProbabilities:
     def __init__(self, dense: DenseCRF, probs: npt.NDArray[np.float16]) -> None:
         self.dense, self.probs = dense, probs
 
-    def pieces(self, source: ImageSource) -> Iterator[Piece]:
+    def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
         def read(window: Window) -> npt.NDArray[np.float32]:
             return np.asarray(self.probs[(slice(None), *window.slices)], np.float32)
 
-        return refined_pieces(self.dense, source, read, classes=len(self.probs))
+        return refined_windows(self.dense, source, read, classes=len(self.probs))
 
 
 @dataclass(frozen=True)

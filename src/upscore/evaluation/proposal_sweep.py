@@ -27,7 +27,7 @@ from upscore.types import LabelSpace, Sample
 __all__ = ["COUNTS", "ProposalSweep", "SweepImage", "sweep_proposals"]
 
 COUNTS = (1, 5, 10, 20, 50)
-"""After how many boxes an image is looked at: those of the paper's figure, and some between."""
+"""Numbers of boxes after which an image is evaluated: those of the paper's figure, and some between."""
 
 LabelMap = npt.NDArray[np.uint8]
 
@@ -41,7 +41,7 @@ class SweepImage:
     sample : Sample
         Image and truth.
     boxes : Boxes
-        As they are cut, best first; the image itself where none were found.
+        As they are cropped, best first; the image itself where none were found.
     found : bool
         Whether any were.
     grown : dict of int to (H, W) uint8
@@ -119,7 +119,7 @@ def sweep_proposals(
     Parameters
     ----------
     predictor : Predictor
-        At least one of its networks looks at proposals; the first that does is followed.
+        At least one of its networks uses proposals; the first that does is evaluated.
     dataset : Dataset
         Images with truth.
     counts : sequence of int
