@@ -16,7 +16,7 @@ from upscore.text import visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
-    from upscore.evaluation.evaluate import Evaluation
+    from upscore.evaluation.evaluation import Evaluation
     from upscore.evaluation.proposal_sweep import ProposalSweep
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
@@ -81,8 +81,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
     print_warnings(evaluation.warnings)
-    for note, count in evaluation.noted.items():
-        console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
+    for warning, count in evaluation.image_warnings.items():
+        console.print(f"{count} image{'s' * (count > 1)}: {escape(warning)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]")
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError, RecipeError
-from upscore.evaluation.evaluate import checked_dataset, checked_truth
+from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.inference.averaging import tta
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
@@ -138,12 +138,12 @@ def sweep_proposals(
         As :func:`upscore.evaluation.evaluate.evaluate`.
     """
     steps = _steps(predictor, counts)
-    checked_dataset(dataset, predictor.labels)
+    check_dataset(dataset, predictor.labels)
     matrices: dict[str, ConfusionMatrix] = {}
     network, without = "", 0
     for index in range(len(dataset)):
         sample = dataset[index]
-        truth = checked_truth(sample)
+        truth = check_mask(sample)
         grown = _look(predictor, sample, steps)
         network = grown.network
         metrics = {}

@@ -33,11 +33,11 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
-from upscore.evaluation.evaluate import checked_dataset, checked_truth
+from upscore.evaluation.checks import check_dataset, check_mask
+from upscore.evaluation.counts import PixelCounts
 from upscore.inference.crf_postprocess import iterate_refined
 from upscore.inference.predictor import Predictor
 from upscore.inference.tile_grid import Window
-from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import CRFSettings
@@ -231,7 +231,7 @@ def tune(
     if "crf" in predictor.card and not again:
         raise BundleError(f"the bundle was tuned already, on {_where(predictor.card['crf'])}: give --again (again=True) to tune it anew")
     images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
-    checked_dataset(images, predictor.labels)
+    check_dataset(images, predictor.labels)
     if len(images.labels) < 2:
         raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
     if len(images) < 2:
@@ -240,30 +240,10 @@ def tune(
         say(warning)
     sizes = []
     for index in range(len(images)):
-        sizes.append(checked_truth(images[index]).shape)
+        sizes.append(check_mask(images[index]).shape)
         progress("checking masks", index + 1, len(images), None)
     with _room(len(images.labels), sizes, say) as kept:
         return _Search(predictor, images, kept, metric, progress).run(trials, seed)
-
-
-class _Counts:
-    """What metrics are taken of."""
-
-    def __init__(self, classes: int) -> None:
-        self.matrix, self.borders = ConfusionMatrix(classes), BorderCounts(classes)
-
-    def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> None:
-        self.matrix.add(truth, predicted)
-        self.borders.add(truth, predicted)
-
-    def __add__(self, other: _Counts) -> _Counts:
-        result = _Counts(self.matrix.num_classes)
-        result.matrix, result.borders = self.matrix + other.matrix, self.borders + other.borders
-        return result
-
-    def metrics(self) -> dict[str, float]:
-        borders = self.borders.metrics()
-        return {"mean_iou": self.matrix.metrics().mean_iou, "boundary_iou": borders.boundary_iou, "trimap_iou": borders.trimap_iou}
 
 
 class _Kept:
@@ -323,7 +303,7 @@ class _Search:
 
     def run(self, trials: int, seed: int) -> Tuning:
         classes = len(self.images.labels)
-        few, first, second = (_Counts(classes) for _ in range(3))
+        few, first, second = (PixelCounts(classes) for _ in range(3))
         for index in range(len(self.images)):
             counts = (first if index in self.first else second, *((few,) if index in self.few else ()))
             self._predict(index, counts)
@@ -356,26 +336,23 @@ class _Search:
             seed=seed,
         )
 
-    def _predict(self, index: int, counts: Sequence[_Counts]) -> None:
+    def _predict(self, index: int, counts: Sequence[PixelCounts]) -> None:
         """Keep the network's probabilities of an image, and count what it says alone."""
         sample = self.images[index]
-        truth = checked_truth(sample)
+        truth = check_mask(sample)
         label_map, room = np.empty(truth.shape, np.uint8), self.kept[index]
         for window, probs in self.predictor.iterate(sample.image, name=sample.key):
             label_map[window.slices] = probs.argmax(0).cpu().numpy()
             room[(slice(None), *window.slices)] = probs.cpu().numpy()
-        try:
-            for one in counts:
-                one.add(truth, label_map)
-        except DataError as error:
-            raise DataError(f"{sample.key}: {error}") from None
+        for half in counts:
+            half.add(sample.key, truth, label_map)
 
-    def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> _Counts:
+    def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> PixelCounts:
         """Count the images ``indices`` as the CRF labels them."""
-        dense, counts = settings.build(), _Counts(self.kept.classes)
+        dense, counts = settings.build(), PixelCounts(self.kept.classes)
         for index in indices:
             sample, probs = self.images[index], self.kept[index]
-            truth = checked_truth(sample)
+            truth = check_mask(sample)
 
             def read(window: Window, probs: npt.NDArray[np.float16] = probs) -> npt.NDArray[np.float32]:
                 return np.asarray(probs[(slice(None), *window.slices)], np.float32)
@@ -383,15 +360,15 @@ class _Search:
             label_map = np.empty(truth.shape, np.uint8)
             for piece in iterate_refined(dense, sample.image, read, classes=self.kept.classes):
                 label_map[piece.window.slices] = piece.after.argmax(0)
-            counts.add(truth, label_map)
+            counts.add(sample.key, truth, label_map)
             self.done += 1
             self.progress(self.what, self.done, self.total, self.best)
         return counts
 
-    def _choose(self, few: dict[str, float], first: dict[str, float], rng: np.random.Generator) -> tuple[CRFSettings, _Counts]:
+    def _choose(self, few: dict[str, float], first: dict[str, float], rng: np.random.Generator) -> tuple[CRFSettings, PixelCounts]:
         """Return the best settings on the first half, and its counts."""
         self.what = "sampling"
-        ranked: list[tuple[float, CRFSettings, _Counts]] = []
+        ranked: list[tuple[float, CRFSettings, PixelCounts]] = []
         for candidate in (CRFSettings(), *(_draw(rng) for _ in range(max(1, self.most // 2) - 1))):
             counts = self._evaluate(candidate, self.few)
             ranked.append((_value(counts.metrics(), self.metric), candidate, counts))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from upscore.cli import results
-from upscore.evaluation.evaluate import Evaluation
+from upscore.evaluation.evaluation import Evaluation
 from upscore.evaluation.tune import Candidate, Tuning
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.settings import CRFSettings, InferenceSettings

@@ -134,7 +134,7 @@ def test_training_and_evaluation_say_the_same_of_a_reading(tmp_path: Path) -> No
         f"1 of 3 images of train (a): {ALPHA_WARNING}",
         f"1 of 3 images of train (c): {TURNED_WARNING}",
     )
-    assert evaluate(Empty(), data).noted == {ALPHA_WARNING: 1, DARK_WARNING: 2, TURNED_WARNING: 1}
+    assert evaluate(Empty(), data).image_warnings == {ALPHA_WARNING: 1, DARK_WARNING: 2, TURNED_WARNING: 1}
 
 
 def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from browsing import read
 from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
 from upscore.errors import DataError, OutputError
-from upscore.evaluation.evaluate import Evaluation, evaluate
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.evaluation import Evaluation
 from upscore.evaluation.report import write_report
 from upscore.inference.predictor import Predictor
 from upscore.types import LabelSpace, Prediction, Sample
