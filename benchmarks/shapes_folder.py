@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from upscore.data.shapes import SHAPES_LABELS, open_shapes
+from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes
 
 
 def main() -> None:

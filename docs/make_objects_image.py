@@ -15,7 +15,7 @@ from make_images import write_sheet
 from upscore import Predictor
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
-from upscore.data.shapes import SHAPES_LABELS
+from upscore.data.readers.shapes import SHAPES_LABELS
 from upscore.evaluation.proposal_sweep import SweepImage, sweep_proposals
 from upscore.proposals import Boxes
 from upscore.types import Sample

@@ -1,6 +1,7 @@
 """What the commands print is what the values are: every number of a table is compared with the file that holds it."""
 
 import csv
+import itertools
 import json
 import re
 import shlex
@@ -73,7 +74,7 @@ def test_training_prints_its_log_and_marks_what_is_best(upscore, painted, recipe
         marked.append(miou > best)
         best = max(best, miou)
     assert False in marked, "a run in which every epoch is the best shows nothing"
-    rises = [float(after["miou"]) > float(before["miou"]) for before, after in zip(log, log[1:], strict=False)]
+    rises = [float(after["miou"]) > float(before["miou"]) for before, after in itertools.pairwise(log)]
     assert any(up and not new for up, new in zip(rises, marked[1:], strict=True)), "nor one in which whatever rises is the best"
     epoch = next(row["epoch"] for row in log if float(row["miou"]) == best)
     assert f"best mIoU {100 * best:.2f} after epoch {float(epoch):g}: {tmp_path / 'run' / 'best'}" in printed

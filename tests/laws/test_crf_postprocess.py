@@ -149,7 +149,7 @@ def test_windows_come_near_the_whole_and_nearer_with_their_margin(monkeypatch: p
     """By the exact filter, since the lattice's own error depends on where a window begins."""
     noise = np.random.default_rng(0).dirichlet((0.3, 0.3, 0.3), (36, 50))
     said = torch.from_numpy(noise.astype(np.float32)).permute(2, 0, 1)[None]
-    dense = DenseCRF(kernels=(Gaussian(1.5, 2.0), Bilateral(3.0, 40.0, 3.0)), iterations=3, engine="exact")
+    dense = DenseCRF(kernels=(Gaussian(1.5, 2.0), Bilateral(3.0, 40.0, 3.0)), iterations=3, engine="numpy_exact")
     images = as_images(scene(36, 50))
     whole = crf(lambda images: said, dense)(images)
     monkeypatch.setattr(module, "WHOLE_PIXELS", 28 * 28)

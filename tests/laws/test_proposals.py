@@ -12,7 +12,7 @@ from upscore.errors import RecipeError
 from upscore.inference.proposal_aggregation import choose, over_boxes, over_proposals, scores_over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.factory import create_model
-from upscore.ops.box_crop import resized
+from upscore.ops.box_crop import resize
 from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, enlarge_boxes, whole_image
 
 SIDE = 32
@@ -71,7 +71,7 @@ def canvases(image, boxes):
         padded = torch.zeros(3, bottom - top, right - left, dtype=image.dtype)
         y0, y1, x0, x1 = max(0, top), min(height, bottom), max(0, left), min(width, right)
         padded[:, y0 - top : y1 - top, x0 - left : x1 - left] = image[:, y0:y1, x0:x1]
-        scores = resized(Fake()(resized(padded, (SIDE, SIDE))[None])[0].double(), (bottom - top, right - left))
+        scores = resize(Fake()(resize(padded, (SIDE, SIDE))[None])[0].double(), (bottom - top, right - left))
         plane, place = torch.zeros(3, height, width, dtype=torch.float64), torch.zeros(height, width, dtype=bool)
         plane[:, y0:y1, x0:x1] = scores[:, y0 - top : y1 - top, x0 - left : x1 - left]
         place[y0:y1, x0:x1] = True

@@ -50,6 +50,11 @@ class ClassNames:
     mapping: dict[int, int] | None = None
     colours: dict[tuple[int, int, int], int] = field(default_factory=dict)
 
+    @property
+    def warning(self) -> str:
+        """Where the names come from."""
+        return f"the names of the {len(self.labels)} classes come from {self.file.name}"
+
 
 def find_class_names(folder: Path, files: Sequence[str] = CLASS_FILES) -> ClassNames | None:
     """Read the first of ``files`` that is in ``folder``; None if there is none.

@@ -25,7 +25,7 @@ from difflib import SequenceMatcher
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from upscore.data.folder_roles import find_places
+from upscore.data.folder_roles import find_folders
 from upscore.data.image_lists import find_below, find_end
 from upscore.data.splits import SPLITS
 from upscore.documents import parse_yaml
@@ -105,7 +105,7 @@ def read_schema(file: Path) -> Schema:
     if not masks_dir or ".." in PurePosixPath(masks_dir).parts:
         raise DataError(f"{file}: masks_dir is '{masks_dir}', expected a folder name that takes the place of 'images'")
     splits = {key: _places(file, key, content[key]) for key in SPLITS if content.get(key) is not None}
-    if not splits and not any(find_places(file.parent / path)):  # else it describes the plain folder it lies in
+    if not splits and not any(find_folders(file.parent / path)):  # else it describes the plain folder it lies in
         raise DataError(f"{file}: no split is given, expected train, val or test")
     root = _root(file, path, splits, warnings)
     splits = {key: tuple(_mended(root, key, place, warnings) for place in places) for key, places in splits.items()}

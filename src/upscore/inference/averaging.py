@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from upscore.errors import RecipeError
-from upscore.ops.box_crop import resized
+from upscore.ops.box_crop import resize
 from upscore.settings.scales import scale_fractions
 
 __all__ = ["averaging_context", "ensemble", "product", "tta"]
@@ -57,9 +57,9 @@ def tta(segmenter: Callable[[Tensor], Tensor], *, flips: bool = False, scales: S
 
     def look(images: Tensor, scale: Fraction, mirrored: bool) -> Tensor:
         height, width = images.shape[-2:]
-        view = images if scale == 1 else resized(images, (int(height * scale), int(width * scale)))
+        view = images if scale == 1 else resize(images, (int(height * scale), int(width * scale)))
         probs = segmenter(view.flip(-1)).flip(-1) if mirrored else segmenter(view)
-        return probs if scale == 1 else resized(probs, (height, width))
+        return probs if scale == 1 else resize(probs, (height, width))
 
     def segment(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

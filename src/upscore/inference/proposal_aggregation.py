@@ -25,7 +25,7 @@ from torch import Tensor
 
 from upscore.errors import DataError, RecipeError
 from upscore.inference.image_tensors import bytes_of
-from upscore.ops.box_crop import Canvas, Corners, cut_boxes
+from upscore.ops.box_crop import Canvas, Corners, crop_boxes
 from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
 from upscore.settings import Aggregate, ProposalSettings
@@ -194,7 +194,7 @@ def scores_over_boxes(
     canvas: Canvas | None = None
     for first in range(0, len(boxes), batch):
         last = min(first + batch, len(boxes))
-        maps = score(cut_boxes(image, corners[first:last], side)).float()
+        maps = score(crop_boxes(image, corners[first:last], side)).float()
         if canvas is None:
             check_canvas(maps.shape[1], height, width)
         canvas = canvas or Canvas(maps.shape[1], height, width, aggregate=aggregate, clip=clip, device=maps.device)

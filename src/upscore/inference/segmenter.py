@@ -7,17 +7,17 @@ gives one back (tiles, flips, scales, ensembles): inference is closed under comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from upscore.errors import RecipeError
+from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.settings import Precision
 
-__all__ = ["NetworkSegmenter", "Segmenter", "bf16_is_native", "choose_device", "evaluation_mode", "runs_channels_last"]
+__all__ = ["NetworkSegmenter", "Segmenter", "bf16_is_native", "choose_device", "runs_channels_last"]
 
 Segmenter: TypeAlias = Callable[[Tensor], Tensor]
 """images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32, summing to 1 over K."""
@@ -134,15 +134,3 @@ def bf16_is_native(device: str) -> bool:
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     # On processors, AVX2 and plain AVX-512 emulate it; only these two instruction sets compute with it.
     return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` into evaluation mode and every module back into its own afterwards."""
-    trained = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in trained:
-            module.training = True

@@ -94,11 +94,11 @@ def _objects(settings: CropsSection, dataset: Dataset, **how: Any) -> Dataset:
 
 
 def _proposals(settings: CropsSection, dataset: Dataset, **how: Any) -> Dataset:
-    return CroppedProposals(dataset, _source(settings), overlap=settings.overlap, **_shape(settings), **how)
+    return CroppedProposals(dataset, _source(settings), min_overlap=settings.overlap, **_shape(settings), **how)
 
 
 def _shape(settings: CropsSection) -> dict[str, Any]:
-    return settings.model_dump(include={"enlarge", "side", "least_side"})
+    return {"enlarge": settings.enlarge, "side": settings.side, "min_side": settings.least_side}
 
 
 def _source(settings: CropsSection) -> Proposer | BoxFile:

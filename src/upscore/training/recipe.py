@@ -68,7 +68,9 @@ class _Section(BaseModel):
 class DataSection(_Section):
     """Where the images and masks are."""
 
-    path: str | None = Field(None, description="a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
+    path: str | None = Field(
+        None, description="a dataset.yaml, a folder of images/ and masks/ or of a.jpg and a_mask.png, a PASCAL VOC folder, or 'shapes'"
+    )
     train: str = Field("train", description="the split to learn from")
     val: str = Field("val", description="the split to validate on")
     fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")

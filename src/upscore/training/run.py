@@ -29,7 +29,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 import upscore
 from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
-from upscore.data.open_dataset import layouts_in_words, open_dataset
+from upscore.data.open_dataset import describe_readers, open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.evaluation import policy_of
@@ -147,7 +147,7 @@ def plan(
     if not resumed:
         recipe = _with_todays_backbone(recipe, report=notes.append)
     if not recipe.data.path:
-        raise RecipeError(f"no data given: name {layouts_in_words()}")
+        raise RecipeError(f"no data given: name {describe_readers()}")
     machine = machine or Machine.look(recipe.run.device)
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from upscore.data.census import check_dataset, take_census
 from upscore.data.paired_files import Pair, PairedFiles
-from upscore.data.shapes import open_shapes
+from upscore.data.readers.shapes import open_shapes
 from upscore.errors import DataError
 from upscore.types import LabelSpace, Sample
 

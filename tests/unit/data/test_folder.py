@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.folder import open_plain_folder, open_yaml, plain_splits, yaml_splits
+from upscore.data.folder_pairs import plain_splits
+from upscore.data.readers.dataset_yaml import open_yaml, yaml_splits
+from upscore.data.readers.plain_folder import open_plain_folder
 from upscore.errors import DataError
 
 SIZE = (6, 8)

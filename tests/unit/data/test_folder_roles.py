@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from upscore.data.folder import open_plain_folder, open_yaml, plain_splits
+from upscore.data.folder_pairs import plain_splits
 from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
+from upscore.data.readers.dataset_yaml import open_yaml
+from upscore.data.readers.plain_folder import open_plain_folder
 from upscore.errors import DataError
 
 CLASSES = "ground\nbox\n"

@@ -15,7 +15,7 @@ from PIL import Image
 from upscore.data import overlap
 from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.data.paired_files import Pair, PairedFiles
-from upscore.data.shapes import open_shapes
+from upscore.data.readers.shapes import open_shapes
 from upscore.types import LabelSpace
 
 

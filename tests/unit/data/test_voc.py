@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from upscore.data.census import check_dataset
-from upscore.data.voc import VOC_NAMES, open_voc, voc_splits
+from upscore.data.readers.voc import VOC_NAMES, open_voc, voc_splits
 from upscore.errors import DataError
 from upscore.types import voc_palette
 

@@ -15,7 +15,7 @@ from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.factory import create_model
-from upscore.ops.box_crop import resized
+from upscore.ops.box_crop import resize
 from upscore.proposals import Boxes, SlidingWindows, enlarge_boxes
 from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
@@ -93,8 +93,8 @@ def test_the_release_multiplies_scores():
     score = NetworkSegmenter(boxed.build()).scores
     canvas = torch.full((3, *image.shape[:2]), -torch.inf)
     for left, top, right, bottom in boxes.corners.tolist():
-        cut = resized(x[:, top:bottom, left:right].double(), (32, 32)).float()
-        back = resized(score(cut[None])[0].double(), (bottom - top, right - left)).float()
+        cut = resize(x[:, top:bottom, left:right].double(), (32, 32)).float()
+        back = resize(score(cut[None])[0].double(), (bottom - top, right - left)).float()
         part = canvas[:, top:bottom, left:right]
         part.copy_(torch.maximum(part, back))
     canvas[canvas == -torch.inf] = 0

@@ -1,9 +1,9 @@
-"""An embedded dataset: shapes of very different sizes, drawn when asked for.
+"""A generated dataset: scenes of shapes of very different sizes, drawn when they are read.
 
 Six shapes lie on textured ground, from blobs a third of the image wide to discs of five
 pixels and rods two pixels thick; they overlap, cast shadows and share their textures. A
-hue hints at the class, and the outline tells it. Coarse networks find the big ones and
-lose the thin ones, which is what the papers' skips are for.
+hue hints at the class, and the outline determines it. Coarse networks find the big ones and
+lose the thin ones, which the papers' skips are for.
 
 An outline is a signed distance: the label is where it is negative, the image's soft edge
 is its clipped value, the rounded rim its gradient. Labels are therefore exact.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
+from upscore.data.reader import Reader
+from upscore.data.splits import choose_split
 from upscore.errors import DataError, nearest_name
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["SHAPES_LABELS", "Shapes", "open_shapes", "shapes_splits"]
+__all__ = ["READER", "SHAPES_LABELS", "Shapes", "open_shapes", "shapes_splits"]
 
 SHAPES_LABELS = LabelSpace(
     ("background", "disc", "square", "triangle", "ring", "rod", "star"),
@@ -248,3 +251,13 @@ def _star(u: _Array, v: _Array, r: float, w: float) -> _Array:
 
 
 _OUTLINES = {"disc": _disc, "square": _square, "triangle": _triangle, "ring": _ring, "rod": _rod, "star": _star}
+
+
+READER = Reader(
+    "shapes",
+    "the word shapes (generated scenes)",
+    recognise=lambda path: path == "shapes",
+    splits=lambda path: shapes_splits(),
+    open=lambda path, split, **options: open_shapes(choose_split(Path(path), split, shapes_splits()), **options),
+    options=("size", "count", "seed"),
+)
