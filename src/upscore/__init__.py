@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from upscore.data.open_dataset import open_dataset as open_dataset
     from upscore.demo import run_demo as run_demo
     from upscore.errors import UpscoreError as UpscoreError
-    from upscore.evaluation.evaluation import Evaluation as Evaluation
     from upscore.evaluation.evaluate import evaluate as evaluate
+    from upscore.evaluation.evaluation import Evaluation as Evaluation
     from upscore.evaluation.report import write_report as write_report
     from upscore.evaluation.tune import tune as tune
     from upscore.explain.explanation import explain_image as explain_image

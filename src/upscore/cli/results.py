@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from upscore.demo import Demonstration
     from upscore.evaluation.evaluation import Evaluation
     from upscore.evaluation.proposal_sweep import ProposalSweep
-    from upscore.evaluation.tune import Tuning
+    from upscore.evaluation.tuning import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import Found, LabelledImage
     from upscore.models.ensemble import Ensemble

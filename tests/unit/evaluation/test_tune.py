@@ -12,9 +12,11 @@ import torch
 
 from speckles import LABELS, Scenes, Speckled
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
+from upscore.evaluation import probability_store
 from upscore.evaluation import tune as module
 from upscore.evaluation.evaluate import evaluate
-from upscore.evaluation.tune import Tuning, tune
+from upscore.evaluation.tune import tune
+from upscore.evaluation.tuning import Tuning
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
@@ -51,8 +53,8 @@ def test_the_scores_are_those_of_an_evaluation(tuned: Tuning):
 
 def test_the_same_seed_finds_the_same(tuned: Tuning):
     assert tune(network(), Scenes(), trials=6) == tuned
-    one, other = (module._draw(np.random.default_rng(seed)) for seed in (0, 1))
-    assert one == module._draw(np.random.default_rng(0)) != other
+    one, other = (module._sample(np.random.default_rng(seed)) for seed in (0, 1))
+    assert one == module._sample(np.random.default_rng(0)) != other
 
 
 @pytest.mark.parametrize("stubborn", [range(6), range(3), range(3, 6)], ids=["both", "first", "second"])
@@ -68,7 +70,7 @@ def test_it_is_off_unless_both_halves_gain(stubborn: range):
 def test_what_is_made_large_decides(metric: str):
     found = tune(network(), Scenes(), trials=1, metric=metric)
     assert found.settings == CRFSettings(enabled=found.settings.enabled)  # one trial evaluates the usual numbers
-    assert found.settings.enabled is all(half.gain(metric) > module.LEAST_GAIN for half in (found.chosen_on, found.confirmed_on))
+    assert found.settings.enabled is all(half.gain(metric) > module.MIN_GAIN for half in (found.chosen_on, found.confirmed_on))
     assert ("mean of mean IoU and boundary IoU" if metric == "both" else metric.replace("_iou", " IoU")) in found.verdict
 
 
@@ -178,11 +180,11 @@ def test_room_is_asked_for_and_given_back(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said, needed = [], sum(2 * 2 * (40 + i) * 52 for i in range(6))
     tune(network(), Scenes(), trials=1, say=said.append)
-    assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while it works"]
+    assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while tuning runs"]
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(probability_store.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
     dataset = Scenes()
-    with pytest.raises(OutputError, match=r"no room for .* of probabilities"):
+    with pytest.raises(OutputError, match=r"no space for .* of probabilities"):
         tune(network(), dataset, trials=1)
     assert dataset.reads == 6  # sizes were looked at, and nothing else was done
 
