@@ -250,7 +250,7 @@ def test_what_is_left_out_of_a_folder_is_said_and_counted(upscore, trained, tmp_
     assert "3 files were left out as not named like an image that can be read: 2 .heic and 1 .txt; convert .heic to PNG or JPEG" in err
     assert "1 link was left out as leading nowhere (the target is missing, or they lead in a circle): 'loop.png'" in err
     account = json.loads((tmp_path / "out\udce9" / "predictions.json").read_bytes().decode("utf-8"))
-    assert (account["labelled"], account["left_out"], len(account["notes"])) == (1, 4, 2)
+    assert (account["labelled"], account["left_out"], len(account["warnings"])) == (1, 4, 2)
 
 
 def test_an_image_that_is_too_much_for_memory_is_one_line_and_the_rest_are_done(upscore, trained, tmp_path, monkeypatch):
@@ -474,7 +474,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     assert json.loads(said)["before"]["mean_iou"] >= 0
     code, said, err = upscore("proposal-sweep", both, objects, "--counts", "1,2", "--pages", 1, "--out", tmp_path / "pages")
     assert code == 0, err
-    assert "2 networks together" in said
+    assert "ensemble of 2 networks" in said
     assert (tmp_path / "pages" / "image-0001.html").is_file()
     code, _, err = upscore("explain", both, next(images.glob("*.png")))
     assert code == 1
@@ -525,7 +525,7 @@ def test_a_flat_image_has_no_proposals_and_that_is_said(upscore, trained, tmp_pa
     assert code == 0
     assert "flat.png: no proposals were found: labelled as a whole" in " ".join(err.split())
     (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
-    assert row["notes"] == ["no proposals were found: labelled as a whole"]
+    assert row["warnings"] == ["no proposals were found: labelled as a whole"]
 
 
 def test_scores_on_images_that_were_learned_from_are_marked(upscore, painted, trained, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscore.evaluation.evaluate import evaluate
-from upscore.evaluation.evaluation import merge_evaluations
+from upscore.evaluation.result import merge_evaluations
 from upscore.types import LabelSpace, Prediction, Sample
 
 LABELS = LabelSpace(("a", "b", "c"))

@@ -178,7 +178,7 @@ def test_stages_of_another_network_are_refused():
     def finer(**arguments):
         return create_model("fcn16s", **{"num_classes": 3, "width": 1 / 32} | arguments)
 
-    with pytest.raises(ModelError, match=r"'score_fr.weight' is .*, expected"):
+    with pytest.raises(ModelError, match=r"'decoder.score_fr.weight' is .*, expected"):
         start_from(finer(num_classes=4), coarse)
     with pytest.raises(ModelError, match="which this one has not"):
         start_from(create_model("fcn16s", num_classes=3, backbone="mobilenetv2_035"), coarse)

@@ -16,11 +16,11 @@ from upscore.text import visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
-    from upscore.evaluation.evaluation import Evaluation
     from upscore.evaluation.proposal_sweep import ProposalSweep
-    from upscore.evaluation.tuning import Tuning
+    from upscore.evaluation.result import Evaluation
+    from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
-    from upscore.inference.predict_files import Found, LabelledImage
+    from upscore.inference.predict_files import DiscoveredImages, LabelledImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -81,8 +81,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
     print_warnings(evaluation.warnings)
-    for warning, count in evaluation.image_warnings.items():
-        console.print(f"{count} image{'s' * (count > 1)}: {escape(warning)}", soft_wrap=True)
+    for note, count in evaluation.image_warnings.items():
+        console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]")
 
@@ -118,11 +118,11 @@ def print_image(prediction: LabelledImage) -> None:
     """Print the error of an image that could not be predicted, or the warnings of one that was."""
     if prediction.error:
         aside.print(f"upscore: {escape(visible(prediction.error))}", style="red", soft_wrap=True)
-    for note in prediction.notes:
+    for note in prediction.warnings:
         aside.print(escape(visible(f"{prediction.file}: {note}")), soft_wrap=True)
 
 
-def print_predictions(predictions: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
+def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredImages, out: Path, settings: InferenceSettings) -> None:
     """Print how many images were predicted, with which CRF, and where the files are."""
     failed = sum(bool(prediction.error) for prediction in predictions)
     if settings.crf is not None and settings.crf.enabled:
@@ -155,12 +155,12 @@ def print_sweep(sweep: ProposalSweep, page: Path) -> None:
     for row in sweep.curve():
         count = int(row["proposals"])
         table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", _percent(row["mean_iou"]))
-    for name in sweep.ways:
-        if name != sweep.all_boxes:
-            table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
+    for name in sweep.modes:
+        table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
     console.print(table)
-    if sweep.without:
-        console.print(f"{sweep.without} image{'s' * (sweep.without > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
+    if sweep.without_proposals:
+        count = sweep.without_proposals
+        console.print(f"{count} image{'s' * (count > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
     console.print(f"pages: [bold]{escape(page)}[/bold]", soft_wrap=True)
 
 

@@ -24,7 +24,7 @@ from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
-from upscore.evaluation.evaluation import Evaluation, ImageMetrics
+from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.inference.predictor import Predictor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
@@ -74,7 +74,7 @@ def evaluate(
     progress : callable, optional
         Called with (images done, images in all) of this shard after each image.
     shard : (int, int)
-        (rank, world): evaluate the images rank, rank + world, …; merge them with :func:`upscore.evaluation.evaluation.merge_evaluations`.
+        (rank, world): evaluate the images rank, rank + world, …; merge them with :func:`upscore.evaluation.result.merge_evaluations`.
     path : str
         Where a Dataset was opened; its other splits are searched for images that the network was trained on.
 

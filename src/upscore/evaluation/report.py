@@ -30,7 +30,7 @@ from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
 from upscore.evaluation.checks import check_mask
 from upscore.evaluation.evaluate import ImagePredictor, predict_sample
-from upscore.evaluation.evaluation import Evaluation, ImageMetrics
+from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template

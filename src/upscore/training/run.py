@@ -32,7 +32,7 @@ from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import describe_readers, open_dataset
 from upscore.data.overlap import identify, shared_images, tell_shared
 from upscore.errors import DataError, ModelError, RecipeError, RunInterrupted, TrainingError
-from upscore.evaluation.evaluation import policy_of
+from upscore.evaluation.result import policy_of
 from upscore.losses import class_weights
 from upscore.metrics import SegmentationMetrics
 from upscore.models.architectures import find_architecture

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from upscore.cli import results
-from upscore.evaluation.evaluation import Evaluation
-from upscore.evaluation.tuning import HalfMetrics, Tuning
+from upscore.evaluation.result import Evaluation
+from upscore.evaluation.tune import HalfMetrics, Tuning
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.settings import CRFSettings, InferenceSettings
 from upscore.types import LabelSpace

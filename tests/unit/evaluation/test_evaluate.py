@@ -14,7 +14,7 @@ from upscore.data.image_files import write_image, write_label_map
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.evaluate import evaluate
-from upscore.evaluation.evaluation import merge_evaluations
+from upscore.evaluation.result import merge_evaluations
 from upscore.inference.predictor import Predictor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
@@ -205,7 +205,7 @@ def test_absent_classes_are_told_beside_the_scores():
     assert alone.metrics.mean_iou == 1
     (warning,) = alone.warnings
     assert warning.startswith("the masks of fixed val contain only a: the mean IoU of one class does not measure")
-    assert warning.endswith("; b not measured")
+    assert warning.endswith("; not measured: b")
     assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
     assert evaluate(Always(), Fixed(sample())).warnings == []
     assert evaluate(Always(), Fixed(sample(truth=np.full((2, 3), 255)))).warnings == []

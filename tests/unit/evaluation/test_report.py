@@ -17,8 +17,8 @@ from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
 from upscore.errors import DataError, OutputError
 from upscore.evaluation.evaluate import evaluate
-from upscore.evaluation.evaluation import Evaluation
 from upscore.evaluation.report import write_report
+from upscore.evaluation.result import Evaluation
 from upscore.inference.predictor import Predictor
 from upscore.types import LabelSpace, Prediction, Sample
 

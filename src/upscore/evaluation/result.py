@@ -126,7 +126,7 @@ class Evaluation:
         if len(present) == 1:
             warnings.append(
                 f"the masks {masks} contain only {present[0]}: the mean IoU of one class does not measure how well classes are "
-                "distinguished" + (f"; {listed(absent, 6)} not measured" if absent else "")
+                "distinguished" + (f"; not measured: {listed(absent, 6)}" if absent else "")
             )
         elif present and absent:
             policy = {
