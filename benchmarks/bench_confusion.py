@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 
 from upscore.metrics import ConfusionMatrix
 from upscore.models.backbones import import_timm

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from measuring import interleave, machine, report, summary
 from PIL import Image
+from timing import interleave, machine, report, summary
 
 from upscore.data import Augmentation, open_dataset, rng_for
 from upscore.data.paired_files import Pair, PairedFiles

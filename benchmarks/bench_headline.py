@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from measuring import interleave, machine, multiply_adds, report, summary
+from timing import interleave, machine, multiply_adds, report, summary
 from torch import Tensor, nn
 
 from upscore.dense_classifiers.convolutionalize import convolutionalize

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 
 EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None:\n    pass\napp()\n"
 

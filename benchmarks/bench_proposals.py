@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 
 from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
 from upscore.inference.segmenter import NetworkSegmenter

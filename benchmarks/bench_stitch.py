@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measuring import interleave, machine, multiply_adds, report
+from timing import interleave, machine, multiply_adds, report
 from torch import Tensor, nn
 
 from upscore.dense_classifiers.rarefaction import output_grid, rarefy

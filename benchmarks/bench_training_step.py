@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 
 from upscore.losses import count_valid, pixel_cross_entropy
 from upscore.models.factory import create_model
@@ -38,7 +38,7 @@ def main() -> None:
     values = flags.parse_args()
     torch.set_num_threads(values.threads)
     torch.manual_seed(0)
-    found = Machine.look("cpu")
+    found = Machine.detect("cpu")
     images = torch.rand(values.batch, 3, values.size, values.size)
     labels = torch.randint(0, 21, (values.batch, values.size, values.size))
     results = {}

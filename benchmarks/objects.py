@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import machine, report
+from timing import machine, report
 
 from upscore.data.open_dataset import open_dataset
 from upscore.inference.crf_postprocess import crf

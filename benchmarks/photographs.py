@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import machine, report, summary
+from timing import machine, report, summary
 from torch import Tensor, nn
 
 from upscore.models.backbones import import_timm
@@ -181,8 +181,8 @@ class InTurn:
 
 def compare_steps(data: Path, weights: Path, *, steps: int, threads: int) -> None:
     """Time whole steps: reading, varying, forward, backward, update."""
+    from upscore.training.launch import train as train_with_upscore
     from upscore.training.recipe import Recipe
-    from upscore.training.run import train as train_with_upscore
 
     warmup = 2
     pairs = load(data, "train")[: BATCH * (warmup + steps)]
@@ -199,7 +199,7 @@ def compare_steps(data: Path, weights: Path, *, steps: int, threads: int) -> Non
         recipe = Recipe.load(Path(__file__).parents[1] / "recipes" / "camvid.toml").with_values(
             {"data.path": str(few / "dataset.yaml"), "model.weights": str(weights), "run.epochs": 1, "run.out": str(Path(folder) / "run")}
         )
-        train_with_upscore(recipe, display=lambda: display)
+        train_with_upscore(recipe, listener=lambda: display)
     setting = {"batch": BATCH, "crop": list(CROP), "threads": threads, "steps": len(display.seconds["upscore"])}
     results = summary(display.seconds, peer="plainest")
     report({"what": "a training step on CamVid", **setting, "results": results, **machine("torch", "timm")})

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from upscore.models.factory import create_model as create_model
     from upscore.models.factory import list_models as list_models
     from upscore.ops.geometry import Geometry as Geometry
+    from upscore.training.launch import train as train
     from upscore.training.recipe import Recipe as Recipe
-    from upscore.training.run import resume as resume
-    from upscore.training.run import train as train
+    from upscore.training.resume import resume as resume
     from upscore.types import LabelSpace as LabelSpace
     from upscore.types import Prediction as Prediction
     from upscore.types import Sample as Sample
@@ -61,9 +61,9 @@ _HOMES = {
     "explain_image": "explain.explanation",
     "list_models": "models.factory",
     "open_dataset": "data.open_dataset",
-    "resume": "training.run",
+    "resume": "training.resume",
     "run_demo": "demo",
-    "train": "training.run",
+    "train": "training.launch",
     "tune": "evaluation.tune",
     "write_explanation": "explain.page",
     "write_report": "evaluation.report",

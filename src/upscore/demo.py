@@ -7,17 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscore.data.image_files import write_image
 from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image
 from upscore.errors import OutputError
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.report import write_report
 from upscore.inference.predict_files import predict_files
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
-from upscore.training.loop import ProgressListener, SilentListener
+from upscore.training.launch import train
+from upscore.training.plan import plan
+from upscore.training.progress_listener import ProgressListener, SilentListener
 from upscore.training.recipe import Recipe
-from upscore.training.run import plan, train
 
 __all__ = ["Demonstration", "demo_recipe", "run_demo"]
 
@@ -76,7 +77,7 @@ def run_demo(
     out: str | Path = "demo",
     *,
     seed: int = 0,
-    display: Callable[[], ProgressListener] = SilentListener,
+    listener: Callable[[], ProgressListener] = SilentListener,
     say: Callable[[str], None] = lambda line: None,
 ) -> Demonstration:
     """Train on synthetic images, evaluate, predict new ones and write a report.
@@ -87,7 +88,7 @@ def run_demo(
         A folder that is empty or does not exist.
     seed : int
         Of everything random.
-    display : callable
+    listener : callable
         Returns the listener of the training progress.
     say : callable
         Called with a line for each step.
@@ -101,7 +102,7 @@ def run_demo(
     if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: the folder is not empty: choose another --out, or remove it")
     say("1/4  training FCN-8s on synthetic images of textured shapes")
-    run = train(plan(demo_recipe(out, seed=seed)), display=display)
+    run = train(plan(demo_recipe(out, seed=seed)), listener=listener)
     say("2/4  evaluating it on other images")
     bundle = Bundle.load(run.best)
     predictor = Predictor(bundle, device="cpu")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from painting import paint, paint_objects, small_recipe
 from upscore.cli import main
-from upscore.training.run import train
+from upscore.training.launch import train
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_an_image_that_is_too_much_for_memory_is_one_line_and_the_rest_are_done(
     assert code == 1
     assert "2 labelled, 1 failed" in said
     (line,) = [line for line in err.splitlines() if "out of memory" in line]
-    assert line.startswith(f"upscore: {tmp_path / 'b.png'}: out of memory while labelling 30×64 pixels on cpu, in one piece")
+    assert line.startswith(f"upscore: {tmp_path / 'b.png'}: out of memory while labelling 30×64 pixels on cpu, in one pass")
     assert "with flips, in fp32: try --tile 32; or no flips and one scale; or a device with more memory" in line
 
 
@@ -439,7 +439,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         out = tmp_path / ("one" if stage == "1" else "two")
         code, said, err = upscore("train", objects, "--recipe", f"deconvnet-stage{stage}", "--out", out, *small, *more)
         assert code == 0, err
-        assert "cuts around" in said
+        assert "crops around" in said
     fcn = train(small_recipe(objects, tmp_path / "fcn", **{"run.epochs": 1})).folder
 
     looks = (
@@ -487,7 +487,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         (["--max-proposals", 0], 2, "greater than or equal to 1"),
         (["--no-proposals", "--max-proposals", 3], 2, "leave out the other options of proposals"),
         (["--max-proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edge model"),
-        (["--boxes", "none.json"], 1, "no network that looks at proposals"),
+        (["--boxes", "none.json"], 1, "no network that uses proposals"),
         (["--max-proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
         (["--max-proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
         (["--max-proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),

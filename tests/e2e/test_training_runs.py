@@ -7,7 +7,8 @@ import stat
 import pytest
 
 from painting import paint, small_recipe
-from upscore.data.image_files import read_image, write_image
+from upscore.data.image_files import read_image
+from upscore.data.png_files import write_image
 
 
 @pytest.fixture(scope="module")

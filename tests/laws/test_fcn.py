@@ -172,6 +172,16 @@ def test_stages_begin_where_the_last_one_ended(backbone):
             assert all(torch.equal(finer.state_dict()[key], tensor) for key, tensor in coarse.state_dict().items())
 
 
+def test_learned_upsampling_begins_bilinear_in_a_later_stage():
+    coarse = network("fcn32s", "vgg16").state_dict()
+    learned, frozen = (create_model("fcn16s", num_classes=3, upsampling=how, **BACKBONES["vgg16"]).eval() for how in ("learned", "frozen"))
+    for finer in (learned, frozen):
+        start_from(finer, coarse)
+    image = torch.rand(1, 3, 40, 60)
+    with torch.inference_mode():
+        torch.testing.assert_close(learned(image), frozen(image), rtol=1e-4, atol=1e-4)
+
+
 def test_stages_of_another_network_are_refused():
     coarse = network("fcn32s", "vgg16").state_dict()
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upscore.data.census import Census
-from upscore.training.auto_config import Machine, choose
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.training.auto_config import Machine, configure
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
 
@@ -14,9 +14,9 @@ CPU = Machine(device="cpu", devices=1, cores=2, bf16=False, tensorboard=True)
 GPU = Machine(device="cuda", devices=2, cores=16, bf16=True, tensorboard=False)
 
 
-def census(images: int = 367, size: tuple[int, int] = (360, 480)) -> Census:
+def census(images: int = 367, size: tuple[int, int] = (360, 480)) -> DatasetStatistics:
     counts = np.array([100, 50, 10], np.int64)
-    return Census(
+    return DatasetStatistics(
         labels=LabelSpace(("a", "b", "c")),
         images=images,
         class_pixels=counts,
@@ -30,13 +30,13 @@ def census(images: int = 367, size: tuple[int, int] = (360, 480)) -> Census:
 @pytest.mark.parametrize("machine", [CPU, GPU])
 @given(images=st.integers(1, 5000), height=st.integers(1, 3000), width=st.integers(1, 3000))
 def test_every_choice_has_a_reason_and_makes_a_run_that_can_start(machine, images, height, width):
-    recipe, choices = choose(Recipe().with_values({"run.out": "x"}), census(images, (height, width)), machine)
+    recipe, choices = configure(Recipe().with_values({"run.out": "x"}), census(images, (height, width)), machine)
     assert set(recipe.open_settings()) <= {"data.path", "data.fingerprint", "model.start_from", "run.steps"}
     assert all(choice.why and recipe.chosen[choice.setting] == choice.why for choice in choices)
     assert Recipe.parse(recipe.model_dump()) == recipe
     assert recipe.run.batch_size % recipe.run.devices == 0
     assert all(side % 32 == 0 and side >= 32 for side in recipe.augment.crop_size)
-    again, none = choose(recipe, census(images, (height, width)), machine)
+    again, none = configure(recipe, census(images, (height, width)), machine)
     assert again == recipe
     assert not none
 
@@ -50,7 +50,7 @@ def test_what_a_user_sets_is_never_touched():
         "model.backbone": "vgg16",
         "run.devices": 1,
     }
-    recipe, choices = choose(Recipe().with_values(given_values), census(), CPU)
+    recipe, choices = configure(Recipe().with_values(given_values), census(), CPU)
     values = recipe.model_dump()
     for name, value in given_values.items():
         section, key = name.split(".")
@@ -59,25 +59,25 @@ def test_what_a_user_sets_is_never_touched():
 
 
 def test_choices_follow_the_machine_and_the_papers():
-    on_cpu, _ = choose(Recipe(), census(), CPU)
-    on_gpu, _ = choose(Recipe(), census(), GPU)
+    on_cpu, _ = configure(Recipe(), census(), CPU)
+    on_gpu, _ = configure(Recipe(), census(), GPU)
     assert (on_cpu.run.precision, on_gpu.run.precision) == ("fp32", "bf16")
     assert (on_cpu.run.tensorboard, on_gpu.run.tensorboard) == (True, False)
-    stage, _ = choose(Recipe().with_values({"optimizer.name": "sgd", "model.start_from": "coarser"}), census(), CPU)
-    whole, _ = choose(Recipe().with_values({"optimizer.name": "sgd"}), census(), CPU)
+    stage, _ = configure(Recipe().with_values({"optimizer.name": "sgd", "model.start_from": "coarser"}), census(), CPU)
+    whole, _ = configure(Recipe().with_values({"optimizer.name": "sgd"}), census(), CPU)
     assert whole.optimizer.lr == pytest.approx(100 * stage.optimizer.lr)
     layouts = {
-        name: choose(Recipe.parse({"model": {"name": name}}), census(), CPU)[0].run.channels_last for name in ("fcn8s", "segnet", "unet")
+        name: configure(Recipe.parse({"model": {"name": name}}), census(), CPU)[0].run.channels_last for name in ("fcn8s", "segnet", "unet")
     }
     assert layouts == {"fcn8s": True, "segnet": False, "unet": False}
-    assert choose(Recipe.parse({"model": {"name": "segnet"}}), census(), GPU)[0].run.channels_last
-    few, _ = choose(Recipe(), census(images=3), CPU)
+    assert configure(Recipe.parse({"model": {"name": "segnet"}}), census(), GPU)[0].run.channels_last
+    few, _ = configure(Recipe(), census(images=3), CPU)
     assert few.run.batch_size <= 3
 
 
 def test_images_seen_often_are_varied_more():
-    once, _ = choose(Recipe().with_values({"run.epochs": 20}), census(), CPU)
-    often, _ = choose(Recipe().with_values({"run.epochs": 200}), census(), CPU)
+    once, _ = configure(Recipe().with_values({"run.epochs": 20}), census(), CPU)
+    often, _ = configure(Recipe().with_values({"run.epochs": 200}), census(), CPU)
     assert often.augment.scale[0] < once.augment.scale[0] < 1 < once.augment.scale[1] < often.augment.scale[1]
     for name in ("brightness", "contrast", "saturation", "hue"):
         assert 0 < getattr(once.augment, name) < getattr(often.augment, name)
@@ -95,7 +95,7 @@ def test_images_seen_often_are_varied_more():
     ],
 )
 def test_weights_fit_the_network_and_its_images(model, weights, why):
-    chosen, choices = choose(Recipe.parse({"model": model}), census(4, (64, 64)), CPU)
+    chosen, choices = configure(Recipe.parse({"model": model}), census(4, (64, 64)), CPU)
     assert chosen.model.weights == weights
     assert why in next(choice.why for choice in choices if choice.setting == "model.weights")
     assert (chosen.model.backbone is None) == (model["name"] in ("segnet", "deconvnet", "unet"))
@@ -115,5 +115,5 @@ def test_weights_fit_the_network_and_its_images(model, weights, why):
     ],
 )
 def test_a_run_is_evaluated_about_twenty_times_but_not_oftener_than_pays(images, run, every):
-    recipe, _ = choose(Recipe().with_values(run | {"run.batch_size": 4}), census(images), CPU)
+    recipe, _ = configure(Recipe().with_values(run | {"run.batch_size": 4}), census(images), CPU)
     assert recipe.run.validate_every == every

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from upscore.training import crops
+from upscore.training import crop_splits
 from upscore.types import LabelSpace, Sample
 
 
@@ -29,9 +29,9 @@ class Crops:
 
 @pytest.mark.parametrize(("count", "read"), [(3, 3), (20, 20), (21, 20), (1000, 20)])
 def test_at_most_so_many_crops_are_read(monkeypatch, count, read):
-    monkeypatch.setattr(crops, "MOST_JUDGED", 20)
+    monkeypatch.setattr(crop_splits, "MAX_VALIDATED", 20)
     dataset = Crops(count)
-    census = crops.count_crops(dataset)
+    census = crop_splits.count_crops(dataset)
     assert len(set(dataset.read)) == read
     assert (min(dataset.read), max(dataset.read)) == (0, count - 1)
     steps = np.diff(sorted(set(dataset.read)))

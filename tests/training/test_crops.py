@@ -10,9 +10,12 @@ from upscore.data.object_crops import CroppedObjects
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, RecipeError
 from upscore.models.bundle import Bundle
-from upscore.training.crops import MOST_JUDGED, Subset, count_crops, cropped
-from upscore.training.recipe import CropsSection, Recipe
-from upscore.training.run import plan, resume, train
+from upscore.training.crop_splits import MAX_VALIDATED, Subset, count_crops, crop_splits
+from upscore.training.launch import train
+from upscore.training.plan import plan
+from upscore.training.recipe import Recipe
+from upscore.training.recipe_sections import CropsSection
+from upscore.training.resume import resume
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +69,14 @@ def test_cuts_are_counted_in_place_of_images(objects, tmp_path):
     assert ready.census.median == (40, 40)
     assert ready.recipe.augment.crop_size == [32, 32]
     assert ready.recipe.data.fingerprint == whole.recipe.data.fingerprint, "that of the images"
-    assert any(f"{len(view)} cuts around objects of 6 images" in note for note in ready.notes)
+    assert any(f"{len(view)} crops around objects of 6 images" in note for note in ready.messages)
     background = ready.census.class_pixels[0] / ready.census.class_pixels.sum()
     assert background < whole.census.class_pixels[0] / whole.census.class_pixels.sum()
 
 
 def test_what_is_evaluated_is_cut_alike_but_not_repeated(objects):
     parts = [open_dataset(objects / "with", split) for split in ("train", "val")]
-    seen = cropped(CropsSection(of="objects", side=40), *parts)
+    seen = crop_splits(CropsSection(of="objects", side=40), *parts)
     plain = CroppedObjects(parts[1], side=40, balanced=False)
     assert list(seen.val.keys) == list(plain.keys)
     np.testing.assert_array_equal(seen.val[1].label, plain[1].label)
@@ -81,29 +84,29 @@ def test_what_is_evaluated_is_cut_alike_but_not_repeated(objects):
 
 def test_without_instance_masks_to_evaluate_by_whole_images_are_evaluated(objects):
     train_part, val = open_dataset(objects / "with", "train"), open_dataset(objects / "without", "val")
-    seen = cropped(CropsSection(of="objects", side=40), train_part, val)
+    seen = crop_splits(CropsSection(of="objects", side=40), train_part, val)
     assert seen.val is val
-    assert "no instance masks" in seen.warnings[1]
+    assert "no instance masks" in seen.messages[1]
 
 
 def test_a_run_of_cuts_is_resumed_to_the_same_weights(objects, tmp_path, monkeypatch):
-    import upscore.training.loop as loop
+    from upscore.training import loop, run_state
 
     recipe = stage(objects / "with", tmp_path / "unbroken", "objects", **{"run.epochs": 2})
     whole = train(recipe)
-    monkeypatch.setattr(loop, "LEAST_INTERVAL", 0)
+    monkeypatch.setattr(loop, "MIN_INTERVAL", 0)
     steps = iter(range(100))
-    plain = loop.learning_rate
+    plain = run_state.lr_factor
 
     def broken(*args, **values):
         if next(steps) == whole.progress.step * 3 // 4:
             raise KeyboardInterrupt
         return plain(*args, **values)
 
-    monkeypatch.setattr(loop, "learning_rate", broken)
+    monkeypatch.setattr(run_state, "lr_factor", broken)
     with pytest.raises(KeyboardInterrupt):
         train(recipe.with_values({"run.out": str(tmp_path / "broken")}))
-    monkeypatch.setattr(loop, "learning_rate", plain)
+    monkeypatch.setattr(run_state, "lr_factor", plain)
     again = resume(tmp_path / "broken")
     one, other = (Bundle.load(run.folder / "last").weights for run in (whole, again))
     assert all((one[name] == other[name]).all() for name in one)
@@ -114,7 +117,7 @@ def test_thinning_spreads_evenly_and_keeps_the_ends():
     thin = Subset(images, 3)
     assert list(thin.keys) == [images.keys[i] for i in (0, 5, 10)]
     np.testing.assert_array_equal(thin[1].image, images[5].image)
-    assert list(Subset(images, MOST_JUDGED).keys) == list(images.keys)
+    assert list(Subset(images, MAX_VALIDATED).keys) == list(images.keys)
     assert count_crops(images).images == 11
 
 
@@ -122,8 +125,8 @@ def test_boxes_of_a_file_are_taken_by_key(objects, tmp_path):
     data = open_dataset(objects / "with", "train")
     entries = {key: {"size": list(data[i].image.shape[:2]), "boxes": [[0, 0, 80, 64]]} for i, key in enumerate(data.keys)}
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
-    settings = CropsSection(of="proposals", overlap=0.01, side=40, boxes=str(tmp_path / "boxes.json"), balanced=False)
-    view = cropped(settings, data, open_dataset(objects / "without", "val")).train
+    settings = CropsSection(of="proposals", min_overlap=0.01, side=40, boxes=str(tmp_path / "boxes.json"), balanced=False)
+    view = crop_splits(settings, data, open_dataset(objects / "without", "val")).train
     assert len(view) == 6
     np.testing.assert_array_equal(np.unique(view[0].label), np.unique(np.append(data[0].label, 255)))
 
@@ -132,12 +135,12 @@ def test_boxes_of_a_file_are_taken_by_key(objects, tmp_path):
     ("values", "said"),
     [
         ({"crops.background": "backgrund"}, "no class 'backgrund'"),
-        ({"crops.of": "proposals", "crops.overlap": 1.0}, "no proposal overlaps an object by 1"),
+        ({"crops.of": "proposals", "crops.min_overlap": 1.0}, "no proposal overlaps an object by 1"),
         ({"crops.of": "proposals", "crops.boxes": "nowhere.json"}, "nowhere.json: cannot be read as boxes"),
         ({"crops.of": "proposals", "crops.edges": "nowhere.yml"}, "nowhere.yml"),
         ({"crops.of": "proposals", "crops.edges": "a", "crops.boxes": "b"}, "are both set"),
-        ({"crops.of": "proposals", "crops.edges": "a", "crops.by": "windows"}, "uses no edges"),
-        ({"crops.boxes": "b"}, "nothing is cut around proposals"),
+        ({"crops.of": "proposals", "crops.edges": "a", "crops.proposer": "windows"}, "uses no edges"),
+        ({"crops.boxes": "b"}, "no crops around proposals"),
     ],
 )
 def test_what_cannot_be_cut_is_said_before_anything_is_written(objects, tmp_path, values, said):
@@ -156,11 +159,11 @@ def test_objects_are_asked_of_data_that_has_none(objects, tmp_path):
     ("values", "said"),
     [
         ({"crops.of": "object"}, "crops.of = 'object'"),
-        ({"crops.overlap": 0}, "crops.overlap = 0"),
-        ({"crops.overlap": float("nan")}, "crops.overlap = nan"),
+        ({"crops.min_overlap": 0}, "crops.min_overlap = 0"),
+        ({"crops.min_overlap": float("nan")}, "crops.min_overlap = nan"),
         ({"crops.enlarge": 0.5}, "crops.enlarge = 0.5"),
         ({"crops.side": 0}, "crops.side = 0"),
-        ({"crops.proposer": "edge"}, "unknown setting 'crops.proposer'"),
+        ({"crops.by": "edge"}, "unknown setting 'crops.by'"),
     ],
 )
 def test_bad_settings_are_one_line(values, said):

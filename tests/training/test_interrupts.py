@@ -10,16 +10,18 @@ import threading
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
-import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.errors import RunInterrupted, TrainingError
+from upscore.losses import Objective
 from upscore.models.bundle import Bundle
-from upscore.training import checkpoint
-from upscore.training.interrupts import heeded
-from upscore.training.loop import SilentListener
-from upscore.training.run import resume, train
+from upscore.training import checkpoint, train_step, validation
+from upscore.training.interrupts import recording_signals
+from upscore.training.launch import train
+from upscore.training.progress_listener import SilentListener
+from upscore.training.resume import resume
 
 VALUES = {
     "model.backbone": "test_resnet",
@@ -71,19 +73,19 @@ def signalling(function, *, at, number=signal.SIGINT, after=False):
 
 MOMENTS = {
     "in the forward pass": (torch.nn.functional, "batch_norm", {"at": 20}),
-    "after the forward pass": (loop.Objective, "__call__", {"at": 4}),
-    "after the backward pass": (loop.Accelerator, "backward", {"at": 5, "after": True}),
+    "after the forward pass": (Objective, "__call__", {"at": 4}),
+    "after the backward pass": (Accelerator, "backward", {"at": 5, "after": True}),
     "before the update": (torch.optim.AdamW, "step", {"at": 2}),
     "after the update": (torch.optim.AdamW, "step", {"at": 4, "after": True}),
-    "before the running mean": (loop, "average_weights", {"at": 3}),
-    "after the running mean": (loop, "average_weights", {"at": 5, "after": True}),
-    "after the last step of an epoch": (loop, "average_weights", {"at": 3, "after": True}),
+    "before the running mean": (train_step, "average_weights", {"at": 3}),
+    "after the running mean": (train_step, "average_weights", {"at": 5, "after": True}),
+    "after the last step of an epoch": (train_step, "average_weights", {"at": 3, "after": True}),
     "between steps": (SilentListener, "step", {"at": 2}),
-    "while statistics are measured": (loop, "measure_statistics", {"at": 2}),
-    "after statistics were measured": (loop, "measure_statistics", {"at": 1, "after": True}),
-    "while the last network is measured": (loop, "measure_statistics", {"at": 3}),
+    "while statistics are measured": (validation, "measure_statistics", {"at": 2}),
+    "after statistics were measured": (validation, "measure_statistics", {"at": 1, "after": True}),
+    "while the last network is measured": (validation, "measure_statistics", {"at": 3}),
     "in validation": (SilentListener, "validating", {"at": 2}),
-    "at the end of validation": (loop, "evaluate", {"at": 1, "after": True}),
+    "at the end of validation": (validation, "evaluate", {"at": 1, "after": True}),
     "while the best bundle is written": (Bundle, "save", {"at": 1}),
     "while a checkpoint is written": (checkpoint, "write_atomically", {"at": 3}),
     "after a checkpoint": (checkpoint, "write_atomically", {"at": 5, "after": True}),
@@ -224,9 +226,9 @@ def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(unbroken, painted, tmp_
         reached.append("what comes after")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "average_weights", signalling(loop.average_weights, at=10**6))
-        plain, calls = loop.average_weights, iter(range(10))
-        patch.setattr(loop, "average_weights", lambda *args, **values: (update if next(calls) == 3 else plain)(*args, **values))
+        patch.setattr(train_step, "average_weights", signalling(train_step.average_weights, at=10**6))
+        plain, calls = train_step.average_weights, iter(range(10))
+        patch.setattr(train_step, "average_weights", lambda *args, **values: (update if next(calls) == 3 else plain)(*args, **values))
         with pytest.raises(RunInterrupted, match="at once; what came after the last checkpoint is lost"):
             train(small_recipe(painted, out, **VALUES))
     assert not reached
@@ -242,7 +244,7 @@ def test_handlers_are_the_callers_again_and_ignored_signals_stay_ignored():
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, mine)
-        with heeded() as interrupts:
+        with recording_signals() as interrupts:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is mine
             signal.raise_signal(signal.SIGHUP)
@@ -270,13 +272,13 @@ def test_a_run_in_another_thread_has_no_handlers_and_works(painted, tmp_path):
 
 COMMAND = """
 import os, signal, sys
-import upscore.training.loop as loop
-plain, calls = loop.average_weights, iter(range(100))
+import upscore.training.train_step as train_step
+plain, calls = train_step.average_weights, iter(range(100))
 def update(*args, **values):
     if next(calls) == 3 and int(os.environ.get("RANK", "0")) == {rank}:
         {act}
     plain(*args, **values)
-loop.average_weights = update
+train_step.average_weights = update
 if __name__ == "__main__":
     from upscore.cli.app import main
     main()

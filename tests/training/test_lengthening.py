@@ -8,14 +8,15 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.cli.app import app
 from upscore.errors import TrainingError
 from upscore.models.bundle import Bundle
+from upscore.training import run_state, train_step
 from upscore.training.checkpoint import read_progress
+from upscore.training.launch import train
 from upscore.training.recipe import Recipe
-from upscore.training.run import resume, train
+from upscore.training.resume import resume
 
 STEPS = 3  # an epoch, of six images
 
@@ -61,8 +62,8 @@ def test_it_goes_on_from_the_optimizers_state_and_twice_is_the_same_as_in_one_go
 
     other = shutil.copytree(copied, tmp_path / "other")
     whole = resume(copied, changes={"run.epochs": 4})
-    for name, after in (("load_checkpoint", 0), ("average_weights", 4)):
-        calls, plain = iter(range(100)), getattr(loop, name)
+    for owner, name, after in ((run_state, "read_checkpoint", 0), (train_step, "average_weights", 4)):
+        calls, plain = iter(range(100)), getattr(owner, name)
 
         def broken(*args, calls=calls, plain=plain, after=after, **values):
             if next(calls) == after:
@@ -70,7 +71,7 @@ def test_it_goes_on_from_the_optimizers_state_and_twice_is_the_same_as_in_one_go
             return plain(*args, **values)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop, name, broken)
+            patch.setattr(owner, name, broken)
             with pytest.raises(TrainingError, match="memory"):
                 resume(other, changes={"run.epochs": 4, "run.checkpoint_minutes": 1e-9})
     again = resume(other)

@@ -8,15 +8,17 @@ import torch
 from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
-import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.cli.app import app
 from upscore.errors import RecipeError, TrainingError
+from upscore.inference.predictor import Predictor
+from upscore.losses import Objective
 from upscore.models.factory import create_model
-from upscore.training import auto_config, batches
+from upscore.training import auto_config, batches, validation
 from upscore.training.auto_config import Machine
-from upscore.training.memory import _kept_for_backward, step_memory
-from upscore.training.run import plan, train
+from upscore.training.launch import train
+from upscore.training.memory import _saved_for_backward, step_memory
+from upscore.training.plan import plan
 
 CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)"
 
@@ -43,7 +45,7 @@ def failing(function, error, *, at):
 )
 @pytest.mark.parametrize("step", [1, 4])
 def test_memory_that_runs_out_in_a_step_is_one_line_with_its_levers(painted, tmp_path, monkeypatch, error, step):
-    monkeypatch.setattr(loop.Objective, "__call__", failing(loop.Objective.__call__, error, at=step))
+    monkeypatch.setattr(Objective, "__call__", failing(Objective.__call__, error, at=step))
     with pytest.raises(TrainingError) as caught:
         train(small_recipe(painted, tmp_path / "run"))
     said = str(caught.value)
@@ -51,14 +53,14 @@ def test_memory_that_runs_out_in_a_step_is_one_line_with_its_levers(painted, tmp
         "memory ran out in training: lower run.batch_size (now 2) or augment.crop_size (now 48×48), "
         "or raise run.accumulate (now 1), which computes a step in more parts, or set run.precision to bf16 (now fp32)"
     )
-    assert ("the last checkpoint is kept in" in said) == (step == 4) == (tmp_path / "run").exists()
+    assert ("the last checkpoint is in" in said) == (step == 4) == (tmp_path / "run").exists()
 
 
 def test_memory_that_really_runs_out_is_recognised(painted, tmp_path, monkeypatch):
     def greedy(objective, logits, labels, **values):
         return torch.empty(1 << 58)
 
-    monkeypatch.setattr(loop.Objective, "__call__", greedy)
+    monkeypatch.setattr(Objective, "__call__", greedy)
     said = CliRunner().invoke(app, ["train", str(painted), "--out", str(tmp_path / "run"), *TINY])
     assert isinstance(said.exception, TrainingError)
     assert "memory ran out in training: lower run.batch_size" in str(said.exception)
@@ -70,7 +72,7 @@ TINY += ["--device", "cpu", "--epochs", "1", "--workers", "0", "--crop-size"]
 BIG, TINY = [*TINY, "16000"], [*TINY, "48"]
 
 
-@pytest.mark.parametrize(("owner", "name"), [(loop, "evaluate"), (loop.Predictor, "of")])
+@pytest.mark.parametrize(("owner", "name"), [(validation, "evaluate"), (Predictor, "of")])
 def test_memory_that_runs_out_in_validation_says_so(painted, tmp_path, monkeypatch, owner, name):
     monkeypatch.setattr(owner, name, failing(getattr(owner, name), MemoryError(), at=1))
     with pytest.raises(TrainingError, match=r"in validation, which labels images at their own size: set run\.precision to bf16"):
@@ -78,7 +80,7 @@ def test_memory_that_runs_out_in_validation_says_so(painted, tmp_path, monkeypat
 
 
 def test_other_errors_stay_what_they_are(painted, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.Objective, "__call__", failing(loop.Objective.__call__, RuntimeError("shapes cannot be multiplied"), at=1))
+    monkeypatch.setattr(Objective, "__call__", failing(Objective.__call__, RuntimeError("shapes cannot be multiplied"), at=1))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         train(small_recipe(painted, tmp_path / "run"))
 
@@ -120,7 +122,7 @@ def test_a_crop_that_cannot_fit_is_refused_before_anything_is_written(painted, t
     said = CliRunner().invoke(app, ["train", str(painted), "--out", str(tmp_path / "new" / "run"), *BIG, "--dry-run"])
     assert isinstance(said.exception, RecipeError)
     message = str(said.exception)
-    assert message.startswith("a step needs at least ")
+    assert message.startswith("a step needs ")
     assert "found 16.0 GiB: lower run.batch_size (now 2) or augment.crop_size (now 16000×16000)" in message
     assert not (tmp_path / "new").exists()
 
@@ -133,7 +135,7 @@ def test_what_is_counted_without_memory_is_what_a_forward_pass_keeps(painted, tm
         with torch.device("meta"):
             there = create_model(name, backbone=backbone, num_classes=3, **narrow)
         torch.manual_seed(0)
-        counted = _kept_for_backward(there, torch.empty(2, 3, 64, 64, device="meta"))
+        counted = _saved_for_backward(there, torch.empty(2, 3, 64, 64, device="meta"))
         kept = {}
 
         def keep(tensor, kept=kept):
@@ -155,4 +157,4 @@ def test_what_is_counted_without_memory_is_what_a_forward_pass_keeps(painted, tm
 
 
 def test_the_memory_there_is_is_known_here():
-    assert Machine.look("cpu").memory > 100 << 20
+    assert Machine.detect("cpu").memory > 100 << 20

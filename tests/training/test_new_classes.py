@@ -8,7 +8,9 @@ from upscore.errors import ModelError, RecipeError
 from upscore.models.architectures import ARCHITECTURES, find_architecture
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model, score_layers
-from upscore.training.run import _build, plan, train
+from upscore.training.launch import train
+from upscore.training.network import build_network
+from upscore.training.plan import plan
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,10 @@ def test_with_it_everything_but_the_score_layers_is_kept_and_it_is_said(earlier,
     data = request.getfixturevalue(data)
     values = {"model.start_from": str(earlier.folder), "model.new_classes": True, "run.epochs": 1}
     ready = plan(small_recipe(data, tmp_path / "run", **values))
-    assert any("gives everything but the score layers, which begin anew: decoder.score_fr" in note for note in ready.notes)
-    before, begun = Bundle.load(earlier.folder).weights, _build(ready.recipe, ready.census).state_dict()
-    fresh = _build(ready.recipe.with_values({"model.start_from": None, "model.new_classes": False}), ready.census).state_dict()
+    assert any("gives everything but the score layers, which are newly initialised: decoder.score_fr" in note for note in ready.messages)
+    before, begun = Bundle.load(earlier.folder).weights, build_network(ready.recipe, ready.census.labels).state_dict()
+    plain = ready.recipe.with_values({"model.start_from": None, "model.new_classes": False})
+    fresh = build_network(plain, ready.census.labels).state_dict()
     anew = {name for name in begun if "score" in name}
     assert anew
     for name, tensor in begun.items():

@@ -2,12 +2,15 @@
 
 import pytest
 
-import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.errors import OutputError, TrainingError, UpscoreError
+from upscore.losses import Objective
+from upscore.training import launch
 from upscore.training import recipe as recipes
-from upscore.training import run as training
-from upscore.training.run import plan, resume, train
+from upscore.training.launch import train
+from upscore.training.plan import plan
+from upscore.training.resume import resume
+from upscore.training.run_state import RunState
 
 
 @pytest.mark.parametrize(
@@ -31,11 +34,11 @@ def test_a_network_that_reads_luminance_is_not_refused(painted, tmp_path):
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
     [
-        (training, "_build", RuntimeError("no network")),
+        (launch, "build_class_weights", RuntimeError("no weights")),
         (recipes, "write_atomically", OutputError("no room")),
-        (training, "fit", KeyboardInterrupt()),
-        (loop.RunState, "begin", RuntimeError("no device")),
-        (loop.Objective, "__call__", RuntimeError("the first step")),
+        (launch, "fit", KeyboardInterrupt()),
+        (RunState, "begin", RuntimeError("no device")),
+        (Objective, "__call__", RuntimeError("the first step")),
     ],
     ids=["network", "recipe", "interrupt", "device", "first step"],
 )
@@ -66,7 +69,7 @@ def test_what_is_not_the_runs_own_is_never_taken_away(painted, tmp_path, monkeyp
         (out / "notes.txt").write_text("mine")
         raise RuntimeError("no")
 
-    monkeypatch.setattr(training, "fit", broken)
+    monkeypatch.setattr(launch, "fit", broken)
     with pytest.raises(RuntimeError):
         train(small_recipe(painted, out))
     assert (out / "notes.txt").read_text() == "mine"
@@ -74,14 +77,14 @@ def test_what_is_not_the_runs_own_is_never_taken_away(painted, tmp_path, monkeyp
 
 def test_a_loss_that_is_not_finite_tells_of_a_checkpoint_only_where_there_is_one(painted, tmp_path, monkeypatch):
     for step in (1, 5):
-        real, calls = loop.Objective.__call__, iter(range(1, 100))
+        real, calls = Objective.__call__, iter(range(1, 100))
 
         def poisoned(*args, real=real, calls=calls, step=step, **values):
             return real(*args, **values) * (float("nan") if next(calls) == step else 1)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Objective, "__call__", poisoned)
+            patch.setattr(Objective, "__call__", poisoned)
             with pytest.raises(TrainingError, match="the loss became nan") as caught:
                 train(small_recipe(painted, tmp_path / str(step)))
-        assert ("the last checkpoint is kept in" in str(caught.value)) == (step == 5) == (tmp_path / str(step)).exists()
+        assert ("the last checkpoint is in" in str(caught.value)) == (step == 5) == (tmp_path / str(step)).exists()
     assert resume(tmp_path / "5").progress.step == 6

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from upscore.training.optimization import average_weights, build_optimizer, learning_rate
-from upscore.training.recipe import OptimizerSection, ScheduleSection
+from upscore.training.optimizers import build_optimizer
+from upscore.training.recipe_sections import OptimizerSection, ScheduleSection
+from upscore.training.schedules import lr_factor
+from upscore.training.weight_average import average_weights
 
 
 def network() -> nn.Module:
@@ -47,10 +49,10 @@ def test_frozen_parameters_are_left_out():
 
 
 def course(**settings) -> list[float]:
-    return [learning_rate(ScheduleSection(**settings), step=i, steps=100, steps_an_epoch=10) for i in range(100)]
+    return [lr_factor(ScheduleSection(**settings), step=i, steps=100, steps_per_epoch=10) for i in range(100)]
 
 
-def test_courses_of_the_learning_rate():
+def test_courses_of_the_lr_factor():
     poly = course(name="poly", power=0.9)
     assert poly[0] == 1
     assert poly[50] == pytest.approx(0.5**0.9)

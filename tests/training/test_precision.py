@@ -9,7 +9,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import upscore.training.loop as loop
 from painting import small_recipe
 from upscore.cli.app import app
 from upscore.data.open_dataset import open_dataset
@@ -18,7 +17,9 @@ from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import InferenceSettings
-from upscore.training.run import train
+from upscore.training import validation
+from upscore.training.launch import train
+from upscore.training.run_state import RunState
 
 ON_RESNET = {"model.name": "unet-backbone", "model.backbone": "test_resnet", "model.arguments": {}}
 NETWORKS = {
@@ -60,14 +61,14 @@ def test_logged_kept_and_evaluated_scores_are_the_same(painted, tmp_path, networ
 @pytest.mark.parametrize("network", ["plain", "measured"])
 def test_validation_sees_the_bundles_own_probabilities_bit_for_bit(painted, tmp_path, monkeypatch, network, channels_last):
     """Memory orders differ in rounding: whichever training has and keeps, validation has that of bundles."""
-    image, seen, states, begin = open_dataset(str(painted), "val")[0].image, [], [], loop.RunState.begin
-    monkeypatch.setattr(loop.RunState, "begin", lambda *args: states.append(begin(*args)) or states[0])
+    image, seen, states, begin = open_dataset(str(painted), "val")[0].image, [], [], RunState.begin
+    monkeypatch.setattr(RunState, "begin", lambda *args: states.append(begin(*args)) or states[0])
 
     def watched(predictor, *args, **values):
         seen.append(predictor.predict(image, probs=True).probs)
         return evaluate(predictor, *args, **values)
 
-    monkeypatch.setattr(loop, "evaluate", watched)
+    monkeypatch.setattr(validation, "evaluate", watched)
     wide = {} if network == "measured" else {"model.arguments": {"width": 0.25}}  # where orders differ in the last bits
     values = {"run.channels_last": channels_last, "run.epochs": 1, **NETWORKS[network], **wide}
     bundle = Bundle.load(train(small_recipe(painted, tmp_path / "run", **values)).best)

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from upscore.errors import OutputError, RecipeError
 from upscore.losses import LOSSES
-from upscore.training.recipe import LARGEST_FILE, CropsSection, Recipe, RunSection, describe_settings, parse_settings
+from upscore.training.recipe import MAX_FILE, Recipe, describe_settings, parse_settings
+from upscore.training.recipe_sections import CropsSection, RunSection
 
 
 @given(
@@ -44,7 +45,7 @@ def test_set_reads_toml_values_and_bare_words():
         ("optimizer.lr=fast", "optimizer.lr"),
         ("optimizer.lr=-1", "greater than 0"),
         ("run.epochs=0", "run.epochs"),
-        ("augment.scale=[2, 1]", "above the largest"),
+        ("augment.scale=[2, 1]", "the smaller first"),
         ("augment.crop_size=[1]", "crop_size"),
         ("loss.terms.dise=1", "'dice'"),
         ("loss.terms.dice=0", "greater than 0"),
@@ -93,7 +94,7 @@ def test_losses_are_added_by_name():
 
 def test_a_file_too_large_is_not_read(tmp_path):
     file = tmp_path / "recipe.toml"
-    file.write_bytes(b"#" * (LARGEST_FILE + 1))
+    file.write_bytes(b"#" * (MAX_FILE + 1))
     with pytest.raises(RecipeError, match="bytes"):
         Recipe.load(file)
     with pytest.raises(RecipeError, match="cannot be read"):
@@ -142,12 +143,12 @@ def test_every_setting_is_described():
 
 def test_a_part_of_an_epoch_or_whole_ones_but_nothing_between():
     assert Recipe.parse({"run": {"validate_every": 3.0}}).dumps() == Recipe.parse({"run": {"validate_every": 3}}).dumps()
-    assert Recipe.parse({"run": {"validate_every": 0.25}}).run.parts_of(an_epoch=1000) == 4
-    assert Recipe.parse({"run": {"validate_every": 0.25}}).run.parts_of(an_epoch=3) == 3
-    assert Recipe.parse({"run": {"validate_every": 0.9}}).run.parts_of(an_epoch=1000) == 1
-    assert Recipe.parse({"run": {"validate_every": 5}}).run.parts_of(an_epoch=1000) == 1
+    assert Recipe.parse({"run": {"validate_every": 0.25}}).run.rows_per_epoch(1000) == 4
+    assert Recipe.parse({"run": {"validate_every": 0.25}}).run.rows_per_epoch(3) == 3
+    assert Recipe.parse({"run": {"validate_every": 0.9}}).run.rows_per_epoch(1000) == 1
+    assert Recipe.parse({"run": {"validate_every": 5}}).run.rows_per_epoch(1000) == 1
     for value in (2.5, 0, -0.5, float("inf"), float("nan")):
         with pytest.raises(RecipeError, match=r"run\.validate_every = \S+: [a-z]"):
             Recipe.parse({"run": {"validate_every": value}})
-    with pytest.raises(RecipeError, match=r"validate_every = 2\.5: expected whole epochs, or a part of one below 1"):
+    with pytest.raises(RecipeError, match=r"validate_every = 2\.5: expected whole epochs, or a fraction of one below 1"):
         Recipe.parse({"run": {"validate_every": 2.5}})

@@ -6,8 +6,9 @@ import pytest
 
 from painting import paint_objects, small_recipe
 from upscore.errors import RecipeError
-from upscore.training import run as training
 from upscore.training.auto_config import Machine
+from upscore.training.launch import train
+from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
 from upscore.training.recipes import find_recipe, list_recipes
 
@@ -56,7 +57,7 @@ def test_it_takes_a_step(name, tmp_path, painted, objects, monkeypatch):
         values["model.arguments"] = recipe.model.arguments | {"width": 1 / 32}
     if recipe.loss.border_of:
         values["loss.border_of"] = ["square"]
-    finished = training.train(training.plan(recipe.with_values(values), machine=MACHINE))
+    finished = train(plan(recipe.with_values(values), machine=MACHINE))
     assert finished.progress.step >= 3
     assert 0 < finished.progress.history[0]["loss"] < float("inf")
 
@@ -73,7 +74,7 @@ def test_results_name_every_recipe_they_come_from():
 
 def test_the_last_epoch_is_cut_short_at_the_last_step(painted, tmp_path):
     recipe = small_recipe(painted, tmp_path / "run", **{"run.epochs": None, "run.steps": 3, "run.batch_size": 4})
-    finished = training.train(training.plan(recipe, machine=MACHINE))
+    finished = train(plan(recipe, machine=MACHINE))
     assert finished.progress.step == 3
     assert [row["step"] for row in finished.progress.history] == [2, 3]  # six images are two steps
     assert "miou" in finished.progress.history[-1]
@@ -81,10 +82,10 @@ def test_the_last_epoch_is_cut_short_at_the_last_step(painted, tmp_path):
 
 def test_steps_give_the_number_of_epochs(painted):
     recipe = Recipe.parse({"data": {"path": str(painted)}, "run": {"steps": 10, "batch_size": 4}})
-    ready = training.plan(recipe, machine=MACHINE)
+    ready = plan(recipe, machine=MACHINE)
     assert ready.recipe.run.epochs == 5  # six images are two steps
     assert "10 steps are asked for" in ready.recipe.chosen["run.epochs"]
-    given = training.plan(recipe.with_values({"run.epochs": 3}), machine=MACHINE)
+    given = plan(recipe.with_values({"run.epochs": 3}), machine=MACHINE)
     assert given.recipe.run.epochs == 3
 
 

@@ -22,10 +22,11 @@ from upscore.errors import DataError, ModelError, RecipeError, TrainingError, Up
 from upscore.losses import Objective
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
-from upscore.training import loop
-from upscore.training import run as training_run
+from upscore.training import loop, network, run_state, validation
+from upscore.training.launch import train
+from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
-from upscore.training.run import plan, resume, train
+from upscore.training.resume import resume
 
 
 def weights_of(folder):
@@ -89,9 +90,9 @@ def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, paint
     owner, target, after = {
         "step 1": (Objective, "__call__", 1),
         "step 4": (Objective, "__call__", 4),
-        "validation": (loop, "evaluate", 1),
-        "checkpoint": (loop, "save_checkpoint", 2),
-        "bundle": (loop, "save_checkpoint", 1),
+        "validation": (validation, "evaluate", 1),
+        "checkpoint": (run_state, "write_checkpoint", 2),
+        "bundle": (run_state, "write_checkpoint", 1),
     }[moment]
     out = tmp_path / "broken"
     recipe = small_recipe(painted, out, **{"run.average": 0.9, "run.checkpoint_minutes": 1e-9})
@@ -119,7 +120,7 @@ def test_precise_statistics_are_those_of_the_kept_weights_and_disturb_nothing(pa
     assert {int(measured[name]) for name in measured if name.endswith("num_batches_tracked")} == {3}
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", _breaking(loop.evaluate, 1))
+        patch.setattr(validation, "evaluate", _breaking(validation.evaluate, 1))
         with pytest.raises(_Bang):
             train(small_recipe(painted, tmp_path / "broken", **values, **{"run.precise_bn": 3}))
     finished = resume(tmp_path / "broken")
@@ -184,11 +185,11 @@ def test_epochs_too_short_to_be_worth_a_checkpoint_are_not_all_kept(painted, tmp
 
     def save(path, **values):
         kept.append(len(values["progress"].history))
-        save_checkpoint(path, **values)
+        write_checkpoint(path, **values)
 
-    save_checkpoint = loop.save_checkpoint
-    monkeypatch.setattr(loop, "save_checkpoint", save)
-    monkeypatch.setattr(loop, "LEAST_INTERVAL", 1e9)
+    write_checkpoint = run_state.write_checkpoint
+    monkeypatch.setattr(run_state, "write_checkpoint", save)
+    monkeypatch.setattr(loop, "MIN_INTERVAL", 1e9)
     run = train(small_recipe(painted, tmp_path / "run", **{"run.epochs": 4}))
     assert kept == [1, 4]  # what one takes is known after the first
     assert len(run.progress.history) == 4
@@ -344,9 +345,9 @@ def test_stages_start_where_the_coarser_network_ended(painted, tmp_path):
     coarse = train(small_recipe(painted, tmp_path / "32s", **{"model.name": "fcn32s", "run.epochs": 1}))
     ready = plan(small_recipe(painted, tmp_path / "16s", **{"model.name": "fcn16s", "model.start_from": str(coarse.folder)}))
     assert ready.recipe.optimizer.lr == pytest.approx(1e-4)
-    from upscore.training.run import _build
+    from upscore.training.network import build_network
 
-    finer, coarser = _build(ready.recipe, ready.census).state_dict(), Bundle.load(coarse.folder).weights
+    finer, coarser = build_network(ready.recipe, ready.census.labels).state_dict(), Bundle.load(coarse.folder).weights
     assert all(torch.equal(finer[name], tensor) for name, tensor in coarser.items())
     assert not finer["decoder.score_pool4.weight"].any()
 
@@ -388,14 +389,17 @@ def test_a_run_without_improvement_stops_early(painted, tmp_path):
         ({"run.device": "cuda"}, "cpu"),
         ({"model.arguments": {"widht": 1}}, "width"),
         ({"data.val": "elsewhere"}, "elsewhere"),
-        ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "to sample"),
-        ({"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]}, "to weigh"),
+        ({"loss.terms": {"dice": 1.0}, "loss.sampling": 0.5}, "found sampling but no loss term that reads it: add one of cross_entropy"),
+        (
+            {"loss.terms": {"dice": 1.0}, "loss.border_weight": 10.0, "loss.border_of": ["bar"]},
+            "found loss.border_weight 10 but no loss term",
+        ),
         ({"run.precise_bn": 2}, "no batch normalisation"),
         ({"loss.border_weight": 10.0}, "loss.border_of"),
         ({"loss.border_weight": 10.0, "loss.border_of": ["baar"]}, "did you mean 'bar'"),
         ({"loss.separate_with": "grund"}, "did you mean 'ground'"),
         ({"loss.border_of": ["bar"]}, "loss.border_weight"),
-        ({"loss.terms": {"dice": 1.0}, "loss.class_weights": "median"}, "to weigh"),
+        ({"loss.terms": {"dice": 1.0}, "loss.class_weights": "median"}, "found class weights but no loss term"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(painted, tmp_path, values, words):
@@ -414,12 +418,12 @@ def test_weights_that_cannot_be_fetched_are_left_out_unless_asked_for(painted, t
             raise ModelError("cannot be downloaded")
         return create_model(*args, weights=weights, **values)
 
-    monkeypatch.setattr(training_run, "create_model", unreachable)
+    monkeypatch.setattr(network, "create_model", unreachable)
     values = {"model.backbone": "test_resnet", "model.arguments": {}}
     left_open = plan(small_recipe(painted, tmp_path / "run", **values, **{"model.weights": None}))
     assert left_open.recipe.model.weights == "none"
-    assert "cannot be fetched" in left_open.recipe.chosen["model.weights"]
-    assert "cannot be fetched" in next(choice.why for choice in left_open.choices if choice.setting == "model.weights")
+    assert "cannot be downloaded" in left_open.recipe.chosen["model.weights"]
+    assert "cannot be downloaded" in next(choice.why for choice in left_open.choices if choice.setting == "model.weights")
     with pytest.raises(ModelError, match="cannot be downloaded"):
         plan(small_recipe(painted, tmp_path / "run", **values, **{"model.weights": "imagenet"}))
 
@@ -456,7 +460,7 @@ def test_a_run_goes_on_where_its_data_moved_and_its_weights_file_is_gone(unbroke
     values = {"model.start_from": str(coarse.folder)}
     whole = train(small_recipe(painted, tmp_path / "whole", **values))
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", _breaking(loop.evaluate, 1))
+        patch.setattr(validation, "evaluate", _breaking(validation.evaluate, 1))
         with pytest.raises(_Bang):
             train(small_recipe(painted, tmp_path / "broken", **values))
     coarse.folder.rename(tmp_path / "gone")

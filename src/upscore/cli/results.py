@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
+    from upscore.training.launch import Run
+    from upscore.training.plan import Plan
     from upscore.training.recipes import ShippedRecipe
-    from upscore.training.run import Plan, Run
 
 __all__ = ["print_demonstration", "print_ensemble", "print_evaluation", "print_explanation", "print_image", "print_models", "print_plan",
            "print_predictions", "print_recipes", "print_run", "print_sweep", "print_tuning"]  # fmt: skip
@@ -35,8 +36,8 @@ def print_plan(plan: Plan) -> None:
     """Print the settings that were chosen, and why."""
     census = plan.census
     console.print(f"[bold]{escape(plan.recipe.data.path)}[/bold]: {census.images} training images, {len(census.labels)} classes")
-    for note in plan.notes:
-        console.print(f"  {escape(note)}")
+    for message in plan.messages:
+        console.print(f"  {escape(message)}")
     print_warnings(plan.warnings)
     if plan.choices:
         table = Table(box=None, pad_edge=False, header_style="dim", title="chosen", title_justify="left", title_style="bold")

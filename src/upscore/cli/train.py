@@ -108,23 +108,25 @@ def train(
     flags = {name: value for name, value in flags.items() if value is not None}
     overrides = parse_settings(settings or [])
     with console.report_errors():
-        from upscore.training import run as training
+        from upscore.training.launch import train as launch_training
+        from upscore.training.plan import plan as plan_training
+        from upscore.training.resume import resume as resume_training
 
         if resume:
             if out is None:
                 raise RecipeError("--resume: expected the run in --out, as in: upscore train --resume --out runs/street-fcn8s")
             if recipe is not None:
                 raise RecipeError(f"--resume: the run in {out} has its own recipe: leave --recipe out")
-            finished = training.resume(out, changes=flags | overrides, display=TrainingProgressBar)
+            finished = resume_training(out, changes=flags | overrides, listener=TrainingProgressBar)
         else:
             start = Recipe.load(recipe) if recipe else Recipe()
             start = start.with_values(flags).with_values(overrides, source=f"--set {' '.join(settings or [])}")
             if recipe and out is None:
                 start.run.out = None  # the recipe of another run names that run's folder
-            with console.progress_bar("reading the data") as checking:
-                plan = training.plan(start, checking=checking)
+            with console.progress_bar("reading the data") as progress:
+                plan = plan_training(start, progress=progress)
             results.print_plan(plan)
             if dry_run:
                 return
-            finished = training.train(plan, display=TrainingProgressBar)
+            finished = launch_training(plan, listener=TrainingProgressBar)
     results.print_run(finished, data=data)

@@ -43,10 +43,10 @@ class TrainingProgressBar:
         self.started = 0.0
         self.best = -1.0
 
-    def begin(self, *, recipe: Recipe, progress: RunProgress, steps_an_epoch: int) -> None:
+    def begin(self, *, recipe: Recipe, progress: RunProgress, steps_per_epoch: int) -> None:
         """Start the bar, at the step that a resumed run had reached."""
-        steps = recipe.run.steps_in_all(an_epoch=steps_an_epoch)
-        self.epochs = -(-steps // steps_an_epoch)
+        steps = recipe.run.total_steps(steps_per_epoch)
+        self.epochs = -(-steps // steps_per_epoch)
         self.best = progress.best_miou
         if recipe.run.lengthened_at(progress.step):
             before = recipe.run.lengthened[-1].of
@@ -54,7 +54,7 @@ class TrainingProgressBar:
                 f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on", soft_wrap=True
             )
         if progress.step:
-            aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_an_epoch} of {self.epochs}")
+            aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_per_epoch} of {self.epochs}")
         self.bar.update(self.task, total=steps, completed=progress.step)
         self.started = time.monotonic()
         self.bar.start()

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
 from upscore.text import listed

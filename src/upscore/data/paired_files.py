@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
-from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_with_metadata, read_instances, read_mask
-from upscore.data.remedies import Description
+from upscore.data.headers import IMAGE_SUFFIXES
+from upscore.data.image_files import inspect_image, read_image_with_metadata
+from upscore.data.mask_files import DecodedMask, read_instances, read_mask
 from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
@@ -64,15 +65,15 @@ class PairedFiles:
         An instance number that means no object, such as VOC's 255.
     read_mask : callable, optional
         Reads a mask file as stored values, (H, W) uint8; as
-        :func:`~upscore.data.image_files.read_mask` does
+        :func:`~upscore.data.mask_files.read_mask` does
         when not given. It goes to other processes with the dataset.
     hint : str
         What to do where masks hold values that are no class, if that is not a matter of
         ``label_mapping``.
     warnings : sequence of str
         Decisions the user should see.
-    description : Description, optional
-        The ``dataset.yaml`` that gives names and mapping, or could.
+    settings_file : Path, optional
+        The ``dataset.yaml`` that sets names and label_mapping, or may be written to set them.
 
     Attributes
     ----------
@@ -94,10 +95,10 @@ class PairedFiles:
         read_mask: Callable[[Path], npt.NDArray[np.uint8]] | None = None,
         hint: str = "",
         warnings: Sequence[str] = (),
-        description: Description | None = None,
+        settings_file: Path | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
-        self.description = description
+        self.settings_file = settings_file
         self.labels = labels
         self.split = split
         self.name = name

@@ -15,7 +15,7 @@ from upscore.errors import DataError
 from upscore.evaluation.checks import check_mask
 from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.probability_store import ProbabilityStore
-from upscore.inference.pipeline import Piece, refined_pieces, segment_image
+from upscore.inference.pipeline import LabelledWindow, refined_windows, segment_image
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import LabelMapSink, ProbsSink
 from upscore.inference.sources import ArraySource, ImageSource
@@ -50,11 +50,11 @@ class _StoredProbabilities:
     def __init__(self, dense: DenseCRF, probs: npt.NDArray[np.float16]) -> None:
         self.dense, self.probs = dense, probs
 
-    def pieces(self, source: ImageSource) -> Iterator[Piece]:
+    def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
         def read(window: Window) -> npt.NDArray[np.float32]:
             return np.asarray(self.probs[(slice(None), *window.slices)], np.float32)
 
-        return refined_pieces(self.dense, source, read, classes=len(self.probs))
+        return refined_windows(self.dense, source, read, classes=len(self.probs))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.errors import DataError, OutputError
 from upscore.text import shortened
 
@@ -84,7 +84,7 @@ def discover_images(
     Returns
     -------
     DiscoveredImages
-        In the order given, folders and patterns sorted. Names keep the structure below
+        In the order given, folders and patterns sorted. Names preserve the structure below
         the folder or the fixed part of the pattern; where two would be the same
         (compared without case), the image's ending and then a number are added.
 

@@ -49,7 +49,7 @@ def _advice(size: tuple[int, int], context: TileContext, settings: InferenceSett
         remedies += ["a smaller image, or --no-proposals"]
     else:
         tile = choose_tiles(size, context, settings, device).tile
-        taken.append("in one piece" if tile >= max(size) else f"in tiles of {tile}")
+        taken.append("in one pass" if tile >= max(size) else f"in tiles of {tile}")
         smaller = (min(tile, 2048) // 2) // 32 * 32
         remedies += [f"--tile {smaller}"] if smaller >= (MIN_BLENDED_TILE if context.margin is None else 32) else []
     if max(settings.scales) > 1:

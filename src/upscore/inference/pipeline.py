@@ -44,7 +44,7 @@ from upscore.inference.tta import tta
 from upscore.proposals import Proposer
 from upscore.settings import InferenceSettings, ProposalSettings
 
-__all__ = ["Member", "Piece", "Pieces", "Pipeline", "build_member", "build_pipeline", "refined_pieces", "segment_image"]
+__all__ = ["LabelledWindow", "Member", "Pipeline", "WindowLabeller", "build_member", "build_pipeline", "refined_windows", "segment_image"]
 
 NO_PROPOSALS = "no proposals were found: labelled as a whole"
 """The warning of an image in which no box is found."""
@@ -78,7 +78,7 @@ class Member:
     canvas: Tensor | None = None
 
 
-class Piece(NamedTuple):
+class LabelledWindow(NamedTuple):
     """A window of an image, labelled.
 
     Attributes
@@ -97,21 +97,21 @@ class Piece(NamedTuple):
     crf_seconds: float = 0.0
 
 
-class Pieces(Protocol):
-    """What gives the pieces of an image: a :class:`Pipeline`, or probabilities stored earlier."""
+class WindowLabeller(Protocol):
+    """What labels an image window by window: a :class:`Pipeline`, or probabilities stored earlier."""
 
-    def pieces(self, source: ImageSource) -> Iterator[Piece]:
-        """Yield the pieces; every pixel is in exactly one."""
+    def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
+        """Yield the labelled windows; every pixel is in exactly one."""
 
 
-def segment_image(source: ImageSource, pipeline: Pieces, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> float:
+def segment_image(source: ImageSource, pipeline: WindowLabeller, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> float:
     """Label one image: read its windows, and write their probabilities into every sink.
 
     Parameters
     ----------
     source : ImageSource
         The image.
-    pipeline : Pieces
+    pipeline : WindowLabeller
         Mostly :func:`build_pipeline`'s.
     sinks, network_sinks : sequence of Sink
         They get the probabilities after everything, and those before the CRF. They are not closed: the caller closes
@@ -126,12 +126,12 @@ def segment_image(source: ImageSource, pipeline: Pieces, sinks: Sequence[Sink], 
     with ExitStack() as failure:
         for sink in (*sinks, *network_sinks):
             failure.callback(sink.abandon)
-        for piece in pipeline.pieces(source):
+        for labelled in pipeline.windows(source):
             for sink in sinks:
-                sink.write(piece.window, piece.probs)
+                sink.write(labelled.window, labelled.probs)
             for sink in network_sinks:
-                sink.write(piece.window, piece.network_probs)
-            seconds += piece.crf_seconds
+                sink.write(labelled.window, labelled.network_probs)
+            seconds += labelled.crf_seconds
         failure.pop_all()
     return seconds
 
@@ -224,8 +224,8 @@ class Pipeline:
     classes: int
     dense: DenseCRF | None = None
 
-    def pieces(self, source: ImageSource) -> Iterator[Piece]:
-        """Yield the labelled pieces of an image, in bounded memory.
+    def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
+        """Yield the labelled windows of an image, in bounded memory.
 
         Raises
         ------
@@ -234,11 +234,11 @@ class Pipeline:
         """
         if self.dense is None:
             for window, probs in self._tiles(source):
-                yield Piece(window, probs, probs)
+                yield LabelledWindow(window, probs, probs)
             return
         # A network that is not tiled holds the whole image's probabilities anyway, and should not run for each window.
         whole = self._read(source, Window(0, 0, *source.size)) if self.tiles.tile >= max(source.size) else None
-        yield from refined_pieces(
+        yield from refined_windows(
             self.dense, source, lambda window: self._read(source, window) if whole is None else whole[(slice(None), *window.slices)],
             classes=self.classes,
         )  # fmt: skip
@@ -269,12 +269,12 @@ class Pipeline:
         return result
 
 
-def refined_pieces(
+def refined_windows(
     dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
-) -> Iterator[Piece]:
-    """Yield the refined pieces of an image whose probabilities ``read`` gives; arguments as :func:`refine_windows`."""
+) -> Iterator[LabelledWindow]:
+    """Yield the refined windows of an image whose probabilities ``read`` gives; arguments as :func:`refine_windows`."""
     for window, before, after, seconds in refine_windows(dense, source, read, classes=classes):
-        yield Piece(window, torch.from_numpy(after), torch.from_numpy(before), seconds)
+        yield LabelledWindow(window, torch.from_numpy(after), torch.from_numpy(before), seconds)
 
 
 class _KnownCanvas(SegmenterWrapper):

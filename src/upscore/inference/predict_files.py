@@ -102,7 +102,7 @@ def predict_files(
         Write ``.overlay.jpg`` (``.overlay.png`` for an image with more than 65500 pixels a side, which no JPEG can hold).
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
-        and read in pieces: 2 × K bytes a pixel.
+        and read in parts: 2 × K bytes a pixel.
 
     Yields
     ------

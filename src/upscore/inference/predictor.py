@@ -296,7 +296,7 @@ class Predictor:
     def iterate(
         self, image: npt.NDArray[np.uint8], *, name: str = "", warn: Callable[[str], None] = lambda warning: None
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Yield the probabilities of one image piece by piece, in bounded memory.
+        """Yield the probabilities of one image window by window, in bounded memory.
 
         Parameters
         ----------
@@ -310,7 +310,7 @@ class Predictor:
         Yields
         ------
         window : Window
-            Where the piece lies; every pixel is in exactly one. A tile, or with a CRF what is
+            Where they lie; every pixel is in exactly one. A tile, or with a CRF what is
             refined at a time (:mod:`upscore.inference.crf_postprocess`).
         probs : (K, h, w) float32 tensor
             Its probabilities, where they were computed.
@@ -322,8 +322,8 @@ class Predictor:
         """
         source = ArraySource(image, name)
         with self._memory_explained(source.size, name):
-            for piece in self.pipeline(source.size, name=name, warn=warn).pieces(source):
-                yield piece.window, piece.probs
+            for labelled in self.pipeline(source.size, name=name, warn=warn).windows(source):
+                yield labelled.window, labelled.probs
 
     def predict_probs(self, images: Tensor) -> Tensor:
         """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""From images to probabilities: the protocol that every engine and every inference wrapper keeps.
+"""From images to probabilities: the protocol that every engine and every inference wrapper implements.
 
 A network is a *segmenter*, and so is whatever takes one and gives one back (averages, tiles, proposals,
 ensembles, the CRF): inference is closed under composition. :class:`NetworkSegmenter` runs PyTorch modules;
@@ -72,7 +72,7 @@ class NetworkSegmenter:
         ``"bf16"`` runs the network under autocast: about twice as fast on processors that
         know the format, probabilities differ by about 1e-2.
     channels_last : bool
-        Keep weights and activations in NHWC memory order (faster convolutions); this
+        Store weights and activations in NHWC memory order (faster convolutions); this
         rearranges the model's weights in memory, not their values.
 
     Raises
@@ -136,7 +136,7 @@ class NetworkSegmenter:
 class SegmenterWrapper:
     """A segmenter around others: device, stride and geometry are theirs.
 
-    A subclass says in :meth:`apply` what it makes of a function of images; probabilities and scores are then the same code.
+    A subclass implements :meth:`apply` once, for probabilities and for scores.
     """
 
     def __init__(self, *inner: Segmenter) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from upscore.data.image_files import write_image, write_label_map
+from upscore.data.png_files import write_image, write_label_map
 from upscore.errors import OutputError
 from upscore.files import write_atomically
 from upscore.inference.sources import ImageSource

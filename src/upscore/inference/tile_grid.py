@@ -44,7 +44,7 @@ class Tile(NamedTuple):
 class Span(NamedTuple):
     """One of the overlapping spans of an axis: it predicts positions ``begin`` to ``next + fades_out - 1``.
 
-    The first ``fades_in`` of these it shares with the span before it, the last ``fades_out`` with the one
+    The first ``fades_in`` of these overlap the span before it, the last ``fades_out`` the one
     after it, which begins at ``next``. No position belongs to more than two spans. To compute it, positions
     ``first`` to ``last - 1`` are read.
     """
@@ -118,7 +118,7 @@ def plan_spans(size: int, *, span: int, stride: int, multiple: int = 1) -> list[
     Returns
     -------
     list of Span
-        Neighbours share a quarter of ``span``, rounded up to a multiple of ``stride``; one span where the axis is no longer than one.
+        Neighbours overlap by a quarter of ``span``, rounded up to a multiple of ``stride``; one span where the axis is no longer than one.
 
     Raises
     ------
@@ -132,18 +132,18 @@ def plan_spans(size: int, *, span: int, stride: int, multiple: int = 1) -> list[
         )
     if size <= span:
         return [Span(0, size, 0, 0, 0, size)]
-    shared = _ceil(-(-span // 4), stride)
-    count = -(-(size - shared) // (span - shared))
-    side = _ceil(-(-(size + (count - 1) * shared) // count), stride)
-    step = side - shared
-    begins = [begin for begin in range(0, size, step) if begin == 0 or begin + shared < size]
+    overlap = _ceil(-(-span // 4), stride)
+    count = -(-(size - overlap) // (span - overlap))
+    side = _ceil(-(-(size + (count - 1) * overlap) // count), stride)
+    step = side - overlap
+    begins = [begin for begin in range(0, size, step) if begin == 0 or begin + overlap < size]
     spans = []
     for begin in begins:
         final = begin == begins[-1]
         # The final one is read from further back, so that it is no sliver.
         read = (min(begin, max(0, size - side)), size) if final else (begin, begin + side)
         first, last = _widen_axis(*read, size, margin=0, stride=stride, multiple=multiple)
-        spans.append(Span(begin, size if final else begin + step, shared if begin else 0, 0 if final else shared, first, last))
+        spans.append(Span(begin, size if final else begin + step, overlap if begin else 0, 0 if final else overlap, first, last))
     return spans
 
 

@@ -1,7 +1,7 @@
-"""Settings a user left open, chosen from the data and the machine, each with its reason.
+"""Automatic configuration: settings a user left open, chosen from the data and the machine, each with its reason.
 
 A pure function of (recipe, census, machine): the same three give the same recipe, so that
-a choice can be read, tested and argued with. What a user sets is never touched.
+a choice can be read, tested and discussed. What a user sets is never changed.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from typing import Any
 
 import torch
 
-from upscore.data.census import Census
+from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.inference.segmenter import bf16_is_native
 from upscore.models.architectures import find_architecture
-from upscore.training.recipe import ModelSection, Recipe
+from upscore.training.optimizers import OPTIMIZERS
+from upscore.training.recipe import Recipe
+from upscore.training.recipe_sections import ModelSection
 
-__all__ = ["Choice", "Machine", "choose"]
+__all__ = ["Choice", "Machine", "configure"]
 
-OFTEN = 60
-"""Epochs from which on images are varied more: a short run has not learned them as they are yet (docs/measurements.md)."""
+STRONG_AUGMENTATION = 60
+"""Epochs from which on images are varied more: in a short run they are not learned by heart (docs/measurements.md)."""
 
 VALIDATIONS = 20
 """In a run, about."""
 
-LEAST_BETWEEN = 500
-"""Steps between two validations inside an epoch, at least."""
+MIN_STEPS_BETWEEN = 500
+"""Smallest number of steps between two validations inside an epoch."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to train on.
+    """The hardware to train on.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ class Machine:
     tensorboard : bool
         Whether TensorBoard is installed.
     memory : int, optional
-        Bytes of memory of a device: on a processor the machine's, or what its container may use. None where it is not known.
+        Bytes of memory of a device: for a processor the machine's, or what its container may use. None where it is not known.
     """
 
     device: str
@@ -60,8 +62,8 @@ class Machine:
     memory: int | None = None
 
     @classmethod
-    def look(cls, device: str | None = None) -> Machine:
-        """Return what this machine has; ``device`` overrides the kind of device looked at."""
+    def detect(cls, device: str | None = None) -> Machine:
+        """Return what this machine has; ``device`` overrides the kind of device."""
         from importlib.util import find_spec
 
         if device is None:
@@ -94,17 +96,17 @@ class Choice:
     why: str
 
 
-def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, list[Choice]]:
+def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tuple[Recipe, list[Choice]]:
     """Return the recipe with every open setting chosen, and the choices.
 
     Parameters
     ----------
     recipe : Recipe
         Open settings are ``None``.
-    census : Census
+    census : DatasetStatistics
         Of the training split: how many images, of what size, and their classes.
     machine : Machine
-        What there is to train on.
+        The hardware to train on.
     """
     chosen = recipe.model_copy(deep=True)
     choices: list[Choice] = []
@@ -123,7 +125,7 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         machine.device,
         f"{machine.devices} of it found" if machine.device != "cpu" else f"no accelerator found; {machine.cores} cores",
     )
-    settle("run.devices", 1 if on_cpu else machine.devices, "one process uses every core" if on_cpu else "all there are")
+    settle("run.devices", 1 if on_cpu else machine.devices, "one process uses every core" if on_cpu else "all that were found")
     settle(
         "run.precision",
         "bf16" if machine.bf16 else "fp32",
@@ -144,32 +146,34 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
     height, width = census.median
     longest = 512 if on_cpu else 768
     shrink = min(1.0, longest / max(height, width))
-    crop = [_whole_cells(height * shrink), _whole_cells(width * shrink)]
+    crop = [_multiple_of_32(height * shrink), _multiple_of_32(width * shrink)]
     settle(
         "augment.crop_size",
         crop,
-        f"the median image is {height}×{width}, cut to whole cells of 32 pixels" + (f" and at most {longest}" if shrink < 1 else ""),
+        f"the median image is {height}×{width}, rounded down to multiples of 32" + (f", up to {longest}" if shrink < 1 else ""),
     )
     assert chosen.augment.crop_size is not None
     crop_pixels = chosen.augment.crop_size[0] * chosen.augment.crop_size[1]
     budget = 4 * 512 * 512 if on_cpu else 16 * 512 * 512
     batch = max(2, min(4 if on_cpu else 16, budget // crop_pixels))
     assert chosen.run.devices is not None
-    share = chosen.run.devices * chosen.run.accumulate
-    batch = max(share, min(batch, images) // share * share)
+    divisor = chosen.run.devices * chosen.run.accumulate
+    batch = max(divisor, min(batch, images) // divisor * divisor)
     settle("run.batch_size", batch, "more, smaller steps learn faster on a processor" if on_cpu else "fills the accelerator")
     assert chosen.run.batch_size is not None
-    steps_an_epoch = -(-images // chosen.run.batch_size)
+    steps_per_epoch = -(-images // chosen.run.batch_size)
     wanted = 4000 if on_cpu else 12000
-    epochs = min(300, max(10, -(-wanted // max(steps_an_epoch, 1))))
+    epochs = min(300, max(10, -(-wanted // max(steps_per_epoch, 1))))
     if chosen.run.steps:
-        settle("run.epochs", -(-chosen.run.steps // steps_an_epoch), f"{chosen.run.steps} steps are asked for, {steps_an_epoch} an epoch")
+        settle(
+            "run.epochs", -(-chosen.run.steps // steps_per_epoch), f"{chosen.run.steps} steps are asked for, {steps_per_epoch} per epoch"
+        )
     settle("run.epochs", epochs, f"about {wanted} steps of {chosen.run.batch_size} images, between 10 and 300 epochs")
     assert chosen.run.epochs is not None
 
-    often = chosen.run.epochs >= OFTEN
-    seen = f"each image is seen {chosen.run.epochs} times"
-    settle("augment.scale", [0.5, 2.0] if often else [0.75, 1.5], f"{seen}: {'much' if often else 'some'} nearer and farther")
+    strong = chosen.run.epochs >= STRONG_AUGMENTATION
+    seen = f"each image is read {chosen.run.epochs} times"
+    settle("augment.scale", [0.5, 2.0] if strong else [0.75, 1.5], f"{seen}: {'strong' if strong else 'moderate'} change of size")
     settle("augment.flip", 0.5, "a mirrored image is as likely")
     settle("augment.rotation", 0.0, "most images have an upright")
     for name, strength, why in (
@@ -177,27 +181,23 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         ("contrast", 0.2, "light varies"),
         ("saturation", 0.2, "cameras vary"),
     ):
-        settle(f"augment.{name}", strength if often else strength / 2, why)
-    settle("augment.hue", 0.02 if often else 0.01, "cameras vary a little")
+        settle(f"augment.{name}", strength if strong else strength / 2, why)
+    settle("augment.hue", 0.02 if strong else 0.01, "cameras vary a little")
 
     settle("optimizer.name", "adamw", "forgiving about the learning rate")
-    sgd = chosen.optimizer.name == "sgd"
-    rate, why = (1e-2, "usual for SGD with the mean loss") if sgd else (1e-3, "usual for AdamW")
-    if sgd and chosen.loss.normalize == "none":
+    assert chosen.optimizer.name is not None
+    optimizer = OPTIMIZERS[chosen.optimizer.name]
+    rate, why = optimizer.lr, optimizer.lr_reason
+    if optimizer.scales_with_loss and chosen.loss.normalize == "none":
         rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
     if chosen.model.start_from:
-        rate, why = (
-            (rate / 100, f"{why}; ÷100 for a stage that starts from a coarser network (FCN §4.3)")
-            if sgd
-            else (
-                rate / 10,
-                f"{why}; ÷10 for a stage that starts from a coarser network",
-            )
-        )
+        paper = " (FCN §4.3)" if optimizer.scales_with_loss else ""
+        rate /= optimizer.stage_divisor
+        why = f"{why}; ÷{optimizer.stage_divisor:g} for a stage that starts from a coarser network{paper}"
     settle("optimizer.lr", rate, why)
-    settle("optimizer.weight_decay", 5e-4 if sgd else 1e-2, "as the papers" if sgd else "usual for AdamW")
-    steps = chosen.run.steps_in_all(an_epoch=steps_an_epoch)
-    settle("schedule.warmup_steps", min(100, steps // 20), "statistics settle first")
+    settle("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay_reason)
+    steps = chosen.run.total_steps(steps_per_epoch)
+    settle("schedule.warmup_steps", min(100, steps // 20), "the statistics of the gradients are poor at first")
     settle("loss.class_weights", "none", "plain cross-entropy is what mean IoU was reported with")
     average = 0.0 if steps < 200 else min(0.999, 1 - 20 / steps)
     settle(
@@ -211,31 +211,31 @@ def choose(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, li
         0 if on_cpu else min(8, max(1, machine.cores - 1)),
         "the processor is busy with the network" if on_cpu else "one core is left for the loop",
     )
-    settle("run.validate_every", *_validate_every(steps, steps_an_epoch))
+    settle("run.validate_every", *_validate_every(steps, steps_per_epoch))
     assert chosen.run.validate_every is not None
-    validations = math.ceil(steps / steps_an_epoch / chosen.run.validate_every)
-    settle("run.patience", max(5, validations // 2), "half the run without a better score is the end of it")
+    validations = math.ceil(steps / steps_per_epoch / chosen.run.validate_every)
+    settle("run.patience", max(5, validations // 2), "half the run without a better mIoU ends it")
     settle("run.tensorboard", machine.tensorboard, "it is installed" if machine.tensorboard else "it is not installed")
     chosen.chosen = {**recipe.chosen, **{choice.setting: choice.why for choice in choices}}
     return chosen, choices
 
 
-def _validate_every(steps: int, steps_an_epoch: int) -> tuple[float, str]:
-    """Return the epochs between validations, or the part of one where an epoch is long, and why."""
-    between = max(LEAST_BETWEEN, steps / VALIDATIONS)
-    parts = int(steps_an_epoch / between)
-    if parts > 1:
-        return float(f"{1 / parts:.3g}"), f"an epoch is {steps_an_epoch} steps: about every {between:.0f} of them"
-    every = max(1, math.ceil(steps / steps_an_epoch) // VALIDATIONS)
+def _validate_every(steps: int, steps_per_epoch: int) -> tuple[float, str]:
+    """Return the epochs between validations, or the fraction of one where an epoch is long, and why."""
+    between = max(MIN_STEPS_BETWEEN, steps / VALIDATIONS)
+    validations = int(steps_per_epoch / between)
+    if validations > 1:
+        return float(f"{1 / validations:.3g}"), f"an epoch is {steps_per_epoch} steps: about every {between:.0f} steps"
+    every = max(1, math.ceil(steps / steps_per_epoch) // VALIDATIONS)
     return every, f"about {VALIDATIONS} validations in a run" if every > 1 else "each epoch"
 
 
 def _weights(model: ModelSection) -> tuple[str, str]:
     """Return the weights to begin with, and why."""
     if model.start_from:
-        return "none", "they come with the network it starts from"
+        return "none", "it starts from a trained network"
     if not find_architecture(model.name).takes_imagenet_weights:
-        return "none", "there are none for this network but its own"
+        return "none", "there are none for this network"
     if model.arguments.get("width", 1) != 1:
         return "none", "there are none for a network of another width"
     if model.arguments.get("normalization", "imagenet") != "imagenet":
@@ -243,5 +243,5 @@ def _weights(model: ModelSection) -> tuple[str, str]:
     return "imagenet", "a pretrained backbone is worth many points"
 
 
-def _whole_cells(pixels: float) -> int:
+def _multiple_of_32(pixels: float) -> int:
     return max(32, int(pixels) // 32 * 32)

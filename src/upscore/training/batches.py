@@ -1,4 +1,4 @@
-"""The batches of a run: a stream that is the same from any step on, whatever the number of workers."""
+"""The batches of a run: a stream that is the same from any step on, for any number of workers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,38 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
-from upscore.data.transforms import Augmentation
 from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import RecipeError, TrainingError, UpscoreError, nearest_name
-from upscore.training.recipe import AugmentSection, LossSection, Recipe
+from upscore.training.recipe import Recipe
+from upscore.training.recipe_sections import LossSection
 from upscore.types import Batch, LabelSpace
 
-__all__ = ["BatchPlan", "augmentation_of", "batches_from", "separation_of"]
+__all__ = ["BatchPlan", "batches_from", "build_border_weighting"]
 
-SHARED = ("out of shared memory", "No space left on device", "unable to open shared memory", "unable to mmap", "unable to allocate shared")
-"""What PyTorch says where batches cannot be handed over from the processes that read them."""
+SHARED_MEMORY_ERRORS = (
+    "out of shared memory",
+    "No space left on device",
+    "unable to open shared memory",
+    "unable to mmap",
+    "unable to allocate shared",
+)
+"""Parts of PyTorch's messages where batches cannot be passed on from the processes that read them."""
 
 
-def augmentation_of(settings: AugmentSection) -> Augmentation:
-    """Return the augmentation a complete ``[augment]`` section describes."""
-    values = settings.model_dump()
-    crop, scale = values.pop("crop_size"), values.pop("scale")
-    return Augmentation(crop=tuple(crop), scale=tuple(scale), **values)
-
-
-def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> BorderWeighting | None:
-    """Return how a ``[loss]`` section keeps touching objects apart, or None where it does not.
+def build_border_weighting(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> BorderWeighting | None:
+    """Return how a ``[loss]`` section separates touching objects, or None where it does not.
 
     Raises
     ------
     RecipeError
-        It names a class that the data does not have, or objects that nothing is done with.
+        It names a class that the data does not have, or objects that are not used.
     """
     for name in (*settings.border_of, *([settings.separate_with] if settings.separate_with else [])):
         if name not in labels.names:
             raise RecipeError(f"loss: no class '{name}'{nearest_name(name, labels.names)}, expected one of {', '.join(labels.names)}")
     if not (settings.border_weight or settings.separate_with):
         if settings.border_of:
-            raise RecipeError("loss.border_of names objects that nothing is done with: set loss.border_weight (U-Net's is 10)")
+            raise RecipeError("loss.border_of names objects that are not used: set loss.border_weight (U-Net's is 10)")
         return None
     return BorderWeighting(
         weight=settings.border_weight,
@@ -56,20 +55,25 @@ def separation_of(settings: LossSection, labels: LabelSpace, *, class_weights: T
 class BatchPlan(Sampler[list[tuple[int, int]]]):
     """Which images each step reads: lists of (epoch, index).
 
-    An epoch is a permutation by (seed, epoch), cut into batches; its last batch is filled
+    An epoch is a permutation by (seed, epoch), split into batches; its last batch is filled
     from the permutation's beginning, so that every batch is full and every image is read.
-    A step's batch is dealt out to parts (accumulation) and ranks.
+    A step's batch is divided among parts (accumulation) and processes.
 
     Parameters
     ----------
     images : int
         In the dataset.
     batch_size : int
-        Images in a step, over all parts and ranks; divisible by their product.
+        Images in a step, over all parts and processes; divisible by their product.
     seed, first_step, steps : int
         The plan begins with step ``first_step`` and ends before ``steps``.
     parts, rank, world : int
-        This rank's share of each step, in ``parts`` batches.
+        Each step is ``parts`` batches in each of ``world`` processes; these are those of process ``rank``.
+
+    Examples
+    --------
+    >>> list(BatchPlan(3, 2, seed=0, first_step=0, steps=2))  # (epoch, index): the last batch is filled from the first
+    [[(0, 2), (0, 0)], [(0, 1), (0, 2)]]
     """
 
     def __init__(
@@ -83,17 +87,16 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         return (self.steps - self.first_step) * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        an_epoch = -(-self.images // self.batch_size)
-        known, order = -1, []
+        steps_per_epoch = -(-self.images // self.batch_size)
+        ordered_epoch, order = -1, []
         for step in range(self.first_step, self.steps):
-            epoch, place = divmod(step, an_epoch)
-            if epoch != known:
-                known, order = epoch, [int(i) for i in epoch_order(self.images, seed=self.seed, epoch=epoch)]
-            first = place * self.batch_size
+            epoch, step_of_epoch = divmod(step, steps_per_epoch)
+            if epoch != ordered_epoch:
+                ordered_epoch, order = epoch, [int(i) for i in epoch_order(self.images, seed=self.seed, epoch=epoch)]
+            first = step_of_epoch * self.batch_size
             batch = [order[i % self.images] for i in range(first, first + self.batch_size)]
             for part in range(self.parts):
-                mine = batch[part * self.world + self.rank :: self.parts * self.world]
-                yield [(epoch, index) for index in mine]
+                yield [(epoch, index) for index in batch[part * self.world + self.rank :: self.parts * self.world]]
 
 
 def batches_from(
@@ -106,23 +109,23 @@ def batches_from(
     world: int = 1,
     class_weights: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """Return this rank's batches from ``first_step`` to the end of the run, as one stream.
+    """Return this process's batches from ``first_step`` to the end of the run, as one stream.
 
-    One stream for the whole run: workers read ahead across epochs and through validation.
+    It is one stream for the whole run: workers read ahead across epochs and during validation.
     The (K,) ``class_weights`` are part of U-Net's weights of pixels, where the recipe has these.
 
     Raises
     ------
     UpscoreError
-        An image cannot be read; in one line, also when a worker read it.
+        An image cannot be read; in one line, also when a worker reads it.
     """
     run = recipe.run
     assert run.batch_size
     plan = BatchPlan(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
     )
-    separation = separation_of(recipe.loss, dataset.labels, class_weights=class_weights)
-    images = AugmentedDataset(dataset, augmentation_of(recipe.augment), seed=run.seed, border_weighting=separation)
+    border_weighting = build_border_weighting(recipe.loss, dataset.labels, class_weights=class_weights)
+    images = AugmentedDataset(dataset, recipe.augment.augmentation(), seed=run.seed, border_weighting=border_weighting)
     loader: DataLoader[Batch] = DataLoader(
         cast(Any, images),  # a sequence by (epoch, index)
         batch_sampler=plan,
@@ -135,12 +138,12 @@ def batches_from(
     try:
         yield from loader
     except UpscoreError as error:
-        # A worker's error comes back with the worker's traceback around it; its last line is the error's own.
+        # A worker's error arrives with the worker's traceback around it; its last line is the error's own.
         lines = str(error).strip().splitlines()
         raise error if len(lines) == 1 else type(error)(lines[-1].partition(": ")[2]) from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        if any(word in reason for word in SHARED):
+        if any(word in reason for word in SHARED_MEMORY_ERRORS):
             raise TrainingError(
                 f"the processes that read images ran out of shared memory: give the machine or container more (/dev/shm), "
                 f"or read in the training process itself with run.workers = 0 (now {run.workers}) ({reason:.120})"

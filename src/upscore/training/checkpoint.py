@@ -1,7 +1,7 @@
 """A run's state on disk, replaced as a whole or not at all.
 
-One safetensors file holds the weights, their running mean and the optimizer's state under
-plain names, and the counters and history as JSON in its header: no pickle, nothing that
+One safetensors file holds the weights, their running mean and the optimiser's state under
+plain names, and the counters and history as JSON in its header: no pickle, no code that
 runs when it is read. A reader finds the old file or the new one, never a mixture, even if
 the writer is killed in the middle.
 """
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from upscore.errors import TrainingError
 from upscore.files import write_atomically
 
-__all__ = ["CHECKPOINT", "Progress", "load_checkpoint", "read_progress", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "Progress", "read_checkpoint", "read_progress", "write_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Its name in a run folder."""
@@ -37,21 +37,21 @@ class Progress:
     Parameters
     ----------
     step : int
-        Optimizer steps taken.
+        Optimiser steps taken.
     best_miou : float
         The best validation mIoU so far, in [0, 1]; -1 before the first.
     best_epoch : float
-        Epochs it was reached after, with their part where epochs are evaluated in parts; 0 before the first.
+        Epochs after which it was reached, a fraction where epochs are validated in parts; 0 before the first.
     stale : int
         Validations since then.
     stopped : bool
-        The run ended early, for want of improvement.
+        The run ended early, because validation did not improve.
     seconds : float
         Time spent training, without validation.
     history : list of dict
-        One row per finished epoch, or part of one that was evaluated: what the log and the learning curves show.
+        A row for each finished epoch, or part of one between validations: what the log and the learning curves show.
     running_loss : list of float
-        Sum of the step losses of the row under way, and their number.
+        Sum of the step losses since the last row, and their number.
     """
 
     step: int = 0
@@ -64,8 +64,15 @@ class Progress:
     running_loss: list[float] = field(default_factory=lambda: [0.0, 0])
 
 
-def save_checkpoint(
-    path: Path, *, model: nn.Module, average: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, progress: Progress, run: str
+def write_checkpoint(
+    path: Path,
+    *,
+    model: nn.Module,
+    average: dict[str, Tensor] | None,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    run: str,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Write the run's state to ``path``, atomically.
 
@@ -74,15 +81,17 @@ def save_checkpoint(
     path : Path
         The file.
     model : Module
-        Its parameters and buffers are kept.
+        Its parameters and buffers are saved.
     average : dict of str to Tensor, optional
         The running mean of the weights, by the same names.
     optimizer : Optimizer
-        Over the model's parameters; its state is kept under their names.
+        Over the model's parameters; its state is saved under their names.
     progress : Progress
         Counters and history.
     run : str
-        The recipe's digest, so that another run's state is never taken for this one's.
+        The recipe's digest, so that the state of another run is refused.
+    scaler : GradScaler, optional
+        Its scale, and the steps since that changed, are saved.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
@@ -90,22 +99,30 @@ def save_checkpoint(
     for parameter, state in optimizer.state.items():
         tensors |= {f"optimizer/{names[parameter]}/{key}": value for key, value in state.items() if value is not None}
     header = {"format": FORMAT, "run": run, "progress": json.dumps(asdict(progress))}
-    # clone() unties tensors that share memory: safetensors keeps each under its own name.
+    if scaler is not None:
+        header["scaler"] = json.dumps(scaler.state_dict())
+    # A copy unties tensors that share memory: safetensors stores each under its own name.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(plain, metadata=header))
 
 
-def load_checkpoint(
-    path: Path, *, model: nn.Module, average: dict[str, Tensor] | None, optimizer: torch.optim.Optimizer, runs: Collection[str]
+def read_checkpoint(
+    path: Path,
+    *,
+    model: nn.Module,
+    average: dict[str, Tensor] | None,
+    optimizer: torch.optim.Optimizer,
+    runs: Collection[str],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Progress:
-    """Put the state in ``path`` into ``model``, ``average`` and ``optimizer``; return how far the run had come.
+    """Put the state in ``path`` into ``model``, ``average``, ``optimizer`` and ``scaler``; return how far the run had come.
 
     Parameters
     ----------
     path : Path
         The file.
-    model, average, optimizer
-        As :func:`save_checkpoint` had them.
+    model, average, optimizer, scaler
+        As :func:`write_checkpoint` had them.
     runs : collection of str
         Digests of the recipe, now and before the run was lengthened.
 
@@ -124,26 +141,28 @@ def load_checkpoint(
             _check_run(path, header, runs)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safetensors file is no dict)
         progress = Progress(**json.loads(header["progress"]))
-        _part(tensors, "model/", model.state_dict())
+        _copy(tensors, "model/", model.state_dict())
         if average is not None:
-            _part(tensors, "average/", average)
+            _copy(tensors, "average/", average)
+        if scaler is not None:
+            scaler.load_state_dict(json.loads(header["scaler"]))
         parameters = dict(model.named_parameters())
         for name, tensor in tensors.items():
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
                 parameter_name, _, key = rest.rpartition("/")
                 parameter = parameters[parameter_name]
-                # AdamW keeps its step counter on the processor; moments live with their parameter.
-                place: Any = tensor if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
+                # AdamW has its step counter on the processor; moments are stored with their parameter.
+                value: Any = tensor if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
                 if tensor.ndim == 4:
-                    place = torch.empty_like(parameter).copy_(place)
-                optimizer.state[parameter][key] = place
+                    value = torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter][key] = value
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{path}: the checkpoint is damaged ({error}): delete it to start the run again") from None
     return progress
 
 
-def _part(tensors: dict[str, Tensor], prefix: str, into: dict[str, Tensor]) -> None:
+def _copy(tensors: dict[str, Tensor], prefix: str, into: dict[str, Tensor]) -> None:
     found = {name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
     if found != set(into):
         odd = sorted(found ^ set(into))[0]
@@ -161,7 +180,7 @@ def _check_run(path: Path, header: Mapping[str, str], runs: Collection[str]) -> 
 
 
 def read_progress(path: Path, *, runs: Collection[str] | None = None) -> Progress:
-    """Return how far the run in checkpoint ``path`` has come, without its tensors.
+    """Return how far the run in checkpoint ``path`` has come, without reading its tensors.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Signals that ask a run to stop: noted when they come, heeded where nothing is half done.
+"""Signals that ask a run to stop: they are recorded when they come, and the run stops where no step is half done.
 
 Ctrl-C raises an exception wherever Python happens to be: inside a step, between the weights and
-their mean, while a file is written. A run that saved its state there would go on otherwise than an
-unbroken one. So here a signal only sets a flag, and the loop stops at the end of the step.
+their mean, while a file is written. A run that saved its state there would continue otherwise than an
+uninterrupted one. So here a signal only sets a flag, and the loop stops at the end of the step.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from types import FrameType
 
 from upscore.errors import RunInterrupted
 
-__all__ = ["Interrupts", "heeded"]
+__all__ = ["SIGNALS", "Interrupts", "recording_signals"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C, the request to end (``kill``, clusters, containers), and a terminal that is gone; those that the system has."""
+"""Ctrl-C, the request to end (``kill``, clusters, containers), and a closed terminal; those that the system has."""
 
 
 class Interrupts:
-    """What has been asked of a run so far.
+    """The signals that a run received.
 
     Attributes
     ----------
@@ -36,18 +36,19 @@ class Interrupts:
 
 
 @contextlib.contextmanager
-def heeded(*, insist: bool = True, waiting: str = "", forward: Callable[[int], None] = lambda number: None) -> Iterator[Interrupts]:
-    """Note signals instead of being broken off by them, until the block ends; then what held before holds again.
+def recording_signals(
+    *, insist: bool = True, message: str = "", forward: Callable[[int], None] = lambda number: None
+) -> Iterator[Interrupts]:
+    """Record signals instead of being interrupted by them, until the block ends; then the handlers of before are restored.
 
-    Only Python's main thread is told of signals; in another one nothing is changed. Signals that are
-    ignored (``nohup``) stay ignored, and a handler of the caller's own stays in its place,
-    but for Ctrl-C.
+    Only Python's main thread receives signals; in another one nothing is changed. Signals that are
+    ignored (``nohup``) stay ignored, and the caller's own handlers stay installed, except that of Ctrl-C.
 
     Parameters
     ----------
     insist : bool
         A second signal raises at once, wherever Python is.
-    waiting : str
+    message : str
         Written to standard error when the first one comes; nothing when empty.
     forward : callable
         Called with the number of each signal.
@@ -60,15 +61,15 @@ def heeded(*, insist: bool = True, waiting: str = "", forward: Callable[[int], N
     interrupts, owner = Interrupts(), os.getpid()
     replaced: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a process forked from this one has its handlers too
             return
         forward(number)
         if not interrupts.asked:
             interrupts.asked = number
-            if waiting:
-                with contextlib.suppress(OSError):  # a terminal that is gone
-                    os.write(2, f"\n{waiting}\n".encode())  # no buffer that the interrupted line may hold
+            if message:
+                with contextlib.suppress(OSError):  # a closed terminal
+                    os.write(2, f"\n{message}\n".encode())  # not through a buffer that the interrupted line may be using
         elif insist:
             raise RunInterrupted("interrupted twice: stopped at once; what came after the last checkpoint is lost", number=number)
 
@@ -77,7 +78,7 @@ def heeded(*, insist: bool = True, waiting: str = "", forward: Callable[[int], N
             handler = signal.getsignal(number)
             if handler is signal.SIG_DFL or (number == signal.SIGINT and callable(handler)):
                 replaced[number] = handler
-                signal.signal(number, note)
+                signal.signal(number, record)
     try:
         yield interrupts
     finally:

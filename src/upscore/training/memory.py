@@ -1,13 +1,14 @@
-"""Memory for a step: what it needs at least, whether the machine has that, and what to say when it runs out.
+"""Memory for a step: a lower bound of what it needs, whether the machine has that, and the error where it runs out.
 
-The least is what lies in memory at once when the forward pass of one part of a step ends: the weights
-with their gradients and the optimizer's state, the images, and all that is kept for the
-way back. It is counted on the meta device, so that counting allocates nothing.
+The lower bound is what is in memory at once when the forward pass of one part of a step ends: the weights
+with their gradients and the optimiser's state, the images, and all that is saved for the
+backward pass. It is counted on the meta device, so that counting allocates nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,19 @@ from torch import Tensor, nn
 from upscore.errors import RecipeError, TrainingError
 from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.training.checkpoint import CHECKPOINT
+from upscore.training.optimizers import OPTIMIZERS
 from upscore.training.recipe import Recipe
 
-__all__ = ["check_memory", "kept_in", "levers", "memory_errors_explained", "step_memory"]
+__all__ = ["advise", "check_memory", "checkpoint_clause", "explain_out_of_memory", "step_memory"]
 
 
 def step_memory(model: nn.Module, recipe: Recipe) -> int:
-    """Return the bytes that a step of ``recipe`` needs at the least, on one device.
+    """Return a lower bound of the bytes that a step of ``recipe`` needs, on one device.
 
     Parameters
     ----------
     model : Module
-        On any device; moved to the meta device, so that it is of no use afterwards.
+        On any device; not changed.
     recipe : Recipe
         Complete.
     """
@@ -39,28 +41,36 @@ def step_memory(model: nn.Module, recipe: Recipe) -> int:
     assert crop
     images = torch.empty((run.batch_size // (run.devices * run.accumulate), 3, *crop), device="meta")
     weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    states = 2 if recipe.optimizer.name == "adamw" else int(recipe.optimizer.momentum > 0)
+    assert recipe.optimizer.name
+    states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer)
     fixed: int = sum(tensor.nbytes for tensor in model.state_dict().values()) + (1 + states) * weights
-    kept = _kept_for_backward(model.to("meta"), images)
-    # Autocast keeps most of it in half the bytes.
-    return fixed + images.nbytes + (kept // 2 if run.precision == "bf16" else kept)
+    saved = _saved_for_backward(_on_meta_device(model), images)
+    # Autocast stores most of it in half the bytes.
+    return fixed + images.nbytes + (saved if run.precision == "fp32" else saved // 2)
 
 
-def _kept_for_backward(model: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass leaves for the way back; 0 where that cannot be found without running it."""
+def _on_meta_device(model: nn.Module) -> nn.Module:
+    """Return a copy without memory for its tensors."""
+    copies: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in model.buffers()}
+    copies |= {id(weight): nn.Parameter(weight.to("meta"), requires_grad=weight.requires_grad) for weight in model.parameters()}
+    return copy.deepcopy(model, copies)
+
+
+def _saved_for_backward(model: nn.Module, images: Tensor) -> int:
+    """Return the bytes that a forward pass saves for the backward pass; 0 where that cannot be found without running it."""
     known = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    found: dict[int, Any] = {}  # the storages are held, so that no other takes an address again
+    found: dict[int, Any] = {}  # the storages are held, so that no other gets an address again
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in known:
             found[storage._cdata] = storage
         return tensor
 
     try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             model.train()(images)
-    except Exception:  # an operation of its own that the meta device does not know, or one that wants more images
+    except Exception:  # an operation that the meta device does not know, or one that needs more images
         return 0
     return sum(storage.nbytes() for storage in found.values())
 
@@ -82,25 +92,25 @@ def check_memory(model: nn.Module, recipe: Recipe, *, memory: int | None) -> Non
     """
     if memory is None:
         return
-    here = recipe.run.devices or 1 if recipe.run.device == "cpu" else 1  # processes on one machine's processor share its memory
+    here = recipe.run.devices or 1 if recipe.run.device == "cpu" else 1  # processes on one processor use the same memory
     needed = here * step_memory(model, recipe)
     if needed > memory:
-        raise RecipeError(f"a step needs at least {needed / 2**30:.1f} GiB of memory, found {memory / 2**30:.1f} GiB: {levers(recipe)}")
+        raise RecipeError(f"a step needs {needed / 2**30:.1f} GiB of memory or more, found {memory / 2**30:.1f} GiB: {advise(recipe)}")
 
 
-def levers(recipe: Recipe) -> str:
+def advise(recipe: Recipe) -> str:
     """Return what to change for a step to need less memory, with the values there are now."""
     run, crop = recipe.run, recipe.augment.crop_size or [0, 0]
-    said = (
+    advice = (
         f"lower run.batch_size (now {run.batch_size}) or augment.crop_size (now {crop[0]}×{crop[1]}), "
         f"or raise run.accumulate (now {run.accumulate}), which computes a step in more parts"
     )
-    return said if run.precision == "bf16" else f"{said}, or set run.precision to bf16 (now {run.precision})"
+    return advice if run.precision != "fp32" else f"{advice}, or set run.precision to bf16 (now {run.precision})"
 
 
 @contextlib.contextmanager
-def memory_errors_explained(recipe: Recipe, folder: Path, *, validating: bool = False) -> Iterator[None]:
-    """Turn the errors of memory that ran out into one line with what to change.
+def explain_out_of_memory(recipe: Recipe, folder: Path, *, validating: bool = False) -> Iterator[None]:
+    """Replace errors of memory that ran out by one line with what to change.
 
     Raises
     ------
@@ -113,14 +123,14 @@ def memory_errors_explained(recipe: Recipe, folder: Path, *, validating: bool = 
         if not is_out_of_memory(error):
             raise
         if validating:
-            half = "" if recipe.run.precision == "bf16" else f"set run.precision to bf16 (now {recipe.run.precision}), "
-            what = f"memory ran out in validation, which labels images at their own size: {half}use smaller validation images"
-            what += ", or another run.device" if recipe.run.device != "cpu" else ", or a machine with more memory"
+            half = "" if recipe.run.inference_precision != "fp32" else f"set run.precision to bf16 (now {recipe.run.precision}), "
+            message = f"memory ran out in validation, which labels images at their own size: {half}use smaller validation images"
+            message += ", or another run.device" if recipe.run.device != "cpu" else ", or a machine with more memory"
         else:
-            what = f"memory ran out in training: {levers(recipe)}"
-        raise TrainingError(f"{what}{kept_in(folder)}") from error
+            message = f"memory ran out in training: {advise(recipe)}"
+        raise TrainingError(f"{message}{checkpoint_clause(folder)}") from error
 
 
-def kept_in(folder: Path) -> str:
+def checkpoint_clause(folder: Path) -> str:
     """Return a clause on where the last checkpoint is; "" where there is none."""
-    return f"; the last checkpoint is kept in {folder}" if (folder / CHECKPOINT).exists() else ""
+    return f"; the last checkpoint is in {folder}" if (folder / CHECKPOINT).exists() else ""

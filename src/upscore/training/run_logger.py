@@ -1,6 +1,6 @@
 """A run's log: a table anyone can open, and TensorBoard's event files where that is installed.
 
-The table is rewritten whole from the run's history, so that a resumed run leaves no row twice.
+The whole table is rewritten from the run's history, so that a resumed run leaves no row twice.
 """
 
 from __future__ import annotations
@@ -12,47 +12,47 @@ from typing import Any
 
 from upscore.files import write_atomically
 from upscore.training.checkpoint import Progress
-from upscore.training.loop import ProgressListener
+from upscore.training.progress_listener import ProgressListener
 from upscore.training.recipe import Recipe
 
 __all__ = ["RunLogger"]
 
 
 class RunLogger:
-    """A display that also writes each row down.
+    """Writes each row to files, and passes everything on to another listener.
 
     Parameters
     ----------
-    display : ProgressListener
-        Is shown everything too.
+    listener : ProgressListener
+        What everything is passed on to.
     folder : Path
         Where ``log.csv`` and the event files go.
     tensorboard : bool
         Whether to write event files.
     """
 
-    def __init__(self, display: ProgressListener, folder: Path, tensorboard: bool):
-        self.display, self.folder, self.tensorboard = display, folder, tensorboard
+    def __init__(self, listener: ProgressListener, folder: Path, tensorboard: bool):
+        self.listener, self.folder, self.tensorboard = listener, folder, tensorboard
         self.rows: list[dict[str, float]] = []
         self.writer: Any = None
 
-    def begin(self, *, recipe: Recipe, progress: Progress, steps_an_epoch: int) -> None:
-        """Go on with the rows that a resumed run has already: no others, and no fewer, whenever it was killed."""
+    def begin(self, *, recipe: Recipe, progress: Progress, steps_per_epoch: int) -> None:
+        """Continue the rows that a resumed run already has: exactly those, whenever it was killed."""
         self.rows = list(progress.history)
         self._write()
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(self.folder), purge_step=len(self.rows) + 1)
-        self.display.begin(recipe=recipe, progress=progress, steps_an_epoch=steps_an_epoch)
+        self.listener.begin(recipe=recipe, progress=progress, steps_per_epoch=steps_per_epoch)
 
     def step(self, *, epoch: int, loss: float, images: int) -> None:
         """Pass it on."""
-        self.display.step(epoch=epoch, loss=loss, images=images)
+        self.listener.step(epoch=epoch, loss=loss, images=images)
 
     def validating(self, done: int, total: int) -> None:
         """Pass it on."""
-        self.display.validating(done, total)
+        self.listener.validating(done, total)
 
     def row(self, row: dict[str, float]) -> None:
         """Write the row."""
@@ -62,7 +62,7 @@ class RunLogger:
             for name in row.keys() - {"epoch", "step"}:
                 self.writer.add_scalar(name, row[name], len(self.rows))
             self.writer.flush()
-        self.display.row(row)
+        self.listener.row(row)
 
     def _write(self) -> None:
         if not self.rows:
@@ -79,4 +79,4 @@ class RunLogger:
         """Close the event file."""
         if self.writer is not None:
             self.writer.close()
-        self.display.end(progress)
+        self.listener.end(progress)

@@ -13,7 +13,7 @@ from upscore.inference.file_discovery import DiscoveredImages
 from upscore.inference.predict_files import LabelledImage
 from upscore.settings import InferenceSettings
 from upscore.training.checkpoint import Progress
-from upscore.training.run import Run
+from upscore.training.launch import Run
 from upscore.types import LabelSpace, Prediction, Sample
 
 

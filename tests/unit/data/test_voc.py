@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.census import check_dataset
+from upscore.data.mask_check import check_dataset
 from upscore.data.readers.voc import VOC_NAMES, open_voc, voc_splits
 from upscore.errors import DataError
 from upscore.types import voc_palette

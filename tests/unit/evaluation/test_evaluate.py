@@ -10,8 +10,8 @@ import torch
 
 from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
-from upscore.data.image_files import write_image, write_label_map
 from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image, write_label_map
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.result import merge_evaluations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.errors import DataError, OutputError
 from upscore.inference import file_discovery
 from upscore.inference.file_discovery import discover_images

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from upscore.data.image_files import read_image, write_image
+from upscore.data.image_files import read_image
+from upscore.data.png_files import write_image
 from upscore.inference.predict_files import discover_images, predict_files
 from upscore.inference.predictor import Predictor
 from upscore.ops.geometry import Geometry

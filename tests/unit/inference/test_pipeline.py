@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscore.data.image_files import read_label, write_image
+from upscore.data.mask_files import read_label
+from upscore.data.png_files import write_image
 from upscore.errors import BundleError, OutputError
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.proposal_sweep import sweep_proposals

@@ -12,15 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from upscore.data.image_files import (
-    ALPHA_WARNING,
-    DARK_WARNING,
-    read_image,
-    read_image_with_metadata,
-    read_label,
-    write_image,
-    write_label_map,
-)
+from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING, read_image, read_image_with_metadata
+from upscore.data.mask_files import read_label
+from upscore.data.png_files import write_image, write_label_map
 from upscore.errors import DataError, OutputError
 from upscore.inference import predict_files as module
 from upscore.inference import sinks, sources

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscore.data.image_files import write_image
+from upscore.data.png_files import write_image
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
 from upscore.inference import pipeline, tile_choice
 from upscore.inference.predictor import Predictor
@@ -240,7 +240,7 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("fails", OUT_OF_MEMORY)
 @pytest.mark.parametrize(("settings", "said"), [
-    ({}, "in one piece, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
+    ({}, "in one pass, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
     ({"tile": 128, "flips": True, "scales": (1, 2)}, "in tiles of 128, scales 1, 2, with flips, in fp32: try --tile 64; or scales of at "),
     ({"proposals": {"proposer": "windows", "crop_side": 32, "batch_size": 4}}, "4 proposals of 32×32 at a time.* proposals.batch_size"),
 ])  # fmt: skip

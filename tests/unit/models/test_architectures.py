@@ -30,12 +30,16 @@ def test_a_record_is_complete(name):
     assert "\n" not in architecture.description
 
 
+ON_BACKBONES = {"fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "unet-backbone"}
+
+
 @every
 def test_only_what_takes_a_backbone_is_put_on_one(name):
+    assert find_architecture(name).takes_backbone == (name in ON_BACKBONES)
     with torch.device("meta"):
         model = create_model(name, num_classes=2)
-        assert isinstance(model, OnBackbone) == find_architecture(name).takes_backbone
-        if not find_architecture(name).takes_backbone:
+        assert isinstance(model, OnBackbone) == (name in ON_BACKBONES)
+        if name not in ON_BACKBONES:
             with pytest.raises(ModelError, match="has its own encoder"):
                 create_model(name, num_classes=2, backbone="resnet18")
 
@@ -56,7 +60,7 @@ def test_imagenet_weights_are_taken_where_the_record_promises_it(name, monkeypat
     import upscore.models.factory
 
     with torch.device("meta"):
-        whole = {"num_classes": 2} | ({"backbone": "vgg16"} if find_architecture(name).takes_backbone else {})
+        whole = {"num_classes": 2} | ({"backbone": "vgg16"} if name in ON_BACKBONES else {})
         own = OWN_BACKBONES["vgg16"].build().state_dict()
     asked = []
 
@@ -72,6 +76,7 @@ def test_imagenet_weights_are_taken_where_the_record_promises_it(name, monkeypat
     monkeypatch.setattr(upscore.models.factory, "pretrained", pretrained)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of copying to tensors without numbers, which does nothing
+        assert find_architecture(name).takes_imagenet_weights == (name in {*ON_BACKBONES, "deconvnet", "segnet"})
         if find_architecture(name).takes_imagenet_weights:
             create_model(name, weights="imagenet", **whole)
             assert asked == ["vgg16"]
@@ -79,6 +84,21 @@ def test_imagenet_weights_are_taken_where_the_record_promises_it(name, monkeypat
             with pytest.raises(ModelError, match=f"no ImageNet weights for '{name}'"):
                 create_model(name, weights="imagenet", **whole)
             assert asked == []
+
+
+def test_imagenet_weights_with_batch_normalisation_are_another_network_of_timms(monkeypatch):
+    import upscore.models.backbones
+
+    asked = []
+
+    def pretrained(timm_name, **_):
+        asked.append(timm_name)
+        raise ModelError("not here")
+
+    monkeypatch.setattr(upscore.models.backbones, "pretrained", pretrained)
+    with torch.device("meta"), pytest.raises(ModelError, match="not here"):
+        create_model("fcn8s", num_classes=2, weights="imagenet", batch_norm=True)
+    assert asked == ["vgg16_bn"]
 
 
 def test_the_normalization_of_a_record_is_the_networks_where_nothing_else_is_given():
@@ -90,10 +110,10 @@ def test_the_normalization_of_a_record_is_the_networks_where_nothing_else_is_giv
 
 @pytest.mark.parametrize("backbone", ["vgg16", "resnet10t"])
 def test_finer_levels_are_asked_for_where_the_record_says_so(backbone):
-    for name in ("fcn8s", "unet-backbone"):
+    for name, strides in (("fcn8s", [8, 16, 32]), ("unet-backbone", [2, 4, 8, 16, 32])):
         with torch.device("meta"):
             levels = create_model(name, backbone=backbone, num_classes=2).backbone.levels
-        assert sorted(levels) == ([2, 4, 8, 16, 32] if find_architecture(name).finer else [8, 16, 32])
+        assert sorted(levels) == strides
 
 
 class Strided(torch.nn.Module):

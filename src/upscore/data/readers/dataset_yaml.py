@@ -39,7 +39,6 @@ from upscore.data.image_lists import Line, read_list
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
-from upscore.data.remedies import Description
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split
 from upscore.errors import DataError
@@ -94,7 +93,7 @@ def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = ()) -> Paired
         name=file.resolve().parent.name,
         mapping=schema.mapping,
         warnings=tuple(dict.fromkeys(found_warnings)),
-        description=Description(file),
+        settings_file=file,
     )
 
 

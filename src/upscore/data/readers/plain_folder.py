@@ -27,12 +27,12 @@ import numpy as np
 from upscore.data.class_names import find_class_names
 from upscore.data.folder_pairs import file_key, pair_plain_folder, plain_splits
 from upscore.data.folder_roles import find_folders
-from upscore.data.image_files import read_mask
-from upscore.data.mask_findings import StoredMasks, diagnose
+from upscore.data.mask_files import read_mask
+from upscore.data.mask_rules import apply_rules
 from upscore.data.paired_files import PairedFiles, list_images
 from upscore.data.reader import Reader
-from upscore.data.remedies import Description
 from upscore.data.splits import choose_split
+from upscore.data.stored_masks import StoredMasks
 from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
@@ -69,9 +69,11 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
     else:
         labels, mapping = _labels_in(root, [mask for folder in masks for mask in list_images(folder)[0]]), None
         warnings.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
-    described = None if named and named.mapping else Description(root / "dataset.yaml")
+    settings_file = None if named and named.mapping else root / "dataset.yaml"
     split = choose_split(root, split, plain_splits(root))
-    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, mapping=mapping, warnings=warnings, description=described)
+    return PairedFiles(
+        pairs, labels, split=split, name=root.resolve().name, mapping=mapping, warnings=warnings, settings_file=settings_file
+    )
 
 
 def _labels_in(root: Path, masks: Sequence[Path]) -> LabelSpace:
@@ -86,14 +88,16 @@ def _labels_in(root: Path, masks: Sequence[Path]) -> LabelSpace:
     classes = [value for value in values if value != IGNORE]
     if classes and classes[-1] + 1 <= 2 * len(classes) and values != [0, IGNORE]:
         return LabelSpace(tuple(f"class{number}" for number in range(classes[-1] + 1)))
-    name, keys, described = root.resolve().name, [file_key(path, root / "masks") for path in masks], Description(root / "dataset.yaml")
+    name, keys, settings_file = root.resolve().name, [file_key(path, root / "masks") for path in masks], root / "dataset.yaml"
     # If two classes explain the values, the remedies are for two; otherwise for a class for each value.
     for names in (("background", "object"), tuple(f"class{value}" for value in values[:32])):
-        stored = StoredMasks(name, "masks", keys, names, occurs, counts, palettes=palettes, files=masks, description=described)
-        (finding, *_) = diagnose([stored])
+        stored = StoredMasks(name, "masks", keys, names, occurs, counts, palettes=palettes, files=masks, settings_file=settings_file)
+        (finding, *_) = apply_rules([stored])
         if finding.kind != "no class" or len(values) == 2:
             break
-    raise DataError(f"the masks hold the values {listed(values, 8)}, which are not plainly classes, and no names are given: {finding}")
+    raise DataError(
+        f"the masks hold the values {listed(values, 8)}, which are not plainly classes, and no names are given: {finding.text()}"
+    )
 
 
 def _recognise(path: str) -> bool:

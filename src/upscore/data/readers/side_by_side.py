@@ -19,7 +19,7 @@ from pathlib import Path
 
 from upscore.data.class_names import find_class_names
 from upscore.data.folder_roles import by_split, subfolders
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader

@@ -25,7 +25,7 @@ from pathlib import Path
 from upscore.data.class_names import find_class_names
 from upscore.data.colour_masks import ColourTable
 from upscore.data.foreign_annotations import name_annotations
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_lists import find_below, is_file, read_lines
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images

@@ -1,0 +1,137 @@
+"""Splits of object or proposal crops in place of whole images, as a ``[crops]`` section describes them.
+
+Validation images are cropped in the same way, without repeating rare classes and up to
+:data:`MAX_VALIDATED`, so that training is validated on what it learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from upscore.data.dataset import Dataset
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.mask_check import inspect_dataset
+from upscore.data.object_crops import CroppedObjects, CroppedProposals
+from upscore.errors import RecipeError
+from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
+from upscore.training.recipe_sections import CropsSection
+from upscore.types import Sample
+
+__all__ = ["MAX_VALIDATED", "CroppedSplits", "Subset", "count_crops", "crop_splits"]
+
+MAX_VALIDATED = 2000
+"""Largest number of crops that a validation evaluates and a census reads: a subset spread evenly over all."""
+
+
+@dataclass(frozen=True)
+class CroppedSplits:
+    """The two splits that a network is trained and validated on, and what a user should know of them."""
+
+    train: Dataset
+    val: Dataset
+    messages: tuple[str, ...] = ()
+
+
+class Subset:
+    """A dataset of up to ``max_samples`` samples of another dataset, evenly spread over it.
+
+    Examples
+    --------
+    >>> from upscore.data.open_dataset import open_dataset
+    >>> len(Subset(open_dataset("shapes", "val"), 3))
+    3
+    """
+
+    def __init__(self, dataset: Dataset, max_samples: int) -> None:
+        self.dataset = dataset
+        self._indices = np.linspace(0, len(dataset) - 1, min(max_samples, len(dataset))).round().astype(int)
+        self.name, self.split, self.labels, self.warnings = dataset.name, dataset.split, dataset.labels, dataset.warnings
+        self.keys: Sequence[str] = [dataset.keys[int(index)] for index in self._indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[int(self._indices[index])]
+
+
+def crop_splits(
+    settings: CropsSection, train: Dataset, val: Dataset, *, progress: Callable[[int], None] = lambda read: None
+) -> CroppedSplits:
+    """Return both splits as the ``[crops]`` section describes them.
+
+    Parameters
+    ----------
+    settings : CropsSection
+        What is cropped, and how.
+    train, val : Dataset
+        Whole images.
+    progress : callable, optional
+        Called with the number of images read so far.
+
+    Raises
+    ------
+    DataError
+        As :class:`~upscore.data.object_crops.CroppedObjects` and :class:`~upscore.data.object_crops.CroppedProposals`; a file of boxes or
+        an edge model cannot be read.
+    RecipeError
+        Settings that contradict one another.
+    """
+    _check(settings)
+    if settings.of == "images":
+        return CroppedSplits(train, val)
+    crop = _crop_objects if settings.of == "objects" else _crop_proposals
+    crops = crop(settings, train, balanced=settings.balanced, progress=progress)
+    trained = f"trains on {len(crops):,} crops around {settings.of} of {len(train):,} images"
+    if val[0].instances is None:
+        return CroppedSplits(
+            crops, val, (trained, f"{val.split}: has no instance masks: validated on whole images, which it does not train on")
+        )
+    validated = crop(settings, val, balanced=False, progress=lambda read: progress(len(train) + read))
+    return CroppedSplits(
+        crops, Subset(validated, MAX_VALIDATED), (trained, "mean IoU during training is that of such crops, not of whole images")
+    )
+
+
+def count_crops(crops: Dataset) -> DatasetStatistics:
+    """Return the census of crops, of which up to :data:`MAX_VALIDATED` are read."""
+    counted = inspect_dataset(Subset(crops, MAX_VALIDATED))
+    return replace(counted, images=len(crops), sizes=np.full((len(crops), 2), counted.median))
+
+
+def _crop_objects(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
+    return CroppedObjects(dataset, background=settings.background, **_size_options(settings), **options)
+
+
+def _crop_proposals(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
+    return CroppedProposals(dataset, _box_source(settings), min_overlap=settings.min_overlap, **_size_options(settings), **options)
+
+
+def _size_options(settings: CropsSection) -> dict[str, Any]:
+    return {"enlarge": settings.enlarge, "side": settings.side, "min_side": settings.min_side}
+
+
+def _box_source(settings: CropsSection) -> Proposer | BoxFile:
+    if settings.boxes:
+        return BoxFile(settings.boxes)
+    if settings.edges:
+        proposer: Proposer = EdgeBoxes(max_proposals=settings.max_proposals, model=settings.edges)
+    else:
+        proposer = create_proposer(settings.proposer, max_proposals=settings.max_proposals)
+    return CachedProposer(proposer, proposals_folder())
+
+
+def _check(settings: CropsSection) -> None:
+    if settings.boxes and settings.edges:
+        raise RecipeError("crops.boxes and crops.edges are both set: boxes of a file need no edges, leave one out")
+    if settings.edges and settings.proposer != "edge-boxes":
+        raise RecipeError(
+            f"crops.edges is set for boxes by {settings.proposer}, which uses no edges: set crops.proposer = 'edge-boxes' or leave it out"
+        )
+    if settings.of != "proposals" and (settings.boxes or settings.edges):
+        name = "crops.boxes" if settings.boxes else "crops.edges"
+        raise RecipeError(f"{name} is set, and there are no crops around proposals: set crops.of = 'proposals' or leave it out")

@@ -1,0 +1,99 @@
+"""The network that a recipe describes, built once with the weights it starts from and its frozen parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from upscore.errors import ModelError, RecipeError
+from upscore.models.architectures import find_architecture
+from upscore.models.backbones import OWN_BACKBONES, current_name
+from upscore.models.bundle import Bundle
+from upscore.models.factory import create_model, score_layers
+from upscore.models.weights import Report, silent
+from upscore.models.weights.transplant import normalization_of, start_from
+from upscore.training.network_parts import freeze
+from upscore.training.recipe import Recipe
+from upscore.types import LabelSpace
+
+__all__ = ["architecture_arguments", "build_network", "find_normalization", "with_current_backbone_name"]
+
+
+def build_network(recipe: Recipe, labels: LabelSpace, *, empty: bool = False, report: Report = silent) -> nn.Module:
+    """Return the network to train; equal recipes give equal weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Complete but for what does not concern the network.
+    labels : LabelSpace
+        The classes.
+    empty : bool
+        The weights will come from a checkpoint: those that the run started from are not read, and may no longer exist.
+    report : callable
+        Called with what was done to make weights fit.
+
+    Raises
+    ------
+    ModelError, BundleError
+        The architecture, its weights or the bundle to start from are unknown or do not fit.
+    RecipeError
+        A setting has no effect, or ``model.freeze`` names no part of the network.
+    """
+    settings, channels = recipe.model, recipe.model.arguments.get("in_channels", 3)
+    if channels not in (1, 3):
+        raise RecipeError(
+            f"model.arguments.in_channels = {channels!r}: images are read as RGB, for networks of 3 channels, "
+            "or of 1, which is its luminance: leave it out"
+        )
+    torch.manual_seed(recipe.run.seed)
+    weights = None if empty or settings.weights in (None, "none") else settings.weights
+    arguments = settings.arguments | {"backbone": settings.backbone, "num_classes": len(labels)}
+    model = create_model(settings.name, weights=weights, report=report, **arguments)
+    if settings.start_from and not empty:
+        earlier = Bundle.load(settings.start_from)
+        difference = earlier.labels.difference(labels)
+        if difference and not settings.new_classes:
+            raise ModelError(
+                f"{settings.start_from}: its classes differ from the data's: {difference}; to start from everything but the score layers, "
+                "give --new-classes"
+            )
+        initialized: frozenset[str] = frozenset()
+        if settings.new_classes:
+            initialized = score_layers(settings.name, arguments) | score_layers(earlier.architecture, earlier.arguments)
+            layers = sorted({name.rpartition(".")[0] for name in initialized if name in model.state_dict()})
+            report(f"{settings.start_from} gives everything but the score layers, which are newly initialised: {', '.join(layers)}")
+        start_from(model, earlier.weights, anew=initialized)
+    elif settings.new_classes and not empty:
+        raise RecipeError(
+            "model.new_classes is for other classes than those of a run to start from: name it with --start-from, or leave it out"
+        )
+    freeze(model, settings.freeze)
+    return model
+
+
+def architecture_arguments(recipe: Recipe, labels: LabelSpace) -> dict[str, object]:
+    """Return the arguments that a bundle of the run builds its network with."""
+    backbone = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
+    return {**backbone, "num_classes": len(labels), **recipe.model.arguments}
+
+
+def with_current_backbone_name(recipe: Recipe, *, report: Report) -> Recipe:
+    """Return the recipe with timm's present name of its backbone, where it has an earlier one."""
+    name = recipe.model.backbone
+    if name is None or name in OWN_BACKBONES or (present := current_name(name, report=report)) == name:
+        return recipe
+    return recipe.with_values({"model.backbone": present})
+
+
+def find_normalization(recipe: Recipe) -> tuple[str, str] | None:
+    """Return the normalisation that a weights file or a coarser network requires, and why; None where the recipe or the backbone has it."""
+    model = recipe.model
+    has_own = model.backbone in OWN_BACKBONES or not find_architecture(model.name).takes_backbone
+    if not has_own or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3:
+        return None
+    if model.start_from:
+        found, why = Bundle.load(model.start_from).arguments.get("normalization"), "the network it starts from has it"
+    else:
+        found, why = normalization_of(model.weights), "the weights file was trained with it"
+    return None if found is None else (found, why)

@@ -1,0 +1,147 @@
+"""Optimisers: a record for each, the groups of parameters they update, and the update with clipped and unscaled gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from upscore.training.network_parts import longest_prefix, require_parts
+
+if TYPE_CHECKING:
+    from upscore.training.recipe_sections import OptimizerSection
+
+__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "update_weights"]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimiser that a recipe can name, with its usual settings.
+
+    Parameters
+    ----------
+    description : str
+        For help and documents, with the paper.
+    build : callable
+        (parameter groups, settings) -> torch optimiser.
+    lr, weight_decay : float
+        What :mod:`upscore.training.auto_config` chooses for a loss that is a mean over pixels.
+    lr_reason, weight_decay_reason : str
+        Why.
+    stage_divisor : float
+        What ``lr`` is divided by in a stage that starts from a coarser network.
+    scales_with_loss : bool
+        Whether a loss that is larger by a factor makes the steps larger by the same.
+    tensors_per_parameter : callable
+        settings -> tensors of a parameter's size that its state holds.
+    """
+
+    description: str
+    build: Callable[[list[dict[str, Any]], OptimizerSection], torch.optim.Optimizer]
+    lr: float
+    lr_reason: str
+    weight_decay: float
+    weight_decay_reason: str
+    stage_divisor: float
+    scales_with_loss: bool
+    tensors_per_parameter: Callable[[OptimizerSection], int]
+
+
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    "adamw": Optimizer(
+        description="Adam with decoupled weight decay (Loshchilov and Hutter, 2019)",
+        build=lambda groups, settings: torch.optim.AdamW(groups, lr=settings.lr or 0, fused=True),
+        lr=1e-3,
+        lr_reason="usual for AdamW",
+        weight_decay=1e-2,
+        weight_decay_reason="usual for AdamW",
+        stage_divisor=10,
+        scales_with_loss=False,
+        tensors_per_parameter=lambda settings: 2,
+    ),
+    "adam": Optimizer(
+        description="adaptive steps, weight decay as part of the gradient (Kingma and Ba, 2015)",
+        build=lambda groups, settings: torch.optim.Adam(groups, lr=settings.lr or 0, fused=True),
+        lr=1e-3,
+        lr_reason="the paper's default",
+        weight_decay=0.0,
+        weight_decay_reason="Adam's adaptive steps distort it: adamw decays better",
+        stage_divisor=10,
+        scales_with_loss=False,
+        tensors_per_parameter=lambda settings: 2,
+    ),
+    "sgd": Optimizer(
+        description="stochastic gradient descent with momentum, as the papers trained",
+        build=lambda groups, settings: torch.optim.SGD(groups, lr=settings.lr or 0, momentum=settings.momentum),
+        lr=1e-2,
+        lr_reason="usual for SGD with the mean loss",
+        weight_decay=5e-4,
+        weight_decay_reason="as the papers",
+        stage_divisor=100,
+        scales_with_loss=True,
+        tensors_per_parameter=lambda settings: int(settings.momentum > 0),
+    ),
+}
+"""By the name that ``optimizer.name`` takes."""
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
+    """Return the optimiser of the settings over the model's trainable parameters.
+
+    Weights of two or more dimensions decay; biases and norms do not, and learn at ``settings.bias_lr`` times the rate
+    (2 in Long et al. 2015, and in Caffe's networks before it). ``settings.lr_factors`` multiply the rate of parts of the
+    network; the longest prefix counts. Each group carries its factor of the learning rate as ``"scale"``.
+
+    Parameters
+    ----------
+    model : Module
+        Frozen parameters are left out.
+    settings : OptimizerSection
+        Complete.
+
+    Raises
+    ------
+    RecipeError
+        ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter.
+    """
+    assert settings.name is not None
+    assert settings.weight_decay is not None
+    factors = settings.lr_factors
+    require_parts(model, factors, setting="optimizer.lr_factors", trainable=True)
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for decays in (True, False):
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and (parameter.ndim > 1) == decays:
+                prefix = longest_prefix(name, factors)
+                factor = (1.0 if prefix is None else factors[prefix]) * (1.0 if decays else settings.bias_lr)
+                empty = {"params": [], "weight_decay": settings.weight_decay if decays else 0.0, "scale": factor}
+                groups.setdefault((decays, factor), empty)["params"].append(parameter)
+    return OPTIMIZERS[settings.name].build(list(groups.values()), settings)
+
+
+def update_weights(optimizer: torch.optim.Optimizer, *, max_grad_norm: float = 0.0, scaler: torch.amp.GradScaler | None = None) -> None:
+    """Take one step along the gradients, and clear them.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its parameters hold the gradients of the whole step, over all parts and processes.
+    max_grad_norm : float
+        Gradients whose joint Euclidean norm is larger are scaled down to it (Pascanu, Mikolov and Bengio, 2013); 0 is off.
+    scaler : GradScaler, optional
+        The gradients are multiplied by its scale; a step with a gradient that is not finite is left out, and the scale
+        halved (Micikevicius et al., "Mixed Precision Training", 2018, §3.2).
+    """
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    if max_grad_norm:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    optimizer.zero_grad(set_to_none=True)

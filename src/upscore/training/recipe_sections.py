@@ -1,0 +1,327 @@
+"""The sections of a recipe: every setting with its type, range, default and meaning.
+
+Ranges that a core value checks (:class:`~upscore.data.transforms.Augmentation`) stand there alone:
+the section builds the value, so that what a plan accepts a run accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
+
+from upscore.data.open_dataset import describe_readers
+from upscore.data.transforms import Augmentation
+from upscore.errors import nearest_name
+from upscore.losses import CLASS_WEIGHTINGS, LOSSES, Objective, class_weights, losses_reading
+from upscore.training.optimizers import OPTIMIZERS
+from upscore.training.schedules import SCHEDULES
+
+__all__ = [
+    "AugmentSection",
+    "CropsSection",
+    "DataSection",
+    "Lengthening",
+    "LossSection",
+    "ModelSection",
+    "OptimizerSection",
+    "RunSection",
+    "ScheduleSection",
+    "Section",
+]
+
+
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    """Return a check that a name is one of ``known``."""
+    names = tuple(known)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"expected one of {', '.join(names)}{nearest_name(name, names)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _described(records: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {getattr(record, 'description', record)}" for name, record in records.items())
+
+
+class Section(BaseModel):
+    """A table of a recipe; unknown names and values that are not finite are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_utf8(cls, value: Any) -> Any:
+        """Refuse a name whose bytes are not text, such as of a folder: TOML is UTF-8."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("expected a name in UTF-8, which a recipe can hold: rename it, or choose another") from None
+        return value
+
+
+class DataSection(Section):
+    """Where the images and masks are."""
+
+    path: str | None = Field(None, description=describe_readers())
+    train: str = Field("train", description="the split to train on")
+    val: str = Field("val", description="the split to validate on")
+    fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")
+
+
+class CropsSection(Section):
+    """What a training image is: a whole image, or a crop around an object, as DeconvNet is trained in two stages (ICCV 2015, §4.2)."""
+
+    of: Literal["images", "objects", "proposals"] = Field(
+        "images",
+        description="'objects' crops around each object and labels all else background (stage 1), 'proposals' around proposals that "
+        "overlap one, with all labels (stage 2); both need instance masks",
+    )
+    background: str = Field("background", description="objects: the class of everything else")
+    enlarge: Annotated[float, Field(ge=1, le=10)] = Field(1.2, description="side of a crop divided by that of its box")
+    side: Annotated[int, Field(ge=1, le=4096)] = Field(250, description="height and width that a crop is resized to, in pixels")
+    min_side: Annotated[int, Field(ge=1, le=4096)] = Field(
+        1, description="objects or proposals narrower or lower than that many pixels are left out, such as slivers of hidden objects"
+    )
+    balanced: bool = Field(True, description="repeat crops of rare classes, up to the number of the median class")
+    min_overlap: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="proposals: smallest intersection over union with the bounding box of an object"
+    )
+    proposer: Literal["edge-boxes", "selective-search", "windows"] = Field("edge-boxes", description="proposals: what finds them")
+    max_proposals: Annotated[int, Field(ge=1, le=100_000)] = Field(2000, description="proposals: largest number for an image")
+    boxes: str = Field("", description="proposals: a JSON file of boxes that replaces the proposer")
+    edges: str = Field("", description="proposals: your own file of a structured-edge model, for edge-boxes")
+
+
+class ModelSection(Section):
+    """The network, its backbone and the weights it starts from."""
+
+    name: str = Field("fcn8s", description="an architecture; 'upscore models' lists them")
+    backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32")
+    weights: str | None = Field(None, description="of the backbone: a file, 'imagenet' (downloaded) or 'none'")
+    start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
+    new_classes: bool = Field(False, description="start_from: for other classes, with newly initialised score layers")
+    freeze: list[str] = Field(
+        default_factory=list,
+        description="parts that are not trained, by the beginning of their modules' names, such as ['backbone']; "
+        "their batch normalisation and dropout stay in evaluation mode",
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="the architecture's own, such as width or upsampling")
+
+
+class AugmentSection(Section):
+    """How training images are varied; validation images never are."""
+
+    crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(None, description="[H, W] in pixels")
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="[smallest, largest] factor that an image is resized by"
+    )
+    flip: float | None = Field(None, description="probability of flipping left to right")
+    vertical_flip: float = Field(Augmentation.vertical_flip, description="probability of flipping top to bottom")
+    rotation: float | None = Field(None, description="largest angle, in degrees, in both directions")
+    brightness: float | None = Field(None, description="largest relative change, 0 is off")
+    contrast: float | None = Field(None, description="largest relative change, 0 is off")
+    saturation: float | None = Field(None, description="largest relative change, 0 is off")
+    hue: float | None = Field(None, description="largest shift, in turns of the colour wheel, 0 is off")
+    elastic: float = Field(
+        Augmentation.elastic,
+        description="standard deviation of elastic displacements, in pixels of the crop; 0 is off, U-Net's is 10",
+    )
+    elastic_grid: int = Field(Augmentation.elastic_grid, description="points on each side of the grid of random displacements")
+    border: str = Field(
+        Augmentation.border, description="what lies beyond an image: 'ignore' is grey with ignored labels, 'mirror' mirrors image and label"
+    )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _augmentation_accepts(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            given: dict[str, Any] = {str(info.field_name).replace("crop_size", "crop"): tuple(value) if isinstance(value, list) else value}
+            Augmentation(**given)
+        return value
+
+    def augmentation(self) -> Augmentation:
+        """Return the augmentation that the complete section describes."""
+        assert self.crop_size is not None
+        assert self.scale is not None
+        values = self.model_dump(exclude={"crop_size", "scale"})
+        return Augmentation(crop=(self.crop_size[0], self.crop_size[1]), scale=(self.scale[0], self.scale[1]), **values)
+
+
+class LossSection(Section):
+    """What training minimises: a weighted sum of losses."""
+
+    terms: dict[Annotated[str, _one_of(LOSSES)], Annotated[float, Field(gt=0)]] = Field(
+        {"cross_entropy": 1.0}, min_length=1, description=f"weight of each loss in the sum. {_described(LOSSES)}"
+    )
+    class_weights: str | list[float] | None = Field(
+        None,
+        description=f"a list of numbers, one for each class, or a weighting by frequency. {_described(CLASS_WEIGHTINGS)}",
+    )
+    normalize: Literal["valid", "none"] = Field(
+        "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over an image, as the papers trained"
+    )
+    sampling: float = Field(
+        Objective.sampling, description="probability that a pixel's loss counts (loss sampling = patchwise training, FCN §3.4); 1 uses all"
+    )
+    label_smoothing: float = Field(
+        Objective.label_smoothing, description="cross_entropy: fraction of the target probability spread evenly over all classes; 0 is off"
+    )
+    focal_gamma: float = Field(
+        Objective.focal_gamma, description="focal: exponent that lowers the weight of pixels that are already right; 0 is cross-entropy"
+    )
+    ohem_fraction: float = Field(Objective.ohem_fraction, description="ohem: fraction of each image's pixels used, the hardest")
+    ohem_threshold: float = Field(
+        Objective.ohem_threshold, description="ohem: pixels whose class has a probability below this are used beyond that fraction"
+    )
+    border_weight: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0, description="weight added to background between two objects; 0 is off, U-Net's is 10"
+    )
+    border_sigma: Annotated[float, Field(gt=0, le=1000)] = Field(5.0, description="how far that weight reaches, in pixels of the crop")
+    border_of: list[str] = Field(
+        default_factory=list, description="classes whose connected components are the objects, for data without instance masks"
+    )
+    separate_with: str = Field("", description="a class drawn between touching objects, two pixels wide; '' draws none")
+
+    @field_validator("sampling", "label_smoothing", "focal_gamma", "ohem_fraction", "ohem_threshold")
+    @classmethod
+    def _loss_accepts(cls, value: float, info: ValidationInfo) -> float:
+        loss = LOSSES[losses_reading(str(info.field_name))[0]]
+        with torch.random.fork_rng(devices=()):
+            loss.function(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8), **{loss.settings[str(info.field_name)]: value})
+        return value
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _weighting_accepted(cls, value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
+            value = [float(number) for number in value]
+        elif not isinstance(value, str | None):
+            raise ValueError(f"expected one of {', '.join(CLASS_WEIGHTINGS)}, or one number for each class")
+        if value is not None:
+            counts = torch.ones(len(value) if isinstance(value, list) else 1)
+            class_weights(counts, counts, weighting=value)
+        return value
+
+
+class OptimizerSection(Section):
+    """How gradients become steps."""
+
+    name: Annotated[str, _one_of(OPTIMIZERS)] | None = Field(None, description=_described(OPTIMIZERS))
+    lr: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="learning rate at the schedule's peak")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="never on biases and norms")
+    bias_lr: Annotated[float, Field(gt=0, le=100)] = Field(
+        1.0, description="learning rate of biases divided by that of weights; the papers use 2"
+    )
+    lr_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default_factory=dict,
+        description="factor of the learning rate of parts of the network, by the beginning of their modules' names, "
+        "such as {backbone = 0.1}; the longest that fits counts",
+    )
+    max_grad_norm: Annotated[float, Field(ge=0, le=1e9)] = Field(
+        0.0, description="gradients of a step whose norm over all parameters is larger are scaled down to it; 0 is off"
+    )
+
+
+class ScheduleSection(Section):
+    """How the learning rate changes over the run."""
+
+    name: Annotated[str, _one_of(SCHEDULES)] = Field("poly", description=_described(SCHEDULES))
+    power: Annotated[float, Field(gt=0, le=10)] = Field(0.9, description="poly: the exponent")
+    step_epochs: Annotated[int, Field(ge=1)] = Field(10, description="step: epochs between two falls")
+    step_every: Annotated[int, Field(ge=0)] = Field(0, description="step: steps between two falls; above 0 it replaces step_epochs")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: the factor of a fall")
+    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps of linear rise at the beginning")
+
+
+class Lengthening(Section):
+    """Where a run was lengthened: what its recipe was until then."""
+
+    step: Annotated[int, Field(ge=1)]
+    """Steps it had taken."""
+    of: Annotated[int, Field(ge=1)]
+    """Steps it was planned for."""
+    recipe: str
+    """The recipe's digest."""
+
+
+class RunSection(Section):
+    """How long, on what, and where to."""
+
+    out: str | None = Field(None, description="the run folder")
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every image is read")
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        None, description="largest number of steps: the last epoch is shortened; gives run.epochs where that is not set"
+    )
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="images in one step over all devices")
+    accumulate: Annotated[int, Field(ge=1, le=65536)] = Field(
+        1, description="parts that a step is computed in; changes memory and not the objective"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of everything random")
+    device: Literal["cpu", "cuda", "mps"] | None = Field(None, description="cpu, cuda or mps")
+    devices: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="processes, one device each")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="fp32; bf16 where the arithmetic is native; fp16 with loss scaling, on cuda, validated and saved for fp32"
+    )
+    sync_batch_norm: bool = Field(False, description="batch normalisation by the statistics of all devices together, on cuda")
+    channels_last: bool | None = Field(None, description="memory layout")
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read images, per device")
+    average: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="decay per step of the running mean of the weights, which is validated and saved; 0 is off"
+    )
+    precise_bn: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0, description="batches that the statistics of batch normalisation are measured over before validating and saving; 0 is off"
+    )
+    validate_every: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="epochs between validations: a whole number, or a fraction of one: 0.1 is ten times in each"
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="between checkpoints inside an epoch; every epoch that takes much longer than writing one ends with one"
+    )
+    tensorboard: bool | None = Field(None, description="event files in the run folder")
+    lengthened: list[Lengthening] = Field(
+        default_factory=list,
+        description="written where --resume is given more epochs: the step, the length until then, and that recipe's digest",
+    )
+
+    @field_validator("validate_every")
+    @classmethod
+    def _whole_or_fraction(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("expected whole epochs, or a fraction of one below 1")
+        return value
+
+    @field_serializer("validate_every")
+    def _whole_as_integer(self, value: float | None) -> int | float | None:
+        return int(value) if value is not None and value >= 1 else value  # 5 and not 5.0: digests are of what is written
+
+    @property
+    def inference_precision(self) -> Literal["fp32", "bf16"]:
+        """The precision that the network is validated in, and that its bundle predicts in."""
+        return "bf16" if self.precision == "bf16" else "fp32"
+
+    def rows_per_epoch(self, steps_per_epoch: int) -> int:
+        """Return how many rows of the log, each with a validation, an epoch has; 1 where validations are epochs apart."""
+        every = self.validate_every or 1
+        return 1 if every >= 1 else min(steps_per_epoch, round(1 / every))
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return the optimiser steps of a run; ``epochs`` is set."""
+        assert self.epochs is not None
+        return min(steps_per_epoch * self.epochs, self.steps or steps_per_epoch * self.epochs)
+
+    def planned_steps(self, step: int, *, steps_per_epoch: int) -> int:
+        """Return for how many steps the run was planned when it took ``step``, counted from 0: its schedule's length then."""
+        return next((before.of for before in self.lengthened if step < before.step), self.total_steps(steps_per_epoch))
+
+    def lengthened_at(self, step: int) -> bool:
+        """Return whether the run was lengthened when it had taken ``step`` steps."""
+        return any(before.step == step for before in self.lengthened)

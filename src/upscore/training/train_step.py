@@ -1,0 +1,111 @@
+"""One step of training: forward, backward and update over the parts of a batch, on all processes together."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from upscore.errors import TrainingError
+from upscore.training.memory import checkpoint_clause, explain_out_of_memory
+from upscore.training.network_parts import set_training_mode
+from upscore.training.objective import count_units
+from upscore.training.optimizers import update_weights
+from upscore.training.run_state import RunState, stop_if_asked
+from upscore.training.weight_average import average_weights
+from upscore.types import Batch
+
+__all__ = ["train_step"]
+
+
+def train_step(state: RunState) -> float:
+    """Take one step, computed in ``run.accumulate`` parts; return the objective.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite, or memory ran out.
+    RunInterrupted
+        A signal asked the run to stop before the step.
+    """
+    stop_if_asked(state)
+    with explain_out_of_memory(state.recipe, state.inputs.folder):
+        started, run, progress = time.monotonic(), state.recipe.run, state.progress
+        if run.lengthened_at(progress.step):
+            progress.stopped, progress.stale = False, 0
+        _seed(state)
+        _set_lr(state)
+        parts = _next_parts(state)
+        loss = _sum_over_processes(state, _backward(state, parts))
+        _check_finite(state, loss, parts)
+        update_weights(state.optimizer, max_grad_norm=state.recipe.optimizer.max_grad_norm, scaler=state.accelerator.scaler)
+        progress.step += 1
+        if state.average is not None:
+            average_weights(state.average, state.model, decay=run.average or 0, step=progress.step)
+        progress.seconds += time.monotonic() - started
+        progress.running_loss = [progress.running_loss[0] + loss, progress.running_loss[1] + 1]
+        return loss
+
+
+def _seed(state: RunState) -> None:
+    """Seed dropout and loss sampling by (seed, step, process)."""
+    torch.manual_seed((state.recipe.run.seed * 1_000_003 + state.progress.step) * 1024 + state.accelerator.process_index)
+
+
+def _set_lr(state: RunState) -> None:
+    lr = state.lr_at(state.progress.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
+
+
+def _next_parts(state: RunState) -> list[Batch]:
+    try:
+        return [next(state.batches) for _ in range(state.recipe.run.accumulate)]
+    except Exception:
+        stop_if_asked(state)  # the signal may have ended the processes that read images; no state has changed yet
+        raise
+
+
+def _backward(state: RunState, parts: list[Batch]) -> Tensor:
+    """Add up the gradients of all parts; return this process's part of the objective."""
+    recipe, accelerator = state.recipe, state.accelerator
+    device = accelerator.device
+    # The divisor is that of the whole step, over parts and processes: neither changes the objective.
+    units = torch.stack([count_units(recipe.loss, part.labels) for part in parts]).sum().to(device)
+    divisor = accelerator.reduce(units, reduction="sum").clamp(min=1)
+    total = torch.zeros((), device=device)
+    set_training_mode(accelerator.unwrap_model(state.network), frozen=recipe.model.freeze)
+    for i, part in enumerate(parts):
+        images = part.images.to(device, non_blocking=True)
+        labels = part.labels.to(device, non_blocking=True)
+        if not recipe.run.channels_last:
+            images = images.contiguous()
+        is_last = i == len(parts) - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(state.network):
+            weights = None if part.weights is None else part.weights.to(device, non_blocking=True)
+            loss = state.objective(state.network(images), labels, pixel_weights=weights) / divisor
+            accelerator.backward(loss * accelerator.num_processes)  # DDP takes the mean over processes; the objective is their sum
+        total += loss.detach()
+    return total
+
+
+def _sum_over_processes(state: RunState, total: Tensor) -> float:
+    """Return the sum of a number over all processes, which also tell each other of signals to stop."""
+    if state.accelerator.num_processes == 1:
+        return float(total)
+    value, *processes = state.accelerator.reduce(torch.cat([total[None], state.signals_here()]), reduction="sum").tolist()
+    state.receive_signals(processes)
+    return float(value)
+
+
+def _check_finite(state: RunState, loss: float, parts: list[Batch]) -> None:
+    if math.isfinite(loss):
+        return
+    keys, step = ", ".join(key for part in parts for key in part.keys), state.progress.step
+    raise TrainingError(
+        f"the loss became {loss} in epoch {step // state.steps_per_epoch + 1}, step {step + 1}, on {keys}: "
+        f"lower optimizer.lr (now {state.recipe.optimizer.lr:g}){checkpoint_clause(state.inputs.folder)}"
+    )
