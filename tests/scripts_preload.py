@@ -1,8 +1,5 @@
 """What nearly every script imports, imported once."""
 
-import upscore.evaluation.evaluate
-import upscore.inference.predict_files
-import upscore.training.run  # noqa: F401
 from upscore.models.backbones import import_timm
 
 import_timm()
