@@ -95,7 +95,7 @@ class ProposalSweepPages:
             _view(_proposals(count), label_map, truth, labels, image.mean_iou[str(count)]) for count, label_map in image.by_count.items()
         ]
         by_mode = [_view(name, label_map, truth, labels, image.mean_iou[name]) for name, label_map in image.by_mode.items()]
-        small = shrink(image.sample.image, exact=False)
+        small = shrink(image.sample.image)
         page = open_template("evaluation", "proposal_sweep_image.html.j2").render(
             key=image.sample.key,
             size=image.sample.image.shape[:2],
@@ -115,7 +115,7 @@ class ProposalSweepPages:
         )
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         best = max(image.by_mode, key=lambda name: image.mean_iou[name])
-        thumbnail = as_uri(shrink(image.sample.image, exact=False, side=240), quality=80)
+        thumbnail = as_uri(shrink(image.sample.image, side=240), quality=80)
         fewest, most = by_count[0].mean_iou, by_count[-1].mean_iou
         self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest, most, (best, image.mean_iou[best])))
 
@@ -165,7 +165,7 @@ def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
 def _draw_boxes(image: SweepImage) -> npt.NDArray[np.uint8]:
     """Return the image, pale, with its boxes: the best in colour, over the faint lines of the others."""
-    background = pale(shrink(image.sample.image, exact=False))
+    background = pale(shrink(image.sample.image))
     scale = background.shape[1] / image.sample.image.shape[1]
     corners = [[round(float(corner) * scale) for corner in box] for box in image.boxes.corners]
     for left, top, right, bottom in corners[IN_COLOUR:]:
