@@ -83,9 +83,10 @@ def main() -> None:
     flags.add_argument("--split", default="val")
     flags.add_argument("--field", type=float, default=199, help="FCN's field of view, in pixels")
     flags.add_argument("--images", type=int, default=1000)
+    flags.add_argument("--crop-side", type=int, default=224, help="of what a network sees of a box, in pixels")
     values = flags.parse_args()
     dataset = open_dataset(values.data, values.split)
-    settings = ProposalSettings(max_proposals=max(COUNTS))
+    settings = ProposalSettings(max_proposals=max(COUNTS), crop_side=values.crop_side)
     if not any((values.stage1, values.stage2, values.alone)):
         flags.error("give at least one of --stage1, --stage2, --alone: networks that use proposals")
     networks = {name: Predictor(path) for name in ("fcn", "whole", "stage1", "stage2", "alone") if (path := getattr(values, name))}
@@ -108,11 +109,11 @@ def main() -> None:
         for name, score in scorers.items():
             at = COUNTS if name == "stage2" else (50,)
             few = boxes if name == "stage2" else boxes[:50]
-            canvases = dict(scores_over_boxes(score, image, few, at=at))
+            canvases = dict(scores_over_boxes(score, image, few, settings, at=at))
             for count in at:
                 probs[f"{name}, {count} proposals"] = canvases[min(count, len(few))].softmax(0)
             if name == "stage2":
-                ((_, mean),) = scores_over_boxes(score, image, boxes[:50], ProposalSettings(aggregate="mean"))
+                ((_, mean),) = scores_over_boxes(score, image, boxes[:50], settings.model_copy(update={"aggregate": "mean"}))
                 probs["stage2, 50 proposals, mean"] = mean.softmax(0)
                 raw = canvases[min(50, len(few))]
         if "fcn" in networks and "stage2" in networks:

@@ -296,7 +296,7 @@ FAULTS = {
     "a missing mask": (lambda path, values: path.unlink(), ["000"]),
     "an extra mask": (lambda path, values: Image.fromarray(values).save(path.with_name("zzz.png")), ["zzz"]),
     "a damaged mask": (lambda path, values: path.write_bytes(path.read_bytes()[:60]), ["000"]),
-    "an image cut short": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "cut short"]),
+    "a truncated image": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "truncated"]),
     "yaml with an unknown key": (lambda path, values: write_yaml(path, "nmes: [a]"), ["nmes", "names"]),
     "yaml of the wrong type": (lambda path, values: write_yaml(path, "train: 3"), ["train"]),
     "yaml that is none": (lambda path, values: write_yaml(path, "names: ["), ["dataset.yaml"]),

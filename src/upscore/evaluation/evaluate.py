@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
+from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
@@ -125,8 +126,8 @@ def evaluate(
         "path": path,
     }
     alone = before.evaluation(**described, settings=settings.model_copy(update={"crf": None})) if settings is not None and refined else None
-    overlap = _training_overlap(evaluated.cards, dataset, path) if isinstance(evaluated, Predictor) else ""
-    return after.evaluation(**described, settings=settings, before=alone, overlap=overlap)
+    shared = _images_trained_on(evaluated.cards, dataset, path) if isinstance(evaluated, Predictor) else None
+    return after.evaluation(**described, settings=settings, before=alone, shared_images=shared)
 
 
 def predict_sample(predictor: ImagePredictor, sample: Sample) -> Prediction:
@@ -173,20 +174,20 @@ def _image_metrics(sample: Sample, truth: npt.NDArray[np.uint8], matrix: Confusi
     return ImageMetrics(sample.key, height, width, metrics.pixel_accuracy, metrics.mean_iou, ignored, digest.hexdigest())
 
 
-def _training_overlap(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> str:
-    """Return which of the images a network was trained on, as far as its card and the splits of the dataset tell."""
+def _images_trained_on(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> Finding | None:
+    """Return a finding on which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
     identity = ""
     for card in cards:
         data = card.get("data")
         known, split = (data.get("identity"), data.get("split")) if isinstance(data, dict) else (None, None)
         if not isinstance(known, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
             continue
-        identity = identity or identify(images)
+        identity = identity or dataset_identity(images)
         if identity == known:
-            return tell_shared([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
+            return shared_images_finding([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
         if path:
             with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
                 trained = open_dataset(path, split)
-                if identify(trained) == known and (shared := shared_images(trained, images)):
-                    return tell_shared(shared, "the network's training data", images.split, len(images))
-    return ""
+                if dataset_identity(trained) == known and (shared := find_shared_images(trained, images)):
+                    return shared_images_finding(shared, "the network's training data", images.split, len(images))
+    return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from upscore.data.finding import Finding
 from upscore.errors import DataError
 from upscore.evaluation.checks import refuse_repeated_keys
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
@@ -83,8 +84,8 @@ class Evaluation:
         The network alone on the same images, where a CRF refined its predictions.
     image_warnings : dict of str to int
         Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …".
-    overlap : str
-        Which of the images the network was trained on, as a sentence; "" if none is known to be.
+    shared_images : Finding, optional
+        Images that the network was trained on, as far as is known.
     """
 
     matrix: ConfusionMatrix
@@ -100,7 +101,7 @@ class Evaluation:
     borders: BorderCounts | None = None
     before: Evaluation | None = None
     image_warnings: dict[str, int] = field(default_factory=dict)
-    overlap: str = ""
+    shared_images: Finding | None = None
 
     @cached_property
     def metrics(self) -> SegmentationMetrics:
@@ -119,23 +120,24 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """Why the metrics may mislead, one line each; print them with the metrics."""
-        present = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
-        absent = [name for name in self.labels.names if name not in present]
-        masks, warnings = f"of {self.dataset} {self.split}", [self.overlap] if self.overlap else []
-        if len(present) == 1:
-            warnings.append(
-                f"the masks {masks} contain only {present[0]}: the mean IoU of one class does not measure how well classes are "
-                "distinguished" + (f"; not measured: {listed(absent, 6)}" if absent else "")
-            )
-        elif present and absent:
-            policy = {
-                "union": "left out of the mean IoU unless predicted",
-                "present": "left out of the mean IoU",
-                "all": "0 in the mean IoU",
-            }
-            warnings.append(f"no mask {masks} contains {listed(absent, 6)}: not measured, and {policy[self.absent]}")
-        return warnings
+        """The findings, one line each; print them with the metrics."""
+        return [finding.text() for finding in self.findings]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What makes the metrics mean less than they seem to."""
+        shown = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
+        absent = [name for name in self.labels.names if name not in shown]
+        found = [self.shared_images] if self.shared_images else []
+        if len(shown) == 1:
+            what = f"the masks of {self.dataset} {self.split} contain only {shown[0]}: the mean IoU of one class does not measure how well "
+            what += "classes are distinguished" + (f"; not measured: {listed(absent, 6)}" if absent else "")
+            found.append(Finding("one class", False, "", what))
+        elif shown and absent:
+            how = {"union": "left out of the mean IoU unless predicted", "present": "left out of the mean IoU", "all": "0 in the mean IoU"}
+            what = f"no mask of {self.dataset} {self.split} contains {listed(absent, 6)}: not measured, and {how[self.absent]}"
+            found.append(Finding("class not shown", False, "", what))
+        return found
 
     @property
     def fingerprint(self) -> str:

@@ -207,6 +207,7 @@ def test_absent_classes_are_told_beside_the_scores():
     assert warning.startswith("the masks of fixed val contain only a: the mean IoU of one class does not measure")
     assert warning.endswith("; not measured: b")
     assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
+    assert [finding.kind for finding in alone.findings] == ["one class"]
     assert evaluate(Always(), Fixed(sample())).warnings == []
     assert evaluate(Always(), Fixed(sample(truth=np.full((2, 3), 255)))).warnings == []
     halves = [evaluate(Always(), Fixed(sample("k"), sample("l", np.zeros((2, 3)))), shard=(rank, 2)) for rank in (0, 1)]
