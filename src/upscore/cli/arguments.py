@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share, and the parsing of texts such as ``352x480``."""
+"""Arguments and options of several verbs, and the parsing of texts such as ``352x480``."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from upscore.evaluation.proposal_sweep import ProposalSweep, SweepImage
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
+from upscore.metrics.confusion import json_safe
 from upscore.settings import InferenceSettings
 from upscore.types import IGNORE, LabelSpace, Prediction
 
@@ -133,7 +134,7 @@ class ProposalSweepPages:
             rows=rows,
             curve=curve,
             modes=modes,
-            best=max((value for _, value in modes if not math.isnan(value)), default=math.nan),
+            best=max((value for value in map(sweep.mean_iou, sweep.matrices) if not math.isnan(value)), default=math.nan),
             links=self.links,
             proposals=self.settings.proposals,
             crf=str(self.settings.crf) if self.settings.uses_crf else "",
@@ -143,10 +144,10 @@ class ProposalSweepPages:
             "model": model,
             "dataset": {"name": dataset, "split": split, "images": sweep.images, "without_proposals": sweep.without_proposals},
             "settings": self.settings.model_dump(mode="json"),
-            "mean_iou": {"proposals": {str(int(row["proposals"])): _finite(row["mean_iou"]) for row in rows}}
-            | {"modes": {name: _finite(value) for name, value in modes}},
+            "mean_iou": {"proposals": {str(int(row["proposals"])): json_safe(row["mean_iou"]) for row in rows}}
+            | {"modes": {name: json_safe(value) for name, value in modes}},
             "class_iou": {
-                name: [_finite(value) for value in matrix.metrics().class_iou.tolist()] for name, matrix in sweep.matrices.items()
+                name: [json_safe(value) for value in matrix.metrics().class_iou.tolist()] for name, matrix in sweep.matrices.items()
             },
             "classes": list(sweep.labels.names),
             "repeat": self.command,
@@ -185,7 +186,3 @@ def _present(image: SweepImage, classes: int) -> list[int]:
 
 def _proposals(count: int) -> str:
     return f"{count} proposal{'s' * (count > 1)}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
