@@ -2,7 +2,7 @@
 
 import upscore.evaluation.evaluate
 import upscore.inference.predict_files
-import upscore.training.run  # noqa: F401
+import upscore.training.launch  # noqa: F401
 from upscore.models.backbones import import_timm
 
 import_timm()
