@@ -38,7 +38,7 @@ def plain_loop(model: torch.nn.Module, palette: bytes, files: list[Path], out: P
     out.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
         for file in files:
-            image = np.asarray(Image.open(file).convert("RGB"))
+            image = np.array(Image.open(file).convert("RGB"))
             logits = model(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
             label_map = Image.fromarray(logits.argmax(1)[0].byte().numpy())
             label_map.putpalette(palette)

@@ -156,12 +156,12 @@ def print_sweep(sweep: ProposalSweep, page: Path) -> None:
     for row in sweep.curve():
         count = int(row["proposals"])
         table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", _percent(row["mean_iou"]))
-    for name in sweep.ways:
-        if name != sweep.all_boxes:
-            table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
+    for name in sweep.modes:
+        table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
     console.print(table)
-    if sweep.without:
-        console.print(f"{sweep.without} image{'s' * (sweep.without > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
+    if sweep.without_proposals:
+        count = sweep.without_proposals
+        console.print(f"{count} image{'s' * (count > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
     console.print(f"pages: [bold]{escape(page)}[/bold]", soft_wrap=True)
 
 

@@ -6,7 +6,7 @@
                                   │
                                   └── mask_check: every mask is read and checked before training
 
-The readers are independent of one another; they share ``image_files`` and ``mask_files``
+The readers are independent of one another; all use ``image_files`` and ``mask_files``
 (decoding), ``matching`` (which mask belongs to which image) and ``paired_files`` (their dataset).
 """
 

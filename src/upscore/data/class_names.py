@@ -31,7 +31,7 @@ _COLOUR = re.compile(r"\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\Z")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What a file of class names says.
+    """The content of a file of class names.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,27 +57,8 @@ class DatasetStatistics:
         return next((finding for finding in self.findings if finding.fatal), None)
 
     @property
-    def smallest(self) -> tuple[int, int]:
-        """Smallest height and smallest width, (0, 0) if nothing could be read."""
-        return self._size(np.min)
-
-    @property
     def median(self) -> tuple[int, int]:
-        """Median height and median width, rounded down."""
-        return self._size(np.median)
-
-    @property
-    def largest(self) -> tuple[int, int]:
-        """Largest height and largest width."""
-        return self._size(np.max)
-
-    def absent(self) -> tuple[str, ...]:
-        """Return the names of classes that no mask shows."""
-        return tuple(name for name, pixels in zip(self.labels.names, self.class_pixels, strict=True) if pixels == 0)
-
-    def _size(self, reduce: Callable[..., npt.NDArray[np.int64]]) -> tuple[int, int]:
+        """Median height and median width, rounded down; (0, 0) if nothing could be read."""
         read = self.sizes[self.sizes[:, 0] > 0]
-        if not len(read):
-            return 0, 0
-        height, width = reduce(read, axis=0)
+        height, width = np.median(read, axis=0) if len(read) else (0, 0)
         return int(height), int(width)

@@ -42,4 +42,4 @@ class EncodedImage:
 
     def damaged_image_error(self, error: Exception) -> DataError:
         """Return the error for a file on which a decoder failed with ``error``."""
-        return self.error(f"the image is damaged or cut short ({reason(error)}): copy or export it again")
+        return self.error(f"the image is damaged or truncated ({reason(error)}): copy or export it again")

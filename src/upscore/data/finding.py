@@ -91,7 +91,7 @@ class Finding:
     fatal : bool
         Whether training on the dataset as it is would be wrong.
     where : str
-        The dataset and its splits.
+        The dataset and its splits; empty where ``what`` names them.
     what : str
         What was found.
     keys : tuple of str
@@ -124,7 +124,7 @@ class Finding:
     def text(self) -> str:
         """Return where it is, what was found and every remedy, as one line."""
         remedies = "; or, ".join(remedy.text(self.masks) for remedy in self.remedies)
-        return f"{self.where}: {self.what}" + (f"; {remedies}" if remedies else "")
+        return (f"{self.where}: " if self.where else "") + self.what + (f"; {remedies}" if remedies else "")
 
     __str__ = text
 
@@ -145,7 +145,7 @@ def _rewrite_command(pixels: str, files: Sequence[Path]) -> str:
     if folder is None or len(suffixes) != 1:
         return ""
     return (
-        ', which this does in place (keep a copy): python -c "import numpy as n; from pathlib import Path; from PIL import Image as I; '
+        ', which this does in place (make a copy): python -c "import numpy as n; from pathlib import Path; from PIL import Image as I; '
         f"[I.fromarray(n.asarray({pixels}).astype('u1')).save(p) for p in Path('{folder}').rglob('*{suffixes.pop()}') "
         'for i in [I.open(p)] for a in [n.array(i)]]"'
     )
@@ -179,7 +179,7 @@ def _mapped(mapping: Mapping[int, int]) -> str:
 
 
 def _mapping_in_full_or_ends(mapping: Mapping[int, int]) -> str:
-    """Return a mapping in full, or its ends and what prints the whole of it."""
+    """Return a mapping in full, or its ends and a command that prints all of it."""
     if len(mapping) <= _MAX_IN_FULL:
         return _written(mapping)
     values, labels = zip(*sorted(mapping.items()), strict=True)

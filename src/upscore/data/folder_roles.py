@@ -1,14 +1,14 @@
-"""Which folders of a dataset hold its images and which its masks, by their names.
+"""Find a dataset's folders of images and of masks by their names.
 
 ::
 
-    images/ masks/                              the names that are looked for first
+    images/ masks/                              the names that take precedence
     images/train/ masks/train/                  with a folder for each split
     train/images/ train/masks/ valid/images/ …  the splits outside
     train_images/ train_masks/                  both in one name
     train/ trainannot/                          the images in the folder that bears the split's name alone
 
-Other words for images and masks are taken where one folder bears one of each.
+Other words for images and masks are taken where a folder holds one of each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MASK_FOLDERS = (
 """Names of a folder of masks, in lower case."""
 
 _MAX_ENTRIES = 100_000
-_FILES_SEEN = 10_000
+_FILES_CHECKED = 10_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def find_folders(root: Path) -> tuple[Folders | None, Mapping[str, Folders]]:
             }
         return together, {}
     folders = {name: root / name for name in subfolders(root)}
-    splits = {split: places for split, folder in by_split(folders).items() if (places := _find(folder)) is not None}
+    splits = {split: found for split, folder in by_split(folders).items() if (found := _find(folder)) is not None}
     return None, splits or _find_by_compound_names(root, list(folders))
 
 
@@ -121,7 +121,7 @@ def _find(folder: Path) -> Folders | None:
         return None
     if len(images) > 1 or len(masks) > 1:
         raise DataError(
-            f"{folder}: the images may be in {listed(images)} and the masks in {listed(masks)}: say which with a dataset.yaml, as in "
+            f"{folder}: the images may be in {listed(images)} and the masks in {listed(masks)}: name them in a dataset.yaml, as in "
             f"train: {images[0]}/train, val: {images[0]}/val, masks_dir: {masks[0]}, names: [background, thing]"
         )
     return Folders(folder / images[0], folder / masks[0], folder / "instances")
@@ -134,7 +134,7 @@ def holds_images(folder: Path) -> bool:
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files if not name.startswith(".")):
             return True
         seen += len(files) + 1
-        if seen > _FILES_SEEN:
+        if seen > _FILES_CHECKED:
             break
     return False
 
@@ -183,7 +183,7 @@ def _find_by_compound_names(root: Path, names: Iterable[str]) -> dict[str, Folde
             found[split] = Folders(root / folders[0], root / truth[0], root / f"{split}_instances")
         elif folders and truth:
             raise DataError(
-                f"{root}: the images of {split} may be in {listed(folders)} and the masks in {listed(truth)}: keep one folder of each, "
+                f"{root}: the images of {split} may be in {listed(folders)} and the masks in {listed(truth)}: leave one folder of each, "
                 f"or use images/{split} and masks/{split}"
             )
     return found

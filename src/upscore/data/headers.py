@@ -108,9 +108,9 @@ def open_header(file: EncodedImage) -> Header:
     ------
     DataError
         It is no image, is too large, is damaged, holds several pages or frames, has bands
-        whose meaning is not declared, or would keep a decoder busy for minutes.
+        whose meaning is not declared, or would occupy a decoder for minutes.
     """
-    limit = f"expected at most {MAX_PIXELS} pixels: cut it into tiles"
+    limit = f"expected at most {MAX_PIXELS} pixels: divide it into tiles"
     frames = check_structure(file)
     tags = read_tiff_tags(file) if is_tiff(file.data) else None
     with _warnings_lock, warnings.catch_warnings():

@@ -29,7 +29,7 @@ DARK_BELOW = 2**14
 """An image of more than 8 bits whose largest value is below this, and not 0, gets a warning: it is decoded to the darkest quarter."""
 
 ALPHA_WARNING = "alpha channel taken for transparency over white; if it holds data, such as near infrared, save the image without it"
-BAND_WARNING = "fourth band left out, since no tag says that it is transparency; red, green and blue are read"
+BAND_WARNING = "fourth band left out, since no tag declares it as transparency; red, green and blue are read"
 DARK_WARNING = (
     f"all values below {DARK_BELOW} of 65535, as when 10, 12 or 14 bits are stored in 16, so read as nearly black; "
     "multiply the values of all images by one factor (64, 16 or 4) and save them again"
@@ -78,8 +78,8 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """Read an image as upright RGB.
 
     EXIF orientation is applied. Grey is repeated in the three channels; 16-bit grey is
-    scaled from its full range (``v / 257``, rounded) and 16-bit colour keeps its upper
-    eight bits; palette, CMYK and the like become RGB; transparency is laid over white; a
+    scaled from its full range (``v / 257``, rounded) and 16-bit colour is reduced to its
+    upper eight bits; palette, CMYK and the like become RGB; transparency is laid over white; a
     TIFF's fourth band that no tag declares as transparency is left out. Warnings of these:
     :func:`read_image_with_metadata`.
 
@@ -96,9 +96,9 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Raises
     ------
     DataError
-        The file is missing, empty, no image, damaged, cut short, holds floating-point
-        values, several pages or frames, or other bands beyond grey or RGB that no tag says
-        are transparency; or it has more than :data:`~upscore.data.headers.MAX_PIXELS` pixels.
+        The file is missing, empty, no image, damaged, truncated, holds floating-point
+        values, several pages or frames, or other bands beyond grey or RGB that no tag
+        declares as transparency; or it has more than :data:`~upscore.data.headers.MAX_PIXELS` pixels.
     """
     return read_image_with_metadata(path).pixels
 

@@ -162,8 +162,8 @@ class CroppedProposals(_Crops):
     dataset : Dataset
         With instance masks; all samples are read, and boxes proposed, once, on construction.
     propose : callable or BoxFile
-        What guesses the boxes; :class:`~upscore.proposals.cache.Kept` spares the search the
-        next time. Or a file that has them by sample key.
+        What proposes the boxes; :class:`~upscore.proposals.cache.CachedProposer` avoids doing so
+        again. Or a file of them by sample key.
     min_overlap : float
         Smallest intersection over union with the tight box of an object, above 0 and up to 1.
     enlarge, side, min_side, balanced, progress

@@ -48,7 +48,7 @@ def pnm_values(header: Header) -> npt.NDArray[np.uint8 | np.uint16] | None:
         values = _read_text(header, begin, count)
     else:
         if length - begin < count * stored.itemsize:
-            raise file.error(f"the image is cut short ({length - begin} bytes for {count} values): copy or export it again")
+            raise file.error(f"the image is truncated ({length - begin} bytes for {count} values): copy or export it again")
         values = np.frombuffer(file.data, stored, count, begin)
     if count and int(values.max()) > max_value:
         raise file.error(f"the image holds the value {int(values.max())}, but its header allows at most {max_value}: export it again")
@@ -73,5 +73,5 @@ def _read_text(header: Header, begin: int, count: int) -> npt.NDArray[np.int64]:
         values[filled : filled + len(words)] = [int(word) for word in words]
         filled += len(words)
     if filled < count:
-        raise file.error(f"the image is cut short ({filled} of {count} values): copy or export it again")
+        raise file.error(f"the image is truncated ({filled} of {count} values): copy or export it again")
     return values

@@ -70,7 +70,7 @@ class StoredMasks:
 
 
 class AllMasks:
-    """The masks of all splits of a dataset, which share names and label_mapping.
+    """The masks of all splits of a dataset, with common names and label_mapping.
 
     Parameters
     ----------

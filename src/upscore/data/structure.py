@@ -1,4 +1,4 @@
-"""Check the blocks of an image file before a decoder reads it, so that no file can keep a decoder busy for hours.
+"""Check the blocks of an image file before a decoder reads it, so that no file can occupy a decoder for hours.
 
 Pillow reads PNG chunks, JPEG segments and GIF blocks one by one in Python, and libjpeg passes
 over the whole image for each scan. Nothing is decoded here; the limits are far above what any
@@ -42,7 +42,7 @@ def check_structure(file: EncodedImage) -> int:
 
 
 def check_end(file: EncodedImage) -> None:
-    """Refuse a JPEG without its end marker or a PNG without its last chunk: it was cut short.
+    """Refuse a JPEG without its end marker or a PNG without its last chunk: it was truncated.
 
     Without a JPEG's end marker decoders may fill what is missing with grey or noise. A
     thumbnail in a segment before the first scan has an end marker of its own, so these are
@@ -54,9 +54,9 @@ def check_end(file: EncodedImage) -> None:
         while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
             at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if data.find(b"\xff\xd9", at) < 0:
-            raise file.error("the JPEG is cut short (it has no end marker): copy or export it again")
+            raise file.error("the JPEG is truncated (it has no end marker): copy or export it again")
     elif _is_png(file) and b"IEND" not in data:
-        raise file.error("the PNG is cut short (its last chunk is missing): copy or export it again")
+        raise file.error("the PNG is truncated (its last chunk is missing): copy or export it again")
 
 
 def _is_jpeg(file: EncodedImage) -> bool:

@@ -126,7 +126,7 @@ def _fault(tags: TiffTags, first: dict[int, tuple[int, ...]], strips: int) -> st
     if beyond > 1 or (beyond == 1 and not tags._alpha and not tags.band_left_out):
         return (
             f"the TIFF has {tags}, and its tags declare {'one' if beyond == 1 else beyond} of them neither as colour nor as alpha; "
-            " expected grey or RGB, with or without alpha: keep the bands that are meant, for example "
+            " expected grey or RGB, with or without alpha: extract the bands that are meant, for example "
             "'gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB in.tif out.tif'"
         )
     if compression not in _COMPRESSIONS:
@@ -169,7 +169,7 @@ def _directories(data: bytes) -> Iterator[dict[int, tuple[int, tuple[int, ...]]]
 
 
 def _entry(data: bytes, at: int, order: str, big: bool) -> tuple[int, tuple[int, tuple[int, ...]] | None]:
-    """Return a tag and its (number of values, the first few integers); none for a tag of another type."""
+    """Return a tag and its (number of values, the first few integers); None for a tag of an unsupported type."""
     tag, form, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, at)
     if form not in _SIZES:
         return tag, None

@@ -1,4 +1,4 @@
-"""What metrics are taken of: pixels by truth and prediction, over whole images and near borders."""
+"""The pixels from which the metrics of an evaluation are computed."""
 
 from __future__ import annotations
 
@@ -8,45 +8,54 @@ import numpy.typing as npt
 from upscore.errors import DataError
 from upscore.metrics import BorderCounts, ConfusionMatrix
 
-__all__ = ["Counts"]
+__all__ = ["PixelCounts"]
 
 
-class Counts:
-    """A confusion matrix and border counts of the same images; they add up.
+class PixelCounts:
+    """A confusion matrix and the counts near borders, over images.
 
     Parameters
     ----------
-    classes : int
-        K.
+    num_classes : int
+        K, 1 to 255.
 
-    Attributes
-    ----------
-    matrix : ConfusionMatrix
-    borders : BorderCounts
+    Examples
+    --------
+    >>> counts = PixelCounts(2)
+    >>> image_matrix = counts.add("a", np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8))
+    >>> counts.metrics()["mean_iou"]
+    0.375
     """
 
-    def __init__(self, classes: int) -> None:
-        self.matrix, self.borders = ConfusionMatrix(classes), BorderCounts(classes)
+    def __init__(self, num_classes: int) -> None:
+        self.matrix, self.borders = ConfusionMatrix(num_classes), BorderCounts(num_classes)
 
-    def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], *, key: str) -> ConfusionMatrix:
-        """Count one image, (H, W) uint8 both; return its own confusion matrix.
+    def add(self, key: str, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> ConfusionMatrix:
+        """Count one image, and return its own matrix.
+
+        Parameters
+        ----------
+        key : str
+            Of the image, for the message of an error.
+        truth, predicted : (H, W) uint8
+            As in :meth:`upscore.metrics.ConfusionMatrix.add`.
 
         Raises
         ------
         DataError
-            A label is no class; the message begins with ``key``, the image's.
+            A label is not a class. Nothing is counted then.
         """
-        own = ConfusionMatrix(self.matrix.num_classes)
+        image = ConfusionMatrix(self.matrix.num_classes)
         try:
-            own.add(truth, predicted)
+            image.add(truth, predicted)
         except DataError as error:
             raise DataError(f"{key}: {error}") from None
-        self.matrix += own
+        self.matrix += image
         self.borders.add(truth, predicted)
-        return own
+        return image
 
-    def __add__(self, other: Counts) -> Counts:
-        result = Counts(self.matrix.num_classes)
+    def __add__(self, other: PixelCounts) -> PixelCounts:
+        result = PixelCounts(self.matrix.num_classes)
         result.matrix, result.borders = self.matrix + other.matrix, self.borders + other.borders
         return result
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from upscore.crf import DenseCRF
 from upscore.data.dataset import Dataset
-from upscore.errors import DataError, OutputError
-from upscore.evaluation.counts import Counts
-from upscore.evaluation.evaluate import checked_truth
+from upscore.errors import DataError
+from upscore.evaluation.checks import check_mask
+from upscore.evaluation.counts import PixelCounts
+from upscore.evaluation.probability_store import ProbabilityStore
 from upscore.inference.pipeline import LabelledWindow, refined_windows, segment_image
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import LabelMapSink, ProbsSink
@@ -27,7 +23,7 @@ from upscore.inference.tile_grid import Window
 from upscore.settings import CRFSettings
 from upscore.settings.crf import MAX_SIGMA, MIN_SIGMA
 
-__all__ = ["CRFSearch", "Found", "ProbabilityStore", "probability_store"]
+__all__ = ["CRFSearch", "FoundSettings"]
 
 RANGES = {
     "gaussian_sigma": (1.0, 10.0),
@@ -36,68 +32,16 @@ RANGES = {
     "bilateral_sigma_colour": (3.0, 30.0),
     "bilateral_weight": (0.5, 20.0),
 }
-"""Where settings are sampled, uniformly in their logarithms; refining the best may leave it."""
+"""Ranges of the random settings, uniform in the logarithm; the refinement of the best may leave them."""
 
 COARSE_IMAGES = 16
-"""Random settings are evaluated on as many images of the first half, evenly spread."""
+"""Images of the first half, evenly spaced, on which random settings are evaluated."""
 
 FINALISTS = 3
-"""As many of the best are then evaluated on the whole half."""
+"""The best random settings that are then evaluated on the whole half."""
 
 FIRST_FACTOR, MIN_FACTOR = 1.6, 1.1
-"""By what one number is multiplied and divided, to begin with; its root is taken when nothing gains, down to the minimum."""
-
-
-class ProbabilityStore:
-    """The network's probabilities of every image in one file, (K, H, W) float16 each.
-
-    Parameters
-    ----------
-    file : binary file
-        Open for reading and writing, with room for all.
-    classes : int
-        K.
-    sizes : sequence of (int, int)
-        Height and width of each image.
-    """
-
-    def __init__(self, file: IO[bytes], classes: int, sizes: Sequence[tuple[int, ...]]) -> None:
-        self.file, self.classes, self.sizes = file, classes, sizes
-        lengths = [2 * classes * height * width for height, width in sizes]
-        self.offsets = [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
-
-    def __getitem__(self, index: int) -> npt.NDArray[np.float16]:
-        """Return an image's probabilities, mapped from the file; what is written to them is stored."""
-        return np.memmap(self.file, np.float16, "r+", self.offsets[index], (self.classes, *self.sizes[index]))
-
-
-@contextmanager
-def probability_store(classes: int, sizes: Sequence[tuple[int, ...]], say: Callable[[str], None]) -> Iterator[ProbabilityStore]:
-    """Give a temporary store of probabilities, which is gone afterwards, whatever happens.
-
-    Raises
-    ------
-    OutputError
-        There is no room for it.
-    """
-    needed = sum(2 * classes * height * width for height, width in sizes)
-    say(f"the network's probabilities take {_size(needed)} in {tempfile.gettempdir()} while it works")
-    with ExitStack() as stack:
-        try:
-            if (free := shutil.disk_usage(tempfile.gettempdir()).free) < needed:
-                raise OSError(f"{_size(free)} free")
-            file = stack.enter_context(tempfile.TemporaryFile())
-            # Room is taken up at once: a memory map that outgrows the disk would end the process.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, needed)
-            else:
-                file.truncate(needed)
-        except OSError as error:
-            raise OutputError(
-                f"{tempfile.gettempdir()}: no room for {_size(needed)} of probabilities ({error.strerror or error}): "
-                "free some, or set TMPDIR to another folder"
-            ) from None
-        yield ProbabilityStore(file, classes, sizes)
+"""The factor by which one setting is multiplied and divided at first; its root is taken when nothing gains, down to the minimum."""
 
 
 class _StoredProbabilities:
@@ -114,8 +58,8 @@ class _StoredProbabilities:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found.
+class FoundSettings:
+    """The best settings of a search, and the pixels counted with them.
 
     Parameters
     ----------
@@ -123,13 +67,13 @@ class Found:
         The best.
     trials : int
         How many were evaluated.
-    halves : ((Counts, Counts), (Counts, Counts))
+    halves : ((PixelCounts, PixelCounts), (PixelCounts, PixelCounts))
         The first half before and after the CRF, and the second.
     """
 
     settings: CRFSettings
     trials: int
-    halves: tuple[tuple[Counts, Counts], tuple[Counts, Counts]]
+    halves: tuple[tuple[PixelCounts, PixelCounts], tuple[PixelCounts, PixelCounts]]
 
 
 class CRFSearch:
@@ -144,7 +88,7 @@ class CRFSearch:
     store : ProbabilityStore
         Of as many images.
     value : callable
-        The metrics of :meth:`upscore.evaluation.counts.Counts.metrics` -> what is maximised.
+        The metrics of :meth:`upscore.evaluation.counts.PixelCounts.metrics` -> what is maximised.
     progress : callable
         As of :func:`upscore.evaluation.tune.tune`.
     """
@@ -158,7 +102,7 @@ class CRFSearch:
         progress: Callable[[str, int, int, float | None], None],
     ) -> None:
         self.predictor, self.images, self.store, self.progress = predictor, images, store, progress
-        self.value: Callable[[Counts], float] = lambda counts: value(counts.metrics())
+        self.value: Callable[[PixelCounts], float] = lambda counts: value(counts.metrics())
         middle = (len(images) + 1) // 2
         self.first, self.second = range(middle), range(middle, len(images))
         self.coarse = sorted({int(index) for index in np.linspace(0, middle - 1, min(COARSE_IMAGES, middle))})
@@ -166,7 +110,7 @@ class CRFSearch:
         self.best_gain: float | None = None
         self.trials = self.max_trials = 0
 
-    def run(self, trials: int, seed: int) -> Found:
+    def run(self, trials: int, seed: int) -> FoundSettings:
         """Search with so many trials.
 
         Raises
@@ -174,7 +118,7 @@ class CRFSearch:
         DataError
             A half has no evaluated pixel or border, or a truth holds a label that is no class.
         """
-        coarse, first, second = (Counts(len(self.images.labels)) for _ in range(3))
+        coarse, first, second = (PixelCounts(len(self.images.labels)) for _ in range(3))
         for index in range(len(self.images)):
             self._predict(index, [first if index in self.first else second, *([coarse] if index in self.coarse else [])])
             self.progress("predicting", index + 1, len(self.images), None)
@@ -187,31 +131,31 @@ class CRFSearch:
         self.total = sampled * len(self.coarse) + (finals + trials - sampled) * len(self.first) + len(self.second)
         best, chosen = self._choose(self.value(coarse), self.value(first), np.random.default_rng(seed))
         self.stage, self.done = "confirming", self.total - len(self.second)
-        return Found(best, self.trials, ((first, chosen), (second, self._evaluate(best, self.second))))
+        return FoundSettings(best, self.trials, ((first, chosen), (second, self._evaluate(best, self.second))))
 
-    def _predict(self, index: int, counts: Sequence[Counts]) -> None:
+    def _predict(self, index: int, counts: Sequence[PixelCounts]) -> None:
         """Store the network's probabilities of an image, and count its labels without the CRF."""
         sample = self.images[index]
-        truth = checked_truth(sample)
+        truth = check_mask(sample)
         label_map = LabelMapSink((truth.shape[0], truth.shape[1]))
         self.predictor.segment(ArraySource(sample.image, sample.key), [label_map, ProbsSink(self.store[index])])
         for count in counts:
-            count.add(truth, label_map.label_map, key=sample.key)
+            count.add(sample.key, truth, label_map.label_map)
 
-    def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> Counts:
+    def _evaluate(self, settings: CRFSettings, indices: Sequence[int]) -> PixelCounts:
         """Count the images ``indices`` as the CRF labels them."""
-        dense, counts = settings.build(), Counts(self.store.classes)
+        dense, counts = settings.build(), PixelCounts(self.store.classes)
         for index in indices:
             sample = self.images[index]
-            truth = checked_truth(sample)
+            truth = check_mask(sample)
             label_map = LabelMapSink((truth.shape[0], truth.shape[1]))
             segment_image(ArraySource(sample.image), _StoredProbabilities(dense, self.store[index]), [label_map])
-            counts.add(truth, label_map.label_map, key=sample.key)
+            counts.add(sample.key, truth, label_map.label_map)
             self.done += 1
             self.progress(self.stage, self.done, self.total, self.best_gain)
         return counts
 
-    def _choose(self, coarse: float, first: float, rng: np.random.Generator) -> tuple[CRFSettings, Counts]:
+    def _choose(self, coarse: float, first: float, rng: np.random.Generator) -> tuple[CRFSettings, PixelCounts]:
         """Return the best settings on the first half, and its counts; ``coarse`` and ``first`` are the values without the CRF."""
         self.stage = "sampling"
         ranked: list[_Trial] = []
@@ -252,7 +196,7 @@ class CRFSearch:
 @dataclass(frozen=True, eq=False)
 class _Trial:
     settings: CRFSettings
-    counts: Counts
+    counts: PixelCounts
     value: float
 
 
@@ -269,9 +213,3 @@ def _changed(settings: CRFSettings, name: str, factor: float) -> CRFSettings | N
 def _rounded(value: float) -> float:
     """Return ``value`` to 3 digits, so that what is evaluated is what can be read and typed."""
     return float(f"{value:.3g}")
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes in words."""
-    unit, name = (1e9, "GB") if count >= 1e8 else (1e6, "MB") if count >= 1e5 else (1e3, "kB")
-    return f"{count / unit:.{2 if count >= 1e8 else 1}f} {name}"

@@ -1,11 +1,8 @@
-"""A predictor against a dataset: one confusion matrix, one row per image.
+"""Evaluate a predictor on a dataset.
 
-The truth is never resized, every image is counted exactly once, and the metrics come
-from one matrix over all pixels, never from a mean over images. Rows per image are
-there to find the worst ones.
-
-Pixels near borders are counted too (:class:`upscore.metrics.BorderCounts`). Of a predictor with
-a CRF, the network alone is evaluated in the same pass: every number exists before and after.
+The truth is never resized and every image is counted exactly once. Pixels near borders are counted
+too (:class:`upscore.metrics.BorderCounts`). With a CRF, the network alone is evaluated in the same
+pass: every metric exists before and after.
 """
 
 from __future__ import annotations
@@ -16,42 +13,44 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
+from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.errors import BundleError, DataError
-from upscore.evaluation.counts import Counts
-from upscore.evaluation.result import Evaluation, ImageMetrics, refuse_repeated
+from upscore.evaluation.checks import check_dataset, check_mask
+from upscore.evaluation.counts import PixelCounts
+from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.inference.predictor import Predictor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
+from upscore.settings import InferenceSettings
 from upscore.types import LabelSpace, Prediction, Sample
 
-__all__ = ["Labeller", "checked_dataset", "checked_truth", "evaluate", "predict_sample"]
+__all__ = ["ImagePredictor", "evaluate", "predict_sample"]
 
 
-class Labeller(Protocol):
-    """What is evaluated: a Predictor, or anything else that labels images."""
+class ImagePredictor(Protocol):
+    """What can be evaluated: a :class:`upscore.inference.predictor.Predictor`, or any object with these two."""
 
     @property
     def labels(self) -> LabelSpace:
-        """What the numbers of its label maps mean."""
+        """The classes of its label maps."""
         ...
 
     def predict(self, image: npt.NDArray[np.uint8], /) -> Prediction:
-        """Label (H, W, 3) uint8 RGB."""
+        """Predict the classes of an image (H, W, 3) uint8 RGB."""
         ...
 
 
 def evaluate(
-    predictor: Labeller | Bundle | Ensemble | str | os.PathLike[str],
+    predictor: ImagePredictor | Bundle | Ensemble | str | os.PathLike[str],
     dataset: Dataset | str | os.PathLike[str],
     *,
     split: str = "val",
@@ -76,7 +75,7 @@ def evaluate(
     progress : callable, optional
         Called with (images done, images in all) of this shard after each image.
     shard : (int, int)
-        (rank, world): evaluate the images rank, rank + world, …; merge them with :func:`upscore.evaluation.result.merge`.
+        (rank, world): evaluate the images rank, rank + world, …; merge them with :func:`upscore.evaluation.result.merge_evaluations`.
     path : str
         Where a Dataset was opened; its other splits are searched for images that the network was trained on.
 
@@ -89,141 +88,81 @@ def evaluate(
     ------
     DataError
         Keys are repeated, an image has no truth or one of another size, the truth holds
-        a label that is no class, or there is no image at all.
+        a label that is not a class, or there is no image.
     BundleError
         The network's classes are not the dataset's, or it returns another size.
     """
-    labeller: Labeller = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
-    images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
-    checked_dataset(images, labeller.labels)
+    evaluated: ImagePredictor = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
+    if isinstance(dataset, (str, os.PathLike)):
+        path, dataset = os.fspath(dataset), open_dataset(dataset, split)
+    check_dataset(dataset, evaluated.labels)
     rank, world = shard
     if not 0 <= rank < world:
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
-    mine = range(rank, len(images), world)
-    after, before = _ImageCounts(images.labels), _ImageCounts(images.labels)
-    with_crf = isinstance(labeller, Predictor) and labeller.settings.uses_crf
-    # The policy is checked before the work, not after it.
-    after.counts.matrix.metrics(absent=absent)
-    for done, index in enumerate(mine, start=1):
-        sample = images[index]
-        truth = checked_truth(sample)
-        began = time.perf_counter()
-        if isinstance(labeller, Predictor) and with_crf:
-            compared = labeller.compare(sample.image, name=sample.key)
-            after.seconds += time.perf_counter() - began
-            before.seconds += time.perf_counter() - began - compared.seconds
-            before.add(sample, truth, compared.before)
-            after.add(sample, truth, compared.after)
+    indices = range(rank, len(dataset), world)
+    after, before = _Tally(dataset.labels), _Tally(dataset.labels)
+    refined = isinstance(evaluated, Predictor) and evaluated.settings.uses_crf
+    after.counts.matrix.metrics(absent=absent)  # checks the policy before the work, not after it
+    for done, index in enumerate(indices, start=1):
+        sample = dataset[index]
+        truth = check_mask(sample)
+        start = time.perf_counter()
+        if isinstance(evaluated, Predictor) and refined:
+            compared = evaluated.compare(sample.image, name=sample.key)
+            seconds = time.perf_counter() - start
+            before.add(sample, truth, compared.before, seconds - compared.seconds)
+            after.add(sample, truth, compared.after, seconds)
         else:
-            predicted = predict_sample(labeller, sample)
-            after.seconds += time.perf_counter() - began
-            after.add(sample, truth, predicted)
+            after.add(sample, truth, predict_sample(evaluated, sample), time.perf_counter() - start)
         if progress is not None:
-            progress(done, len(mine))
-    path = os.fspath(dataset) if isinstance(dataset, (str, os.PathLike)) else path
-    alone = before.evaluation(labeller, images, absent, path) if with_crf else None
-    if alone is not None and alone.settings is not None:
-        alone = replace(alone, settings=alone.settings.model_copy(update={"crf": None}))
-    overlap = _overlap(labeller.cards, images, path) if isinstance(labeller, Predictor) else ""
-    return replace(after.evaluation(labeller, images, absent, path, before=alone), overlap=overlap)
+            progress(done, len(indices))
+    settings: InferenceSettings | None = getattr(evaluated, "settings", None)
+    described: dict[str, Any] = {
+        "labels": dataset.labels,
+        "absent": absent,
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "model": str(getattr(evaluated, "source", type(evaluated).__name__)),
+        "path": path,
+    }
+    alone = before.evaluation(**described, settings=settings.model_copy(update={"crf": None})) if settings is not None and refined else None
+    shared = _images_trained_on(evaluated.cards, dataset, path) if isinstance(evaluated, Predictor) else None
+    return after.evaluation(**described, settings=settings, before=alone, shared_images=shared)
 
 
-def _overlap(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> str:
-    """Return a sentence on which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
-    identity = ""
-    for card in cards:
-        data = card.get("data")
-        known, split = (data.get("identity"), data.get("split")) if isinstance(data, dict) else (None, None)
-        if not isinstance(known, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
-            continue
-        identity = identity or identify(images)
-        if identity == known:
-            return tell_shared([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
-        if path:
-            with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
-                trained = open_dataset(path, split)
-                if identify(trained) == known and (shared := shared_images(trained, images)):
-                    return tell_shared(shared, "the network's training data", images.split, len(images))
-    return ""
+def predict_sample(predictor: ImagePredictor, sample: Sample) -> Prediction:
+    """Return the prediction for a sample; a Predictor also gets its key, by which boxes from a file are found."""
+    return predictor.predict(sample.image, name=sample.key) if isinstance(predictor, Predictor) else predictor.predict(sample.image)
 
 
-def predict_sample(labeller: Labeller, sample: Sample) -> Prediction:
-    """Return the prediction for a sample's image; a predictor also gets its key, by which a file may hold boxes."""
-    return labeller.predict(sample.image, name=sample.key) if isinstance(labeller, Predictor) else labeller.predict(sample.image)
-
-
-class _ImageCounts:
-    """What is counted as images go by."""
+class _Tally:
+    """Counts, rows and warnings of the images evaluated so far."""
 
     def __init__(self, labels: LabelSpace) -> None:
-        self.counts = Counts(len(labels))
+        self.counts = PixelCounts(len(labels))
         self.rows: list[ImageMetrics] = []
         self.warnings: Counter[str] = Counter()
         self.seconds = 0.0
 
-    def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction) -> None:
-        """Count one image."""
+    def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction, seconds: float) -> None:
+        """Count one image, predicted in ``seconds``."""
         predicted = prediction.label_map
-        self.warnings.update((*sample.warnings, *prediction.warnings))
         if predicted.shape != truth.shape:
             raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
-        self.rows.append(_image_metrics(sample, truth, self.counts.add(truth, predicted, key=sample.key)))
+        self.rows.append(_image_metrics(sample, truth, self.counts.add(sample.key, truth, predicted)))
+        self.warnings.update((*sample.warnings, *prediction.warnings))
+        self.seconds += seconds
 
-    def evaluation(self, labeller: Labeller, images: Dataset, absent: str, path: str, *, before: Evaluation | None = None) -> Evaluation:
-        """Return the evaluation."""
+    def evaluation(self, **described: Any) -> Evaluation:
+        """Return the evaluation, given what was evaluated and how."""
         return Evaluation(
             self.counts.matrix,
             tuple(self.rows),
-            images.labels,
-            absent,
-            images.name,
-            images.split,
-            model=str(getattr(labeller, "source", type(labeller).__name__)),
-            settings=getattr(labeller, "settings", None),
             seconds=self.seconds,
-            path=path,
             borders=self.counts.borders,
-            before=before,
             image_warnings=dict(self.warnings),
+            **described,
         )
-
-
-def checked_dataset(images: Dataset, labels: LabelSpace) -> Dataset:
-    """Return ``images``, if a network of these labels can be evaluated on them.
-
-    Raises
-    ------
-    BundleError
-        The classes are others.
-    DataError
-        There is no image, or a key is repeated.
-    """
-    if difference := labels.difference(images.labels):
-        raise BundleError(
-            f"the model's classes are not those of {images.name}: {difference}: use the data it was trained for, or train on this"
-        )
-    if len(images) == 0:
-        raise DataError(f"{images.name}: the split '{images.split}' holds no image, expected at least one")
-    refuse_repeated(images.keys, images.name)
-    return images
-
-
-def checked_truth(sample: Sample) -> npt.NDArray[np.uint8]:
-    """Return the sample's truth.
-
-    Raises
-    ------
-    DataError
-        It has none, or one of another size.
-    """
-    if sample.label is None:
-        raise DataError(f"{sample.key}: the image has no truth: evaluation needs a mask for every image")
-    if sample.label.shape != sample.image.shape[:2]:
-        raise DataError(
-            f"{sample.key}: the truth is {sample.label.shape} and the image {sample.image.shape[:2]}, expected one size: "
-            "masks are never resized, export them again"
-        )
-    return sample.label
 
 
 def _image_metrics(sample: Sample, truth: npt.NDArray[np.uint8], matrix: ConfusionMatrix) -> ImageMetrics:
@@ -231,6 +170,24 @@ def _image_metrics(sample: Sample, truth: npt.NDArray[np.uint8], matrix: Confusi
     digest = hashlib.blake2b(sample.image.tobytes(), digest_size=16)
     digest.update(truth.tobytes())
     height, width = truth.shape
-    return ImageMetrics(
-        sample.key, height, width, metrics.pixel_accuracy, metrics.mean_iou, matrix.ignored / truth.size, digest.hexdigest()
-    )
+    ignored = matrix.ignored / truth.size
+    return ImageMetrics(sample.key, height, width, metrics.pixel_accuracy, metrics.mean_iou, ignored, digest.hexdigest())
+
+
+def _images_trained_on(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> Finding | None:
+    """Return a finding on which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
+    identity = ""
+    for card in cards:
+        data = card.get("data")
+        known, split = (data.get("identity"), data.get("split")) if isinstance(data, dict) else (None, None)
+        if not isinstance(known, str) or not isinstance(split, str):  # a network of an earlier version, or from elsewhere
+            continue
+        identity = identity or dataset_identity(images)
+        if identity == known:
+            return shared_images_finding([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
+        if path:
+            with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
+                trained = open_dataset(path, split)
+                if dataset_identity(trained) == known and (shared := find_shared_images(trained, images)):
+                    return shared_images_finding(shared, "the network's training data", images.split, len(images))
+    return None

@@ -1,27 +1,33 @@
-"""The result of an evaluation: one confusion matrix, one row per image, and the metrics that follow from them."""
+"""The result of an evaluation as a value: one confusion matrix, one row of metrics per image.
+
+Metrics come from one matrix over all pixels, never from a mean over images. Rows per image are
+there to find the worst ones. Shards of one evaluation merge into the value of a single process.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from upscore.data.finding import Finding
 from upscore.errors import DataError
+from upscore.evaluation.checks import refuse_repeated_keys
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
 from upscore.settings import InferenceSettings
 from upscore.text import listed
 from upscore.types import LabelSpace
 
-__all__ = ["Evaluation", "ImageMetrics", "merge", "policy_of", "refuse_repeated"]
+__all__ = ["Evaluation", "ImageMetrics", "merge_evaluations", "policy_of"]
 
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """How one image was labelled.
+    """The metrics of one image.
 
     Parameters
     ----------
@@ -50,7 +56,7 @@ class ImageMetrics:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The evaluation, and what was evaluated.
+    """The metrics of a network on a dataset, and how they were obtained.
 
     Parameters
     ----------
@@ -65,21 +71,21 @@ class Evaluation:
     dataset, split : str
         What was evaluated on.
     model : str
-        What was evaluated: a bundle's path, or the name of a live model's class.
+        What was evaluated: a bundle's path, or the class name of a network in memory.
     settings : InferenceSettings, optional
-        In force; None where the labeller has none.
+        In force; None where the predictor has none.
     seconds : float
-        Spent predicting; reading and counting are left out.
+        Spent predicting, without reading and counting.
     path : str
         Where the dataset was opened; "" for one that was passed as an object.
     borders : BorderCounts, optional
         The pixels near borders, over all images.
     before : Evaluation, optional
-        The network alone on the same images, where a CRF refined its probabilities.
+        The network alone on the same images, where a CRF refined its predictions.
     image_warnings : dict of str to int
-        What a user should know of how images were read and labelled, and of how many images: "no proposals were found: …".
-    overlap : str
-        Which of the images the network was trained on, as a sentence; "" if none is known to be.
+        Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …".
+    shared_images : Finding, optional
+        Images that the network was trained on, as far as is known.
     """
 
     matrix: ConfusionMatrix
@@ -95,11 +101,11 @@ class Evaluation:
     borders: BorderCounts | None = None
     before: Evaluation | None = None
     image_warnings: dict[str, int] = field(default_factory=dict)
-    overlap: str = ""
+    shared_images: Finding | None = None
 
     @cached_property
     def metrics(self) -> SegmentationMetrics:
-        """The four metrics, overall and per class."""
+        """The metrics of the confusion matrix, overall and per class."""
         return self.matrix.metrics(absent=self.absent)
 
     @cached_property
@@ -114,28 +120,33 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """What makes the metrics mean less than they seem to, each one line; print it with the metrics."""
+        """The findings, one line each; print them with the metrics."""
+        return [finding.text() for finding in self.findings]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What makes the metrics mean less than they seem to."""
         shown = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
         absent = [name for name in self.labels.names if name not in shown]
-        found = [self.overlap] if self.overlap else []
+        found = [self.shared_images] if self.shared_images else []
         if len(shown) == 1:
-            found.append(
-                f"the masks of {self.dataset} {self.split} show {shown[0]} alone: the mean IoU of one class does not show how well "
-                "classes are told apart" + (f", and {listed(absent, 6)} are not measured" if absent else "")
-            )
+            what = f"the masks of {self.dataset} {self.split} contain only {shown[0]}: the mean IoU of one class does not measure how well "
+            what += "classes are distinguished" + (f"; not measured: {listed(absent, 6)}" if absent else "")
+            found.append(Finding("one class", False, "", what))
         elif shown and absent:
             how = {"union": "left out of the mean IoU unless predicted", "present": "left out of the mean IoU", "all": "0 in the mean IoU"}
-            found.append(f"no mask of {self.dataset} {self.split} shows {listed(absent, 6)}: not measured, and {how[self.absent]}")
+            what = f"no mask of {self.dataset} {self.split} contains {listed(absent, 6)}: not measured, and {how[self.absent]}"
+            found.append(Finding("class not shown", False, "", what))
         return found
 
     @property
     def fingerprint(self) -> str:
-        """Which data this was: a digest of every key, image and truth, whatever their order."""
+        """A digest of every key, image and truth, whatever their order."""
         lines = sorted(f"{image.key}\0{image.digest}" for image in self.images)
         return hashlib.blake2b("\n".join([*self.labels.names, "", *lines]).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
     def ranked(self) -> list[ImageMetrics]:
-        """Return the images from the lowest mean IoU to the highest; those that are ignored altogether are left out."""
+        """Return the images from the lowest mean IoU to the highest, without those that are ignored entirely."""
         evaluated = [image for image in self.images if not math.isnan(image.mean_iou)]
         return sorted(evaluated, key=lambda image: (image.mean_iou, image.pixel_accuracy, image.key))
 
@@ -155,14 +166,14 @@ class Evaluation:
         }
 
     def gains(self) -> list[tuple[ImageMetrics, ImageMetrics]]:
-        """Return (before, after) of every image that the CRF was evaluated on, from the greatest gain of mean IoU to the greatest loss."""
+        """Return (before, after) of every image, from the greatest gain of mean IoU by the CRF to the greatest loss."""
         if self.before is None:
             return []
         pairs = [pair for pair in zip(self.before.images, self.images, strict=True) if not math.isnan(pair[1].mean_iou)]
         return sorted(pairs, key=lambda pair: (pair[0].mean_iou - pair[1].mean_iou, pair[0].pixel_accuracy - pair[1].pixel_accuracy))
 
     def numbers(self) -> dict[str, Any]:
-        """Return the metrics as JSON-safe values: the four and those per class, ``borders``, and with a CRF the same ``before``."""
+        """Return the metrics as JSON-safe values, overall and per class, with ``borders``, and with a CRF the same ``before``."""
         numbers = self.metrics.as_dict(self.labels) | {
             "policy": self.policy,
             "borders": self.border_metrics.as_dict(self.labels),
@@ -187,8 +198,8 @@ class Evaluation:
             "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
-            "image_warnings": self.image_warnings,
             "warnings": self.warnings,
+            "image_warnings": self.image_warnings,
             "seconds": self.seconds,
             "images": [
                 {
@@ -205,18 +216,18 @@ class Evaluation:
 
 
 def policy_of(metrics: SegmentationMetrics, *, precision: str | None) -> str:
-    """Return the metrics' own policy, and in which precision the network computed; None where that is not known."""
+    """Return the policy of the metrics, and the precision in which the network computed, where that is known."""
     return metrics.policy if precision is None else f"{metrics.policy} The network computed in {precision}."
 
 
-def merge(shards: Iterable[Evaluation]) -> Evaluation:
-    """Put the shards of one evaluation together; the result is that of one process.
+def merge_evaluations(shards: Iterable[Evaluation]) -> Evaluation:
+    """Merge the shards of one evaluation; the result is that of a single process.
 
     Parameters
     ----------
     shards : iterable of Evaluation
-        In the order of their ranks, so that the images are again in the dataset's order.
-        Scores and fingerprint do not depend on it.
+        In the order of their ranks, so that the images are in the dataset's order again.
+        Metrics and fingerprint do not depend on it.
 
     Raises
     ------
@@ -229,7 +240,6 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
     first = parts[0]
     matrix = ConfusionMatrix(len(first.labels))
     borders = BorderCounts(len(first.labels)) if first.borders is not None else None
-    rows: list[ImageMetrics] = []
     for part in parts:
         if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
             raise DataError(
@@ -240,32 +250,14 @@ def merge(shards: Iterable[Evaluation]) -> Evaluation:
         matrix += part.matrix
         if borders is not None and part.borders is not None:
             borders += part.borders
-        rows += part.images
-    refuse_repeated([row.key for row in rows], first.dataset)
-    # Rank r holds images r, r + world, …: dealing them out again in turn restores the dataset's order.
-    dealt = [part.images[i] for i in range(max(len(part.images) for part in parts)) for part in parts if i < len(part.images)]
-    return Evaluation(
-        matrix,
-        tuple(dealt),
-        first.labels,
-        first.absent,
-        first.dataset,
-        first.split,
-        first.model,
-        first.settings,
-        sum(part.seconds for part in parts),
-        first.path,
-        borders,
-        merge([part.before for part in parts if part.before is not None]) if first.before is not None else None,
-        dict(sum((Counter(part.image_warnings) for part in parts), Counter())),
-        first.overlap,
+    refuse_repeated_keys([image.key for part in parts for image in part.images], first.dataset)
+    return replace(
+        first,
+        matrix=matrix,
+        # Rank r holds images r, r + world, …: taking one image of each rank in turn restores the dataset's order.
+        images=tuple(part.images[i] for i in range(max(len(part.images) for part in parts)) for part in parts if i < len(part.images)),
+        seconds=sum(part.seconds for part in parts),
+        borders=borders,
+        before=merge_evaluations([part.before for part in parts if part.before is not None]) if first.before is not None else None,
+        image_warnings=dict(sum((Counter(part.image_warnings) for part in parts), Counter())),
     )
-
-
-def refuse_repeated(keys: Sequence[str], name: str) -> None:
-    """Raise a DataError where a key occurs twice; ``name`` is the dataset's."""
-    seen: set[str] = set()
-    for key in keys:
-        if key in seen:
-            raise DataError(f"{name}: the image '{key}' occurs twice, expected each once: it would be counted twice")
-        seen.add(key)

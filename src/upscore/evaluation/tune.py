@@ -3,12 +3,12 @@
 ::
 
     split ─┬─ first half ──  chosen on:    random settings on some of the images, the best of them
-           │                               on the whole half, then one number at a time
+           │                               on the whole half, then one setting at a time
            └─ second half ─  confirmed on: nothing is chosen here
                               the CRF is enabled if both halves gain
 
 Halves are the first and the second, not every other image: neighbours in a sequence are
-alike, and a half that holds the other's neighbours confirms anything.
+alike, and a half that contains the other's neighbours confirms anything.
 
 The network runs once. Its probabilities are stored as half-precision numbers in a temporary file,
 2 bytes for each class of each pixel; the metrics with the CRF are those of the rounded numbers.
@@ -27,15 +27,16 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, RecipeError
-from upscore.evaluation.counts import Counts
-from upscore.evaluation.crf_search import CRFSearch, probability_store
-from upscore.evaluation.evaluate import checked_dataset, checked_truth
+from upscore.evaluation.checks import check_dataset, check_mask
+from upscore.evaluation.counts import PixelCounts
+from upscore.evaluation.crf_search import CRFSearch
+from upscore.evaluation.probability_store import open_probability_store
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import CRFSettings
 
-__all__ = ["Candidate", "Metric", "Tuning", "tune"]
+__all__ = ["HalfMetrics", "Metric", "Tuning", "tune"]
 
 Metric: TypeAlias = Literal["mean_iou", "boundary_iou", "trimap_iou", "both"]
 """What is maximised; ``"both"`` is the mean of mean IoU and boundary IoU."""
@@ -43,11 +44,11 @@ Metric: TypeAlias = Literal["mean_iou", "boundary_iou", "trimap_iou", "both"]
 Model = TypeVar("Model", bound=Bundle | Ensemble)
 
 MIN_GAIN = 1e-4
-"""A hundredth of a point: less is not worth the time the CRF takes."""
+"""A hundredth of a percentage point: a smaller gain is not worth the time the CRF takes."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class HalfMetrics:
     """Metrics of some images before and after the CRF.
 
     Parameters
@@ -63,12 +64,12 @@ class Candidate:
     after: dict[str, float]
 
     @classmethod
-    def of(cls, images: int, before: Counts, after: Counts) -> Self:
-        """Return the metrics of counts."""
+    def of(cls, images: int, before: PixelCounts, after: PixelCounts) -> Self:
+        """Return the metrics of pixel counts before and after the CRF."""
         return cls(images, before.metrics(), after.metrics())
 
     def gain(self, metric: Metric) -> float:
-        """Return after less before."""
+        """Return the value of ``metric`` after the CRF minus that before it."""
         return _value(self.after, metric) - _value(self.before, metric)
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found, and how well it does.
+    """The settings that were found, and their metrics.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ class Tuning:
         What was maximised.
     dataset, split : str
         What it was evaluated on.
-    chosen_on, confirmed_on, whole : Candidate
+    chosen_on, confirmed_on, whole : HalfMetrics
         The first half, the second, and both together.
     trials, seed : int
         How many settings were evaluated, and the seed of the random ones.
@@ -102,24 +103,24 @@ class Tuning:
     metric: Metric
     dataset: str
     split: str
-    chosen_on: Candidate
-    confirmed_on: Candidate
-    whole: Candidate
+    chosen_on: HalfMetrics
+    confirmed_on: HalfMetrics
+    whole: HalfMetrics
     trials: int
     seed: int
 
     @property
     def verdict(self) -> str:
         """One sentence: whether the CRF is on, and why."""
-        halves = (("chosen", self.chosen_on), ("confirmed", self.confirmed_on))
         name = {"both": "the mean of mean IoU and boundary IoU"}.get(self.metric, self.metric.replace("_iou", " IoU"))
-        found = " and ".join(
-            f"{100 * _value(half.before, self.metric):.2f} → {100 * _value(half.after, self.metric):.2f} on the half it was {what} on"
-            for what, half in halves
-        )
+        changes = []
+        for done, half in (("chosen", self.chosen_on), ("confirmed", self.confirmed_on)):
+            before, after = (100 * _value(metrics, self.metric) for metrics in (half.before, half.after))
+            changes.append(f"{before:.2f} → {after:.2f} on the half it was {done} on")
+        gains = f"{name} {' and '.join(changes)}"
         if self.settings.enabled:
-            return f"the CRF is on: {name} {found}"
-        return f"the CRF is off, since it does not help on both halves: {name} {found}; --crf uses the numbers all the same"
+            return f"the CRF is on: {gains}"
+        return f"the CRF is off, since it does not help on both halves: {gains}; --crf switches it on all the same"
 
     def apply(self, bundle: Model) -> Model:
         """Return ``bundle``, or the ensemble, with the settings among its inference settings and this result on its card."""
@@ -153,14 +154,14 @@ def tune(
     device: str = "auto",
     again: bool = False,
     say: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str, int, int, float | None], None] = lambda what, done, total, best: None,
+    progress: Callable[[str, int, int, float | None], None] = lambda stage, done, total, best: None,
 ) -> Tuning:
     """Find the CRF's settings for a network on a split.
 
     Parameters
     ----------
     network : Predictor, Bundle, Ensemble or path
-        Used as its inference settings say, but for the CRF. It is not changed; see
+        Run with its inference settings, but without the CRF. It is not changed; see
         :meth:`Tuning.apply`.
     dataset : Dataset or path
         What to evaluate on: not what the network was trained on, where the CRF has nothing to correct,
@@ -178,7 +179,7 @@ def tune(
     again : bool
         Tune a bundle that was tuned before.
     say : callable
-        Called with a line about what will be needed.
+        Called with a line for each warning of the dataset, and for the space that is needed.
     progress : callable
         Called with (stage, images done, images in all, best gain so far or None); fewer
         are done where nothing is left to gain.
@@ -192,8 +193,8 @@ def tune(
     BundleError
         The bundle was tuned already, is damaged, or has other classes.
     DataError
-        There are fewer than 2 images or classes, a half has nothing to evaluate by, or an image or
-        truth is not usable.
+        There are fewer than 2 images or classes, a half has nothing to evaluate, or an image or
+        mask cannot be used.
     OutputError
         The probabilities do not fit where temporary files are written.
     RecipeError
@@ -207,9 +208,11 @@ def tune(
     if predictor.settings.uses_crf:
         raise RecipeError("found a predictor whose CRF is enabled, expected the network alone: make it with crf=False")
     if "crf" in predictor.card and not again:
-        raise BundleError(f"the bundle was tuned already, on {_where(predictor.card['crf'])}: give --again (again=True) to tune it anew")
+        raise BundleError(
+            f"the bundle was tuned already, on {_tuned_on(predictor.card['crf'])}: give --again (again=True) to tune it again"
+        )
     images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
-    checked_dataset(images, predictor.labels)
+    check_dataset(images, predictor.labels)
     if len(images.labels) < 2:
         raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
     if len(images) < 2:
@@ -218,12 +221,12 @@ def tune(
         say(warning)
     sizes = []
     for index in range(len(images)):
-        sizes.append(checked_truth(images[index]).shape)
+        sizes.append(check_mask(images[index]).shape)
         progress("checking masks", index + 1, len(images), None)
-    with probability_store(len(images.labels), sizes, say) as store:
+    with open_probability_store(len(images.labels), sizes, say) as store:
         found = CRFSearch(predictor, images, store, lambda values: _value(values, metric), progress).run(trials, seed)
     first, second = found.halves
-    halves = (Candidate.of(len(images) - len(images) // 2, *first), Candidate.of(len(images) // 2, *second))
+    halves = (HalfMetrics.of(len(images) - len(images) // 2, *first), HalfMetrics.of(len(images) // 2, *second))
     return Tuning(
         settings=found.settings.model_copy(update={"enabled": all(half.gain(metric) > MIN_GAIN for half in halves)}),
         metric=metric,
@@ -231,7 +234,7 @@ def tune(
         split=images.split,
         chosen_on=halves[0],
         confirmed_on=halves[1],
-        whole=Candidate.of(len(images), first[0] + second[0], first[1] + second[1]),
+        whole=HalfMetrics.of(len(images), first[0] + second[0], first[1] + second[1]),
         trials=found.trials,
         seed=seed,
     )
@@ -241,6 +244,6 @@ def _value(metrics: dict[str, float], metric: Metric) -> float:
     return (metrics["mean_iou"] + metrics["boundary_iou"]) / 2 if metric == "both" else metrics[metric]
 
 
-def _where(account: object) -> str:
+def _tuned_on(account: object) -> str:
     values = account if isinstance(account, dict) else {}
     return f"{values.get('dataset', 'unknown data')!s:.80} {values.get('split', '')!s:.80}".strip()

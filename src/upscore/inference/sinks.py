@@ -18,12 +18,9 @@ from upscore.errors import OutputError
 from upscore.files import write_atomically
 from upscore.inference.sources import ImageSource
 from upscore.inference.tile_grid import Window
-from upscore.types import LabelSpace, Prediction
+from upscore.types import LabelSpace
 
 __all__ = ["LabelMapSink", "OverlayFileSink", "PNGSink", "ProbsFileSink", "ProbsSink", "Sink"]
-
-OVERLAY_PIXELS = 2**20
-"""An overlay is painted this many pixels at a time, in floating point."""
 
 MAX_JPEG_SIDE = 65500
 """libjpeg's own limit, a little below the format's."""
@@ -67,7 +64,13 @@ class LabelMapSink:
 
     def write(self, window: Window, probs: Tensor) -> None:
         """Take the probabilities (K, h, w) of a window."""
-        self.label_map[window.slices] = probs.argmax(0).to(torch.uint8).cpu().numpy()
+        self.write_labels(window, probs)
+
+    def write_labels(self, window: Window, probs: Tensor) -> Tensor:
+        """Take the labels of a window, and return the greatest probabilities (h, w)."""
+        greatest, label = probs.max(0)  # several times faster than argmax
+        self.label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
+        return greatest
 
     def close(self) -> None:
         """Do nothing: the map is in memory."""
@@ -101,8 +104,7 @@ class PNGSink(LabelMapSink):
 
     def write(self, window: Window, probs: Tensor) -> None:
         """Take the probabilities (K, h, w) of a window."""
-        greatest, label = probs.max(0)
-        self.label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
+        greatest = self.write_labels(window, probs)
         self._total += float(greatest.sum(dtype=torch.float64 if probs.device.type != "mps" else None))
 
     def close(self) -> None:
@@ -141,25 +143,21 @@ class OverlayFileSink:
     def close(self) -> None:
         """Paint and write the file."""
         height, width = self.source.size
-        overlay = lay_over(Prediction(self.labels.label_map, self.space), self.source.read(Window(0, 0, height, width)))
+        overlay = lay_over(self.labels.label_map, self.space, self.source.read(Window(0, 0, height, width)))
         if not self.is_jpeg:
             write_image(self.path, overlay)
             return
-        encoded = cv2.imencode(".jpg", overlay[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        encoded = cv2.imencode(".jpg", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         write_atomically(self.path, encoded.tobytes())
 
     def abandon(self) -> None:
         """Do nothing: nothing was written."""
 
 
-def lay_over(prediction: Prediction, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the overlay (H, W, 3) uint8, made some pixels at a time: the mixing is done in floating point."""
-    mixed = np.empty(image.shape, np.uint8)
-    label_map, source, target = prediction.label_map.reshape(1, -1), image.reshape(1, -1, 3), mixed.reshape(1, -1, 3)
-    for begin in range(0, label_map.size, OVERLAY_PIXELS):
-        part = slice(begin, begin + OVERLAY_PIXELS)
-        target[:, part] = Prediction(label_map[:, part], prediction.labels).overlay(source[:, part])
-    return mixed
+def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return what :meth:`upscore.types.Prediction.overlay` returns, (H, W, 3) uint8, many times faster and in bytes alone."""
+    painted = cv2.LUT(cv2.merge([label_map] * 3), space.colours()[:, None, :])
+    return np.asarray(cv2.addWeighted(image, 0.5, painted, 0.5, 0), np.uint8)
 
 
 class ProbsSink:

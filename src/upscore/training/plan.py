@@ -15,7 +15,7 @@ from upscore.data.dataset import Dataset
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.errors import DataError, ModelError, RecipeError
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
@@ -53,7 +53,7 @@ class Plan:
     warnings : list of str
         What makes the network, or the metrics of its validation, mean less than they seem to.
     identity : str
-        Which images are trained on; see :func:`upscore.data.overlap.identify`.
+        Which images are trained on; see :func:`upscore.data.overlap.dataset_identity`.
     model : Module, optional
         The network, until :meth:`take_model`.
     """
@@ -135,11 +135,10 @@ def plan(
     with explain_out_of_memory(complete, Path(complete.run.out)):
         complete, choices, model = _build(complete, choices, census, empty=begun, report=messages.append)
     _check_network(complete, model, machine)
-    warnings = [finding.text() for finding in counted.findings]
-    if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
-        warnings.append(told)
+    shared = shared_images_finding(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val))
+    warnings = [finding.text() for finding in (*counted.findings, shared) if finding is not None]
     messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
-    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, identify(train), model)
+    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model)
 
 
 def _build(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from upscore.cli import results
-from upscore.evaluation.evaluate import Evaluation
-from upscore.evaluation.tune import Candidate, Tuning
+from upscore.evaluation.result import Evaluation
+from upscore.evaluation.tune import HalfMetrics, Tuning
 from upscore.metrics import BorderCounts, ConfusionMatrix
 from upscore.settings import CRFSettings, InferenceSettings
 from upscore.types import LabelSpace
@@ -117,7 +117,7 @@ def test_each_column_before_and_after_the_crf_shows_its_metric(capsys):
 def test_each_column_of_tuning_shows_its_metric(capsys):
     metrics = ("mean_iou", "boundary_iou", "trimap_iou")
     halves = [
-        Candidate(
+        HalfMetrics(
             i + 3, {m: 0.1 * i + 0.01 * j for j, m in enumerate(metrics)}, {m: 0.5 + 0.1 * i + 0.01 * j for j, m in enumerate(metrics)}
         )
         for i in range(3)

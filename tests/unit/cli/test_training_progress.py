@@ -29,7 +29,7 @@ def test_best_is_printed_only_where_the_miou_is_the_best_so_far(progress_bar, ca
 
 def test_a_resumed_run_knows_its_best(progress_bar, capsys):
     recipe = Recipe().with_values({"run.epochs": 3})
-    progress_bar.begin(recipe=recipe, progress=Progress(step=2, best_miou=0.5, best_epoch=1), steps_an_epoch=2)
+    progress_bar.begin(recipe=recipe, progress=Progress(step=2, best_miou=0.5, best_epoch=1), steps_per_epoch=2)
     rows(progress_bar, 0.4, 0.6)
     progress_bar.end(SimpleNamespace(stopped=False))
     lines = [line for line in capsys.readouterr().err.splitlines() if "mIoU" in line]

@@ -128,10 +128,10 @@ def test_a_cut_jpeg_is_an_error_whatever_fills_the_gap(tmp_path: Path, progressi
         assert decode_image(whole).shape == noise.shape
         for missing in (2, 40, 300, 1200):
             path.write_bytes(whole[:-missing] + filling)
-            with pytest.raises(DataError, match=r"cut\.jpg: .*cut short") as error:
+            with pytest.raises(DataError, match=r"cut\.jpg: .*truncated") as error:
                 read_image(path)
             one_line(error)
-            with pytest.raises(DataError, match=r"cut\.jpg: .*cut short"):
+            with pytest.raises(DataError, match=r"cut\.jpg: .*truncated"):
                 check_image(path)
 
 
@@ -141,7 +141,7 @@ def test_a_png_cut_short_is_known_without_decoding(tmp_path: Path) -> None:
     path.write_bytes(whole)
     assert check_image(path) == PHOTO.shape[:2]
     path.write_bytes(whole[:-20])
-    with pytest.raises(DataError, match=r"cut\.png: .*cut short") as error:
+    with pytest.raises(DataError, match=r"cut\.png: .*truncated") as error:
         check_image(path)
     one_line(error)
 

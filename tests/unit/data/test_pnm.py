@@ -42,9 +42,9 @@ def test_numbers_are_scaled_by_the_greatest_and_a_masks_are_its_own(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"P5\n4 5\n7\n" + bytes(19), "cut short"),
+        (b"P5\n4 5\n7\n" + bytes(19), "truncated"),
         (b"P5\n2 1\n7\n" + bytes([0, 8]), "holds the value 8"),
-        (b"P2\n2 1\n7\n1", "cut short"),
+        (b"P2\n2 1\n7\n1", "truncated"),
         (b"P2\n2 1\n7\n1 x", "no number"),
         (b"P2\n2 1\n7\n1 -1", "no number"),
         (b"P2\n2 1\n7\n1 " + b"0" * 99, "no number"),

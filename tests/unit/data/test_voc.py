@@ -50,7 +50,7 @@ def test_a_list_is_a_split(root: Path) -> None:
         ("nope\n", r"nope\.jpg: no such file"),
         ("unlabelled\n", "1 of 1 images have no mask"),
         ("a/../b\n", "without folder"),
-        ("2007_1\n2007_1\n", "two images share"),
+        ("2007_1\n2007_1\n", "two images have the name"),
     ],
 )
 def test_a_wrong_list_is_one_line(root: Path, content: str, message: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from speckles import LABELS, Scenes, Speckled
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
 from upscore.evaluation import crf_search as search
+from upscore.evaluation import probability_store
 from upscore.evaluation import tune as module
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.tune import Tuning, tune
@@ -179,11 +180,11 @@ def test_room_is_asked_for_and_given_back(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said, needed = [], sum(2 * 2 * (40 + i) * 52 for i in range(6))
     tune(network(), Scenes(), trials=1, say=said.append)
-    assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while it works"]
+    assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while tuning runs"]
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(search.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(probability_store.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
     dataset = Scenes()
-    with pytest.raises(OutputError, match=r"no room for .* of probabilities"):
+    with pytest.raises(OutputError, match=r"no space for .* of probabilities"):
         tune(network(), dataset, trials=1)
     assert dataset.reads == 6  # sizes were looked at, and nothing else was done
 

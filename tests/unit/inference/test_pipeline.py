@@ -151,8 +151,10 @@ def test_wrappers_have_the_geometry_stride_and_device_of_what_they_wrap():
         assert (segmenter.geometry, segmenter.stride, segmenter.device) == (engine.geometry, 4, torch.device("cpu"))
     mixed = SegmenterWrapper(engine, coarse)
     assert (mixed.geometry, mixed.stride) == (None, 32)
-    fine = SegmenterWrapper(engine, NetworkSegmenter(TorchTwin()))
-    assert fine.geometry == engine.geometry
+    wide = NetworkSegmenter(TorchTwin())
+    wide.geometry, wide.stride = Geometry().conv(3, 2).conv(21, 3), 6
+    for both in (SegmenterWrapper(engine, wide), SegmenterWrapper(wide, engine)):
+        assert (both.geometry, both.stride) == (wide.geometry, 12)
 
 
 class Failing:
@@ -215,7 +217,7 @@ def test_an_overlay_mixes_every_pair_of_values_as_a_prediction_does(tmp_path: Pa
     space = LabelSpace(tuple(map(str, range(255))), tuple((int(v), 255 - int(v), int(v) // 2) for v in range(255)))
     image = np.stack([values[:, None].repeat(255, 1), values[::-1, None].repeat(255, 1), values[:, None].repeat(255, 1)], 2)
     prediction = Prediction(values[None, :255].repeat(256, 0), space)
-    np.testing.assert_array_equal(sinks.lay_over(prediction, image), prediction.overlay(image))
+    np.testing.assert_array_equal(sinks.lay_over(prediction.label_map, space, image), prediction.overlay(image))
 
 
 def test_the_png_has_the_labels_and_knows_the_confidence(tmp_path: Path):

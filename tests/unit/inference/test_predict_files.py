@@ -170,6 +170,31 @@ def test_a_place_that_fills_up_ends_the_work_and_leaves_no_parts(shots: Path, tm
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
 
 
+def test_a_file_that_cannot_be_written_ends_the_work_and_leaves_no_parts(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, *_: object) -> None:
+        raise OutputError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(sinks, "write_label_map", full)
+    with pytest.raises(OutputError, match="No space"):
+        list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", overlay=True, probs=True))
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labelled"] == 0
+
+
+def test_rows_come_in_the_order_of_the_files_whatever_takes_long(tmp_path: Path):
+    names = [f"{number:02}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        write_image(tmp_path / "shots" / name, make_image().repeat(1 + 5 * (number % 3 == 0), 0))
+    (tmp_path / "shots" / "04.png").write_bytes(b"no image")
+    rows = list(predict_files(PREDICTOR, tmp_path / "shots", tmp_path / "out", overlay=True))
+    assert [Path(row.file).name for row in rows] == names
+    account = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [Path(row["file"]).name for row in account["predictions"]] == names
+    assert [bool(row.error) for row in rows] == [name == "04.png" for name in names]
+    for row in rows:
+        assert row.error or read_label(tmp_path / "out" / row.outputs["labels"]).shape == tuple(row.size)
+
+
 def test_breaking_off_still_accounts_for_what_was_done(shots: Path, tmp_path: Path):
     rows = predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out")
     next(rows)
@@ -297,12 +322,11 @@ def test_an_image_longer_than_any_jpeg_is_laid_over_in_a_png(shape: tuple[int, i
         assert np.array_equal(read_image(tmp_path / "out" / row.outputs["overlay"]), expected)
 
 
-def test_an_overlay_is_the_same_whatever_is_mixed_at_a_time(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    image = read_image(shots / "a.png")
-    prediction = PREDICTOR.predict(image)
-    for pixels in (1, 7, 10**6):
-        monkeypatch.setattr(sinks, "OVERLAY_PIXELS", pixels)
-        assert np.array_equal(sinks.lay_over(prediction, image), prediction.overlay(image))
+def test_an_overlay_is_that_of_a_prediction_to_its_last_row():
+    for shape in ((1, 1), (1, 7), (300, 1), (257, 400), (1100, 1000)):
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        prediction = PREDICTOR.predict(image)
+        assert np.array_equal(sinks.lay_over(prediction.label_map, LABELS, image), prediction.overlay(image))
 
 
 def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):

@@ -33,7 +33,7 @@ def apply_rules(parts: Sequence[StoredMasks], *, training: bool = True) -> list[
     Parameters
     ----------
     parts : sequence of StoredMasks
-        Its splits, which share names and label_mapping; they are examined together.
+        Its splits, with common names and label_mapping; they are examined together.
     training : bool
         Whether the first of them is trained on: fewer than two classes are then fatal.
     """

@@ -174,7 +174,7 @@ def _folders_of(schema: Schema, path: Path, warnings: list[str], *, with_mask: b
         if folder.name and folder.name != masks_dir and (folder.parent / masks_dir).is_dir():
             return Folders(folder, folder.parent / masks_dir, folder.parent / "instances")
     raise DataError(
-        f"{schema.file}: {path} has no folder 'images' for '{masks_dir}' to take the place of: put images below one, "
+        f"{schema.file}: {path} has no folder 'images' for '{masks_dir}' to replace: put images below one, "
         f"or name the folder of the masks with masks_dir"
     )
 

@@ -9,7 +9,7 @@
     └── ImageSets/Segmentation/train.txt      one name a line; also val, trainval, your own
 
 The classes are VOC's 21, unless ``labelmap.txt`` (CVAT, Datumaro; masks are then colours),
-``class_names.txt`` (labelme) or ``classes.txt`` says otherwise. Where there are not both a
+``class_names.txt`` (labelme) or ``classes.txt`` names others. Where there are not both a
 train and a val but one list (CVAT's ``default.txt``), or none (labelme), a fifth of the
 images is val.
 
