@@ -1,6 +1,6 @@
 """Make docs/images/crf.png: `python docs/make_crf_image.py`.
 
-Four embedded images; their truth as coarse as a network of stride 16 would know it; and what the CRF makes of that.
+Four synthetic images; their ground truth at the resolution of a network of stride 16; and the same refined by the CRF.
 """
 
 import cv2
@@ -15,7 +15,7 @@ CRF = DenseCRF((Gaussian(2.0, 1.0), Bilateral(12.0, 12.0, 6.0)))
 
 
 def main() -> None:
-    """Lay the rows out and write the sheet."""
+    """Arrange the rows and write the sheet."""
     test = open_dataset("shapes", "test")
     colours = test.labels.colours()
     columns = []

@@ -1,6 +1,6 @@
-"""Make docs/images/demo.png from what `make demo` left: `python docs/make_images.py demo`.
+"""Make docs/images/demo.png from the output of `make demo`: `python docs/make_images.py demo`.
 
-Six new images, what they are, and what the demo's network says.
+Six new images, their ground truth, and the predictions of the demo's network.
 """
 
 import sys
@@ -12,7 +12,7 @@ from upscore.data.mask_files import read_label
 from upscore.data.open_dataset import open_dataset
 from upscore.data.png_files import write_image
 
-ROWS, GAP, ZOOM = ("image", "truth", "prediction"), 4, 2
+GAP, ZOOM = 4, 2
 
 
 def write_sheet(columns: list[list[np.ndarray]], name: str, *, zoom: int = ZOOM) -> None:
@@ -25,7 +25,7 @@ def write_sheet(columns: list[list[np.ndarray]], name: str, *, zoom: int = ZOOM)
 
 
 def main() -> None:
-    """Lay the rows out and write the sheet."""
+    """Arrange the rows and write the sheet."""
     demo = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
     test = open_dataset("shapes", "test")
     colours = test.labels.colours()

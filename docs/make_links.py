@@ -1,7 +1,7 @@
-"""Point the links of docs/papers at the lines where names are defined: `python docs/make_links.py`.
+"""Set the line numbers of the links in docs/papers to where names are defined: `python docs/make_links.py`.
 
-A link says a name and leads to its line, [`FCN.at_pool3`](../../src/upscore/models/fcn.py#L180).
-The name is looked up in the file's syntax tree, so that the number follows wherever it moves.
+A link has a name and leads to its line, as in [`FCN.at_pool3`](../../src/upscore/models/fcn.py#L180).
+The name is looked up in the file's syntax tree, so that the number stays right when the code moves.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def line_of(source: str, name: str) -> int:
 
 
 def renumbered(page: Path) -> str:
-    """Return a page's text with every link to a line of Python where it belongs."""
+    """Return a page's text with the line number of every link to Python set."""
 
     def point(match: re.Match[str]) -> str:
         name, target, _ = match.groups()

@@ -1,8 +1,8 @@
 """Make docs/images/objects.png: `python docs/make_objects_image.py EDECONVNET shapes/dataset.yaml`.
 
-EDECONVNET is an ensemble of FCN-8s through both stages, over 50 proposals, and FCN-8s on whole images (docs/objects.md).
-Four images of the folder that benchmarks/shapes_folder.py writes, with the five best boxes; what the network that looks at
-boxes says after one, five and fifty of them; what it and FCN-8s say together; and the truth.
+EDECONVNET is an ensemble of FCN-8s trained in two stages, over 50 proposals, and FCN-8s on whole images (docs/objects.md).
+The sheet has four images of the folder that benchmarks/shapes_folder.py writes, with their five best boxes; the predictions of the network
+over proposals after one, five and fifty of them; those of the ensemble; and the ground truth.
 """
 
 import sys
@@ -21,33 +21,33 @@ from upscore.proposals import Boxes
 from upscore.types import Sample
 
 IMAGES, COUNTS = (3, 13, 25, 41), (1, 5, 50)
-INSIDE, AROUND = (255, 255, 255), (0, 0, 0)
+LINE, OUTLINE = (255, 255, 255), (0, 0, 0)
 
 
 @dataclass
-class Some:
-    """A few images of a dataset."""
+class Selection:
+    """The images of a dataset at some indices."""
 
     dataset: Dataset
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.dataset, name)
 
     @property
     def keys(self) -> list[str]:
-        """Theirs."""
-        return [self.dataset.keys[place] for place in self.places]
+        """The keys of these images."""
+        return [self.dataset.keys[index] for index in self.indices]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.dataset[self.places[index]]
+        return self.dataset[self.indices[index]]
 
 
 def main() -> None:
-    """Lay the columns out and write the sheet."""
+    """Arrange the columns and write the sheet."""
     model, data = sys.argv[1:]
     val = open_dataset(data, "val")
     colours = SHAPES_LABELS.colours()
@@ -58,16 +58,16 @@ def main() -> None:
         maps = [*(image.by_count[count] for count in COUNTS), image.by_mode["ensemble of 2 networks"], image.sample.label]
         columns.append([draw(image.sample.image, image.boxes.best(5)), *(colours[label_map] for label_map in maps)])
 
-    sweep_proposals(Predictor(model), Some(val, IMAGES), counts=COUNTS, show=show)
+    sweep_proposals(Predictor(model), Selection(val, IMAGES), counts=COUNTS, show=show)
     write_sheet(columns, "objects.png", zoom=1)
 
 
 def draw(image: np.ndarray, boxes: Boxes) -> np.ndarray:
-    """Return the image with boxes on it."""
+    """Return a copy of the image with boxes drawn on it."""
     drawn = image.copy()
     for left, top, right, bottom in np.rint(boxes.corners).astype(int).tolist():
-        for colour, thick in ((AROUND, 5), (INSIDE, 2)):
-            cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, thick, cv2.LINE_AA)
+        for colour, thickness in ((OUTLINE, 5), (LINE, 2)):
+            cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, thickness, cv2.LINE_AA)
     return drawn
 
 
