@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from upscore.explain.receptive_fields import effective_receptive_field, theoretical_receptive_field, theoretical_side
+from upscore.explain.receptive_fields import effective_receptive_fields, theoretical_receptive_field, theoretical_side
 from upscore.explain.skip_contributions import accumulate_terms, predict_by_skips, split_logits
 from upscore.models.factory import create_model
 
@@ -45,7 +45,7 @@ def test_nothing_outside_the_theoretical_receptive_field_changes_a_score(name: s
     column, beyond = data.draw(st.integers(0, 70)), 40
     width = column + int(theoretical_side(model)) // 2 + 1 + beyond
     images = torch.rand(1, 3, 12, width, dtype=torch.float64)
-    field = effective_receptive_field(model, images, (5, column))
+    field = effective_receptive_fields(model, images, [(5, column)])[0]
     inside = np.zeros_like(field, bool)
     inside[theoretical_receptive_field(model, (5, column), (12, width)).slices] = True
     assert not inside[:, -beyond:].any()
@@ -56,7 +56,9 @@ def test_nothing_outside_the_theoretical_receptive_field_changes_a_score(name: s
 def test_an_fcns_theoretical_receptive_field_is_reached() -> None:
     model = positive("fcn16s", SMALL["fcn16s"])
     images = torch.rand(1, 3, 12, 400, dtype=torch.float64)
-    reach = [int(np.nonzero(effective_receptive_field(model, images, (5, column)).sum(0))[0].max()) - column for column in range(0, 32, 4)]
+    reach = [
+        int(np.nonzero(effective_receptive_fields(model, images, [(5, column)])[0].sum(0))[0].max()) - column for column in range(0, 32, 4)
+    ]
     assert theoretical_side(model) // 2 - 4 < max(reach) <= theoretical_side(model) // 2
 
 

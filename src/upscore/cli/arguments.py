@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share, and the parsing of texts such as ``352x480``."""
+"""Arguments and options of several verbs, and the parsing of texts such as ``352x480``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import typer
 
 __all__ = ["Bundle", "Data", "Device", "examples", "given_command", "parse_channels", "parse_crop_size", "parse_pair"]
 
+# The readers' own words: importing them here would load NumPy and OpenCV for every help text, so a test holds them equal.
 DATA_HELP = (
-    "A dataset.yaml (Ultralytics', LibreYOLO's), a folder with images/ and masks/, a PASCAL VOC folder, a folder with a_mask.png beside "
-    "a.jpg (Roboflow's), or 'shapes' (synthetic images)."
+    "The word shapes (generated scenes), a dataset.yaml or a folder with one, a PASCAL VOC folder (JPEGImages, SegmentationClass, "
+    "ImageSets/Segmentation), a folder with images/ and masks/, or a folder of images with masks beside them (a.jpg, a_mask.png)."
 )
 RUN_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
 

@@ -15,8 +15,19 @@ from rich.table import Table
 from upscore.errors import RunInterrupted
 from upscore.text import one_line, shortened, visible
 
-__all__ = ["aside", "console", "escape", "make_table", "print_line", "print_notes", "print_warnings", "progress_bar", "report_errors",
-           "short_name", "tuning_bar"]  # fmt: skip
+__all__ = [
+    "aside",
+    "console",
+    "escape",
+    "make_table",
+    "print_aside",
+    "print_line",
+    "print_warnings",
+    "progress_bar",
+    "report_errors",
+    "short_name",
+    "tuning_bar",
+]  # fmt: skip
 
 console = Console(highlight=False, emoji=False)
 aside = Console(stderr=True, highlight=False, emoji=False)
@@ -49,10 +60,10 @@ def print_line(line: str) -> None:
     console.print(escape(line))
 
 
-def print_notes(notes: Iterable[str]) -> None:
+def print_aside(lines: Iterable[str]) -> None:
     """Print to standard error how inputs were read, and what was left out."""
-    for note in notes:
-        aside.print(f"  {escape(note)}", soft_wrap=True)
+    for line in lines:
+        aside.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

@@ -58,7 +58,7 @@ def evaluate(
 
         predictor = options.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
-        console.print_notes(dataset.warnings)
+        console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data)
         folder = out or _beside(bundle, f"evaluation-{split}")
@@ -157,7 +157,7 @@ def proposal_sweep(
 
         predictor = options.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
-        console.print_notes(dataset.warnings)
+        console.print_aside(dataset.warnings)
         writer = ProposalSweepPages(
             out or _beside(bundle, f"proposal-sweep-{split}"),
             labels=dataset.labels,

@@ -83,7 +83,7 @@ class InferenceOptions:
 
     def predictor(self, bundle: str, *, device: str) -> Predictor:
         """Return the predictor of a bundle with these options."""
-        from upscore.cli.console import print_notes
+        from upscore.cli.console import print_aside
         from upscore.inference import segmenter
         from upscore.inference.predictor import Predictor
         from upscore.proposals import CachedProposer, EdgeBoxes, proposals_folder
@@ -94,7 +94,7 @@ class InferenceOptions:
         overrides = self.overrides()
         predictor = Predictor([bundle, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
         if predictor.settings.precision == "bf16" and not segmenter.bf16_is_native(predictor.device.type):
-            print_notes(["the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its results differ a little"])
+            print_aside(["the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its results differ a little"])
         return predictor
 
     def overrides(self) -> dict[str, Any]:

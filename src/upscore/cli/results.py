@@ -82,8 +82,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
     print_warnings(evaluation.warnings)
-    for note, count in evaluation.image_warnings.items():
-        console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
+    for warning, count in evaluation.image_warnings.items():
+        console.print(f"{count} image{'s' * (count > 1)}: {escape(warning)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]")
 
@@ -119,8 +119,8 @@ def print_image(prediction: LabelledImage) -> None:
     """Print the error of an image that could not be predicted, or the warnings of one that was."""
     if prediction.error:
         aside.print(f"upscore: {escape(visible(prediction.error))}", style="red", soft_wrap=True)
-    for note in prediction.warnings:
-        aside.print(escape(visible(f"{prediction.file}: {note}")), soft_wrap=True)
+    for warning in prediction.warnings:
+        aside.print(escape(visible(f"{prediction.file}: {warning}")), soft_wrap=True)
 
 
 def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredImages, out: Path, settings: InferenceSettings) -> None:
@@ -157,7 +157,7 @@ def print_sweep(sweep: ProposalSweep, page: Path) -> None:
         count = int(row["proposals"])
         table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", _percent(row["mean_iou"]))
     for name in sweep.modes:
-        table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
+        table.add_row(short_name(name), _percent(sweep.mean_iou(name)))
     console.print(table)
     if sweep.without_proposals:
         count = sweep.without_proposals

@@ -13,6 +13,16 @@ __all__ = ["commands"]
 
 commands = typer.Typer()
 
+BACKBONE_HELP = (
+    "'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32; not for networks with an encoder of their own."
+)
+START_HELP = "A run whose weights to start from: a coarser FCN (32s → 16s → 8s), or the same network."
+RECIPE_HELP = "Start from this recipe; flags override it. 'upscore recipes' lists those of the papers."
+
+
+def _option(text: str, *names: str, default: str | bool = "chosen", **values: Any) -> Any:
+    return typer.Option(*names, help=text, show_default=default, **values)
+
 
 @commands.command(
     epilog=examples(
@@ -25,55 +35,27 @@ commands = typer.Typer()
 )
 def train(
     data: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
-    model: Annotated[
-        str | None, typer.Option(help="An architecture; 'upscore models' lists them.  [default: fcn8s]", show_default=False)
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32; not for networks with an encoder "
-            "of their own.",
-            show_default="chosen",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Weights of the backbone: a FILE, 'imagenet' or 'none'.", show_default="chosen")
-    ] = None,
-    start_from: Annotated[
-        str | None,
-        typer.Option(
-            "--start-from",
-            "--init",
-            help="A run whose weights to start from: a coarser FCN (32s → 16s → 8s), or the same network.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Annotated[str | None, _option("An architecture; 'upscore models' lists them.  [default: fcn8s]", default=False)] = None,
+    backbone: Annotated[str | None, _option(BACKBONE_HELP)] = None,
+    weights: Annotated[str | None, _option("Weights of the backbone: a FILE, 'imagenet' or 'none'.")] = None,
+    start_from: Annotated[str | None, _option(START_HELP, "--start-from", "--init", default=False)] = None,
     new_classes: Annotated[
         bool, typer.Option("--new-classes", help="With --start-from: initialise the score layers anew, for other classes.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.", show_default="chosen")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step, over all devices.", show_default="chosen")] = None,
-    crop_size: Annotated[
-        str | None, typer.Option(metavar="N|HxW", help="Size of the training crops, in pixels.", show_default="chosen")
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default="chosen")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="chosen")] = None,
-    devices: Annotated[int | None, typer.Option(min=1, help="Number of processes, one for each device.", show_default="chosen")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="chosen")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Number of processes that read images.", show_default="chosen")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.  [default: 0]", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder.", show_default="runs/DATA-MODEL")] = None,
+    epochs: Annotated[int | None, _option("Passes over the training images.", min=1)] = None,
+    batch_size: Annotated[int | None, _option("Images in a step, over all devices.", min=1)] = None,
+    crop_size: Annotated[str | None, _option("Size of the training crops, in pixels.", metavar="N|HxW")] = None,
+    lr: Annotated[float | None, _option("Peak learning rate.")] = None,
+    device: Annotated[str | None, _option("cpu, cuda or mps.")] = None,
+    devices: Annotated[int | None, _option("Number of processes, one for each device.", min=1)] = None,
+    precision: Annotated[str | None, _option("fp32, bf16, or fp16 on cuda.")] = None,
+    workers: Annotated[int | None, _option("Number of processes that read images.", min=0)] = None,
+    seed: Annotated[int | None, _option("Seed of everything random.  [default: 0]", min=0, default=False)] = None,
+    out: Annotated[Path | None, _option("The run folder.", default="runs/DATA-MODEL")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE.toml",
-            help="Start from this recipe; flags override it. 'upscore recipes' lists those of the papers.",
-            show_default=False,
-        ),
-    ] = None,
+    recipe: Annotated[str | None, _option(RECIPE_HELP, metavar="NAME|FILE.toml", default=False)] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; may be repeated.", show_default=False)
+        list[str] | None, _option("Any other setting; may be repeated.", "--set", metavar="SECTION.KEY=VALUE", default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, and stop.")] = False,
 ) -> None:

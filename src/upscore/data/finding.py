@@ -72,7 +72,7 @@ class Remedy:
         else:
             changed = ""
             if self.mapping is not None:
-                changed = f"change the stored values as label_mapping: {_mapping_in_full_or_ends(self.mapping)} says"
+                changed = f"change the stored values according to label_mapping: {_mapping_in_full_or_ends(self.mapping)}"
                 changed += _rewrite_command(_mapped(self.mapping), masks.files)
             action = " and ".join(filter(None, (changed, f"give the classes as names: {_yaml_list(self.names)}" if self.names else "")))
         advice = self.advice + (_rewrite_command(self.rewrite, masks.files) if self.rewrite else "")
@@ -108,7 +108,7 @@ class Finding:
     Examples
     --------
     >>> print(Finding("0/255", True, "street (train)", "0/255 masks", remedies=(Remedy(mapping={0: 0, 255: 1}),)).text())
-    street (train): 0/255 masks; change the stored values as label_mapping: {0: 0, 255: 1} says
+    street (train): 0/255 masks; change the stored values according to label_mapping: {0: 0, 255: 1}
     """
 
     kind: str

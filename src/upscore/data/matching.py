@@ -53,7 +53,7 @@ def match_masks(
     Raises
     ------
     DataError
-        Two files share a key, an image has no mask, or a mask no image; or masks of
+        Two files have the same key, an image has no mask, or a mask no image; or masks of
         several kinds, each with its own rule, lie in one folder.
     """
     image_of = _by_key(images, "images")

@@ -169,7 +169,7 @@ def _check_channels(file: Path, channels: Any, warnings: list[str]) -> None:
     if channels is None or (type(channels) is int and channels == 3):
         return
     if type(channels) is int and channels == 1:
-        warnings.append(f"{file.name} says channels: 1, and images are read as RGB: the one channel three times")
+        warnings.append(f"{file.name} has channels: 1, and images are read as RGB: the one channel three times")
         return
     raise DataError(f"{file}: channels is {_shown(channels)}, expected 3: images are read as RGB; other bands cannot be trained on yet")
 

@@ -132,7 +132,7 @@ def _fault(tags: TiffTags, first: dict[int, tuple[int, ...]], strips: int) -> st
     if compression not in _COMPRESSIONS:
         return f"the TIFF's compression {compression} is not read: write it again with LZW or Deflate, or as a PNG"
     if strips > _MAX_STRIPS:
-        return f"the TIFF is cut into {strips} strips or tiles, expected at most {_MAX_STRIPS}: write it again with larger ones"
+        return f"the TIFF is divided into {strips} strips or tiles, expected at most {_MAX_STRIPS}: write it again with larger ones"
     if _first(first, 322, 1) * _first(first, 323, 1) > _MAX_TILE:
         return f"the TIFF has tiles of {_first(first, 323, 1)}×{_first(first, 322, 1)} pixels: it is damaged: export it again"
     return ""

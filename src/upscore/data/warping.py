@@ -182,7 +182,7 @@ class GeometricTransform:
 
     @property
     def _beyond(self) -> int:
-        """OpenCV's border mode; it reflects about the image's edge, which scaling keeps in place."""
+        """OpenCV's border mode; it reflects about the image's edge, which scaling does not move."""
         return int(cv2.BORDER_REFLECT if self.mirror else cv2.BORDER_CONSTANT)
 
 

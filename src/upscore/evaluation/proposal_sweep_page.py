@@ -23,6 +23,7 @@ from upscore.evaluation.proposal_sweep import ProposalSweep, SweepImage
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
+from upscore.metrics.confusion import json_safe
 from upscore.settings import InferenceSettings
 from upscore.types import IGNORE, LabelSpace, Prediction
 
@@ -95,7 +96,7 @@ class ProposalSweepPages:
             _view(_proposals(count), label_map, truth, labels, image.mean_iou[str(count)]) for count, label_map in image.by_count.items()
         ]
         by_mode = [_view(name, label_map, truth, labels, image.mean_iou[name]) for name, label_map in image.by_mode.items()]
-        small = shrink(image.sample.image, exact=False)
+        small = shrink(image.sample.image)
         page = open_template("evaluation", "proposal_sweep_image.html.j2").render(
             key=image.sample.key,
             size=image.sample.image.shape[:2],
@@ -115,7 +116,7 @@ class ProposalSweepPages:
         )
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         best = max(image.by_mode, key=lambda name: image.mean_iou[name])
-        thumbnail = as_uri(shrink(image.sample.image, exact=False, side=240), quality=80)
+        thumbnail = as_uri(shrink(image.sample.image, side=240), quality=80)
         fewest, most = by_count[0].mean_iou, by_count[-1].mean_iou
         self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest, most, (best, image.mean_iou[best])))
 
@@ -133,7 +134,7 @@ class ProposalSweepPages:
             rows=rows,
             curve=curve,
             modes=modes,
-            best=max((value for _, value in modes if not math.isnan(value)), default=math.nan),
+            best=max((value for value in map(sweep.mean_iou, sweep.matrices) if not math.isnan(value)), default=math.nan),
             links=self.links,
             proposals=self.settings.proposals,
             crf=str(self.settings.crf) if self.settings.uses_crf else "",
@@ -143,10 +144,10 @@ class ProposalSweepPages:
             "model": model,
             "dataset": {"name": dataset, "split": split, "images": sweep.images, "without_proposals": sweep.without_proposals},
             "settings": self.settings.model_dump(mode="json"),
-            "mean_iou": {"proposals": {str(int(row["proposals"])): _finite(row["mean_iou"]) for row in rows}}
-            | {"modes": {name: _finite(value) for name, value in modes}},
+            "mean_iou": {"proposals": {str(int(row["proposals"])): json_safe(row["mean_iou"]) for row in rows}}
+            | {"modes": {name: json_safe(value) for name, value in modes}},
             "class_iou": {
-                name: [_finite(value) for value in matrix.metrics().class_iou.tolist()] for name, matrix in sweep.matrices.items()
+                name: [json_safe(value) for value in matrix.metrics().class_iou.tolist()] for name, matrix in sweep.matrices.items()
             },
             "classes": list(sweep.labels.names),
             "repeat": self.command,
@@ -165,7 +166,7 @@ def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
 def _draw_boxes(image: SweepImage) -> npt.NDArray[np.uint8]:
     """Return the image, pale, with its boxes: the best in colour, over the faint lines of the others."""
-    background = pale(shrink(image.sample.image, exact=False))
+    background = pale(shrink(image.sample.image))
     scale = background.shape[1] / image.sample.image.shape[1]
     corners = [[round(float(corner) * scale) for corner in box] for box in image.boxes.corners]
     for left, top, right, bottom in corners[IN_COLOUR:]:
@@ -185,7 +186,3 @@ def _present(image: SweepImage, classes: int) -> list[int]:
 
 def _proposals(count: int) -> str:
     return f"{count} proposal{'s' * (count > 1)}"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -46,41 +46,24 @@ WORST, BEST = 4, 2
 IMPROVED, WORSENED = 3, 3
 """How many images are shown whose mean IoU a CRF raised most and lowered most."""
 
+LabelMap = npt.NDArray[np.uint8]
+
 _ERROR = (214, 40, 60)
 _IGNORED = (150, 150, 150)
 _CORRECTED, _REMAINING = (36, 104, 196), (232, 200, 128)
 
 
 @dataclass(frozen=True)
-class ImagePanel:
-    """One image of the page: its metrics, and four views of it as data URIs."""
+class Panel:
+    """One image of the page: views as (data URI, caption, description), and metrics; of what a CRF changed, also those before it."""
 
+    kind: str
     metrics: ImageMetrics
-    kind: str
-    image: str
-    truth: str
-    prediction: str
-    errors: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class CRFPanel:
-    """One image that the CRF changed: its metrics before and after, and five views of it as data URIs."""
-
-    before: ImageMetrics
-    after: ImageMetrics
-    kind: str
-    image: str
-    truth: str
-    network: str
-    refined: str
-    changes: str
-    width: int
-    height: int
-    corrected: float
-    worsened: float
+    views: list[tuple[str, str, str]]
+    size: tuple[int, ...]
+    before: ImageMetrics | None = None
+    corrected: float = 0.0
+    worsened: float = 0.0
 
 
 def write_report(
@@ -191,7 +174,7 @@ def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _image_panels(evaluation: Evaluation, predictor: ImagePredictor, dataset: Dataset) -> list[ImagePanel]:
+def _image_panels(evaluation: Evaluation, predictor: ImagePredictor, dataset: Dataset) -> list[Panel]:
     ranked = evaluation.ranked()
     worst = ranked[: min(WORST, math.ceil(len(ranked) / 2))]
     best = ranked[::-1][: min(BEST, len(ranked) - len(worst))]
@@ -199,12 +182,11 @@ def _image_panels(evaluation: Evaluation, predictor: ImagePredictor, dataset: Da
     for kind, rows in (("worst", worst), ("best", best)):
         for row in rows:
             sample = _find_sample(row, dataset)
-            predicted = predict_sample(predictor, sample).label_map
-            panels.append(_draw_image(row, kind, sample.image, check_mask(sample), predicted, evaluation.labels))
+            panels.append(_draw_image(row, kind, sample, predict_sample(predictor, sample).label_map, evaluation.labels))
     return panels
 
 
-def _crf_panels(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) -> list[CRFPanel]:
+def _crf_panels(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) -> list[Panel]:
     gains = evaluation.gains()
     improved = [pair for pair in gains if pair[1].mean_iou > pair[0].mean_iou][:IMPROVED]
     worsened = [pair for pair in gains[::-1] if pair[1].mean_iou < pair[0].mean_iou][:WORSENED]
@@ -213,8 +195,7 @@ def _crf_panels(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) 
         for pair in pairs:
             sample = _find_sample(pair[1], dataset)
             compared = predictor.compare(sample.image, name=sample.key)
-            maps = (check_mask(sample), compared.before.label_map, compared.after.label_map)
-            panels.append(_draw_crf(pair, kind, sample.image, maps, evaluation.labels))
+            panels.append(_draw_crf(pair, kind, sample, compared.before.label_map, compared.after.label_map, evaluation.labels))
     return panels
 
 
@@ -229,61 +210,52 @@ def _find_sample(row: ImageMetrics, dataset: Dataset) -> Sample:
     return sample
 
 
-def _draw_image(
-    metrics: ImageMetrics,
-    kind: str,
-    image: npt.NDArray[np.uint8],
-    truth: npt.NDArray[np.uint8],
-    predicted: npt.NDArray[np.uint8],
-    labels: LabelSpace,
-) -> ImagePanel:
-    small = shrink(image, exact=False)
-    truth, predicted = (shrink(label_map, exact=True) for label_map in (truth, predicted))
-    errors = pale(small)
+def _draw_image(metrics: ImageMetrics, kind: str, sample: Sample, predicted: LabelMap, labels: LabelSpace) -> Panel:
+    image, truth, predicted = shrink(sample.image), shrink(check_mask(sample), exact=True), shrink(predicted, exact=True)
+    errors = pale(image)
     errors[truth != predicted] = _ERROR
     errors[truth == IGNORE] = _IGNORED
-    return ImagePanel(
-        metrics,
-        kind,
-        as_uri(small, quality=82),
-        as_uri(Prediction(truth, labels).colours()),
-        as_uri(Prediction(predicted, labels).colours()),
-        as_uri(errors, quality=82),
-        small.shape[1],
-        small.shape[0],
-    )
+    views = [
+        (as_uri(image, quality=82), "Image", f"The image {metrics.key}"),
+        (_colours(truth, labels), "Truth", "Its true classes in colours"),
+        (_colours(predicted, labels), "Prediction", "Its predicted classes in colours"),
+        (
+            as_uri(errors, quality=82),
+            "Errors",
+            f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} per cent of the evaluated pixels",
+        ),
+    ]
+    return Panel(kind, metrics, views, image.shape[:2])
 
 
 def _draw_crf(
-    metrics: tuple[ImageMetrics, ImageMetrics],
-    kind: str,
-    image: npt.NDArray[np.uint8],
-    maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
-    labels: LabelSpace,
-) -> CRFPanel:
-    evaluated = max(1, int((maps[0] != IGNORE).sum()))
-    corrected, worsened = ((wrong != right) & (maps[0] == right) for wrong, right in ((maps[1], maps[2]), (maps[2], maps[1])))
-    small = shrink(image, exact=False)
-    truth, before, after = (shrink(label_map, exact=True) for label_map in maps)
-    changes = pale(small)
+    metrics: tuple[ImageMetrics, ImageMetrics], kind: str, sample: Sample, before: LabelMap, after: LabelMap, labels: LabelSpace
+) -> Panel:
+    truth = check_mask(sample)
+    evaluated = max(1, int((truth != IGNORE).sum()))
+    corrected, worsened = (
+        float(((wrong != right) & (truth == right)).sum() / evaluated) for wrong, right in ((before, after), (after, before))
+    )
+    image = shrink(sample.image)
+    truth, before, after = (shrink(label_map, exact=True) for label_map in (truth, before, after))
+    changes = pale(image)
     changes[(truth != before) & (truth != after)] = _REMAINING
     changes[(truth != before) & (truth == after)] = _CORRECTED
     changes[(truth == before) & (truth != after)] = _ERROR
     changes[truth == IGNORE] = _IGNORED
-    return CRFPanel(
-        before=metrics[0],
-        after=metrics[1],
-        kind=kind,
-        image=as_uri(small, quality=82),
-        truth=as_uri(Prediction(truth, labels).colours()),
-        network=as_uri(Prediction(before, labels).colours()),
-        refined=as_uri(Prediction(after, labels).colours()),
-        changes=as_uri(changes),  # lossless: lines one pixel wide would lose their colours
-        width=small.shape[1],
-        height=small.shape[0],
-        corrected=float(corrected.sum() / evaluated),
-        worsened=float(worsened.sum() / evaluated),
-    )
+    views = [
+        (as_uri(image, quality=82), "Image", f"The image {sample.key}"),
+        (_colours(truth, labels), "Truth", "Its true classes in colours"),
+        (_colours(before, labels), "Network alone", "The classes predicted by the network alone"),
+        (_colours(after, labels), "With the CRF", "The classes predicted with the CRF"),
+        # Lossless: lines one pixel wide would lose their colours.
+        (as_uri(changes), "What changed", "What the CRF corrected and what it worsened"),
+    ]
+    return Panel(kind, metrics[1], views, image.shape[:2], metrics[0], corrected, worsened)
+
+
+def _colours(label_map: LabelMap, labels: LabelSpace) -> str:
+    return as_uri(Prediction(label_map, labels).colours())
 
 
 def _describe_environment(predictor: ImagePredictor | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from upscore.data.finding import Finding
 from upscore.errors import DataError
 from upscore.evaluation.checks import refuse_repeated_keys
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
+from upscore.metrics.confusion import json_safe
 from upscore.settings import InferenceSettings
 from upscore.text import listed
 from upscore.types import LabelSpace
@@ -205,8 +206,8 @@ class Evaluation:
                 {
                     "key": image.key,
                     "size": [image.height, image.width],
-                    "pixel_accuracy": None if math.isnan(image.pixel_accuracy) else image.pixel_accuracy,
-                    "mean_iou": None if math.isnan(image.mean_iou) else image.mean_iou,
+                    "pixel_accuracy": json_safe(image.pixel_accuracy),
+                    "mean_iou": json_safe(image.mean_iou),
                     "ignored": image.ignored,
                     "digest": image.digest,
                 }

@@ -13,7 +13,7 @@ The first three are independent of one another, and take any network that they a
 from upscore.explain.activations import Activation, record_activations
 from upscore.explain.explanation import Explanation, explain_image, explain_model
 from upscore.explain.page import write_explanation
-from upscore.explain.receptive_fields import ReceptiveField, effective_receptive_field, theoretical_receptive_field
+from upscore.explain.receptive_fields import ReceptiveField, effective_receptive_fields, theoretical_receptive_field
 from upscore.explain.skip_contributions import SkipPrediction, accumulate_terms, split_logits
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "ReceptiveField",
     "SkipPrediction",
     "accumulate_terms",
-    "effective_receptive_field",
+    "effective_receptive_fields",
     "explain_image",
     "explain_model",
     "record_activations",

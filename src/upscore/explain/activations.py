@@ -22,13 +22,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from upscore.errors import RecipeError, nearest_name
+from upscore.html.drawing import shrink
 from upscore.models.on_backbone import OnBackbone
 from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.upsample import BilinearUpsample
@@ -180,8 +180,8 @@ class _Recorder:
             if not 0 <= chosen < shape[0]:
                 raise RecipeError(f"found channel {chosen} of '{name}', which has {shape[0]}: expected 0 to {shape[0] - 1}")
             ranked = [chosen, *(channel for channel in ranked if channel != chosen)][:CHANNELS]
-        maps = np.stack([_average_down(channel) for channel in activation[ranked].cpu().numpy()])
-        self.records.append(Activation(name, step, shape, tuple(ranked), maps, _average_down(activation.mean(0).cpu().numpy())))
+        maps = np.stack([shrink(channel, side=SIDE) for channel in activation[ranked].cpu().numpy()])
+        self.records.append(Activation(name, step, shape, tuple(ranked), maps, shrink(activation.mean(0).cpu().numpy(), side=SIDE)))
 
 
 def _rank(activation: Tensor, occluded: Tensor) -> Tensor:
@@ -201,11 +201,3 @@ def _maps(value: Any) -> dict[Any, Tensor]:
     else:
         found = {None: value}
     return {key: x for key, x in found.items() if isinstance(x, Tensor) and x.ndim == 4 and x.is_floating_point()}
-
-
-def _average_down(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    scale = min(1.0, SIDE / max(values.shape))
-    if scale == 1:
-        return values
-    size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
-    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)

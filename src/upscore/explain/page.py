@@ -25,7 +25,7 @@ from upscore.explain.explanation import Explanation
 from upscore.explain.receptive_fields import ReceptiveField
 from upscore.explain.skip_contributions import SkipPrediction
 from upscore.files import write_atomically
-from upscore.html.drawing import THUMBNAIL, as_uri, colour_heat, pale, shrink
+from upscore.html.drawing import as_uri, colour_heat, pale, shrink
 from upscore.html.template import open_template
 from upscore.types import LabelSpace, Prediction
 
@@ -122,16 +122,16 @@ def write_explanation(explanation: Explanation, out: str | os.PathLike[str], *, 
         e=e,
         name=Path(e.key).name or "An image",
         size=(height, width),
-        thumbnail=shrink(e.image, exact=False).shape[:2],
+        thumbnail=shrink(e.image).shape[:2],
         pixel=_view_point(e, e.receptive_fields[0], (0, 0, 0, 0)),
         ranking=_rank(e),
         image=as_uri(_outline(e), quality=82),
-        large=as_uri(shrink(e.image, exact=False, side=LARGE), quality=82),
-        overlay=as_uri(shrink(Prediction(e.label_map, e.labels).overlay(e.image), exact=False), quality=82),
+        large=as_uri(shrink(e.image, side=LARGE), quality=82),
+        overlay=as_uri(shrink(Prediction(e.label_map, e.labels).overlay(e.image)), quality=82),
         scale=as_uri(colour_heat(np.linspace(0, 1, 128)[None])),
         classes=classes,
         rest=rest,
-        entropy=as_uri(colour_heat(_resize(_entropy(e.probs))), quality=85),
+        entropy=as_uri(colour_heat(shrink(_entropy(e.probs))), quality=85),
         encoder=[_view_layer(layer, e) for layer in encoder],
         decoder=[_view_layer(layer, e) for layer in decoder],
         skips=[_view_skip(skip, e.image, e.labels, first=i == 0) for i, skip in enumerate(e.skip_predictions)],
@@ -157,7 +157,7 @@ def _view_classes(e: Explanation) -> tuple[list[ClassView], list[ClassView]]:
     shown = [int(k) for k in order if fractions[k] >= MIN_FRACTION][:MAX_CLASSES]
     views = []
     for k in map(int, order):
-        drawn = as_uri(colour_heat(_resize(e.probs[k])), quality=85) if k in shown else ""
+        drawn = as_uri(colour_heat(shrink(e.probs[k])), quality=85) if k in shown else ""
         views.append(ClassView(e.labels.names[k], e.labels.palette[k], float(fractions[k]), float(e.probs[k].max()), drawn))
     return views[: len(shown)], views[len(shown) :]
 
@@ -170,16 +170,10 @@ def _entropy(probs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(entropy, np.float32)
 
 
-def _resize(values: npt.NDArray[np.float32], side: int = THUMBNAIL) -> npt.NDArray[np.float32]:
-    scale = min(1.0, side / max(values.shape))
-    size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
-    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
 def _outline(e: Explanation) -> npt.NDArray[np.uint8]:
     """Return the image with the object's contour drawn on it."""
-    image = shrink(e.image, exact=False)
-    inside = (_resize(e.region.astype(np.float32)) >= 0.5).astype(np.uint8)
+    image = shrink(e.image)
+    inside = (shrink(e.region.astype(np.float32)) >= 0.5).astype(np.uint8)
     contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for colour, thickness in (((0, 0, 0), 3), (_MARK, 1)):
         image = np.asarray(cv2.drawContours(np.ascontiguousarray(image), contours, -1, colour, thickness), np.uint8)
@@ -203,14 +197,14 @@ def _draw_map(values: npt.NDArray[np.float32]) -> str:
 
 
 def _view_skip(skip: SkipPrediction, image: npt.NDArray[np.uint8], labels: LabelSpace, *, first: bool) -> SkipView:
-    changes = pale(shrink(image, exact=False))
+    changes = pale(shrink(image))
     # A changed line one pixel wide would vanish between the pixels of a smaller image.
-    changes[_resize(skip.changed.astype(np.float32)) > 0] = _CHANGED
+    changes[shrink(skip.changed.astype(np.float32)) > 0] = _CHANGED
     return SkipView(
         skip.name,
         as_uri(Prediction(shrink(skip.label_map, exact=True), labels).colours()),
-        as_uri(colour_heat(_resize(skip.confidence)), quality=85),
-        as_uri(shrink(image, exact=False), quality=82) if first else as_uri(changes),
+        as_uri(colour_heat(shrink(skip.confidence)), quality=85),
+        as_uri(shrink(image), quality=82) if first else as_uri(changes),
         int(skip.changed.sum()),
         float(skip.changed.mean()),
     )

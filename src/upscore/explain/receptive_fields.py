@@ -16,20 +16,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from upscore.errors import DataError
+from upscore.html.drawing import shrink
 from upscore.inference.tile_grid import Window
 from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.geometry import Geometry
 
 __all__ = [
     "ReceptiveField",
-    "effective_receptive_field",
     "effective_receptive_fields",
     "enclosing_side",
     "measure_receptive_fields",
@@ -119,8 +118,12 @@ def theoretical_receptive_field(model: nn.Module, pixel: tuple[int, int], size: 
     return Window(max(0, row - reach), max(0, column - reach), min(height, row + reach + 1), min(width, column + reach + 1))
 
 
-def effective_receptive_field(model: nn.Module, images: Tensor, pixel: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Return how strongly each pixel of the image changes the score of the class predicted at ``pixel``.
+def effective_receptive_fields(
+    model: nn.Module, images: Tensor, points: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
+) -> list[npt.NDArray[np.float32]]:
+    """Return how strongly each pixel of the image changes the score of the class predicted at each point.
+
+    The network runs forward once, and backward for each point.
 
     Parameters
     ----------
@@ -128,35 +131,20 @@ def effective_receptive_field(model: nn.Module, images: Tensor, pixel: tuple[int
         Maps images to logits of the same size; run in evaluation mode, and left in the mode it was in.
     images : (1, C, H, W) float in [0, 1]
         One image, on the network's device.
-    pixel : (int, int)
-        Row and column.
+    points : sequence of (int, int)
+        Rows and columns.
+    progress : callable, optional
+        Called with (done, total) after each point.
 
     Returns
     -------
-    (H, W) float32
+    list of (H, W) float32
         At least 0, in logits per unit of a channel; all 0 where the score is a constant.
 
     Raises
     ------
     DataError
-        The pixel is outside the image, or there is more than one image.
-    """
-    return effective_receptive_fields(model, images, [pixel])[0]
-
-
-def effective_receptive_fields(
-    model: nn.Module, images: Tensor, points: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
-) -> list[npt.NDArray[np.float32]]:
-    """Return the :func:`effective_receptive_field` of several points, with one forward pass and a backward pass for each.
-
-    Parameters
-    ----------
-    model, images
-        As there.
-    points : sequence of (int, int)
-        Rows and columns.
-    progress : callable, optional
-        Called with (done, total) after each point.
+        A point is outside the image, or there is more than one image.
     """
     height, width = images.shape[-2:]
     if len(images) != 1:
@@ -183,7 +171,7 @@ def enclosing_side(effective: npt.NDArray[np.float32], pixel: tuple[int, int], *
     Parameters
     ----------
     effective : (H, W) float
-        Of :func:`effective_receptive_field`.
+        Of :func:`effective_receptive_fields`.
     pixel : (int, int)
         Row and column, the square's centre; the square may extend beyond the image.
     fraction : float in (0, 1]
@@ -219,9 +207,6 @@ def measure_receptive_fields(
     """
     side, measured = theoretical_side(model), []
     for pixel, effective in zip(points, effective_receptive_fields(model, images, points, progress=progress), strict=True):
-        height, width = effective.shape
-        scale = min(1.0, SIDE / max(height, width))
-        small = cv2.resize(effective, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
-        theoretical = theoretical_receptive_field(model, pixel, (height, width))
-        measured.append(ReceptiveField(pixel, theoretical, side, np.asarray(small, np.float32), enclosing_side(effective, pixel)))
+        theoretical = theoretical_receptive_field(model, pixel, (effective.shape[0], effective.shape[1]))
+        measured.append(ReceptiveField(pixel, theoretical, side, shrink(effective, side=SIDE), enclosing_side(effective, pixel)))
     return measured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -10,17 +11,19 @@ import numpy.typing as npt
 
 __all__ = ["THUMBNAIL", "as_uri", "colour_heat", "pale", "shrink"]
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 _WEBP_MAX_SIDE = 16383
 
 THUMBNAIL = 440
 """Longer side of an image in a page, in pixels."""
 
 
-def shrink(pixels: npt.NDArray[np.uint8], *, exact: bool, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
-    """Return an image, or with ``exact`` a label map, whose longer side is at most ``side``."""
-    scale = min(1.0, side / max(pixels.shape[:2]))
-    size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), np.uint8)
+def shrink(values: npt.NDArray[Scalar], *, exact: bool = False, side: int = THUMBNAIL) -> npt.NDArray[Scalar]:
+    """Return an image or a map averaged down to a longer side of at most ``side``; with ``exact``, a label map without averages."""
+    scale = min(1.0, side / max(values.shape[:2]))
+    size = max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale))
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA), values.dtype)
 
 
 def pale(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -73,7 +73,7 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
     Examples
     --------
     >>> list(BatchPlan(3, 2, seed=0, first_step=0, steps=2))  # (epoch, index): the last batch is filled from the first
-    [[(0, 2), (0, 0)], [(0, 1), (0, 2)]]
+    [[(0, 1), (0, 0)], [(0, 2), (0, 1)]]
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """What proposals do, counted against predictors of so many proposals, and the pages of it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from browsing import read
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import RecipeError
 from upscore.evaluation.evaluate import evaluate
-from upscore.evaluation.proposal_sweep import sweep_proposals
+from upscore.evaluation.proposal_sweep import ProposalSweep, sweep_proposals
 from upscore.evaluation.proposal_sweep_page import ProposalSweepPages
 from upscore.inference.predictor import Predictor
+from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.settings import InferenceSettings
@@ -119,3 +121,24 @@ def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
     numbers = json.loads((index.parent / "proposal-sweep.json").read_text())
     assert numbers["mean_iou"]["proposals"].keys() == {"1", "3", "6"}
     assert numbers["repeat"] == "upscore proposal-sweep <x>"
+
+
+@pytest.mark.parametrize("best", ["1", "3", "Net, whole image"])
+def test_the_best_of_all_rows_is_marked_and_each_row_shows_its_number(data, tmp_path, best):
+    matrices = {}
+    for i, name in enumerate(("1", "3", "Net, whole image", "Net, 3 proposals")):
+        right = 90 if name == best else 50 - 10 * min(i, 2)
+        matrices[name] = ConfusionMatrix.of(np.diag([right] * len(data.labels)) + 2)
+    matrices["Net, 3 proposals"] = matrices["3"]
+    sweep = ProposalSweep(data.labels, "Net", (1, 3), matrices, images=1, without_proposals=0)
+    settings = InferenceSettings().with_overrides(proposals=3)
+    pages = ProposalSweepPages(tmp_path, labels=data.labels, settings=settings, shown=[], command="c")
+    index = pages.write_index(sweep, dataset="d", split="val", model="m")
+    rows = re.findall(r'<tr( class="best")?><th class="name">([^<]*)</th><td>([^<]*)</td>', index.read_text())
+    values = {
+        "Net, 1 proposal": sweep.mean_iou("1"),
+        "Net, 3 proposals": sweep.mean_iou("3"),
+        "Net, whole image": sweep.mean_iou("Net, whole image"),
+    }
+    assert [(name, value) for _, name, value in rows] == [(name, f"{100 * value:.1f}") for name, value in values.items()]
+    assert [name for marked, name, _ in rows if marked] == [max(values, key=values.get)]

@@ -10,7 +10,6 @@ from torch import nn
 
 from upscore.errors import DataError
 from upscore.explain.receptive_fields import (
-    effective_receptive_field,
     effective_receptive_fields,
     enclosing_side,
     measure_receptive_fields,
@@ -44,12 +43,12 @@ def test_the_effective_field_is_the_sum_of_absolute_differences(at):
             nudge = torch.zeros_like(images)
             nudge[0, c, i, j] = 1e-6
             expected[i, j] += abs(float((model(images + nudge) - model(images - nudge))[0, k, at[0], at[1]])) / 2e-6
-    np.testing.assert_allclose(effective_receptive_field(model, images, at), expected, atol=1e-6)
+    np.testing.assert_allclose(effective_receptive_fields(model, images, [at])[0], expected, atol=1e-6)
 
 
 def test_the_network_is_left_in_the_mode_it_was_in_and_evaluated_without_dropout():
     model, images = Smooth().train(), torch.rand(1, 3, 6, 7, dtype=torch.float64)
-    once, again = effective_receptive_field(model, images, (2, 2)), effective_receptive_field(model, images, (2, 2))
+    once, again = effective_receptive_fields(model, images, [(2, 2)])[0], effective_receptive_fields(model, images, [(2, 2)])[0]
     np.testing.assert_array_equal(once, again)
     assert all(module.training for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
@@ -61,14 +60,14 @@ def test_several_points_share_a_pass_forward_and_are_told_as_they_are_done():
     fields = effective_receptive_fields(model, images, points, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
     for point, field in zip(points, fields, strict=True):
-        np.testing.assert_array_equal(field, effective_receptive_field(model, images, point))
+        np.testing.assert_array_equal(field, effective_receptive_fields(model, images, [point])[0])
 
 
 def test_pixels_outside_and_several_images_are_refused():
     with pytest.raises(DataError, match="6,0 outside the image of 6 rows and 7 columns"):
-        effective_receptive_field(Smooth(), torch.rand(1, 3, 6, 7, dtype=torch.float64), (6, 0))
+        effective_receptive_fields(Smooth(), torch.rand(1, 3, 6, 7, dtype=torch.float64), [(6, 0)])[0]
     with pytest.raises(DataError, match="found 2 images"):
-        effective_receptive_field(Smooth(), torch.rand(2, 3, 6, 7, dtype=torch.float64), (0, 0))
+        effective_receptive_fields(Smooth(), torch.rand(2, 3, 6, 7, dtype=torch.float64), [(0, 0)])[0]
 
 
 def test_the_theoretical_field_is_cut_by_the_image_and_may_be_all_of_it():
@@ -105,7 +104,7 @@ def test_what_is_kept_of_a_field_is_small_and_its_mean_the_same():
     assert field.effective.shape == (3, 220)
     assert field.theoretical == Window(2, 297, 9, 304)
     assert 1 <= field.effective_side <= 5
-    assert field.effective.mean() == pytest.approx(effective_receptive_field(model, images, (5, 300)).mean(), rel=1e-5)
+    assert field.effective.mean() == pytest.approx(effective_receptive_fields(model, images, [(5, 300)])[0].mean(), rel=1e-5)
 
 
 def test_a_score_that_is_a_constant_has_an_empty_field():

@@ -199,7 +199,7 @@ def _find_yaml(path: str) -> tuple[Path, list[str]]:
 
     In a folder dataset.yaml comes before data.yaml, and both before the one file of another
     name that gives names (or nc) and a split. Several of other names are an error. Beside a
-    file that is named itself no other is looked for.
+    file that is named itself no other is considered.
     """
     folder = Path(path)
     if not folder.is_dir():

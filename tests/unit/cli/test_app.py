@@ -8,6 +8,8 @@ import pytest
 
 import upscore.cli.app
 from upscore.cli import main
+from upscore.cli.arguments import DATA_HELP
+from upscore.data.open_dataset import describe_readers
 
 
 @pytest.fixture
@@ -94,3 +96,8 @@ def test_standard_output_that_is_full_gone_closed_or_of_another_encoding():
 def test_the_usage_error_is_typers_own():
     assert issubclass(upscore.cli.app.UsageError, Exception)
     assert upscore.cli.app.UsageError.__name__ == "UsageError"
+
+
+def test_the_help_lists_the_readers_in_their_own_words():
+    described = describe_readers()
+    assert f"{described[0].upper()}{described[1:]}." == DATA_HELP
