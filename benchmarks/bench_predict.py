@@ -10,6 +10,7 @@ imports is timed by itself. Without ``--images``, images of 360×480 are made.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -109,12 +110,12 @@ IMPORTS = {
 
 
 def _processes(folder: Path, values: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    threads = ["--threads", str(values.threads)]
-    plain = [sys.executable, __file__, *threads, "--plain", folder / "bundle", folder / "images", folder / "plain"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(values.threads)}
+    plain = [sys.executable, __file__, "--threads", values.threads, "--plain", folder / "bundle", folder / "images", folder / "plain"]
     command = [sys.executable, "-m", "upscore.cli", "predict", folder / "bundle", folder / "images", "--device", "cpu", "--out"]
 
     def process(*words: object) -> Callable[[], object]:
-        return lambda: subprocess.run([str(word) for word in words], check=True, capture_output=True)
+        return lambda: subprocess.run([str(word) for word in words], check=True, capture_output=True, env=environment)
 
     return {
         PLAIN: process(*plain),

@@ -94,6 +94,23 @@ def test_scales_that_cannot_be_averaged_over_are_refused_where_they_are_set(scal
         InferenceSettings.from_stored({"scales": list(scales)})
 
 
+def test_proposals_that_the_scales_make_too_large_are_refused_where_they_are_set():
+    with pytest.raises(BundleError, match=r"found batches of 8 crops of 224×224 pixels at scale 8.* a batch_size of at most 1"):
+        InferenceSettings.from_stored({"scales": [8], "proposals": {}})
+    with pytest.raises(RecipeError, match=r"at scale 8"):
+        InferenceSettings(scales=(8,)).with_overrides(proposals=True)
+    with pytest.raises(RecipeError, match=r"at scale 8"):
+        InferenceSettings().with_overrides(proposals=5, scales=(1, 8))
+
+
+def test_an_override_of_none_changes_nothing_and_one_of_a_number_keeps_the_rest():
+    settings = InferenceSettings(flips=True).with_overrides(proposals={"min_side": 112, "aggregate": "mean"})
+    assert settings.with_overrides(tile=None, proposals=None) == settings
+    assert settings.with_overrides(proposals=7).proposals == settings.proposals.model_copy(update={"max_proposals": 7})
+    assert settings.with_overrides(proposals=True) == settings
+    assert settings.with_overrides(proposals=False).proposals is None
+
+
 def test_usual_scales_go_together():
     for scales in ((0.5, 0.75, 1, 1.25, 1.5, 1.75), (0.7, 1, 1.3), (1 / 3, 0.5, 0.8, 1), (0.95, 1.05), (0.1, 8)):
         assert InferenceSettings().with_overrides(scales=scales).scales == scales
