@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from measuring import interleave, machine, report, summary
+from timing import interleave, is_installed, machine, report, summary
 
 from upscore.metrics import ConfusionMatrix
 from upscore.models.backbones import import_timm
@@ -50,10 +50,10 @@ def repeats(pairs: Pairs) -> float:
     return float(np.mean([((t.ravel()[1:] == t.ravel()[:-1]) & (p.ravel()[1:] == p.ravel()[:-1])).mean() for t, p in pairs]))
 
 
-def variants_of(pairs: Pairs, classes: int) -> dict[str, Callable[[], npt.NDArray[np.int64]]]:
-    from torchmetrics.classification import MulticlassConfusionMatrix
-
+def variants_of(pairs: Pairs, classes: int, *, peer: bool) -> dict[str, Callable[[], npt.NDArray[np.int64]]]:
     def with_torchmetrics(dtype: torch.dtype) -> Callable[[], npt.NDArray[np.int64]]:
+        from torchmetrics.classification import MulticlassConfusionMatrix
+
         tensors = [(torch.from_numpy(truth).to(dtype), torch.from_numpy(predicted).to(dtype)) for truth, predicted in pairs]
 
         def run() -> npt.NDArray[np.int64]:
@@ -84,9 +84,8 @@ def variants_of(pairs: Pairs, classes: int) -> dict[str, Callable[[], npt.NDArra
             matrix.add(truth, predicted)
         return matrix.counts
 
-    return {
-        "torchmetrics, int64": with_torchmetrics(torch.int64),
-        "torchmetrics, uint8": with_torchmetrics(torch.uint8),
+    types = {"torchmetrics, int64": torch.int64, "torchmetrics, uint8": torch.uint8} if peer else {}
+    return {name: with_torchmetrics(dtype) for name, dtype in types.items()} | {
         "numpy.bincount, int64": with_bincount,
         "cv2.calcHist": with_opencv,
         "upscore": with_upscore,
@@ -104,19 +103,20 @@ def main() -> None:
     cv2.setNumThreads(1)
     warnings.simplefilter("ignore")
     import_timm()  # mends torchvision's import, which torchmetrics needs, where torch has no CUDA
+    peer = is_installed("torchmetrics")
     results: dict[str, Any] = {}
     for classes in values.classes:
         for kind, blobs in (("objects", 4), ("streets", 9), ("noise", 0)):
             rng = np.random.default_rng(0)
             size = tuple(values.size)
             pairs = [regions(rng, classes, size, blobs) if blobs else speckles(rng, classes, size) for _ in range(values.maps)]
-            variants = variants_of(pairs, classes)
+            variants = variants_of(pairs, classes, peer=peer)
             counts = [run() for run in variants.values()]
             assert all(np.array_equal(found, counts[0]) for found in counts), "the counts differ"
             seconds = interleave(variants, rounds=values.rounds, clock=time.process_time)
             results[f"{kind}, {classes} classes"] = {
                 "share_of_repeating_pixels": round(repeats(pairs), 4),
-                **summary(seconds, peer="torchmetrics, uint8"),
+                **summary(seconds, peer="torchmetrics, uint8" if peer else "numpy.bincount, int64"),
             }
     setting = {"maps": values.maps, "size": list(values.size), "threads": 1, "rounds": values.rounds}
     report(

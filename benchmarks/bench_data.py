@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from measuring import interleave, machine, report, summary
 from PIL import Image
+from timing import interleave, is_installed, machine, report, summary
 
 from upscore.data import Augmentation, open_dataset, rng_for
 from upscore.data.paired_files import Pair, PairedFiles
@@ -96,20 +96,22 @@ def main() -> None:
     values = flags.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    peer = is_installed("torchvision")
     with tempfile.TemporaryDirectory() as folder:
         dataset = open_dataset(values.data, "train") if values.data else draw_files(Path(folder), values.images)
         assert isinstance(dataset, PairedFiles)
         indices = list(range(min(values.images, len(dataset))))
         results = {}
         for name, colour in (("geometry", {}), ("geometry and colour", COLOUR)):
-            variants = {
-                "upscore": ours(dataset, indices, colour),
-                "torchvision v2, tensor": torchvision(dataset, indices, colour, tensor=True, antialias=True),
-                "torchvision v2, tensor, no antialias": torchvision(dataset, indices, colour, tensor=True, antialias=False),
-                "torchvision v2, PIL": torchvision(dataset, indices, colour, tensor=False, antialias=True),
-            }
+            variants = {"upscore": ours(dataset, indices, colour)}
+            if peer:
+                variants |= {
+                    "torchvision v2, tensor": torchvision(dataset, indices, colour, tensor=True, antialias=True),
+                    "torchvision v2, tensor, no antialias": torchvision(dataset, indices, colour, tensor=True, antialias=False),
+                    "torchvision v2, PIL": torchvision(dataset, indices, colour, tensor=False, antialias=True),
+                }
             seconds = interleave(variants, rounds=values.rounds, clock=time.process_time)
-            fastest = min((key for key in seconds if key != "upscore"), key=lambda key: sorted(seconds[key])[len(seconds[key]) // 2])
+            fastest = min(set(seconds) - {"upscore"} or seconds, key=lambda key: sorted(seconds[key])[len(seconds[key]) // 2])
             results[name] = {"fastest peer": fastest, **summary(seconds, peer=fastest)}
             for key, times in seconds.items():
                 results[name][key]["images_per_second"] = round(len(indices) / sorted(times)[len(times) // 2], 1)

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from measuring import interleave, machine, multiply_adds, report, summary
+from timing import interleave, machine, multiply_adds, report, summary
 from torch import Tensor, nn
 
 from upscore.dense_classifiers.convolutionalize import convolutionalize
@@ -34,18 +34,19 @@ PAPER = {
 }
 
 
-def caffenet(*, padded: bool) -> tuple[nn.Sequential, nn.Sequential]:
+def caffenet(width: float, *, padded: bool) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the backbone and the linear layers; without padding the last map is 2×2 and not 6×6."""
     two, one = (2, 1) if padded else (0, 0)
+    a, b, c, d = (2 * round(channels * width / 2) for channels in (96, 256, 384, 4096))
     features = nn.Sequential(
-        *(nn.Conv2d(3, 96, 11, 4), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5)),
-        *(nn.Conv2d(96, 256, 5, padding=two, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5)),
-        *(nn.Conv2d(256, 384, 3, padding=one), nn.ReLU(inplace=True), nn.Conv2d(384, 384, 3, padding=one, groups=2), nn.ReLU(inplace=True)),
-        *(nn.Conv2d(384, 256, 3, padding=one, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True)),
+        *(nn.Conv2d(3, a, 11, 4), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5)),
+        *(nn.Conv2d(a, b, 5, padding=two, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True), nn.LocalResponseNorm(5)),
+        *(nn.Conv2d(b, c, 3, padding=one), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3, padding=one, groups=2), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(c, b, 3, padding=one, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, ceil_mode=True)),
     )
     cells = 6 if padded else 2
-    linear = [nn.Flatten(), nn.Linear(256 * cells**2, 4096), nn.ReLU(inplace=True), nn.Linear(4096, 4096), nn.ReLU(inplace=True)]
-    return features.eval(), nn.Sequential(*linear, nn.Linear(4096, 1000)).eval()
+    linear = [nn.Flatten(), nn.Linear(b * cells**2, d), nn.ReLU(inplace=True), nn.Linear(d, d), nn.ReLU(inplace=True)]
+    return features.eval(), nn.Sequential(*linear, nn.Linear(d, 1000)).eval()
 
 
 def windows_of(images: Tensor) -> Tensor:
@@ -86,13 +87,14 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--width", type=float, default=1.0, help="a fraction of CaffeNet's channels")
     values = flags.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(max(values.threads))
     images, whole = torch.randn(1, 3, SIZE, SIZE), torch.randn(1, 3, 9 * STRIDE + WINDOW, 9 * STRIDE + WINDOW)
-    unpadded = apart(*caffenet(padded=False), whole)
+    unpadded = apart(*caffenet(values.width, padded=False), whole)
     assert unpadded < 1e-5, unpadded
-    features, classifier = caffenet(padded=True)
+    features, classifier = caffenet(values.width, padded=True)
     padded = apart(features, classifier, whole)
     patches = nn.Sequential(features, classifier)
     dense = convolutionalize(patches, input_size=WINDOW)
@@ -118,6 +120,7 @@ def main() -> None:
         {
             "what": "one dense pass of AlexNet over 500×500 against the 100 patches of its 10×10 grid",
             "rounds": values.rounds,
+            "width": values.width,
             "largest_relative_difference": {"without padding, 515×515": unpadded, "with CaffeNet's padding, 515×515": padded},
             "multiply_adds": counts | {"bound": bound},
             "paper": PAPER,

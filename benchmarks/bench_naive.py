@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from measuring import interleave, machine, multiply_adds, report
+from timing import interleave, machine, multiply_adds, report
 from torch import Tensor
 
 from upscore.dense_classifiers.rarefaction import rarefy

@@ -14,12 +14,13 @@ from functools import partial
 
 import numpy as np
 import torch
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 
 from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.factory import create_model
 from upscore.proposals import Boxes, EdgeBoxes
+from upscore.settings import ProposalSettings
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     values = flags.parse_args()
     torch.set_num_threads(values.threads)
     image = torch.from_numpy(_image()).permute(2, 0, 1).float().div_(255)
-    boxes, _ = boxes_for(image, EdgeBoxes(), most=values.boxes)
+    boxes, _ = boxes_for(image, EdgeBoxes(), ProposalSettings(max_proposals=values.boxes))
     clock = time.process_time if values.threads == 1 and values.device == "cpu" else time.perf_counter
     results = {}
     for width in values.widths:
@@ -57,7 +58,7 @@ def main() -> None:
 
 def measure(network: NetworkSegmenter, image: torch.Tensor, boxes: Boxes, batches: list[int], rounds: int, clock) -> dict:
     def run(batch: int, score=network.scores) -> torch.Tensor:
-        ((_, canvas),) = scores_over_boxes(score, image, boxes, batch=batch)
+        ((_, canvas),) = scores_over_boxes(score, image, boxes, ProposalSettings(batch_size=batch))
         return canvas.cpu()
 
     def keep(batch: int) -> list[torch.Tensor]:

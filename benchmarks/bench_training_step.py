@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable
 
 import torch
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 
 from upscore.losses import count_valid, pixel_cross_entropy
 from upscore.models.factory import create_model

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 from torch import Tensor
 
 from upscore.ops import switches

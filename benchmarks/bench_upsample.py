@@ -15,7 +15,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from measuring import interleave, machine, report, summary
+from timing import interleave, machine, report, summary
 from torch import Tensor
 
 from upscore.ops.upsample import BilinearUpsample, bilinear_weights

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import machine, report
+from timing import machine, report
 
 from upscore.data.open_dataset import open_dataset
 from upscore.inference.crf_postprocess import crf
@@ -83,20 +83,21 @@ def main() -> None:
     flags.add_argument("--split", default="val")
     flags.add_argument("--field", type=float, default=199, help="FCN's field of view, in pixels")
     flags.add_argument("--images", type=int, default=1000)
+    flags.add_argument("--crop-side", type=int, default=224, help="of what a network sees of a box, in pixels")
     values = flags.parse_args()
     dataset = open_dataset(values.data, values.split)
-    settings = ProposalSettings()
+    settings = ProposalSettings(max_proposals=max(COUNTS), crop_side=values.crop_side)
     if not any((values.stage1, values.stage2, values.alone)):
-        flags.error("give at least one of --stage1, --stage2, --alone: networks that look at proposals")
+        flags.error("give at least one of --stage1, --stage2, --alone: networks that use proposals")
     networks = {name: Predictor(path) for name in ("fcn", "whole", "stage1", "stage2", "alone") if (path := getattr(values, name))}
-    scorers = {name: networks[name].members[0].network.scores for name in ("stage1", "stage2", "alone") if name in networks}
+    scorers = {name: networks[name].members[0].segmenter.scores for name in ("stage1", "stage2", "alone") if name in networks}
     evaluated: dict[str, Candidate] = {}
     objects: Counter[str] = Counter()
     images = range(min(values.images, len(dataset)))
     for index in images:
         sample = dataset[index]
         image = image_to_tensor(sample.image)
-        among, found = among_objects(sample.instances, values.receptive_field)
+        among, found = among_objects(sample.instances, values.field)
         objects += found
         probs: dict[str, torch.Tensor] = {}
         for name in ("fcn", "whole"):
@@ -104,20 +105,20 @@ def main() -> None:
                 probs[name] = networks[name].predict_probs(image[None])[0]
         if "stage2" in networks:
             probs["stage2, whole image"] = networks["stage2"].predict_probs(image[None])[0]
-        boxes, _ = boxes_for(image, networks[next(iter(scorers))].proposer(settings), most=max(COUNTS), enlarge=settings.enlarge)
+        boxes, _ = boxes_for(image, networks[next(iter(scorers))].proposer(settings), settings)
         for name, score in scorers.items():
             at = COUNTS if name == "stage2" else (50,)
             few = boxes if name == "stage2" else boxes[:50]
-            canvases = dict(scores_over_boxes(score, image, few, at=at))
+            canvases = dict(scores_over_boxes(score, image, few, settings, at=at))
             for count in at:
                 probs[f"{name}, {count} proposals"] = canvases[min(count, len(few))].softmax(0)
             if name == "stage2":
-                ((_, mean),) = scores_over_boxes(score, image, boxes[:50], aggregate="mean")
+                ((_, mean),) = scores_over_boxes(score, image, boxes[:50], settings.model_copy(update={"aggregate": "mean"}))
                 probs["stage2, 50 proposals, mean"] = mean.softmax(0)
                 raw = canvases[min(50, len(few))]
         if "fcn" in networks and "stage2" in networks:
             probs["ensemble"] = (probs["fcn"] + probs["stage2, 50 proposals"]) / 2
-            fcn = networks["fcn"].members[0].network.scores(image[None])[0]
+            fcn = networks["fcn"].members[0].segmenter.scores(image[None])[0]
             probs["ensemble, scores multiplied"] = (raw.clamp_min(0) * fcn.clamp_min(0)).softmax(0)
         for name in ("fcn", "whole", "stage1, 50 proposals", "stage2, 50 proposals", "ensemble"):
             for how, numbers in CRFS.items():

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import machine, report, summary
+from timing import is_installed, machine, report, summary
 from torch import Tensor, nn
 
 from upscore.models.backbones import import_timm
@@ -196,8 +196,15 @@ def compare_steps(data: Path, weights: Path, *, steps: int, threads: int) -> Non
                 for path, _ in chosen:
                     (few / kind / split / f"{path.stem}.{suffix}").symlink_to((data / kind / "train" / f"{path.stem}.{suffix}").resolve())
         (few / "dataset.yaml").write_text((data / "dataset.yaml").read_text())
-        recipe = Recipe.load(Path(__file__).parents[1] / "recipes" / "camvid.toml").with_values(
-            {"data.path": str(few / "dataset.yaml"), "model.weights": str(weights), "run.epochs": 1, "run.out": str(Path(folder) / "run")}
+        recipe = Recipe.load("camvid").with_values(
+            {
+                "data.path": str(few / "dataset.yaml"),
+                "model.weights": str(weights),
+                "augment.crop_size": list(CROP),
+                "run.batch_size": BATCH,
+                "run.epochs": 1,
+                "run.out": str(Path(folder) / "run"),
+            }
         )
         train_with_upscore(recipe, listener=lambda: display)
     setting = {"batch": BATCH, "crop": list(CROP), "threads": threads, "steps": len(display.seconds["upscore"])}
@@ -206,6 +213,7 @@ def compare_steps(data: Path, weights: Path, *, steps: int, threads: int) -> Non
 
 
 def main() -> None:
+    global BATCH, CROP
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("what", choices=["fcn8s", "unet", "time"])
     flags.add_argument("data", type=Path)
@@ -215,11 +223,16 @@ def main() -> None:
     flags.add_argument("--steps", type=int, default=12, help="to time")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--threads", type=int, default=2)
+    flags.add_argument("--batch", type=int, default=BATCH)
+    flags.add_argument("--crop", type=int, nargs=2, default=CROP)
     values = flags.parse_args()
+    BATCH, CROP = values.batch, tuple(values.crop)
     torch.set_num_threads(values.threads)
     cv2.setNumThreads(1)
     torch.manual_seed(values.seed)
     import_timm()  # mends torchvision's import, which smp needs, where torch has no CUDA
+    if values.what == "unet" and not is_installed("segmentation_models_pytorch"):
+        return
     if values.what == "time":
         compare_steps(values.data, values.weights, steps=values.steps, threads=values.threads)
     else:

@@ -12,7 +12,7 @@ import argparse
 import time
 
 import numpy as np
-from measuring import machine, report
+from timing import machine, report
 
 from upscore.data.open_dataset import open_dataset
 from upscore.proposals import Boxes, EdgeBoxes, Proposer, SelectiveSearch, SlidingWindows, boxes_of_objects, proposal_recall

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscore.data.object_crops import objects_of
-from upscore.data.shapes import SHAPES_LABELS, open_shapes
+from upscore.data.object_crops import find_objects
+from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes
 from upscore.models.bundle import Bundle
 from upscore.models.encoder_decoder import encode
 from upscore.models.factory import create_model
-from upscore.ops.box_crop import Corners, cut_boxes
+from upscore.ops.box_crop import Corners, crop_boxes
 from upscore.proposals import enlarge_boxes
 
 Cut = tuple[Tensor, Corners, int]
@@ -35,7 +35,7 @@ def cuts(rng: np.random.Generator) -> Iterator[Cut]:
     scenes = open_shapes("train", size=(240, 320), count=100_000, seed=17)
     for index in range(len(scenes)):
         sample = scenes[index]
-        numbers, tight, classes = objects_of(sample, SHAPES_LABELS)
+        numbers, tight, classes = find_objects(sample, SHAPES_LABELS)
         sides = (tight.corners[:, 2:] - tight.corners[:, :2]).max(1)
         assert sample.instances is not None
         areas = np.bincount(sample.instances.ravel(), minlength=numbers.max() + 1)[numbers]
@@ -52,7 +52,7 @@ def batches(rng: np.random.Generator, sizes: list[tuple[int, int]]) -> Iterator[
         while len(pool) < MIXED:
             pool.append(next(source))
         taken = [pool.pop(int(rng.integers(len(pool)))) for _ in range(number)]
-        images = torch.stack([cut_boxes(image, [box], side)[0] for image, box, _ in taken])
+        images = torch.stack([crop_boxes(image, [box], side)[0] for image, box, _ in taken])
         mirrored = torch.rand(number) < 0.5
         images[mirrored] = images[mirrored].flip(-1)
         yield images, torch.tensor([kind for _, _, kind in taken])

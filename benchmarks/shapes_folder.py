@@ -12,14 +12,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from upscore.data.shapes import SHAPES_LABELS, open_shapes
+from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("folder", type=Path)
-    folder: Path = flags.parse_args().folder
-    for split, count in (("train", 300), ("val", 60)):
+    flags.add_argument("--images", type=int, nargs=2, default=(300, 60), metavar=("TRAIN", "VAL"))
+    values = flags.parse_args()
+    folder: Path = values.folder
+    for split, count in zip(("train", "val"), values.images, strict=True):
         dataset = open_shapes(split, size=(240, 320), count=count)
         for kind in ("images", "masks", "instances"):
             (folder / kind / split).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """What a decoder can draw at all: a few images learned by heart: python benchmarks/thin_classes.py DATA
 
-SegNet (a quarter of its channels) and FCN-32s on resnet10t, from nothing, each 250 steps over the same
+SegNet (a quarter of its channels) and FCN-32s on resnet10t, from nothing, 250 steps each over the same
 eight images, four a step, cut to the 224×224 pixels at their top left, AdamW 3e-3, cross-entropy. Prints
 the IoU of each class on these very crops, in per cent, as JSON.
 """
@@ -20,13 +20,15 @@ from upscore.models.factory import create_model
 from upscore.types import IGNORE
 
 NETWORKS = {"segnet": {"width": 0.25}, "fcn32s": {"backbone": "resnet10t"}}
-IMAGES, STEPS, SIDE = 8, 250, 224
+IMAGES, SIDE = 8, 224
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    dataset = open_dataset(parser.parse_args().data, "train")
+    parser.add_argument("--steps", type=int, default=250)
+    values = parser.parse_args()
+    dataset = open_dataset(values.data, "train")
     samples = [dataset[i * len(dataset) // IMAGES] for i in range(IMAGES)]
     images = torch.stack([image_to_tensor(sample.image[:SIDE, :SIDE]) for sample in samples])
     labels = torch.stack([torch.from_numpy(sample.label[:SIDE, :SIDE].copy()) for sample in samples])
@@ -34,8 +36,8 @@ def main() -> None:
         torch.manual_seed(0)
         model = create_model(name, num_classes=len(dataset.labels), **arguments).train()
         optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-        for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / STEPS) ** 0.9
+        for step in range(values.steps):
+            optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / values.steps) ** 0.9
             some = torch.arange(IMAGES)[step % 2 :: 2]
             loss = F.cross_entropy(model(images[some]), labels[some].long(), ignore_index=IGNORE)
             optimizer.zero_grad()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+
+def is_installed(peer: str) -> bool:
+    """Return whether a peer can be imported; one that cannot is named on standard error, and is left out."""
+    found = importlib.util.find_spec(peer) is not None
+    if not found:
+        print(f"{peer} is not installed and is left out: 'make bench' installs it", file=sys.stderr)
+    return found
 
 
 def interleave(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from upscore.data.image_files import read_label, write_image
+from upscore.data.mask_files import read_label
 from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image
 
 ROWS, GAP, ZOOM = ("image", "truth", "prediction"), 4, 2
 

@@ -15,7 +15,7 @@ from make_images import write_sheet
 from upscore import Predictor
 from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
-from upscore.data.shapes import SHAPES_LABELS
+from upscore.data.readers.shapes import SHAPES_LABELS
 from upscore.evaluation.proposal_sweep import SweepImage, sweep_proposals
 from upscore.proposals import Boxes
 from upscore.types import Sample
@@ -55,7 +55,7 @@ def main() -> None:
 
     def show(index: int, image: SweepImage) -> None:
         assert image.sample.label is not None
-        maps = [*(image.grown[count] for count in COUNTS), image.ways["2 networks together"], image.sample.label]
+        maps = [*(image.by_count[count] for count in COUNTS), image.by_mode["ensemble of 2 networks"], image.sample.label]
         columns.append([draw(image.sample.image, image.boxes.best(5)), *(colours[label_map] for label_map in maps)])
 
     sweep_proposals(Predictor(model), Some(val, IMAGES), counts=COUNTS, show=show)

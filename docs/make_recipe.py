@@ -6,10 +6,10 @@ from upscore.training.recipe import describe_settings
 
 HEAD = """# Every setting of a recipe
 
-A recipe is a TOML file; `upscore train DATA --recipe FILE.toml` starts from one, flags and
-`--set section.key=value` change it, and the complete one is kept in the run folder. A setting
-whose default is *chosen* is chosen from the data and the machine when it is left out; the
-choice and its reason are printed, and kept in the recipe's `[chosen]` table.
+A recipe is a TOML file. `upscore train DATA --recipe FILE.toml` starts from one, options and
+`--set section.key=value` change it, and the complete recipe is saved in the run folder. A setting
+with the default *chosen* is chosen from the data and the machine if it is not given. The
+choice and its reason are printed, and saved in the recipe's `[chosen]` table.
 
 | setting | default | meaning |
 |---|---|---|

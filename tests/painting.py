@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from upscore.data.image_files import write_image, write_label_map
 from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image, write_label_map
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from upscore.data.open_dataset import open_dataset as open_dataset
     from upscore.demo import run_demo as run_demo
     from upscore.errors import UpscoreError as UpscoreError
-    from upscore.evaluation.evaluate import Evaluation as Evaluation
     from upscore.evaluation.evaluate import evaluate as evaluate
     from upscore.evaluation.report import write_report as write_report
+    from upscore.evaluation.result import Evaluation as Evaluation
     from upscore.evaluation.tune import tune as tune
     from upscore.explain.explanation import explain_image as explain_image
     from upscore.explain.page import write_explanation as write_explanation
@@ -48,7 +48,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "models.bundle",
     "Ensemble": "models.ensemble",
-    "Evaluation": "evaluation.evaluate",
+    "Evaluation": "evaluation.result",
     "Geometry": "ops.geometry",
     "LabelSpace": "types",
     "Prediction": "types",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscore.data.image_files import write_image
 from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image
 from upscore.errors import OutputError
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.report import write_report

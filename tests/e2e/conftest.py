@@ -4,13 +4,14 @@ import sys
 
 import pytest
 
-from upscore.cli import main
+from upscore.cli import console, main
 
 
 @pytest.fixture
 def upscore(capsys, monkeypatch):
     """Run a command line; return (exit code, standard output, standard error)."""
-    monkeypatch.setenv("COLUMNS", "250")
+    for terminal in (console.console, console.aside):
+        monkeypatch.setattr(terminal, "_width", 250)  # a worker of pytest-xdist has COLUMNS, which a console reads once
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["upscore", *map(str, words)])

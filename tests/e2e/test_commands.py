@@ -250,7 +250,7 @@ def test_what_is_left_out_of_a_folder_is_said_and_counted(upscore, trained, tmp_
     assert "3 files were left out as not named like an image that can be read: 2 .heic and 1 .txt; convert .heic to PNG or JPEG" in err
     assert "1 link was left out as leading nowhere (the target is missing, or they lead in a circle): 'loop.png'" in err
     account = json.loads((tmp_path / "out\udce9" / "predictions.json").read_bytes().decode("utf-8"))
-    assert (account["labelled"], account["left_out"], len(account["notes"])) == (1, 4, 2)
+    assert (account["labelled"], account["left_out"], len(account["warnings"])) == (1, 4, 2)
 
 
 def test_an_image_that_is_too_much_for_memory_is_one_line_and_the_rest_are_done(upscore, trained, tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_an_image_that_is_too_much_for_memory_is_one_line_and_the_rest_are_done(
     assert code == 1
     assert "2 labelled, 1 failed" in said
     (line,) = [line for line in err.splitlines() if "out of memory" in line]
-    assert line.startswith(f"upscore: {tmp_path / 'b.png'}: out of memory while labelling 30×64 pixels on cpu, in one piece")
+    assert line.startswith(f"upscore: {tmp_path / 'b.png'}: out of memory while labelling 30×64 pixels on cpu, in one pass")
     assert "with flips, in fp32: try --tile 32; or no flips and one scale; or a device with more memory" in line
 
 
@@ -296,7 +296,7 @@ FAULTS = {
     "a missing mask": (lambda path, values: path.unlink(), ["000"]),
     "an extra mask": (lambda path, values: Image.fromarray(values).save(path.with_name("zzz.png")), ["zzz"]),
     "a damaged mask": (lambda path, values: path.write_bytes(path.read_bytes()[:60]), ["000"]),
-    "an image cut short": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "cut short"]),
+    "a truncated image": (lambda path, values: cut_short(path.parents[2] / "images" / "train" / "001.png"), ["001", "truncated"]),
     "yaml with an unknown key": (lambda path, values: write_yaml(path, "nmes: [a]"), ["nmes", "names"]),
     "yaml of the wrong type": (lambda path, values: write_yaml(path, "train: 3"), ["train"]),
     "yaml that is none": (lambda path, values: write_yaml(path, "names: ["), ["dataset.yaml"]),
@@ -439,7 +439,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         out = tmp_path / ("one" if stage == "1" else "two")
         code, said, err = upscore("train", objects, "--recipe", f"deconvnet-stage{stage}", "--out", out, *small, *more)
         assert code == 0, err
-        assert "cuts around" in said
+        assert "crops around" in said
     fcn = train(small_recipe(objects, tmp_path / "fcn", **{"run.epochs": 1})).folder
 
     looks = (
@@ -474,7 +474,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     assert json.loads(said)["before"]["mean_iou"] >= 0
     code, said, err = upscore("proposal-sweep", both, objects, "--counts", "1,2", "--pages", 1, "--out", tmp_path / "pages")
     assert code == 0, err
-    assert "2 networks together" in said
+    assert "ensemble of 2 networks" in said
     assert (tmp_path / "pages" / "image-0001.html").is_file()
     code, _, err = upscore("explain", both, next(images.glob("*.png")))
     assert code == 1
@@ -487,7 +487,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
         (["--max-proposals", 0], 2, "greater than or equal to 1"),
         (["--no-proposals", "--max-proposals", 3], 2, "leave out the other options of proposals"),
         (["--max-proposals", 3, "--boxes", "none.json", "--edges", "none.yml"], 2, "boxes of a file need no edge model"),
-        (["--boxes", "none.json"], 1, "no network that looks at proposals"),
+        (["--boxes", "none.json"], 1, "no network that uses proposals"),
         (["--max-proposals", 3, "--boxes", "none.json"], 1, "none.json: cannot be read as boxes"),
         (["--max-proposals", 3, "--edges", "none.yml"], 1, "none.yml"),
         (["--max-proposals", 3, "--aggregate", "sum"], 1, "'proposals.aggregate': found 'sum'"),
@@ -525,7 +525,7 @@ def test_a_flat_image_has_no_proposals_and_that_is_said(upscore, trained, tmp_pa
     assert code == 0
     assert "flat.png: no proposals were found: labelled as a whole" in " ".join(err.split())
     (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
-    assert row["notes"] == ["no proposals were found: labelled as a whole"]
+    assert row["warnings"] == ["no proposals were found: labelled as a whole"]
 
 
 def test_scores_on_images_that_were_learned_from_are_marked(upscore, painted, trained, tmp_path):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from fuzz.examples import altered, each_of, fuzz, taken_or_refused
-from upscore.data.image_files import check_image, decode_image, read_image, read_instances, read_label
+from upscore.data.image_files import check_image, decode_image, read_image
+from upscore.data.mask_files import read_instances, read_label
 
 CHUNKS = (
     b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\x00\x00\xff\xff", b"\xff\xd8", b"\xff\xd9", b"\xff\xc4\x00\x02",

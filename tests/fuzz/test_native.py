@@ -27,7 +27,7 @@ from upscore.losses import (
     pixel_cross_entropy,
 )
 from upscore.metrics import BorderCounts, ConfusionMatrix, rand_error
-from upscore.ops.box_crop import Canvas, cut_boxes
+from upscore.ops.box_crop import Canvas, crop_boxes
 from upscore.ops.unpool import max_pool, max_unpool
 
 native = pytest.importorskip("upscore._native", reason="upscore was installed without a compiler")
@@ -429,7 +429,7 @@ def test_the_steps_of_networks_of_anything(data):
     boxes = draw(st.lists(st.tuples(BOX_CORNERS, BOX_CORNERS, BOX_CORNERS, BOX_CORNERS), max_size=3))
     if dtype not in (torch.float16, torch.bfloat16):  # torch itself resizes those on a GPU alone
         answered(
-            lambda: cut_boxes(image, boxes, draw(st.integers(1, 5) | NUMBERS.filter(lambda side: not isinstance(side, int) or side < 300)))
+            lambda: crop_boxes(image, boxes, draw(st.integers(1, 5) | NUMBERS.filter(lambda side: not isinstance(side, int) or side < 300)))
         )
     canvas = Canvas(2, 9, 9, aggregate="max", clip=False, device=torch.device("cpu"))
     answered(lambda: canvas.add(torch.zeros(len(boxes), draw(st.integers(1, 3)), 3, 3), boxes))

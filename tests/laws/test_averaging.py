@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from upscore.errors import RecipeError
-from upscore.inference.averaging import averaging_context, ensemble, tta
+from upscore.inference.ensembling import ensemble
+from upscore.inference.tta import tta, tta_context
 
 sides = st.integers(1, 40)
 scales = st.sampled_from([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0])
@@ -40,8 +41,8 @@ def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
 @settings(deadline=None)
 def test_tta_is_the_mean_over_its_looks(height: int, width: int, scale: float, flips: bool, seed: int) -> None:
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    grain = {0.25: 4, 0.5: 2, 0.75: 4, 1.0: 1, 1.25: 4, 1.5: 2, 2.0: 1}[scale]
-    padded = np.pad(images.double().numpy(), ((0, 0), (0, 0), (0, -height % grain), (0, -width % grain)), mode="edge")
+    multiple = {0.25: 4, 0.5: 2, 0.75: 4, 1.0: 1, 1.25: 4, 1.5: 2, 2.0: 1}[scale]
+    padded = np.pad(images.double().numpy(), ((0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple)), mode="edge")
     tall, wide = padded.shape[-2:]
     view = resize(padded, round(tall * scale), round(wide * scale))
     looks = [lopsided(torch.from_numpy(view)).numpy()]
@@ -63,7 +64,7 @@ def test_flips_make_a_segmenter_symmetric(height: int, width: int) -> None:
 
 def test_no_average_is_the_segmenter_itself() -> None:
     assert tta(lopsided) is lopsided
-    assert averaging_context(margin=7, stride=32) == (7, 32, 1)
+    assert tta_context(margin=7, stride=32) == (7, 32, 1)
 
 
 @given(weights=st.lists(st.floats(0.1, 9), min_size=1, max_size=4))
@@ -82,10 +83,10 @@ def test_a_copy_of_a_member_changes_nothing() -> None:
 
 @given(scale=scales, stride=st.sampled_from([1, 4, 8, 16, 32]), blocks=st.integers(0, 5), margin=st.integers(0, 300))
 def test_crops_stay_in_step_at_every_scale(scale: float, stride: int, blocks: int, margin: int) -> None:
-    wide, step, grain = averaging_context(margin=margin, stride=stride, scales=(scale,))
+    wide, step, multiple = tta_context(margin=margin, stride=stride, scales=(scale,))
     assert (blocks * step * scale) % stride == 0
-    assert step % grain == 0
-    assert (grain * scale) % 1 == 0
+    assert step % multiple == 0
+    assert (multiple * scale) % 1 == 0
     assert wide >= margin / scale
 
 

@@ -190,11 +190,11 @@ def test_real_weights_see_no_more_and_hardly_less(name):
             "depends on the size",
         ),
         (lambda x: [F.conv2d(F.pad(x, (1, 1, 2, 0)), torch.ones(1, 3, 3, 3).double(), stride=2)], "depends on the size"),
-        (lambda x: [F.interpolate(F.avg_pool2d(x, 4), scale_factor=2)], "equal stretches"),
+        (lambda x: [F.interpolate(F.avg_pool2d(x, 4), scale_factor=2)], "unequal receptive fields"),
         (lambda x: [F.scaled_dot_product_attention(x, x, x)], "attention"),
         (lambda x: [x.cumsum(-1).cumsum(-2)], "or more"),
         (lambda x: [x.mean(1)], "3 axes"),
-        (lambda x: [F.conv2d(x, torch.ones(1, 3, 1, 1).double(), stride=512)], "more than 256 pixels apart"),
+        (lambda x: [F.conv2d(x, torch.ones(1, 3, 1, 1).double(), stride=512)], "stride is more than 256 pixels"),
     ],
 )
 def test_irregular_grids_are_refused_in_words(features, complaint):

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from upscore.errors import GeometryError
-from upscore.inference.averaging import averaging_context, tta
-from upscore.inference.blended_tiles import blended, iterate_blended
+from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.tile_grid import Window, plan_spans
+from upscore.inference.tiling import Tiles, tiled
+from upscore.inference.tta import tta, tta_context
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
@@ -23,16 +24,21 @@ steps = st.integers(4, 24)
 sizes = st.integers(1, 150)
 
 
+def walk(segment, image, tiles, within=None):
+    """What is blended of an image that is read tile by tile."""
+    return tiles.walk(lambda crop: segment(image_to_tensor(image[crop.slices])[None]), *image.shape[:2], within=within)
+
+
 def random_images(height: int, width: int, count: int = 1) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width), dtype=torch.float64)
 
 
 @settings(deadline=None)
-@given(size=st.integers(1, 2000), step=st.integers(1, 40), grain=st.integers(1, 5), times=st.integers(2, 20))
-def test_spans_cover_the_axis_overlap_in_pairs_and_keep_in_step(size: int, step: int, grain: int, times: int) -> None:
-    stride = step * grain
-    span, padded = stride * times, -(-size // grain) * grain
-    spans = plan_spans(size, span=span, stride=stride, grain=grain)
+@given(size=st.integers(1, 2000), step=st.integers(1, 40), multiple=st.integers(1, 5), times=st.integers(2, 20))
+def test_spans_cover_the_axis_overlap_in_pairs_and_keep_in_step(size: int, step: int, multiple: int, times: int) -> None:
+    stride = step * multiple
+    span, padded = stride * times, -(-size // multiple) * multiple
+    spans = plan_spans(size, span=span, stride=stride, multiple=multiple)
     covered = np.zeros(size, int)
     for one in spans:
         covered[one.begin : one.end] += 1
@@ -54,7 +60,7 @@ def test_spans_cover_the_axis_overlap_in_pairs_and_keep_in_step(size: int, step:
 def test_a_network_that_looks_nowhere_else_gives_what_it_gives_for_the_whole_image(height: int, width: int, times: int, step: int) -> None:
     """So the weights add up to one at every pixel, and every pixel lies where it should."""
     images = random_images(height, width, 2)
-    parts = blended(lambda x: x * 2 - 1, tile=times * step, stride=step)(images)
+    parts = tiled(lambda x: x * 2 - 1, margin=None, tile=times * step, stride=step)(images)
     torch.testing.assert_close(parts, images * 2 - 1, rtol=0, atol=1e-12)
 
 
@@ -65,7 +71,7 @@ def test_tiles_fade_evenly_into_one_another_and_say_nothing_at_their_edges() -> 
         seen.append(images)
         return torch.full_like(images, float(len(seen) == 1))
 
-    first = blended(segment, tile=64, stride=8)(random_images(20, 100))[0, 0]
+    first = tiled(segment, margin=None, tile=64, stride=8)(random_images(20, 100))[0, 0]
     fades = first[0, 1:] - first[0, :-1]
     assert (first == first[:1]).all()
     shared = first[0][(first[0] > 0) & (first[0] < 1)]
@@ -87,7 +93,7 @@ def test_any_window_can_be_had_alone(height: int, width: int, times: int, step: 
 
     def canvas(within: Window | None) -> np.ndarray:
         found, times_said = np.full((3, height, width), np.nan), np.zeros((height, width), int)
-        for place, probs in iterate_blended(segment, image, tile=times * step, stride=step, within=within):
+        for place, (probs,) in walk(segment, image, Tiles(times * step, None, step), within=within):
             found[(slice(None), *place.slices)] = probs.numpy()
             times_said[place.slices] += 1
         assert times_said.max() == 1
@@ -110,7 +116,7 @@ def test_an_image_no_larger_than_a_tile_is_looked_at_once_and_whole(times: int, 
         return images - images.mean()
 
     images = random_images(height, width, 2)
-    assert torch.equal(blended(segment, tile=times * step, stride=step)(images), images - images.mean())
+    assert torch.equal(tiled(segment, margin=None, tile=times * step, stride=step)(images), images - images.mean())
     assert torch.equal(seen[0], images)
 
 
@@ -118,7 +124,7 @@ def test_bounded_networks_are_exact_but_near_the_tiles_edges() -> None:
     torch.manual_seed(0)
     convolution = nn.Conv2d(3, 2, 7, padding=3).double().requires_grad_(False)
     images = random_images(150, 260)
-    whole, parts = convolution(images), blended(convolution, tile=64, stride=4)(images)
+    whole, parts = convolution(images), tiled(convolution, margin=None, tile=64, stride=4)(images)
     wrong = (parts - whole).abs().amax((0, 1)) > 1e-12
     edges = np.zeros((150, 260), bool)
     for axis, size in ((0, 150), (1, 260)):
@@ -133,9 +139,9 @@ def test_bounded_networks_are_exact_but_near_the_tiles_edges() -> None:
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0), (0.75,)])
 def test_flips_and_scales_of_what_looks_nowhere_else_are_exact_in_overlapping_tiles(scales: tuple[float, ...]) -> None:
     segment = tta(lambda images: images.softmax(1), flips=True, scales=scales)
-    _, stride, grain = averaging_context(margin=0, stride=4, scales=scales)
+    _, stride, multiple = tta_context(margin=0, stride=4, scales=scales)
     images = random_images(131, 290)
-    parts = blended(segment, tile=-(-96 // stride) * stride, stride=stride, grain=grain)(images)
+    parts = tiled(segment, margin=None, tile=-(-96 // stride) * stride, stride=stride, multiple=multiple)(images)
     wrong = (parts - segment(images)).abs().amax((0, 1)) > 1e-9
     assert wrong.double().mean() < 0.2  # within the margin of a tile's edge alone
     assert scales != (1.0,) or not wrong.any()
@@ -151,7 +157,7 @@ def test_what_is_held_is_a_tile_and_a_strip() -> None:
         seen.append(images.shape)
         return torch.full((1, 2, 1, 1), 0.25).expand(1, 2, *images.shape[-2:])
 
-    for number, (_, probs) in enumerate(iterate_blended(segment, image, tile=1024, stride=32), start=1):
+    for number, (_, (probs,)) in enumerate(walk(segment, image, Tiles(1024, None, 32)), start=1):
         pixels += probs[0].numel()
         assert len(seen) == number
         assert float(probs.amin()) == float(probs.amax()) == 0.25
@@ -164,8 +170,8 @@ def test_turned_images_are_cut_alike() -> None:
         return images + images.mean()
 
     images = random_images(90, 260)
-    upright = blended(segment, tile=64, stride=8)(images)
-    torch.testing.assert_close(blended(segment, tile=64, stride=8)(images.mT).mT, upright, rtol=0, atol=1e-12)
+    upright = tiled(segment, margin=None, tile=64, stride=8)(images)
+    torch.testing.assert_close(tiled(segment, margin=None, tile=64, stride=8)(images.mT).mT, upright, rtol=0, atol=1e-12)
 
 
 def test_a_real_network_with_squeeze_and_excitation_is_near_its_whole_result() -> None:
@@ -181,7 +187,7 @@ def test_a_real_network_with_squeeze_and_excitation_is_near_its_whole_result() -
     assert 0 < np.abs(parts.probs - whole.probs).mean() < 0.1 * whole.probs.std() + 0.02
 
 
-@pytest.mark.parametrize(("size", "span", "stride", "grain"), [(0, 64, 32, 1), (99, 32, 32, 1), (99, 70, 32, 1), (99, 64, 32, 3)])
-def test_impossible_plans_are_refused(size: int, span: int, stride: int, grain: int) -> None:
+@pytest.mark.parametrize(("size", "span", "stride", "multiple"), [(0, 64, 32, 1), (99, 32, 32, 1), (99, 70, 32, 1), (99, 64, 32, 3)])
+def test_impossible_plans_are_refused(size: int, span: int, stride: int, multiple: int) -> None:
     with pytest.raises(GeometryError, match="expected positive sizes"):
-        plan_spans(size, span=span, stride=stride, grain=grain)
+        plan_spans(size, span=span, stride=stride, multiple=multiple)

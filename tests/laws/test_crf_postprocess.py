@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.errors import CRFError
 from upscore.inference import crf_postprocess as module
-from upscore.inference.averaging import ensemble, tta
 from upscore.inference.crf_postprocess import crf, plan_refinement
+from upscore.inference.ensembling import ensemble
 from upscore.inference.predictor import Predictor
 from upscore.inference.tiling import tiled
+from upscore.inference.tta import tta
 from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
 
@@ -132,7 +133,7 @@ def test_what_is_no_probability_is_one_line():
     reach=st.sampled_from([0, 3.0, 80.0, 1000, np.inf]),
 )
 def test_windows_cover_once_and_fit_into_memory(height, width, classes, reach):
-    most = min(module.WHOLE_PIXELS, module.WHOLE_VALUES // classes)
+    most = min(module.MAX_WINDOW_PIXELS, module.MAX_WINDOW_VALUES // classes)
     covered = np.zeros((height, width), np.uint8)
     tiles = list(plan_refinement(height, width, classes=classes, reach=reach))
     assert (len(tiles) == 1) >= (height * width <= most)
@@ -149,10 +150,10 @@ def test_windows_come_near_the_whole_and_nearer_with_their_margin(monkeypatch: p
     """By the exact filter, since the lattice's own error depends on where a window begins."""
     noise = np.random.default_rng(0).dirichlet((0.3, 0.3, 0.3), (36, 50))
     said = torch.from_numpy(noise.astype(np.float32)).permute(2, 0, 1)[None]
-    dense = DenseCRF(kernels=(Gaussian(1.5, 2.0), Bilateral(3.0, 40.0, 3.0)), iterations=3, engine="exact")
+    dense = DenseCRF(kernels=(Gaussian(1.5, 2.0), Bilateral(3.0, 40.0, 3.0)), iterations=3, engine="numpy_exact")
     images = as_images(scene(36, 50))
     whole = crf(lambda images: said, dense)(images)
-    monkeypatch.setattr(module, "WHOLE_PIXELS", 28 * 28)
+    monkeypatch.setattr(module, "MAX_WINDOW_PIXELS", 28 * 28)
     pieces = crf(lambda images: said, dense)(images)
     monkeypatch.setattr(module, "_reach", lambda dense: 0.0)
     careless = crf(lambda images: said, dense)(images)
@@ -169,7 +170,7 @@ def test_the_predictor_streams_what_the_composition_holds(monkeypatch: pytest.Mo
     network, image = Strided(), scene(*size)
     plain = Predictor.of(network, LABELS, **override)
     predictor = Predictor.of(network, LABELS, crf=SETTINGS, **override)
-    monkeypatch.setattr(module, "WHOLE_PIXELS", 48 * 48)
+    monkeypatch.setattr(module, "MAX_WINDOW_PIXELS", 48 * 48)
     expected = predictor.predict_probs(as_images(image))[0].numpy()
     covered, found = np.zeros(size, int), np.empty((3, *size), np.float32)
     for window, probs in predictor.iterate(image):
@@ -194,6 +195,6 @@ def test_a_network_that_is_not_cut_runs_once(monkeypatch: pytest.MonkeyPatch):
             calls.append(images.shape)
             return super().forward(images)
 
-    monkeypatch.setattr(module, "WHOLE_PIXELS", 32 * 32)
+    monkeypatch.setattr(module, "MAX_WINDOW_PIXELS", 32 * 32)
     assert len(list(Predictor.of(Counting(), LABELS, tile="whole", crf=True).iterate(scene(60, 80)))) > 4
     assert len(calls) == 1

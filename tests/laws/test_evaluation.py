@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upscore.evaluation.evaluate import evaluate, merge
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.result import merge_evaluations
 from upscore.types import LabelSpace, Prediction, Sample
 
 LABELS = LabelSpace(("a", "b", "c"))
@@ -62,9 +63,9 @@ def test_shards_add_up_to_the_whole(case: tuple[int, int], doubt: int, world: in
     dataset = Drawn(*case)
     whole = evaluate(Reader(doubt), dataset)
     shards = [evaluate(Reader(doubt), dataset, shard=(rank, world)) for rank in range(world)]
-    merged = merge(shards)
+    merged = merge_evaluations(shards)
     assert replace(merged, seconds=0).as_dict() == replace(whole, seconds=0).as_dict()
-    assert merge(shards[::-1]).matrix == whole.matrix
+    assert merge_evaluations(shards[::-1]).matrix == whole.matrix
 
 
 @given(case=cases, doubt=st.integers(0, 255), order=st.randoms(use_true_random=False))

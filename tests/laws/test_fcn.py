@@ -172,13 +172,23 @@ def test_stages_begin_where_the_last_one_ended(backbone):
             assert all(torch.equal(finer.state_dict()[key], tensor) for key, tensor in coarse.state_dict().items())
 
 
+def test_learned_upsampling_begins_bilinear_in_a_later_stage():
+    coarse = network("fcn32s", "vgg16").state_dict()
+    learned, frozen = (create_model("fcn16s", num_classes=3, upsampling=how, **BACKBONES["vgg16"]).eval() for how in ("learned", "frozen"))
+    for finer in (learned, frozen):
+        start_from(finer, coarse)
+    image = torch.rand(1, 3, 40, 60)
+    with torch.inference_mode():
+        torch.testing.assert_close(learned(image), frozen(image), rtol=1e-4, atol=1e-4)
+
+
 def test_stages_of_another_network_are_refused():
     coarse = network("fcn32s", "vgg16").state_dict()
 
     def finer(**arguments):
         return create_model("fcn16s", **{"num_classes": 3, "width": 1 / 32} | arguments)
 
-    with pytest.raises(ModelError, match=r"'score_fr.weight' is .*, expected"):
+    with pytest.raises(ModelError, match=r"'decoder.score_fr.weight' is .*, expected"):
         start_from(finer(num_classes=4), coarse)
     with pytest.raises(ModelError, match="which this one has not"):
         start_from(create_model("fcn16s", num_classes=3, backbone="mobilenetv2_035"), coarse)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upscore.data.shapes import SHAPES_LABELS, open_shapes, shapes_splits
+from upscore.data.readers.shapes import SHAPES_LABELS, open_shapes, shapes_splits
 from upscore.errors import DataError
 
 

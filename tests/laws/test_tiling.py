@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from upscore.inference.averaging import averaging_context, tta
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import NetworkSegmenter
+from upscore.inference.sources import ArraySource
 from upscore.inference.tile_grid import plan_tiles
-from upscore.inference.tiling import iterate_tiles, tiled
+from upscore.inference.tiling import Tiles, tiled
+from upscore.inference.tta import tta, tta_context
 from upscore.models.factory import create_model
 from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
@@ -55,12 +56,12 @@ def random_images(height: int, width: int, count: int = 1) -> Tensor:
 
 
 @settings(deadline=None)
-@given(height=sizes, width=sizes, tile=st.integers(20, 200), margin=st.integers(0, 90), step=st.integers(1, 40), grain=st.integers(1, 5))
-def test_tiles_partition_the_image_and_keep_in_step(height: int, width: int, tile: int, margin: int, step: int, grain: int) -> None:
-    stride = step * grain
+@given(height=sizes, width=sizes, tile=st.integers(20, 200), margin=st.integers(0, 90), step=st.integers(1, 40), multiple=st.integers(1, 5))
+def test_tiles_partition_the_image_and_keep_in_step(height: int, width: int, tile: int, margin: int, step: int, multiple: int) -> None:
+    stride = step * multiple
     covered = np.zeros((height, width), np.int64)
-    padded = (-(-height // grain) * grain, -(-width // grain) * grain)
-    for piece in plan_tiles(height, width, tile=tile, margin=margin, stride=stride, grain=grain):
+    padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    for piece in plan_tiles(height, width, tile=tile, margin=margin, stride=stride, multiple=multiple):
         window, crop = piece
         covered[window.slices] += 1
         assert covered[crop.slices][piece.inside].shape == covered[window.slices].shape
@@ -100,9 +101,9 @@ def test_averages_are_exact_under_tiling(height: int, width: int, tile: int, fli
     network = Pyramid().double()
     # In float64 to the end: resizing computes places in an image in the type of its values.
     segment = tta(lambda images: network(images).detach().softmax(1), flips=flips, scales=scales)
-    margin, stride, grain = averaging_context(margin=network.geometry.margin(), stride=4, scales=scales)
+    margin, stride, multiple = tta_context(margin=network.geometry.margin(), stride=4, scales=scales)
     images = random_images(height, width)
-    parts = tiled(segment, tile=tile, margin=margin, stride=stride, grain=grain)(images)
+    parts = tiled(segment, tile=tile, margin=margin, stride=stride, multiple=multiple)(images)
     torch.testing.assert_close(parts, segment(images), rtol=0, atol=1e-9)
 
 
@@ -161,7 +162,8 @@ def test_a_stream_holds_one_tile_at_a_time() -> None:
         return torch.full((1, 2, 1, 1), 0.5).expand(1, 2, *images.shape[-2:])
 
     pixels = 0
-    for window, probs in iterate_tiles(segment, image, tile=2500, margin=32, stride=32):
+    source = ArraySource(image)
+    for window, (probs,) in Tiles(2500, 32, 32).walk(lambda crop: segment(image_to_tensor(source.read(crop))[None]), side, side):
         assert probs.shape[1:] == (window.bottom - window.top, window.right - window.left)
         pixels += probs[0].numel()
     assert pixels == side * side

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upscore.errors import DataError
 from upscore.ops import box_crop
-from upscore.ops.box_crop import Canvas, cut_boxes
+from upscore.ops.box_crop import Canvas, crop_boxes
 
 native = pytest.importorskip("upscore._native")
 
@@ -82,7 +82,7 @@ def check(way, scene, channels, aggregate, clip, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        cuts = cut_boxes(torch.from_numpy(image), placed, side)
+        cuts = crop_boxes(torch.from_numpy(image), placed, side)
         canvas = Canvas(channels, height, width, aggregate=aggregate, clip=clip, device=torch.device("cpu"))
         canvas.add(torch.from_numpy(maps[:1]), placed[:1])
         if len(placed) > 1:
@@ -110,10 +110,10 @@ def test_boxes_far_larger_than_the_image_are_never_laid_out_whole(monkeypatch):
     """Boxes enlarged tenfold would take a hundred times the image's memory, on devices where nothing is compiled."""
     monkeypatch.setattr(box_crop, "compiled_for", lambda x, *dtypes: None)
     seen = []
-    resized = box_crop.resized
-    monkeypatch.setattr(box_crop, "resized", lambda planes, size: seen.append(size) or resized(planes, size))
+    resize = box_crop.resize
+    monkeypatch.setattr(box_crop, "resize", lambda planes, size: seen.append(size) or resize(planes, size))
     image, box = np.random.default_rng(0).standard_normal((3, 30, 40)), (-180, -140, 220, 170)
-    (cuts,) = cut_boxes(torch.from_numpy(image), [box], 24).numpy()
+    (cuts,) = crop_boxes(torch.from_numpy(image), [box], 24).numpy()
     np.testing.assert_allclose(cuts, cut(image, box, 24), atol=1e-12)
     maps = np.random.default_rng(1).standard_normal((1, 2, 24, 25))
     canvas = Canvas(2, 30, 40, aggregate="max", clip=False, device=torch.device("cpu"))
@@ -176,10 +176,10 @@ IMAGE, CORNER = torch.rand(3, 20, 30), (-2, -2, 5, 5)
 @pytest.mark.parametrize(
     ("box", "said"),
     [
-        ((3, 3, 3, 9), "not empty and meets"),
-        ((9, 3, 3, 9), "not empty and meets"),
-        ((30, 0, 40, 9), "not empty and meets"),
-        ((-9, -9, 0, 0), "not empty and meets"),
+        ((3, 3, 3, 9), "not empty and overlaps"),
+        ((9, 3, 3, 9), "not empty and overlaps"),
+        ((30, 0, 40, 9), "not empty and overlaps"),
+        ((-9, -9, 0, 0), "not empty and overlaps"),
         ((0, 0, 2**31, 5), "at most 1048576 pixels a side"),
         ((-(2**62), 0, 5, 5), "at most 1048576 pixels a side"),
         ((0, 0, 2**20, 2**20), "268435456 in all"),
@@ -190,7 +190,7 @@ IMAGE, CORNER = torch.rand(3, 20, 30), (-2, -2, 5, 5)
 )
 def test_boxes_that_are_none_are_one_line(way, box, said):
     with pytest.raises(DataError, match=said):
-        cut_boxes(IMAGE, [CORNER, box], 4)
+        crop_boxes(IMAGE, [CORNER, box], 4)
     canvas = Canvas(3, 20, 30, aggregate="max", clip=False, device=torch.device("cpu"))
     with pytest.raises(DataError, match=said):
         canvas.add(torch.ones(2, 3, 4, 4), [CORNER, box])
@@ -210,14 +210,14 @@ def test_boxes_and_scores_that_do_not_belong_together_are_one_line(way):
             canvas.add(scores, placed)
     for image, side in ((IMAGE.byte(), 4), (IMAGE[0], 4), (IMAGE[:, :0], 4), (IMAGE, 0), (IMAGE, 2**40), (IMAGE, 2.5)):
         with pytest.raises(DataError, match="found"):
-            cut_boxes(image, [CORNER], side)
+            crop_boxes(image, [CORNER], side)
 
 
 def test_more_boxes_than_are_resized_at_a_time_are_each_right(way):
     rng = np.random.default_rng(3)
     left, top = rng.integers(-3, 29, 600), rng.integers(-3, 19, 600)
     placed = [(int(x), int(y), int(x) + 5, int(y) + 4) for x, y in zip(left, top, strict=True)]
-    found = cut_boxes(IMAGE, placed, 2)
+    found = crop_boxes(IMAGE, placed, 2)
     for one, box in zip(found, placed, strict=True):
         np.testing.assert_allclose(one, cut(IMAGE.numpy(), box, 2), atol=1e-6)
     maps = torch.rand(600, 2, 3, 3)

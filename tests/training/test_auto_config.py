@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upscore.data.census import Census
+from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.training.auto_config import Machine, configure
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
@@ -14,9 +14,9 @@ CPU = Machine(device="cpu", devices=1, cores=2, bf16=False, tensorboard=True)
 GPU = Machine(device="cuda", devices=2, cores=16, bf16=True, tensorboard=False)
 
 
-def census(images: int = 367, size: tuple[int, int] = (360, 480)) -> Census:
+def census(images: int = 367, size: tuple[int, int] = (360, 480)) -> DatasetStatistics:
     counts = np.array([100, 50, 10], np.int64)
-    return Census(
+    return DatasetStatistics(
         labels=LabelSpace(("a", "b", "c")),
         images=images,
         class_pixels=counts,

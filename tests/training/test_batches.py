@@ -1,5 +1,7 @@
 """Which images a step reads is a function of the step: resuming, parts and ranks cannot change it."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +47,11 @@ def test_an_epoch_reads_every_image(values):
         items = [item for batch in plan[epoch * an_epoch : (epoch + 1) * an_epoch] for item in batch]
         assert {e for e, _ in items} == {epoch}
         assert {i for _, i in items} == set(range(values["images"]))
+
+
+@given(plans)
+def test_no_image_is_in_a_batch_twice_unless_all_are_in_it(values):
+    """The last batch of an epoch is filled with other images of the epoch, not with one image repeated."""
+    for batch in make(values):
+        counts = Counter(index for _, index in batch)
+        assert max(counts.values()) - min(counts.get(index, 0) for index in range(values["images"])) <= 1

@@ -135,7 +135,7 @@ def test_boxes_of_a_file_are_taken_by_key(objects, tmp_path):
     ("values", "said"),
     [
         ({"crops.background": "backgrund"}, "no class 'backgrund'"),
-        ({"crops.of": "proposals", "crops.min_overlap": 1.0}, "no proposal meets an object by 1"),
+        ({"crops.of": "proposals", "crops.min_overlap": 1.0}, "no proposal overlaps an object by 1"),
         ({"crops.of": "proposals", "crops.boxes": "nowhere.json"}, "nowhere.json: cannot be read as boxes"),
         ({"crops.of": "proposals", "crops.edges": "nowhere.yml"}, "nowhere.yml"),
         ({"crops.of": "proposals", "crops.edges": "a", "crops.boxes": "b"}, "are both set"),

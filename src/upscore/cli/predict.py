@@ -44,7 +44,7 @@ def predict(
         from upscore.inference.predict_files import discover_images, predict_files
 
         found = discover_images(images, exclude=out)
-        console.print_notes(found.notes)
+        console.print_notes(found.warnings)
         predictor = options.predictor(bundle, device=device)
         with console.progress_bar("predicting") as progress:
             predictions = []

@@ -16,11 +16,11 @@ from upscore.text import visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
-    from upscore.evaluation.evaluate import Evaluation
     from upscore.evaluation.proposal_sweep import ProposalSweep
+    from upscore.evaluation.result import Evaluation
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
-    from upscore.inference.predict_files import Found, LabelledImage
+    from upscore.inference.predict_files import DiscoveredImages, LabelledImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -62,32 +62,27 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
     if as_json:
         print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
         return
-    versions = [evaluation] if evaluation.before is None else [evaluation.before, evaluation]
-    suffixes = [""] if evaluation.before is None else ["\nbefore", "\nafter"]
-    columns = [f"{name}{suffix}" for name in ("IoU", "boundary IoU", "accuracy") for suffix in suffixes]
+    before, after = evaluation.before, evaluation
+    versions = [after] if before is None else [before, after]
+    times = [""] if before is None else ["\nbefore", "\nafter"]
+    columns = [f"{name}{time}" for name in ("IoU", "boundary IoU") for time in times]
+    columns += [f"{name}{times[-1]}" for name in ("precision", "recall", "F1")]
     table = make_table(["class", *columns, "pixels"], left=["class"])
-    for i, name in enumerate(evaluation.labels.names):
-        table.add_row(
-            short_name(name),
-            *(_percent(version.metrics.class_iou[i]) for version in versions),
-            *(_percent(version.border_metrics.class_boundary_iou[i]) for version in versions),
-            *(_percent(version.metrics.class_accuracy[i]) for version in versions),
-            f"{int(evaluation.metrics.class_pixels[i]):,}",
-        )
+    for i, name in enumerate(after.labels.names):
+        values = [version.metrics.class_iou[i] for version in versions]
+        values += [version.border_metrics.class_boundary_iou[i] for version in versions]
+        values += [after.metrics.class_precision[i], after.metrics.class_recall[i], after.metrics.class_f1[i]]
+        table.add_row(short_name(name), *map(_percent, values), f"{int(after.metrics.class_pixels[i]):,}")
     console.print(table)
-    if evaluation.before is None:
-        totals = {name: _percent(value) for name, value in evaluation.totals.items()}
-        totals["mean IoU"] = f"[bold]{totals['mean IoU']}[/bold]"
-        console.print("   ".join(f"{name} {value}" for name, value in totals.items()))
-    else:
-        changes = make_table(["metric", "before", "after", "change"], left=["metric"])
-        for (name, before), after in zip(evaluation.before.totals.items(), evaluation.totals.values(), strict=True):
-            changes.add_row(name, _percent(before), f"[bold]{_percent(after)}[/bold]", _change(before, after))
-        console.print(changes)
-        if evaluation.settings is not None and evaluation.settings.crf is not None:
-            _print_crf(evaluation.settings.crf)
+    totals = make_table(["metric", "value"] if before is None else ["metric", "before", "after", "change"], left=["metric"])
+    for name, value in after.totals.items():
+        was = [] if before is None else [before.totals[name]]
+        totals.add_row(name, *map(_percent, was), f"[bold]{_percent(value)}[/bold]", *(_change(earlier, value) for earlier in was))
+    console.print(totals)
+    if before is not None and after.settings is not None and after.settings.crf is not None:
+        _print_crf(after.settings.crf)
     print_warnings(evaluation.warnings)
-    for note, count in evaluation.noted.items():
+    for note, count in evaluation.image_warnings.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]")
@@ -95,8 +90,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
 
 def print_tuning(tuning: Tuning, folder: Path) -> None:
     """Print the metrics of both halves, the CRF's settings, whether it is on, and where the bundle is."""
-    columns = ["", "images", "mean IoU\nbefore", "\nafter", "boundary IoU\nbefore", "\nafter", "trimap IoU\nbefore", "\nafter"]
-    table = make_table(columns, left=[""])
+    columns = [f"{name}\n{time}" for name in ("mean IoU", "boundary IoU", "trimap IoU") for time in ("before", "after")]
+    table = make_table(["", "images", *columns], left=[""])
     for name, half in (("chosen on", tuning.chosen_on), ("confirmed on", tuning.confirmed_on), ("together", tuning.whole)):
         values = [version[metric] for metric in ("mean_iou", "boundary_iou", "trimap_iou") for version in (half.before, half.after)]
         table.add_row(name, str(half.images), *(_percent(value) for value in values))
@@ -124,11 +119,11 @@ def print_image(prediction: LabelledImage) -> None:
     """Print the error of an image that could not be predicted, or the warnings of one that was."""
     if prediction.error:
         aside.print(f"upscore: {escape(visible(prediction.error))}", style="red", soft_wrap=True)
-    for note in prediction.notes:
+    for note in prediction.warnings:
         aside.print(escape(visible(f"{prediction.file}: {note}")), soft_wrap=True)
 
 
-def print_predictions(predictions: Sequence[LabelledImage], found: Found, out: Path, settings: InferenceSettings) -> None:
+def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredImages, out: Path, settings: InferenceSettings) -> None:
     """Print how many images were predicted, with which CRF, and where the files are."""
     failed = sum(bool(prediction.error) for prediction in predictions)
     if settings.crf is not None and settings.crf.enabled:
@@ -161,12 +156,12 @@ def print_sweep(sweep: ProposalSweep, page: Path) -> None:
     for row in sweep.curve():
         count = int(row["proposals"])
         table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", _percent(row["mean_iou"]))
-    for name in sweep.ways:
-        if name != sweep.all_boxes:
-            table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
+    for name in sweep.modes:
+        table.add_row(short_name(name), f"[bold]{_percent(sweep.mean_iou(name))}[/bold]")
     console.print(table)
-    if sweep.without:
-        console.print(f"{sweep.without} image{'s' * (sweep.without > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
+    if sweep.without_proposals:
+        count = sweep.without_proposals
+        console.print(f"{count} image{'s' * (count > 1)}: no proposals were found: labelled as a whole", soft_wrap=True)
     console.print(f"pages: [bold]{escape(page)}[/bold]", soft_wrap=True)
 
 

@@ -73,12 +73,12 @@ class TrainingProgressBar:
         """Print the line of an epoch."""
         line = f"epoch {row['epoch']:>3g}/{self.epochs}  loss {row['loss']:.4f}"
         if "val_loss" in row:
-            line += f"  validation loss {row['val_loss']:.4f}"
+            line += f"  val loss {row['val_loss']:.4f}"
         if "miou" in row:
             line += f"  mIoU {100 * row['miou']:5.2f}  pixel accuracy {100 * row['pixel_accuracy']:5.2f}"
             line += "  [green]best[/green]" if row["miou"] > self.best else ""
             self.best = max(self.best, row["miou"])
-        self.bar.console.print(line)
+        self.bar.console.print(line, soft_wrap=True)
         self.started, self.images = time.monotonic(), 0
 
     def end(self, progress: RunProgress) -> None:

@@ -1,32 +1,26 @@
-"""Datasets: files to samples, samples to batches. Nothing here knows a network.
+"""Datasets: files to samples, samples to batches, without any network.
 
 ::
 
-    path ── opening ──> a reader ──> Sample ── transforms ──> Sample ── loading ──> Batch
-                              │
-                              └── census: every mask is counted and evaluated before training
+    path ── open_dataset ──> a reader ──> Sample ── transforms ──> Sample ── loading ──> Batch
+                                  │
+                                  └── mask_check: every mask is read and checked before training
 
-Readers (``folder``, ``voc``, ``side_by_side``, ``shapes``) do not know one another; they share
-``images`` (files), ``matching`` (which mask is whose) and ``pairs`` (the dataset of both).
+The readers are independent of one another; all use ``image_files`` and ``mask_files``
+(decoding), ``matching`` (which mask belongs to which image) and ``paired_files`` (their dataset).
 """
 
-from upscore.data.census import Census, Fault, check_dataset, check_splits, take_census
 from upscore.data.dataset import Dataset
-from upscore.data.image_files import (
-    IMAGE_SUFFIXES,
-    MAX_PIXELS,
-    check_image,
-    decode_image,
-    read_image,
-    read_instances,
-    read_label,
-    write_image,
-    write_label_map,
-)
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.finding import Finding, Remedy
+from upscore.data.headers import IMAGE_SUFFIXES, MAX_PIXELS
+from upscore.data.image_files import check_image, decode_image, read_image
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
-from upscore.data.mask_findings import Finding
-from upscore.data.open_dataset import list_splits, open_dataset
-from upscore.data.remedies import Remedy
+from upscore.data.mask_check import check_dataset, check_splits, inspect_dataset
+from upscore.data.mask_files import read_instances, read_label
+from upscore.data.open_dataset import READERS, list_splits, open_dataset
+from upscore.data.png_files import write_image, write_label_map
+from upscore.data.reader import Reader
 from upscore.data.transforms import FILL, Augmentation, rng_for
 from upscore.data.unet_border_weights import BorderWeighting
 
@@ -34,13 +28,14 @@ __all__ = [
     "FILL",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "READERS",
     "Augmentation",
     "AugmentedDataset",
     "BorderWeighting",
-    "Census",
     "Dataset",
-    "Fault",
+    "DatasetStatistics",
     "Finding",
+    "Reader",
     "Remedy",
     "check_dataset",
     "check_image",
@@ -49,13 +44,13 @@ __all__ = [
     "decode_image",
     "epoch_order",
     "init_worker",
+    "inspect_dataset",
     "list_splits",
     "open_dataset",
     "read_image",
     "read_instances",
     "read_label",
     "rng_for",
-    "take_census",
     "write_image",
     "write_label_map",
 ]

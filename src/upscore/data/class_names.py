@@ -31,7 +31,7 @@ _COLOUR = re.compile(r"\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\Z")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What a file of class names says.
+    """The content of a file of class names.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ class ClassNames:
     labels: LabelSpace
     mapping: dict[int, int] | None = None
     colours: dict[tuple[int, int, int], int] = field(default_factory=dict)
+
+    @property
+    def warning(self) -> str:
+        """Where the names come from."""
+        return f"the names of the {len(self.labels)} classes come from {self.file.name}"
 
 
 def find_class_names(folder: Path, files: Sequence[str] = CLASS_FILES) -> ClassNames | None:

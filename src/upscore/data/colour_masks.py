@@ -1,4 +1,4 @@
-"""Masks whose colours are the classes, read with the table that says which is which."""
+"""Masks whose colours are the classes, read with a table of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.headers import damaged_image_error, decode, open_header, read_bytes
-from upscore.data.image_files import read_label
-from upscore.errors import DataError
+from upscore.data.encoded_image import EncodedImage
+from upscore.data.headers import decode, open_header
+from upscore.data.mask_files import read_label
 from upscore.text import listed
 
 __all__ = ["ColourTable"]
@@ -25,9 +25,9 @@ class ColourTable:
     Parameters
     ----------
     colours : dict of (int, int, int) to int
-        Stored value that each RGB colour stands for: a class, or 255 for ignored.
+        The class of each RGB colour, or 255 for ignored.
     source : str
-        Where the table is from, for errors: ``"labelmap.txt"``.
+        The file of the table, for errors: ``"labelmap.txt"``.
     """
 
     def __init__(self, colours: Mapping[tuple[int, int, int], int], source: str) -> None:
@@ -40,36 +40,36 @@ class ColourTable:
         """Read a mask, (H, W) uint8.
 
         Colour masks and palette masks are read by their colours, grey ones by their
-        numbers. Transparency must be nowhere.
+        numbers. There must be no transparency.
 
         Raises
         ------
         DataError
             The file cannot be read, is lossy, or shows a colour that the table lacks.
         """
-        data = read_bytes(path)
-        header = open_header(str(path), data)
+        file = EncodedImage.read(path)
+        header = open_header(file)
         image = header.image
         if image.format == "JPEG" or image.mode not in ("P", "RGB", "RGBA"):
             return read_label(path)
         try:
             pixels = np.asarray(decode(header).convert("RGBA"))
         except Exception as error:  # decoders raise nearly anything
-            raise damaged_image_error(str(path), error) from error
+            raise file.damaged_image_error(error) from error
         if pixels[..., 3].min() < 255:
-            return read_label(path)  # which says what is wrong with transparency
+            return read_label(path)  # which raises the error on transparency
         stored = np.empty(pixels.shape[:2], np.uint8)
         unknown: Counter[int] = Counter()
         step = max(1, _PIXELS_AT_ONCE // max(1, pixels.shape[1]))
         for top in range(0, len(pixels), step):
             packed = _packed(pixels[top : top + step])
-            place = np.minimum(np.searchsorted(self._keys, packed), len(self._keys) - 1)
-            stored[top : top + step] = self._values[place]
-            if (strange := self._keys[place] != packed).any():
-                unknown.update(packed[strange].tolist())
+            indices = np.minimum(np.searchsorted(self._keys, packed), len(self._keys) - 1)
+            stored[top : top + step] = self._values[indices]
+            if (differ := self._keys[indices] != packed).any():
+                unknown.update(packed[differ].tolist())
         if unknown:
             shown = listed([f"{key >> 16},{key >> 8 & 255},{key & 255}: {count} px" for key, count in unknown.most_common()])
-            raise DataError(f"{path}: the mask shows colours that {self._source} gives to no class ({shown}): add a line for each to it")
+            raise file.error(f"the mask shows colours that {self._source} gives to no class ({shown}): add a line for each to it")
         return stored
 
 

@@ -1,4 +1,4 @@
-"""What every reader hands out: an object with these attributes is a dataset, whoever wrote it."""
+"""What a dataset is: any object with these attributes is one, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.remedies import Description
 from upscore.types import LabelSpace, Sample
 
 __all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels"]
 
 
 class Dataset(Protocol):
-    """Images with masks, by number.
+    """Images with masks, by index.
 
     Attributes
     ----------
     name : str
-        What a report calls it.
+        Its name in reports.
     split : str
         Which part it is: ``"train"``, ``"val"``, …
     labels : LabelSpace
-        What the masks' numbers mean.
+        The classes.
     keys : sequence of str
         The samples' keys, in order; unique and stable.
     warnings : sequence of str
-        Decisions the reader made that its user should see; each one sentence.
+        Decisions of the reader that a user should know; a sentence each.
     """
 
     @property
@@ -96,8 +95,8 @@ class InFiles(Protocol):
     ----------
     image_files, mask_files : sequence of Path
         The samples' files, in order.
-    description : Description, optional
-        The ``dataset.yaml`` in which names and label_mapping may be set; None where the layout has no place for them.
+    settings_file : Path, optional
+        The ``dataset.yaml`` in which names and label_mapping may be set, which need not exist; None where the layout has none.
     """
 
     @property
@@ -107,4 +106,4 @@ class InFiles(Protocol):
     def mask_files(self) -> Sequence[Path]: ...  # noqa: D102
 
     @property
-    def description(self) -> Description | None: ...  # noqa: D102
+    def settings_file(self) -> Path | None: ...  # noqa: D102

@@ -1,14 +1,14 @@
-"""Which folders of a dataset hold its images and which its masks, by their names.
+"""Find a dataset's folders of images and of masks by their names.
 
 ::
 
-    images/ masks/                              the names that are looked for first
+    images/ masks/                              the names that take precedence
     images/train/ masks/train/                  with a folder for each split
     train/images/ train/masks/ valid/images/ …  the splits outside
     train_images/ train_masks/                  both in one name
     train/ trainannot/                          the images in the folder that bears the split's name alone
 
-Other words for images and masks are taken where one folder bears one of each.
+Other words for images and masks are taken where a folder holds one of each.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
 from upscore.text import listed
 
-__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Places", "by_split", "find_places", "holds_images", "subfolders"]
+__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Folders", "by_split", "find_folders", "holds_images", "subfolders"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos", "inputs", "input")
 """Names of a folder of images, in lower case."""
@@ -36,17 +36,17 @@ MASK_FOLDERS = (
 """Names of a folder of masks, in lower case."""
 
 _MAX_ENTRIES = 100_000
-_FILES_SEEN = 10_000
+_FILES_CHECKED = 10_000
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the images and masks of one folder of data are.
+class Folders:
+    """The folders of a set of images: theirs, and those of their masks.
 
     Parameters
     ----------
     images, masks, instances : Path
-        Folders; that of the instances need not exist.
+        Folders; that of the instance masks need not exist.
     """
 
     images: Path
@@ -55,34 +55,38 @@ class Places:
 
     @property
     def warning(self) -> str:
-        """Which folders were taken, where they have not the names that are looked for first; else ``""``."""
+        """Which folders were taken, where their names are not ``images`` and ``masks``; else ``""``."""
         if (self.images.name, self.masks.name) == ("images", "masks"):
             return ""
         return f"the folder {self.images.name} was taken for the images, and {self.masks.name} for their masks"
 
 
-def find_places(root: Path) -> tuple[Places | None, Mapping[str, Places]]:
-    """Return the folders of images and masks below ``root``: both together, or those of each split; neither if there are none.
+def find_folders(root: Path) -> tuple[Folders | None, Mapping[str, Folders]]:
+    """Find the folders of images and masks below ``root``.
 
-    A split is called train, val or test, whatever the folder's own name for it.
+    Returns
+    -------
+    Folders or None, dict of str to Folders
+        Those of all images, where there are such, and those of each split: train, val and test,
+        whatever the folder calls them.
 
     Raises
     ------
     DataError
         Several folders could be meant.
     """
-    together = _places(root)
+    together = _find(root)
     if together is not None:
         own = by_split({name: together.images / name for name in subfolders(together.images)})
-        if _counts(own):
+        if _are_splits(own):
             return together, {
-                split: Places(folder, _same_split(together.masks, folder.name), _same_split(together.instances, folder.name))
+                split: Folders(folder, _same_split(together.masks, folder.name), _same_split(together.instances, folder.name))
                 for split, folder in own.items()
             }
         return together, {}
     folders = {name: root / name for name in subfolders(root)}
-    splits = {split: places for split, folder in by_split(folders).items() if (places := _places(folder)) is not None}
-    return None, splits or _in_one_name(root, list(folders))
+    splits = {split: found for split, folder in by_split(folders).items() if (found := _find(folder)) is not None}
+    return None, splits or _find_by_compound_names(root, list(folders))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -107,9 +111,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _places(folder: Path) -> Places | None:
+def _find(folder: Path) -> Folders | None:
     if (folder / "images").is_dir() and (folder / "masks").is_dir():
-        return Places(folder / "images", folder / "masks", folder / "instances")
+        return Folders(folder / "images", folder / "masks", folder / "instances")
     names = subfolders(folder)
     images = [name for name in names if name.lower() in IMAGE_FOLDERS]
     masks = [name for name in names if name.lower() in MASK_FOLDERS and holds_images(folder / name)]
@@ -117,10 +121,10 @@ def _places(folder: Path) -> Places | None:
         return None
     if len(images) > 1 or len(masks) > 1:
         raise DataError(
-            f"{folder}: the images may be in {listed(images)} and the masks in {listed(masks)}: say which with a dataset.yaml, as in "
+            f"{folder}: the images may be in {listed(images)} and the masks in {listed(masks)}: name them in a dataset.yaml, as in "
             f"train: {images[0]}/train, val: {images[0]}/val, masks_dir: {masks[0]}, names: [background, thing]"
         )
-    return Places(folder / images[0], folder / masks[0], folder / "instances")
+    return Folders(folder / images[0], folder / masks[0], folder / "instances")
 
 
 def holds_images(folder: Path) -> bool:
@@ -130,7 +134,7 @@ def holds_images(folder: Path) -> bool:
         if any(name.lower().endswith(IMAGE_SUFFIXES) for name in files if not name.startswith(".")):
             return True
         seen += len(files) + 1
-        if seen > _FILES_SEEN:
+        if seen > _FILES_CHECKED:
             break
     return False
 
@@ -146,13 +150,13 @@ def by_split(folders: Mapping[str, Path]) -> dict[str, Path]:
     return found
 
 
-def _counts(own: Mapping[str, Path]) -> bool:
-    """Whether folders divide the images: train, val or test do, other names only where there are both a train and a val."""
+def _are_splits(own: Mapping[str, Path]) -> bool:
+    """Whether folders are splits: those called train, val or test are, others only where there are both a train and a val."""
     return any(folder.name == split for split, folder in own.items()) or {"train", "val"} <= own.keys()
 
 
 def _same_split(folder: Path, name: str) -> Path:
-    """Return the folder of the same split, whatever its name there."""
+    """Return the subfolder of ``folder`` for the split that is called ``name``, which may have another name there."""
     if not (folder / name).is_dir():
         split = canonical_split(name)
         for other in subfolders(folder):
@@ -161,12 +165,12 @@ def _same_split(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _in_one_name(root: Path, names: Iterable[str]) -> dict[str, Places]:
+def _find_by_compound_names(root: Path, names: Iterable[str]) -> dict[str, Folders]:
     images: dict[str, list[str]] = {}
     masks: dict[str, list[str]] = {}
     bare: dict[str, str] = {}
     for name in names:
-        split, role = _divided(name)
+        split, role = _parse_name(name)
         if split and role:
             (images if role == "images" else masks).setdefault(split, []).append(name)
         elif canonical_split(name):
@@ -176,23 +180,23 @@ def _in_one_name(root: Path, names: Iterable[str]) -> dict[str, Places]:
         folders = images.get(split) or ([bare[split]] if split in bare else [])
         truth = masks.get(split, [])
         if len(folders) == 1 and len(truth) == 1:
-            found[split] = Places(root / folders[0], root / truth[0], root / f"{split}_instances")
+            found[split] = Folders(root / folders[0], root / truth[0], root / f"{split}_instances")
         elif folders and truth:
             raise DataError(
-                f"{root}: the images of {split} may be in {listed(folders)} and the masks in {listed(truth)}: keep one folder of each, "
+                f"{root}: the images of {split} may be in {listed(folders)} and the masks in {listed(truth)}: leave one folder of each, "
                 f"or use images/{split} and masks/{split}"
             )
     return found
 
 
-def _divided(name: str) -> tuple[str, str]:
-    """Return the split and the role, images or masks, that a folder's name speaks of; ``""`` for what it does not."""
+def _parse_name(name: str) -> tuple[str, str]:
+    """Return the split and the role, images or masks, in a folder's name; ``""`` for what it lacks."""
     lower = name.lower()
     for split, words in SPLITS.items():
         for word in sorted(words, key=len, reverse=True):
-            rest = re.sub(rf"\A{word}[_\-. ]?|[_\-. ]{word}\Z", "", lower, count=1)
-            if rest != lower:
-                role = "images" if rest in IMAGE_FOLDERS else "masks" if rest in MASK_FOLDERS else ""
-                if role or not rest:
+            role_word = re.sub(rf"\A{word}[_\-. ]?|[_\-. ]{word}\Z", "", lower, count=1)
+            if role_word != lower:
+                role = "images" if role_word in IMAGE_FOLDERS else "masks" if role_word in MASK_FOLDERS else ""
+                if role or not role_word:
                     return split, role
     return "", ""

@@ -1,7 +1,7 @@
-"""Annotations of other kinds, found where masks were expected, and named for what they are.
+"""Name annotations of other kinds that are found where masks were expected.
 
-Nothing is converted here. Names of files and folders are looked at first, then the first
-and last kilobytes of a few files.
+Nothing is converted. Names of files and folders are examined first, then the first and last
+kilobytes of a few files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["name_annotations"]
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 4
 _FILES_READ = 4  # of each kind of file in a folder
-_FILES_SEEN = 1000
+_MAX_FILES_READ = 1000
 _BYTES_READ = 8192
 
 _MASKS = "a mask is a PNG of its image's size and name whose pixels are class numbers"
@@ -42,7 +42,7 @@ _LABELME = (
     "SegmentationClass and class_names.txt, which can be opened"
 )
 _YOLO_POLYGONS = f"YOLO polygon labels (.txt): draw them into masks; {_MASKS}"
-_YOLO_BOXES = "YOLO box labels (.txt): boxes do not say which pixels belong to an object, so there are no masks to make of them"
+_YOLO_BOXES = "YOLO box labels (.txt): boxes do not tell which pixels belong to an object, so masks cannot be made of them"
 _CVAT = (
     "CVAT's XML annotations: export the task anew as 'Segmentation mask', a folder with JPEGImages, SegmentationClass and labelmap.txt, "
     "which can be opened"
@@ -59,7 +59,7 @@ _BY_PATH = (
     (re.compile(r"(^|/)task-\d+-annotation-\d+-by-\d+-tag-[^/]*\.png$"), _STUDIO_PNG),
     (re.compile(r"\.parquet$"), _PARQUET),
 )
-_BY_CONTENT = {  # the first whose words are all there counts
+_BY_CONTENT = {  # the first whose words all occur counts
     ".json": (
         (_VIA, ('"_via_img_metadata"|"shape_attributes"',)),
         (_STUDIO, ('"(polygonlabels|brushlabels|keypointlabels|rectanglelabels|original_width)"',)),
@@ -74,46 +74,46 @@ _BY_CONTENT = {  # the first whose words are all there counts
     ".geojson": ((_GEOJSON, ('"Feature',)),),
     ".xml": ((_CVAT, ("<annotations>",)), (_VOC_XML, ("<annotation>", "<(object|bndbox)>"))),
 }
-_NUMBER = r"[ \t]+(?:[01](?:\.\d*)?|\.\d+)(?:[eE]-?\d+)?"  # a share of the image's width or height
+_NUMBER = r"[ \t]+(?:[01](?:\.\d*)?|\.\d+)(?:[eE]-?\d+)?"  # a fraction of the image's width or height
 _BOX = re.compile(rf"\d{{1,4}}(?:{_NUMBER}){{4,5}}")
 _POLYGON = re.compile(rf"\d{{1,4}}(?:{_NUMBER}){{6,}}")
 
 
-def name_annotations(place: Path) -> str:
-    """Return what annotations other than masks are in a folder or file, and what can be done with them; ``""`` if none are known.
+def name_annotations(root: Path) -> str:
+    """Return which annotations other than masks are in a folder or file, and how to make masks of them; ``""`` if none are known.
 
     Parameters
     ----------
-    place : Path
-        A dataset's folder, looked through a few folders deep, or one file.
+    root : Path
+        A dataset's folder, searched a few folders deep, or a file.
     """
     read: Counter[tuple[str, str]] = Counter()
-    for path, relative in islice(_entries(place), _MAX_ENTRIES):
-        for pattern, said in _BY_PATH:
+    for path, relative in islice(_entries(root), _MAX_ENTRIES):
+        for pattern, description in _BY_PATH:
             if pattern.search(relative):
-                return said
+                return description
         suffix = path.suffix.lower()
         if suffix == ".txt" or suffix in _BY_CONTENT:
             where = (os.path.dirname(relative), suffix)
-            if read[where] < _FILES_READ and read.total() < _FILES_SEEN:
+            if read[where] < _FILES_READ and read.total() < _MAX_FILES_READ:
                 read[where] += 1
-                if said := _by_content(path, suffix):
-                    return said
+                if description := _by_content(path, suffix):
+                    return description
     return ""
 
 
-def _entries(place: Path) -> Iterator[tuple[Path, str]]:
-    """Give files and folders with their paths below ``place``, with slashes."""
-    if place.is_file():
-        yield place, place.name
+def _entries(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield files and folders with their paths below ``root``, with slashes."""
+    if root.is_file():
+        yield root, root.name
         return
-    for root, folders, files in os.walk(place):
-        below = os.path.relpath(root, place).replace(os.sep, "/")
+    for folder, folders, files in os.walk(root):
+        below = os.path.relpath(folder, root).replace(os.sep, "/")
         start = "" if below == "." else f"{below}/"
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if start.count("/") < _MAX_DEPTH else []
         for name in (*folders, *sorted(files)):
             if not name.startswith("."):
-                yield Path(root, name), start + name
+                yield Path(folder, name), start + name
 
 
 def _by_content(path: Path, suffix: str) -> str:
@@ -130,9 +130,9 @@ def _by_content(path: Path, suffix: str) -> str:
     text = data.decode("utf-8", "replace")
     if suffix == ".txt":
         lines = [line.strip() for line in text[:_BYTES_READ].splitlines()[:3] if line.strip()]
-        if len(data) >= _BYTES_READ and len(lines) == 1:  # it goes on beyond what was read
+        if len(data) >= _BYTES_READ and len(lines) == 1:  # it continues beyond what was read
             lines = [lines[0].rpartition(" ")[0]]
         if lines and all(_POLYGON.fullmatch(line) for line in lines):
             return _YOLO_POLYGONS
         return _YOLO_BOXES if lines and all(_BOX.fullmatch(line) for line in lines) else ""
-    return next((said for said, words in _BY_CONTENT[suffix] if all(re.search(word, text) for word in words)), "")
+    return next((description for description, words in _BY_CONTENT[suffix] if all(re.search(word, text) for word in words)), "")

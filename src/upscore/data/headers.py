@@ -1,9 +1,9 @@
-"""Open image files without trust: what they are and how large, before a pixel is decoded.
+"""Read the headers of untrusted image files: their format, size and bands, before a pixel is decoded.
 
-Only :data:`FORMATS` are opened, by what the file holds and not by its name: Pillow knows
-others, some of which run programs. Damage of any kind is one line that names the file, and
-so is what a decoder would misread or never finish: several pages or frames, bands whose
-meaning no tag gives, more blocks or scans than any program writes.
+Only :data:`FORMATS` are opened, by content and not by name: Pillow knows others, some of which
+run programs. Damage of any kind is an error of one line, and so is what a decoder would misread
+or never finish: several pages or frames, bands whose meaning no tag gives, more blocks or scans
+than any program writes.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ import io
 import threading
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from upscore import files
+from upscore.data.encoded_image import EncodedImage
 from upscore.data.structure import check_structure
-from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, unread
-from upscore.errors import DataError
-from upscore.text import reason
+from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, unreadable_tiff_error
 
-__all__ = ["EXIF_TRANSPOSE", "FORMATS", "MAX_PIXELS", "Header", "check_file", "damaged_image_error", "decode", "open_header", "read_bytes"]
+__all__ = ["EXIF_TRANSPOSE", "FORMATS", "IMAGE_SUFFIXES", "JPEG_FORMATS", "MAX_PIXELS", "Header", "decode", "open_header"]
 
 MAX_PIXELS = 2**27
 """The largest image that is decoded, in pixels (11585 × 11585); larger ones are refused."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Pillow's names of the formats that are opened."""
+
+JPEG_FORMATS = ("JPEG", "MPO")
+"""Pillow's names of JPEG files: MPO is one that holds further images."""
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg")
+
+IMAGE_SUFFIXES = (*_JPEG_SUFFIXES, ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
+"""File name endings, in lower case, of the images of a folder."""
 
 EXIF_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,35 +46,22 @@ EXIF_TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn an image of each EXIF orientation upright; 1 already is."""
+"""The transposition that turns an image of each EXIF orientation upright; 1 already is."""
 
 _PLUGINS = (TiffImagePlugin, WebPImagePlugin)  # imported to be known: Pillow loads only some formats by itself
-_MAX_BYTES = 2**30
 _MAX_RLE_BYTES = 2**24  # of a run-length BMP, which Pillow decodes in Python, a run at a time
 _ORIENTATION = 0x0112  # EXIF's tag
 _warnings_lock = threading.Lock()  # catch_warnings swaps a process-wide list
 
 
-def check_file(path: Path) -> int:
-    """Return the size in bytes of a regular file; devices and pipes could block for ever."""
-    size = files.check_file(path, what="an image")
-    if size == 0:
-        raise DataError(f"{path}: the file is empty, expected an image")
-    return size
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return a regular file of at most a gibibyte."""
-    check_file(path)
-    return files.read_file(path, max_bytes=_MAX_BYTES, what="an image")
-
-
 @dataclass(frozen=True)
 class Header:
-    """An image file that was opened and not yet decoded.
+    """The header of an image file.
 
     Parameters
     ----------
+    file : EncodedImage
+        The file.
     image : PIL.Image.Image
         The undecoded image.
     turn : int
@@ -77,13 +69,14 @@ class Header:
     orientation : int
         The file's EXIF orientation, 1 to 8; 1 is upright.
     coding : (str, tuple)
-        The name of Pillow's decoder and what it is told, the arrangement of the bits first.
+        The name of Pillow's decoder and its arguments, the arrangement of the bits first.
     alpha : bool
         Whether the file has an alpha channel, or a colour that is transparent.
     tiff : TiffTags, optional
         A TIFF's tags.
     """
 
+    file: EncodedImage
     image: Image.Image
     turn: int
     orientation: int
@@ -99,7 +92,7 @@ class Header:
 
     @property
     def bits(self) -> int:
-        """Bits of a stored number: 16 where Pillow keeps only the upper 8 of a colour, too."""
+        """Bits of a stored value, also where Pillow decodes only the upper 8 of 16."""
         decoder, (form, *rest) = self.coding
         if self.tiff is not None:
             return max(self.tiff.bits)
@@ -108,60 +101,53 @@ class Header:
         return 16 if ";16" in str(form) and not str(form).startswith("BGR") else 32 if self.image.mode == "F" else 8
 
 
-def open_header(name: str, data: bytes) -> Header:
+def open_header(file: EncodedImage) -> Header:
     """Read the header of an image file.
-
-    Parameters
-    ----------
-    name : str
-        What errors call the file.
-    data : bytes
-        All of it.
 
     Raises
     ------
     DataError
         It is no image, is too large, is damaged, holds several pages or frames, has bands
-        whose meaning is not said, or would keep a decoder busy for minutes.
+        whose meaning is not declared, or would occupy a decoder for minutes.
     """
-    limit = f"expected at most {MAX_PIXELS} pixels: cut it into tiles"
-    frames = check_structure(name, data)
-    tags = read_tiff_tags(name, data) if is_tiff(data) else None
+    limit = f"expected at most {MAX_PIXELS} pixels: divide it into tiles"
+    frames = check_structure(file)
+    tags = read_tiff_tags(file) if is_tiff(file.data) else None
     with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # our own limit says it better, and a doubtful tag is no news
+        warnings.simplefilter("ignore")  # our own limit has a better message, and doubtful tags do not matter
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(file.data), formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise DataError(f"{name}: the image is far too large ({error}), {limit}") from error
+            raise file.error(f"the image is far too large ({error}), {limit}") from error
         except UnidentifiedImageError:
             if tags is not None and tags.pages:
-                raise unread(name, tags) from None
-            raise DataError(f"{name}: not an image that can be read, expected one of {', '.join(FORMATS)}") from None
-        except Exception as error:  # damaged headers raise nearly anything, and none of it is our fault
-            raise damaged_image_error(name, error) from error
+                raise unreadable_tiff_error(file, tags) from None
+            raise file.error(f"not an image that can be read, expected one of {', '.join(FORMATS)}") from None
+        except Exception as error:  # damaged headers raise nearly anything
+            raise file.damaged_image_error(error) from error
         orientation = tags.orientation if tags is not None else 1
-        # Pillow turns TIFFs itself, and would decode a whole PNG to look for a tag behind the pixels.
+        # Pillow turns TIFFs itself, and would decode a whole PNG to find a tag behind the pixels.
         if tags is None and not (image.format == "PNG" and "exif" not in image.info):
             with contextlib.suppress(Exception):  # a damaged tag does not make the image unreadable
                 orientation = int(image.getexif().get(_ORIENTATION, 1))
     orientation = orientation if orientation in EXIF_TRANSPOSE else 1
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{name}: the image has {height}×{width} = {height * width} pixels, {limit}")
+        raise file.error(f"the image has {height}×{width} = {height * width} pixels, {limit}")
     if width * height == 0:
-        raise DataError(f"{name}: the image has {height}×{width} pixels, expected at least one")
+        raise file.error(f"the image has {height}×{width} pixels, expected at least one")
     if image.format == "WEBP":
         frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise DataError(
-            f"{name}: the {image.format} is an animation of {frames} frames, expected one image: "
+        raise file.error(
+            f"the {image.format} is an animation of {frames} frames, expected one image: "
             "write the frame that is meant to a file of its own, for example with ImageMagick's 'magick in.gif[0] frame.png'"
         )
     alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     alpha = alpha and not (tags is not None and tags.band_left_out)
-    header = Header(image, orientation if tags is None else 1, orientation, _coding(image), alpha, tags)
-    if header.coding[0] == "bmp_rle" and len(data) > _MAX_RLE_BYTES:
-        raise DataError(f"{name}: the run-length BMP has {len(data)} bytes, expected at most {_MAX_RLE_BYTES}: save it as a PNG")
+    header = Header(file, image, orientation if tags is None else 1, orientation, _coding(image), alpha, tags)
+    if header.coding[0] == "bmp_rle" and len(file.data) > _MAX_RLE_BYTES:
+        raise file.error(f"the run-length BMP has {len(file.data)} bytes, expected at most {_MAX_RLE_BYTES}: save it as a PNG")
     return header
 
 
@@ -177,8 +163,3 @@ def decode(header: Header) -> Image.Image:
     """Decode the pixels and turn them upright."""
     header.image.load()
     return header.image if header.turn == 1 else header.image.transpose(EXIF_TRANSPOSE[header.turn])
-
-
-def damaged_image_error(name: str, error: Exception) -> DataError:
-    """Return the error that says so for the file ``name``."""
-    return DataError(f"{name}: the image is damaged or cut short ({reason(error)}): copy or export it again")

@@ -64,7 +64,7 @@ def read_list(file: Path, root: Path, warnings: list[str]) -> list[Line]:
     root : Path
         Folder that its paths are relative to; the list's own folder is the second choice.
     warnings : list of str
-        Gets a sentence where paths of another machine were understood by their ends.
+        Gets a sentence where paths of another machine were resolved by their ends.
 
     Raises
     ------
@@ -72,26 +72,26 @@ def read_list(file: Path, root: Path, warnings: list[str]) -> list[Line]:
         The list cannot be read or is empty, or a file that it names is missing.
     """
     found: list[Line] = []
-    shortened = 0
+    by_end = 0
     for line in read_lines(file):
-        place = _exactly(line, root, file.parent)
-        if place is None and line.startswith("#"):
+        path = _exactly(line, root, file.parent)
+        if path is None and line.startswith("#"):
             continue
-        if place is not None:
-            found.append(Line(place))
+        if path is not None:
+            found.append(Line(path))
         elif (pair := _pair(line, root, file.parent)) is not None:
             found.append(pair[0])
-            shortened += pair[1]
-        elif (place := find_end(root, line, file=True)) is not None:
-            found.append(Line(place))
-            shortened += 1
+            by_end += pair[1]
+        elif (path := find_end(root, line, file=True)) is not None:
+            found.append(Line(path))
+            by_end += 1
         else:
             raise DataError(f"{file}: the list names {line[:200]}, which is not below {root}: paths are relative to that folder")
     if not found:
         raise DataError(f"{file}: the list is empty, expected one image a line")
-    if shortened:
+    if by_end:
         warnings.append(
-            f"{shortened} of {len(found)} paths in {file.name} are of another machine: the files at their ends below {root} were taken"
+            f"{by_end} of {len(found)} paths in {file.name} are of another machine: the files at their ends below {root} were taken"
         )
     return found
 
@@ -104,9 +104,9 @@ def find_below(folder: Path, text: str, *, file: bool = False) -> Path | None:
     """
     for form in dict.fromkeys((text, text.replace("\\", "/"))):
         for spelt in dict.fromkeys((form, unicodedata.normalize("NFC", form), unicodedata.normalize("NFD", form))):
-            place = folder / spelt
-            if is_file(place) if file else _exists(place):
-                return place
+            path = folder / spelt
+            if is_file(path) if file else _exists(path):
+                return path
     return None
 
 
@@ -126,7 +126,7 @@ def _exists(path: Path) -> bool:
 
 
 def find_end(folder: Path, text: str, *, file: bool = False) -> Path | None:
-    """Return what the longest end of an absolute path leads to below ``folder``; None for other paths, and if there is nothing.
+    """Return what the longest possible end of an absolute path leads to below ``folder``; None for other paths and if there is nothing.
 
     Such paths are written on one machine and read on another: ``D:\\street\\images\\a.jpg``
     is ``images/a.jpg`` in the folder that street has become.
@@ -136,7 +136,7 @@ def find_end(folder: Path, text: str, *, file: bool = False) -> Path | None:
     if not anchor or ".." in parts:
         return None
     ends = ("/".join(parts[start:]) for start in range(min(len(parts), _MAX_PARTS)))
-    return next((place for end in ends if (place := find_below(folder, end, file=file)) is not None), None)
+    return next((path for end in ends if (path := find_below(folder, end, file=file)) is not None), None)
 
 
 def _exactly(text: str, root: Path, beside: Path) -> Path | None:
@@ -144,17 +144,17 @@ def _exactly(text: str, root: Path, beside: Path) -> Path | None:
 
 
 def _pair(line: str, root: Path, beside: Path) -> tuple[Line, bool] | None:
-    """Divide a line where both sides are files; also return whether one was found by the end of its path only."""
+    """Divide a line where both sides are files; also return whether either was found by the end of its path only."""
     for divider in islice(_DIVIDERS.finditer(line), _MAX_PARTS):
         files = []
-        shortened = False
+        by_end = False
         for side in (line[: divider.start()], line[divider.end() :]):
-            place = _exactly(side, root, beside)
-            if place is None and (place := find_end(root, side, file=True)) is not None:
-                shortened |= find_below(root, side.lstrip("/\\"), file=True) is None
-            files.append(place)
-            if place is None:
+            path = _exactly(side, root, beside)
+            if path is None and (path := find_end(root, side, file=True)) is not None:
+                by_end |= find_below(root, side.lstrip("/\\"), file=True) is None
+            files.append(path)
+            if path is None:
                 break
         if files[0] is not None and files[-1] is not None and len(files) == 2:
-            return Line(files[0], files[1]), shortened
+            return Line(files[0], files[1]), by_end
     return None

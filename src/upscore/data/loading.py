@@ -1,4 +1,4 @@
-"""From samples to batches: what a ``torch.utils.data.DataLoader`` is given.
+"""From samples to batches: the dataset, order and collation for a ``torch.utils.data.DataLoader``.
 
 The loader's sampler yields ``(epoch, index)``, so that the augmentation of a sample is a
 function of (seed, epoch, key) whatever worker reads it::
@@ -28,14 +28,14 @@ __all__ = ["AugmentedDataset", "collate", "epoch_order", "init_worker"]
 
 
 class AugmentedDataset:
-    """A dataset seen through its augmentation; item ``(epoch, index)`` is a Sample.
+    """A dataset with its augmentation; item ``(epoch, index)`` is a Sample.
 
     Parameters
     ----------
     dataset : Dataset
-        Where samples come from.
+        The samples.
     augmentation : Augmentation
-        How they are varied; called with the sample's own generator.
+        Called with each sample and its own generator.
     seed : int
         The run's seed.
     border_weighting : BorderWeighting, optional
@@ -51,15 +51,15 @@ class AugmentedDataset:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: tuple[int, int]) -> Sample:
-        """Read and vary sample ``index`` for ``epoch``, ``place`` being ``(epoch, index)``.
+    def __getitem__(self, position: tuple[int, int]) -> Sample:
+        """Read and augment sample ``index`` for ``epoch``, ``position`` being ``(epoch, index)``.
 
         Raises
         ------
         DataError
             The sample cannot be read, or has no objects to separate.
         """
-        epoch, index = place
+        epoch, index = position
         sample = self.dataset[index]
         rng = rng_for(self.seed, epoch, sample.key)
         if self.border_weighting is None:
@@ -73,10 +73,10 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 
 def init_worker(worker: int) -> None:
-    """Keep a loader's worker process to one thread, and deaf to Ctrl-C.
+    """Limit a loader's worker process to one thread, and let it ignore Ctrl-C.
 
-    Its siblings have the other cores; and a terminal sends Ctrl-C to every process, while the step that the
-    training process then finishes may still want this one's images.
+    The other workers use the other cores. A terminal sends Ctrl-C to every process, while the step that
+    the training process then finishes may still need this worker's images.
     """
     cv2.setNumThreads(0)
     for name in ("SIGINT", "SIGHUP"):
@@ -125,7 +125,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
             if sample.weights is not None and sample.weights.shape != (h, w):
                 raise DataError(f"{sample.key}: the weights are {sample.weights.shape} and the image {(h, w)}: they must agree")
             weights[i, :h, :w] = 1 if sample.weights is None else sample.weights
-    # A permuted (N, H, W, 3) array is channels-last already: no pixel moves but to become a float.
+    # A permuted (N, H, W, 3) array is channels-last already: pixels are only converted.
     scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
     keys = tuple(sample.key for sample in samples)
     return Batch(scaled, torch.from_numpy(labels), keys, None if weights is None else torch.from_numpy(weights))

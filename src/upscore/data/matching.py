@@ -1,8 +1,8 @@
-"""Which mask belongs to which image: by name, or by the one rule that all names follow.
+"""Match masks to images by their names, or by a rule that all names follow.
 
 A mask has its image's name. Where no mask has, all of them may still be named by one rule:
 ``a_mask`` for ``a``, ``a.jpg`` for ``a``, ``mask_7`` for ``img_7``, or ``a_gtFine_labelIds``
-for ``a_leftImg8bit``. A rule counts if it finds a mask of its own for every image.
+for ``a_leftImg8bit``. A rule counts if it gives every image a different mask.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from upscore.text import listed
 
 __all__ = ["match_masks"]
 
-_MAX_PLACES = 8  # where an image's name may stand in a mask's
+_MAX_OCCURRENCES = 8  # of an image's name in a mask's
 
 
 def match_masks(
@@ -41,7 +41,7 @@ def match_masks(
     images, masks, instances : iterable of (key, path)
         A key is a path below its folder without the suffix.
     extra_allowed : bool
-        Whether masks without an image are fine, as they are where a list picks the images.
+        Whether masks without an image are allowed, as where a list selects the images.
     warnings : list of str, optional
         Gets a sentence where names were paired by a rule.
 
@@ -54,7 +54,7 @@ def match_masks(
     ------
     DataError
         Two files share a key, an image has no mask, or a mask no image; or masks of
-        several kinds, each with a rule of its own, lie side by side.
+        several kinds, each with its own rule, lie in one folder.
     """
     image_of = _by_key(images, "images")
     mask_of = _by_key(masks, "masks")
@@ -85,7 +85,7 @@ def match_masks(
     if extra and not extra_allowed:
         faults.append(f"{len(extra)} of {len(set(mask_of.values()))} masks have no image ({listed(extra)})")
     if faults:
-        raise DataError(f"{' and '.join(faults)}: a mask carries its image's name and place, with a suffix such as .png")
+        raise DataError(f"{' and '.join(faults)}: a mask has its image's name and folder, with a suffix such as .png")
     marked = {_composed(key): path for key, path in instances_of.items() if not key.isascii()}
     return [Pair(key_of[key], path, mask_of[key], instances_of.get(key, marked.get(_composed(key)))) for key, path in image_of.items()]
 
@@ -94,7 +94,7 @@ def _by_key(files: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for key, path in files:
         if key in found:
-            raise DataError(f"two {what} share the name '{key}': {found[key]} and {path}: rename or remove one")
+            raise DataError(f"two {what} have the name '{key}': {found[key]} and {path}: rename or remove either")
         found[key] = path
     return found
 
@@ -104,7 +104,7 @@ def _composed(key: str) -> str:
 
 
 def _by_rule(images: Sequence[str], masks: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Return the mask of each image, and the rule in words; both empty if no rule fits all."""
+    """Return the mask of each image, and the rule as text; both empty if no rule fits all."""
     names = [os.path.split(key) for key in images]
     known = set(masks)
     beside_first = [name for folder, name in map(os.path.split, masks) if folder == names[0][0]]
@@ -122,7 +122,7 @@ def _by_rule(images: Sequence[str], masks: Sequence[str]) -> tuple[dict[str, str
                 found[tuple(matched)] = f"'{before}NAME{after}' for '{start}NAME{end}'"
         if len(found) > 1:
             raise DataError(
-                f"masks can be paired with images by {len(found)} rules, {listed(list(found.values()))}: keep the masks of one kind "
+                f"masks can be paired with images by {len(found)} rules, {listed(list(found.values()))}: leave the masks of one kind "
                 f"in the folder, and move the others out of it"
             )
         for matched_masks, rule in found.items():
@@ -131,36 +131,36 @@ def _by_rule(images: Sequence[str], masks: Sequence[str]) -> tuple[dict[str, str
 
 
 def _affixes(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Give what may stand before and after the part that image and mask share: nothing, then what all images share."""
+    """Yield possible affixes around the part common to image and mask: none, then those common to all images."""
     yield "", ""
     if len(names) < 2:
         return
-    start = _shared_start(names).rstrip("0123456789")
-    turned = _shared_start([name[::-1] for name in names])[::-1]
-    separated = re.search(r"[_\-. ]", turned) or re.search(r"\D", turned)
-    end = turned[separated.start() :] if separated else ""
+    start = _common_prefix(names).rstrip("0123456789")
+    suffix = _common_prefix([name[::-1] for name in names])[::-1]
+    separated = re.search(r"[_\-. ]", suffix) or re.search(r"\D", suffix)
+    end = suffix[separated.start() :] if separated else ""
     shortest = min(map(len, names))
     for before, after in (("", end), (start, ""), (start, end)):
         if (before or after) and len(before) + len(after) < shortest:
             yield before, after
 
 
-def _shared_start(names: Sequence[str]) -> str:
-    low, high = min(names), max(names)  # what these share, all between them share
+def _common_prefix(names: Sequence[str]) -> str:
+    low, high = min(names), max(names)  # the prefix of these is common to all names between them
     return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))]
 
 
 def _surroundings(stem: str, masks: Sequence[str], *, alone: bool, exact: bool) -> Iterator[tuple[str, str]]:
-    """Give what stands before and after ``stem`` in each mask's name, where that reads like a word of its own."""
+    """Yield what precedes and follows ``stem`` in each mask's name, where that is a separate word."""
     if exact and stem in masks:
         yield "", ""
     for mask in masks:
-        for found in islice(re.finditer(re.escape(stem), mask), _MAX_PLACES):
+        for found in islice(re.finditer(re.escape(stem), mask), _MAX_OCCURRENCES):
             before, after = mask[: found.start()], mask[found.end() :]
             if not (before or after):
                 continue
             if (before[-1:].isdigit() and stem[:1].isdigit()) or (after[:1].isdigit() and stem[-1:].isdigit()):
-                continue  # 11 is not named after 1
+                continue  # 11 does not contain the name 1
             if alone and (before[-1:].isalnum() or after[:1].isalnum()):
-                continue  # of a single image a rule would be a guess: only a word set apart counts
+                continue  # for a single image a rule would be a guess: only a separated word counts
             yield before, after

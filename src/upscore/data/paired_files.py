@@ -1,4 +1,4 @@
-"""Images and masks as files in pairs: finding them, and the dataset they make."""
+"""Datasets of image and mask files in pairs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
-from upscore.data.image_files import IMAGE_SUFFIXES, DecodedMask, inspect_image, read_image_with_metadata, read_instances, read_mask
-from upscore.data.remedies import Description
+from upscore.data.headers import IMAGE_SUFFIXES
+from upscore.data.image_files import inspect_image, read_image_with_metadata
+from upscore.data.mask_files import DecodedMask, read_instances, read_mask
 from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
 
 __all__ = ["Pair", "PairedFiles", "list_images"]
 
-_MAX_FILES = 5_000_000  # a link to / must not be walked for hours
-_LEFT_BY_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")  # those of macOS begin with a dot
+_MAX_FILES = 5_000_000  # a link to / must not be searched for hours
+_SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")  # those of macOS begin with a dot
 
 TURNED_WARNING = (
     "image turned upright by its EXIF orientation tag, mask without such a tag taken to match the upright image; "
@@ -31,7 +32,7 @@ TURNED_MASK_WARNING = (
     "mask turned upright by its own EXIF orientation tag, which differs from its image's; "
     "if it matches the image as stored, remove the tag (exiftool -Orientation= FILE)"
 )
-_LOOKED_AT = 16  # images of more than 8 bits whose values are looked at while masks are counted, about
+_IMAGES_DECODED = 16  # about, of more than 8 bits, for the warning about dark ones while masks are counted
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class PairedFiles:
     pairs : sequence of Pair
         At least one; keys are unique.
     labels : LabelSpace
-        What the masks' numbers mean.
+        The classes.
     split, name : str
         Which part of which dataset this is.
     mapping : dict of int to int, optional
@@ -64,15 +65,14 @@ class PairedFiles:
         An instance number that means no object, such as VOC's 255.
     read_mask : callable, optional
         Reads a mask file as stored values, (H, W) uint8; as
-        :func:`~upscore.data.image_files.read_mask` does
+        :func:`~upscore.data.mask_files.read_mask` does
         when not given. It goes to other processes with the dataset.
     hint : str
-        What to do where masks hold values that are no class, if that is not a matter of
-        ``label_mapping``.
+        What to do where masks hold values that are no class, if not set ``label_mapping``.
     warnings : sequence of str
-        Decisions the user should see.
-    description : Description, optional
-        The ``dataset.yaml`` that gives names and mapping, or could.
+        Decisions of the reader that a user should know.
+    settings_file : Path, optional
+        The ``dataset.yaml`` that sets names and label_mapping, or may be written to set them.
 
     Attributes
     ----------
@@ -94,10 +94,10 @@ class PairedFiles:
         read_mask: Callable[[Path], npt.NDArray[np.uint8]] | None = None,
         hint: str = "",
         warnings: Sequence[str] = (),
-        description: Description | None = None,
+        settings_file: Path | None = None,
     ) -> None:
         self.pairs = tuple(pairs)
-        self.description = description
+        self.settings_file = settings_file
         self.labels = labels
         self.split = split
         self.name = name
@@ -121,7 +121,7 @@ class PairedFiles:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Decisions the user should see: those given, and what the masks and headers read by :meth:`raw_label` brought to light."""
+        """Decisions that a user should know: those given, and what :meth:`raw_label` found in masks and headers."""
         found = [
             f"{len(indices)} of {len(self)} images of {self.split} ({listed([self.keys[i] for i in sorted(indices)])}): {warning}"
             for warning, indices in sorted(self._found.items())
@@ -156,7 +156,13 @@ class PairedFiles:
             _check_size(pair, size, image.orientation, instances.shape, pair.instances)
             if self._void_instance is not None:
                 instances[instances == self._void_instance] = 0
-        return Sample(pair.key, image.pixels, label, instances, warnings=(*_turned(image.orientation, mask.orientation), *image.warnings))
+        return Sample(
+            pair.key,
+            image.pixels,
+            label,
+            instances,
+            warnings=(*_orientation_warnings(image.orientation, mask.orientation), *image.warnings),
+        )
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.labels)} classes>"
@@ -172,11 +178,11 @@ class PairedFiles:
         return [pair.mask for pair in self.pairs]
 
     def raw_label(self, index: int) -> RawLabel:
-        """Return mask ``index`` as stored, after making sure that the image is whole and of its size.
+        """Return mask ``index`` as stored, after checking that its image is complete and of its size.
 
-        What the reading decides (a turned image, an alpha channel, values the mapping does not
-        name) is added to ``warnings``. Where the mapping names values outside 0 to 255, classes are
-        returned. About sixteen images of more than 8 bits are decoded, to know whether they come out dark.
+        Decisions (a turned image, an alpha channel, values the mapping does not name) are
+        added to ``warnings``. Where the mapping names values outside 0 to 255, classes are
+        returned. About sixteen images of more than 8 bits are decoded, for the warning about dark ones.
 
         Raises
         ------
@@ -185,9 +191,9 @@ class PairedFiles:
         """
         pair = self.pairs[index]
         mask = self._decoded(pair.mask)
-        image = inspect_image(pair.image, values=index % max(1, len(self) // _LOOKED_AT) == 0)
+        image = inspect_image(pair.image, values=index % max(1, len(self) // _IMAGES_DECODED) == 0)
         _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
-        for warning in (*_turned(image.orientation, mask.orientation), *image.warnings):
+        for warning in (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings):
             self._found.setdefault(warning, set()).add(index)
         if mask.unnamed:
             self._unnamed[index] = mask.unnamed
@@ -232,22 +238,22 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
         raise DataError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
     for root, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        place = os.path.realpath(root)
-        if place in seen:
+        real = os.path.realpath(root)
+        if real in seen:
             folders.clear()
             continue
-        seen.add(place)
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if not name.startswith(".") and name.lower() not in _LEFT_BY_SYSTEMS:
+            if not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
                 (images if name.lower().endswith(IMAGE_SUFFIXES) else others).append(Path(root, name))
         if len(images) + len(others) > _MAX_FILES:
             raise DataError(f"{folder}: holds more than {_MAX_FILES} files, links followed: name the folder of the images themselves")
     return sorted(images), sorted(others)
 
 
-def _turned(image: int, mask: int) -> tuple[str, ...]:
-    """Return what should be known of an image and a mask of these EXIF orientations."""
+def _orientation_warnings(image: int, mask: int) -> tuple[str, ...]:
+    """Return warnings on an image and a mask with these EXIF orientations."""
     if image == mask:
         return ()
     return (TURNED_WARNING,) if mask == 1 else (TURNED_MASK_WARNING,)

@@ -1,4 +1,4 @@
-"""``dataset.yaml``: the schema Ultralytics and LibreYOLO share, read without trust.
+"""The schema of ``dataset.yaml``, as Ultralytics and LibreYOLO write it, for untrusted files.
 
 ::
 
@@ -6,7 +6,7 @@
     train: images/train            # a folder, a list of folders, or a .txt list of images
     val: images/val
     test: images/test
-    masks_dir: masks               # takes the place of `images` in an image's path
+    masks_dir: masks               # replaces `images` in an image's path
     names: {0: road, 1: car}       # or [road, car]
     nc: 2                          # optional, checked against names
     label_mapping: {0: 0, 7: 1}    # stored value: class; 255, -1, ignore_label and values not named are ignored
@@ -25,7 +25,7 @@ from difflib import SequenceMatcher
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from upscore.data.folder_roles import find_places
+from upscore.data.folder_roles import find_folders
 from upscore.data.image_lists import find_below, find_end
 from upscore.data.splits import SPLITS
 from upscore.documents import parse_yaml
@@ -50,7 +50,7 @@ _IGNORE_WORD = "ignore_label"
 
 @dataclass(frozen=True)
 class Schema:
-    """A ``dataset.yaml``, understood.
+    """The content of a ``dataset.yaml``.
 
     Parameters
     ----------
@@ -62,18 +62,17 @@ class Schema:
         Folders or ``.txt`` lists of each split that is given, by train, val and test; empty where the
         folder is to be taken as it lies.
     masks_dir : str, optional
-        What takes the place of ``images`` in an image's path; ``masks`` where the file
-        does not say.
+        What replaces ``images`` in an image's path; ``masks`` where the file gives none.
     labels : LabelSpace
         The classes.
     mapping : dict of int to int, optional
         Class of each stored value, 255 for ignored. Values are 32-bit integers.
     masks_dir_given : bool
-        Whether the file says where the masks are.
+        Whether the file gives ``masks_dir``.
     download_given : bool
-        Whether the file says where the data could be fetched from.
+        Whether the file gives ``download``.
     warnings : tuple of str
-        What of the file was left out or understood in another way than it is written.
+        What of the file was left out or read otherwise than it is written.
     """
 
     file: Path
@@ -88,7 +87,7 @@ class Schema:
 
 
 def read_schema(file: Path) -> Schema:
-    """Read and check a ``dataset.yaml``; no image is looked for yet.
+    """Read and check a ``dataset.yaml``, without its images.
 
     Raises
     ------
@@ -103,12 +102,12 @@ def read_schema(file: Path) -> Schema:
     path = _text(file, "path", content.get("path", "."))
     masks_dir = _text(file, "masks_dir", content.get("masks_dir", "masks")).replace("\\", "/").strip("/")
     if not masks_dir or ".." in PurePosixPath(masks_dir).parts:
-        raise DataError(f"{file}: masks_dir is '{masks_dir}', expected a folder name that takes the place of 'images'")
-    splits = {key: _places(file, key, content[key]) for key in SPLITS if content.get(key) is not None}
-    if not splits and not any(find_places(file.parent / path)):  # else it describes the plain folder it lies in
+        raise DataError(f"{file}: masks_dir is '{masks_dir}', expected a folder name that replaces 'images'")
+    splits = {key: _sources(file, key, content[key]) for key in SPLITS if content.get(key) is not None}
+    if not splits and not any(find_folders(file.parent / path)):  # else it describes the plain folder it lies in
         raise DataError(f"{file}: no split is given, expected train, val or test")
     root = _root(file, path, splits, warnings)
-    splits = {key: tuple(_mended(root, key, place, warnings) for place in places) for key, places in splits.items()}
+    splits = {key: tuple(_resolve(root, key, source, warnings) for source in sources) for key, sources in splits.items()}
     labels = LabelSpace(_names(file, content, warnings))
     mapping = _mapping(file, content["label_mapping"], len(labels)) if content.get("label_mapping") is not None else None
     if content.get("ignore_label") is not None:
@@ -137,7 +136,7 @@ def _load(file: Path) -> dict[Any, Any]:
 
 
 def _by_known_keys(file: Path, content: Mapping[Any, Any], warnings: list[str]) -> dict[str, Any]:
-    """Return what the known keys hold; refuse keys that are nearly one of them, and warn of the others."""
+    """Return the values of the known keys; refuse keys that are nearly one of them, and warn of the others."""
     known: dict[str, Any] = {}
     written: dict[str, str] = {}
     for key, value in content.items():
@@ -153,7 +152,7 @@ def _by_known_keys(file: Path, content: Mapping[Any, Any], warnings: list[str]) 
     for key in others:
         if key in _OF_OTHERS:
             continue
-        # A key that is there is not likely to be written again, so only a closer likeness to it counts.
+        # A key that is given is not likely to be written again, so only a closer similarity to it counts.
         meant = nearest_name(_shown(key), absent) or (nearest_name(_shown(key), _KEYS) if _is_near(_shown(key)) else "")
         if meant:
             raise DataError(f"{file}: unknown key '{_shown(key)}'{meant}, expected {', '.join(_KEYS)}")
@@ -179,44 +178,43 @@ def _root(file: Path, path: str, splits: Mapping[str, Sequence[str]], warnings: 
     """Return the folder that splits are relative to.
 
     Ultralytics' ``path`` is relative to a folder of its settings. Where it leads nowhere
-    from here, it is the file's own folder that is meant, if that bears the name or holds
-    what the splits name.
+    from here, the file's own folder is meant, if it has that name or holds what the splits name.
     """
     found = find_below(file.parent, path)
     if found is not None:
         return found
     own = file.parent
     name = PureWindowsPath(path).name  # it knows both kinds of slash
-    places = [place for split in splits.values() for place in split]
-    if name == own.resolve().name or any(_find_place(own, place) is not None for place in places):
+    sources = [source for split in splits.values() for source in split]
+    if name == own.resolve().name or any(_find_source(own, source) is not None for source in sources):
         warnings.append(f"{file.name}: path '{path}' leads to no folder from here, so the folder of the file was taken for it")
         return own
     return file.parent / path
 
 
-def _mended(root: Path, split: str, place: str, warnings: list[str]) -> str:
-    """Return where a split is: ``place``, or what was found for it, below ``root``."""
-    found = find_below(root, place)
+def _resolve(root: Path, split: str, source: str, warnings: list[str]) -> str:
+    """Return a split's source below ``root``: as it is written, or what was found for it."""
+    found = find_below(root, source)
     if found is None:
-        found = _find_place(root, place)
+        found = _find_source(root, source)
         if found is None:
-            return place
-        warnings.append(f"{split}: '{place}' leads to nothing, so '{found.relative_to(root).as_posix()}' was taken")
-    return str(found) if PurePosixPath(place).is_absolute() and found == Path(place) else found.relative_to(root).as_posix()
+            return source
+        warnings.append(f"{split}: '{source}' leads to nothing, so '{found.relative_to(root).as_posix()}' was taken")
+    return str(found) if PurePosixPath(source).is_absolute() and found == Path(source) else found.relative_to(root).as_posix()
 
 
-def _find_place(root: Path, place: str) -> Path | None:
-    """Find a split's place as it is written, or without the ``../`` that Roboflow writes, or by the end of an absolute path."""
-    inside = place.replace("\\", "/")
+def _find_source(root: Path, source: str) -> Path | None:
+    """Find a split's folder or list as it is written, or without the ``../`` that Roboflow writes, or by the end of an absolute path."""
+    inside = source.replace("\\", "/")
     return (
-        find_below(root, place)
+        find_below(root, source)
         or (find_below(root, inside.removeprefix("../")) if inside.startswith("../") else None)
-        or find_end(root, place)
+        or find_end(root, source)
     )
 
 
 def _ignoring(file: Path, ignored: Any, mapping: dict[int, int] | None, classes: int) -> dict[int, int] | None:
-    """Return the mapping with one stored value more that is ignored."""
+    """Return the mapping with ``ignored`` as a further stored value that is ignored."""
     if type(ignored) is not int or not _STORED[0] <= ignored <= _STORED[1]:
         raise DataError(f"{file}: ignore_label is {_shown(ignored)}, expected the stored value that is ignored, such as {IGNORE}")
     if mapping is None:
@@ -244,7 +242,7 @@ def _names(file: Path, content: Mapping[str, Any], warnings: list[str]) -> tuple
         if not isinstance(name, str | int) or isinstance(name, bool) or (isinstance(name, int) and abs(name) > _STORED[1]):
             raise DataError(f"{file}: the name of class {number} is {_kind(name)} ({_shown(name)}), expected text: put it in quotes")
     if count is not None and (type(count) is not int or count != len(names)):
-        raise DataError(f"{file}: nc is {_shown(count)} but names holds {len(names)} classes: mend one or leave nc out")
+        raise DataError(f"{file}: nc is {_shown(count)} but names holds {len(names)} classes: correct either or leave nc out")
     return tuple(str(name) for name in names)
 
 
@@ -270,11 +268,11 @@ def _mapping(file: Path, mapping: Any, classes: int) -> dict[int, int]:
     return known
 
 
-def _places(file: Path, key: str, value: Any) -> tuple[str, ...]:
-    places = value if isinstance(value, list) else [value]
-    if not places:
+def _sources(file: Path, key: str, value: Any) -> tuple[str, ...]:
+    sources = value if isinstance(value, list) else [value]
+    if not sources:
         raise DataError(f"{file}: {key} is an empty list, expected a folder")
-    return tuple(_text(file, key, place) for place in places)
+    return tuple(_text(file, key, source) for source in sources)
 
 
 def _text(file: Path, key: str, value: Any) -> str:
@@ -284,7 +282,7 @@ def _text(file: Path, key: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as a message can show it."""
+    """Return a value for a message."""
     return shortened(str(value))
 
 

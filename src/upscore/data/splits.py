@@ -1,8 +1,4 @@
-"""Splits: the names they go by, and the division of images that come in one part.
-
-The names are train, val and test. Others in use are understood as one of these:
-``training``; ``valid``, ``validation`` and ``dev``; ``testing``.
-"""
+"""The names of splits, and the division of undivided images into train and val."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""Each split with the names it goes by; where a place holds several of them, the first one counts."""
+"""Each split with the names that are understood; where there are several of them, the first one counts."""
 
 
 def canonical_split(name: str) -> str | None:
@@ -32,8 +28,8 @@ def canonical_split(name: str) -> str | None:
     return next((split for split, names in SPLITS.items() if name.lower() in names), None)
 
 
-def choose_split(place: Path, split: str, given: Iterable[str]) -> str:
-    """Return the member of ``given`` that is meant by ``split``: itself, or another name of the same split.
+def choose_split(source: Path, split: str, given: Iterable[str]) -> str:
+    """Return the one of the ``given`` splits that is called ``split``, or has another name of the same meaning.
 
     Raises
     ------
@@ -49,14 +45,14 @@ def choose_split(place: Path, split: str, given: Iterable[str]) -> str:
             for name in names:
                 if name.lower() == other:
                     return name
-    raise DataError(f"{place}: no split '{split}'{nearest_name(split, names)}, expected one of {', '.join(names) or 'none'}")
+    raise DataError(f"{source}: no split '{split}'{nearest_name(split, names)}, expected one of {', '.join(names) or 'none'}")
 
 
-def divide(place: Path, pairs: Sequence[Pair], split: str) -> tuple[list[Pair], int]:
-    """Return the pairs of ``split``, train or val, and how many of all are val.
+def divide(root: Path, pairs: Sequence[Pair], split: str, warnings: list[str], *, because: str) -> list[Pair]:
+    """Return the pairs of ``split``, train or val, of images that are not divided.
 
     A fifth of the images, chosen by a hash of their keys, is val: the same ones wherever
-    and whenever the data is opened.
+    and whenever the data is opened. ``warnings`` gets a sentence that begins with ``because``.
 
     Raises
     ------
@@ -64,7 +60,8 @@ def divide(place: Path, pairs: Sequence[Pair], split: str) -> tuple[list[Pair], 
         There are fewer than two.
     """
     if len(pairs) < 2:
-        raise DataError(f"{place}: found 1 image, expected at least 2 to divide into train and val")
+        raise DataError(f"{root}: found 1 image, expected at least 2 to divide into train and val")
     ranked = sorted(pairs, key=lambda pair: blake2b(pair.key.encode("utf-8", "surrogateescape"), digest_size=8).digest())
     val = {pair.key for pair in ranked[: max(1, round(len(pairs) / 5))]}
-    return [pair for pair in pairs if (pair.key in val) == (split == "val")], len(val)
+    warnings.append(f"{because}, so {len(val)} of {len(pairs)} images, chosen by a hash of their names, are val")
+    return [pair for pair in pairs if (pair.key in val) == (split == "val")]

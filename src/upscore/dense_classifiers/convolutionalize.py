@@ -20,8 +20,6 @@ measured, and reported by :class:`InexactWarning`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import cast
 
@@ -31,8 +29,9 @@ from torch import Tensor, nn
 from upscore.dense_classifiers.fx_rewrite import linear_to_conv, rewrite_head
 from upscore.dense_classifiers.fx_trace import trace
 from upscore.errors import GeometryError, ModelError
+from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.geometry import Geometry
-from upscore.ops.receptive_field import Measured, measure
+from upscore.ops.receptive_field import MeasuredMap, measure_receptive_fields
 from upscore.text import reason
 
 __all__ = ["DenseClassifier", "InexactWarning", "convolutionalize", "linear_to_conv"]
@@ -135,7 +134,7 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
     height, width = _input_size(model, input_size)
     like = next(model.parameters(), torch.empty(0))
     example = torch.rand(1, in_channels, height, width, device=like.device, dtype=like.dtype)
-    with _in_eval_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         network = trace(model)
         try:
             expected = model(example)
@@ -152,7 +151,10 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
             raise ModelError(f"{type(model).__name__} cannot be made convolutional: rewritten, it gives other scores for the same image")
         try:
             axes = (None,) if height == width else (-2, -1)
-            measured = [measure(lambda x: [network(x)], in_channels=in_channels, least=max(height, width), axis=a)[0] for a in axes]
+            measured = [
+                measure_receptive_fields(lambda x: [network(x)], in_channels=in_channels, min_size=max(height, width), axis=axis)[0]
+                for axis in axes
+            ]
             if len({axis.geometry.stride for axis in measured}) > 1:
                 raise GeometryError("its cells are further apart along one axis than along the other")
         except (GeometryError, RuntimeError) as error:
@@ -164,7 +166,7 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
     return DenseClassifier(network, input_size=(height, width), stride=measured[0].geometry.stride, caveat=caveat)
 
 
-def _caveat(measured: list[Measured], size: tuple[int, int]) -> str:
+def _caveat(measured: list[MeasuredMap], size: tuple[int, int]) -> str:
     """Return why cells differ from the classifier's outputs for their windows; "" where they do not."""
     before = beyond = Fraction(0)
     for axis, pixels in zip(measured, size, strict=False):
@@ -177,7 +179,7 @@ def _caveat(measured: list[Measured], size: tuple[int, int]) -> str:
             f"its layers pad or round up, so that a cell sees {before} pixels before its window and {beyond} "
             "beyond it: there the classifier sees padding, and the grid sees the image"
         )
-    if measured[0].looks_everywhere:
+    if measured[0].has_global_average:
         reasons.append("gates or norms average over all positions: over the window in the classifier, over the whole image in the grid")
     return f"cells are not exactly the classifier's outputs for their windows: {'; '.join(reasons)}" if reasons else ""
 
@@ -194,14 +196,3 @@ def _input_size(model: nn.Module, given: int | tuple[int, int] | None) -> tuple[
     if height < 1 or width < 1:
         raise ModelError(f"found input_size {height}×{width}, expected at least 1×1")
     return height, width
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -1,26 +1,25 @@
-"""What proposals do: an image after one box, after five, after fifty; and its score over their number.
+"""Mean IoU over the number of proposals: after one box, after five, after fifty.
 
-For every image of a split the canvas of the network that looks at proposals is evaluated as it grows,
-beside that network and the others on the whole image, all of them together, and the CRF.
+For every image of a split, the scores of the network that uses proposals are evaluated after each number of boxes,
+beside that network and the others on the whole image, the ensemble, and the CRF.
 
 Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", ICCV 2015, figures 1, 5 and 7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError, RecipeError
-from upscore.evaluation.evaluate import checked_dataset, checked_truth
-from upscore.inference.averaging import tta
+from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
-from upscore.inference.proposal_aggregation import boxes_for, scores_over_boxes
+from upscore.inference.proposal_aggregation import ProposalSegmenter, boxes_for
 from upscore.metrics import ConfusionMatrix
 from upscore.proposals import Boxes
 from upscore.types import LabelSpace, Sample
@@ -28,56 +27,60 @@ from upscore.types import LabelSpace, Sample
 __all__ = ["COUNTS", "ProposalSweep", "SweepImage", "sweep_proposals"]
 
 COUNTS = (1, 5, 10, 20, 50)
-"""After how many boxes an image is looked at: those of the paper's figure, and some between."""
+"""Numbers of boxes after which an image is evaluated: those of the paper's figure, and some between."""
 
 LabelMap = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class SweepImage:
-    """One image, labelled in every way.
+    """One image, predicted after each number of boxes and in each other inference mode.
 
     Parameters
     ----------
     sample : Sample
         Image and truth.
     boxes : Boxes
-        As they are cut, best first; the image itself where none were found.
-    found : bool
-        Whether any were.
-    grown : dict of int to (H, W) uint8
-        Labels after so many boxes; of fewer boxes, after all of them.
-    ways : dict of str to (H, W) uint8
-        Labels by what gives them: each network on the whole image, the ensemble, the CRF.
-    metrics : dict of str to float
-        Mean IoU of this image by what was labelled so; of ``grown`` by the number, as text. nan where nothing is evaluated.
+        The crops, best first; the image itself where no proposal was found.
+    has_proposals : bool
+        Whether any was found.
+    by_count : dict of int to (H, W) uint8
+        Labels after so many boxes; where there are fewer, after all of them.
+    by_mode : dict of str to (H, W) uint8
+        Labels of each inference mode: each network on the whole image, all boxes, the ensemble, the CRF.
+    mean_iou : dict of str to float
+        Of this image, by the number of boxes as text and by mode; nan where every pixel is ignored.
     """
 
     sample: Sample
     boxes: Boxes
-    found: bool
-    grown: dict[int, LabelMap]
-    ways: dict[str, LabelMap]
-    metrics: dict[str, float]
+    has_proposals: bool
+    by_count: dict[int, LabelMap]
+    by_mode: dict[str, LabelMap]
+    mean_iou: dict[str, float] = field(default_factory=dict)
+
+    def label_maps(self) -> dict[str, LabelMap]:
+        """Return all label maps, by the number of boxes as text and by mode."""
+        return {str(count): label_map for count, label_map in self.by_count.items()} | self.by_mode
 
 
 @dataclass(frozen=True, eq=False)
 class ProposalSweep:
-    """What was counted over all images.
+    """The confusion matrices over all images.
 
     Parameters
     ----------
     labels : LabelSpace
         The classes.
     network : str
-        Which network looks at proposals.
+        The name of the network that uses proposals.
     counts : tuple of int
         Numbers of boxes, ascending.
     matrices : dict of str to ConfusionMatrix
-        By what was evaluated, as ``SweepImage.metrics``.
+        By the number of boxes as text, and by mode.
     images : int
         How many were evaluated.
-    without : int
+    without_proposals : int
         Images in which no proposal was found.
     """
 
@@ -86,25 +89,20 @@ class ProposalSweep:
     counts: tuple[int, ...]
     matrices: dict[str, ConfusionMatrix]
     images: int
-    without: int
+    without_proposals: int
 
-    def mean_iou(self, what: str) -> float:
-        """Return the mean IoU of a number of boxes, as text, or of a way; nan where nothing was evaluated."""
-        return float(self.matrices[what].metrics().mean_iou)
+    def mean_iou(self, name: str) -> float:
+        """Return the mean IoU after a number of boxes, given as text, or of a mode; nan where nothing was evaluated."""
+        return float(self.matrices[name].metrics().mean_iou)
 
     def curve(self) -> list[dict[str, float]]:
         """Return a row for each number of boxes: ``proposals`` and ``mean_iou``."""
         return [{"proposals": count, "mean_iou": self.mean_iou(str(count))} for count in self.counts]
 
     @property
-    def all_boxes(self) -> str:
-        """What the way is called that the last number of boxes is."""
-        return _all_boxes(self.network, self.counts)
-
-    @property
-    def ways(self) -> list[str]:
-        """What was evaluated besides numbers of boxes."""
-        return [name for name in self.matrices if not name.isdecimal()]
+    def modes(self) -> list[str]:
+        """The inference modes besides the numbers of boxes; the last number of boxes is the curve's last point."""
+        return [name for name in self.matrices if not name.isdecimal() and name != _all_boxes(self.network, self.counts)]
 
 
 def sweep_proposals(
@@ -115,112 +113,92 @@ def sweep_proposals(
     show: Callable[[int, SweepImage], None] = lambda index, image: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProposalSweep:
-    """Evaluate a predictor that looks at proposals over their number.
+    """Evaluate a predictor that uses proposals over their number.
 
     Parameters
     ----------
     predictor : Predictor
-        At least one of its networks looks at proposals; the first that does is followed.
+        At least one of its networks uses proposals; the first of these is swept.
     dataset : Dataset
         Images with truth.
     counts : sequence of int
-        Numbers of boxes to evaluate after; those beyond what the predictor takes are left out, and that is added.
+        Numbers of boxes; those above the predictor's ``max_proposals`` are left out, and that number is added.
     show : callable
-        Called with each image's number and what became of it.
+        Called with each image's index and its predictions.
     progress : callable
-        Called with (images done, images in all).
+        Called with (images done, images in total).
 
     Raises
     ------
     RecipeError
-        No network looks at proposals, or a count is not positive.
+        No network uses proposals, or a count is not positive.
     DataError, BundleError
         As :func:`upscore.evaluation.evaluate.evaluate`.
     """
-    steps = _steps(predictor, counts)
-    checked_dataset(dataset, predictor.labels)
+    counts = _checked_counts(predictor, counts)
+    check_dataset(dataset, predictor.labels)
+    first = next(i for i, member in enumerate(predictor.members) if member.proposals is not None)
+    names = _member_names(predictor)
     matrices: dict[str, ConfusionMatrix] = {}
-    network, without = "", 0
+    without_proposals = 0
     for index in range(len(dataset)):
         sample = dataset[index]
-        truth = checked_truth(sample)
-        grown = _look(predictor, sample, steps)
-        network = grown.network
-        metrics = {}
-        for name, label_map in grown.label_maps():
-            one = ConfusionMatrix(len(dataset.labels))
+        truth = check_mask(sample)
+        image = _predict_modes(predictor, sample, counts, first, names)
+        for name, label_map in image.label_maps().items():
+            matrix = ConfusionMatrix(len(dataset.labels))
             try:
-                one.add(truth, label_map)
+                matrix.add(truth, label_map)
             except DataError as error:
                 raise DataError(f"{sample.key}: {error}") from None
-            matrices[name] = matrices.get(name, ConfusionMatrix(len(dataset.labels))) + one
-            metrics[name] = float(one.metrics().mean_iou)
-        without += not grown.found
-        show(index, SweepImage(sample, grown.boxes, grown.found, grown.grown, grown.ways, metrics))
+            matrices[name] = matrices.get(name, ConfusionMatrix(len(dataset.labels))) + matrix
+            image.mean_iou[name] = float(matrix.metrics().mean_iou)
+        without_proposals += not image.has_proposals
+        show(index, image)
         progress(index + 1, len(dataset))
-    return ProposalSweep(dataset.labels, network, steps, matrices, len(dataset), without)
+    return ProposalSweep(dataset.labels, names[first], counts, matrices, len(dataset), without_proposals)
 
 
-@dataclass(frozen=True, eq=False)
-class _Looked:
-    network: str
-    boxes: Boxes
-    found: bool
-    grown: dict[int, LabelMap]
-    ways: dict[str, LabelMap]
-
-    def label_maps(self) -> Iterator[tuple[str, LabelMap]]:
-        yield from ((str(count), label_map) for count, label_map in self.grown.items())
-        yield from self.ways.items()
-
-
-def _look(predictor: Predictor, sample: Sample, counts: tuple[int, ...]) -> _Looked:
-    """Label an image in every way."""
-    settings, names = predictor.settings, _names(predictor)
-    first = next(i for i, member in enumerate(predictor.members) if member.proposals is not None)
-    member, chosen = predictor.members[first], predictor.members[first].proposals
-    assert chosen is not None
+def _predict_modes(predictor: Predictor, sample: Sample, counts: tuple[int, ...], first: int, names: list[str]) -> SweepImage:
+    """Predict an image after each number of boxes of the member ``first``, and in each other inference mode."""
+    segmenter = predictor.member(first, name=sample.key)
+    assert isinstance(segmenter, ProposalSegmenter)
     image = image_to_tensor(sample.image)
-    propose = predictor.proposer(chosen, sample.key)
-    boxes, found = boxes_for(image, propose, most=max(counts), enlarge=chosen.enlarge, least_side=chosen.min_side)
-    score = tta(member.network.scores, flips=settings.flips, scales=settings.scales)
-    how = {"aggregate": chosen.aggregate, "clip": chosen.clip, "side": chosen.crop_side, "batch": chosen.batch_size}
-    canvases = dict(scores_over_boxes(score, image, boxes, at=counts, **how))  # type: ignore[arg-type]  # each is checked there
+    boxes, has_proposals = boxes_for(image, segmenter.propose, segmenter.settings)
+    canvases = dict(segmenter.grow(image, boxes, at=counts))
     maps = {count: canvas.argmax(0).byte().cpu().numpy() for count, canvas in canvases.items()}
-    grown = {count: maps[min(count, len(boxes))] for count in counts}
+    by_count = {count: maps[min(count, len(boxes))] for count in counts}
 
-    ways: dict[str, LabelMap] = {}
-    plain = settings.model_copy(update={"proposals": None, "crf": None})
-    for one, name in zip(predictor.members, names, strict=True):
-        if one.proposals is None or one is member:
-            alone = Predictor.of(one.network.model, predictor.labels, settings=plain)
-            ways[f"{name}, whole image"] = alone.predict(sample.image).label_map
-    boxed = _all_boxes(names[first], counts)
-    ways[boxed] = grown[max(counts)]
-    together = f"{len(names)} networks together" if len(names) > 1 else boxed
-    knowing = predictor.knowing(member, canvases[min(max(counts), len(boxes))])
-    if settings.uses_crf:
-        compared = knowing.compare(sample.image, name=sample.key)
-        ways |= {together: compared.before.label_map, "with the CRF": compared.after.label_map}
+    by_mode: dict[str, LabelMap] = {}
+    for index, name in enumerate(names):
+        if predictor.members[index].proposals is None or index == first:
+            by_mode[f"{name}, whole image"] = predictor.alone(index).predict(sample.image).label_map
+    all_boxes = _all_boxes(names[first], counts)
+    by_mode[all_boxes] = by_count[max(counts)]
+    ensemble = f"ensemble of {len(names)} networks" if len(names) > 1 else all_boxes
+    known = predictor.with_canvas(first, canvases[len(boxes)])
+    if predictor.settings.uses_crf:
+        compared = known.compare(sample.image, name=sample.key)
+        by_mode |= {ensemble: compared.before.label_map, "with the CRF": compared.after.label_map}
     elif len(names) > 1:
-        ways[together] = knowing.predict(sample.image, name=sample.key).label_map
-    return _Looked(names[first], boxes, found, grown, ways)
+        by_mode[ensemble] = known.predict(sample.image, name=sample.key).label_map
+    return SweepImage(sample, boxes, has_proposals, by_count, by_mode)
 
 
 def _all_boxes(network: str, counts: tuple[int, ...]) -> str:
     return f"{network}, {max(counts)} proposals"
 
 
-def _names(predictor: Predictor) -> list[str]:
-    """Return what the networks are called: by their classes, numbered where two have the same."""
-    kinds = [type(member.network.model).__name__ for member in predictor.members]
-    return [kind if kinds.count(kind) == 1 else f"{kind} {kinds[: i + 1].count(kind)}" for i, kind in enumerate(kinds)]
+def _member_names(predictor: Predictor) -> list[str]:
+    """Return the names of the networks: their classes, numbered where two are the same."""
+    names = [member.name for member in predictor.members]
+    return [name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
 
-def _steps(predictor: Predictor, counts: Sequence[int]) -> tuple[int, ...]:
+def _checked_counts(predictor: Predictor, counts: Sequence[int]) -> tuple[int, ...]:
     proposals = predictor.settings.proposals
     if proposals is None:
-        raise RecipeError("no network looks at proposals: give --max-proposals 50, or an ensemble in which one does")
+        raise RecipeError("no network uses proposals: give --max-proposals 50, or an ensemble in which one does")
     if not counts or not all(isinstance(count, int) and count >= 1 for count in counts):
         raise RecipeError(f"found counts {list(counts)}, expected whole numbers of boxes from 1")
     return tuple(sorted({*(count for count in counts if count < proposals.max_proposals), proposals.max_proposals}))

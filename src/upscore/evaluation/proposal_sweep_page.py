@@ -1,6 +1,6 @@
-"""The growth of a canvas as pages: one for each image that is shown, and one with the curve over all of them.
+"""A proposal sweep as HTML pages: one for each image that is shown, and one with the curve over all images.
 
-``index.html`` and ``image-0001.html``, … need nothing but one another; ``growth.json`` holds the numbers.
+``index.html`` and ``image-0001.html``, … load nothing but one another; ``proposal-sweep.json`` holds the numbers.
 Keys are untrusted, as in :mod:`upscore.evaluation.report`.
 """
 
@@ -28,15 +28,15 @@ from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["ProposalSweepPages"]
 
-FIRST = 5
-"""Boxes that are drawn in colour."""
+IN_COLOUR = 5
+"""Boxes that are drawn in colour, the best ones."""
 
-_FIRST, _CASE, _FAINT = (255, 176, 0), (0, 0, 0), 0.35
+_BOX, _OUTLINE, _FAINT = (255, 176, 0), (0, 0, 0), 0.35
 
 
 @dataclass(frozen=True)
-class View:
-    """One labelling on a page: its name, the image as a data URI, its mean IoU, and the share of the evaluated pixels it gets wrong."""
+class PredictionView:
+    """One prediction on a page: its name, its colours as a data URI, its mean IoU, and the fraction of evaluated pixels that are wrong."""
 
     name: str
     colours: str
@@ -45,15 +45,15 @@ class View:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One image on the index."""
+class ImageLink:
+    """One image on the index: its page, its thumbnail, and its mean IoU after the fewest boxes, after all, and of the best mode."""
 
     file: str
     key: str
     image: str
-    first: float
-    last: float
-    best: tuple[str, float]
+    fewest_boxes: float
+    all_boxes: float
+    best_mode: tuple[str, float]
 
 
 class ProposalSweepPages:
@@ -68,7 +68,7 @@ class ProposalSweepPages:
     settings : InferenceSettings
         In force.
     shown : sequence of int
-        Numbers of the images that get a page.
+        Indices of the images that get a page.
     command : str
         The command line that repeats this.
     """
@@ -77,10 +77,10 @@ class ProposalSweepPages:
         self, out: str | os.PathLike[str], *, labels: LabelSpace, settings: InferenceSettings, shown: Sequence[int], command: str
     ) -> None:
         self.folder, self.labels, self.settings, self.shown, self.command = Path(out), labels, settings, set(shown), command
-        self.listed: list[Listed] = []
+        self.links: list[ImageLink] = []
 
     def show(self, index: int, image: SweepImage) -> None:
-        """Write the page of an image, if it is one of those that get one.
+        """Write the page of an image, if it gets one.
 
         Raises
         ------
@@ -91,97 +91,99 @@ class ProposalSweepPages:
             return
         assert image.sample.label is not None
         labels, truth, file = self.labels, image.sample.label, f"image-{index + 1:04}.html"
-        grown = [_view(_boxes(count), label_map, truth, labels, image.metrics[str(count)]) for count, label_map in image.grown.items()]
-        ways = [_view(name, label_map, truth, labels, image.metrics[name]) for name, label_map in image.ways.items()]
+        by_count = [
+            _view(_proposals(count), label_map, truth, labels, image.mean_iou[str(count)]) for count, label_map in image.by_count.items()
+        ]
+        by_mode = [_view(name, label_map, truth, labels, image.mean_iou[name]) for name, label_map in image.by_mode.items()]
         small = shrink(image.sample.image, exact=False)
         page = open_template("evaluation", "proposal_sweep_image.html.j2").render(
             key=image.sample.key,
             size=image.sample.image.shape[:2],
             boxes=len(image.boxes),
-            first=FIRST,
-            found=image.found,
+            in_colour=IN_COLOUR,
+            has_proposals=image.has_proposals,
             enlarge=self.settings.proposals.enlarge if self.settings.proposals else 1.0,
             image=as_uri(small, quality=82),
             drawn=as_uri(_draw_boxes(image), quality=90),
             truth=as_uri(Prediction(shrink(truth, exact=True), labels).colours()),
             width=small.shape[1],
             height=small.shape[0],
-            grown=grown,
-            ways=ways,
+            by_count=by_count,
+            by_mode=by_mode,
             legend=[(labels.names[k], labels.palette[k]) for k in _present(image, len(labels))],
             ignored=labels.colours()[IGNORE].tolist() if (truth == IGNORE).any() else None,
         )
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
-        values = [one.mean_iou for one in grown]
-        best = max(image.ways, key=lambda name: image.metrics[name])
+        best = max(image.by_mode, key=lambda name: image.mean_iou[name])
         thumbnail = as_uri(shrink(image.sample.image, exact=False, side=240), quality=80)
-        self.listed.append(Listed(file, image.sample.key, thumbnail, values[0], values[-1], (best, image.metrics[best])))
+        fewest, most = by_count[0].mean_iou, by_count[-1].mean_iou
+        self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest, most, (best, image.mean_iou[best])))
 
-    def write_index(self, growth: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
-        """Write ``index.html`` and ``growth.json``; return the page's path."""
-        rows = growth.curve()
-        title = f"Mean IoU of {growth.network} over the number of proposals"
+    def write_index(self, sweep: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
+        """Write ``index.html`` and ``proposal-sweep.json``; return the page's path."""
+        rows = sweep.curve()
+        title = f"Mean IoU of {sweep.network} over the number of proposals"
         curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max")
-        ways = [(name, growth.mean_iou(name)) for name in growth.ways if name != growth.all_boxes]
+        modes = [(name, sweep.mean_iou(name)) for name in sweep.modes]
         page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
             split=split,
             model=model,
-            growth=growth,
+            sweep=sweep,
             rows=rows,
             curve=curve,
-            ways=ways,
-            best=max((value for _, value in ways if not math.isnan(value)), default=math.nan),
-            listed=self.listed,
+            modes=modes,
+            best=max((value for _, value in modes if not math.isnan(value)), default=math.nan),
+            links=self.links,
             proposals=self.settings.proposals,
             crf=str(self.settings.crf) if self.settings.uses_crf else "",
             command=self.command,
         )
         numbers: dict[str, Any] = {
             "model": model,
-            "dataset": {"name": dataset, "split": split, "images": growth.images, "without_proposals": growth.without},
+            "dataset": {"name": dataset, "split": split, "images": sweep.images, "without_proposals": sweep.without_proposals},
             "settings": self.settings.model_dump(mode="json"),
             "mean_iou": {"proposals": {str(int(row["proposals"])): _finite(row["mean_iou"]) for row in rows}}
-            | {"ways": {name: _finite(value) for name, value in ways}},
+            | {"modes": {name: _finite(value) for name, value in modes}},
             "class_iou": {
-                what: [_finite(value) for value in matrix.metrics().class_iou.tolist()] for what, matrix in growth.matrices.items()
+                name: [_finite(value) for value in matrix.metrics().class_iou.tolist()] for name, matrix in sweep.matrices.items()
             },
-            "classes": list(growth.labels.names),
+            "classes": list(sweep.labels.names),
             "repeat": self.command,
         }
         text = json.dumps(numbers, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(self.folder / "growth.json", text.encode("utf-8", "backslashreplace"))
+        write_atomically(self.folder / "proposal-sweep.json", text.encode("utf-8", "backslashreplace"))
         write_atomically(self.folder / "index.html", page.encode("utf-8", "replace"))
         return self.folder / "index.html"
 
 
-def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], labels: LabelSpace, score: float) -> View:
+def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], labels: LabelSpace, mean_iou: float) -> PredictionView:
     evaluated = truth != IGNORE
     wrong = float(((label_map != truth) & evaluated).sum() / max(1, evaluated.sum()))
-    return View(name, as_uri(Prediction(shrink(label_map, exact=True), labels).colours()), score, wrong)
+    return PredictionView(name, as_uri(Prediction(shrink(label_map, exact=True), labels).colours()), mean_iou, wrong)
 
 
 def _draw_boxes(image: SweepImage) -> npt.NDArray[np.uint8]:
-    """Return the image, pale, with its boxes: the best in colour, on top of the others' faint lines."""
-    ground = pale(shrink(image.sample.image, exact=False))
-    scale = ground.shape[1] / image.sample.image.shape[1]
+    """Return the image, pale, with its boxes: the best in colour, over the faint lines of the others."""
+    background = pale(shrink(image.sample.image, exact=False))
+    scale = background.shape[1] / image.sample.image.shape[1]
     corners = [[round(float(corner) * scale) for corner in box] for box in image.boxes.corners]
-    for left, top, right, bottom in corners[FIRST:]:
-        lines = cv2.rectangle(ground.copy(), (left, top), (right - 1, bottom - 1), _CASE)
-        ground = cv2.addWeighted(ground, 1 - _FAINT, lines, _FAINT, 0)  # lines on one another are darker
-    for left, top, right, bottom in reversed(corners[:FIRST]):
-        for colour, thick in ((_CASE, 4), (_FIRST, 2)):
-            cv2.rectangle(ground, (left, top), (right - 1, bottom - 1), colour, thick, cv2.LINE_AA)
-    return np.asarray(ground, np.uint8)
+    for left, top, right, bottom in corners[IN_COLOUR:]:
+        lines = cv2.rectangle(background.copy(), (left, top), (right - 1, bottom - 1), _OUTLINE)
+        background = cv2.addWeighted(background, 1 - _FAINT, lines, _FAINT, 0)  # overlapping lines are darker
+    for left, top, right, bottom in reversed(corners[:IN_COLOUR]):
+        for colour, thickness in ((_OUTLINE, 4), (_BOX, 2)):
+            cv2.rectangle(background, (left, top), (right - 1, bottom - 1), colour, thickness, cv2.LINE_AA)
+    return np.asarray(background, np.uint8)
 
 
 def _present(image: SweepImage, classes: int) -> list[int]:
-    maps = [image.sample.label, *image.grown.values(), *image.ways.values()]
-    seen = np.bincount(np.concatenate([one.ravel() for one in maps if one is not None]), minlength=256)
-    return [k for k in range(classes) if seen[k]]
+    maps = [image.sample.label, *image.label_maps().values()]
+    counts = np.bincount(np.concatenate([label_map.ravel() for label_map in maps if label_map is not None]), minlength=256)
+    return [k for k in range(classes) if counts[k]]
 
 
-def _boxes(count: int) -> str:
+def _proposals(count: int) -> str:
     return f"{count} proposal{'s' * (count > 1)}"
 
 

@@ -28,7 +28,9 @@ import upscore
 from upscore.data.dataset import Dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
-from upscore.evaluation.evaluate import Evaluation, ImageMetrics, Labeller, checked_truth, labelled
+from upscore.evaluation.checks import check_mask
+from upscore.evaluation.evaluate import ImagePredictor, predict_sample
+from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
 from upscore.html.template import open_template
@@ -87,7 +89,7 @@ def write_report(
     *,
     history: Sequence[Mapping[str, Any]] | None = None,
     card: Mapping[str, Any] | None = None,
-    predictor: Labeller | None = None,
+    predictor: ImagePredictor | None = None,
     dataset: Dataset | None = None,
     command: str | None = None,
 ) -> Path:
@@ -176,7 +178,9 @@ def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             "name": name,
             "colour": evaluation.labels.palette[i],
             "iou": float(metrics.class_iou[i]),
-            "accuracy": float(metrics.class_accuracy[i]),
+            "precision": float(metrics.class_precision[i]),
+            "recall": float(metrics.class_recall[i]),
+            "f1": float(metrics.class_f1[i]),
             "boundary": float(borders.class_boundary_iou[i]),
             "iou_before": float(before.metrics.class_iou[i]),
             "boundary_before": float(before.border_metrics.class_boundary_iou[i]),
@@ -187,7 +191,7 @@ def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _image_panels(evaluation: Evaluation, predictor: Labeller, dataset: Dataset) -> list[ImagePanel]:
+def _image_panels(evaluation: Evaluation, predictor: ImagePredictor, dataset: Dataset) -> list[ImagePanel]:
     ranked = evaluation.ranked()
     worst = ranked[: min(WORST, math.ceil(len(ranked) / 2))]
     best = ranked[::-1][: min(BEST, len(ranked) - len(worst))]
@@ -195,8 +199,8 @@ def _image_panels(evaluation: Evaluation, predictor: Labeller, dataset: Dataset)
     for kind, rows in (("worst", worst), ("best", best)):
         for row in rows:
             sample = _find_sample(row, dataset)
-            predicted = labelled(predictor, sample).label_map
-            panels.append(_draw_image(row, kind, sample.image, checked_truth(sample), predicted, evaluation.labels))
+            predicted = predict_sample(predictor, sample).label_map
+            panels.append(_draw_image(row, kind, sample.image, check_mask(sample), predicted, evaluation.labels))
     return panels
 
 
@@ -209,7 +213,7 @@ def _crf_panels(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) 
         for pair in pairs:
             sample = _find_sample(pair[1], dataset)
             compared = predictor.compare(sample.image, name=sample.key)
-            maps = (checked_truth(sample), compared.before.label_map, compared.after.label_map)
+            maps = (check_mask(sample), compared.before.label_map, compared.after.label_map)
             panels.append(_draw_crf(pair, kind, sample.image, maps, evaluation.labels))
     return panels
 
@@ -282,7 +286,7 @@ def _draw_crf(
     )
 
 
-def _describe_environment(predictor: Labeller | None) -> dict[str, str]:
+def _describe_environment(predictor: ImagePredictor | None) -> dict[str, str]:
     device = getattr(predictor, "device", None)
     environment = {
         "upscore": upscore.__version__,

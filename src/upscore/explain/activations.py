@@ -29,8 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import RecipeError, nearest_name
-from upscore.inference.segmenter import evaluation_mode
 from upscore.models.on_backbone import OnBackbone
+from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.upsample import BilinearUpsample
 
 __all__ = ["Activation", "occlude", "record_activations", "split_at_coarsest"]

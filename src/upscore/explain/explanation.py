@@ -23,11 +23,13 @@ import torch
 from torch import nn
 
 from upscore.data.image_files import read_image
-from upscore.errors import BundleError, DataError, RecipeError
+from upscore.errors import DataError, RecipeError
 from upscore.explain.activations import Activation, record_activations
 from upscore.explain.receptive_fields import ReceptiveField, measure_receptive_fields
 from upscore.explain.skip_contributions import SkipPrediction, predict_by_skips
-from upscore.inference.segmenter import NetworkSegmenter, choose_device
+from upscore.inference.image_tensors import image_to_tensor
+from upscore.inference.predictor import Predictor
+from upscore.inference.segmenter import choose_device
 from upscore.models.bundle import Bundle
 from upscore.types import LabelSpace
 
@@ -191,14 +193,11 @@ def explain_model(
             f"found pixel {pixel[0]},{pixel[1]} outside the image: expected rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}"
         )
     image = _shrink_to(image, max_pixels)
-    segment = NetworkSegmenter(model)
-    images = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(segment.device)[None].float() / 255
-    probs = segment(images)[0].cpu().numpy()
-    if len(probs) != len(labels):
-        raise BundleError(f"the network gives {len(probs)} classes, but its labels name {len(labels)}: the bundle does not fit together")
-    if not np.isfinite(probs).all():
-        raise BundleError("the network gives probabilities that are not numbers: its weights are damaged, or its training diverged")
-    label_map = probs.argmax(0).astype(np.uint8)
+    predictor = Predictor.of(model, labels, tile="whole")
+    predicted = predictor.predict(image, probs=True)
+    label_map, probs = predicted.label_map, predicted.probs
+    assert probs is not None
+    images = image_to_tensor(image)[None].to(predictor.device)
     given, (height, width) = pixel is not None, image.shape[:2]
     pixel = choose_pixel(label_map) if pixel is None else (pixel[0] * height // size[0], pixel[1] * width // size[1])
     region = find_object(label_map, pixel)

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import DataError
-from upscore.inference.segmenter import evaluation_mode
 from upscore.inference.tile_grid import Window
+from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.geometry import Geometry
 
 __all__ = [

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from upscore.inference.segmenter import evaluation_mode
+from upscore.ops.evaluation_mode import evaluation_mode
 
 __all__ = ["PARTIAL_SUMS", "SkipPrediction", "accumulate_terms", "predict_by_skips", "split_logits"]
 

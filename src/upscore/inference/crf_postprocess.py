@@ -1,16 +1,16 @@
-"""The fully connected CRF as the last step: what the network says, put right by what the image shows.
+"""The fully connected CRF as the last step: the network's probabilities, corrected by the image's colours.
 
 A network's borders are blurred by its strides. The CRF moves them to the edges of the image
 and removes specks (:mod:`upscore.crf`). It computes on the processor, wherever the network does.
 
-Every pixel of a CRF hears every other, so that it wants the image whole. Images beyond
-``WHOLE_PIXELS``, or whose probabilities are more than ``WHOLE_VALUES`` numbers, are refined in
+Every pixel of a CRF depends on every other, so that it needs the whole image at once. Images beyond
+``MAX_WINDOW_PIXELS``, or whose probabilities are more than ``MAX_WINDOW_VALUES`` numbers, are refined in
 overlapping windows instead, in the memory of one window::
 
       ┌───────────────┐
-      │ heard         │    each side of a window hears twice the widest kernel's sigma beyond
-      │   ┌───────┐   │    it (where that is more than a quarter of what fits, the quarter);
-      │   │ kept  │   │    past two sigmas a kernel has lost 86 % of its strength
+      │ context       │    each side of a window is read with a context of twice the widest kernel's sigma
+      │   ┌───────┐   │    (where that is more than a quarter of what fits, the quarter);
+      │   │ window│   │    past two sigmas a kernel has lost 86 % of its strength
       │   └───────┘   │
       └───────────────┘
 
@@ -30,29 +30,31 @@ import torch
 from torch import Tensor
 
 from upscore.crf import DenseCRF
-from upscore.inference.image_tensors import bytes_of
+from upscore.inference.image_tensors import tensor_to_images
+from upscore.inference.segmenter import Segmenter, SegmenterWrapper
+from upscore.inference.sources import ArraySource, ImageSource
 from upscore.inference.tile_grid import Tile, Window, plan_tiles
 
-__all__ = ["WHOLE_PIXELS", "WHOLE_VALUES", "Refined", "crf", "iterate_refined", "plan_refinement"]
+__all__ = ["MAX_WINDOW_PIXELS", "MAX_WINDOW_VALUES", "CRFSegmenter", "RefinedWindow", "crf", "plan_refinement", "refine_windows"]
 
-WHOLE_PIXELS = 2**21
+MAX_WINDOW_PIXELS = 2**21
 """Images of more pixels are refined in windows: 2 million, such as 1448 × 1448."""
 
-WHOLE_VALUES = 2**25
+MAX_WINDOW_VALUES = 2**25
 """Images of more pixels × classes likewise: 33 million. At these limits the compiled CRF takes some 0.4 GB, NumPy's some 3 GB."""
 
 
-class Refined(NamedTuple):
-    """A piece of an image, before and after.
+class RefinedWindow(NamedTuple):
+    """A window of an image, before and after the CRF.
 
     Attributes
     ----------
     window : Window
         Where it lies.
     before, after : (K, h, w) float32
-        What the network says, and what it and the image say together.
+        The network's probabilities, and the refined ones.
     seconds : float
-        What refining took.
+        Time that refining took.
     """
 
     window: Window
@@ -61,49 +63,54 @@ class Refined(NamedTuple):
     seconds: float
 
 
-def crf(segmenter: Callable[[Tensor], Tensor], dense: DenseCRF | None = None) -> Callable[[Tensor], Tensor]:
-    """Wrap ``segmenter`` so that a CRF refines what it says.
+def crf(segmenter: Segmenter, dense: DenseCRF | None = None) -> CRFSegmenter:
+    """Wrap ``segmenter`` so that a CRF refines its probabilities.
 
-    Put it outermost, around tiles, averages and ensembles, so that it hears all of them and sees
+    Put it outermost, around tiles, averages and ensembles, so that it refines their result and reads
     the whole image: ``crf(ensemble([tta(tiled(fcn)), …]))``.
 
     Parameters
     ----------
-    segmenter : callable
+    segmenter : Segmenter
         images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32.
     dense : DenseCRF, optional
-        Counts colours from 0 to 255; the usual kernels when not given.
-
-    Returns
-    -------
-    callable
-        A segmenter. Large images are refined in windows; see the module.
+        Its colours are 0 to 255; the default kernels when not given.
     """
-    field = DenseCRF() if dense is None else dense
+    return CRFSegmenter(segmenter, DenseCRF() if dense is None else dense)
 
-    def segment(images: Tensor) -> Tensor:
-        probs = segmenter(images)
-        pixels = bytes_of(images)
+
+class CRFSegmenter(SegmenterWrapper):
+    """A segmenter whose probabilities a CRF refines; large images in windows."""
+
+    def __init__(self, segmenter: Segmenter, dense: DenseCRF) -> None:
+        super().__init__(segmenter)
+        self.dense = dense
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return refined probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]."""
+        probs = self.inner[0](images)
         refined = np.empty(probs.shape, np.float32)
-        for one, image, result in zip(probs.detach().float().cpu().numpy(), pixels, refined, strict=True):
-            for piece in iterate_refined(field, image, _reader(one), classes=len(one)):
-                result[(slice(None), *piece.window.slices)] = piece.after
+        for before, image, after in zip(probs.detach().float().cpu().numpy(), tensor_to_images(images), refined, strict=True):
+            for piece in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
+                after[(slice(None), *piece.window.slices)] = piece.after
         return torch.from_numpy(refined).to(probs.device)
 
-    return segment
+    def scores(self, images: Tensor) -> Tensor:
+        """Return the logarithms of the refined probabilities."""
+        return self(images).log()
 
 
-def iterate_refined(
-    dense: DenseCRF, image: npt.NDArray[np.uint8], read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
-) -> Iterator[Refined]:
-    """Refine one image piece by piece; memory is that of one window whatever the image's size.
+def refine_windows(
+    dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
+) -> Iterator[RefinedWindow]:
+    """Refine one image window by window; memory is that of one window whatever the image's size.
 
     Parameters
     ----------
     dense : DenseCRF
         What refines.
-    image : (H, W, 3) uint8
-        RGB; may be a memory map.
+    source : ImageSource
+        The image.
     read : callable
         Window -> its (K, h, w) float32 probabilities; called once for each window, and these overlap.
     classes : int
@@ -111,16 +118,16 @@ def iterate_refined(
 
     Yields
     ------
-    Refined
-        The windows cover every pixel exactly once.
+    RefinedWindow
+        Every pixel is in exactly one.
     """
-    for piece in plan_refinement(*image.shape[:2], classes=classes, reach=_reach(dense)):
+    for piece in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
         probs = read(piece.crop)
         began = time.perf_counter()
-        refined = dense.refine(probs, np.ascontiguousarray(image[piece.crop.slices]), channels="first")
+        refined = dense.refine(probs, np.ascontiguousarray(source.read(piece.crop)), channels="first")
         seconds = time.perf_counter() - began
         inside = (slice(None), *piece.inside)
-        yield Refined(piece.window, probs[inside], refined[inside], seconds)
+        yield RefinedWindow(piece.window, probs[inside], refined[inside], seconds)
 
 
 def plan_refinement(height: int, width: int, *, classes: int, reach: float) -> Iterator[Tile]:
@@ -138,7 +145,7 @@ def plan_refinement(height: int, width: int, *, classes: int, reach: float) -> I
     Tile
         The windows cover every pixel exactly once.
     """
-    pixels = min(WHOLE_PIXELS, max(WHOLE_VALUES // classes, 1))
+    pixels = min(MAX_WINDOW_PIXELS, max(MAX_WINDOW_VALUES // classes, 1))
     if height * width <= pixels:
         whole = Window(0, 0, height, width)
         yield Tile(whole, whole)

@@ -1,7 +1,7 @@
 """Which images are meant by files, folders and patterns, what is left out, and what results are called.
 
 Links to folders are not followed, so that no circle of them can be walked; what is left out of a
-folder or pattern is counted by kind, and said.
+folder or pattern is counted by kind, in warnings.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.errors import DataError, OutputError
 from upscore.text import shortened
 
-__all__ = ["Found", "NamedImage", "discover_images"]
+__all__ = ["DiscoveredImages", "NamedImage", "discover_images"]
 
 RAW_IMAGES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw")
 
 OTHER_IMAGES = {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dcm", ".psd", ".exr", ".hdr", ".svg", *RAW_IMAGES}
 """Suffixes of images in formats that are not read."""
 
-_MOST_NAME = 200
+_MAX_NAME = 200
 """Bytes of the name of a result, to which endings are added; file systems take 255."""
 
-_MOST_LISTED = 6
+_MAX_LISTED = 6
 
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image to label, and the name of what comes of it.
+    """An image to label, and the name of its results.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class NamedImage:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was meant.
+class DiscoveredImages:
+    """The images that were meant.
 
     Parameters
     ----------
@@ -58,18 +58,18 @@ class Found:
         Each once.
     left_out : int
         Files of the folders and patterns that are not among them.
-    notes : tuple of str
+    warnings : tuple of str
         A line for each kind of what was left out, files and folders: how many, which, why, and what to do.
     """
 
     images: tuple[NamedImage, ...]
     left_out: int = 0
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def discover_images(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, exclude: str | os.PathLike[str] | None = None
-) -> Found:
+) -> DiscoveredImages:
     """Find the images that are meant, each once, with unique output names.
 
     Parameters
@@ -83,8 +83,8 @@ def discover_images(
 
     Returns
     -------
-    Found
-        In the order given, folders and patterns sorted. Names keep the structure below
+    DiscoveredImages
+        In the order given, folders and patterns sorted. Names preserve the structure below
         the folder or the fixed part of the pattern; where two would be the same
         (compared without case), the image's ending and then a number are added.
 
@@ -99,14 +99,14 @@ def discover_images(
     if not given:
         raise DataError("no images given: name files, folders or patterns")
     found: dict[str, tuple[Path, PurePosixPath]] = {}
-    left_out, notes = 0, list[str]()
+    left_out, warnings = 0, list[str]()
     for one in given:
         search = _Search(os.fspath(one), None if exclude is None else _real(exclude))
         for path, relative in search.images():
             found.setdefault(_real(path), (path, relative))
         left_out += search.count
-        notes += search.notes()
-    return Found(tuple(_name(list(found.values()))), left_out, tuple(dict.fromkeys(notes)))
+        warnings += search.warnings()
+    return DiscoveredImages(tuple(_name(list(found.values()))), left_out, tuple(dict.fromkeys(warnings)))
 
 
 @dataclass
@@ -153,12 +153,12 @@ class _Search:
         """Files that were left out."""
         return self.suffixes.total() + len(self.hidden) + len(self.nowhere) + len(self.special)
 
-    def notes(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Return a line for each kind of what was left out."""
         lines = []
         if self.suffixes:
-            kinds = [f"{count} {suffix or 'without a suffix'}" for suffix, count in self.suffixes.most_common(_MOST_LISTED)]
-            more = [f"{len(self.suffixes) - _MOST_LISTED} other suffixes"] if len(self.suffixes) > _MOST_LISTED else []
+            kinds = [f"{count} {suffix or 'without a suffix'}" for suffix, count in self.suffixes.most_common(_MAX_LISTED)]
+            more = [f"{len(self.suffixes) - _MAX_LISTED} other suffixes"] if len(self.suffixes) > _MAX_LISTED else []
             others = sorted(OTHER_IMAGES & self.suffixes.keys())
             way = f"; convert {_enumerated(others)} to PNG or JPEG to have them labelled" if others else ""
             files = _counted(self.suffixes.total(), "file was", "files were")
@@ -173,16 +173,16 @@ class _Search:
             (self.unread, "folder", "folders", "could not be read"),
         ):
             if names:
-                listed = [f"'{shortened(name)}'" for name in sorted(names)[:_MOST_LISTED]]
-                more = [f"{len(names) - _MOST_LISTED} more"] if len(names) > _MOST_LISTED else []
+                listed = [f"'{shortened(name)}'" for name in sorted(names)[:_MAX_LISTED]]
+                more = [f"{len(names) - _MAX_LISTED} more"] if len(names) > _MAX_LISTED else []
                 lines.append(f"{_counted(len(names), one, several)} {why}: {_enumerated(listed + more)}")
         if self.results:
             lines.append("the folder of the results was not searched")
         return [f"{self.given}: {line}" for line in lines]
 
     def _nothing(self, what: str) -> str:
-        notes = [note.removeprefix(f"{self.given}: ") for note in self.notes()]
-        return f"{self.given}: {what}" + (f" ({'; '.join(notes)})" if notes else "")
+        warnings = [warning.removeprefix(f"{self.given}: ") for warning in self.warnings()]
+        return f"{self.given}: {what}" + (f" ({'; '.join(warnings)})" if warnings else "")
 
     def _refuse_results_among(self, folder: Path) -> None:
         if self.exclude is not None and _real(folder) == self.exclude:
@@ -343,6 +343,6 @@ def _folded(name: PurePosixPath) -> str:
 def _fitting(name: PurePosixPath) -> PurePosixPath:
     """Return a name that leaves room for the endings of results."""
     last = name.name
-    while len(os.fsencode(last)) > _MOST_NAME:
+    while len(os.fsencode(last)) > _MAX_NAME:
         last = last[:-1]
     return name if last == name.name else name.with_name(last)

@@ -1,169 +1,311 @@
-"""The networks behind a predictor: how each one looks at an image, and how they are put together.
+"""The one way of an image from its source to its sinks; every command that labels images takes it.
 
 ::
 
-    network ── averaging (flips, scales) ─┬─ whole, or in tiles ──┬─ mean of probabilities ── segmenter
-                                          └─ proposals, one by one ┘  or product of scores
+    source ─► window ─►┐                                                                             ┌─► sinks
+                       │  network ─ TTA ─┬─ tiles (beside proposals) ─┬─ ensemble ─ tiles ─ CRF ─────┤  label map, PNG,
+                       │  (each member)  └─ proposals ────────────────┘  mean or product             │  overlay, probabilities
+                       └───────────────────────── segmenters ─────────────────────────────────────── ┘
 
-Averaging is within: mirrored and rescaled looks at a box, not boxes of a mirrored image, so
-that an image is searched once and boxes of a file are good for every look.
+Each step takes a segmenter and gives one back; the settings decide which are used. TTA is innermost: views of a
+crop, not crops of a view, so that proposals are found once, and boxes of a file are good for every view.
+Tiles are outermost but for the CRF, so that probabilities exist one tile at a time; where a network uses proposals, which lie
+anywhere, the image is processed as a whole, and networks of whole images are tiled on their own. The CRF comes last.
+
+Memory: an image of any size needs its own pixels, its sinks, and one tile; with a CRF, one of the CRF's
+windows, which are larger; with proposals, the probabilities of every pixel.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from upscore.inference.averaging import averaging_context, ensemble, product, tta
-from upscore.inference.blended_tiles import blended, iterate_blended
-from upscore.inference.proposal_aggregation import over_proposals
-from upscore.inference.segmenter import NetworkSegmenter, Segmenter
-from upscore.inference.tile_grid import Window, widen
-from upscore.inference.tiling import iterate_tiles, tiled
+from upscore.crf import DenseCRF
+from upscore.errors import BundleError
+from upscore.inference.crf_postprocess import crf, refine_windows
+from upscore.inference.ensembling import ensemble, product
+from upscore.inference.image_tensors import image_to_tensor
+from upscore.inference.proposal_aggregation import ProposalSegmenter, check_canvas
+from upscore.inference.segmenter import Segmenter, SegmenterWrapper
+from upscore.inference.sinks import Sink
+from upscore.inference.sources import ImageSource
+from upscore.inference.tile_choice import choose_tiles, context_of
+from upscore.inference.tile_grid import Window
+from upscore.inference.tiling import TiledSegmenter, Tiles
+from upscore.inference.tta import tta
 from upscore.proposals import Proposer
 from upscore.settings import InferenceSettings, ProposalSettings
 
-__all__ = ["Context", "Member", "Tiles", "combine", "context_of"]
+__all__ = ["LabelledWindow", "Member", "Pipeline", "WindowLabeller", "build_member", "build_pipeline", "refined_windows", "segment_image"]
 
-UNKNOWN_STRIDE = 32
-"""Taken for networks that do not say theirs, when a margin is given for them."""
+NO_PROPOSALS = "no proposals were found: labelled as a whole"
+"""The warning of an image in which no box is found."""
 
-
-class Context(NamedTuple):
-    """What tiles of an image need around them; ``margin`` is None where no margin would do."""
-
-    margin: int | None
-    stride: int
-    grain: int
-
-
-class Tiles(NamedTuple):
-    """How an image is cut; a tile as large as the image is the image.
-
-    With a ``margin`` tiles are read with so much context and nothing is blended
-    (:mod:`upscore.inference.tiling`); where it is None no margin would do, and tiles overlap
-    (:mod:`upscore.inference.blended_tiles`).
-    """
-
-    tile: int
-    margin: int | None
-    stride: int
-    grain: int
-
-    def iterate(self, segmenter: Segmenter, image: npt.NDArray[np.uint8], within: Window | None = None) -> Iterator[tuple[Window, Tensor]]:
-        """Yield the windows of an image (H, W, 3) uint8 and their probabilities (K, h, w).
-
-        Every pixel is in exactly one. With ``within`` only as many windows as that one needs; they may reach
-        beyond it, where what they hold does not count.
-        """
-        if self.margin is None:
-            yield from iterate_blended(segmenter, image, tile=self.tile, stride=self.stride, grain=self.grain, within=within)
-            return
-        read = within or Window(0, 0, *image.shape[:2])
-        wide = widen(read, *image.shape[:2], margin=self.margin, stride=self.stride, grain=self.grain)
-        parts = iterate_tiles(segmenter, image[wide.slices], tile=self.tile, margin=self.margin, stride=self.stride, grain=self.grain)
-        for (top, left, bottom, right), probs in parts:
-            yield Window(wide.top + top, wide.left + left, wide.top + bottom, wide.left + right), probs
-
-    def around(self, segmenter: Segmenter) -> Segmenter:
-        """Wrap ``segmenter`` so that it works through its images in these tiles."""
-        if self.margin is None:
-            return blended(segmenter, tile=self.tile, stride=self.stride, grain=self.grain)
-        return tiled(segmenter, tile=self.tile, margin=self.margin, stride=self.stride, grain=self.grain)
+BLENDED = (
+    "labelled in overlapping tiles of up to {tile} pixels: the network's receptive field is unbounded, so the result is near that of "
+    "one pass over the image, not equal to it (tile 'whole' makes that pass, in memory that grows with the image)"
+)
+"""The warning of an image that was tiled although no margin makes tiles equal to it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One network, and what it looks at: images, or proposals of them.
+    """One network of a predictor.
 
     Parameters
     ----------
-    network : NetworkSegmenter
-        images -> probs, or scores.
+    segmenter : Segmenter
+        The network.
     proposals : ProposalSettings, optional
-        How it looks at boxes; it looks at whole images when not given.
-    known : (K, H, W) float32 tensor, optional
-        Its scores over the boxes of the one image that will be labelled: it does not look again.
+        How it uses proposals; it labels whole images when not given.
+    name : str
+        Such as "FCN".
+    canvas : (K, H, W) float32 tensor, optional
+        Its scores over the proposals of the one image that will be labelled, where they are known: it does not run again.
     """
 
-    network: NetworkSegmenter
+    segmenter: Segmenter
     proposals: ProposalSettings | None = None
-    known: Tensor | None = None
-
-    def look(
-        self,
-        settings: InferenceSettings,
-        *,
-        scores: bool,
-        tiles: Tiles | None,
-        proposer: Callable[[ProposalSettings], Proposer],
-        unfound: Callable[[], None],
-    ) -> Segmenter:
-        """Return images -> probs, or scores; see :func:`combine`."""
-        if (known := self.known) is not None:
-            return lambda images: known[None] if scores else known[None].softmax(1)
-        raw = scores or self.proposals is not None
-        one = tta(self.network.scores if raw else self.network, flips=settings.flips, scales=settings.scales)
-        if self.proposals is not None:
-            s = self.proposals
-            return over_proposals(
-                one, proposer(s), most=s.max_proposals, enlarge=s.enlarge, least_side=s.min_side, aggregate=s.aggregate, clip=s.clip,
-                side=s.crop_side, batch=s.batch_size, scores=scores, unfound=unfound,
-            )  # fmt: skip
-        return one if tiles is None else tiles.around(one)
+    name: str = ""
+    canvas: Tensor | None = None
 
 
-def combine(
+class LabelledWindow(NamedTuple):
+    """A window of an image, labelled.
+
+    Attributes
+    ----------
+    window : Window
+        Where it lies.
+    probs, network_probs : (K, h, w) float32 tensor
+        After everything, and before the CRF; the same without one.
+    crf_seconds : float
+        Time that the CRF took.
+    """
+
+    window: Window
+    probs: Tensor
+    network_probs: Tensor
+    crf_seconds: float = 0.0
+
+
+class WindowLabeller(Protocol):
+    """What labels an image window by window: a :class:`Pipeline`, or probabilities stored earlier."""
+
+    def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
+        """Yield the labelled windows; every pixel is in exactly one."""
+
+
+def segment_image(source: ImageSource, pipeline: WindowLabeller, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> float:
+    """Label one image: read its windows, and write their probabilities into every sink.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    pipeline : WindowLabeller
+        Mostly :func:`build_pipeline`'s.
+    sinks, network_sinks : sequence of Sink
+        They get the probabilities after everything, and those before the CRF. They are not closed: the caller closes
+        them when it will, and they are abandoned here if anything fails.
+
+    Returns
+    -------
+    float
+        Seconds that the CRF took.
+    """
+    seconds = 0.0
+    with ExitStack() as failure:
+        for sink in (*sinks, *network_sinks):
+            failure.callback(sink.abandon)
+        for labelled in pipeline.windows(source):
+            for sink in sinks:
+                sink.write(labelled.window, labelled.probs)
+            for sink in network_sinks:
+                sink.write(labelled.window, labelled.network_probs)
+            seconds += labelled.crf_seconds
+        failure.pop_all()
+    return seconds
+
+
+def build_member(
+    member: Member,
+    settings: InferenceSettings,
+    proposer: Callable[[ProposalSettings], Proposer],
+    *,
+    tiles: Tiles | None = None,
+    on_no_proposals: Callable[[], None] = lambda: None,
+) -> Segmenter:
+    """Return one network with its TTA, and its proposals or, if ``tiles`` are given, its tiles; arguments as :func:`build_pipeline`."""
+    if member.canvas is not None:
+        return _KnownCanvas(member.segmenter, member.canvas)
+    averaged = tta(member.segmenter, flips=settings.flips, scales=settings.scales)
+    if member.proposals is not None:
+        return ProposalSegmenter(averaged, proposer(member.proposals), member.proposals, on_no_proposals=on_no_proposals)
+    return averaged if tiles is None else TiledSegmenter(averaged, tiles)
+
+
+def build_pipeline(
     members: Sequence[Member],
     settings: InferenceSettings,
     *,
-    tiles: Tiles | None = None,
+    size: tuple[int, int],
+    classes: int,
     proposer: Callable[[ProposalSettings], Proposer],
-    unfound: Callable[[], None] = lambda: None,
-) -> Segmenter:
-    """Return the members as one segmenter.
+    warn: Callable[[str], None] = lambda warning: None,
+) -> Pipeline:
+    """Return what labels images of a size: the networks with all that the settings put around them.
 
     Parameters
     ----------
     members : sequence of Member
         At least one.
     settings : InferenceSettings
-        Of all of them: ``flips``, ``scales`` and ``combine``.
-    tiles : Tiles, optional
-        How those that look at images cut them here; whole, or cut outside, when not given.
+        Of all of them.
+    size : (int, int)
+        Height and width of the image in pixels.
+    classes : int
+        How many the networks must give.
     proposer : callable
-        Gives what finds the boxes of those that look at proposals.
-    unfound : callable, optional
-        Called for an image in which there are none.
+        Gives what finds the boxes for settings of proposals.
+    warn : callable
+        Called with what a user should know of the image: that there are no proposals, or that tiles are blended.
+
+    Raises
+    ------
+    DataError
+        The image is too large for proposals (:func:`upscore.inference.proposal_aggregation.check_canvas`).
+    GeometryError
+        As :func:`upscore.inference.tile_choice.choose_tiles`.
     """
-    scores = settings.combine == "product" and len(members) > 1
-    looks = [member.look(settings, scores=scores, tiles=tiles, proposer=proposer, unfound=unfound) for member in members]
-    if len(looks) == 1:
-        return looks[0]
-    return product(looks) if scores else ensemble(looks)
+    device = members[0].segmenter.device
+    whole = [member.segmenter for member in members if member.proposals is None]
+    uses_proposals = len(whole) < len(members)
+    outer, inner = Tiles(max(size), 0, 1), None
+    if uses_proposals:
+        check_canvas(classes, *size)
+    if whole:
+        tiles = choose_tiles(size, context_of(whole, settings), settings, device)
+        if tiles.margin is None:
+            warn(BLENDED.format(tile=tiles.tile))
+        outer, inner = (outer, tiles) if uses_proposals else (tiles, None)
+    built = [build_member(member, settings, proposer, tiles=inner, on_no_proposals=lambda: warn(NO_PROPOSALS)) for member in members]
+    combined = built[0] if len(built) == 1 else product(built) if settings.combine == "product" else ensemble(built)
+    dense = settings.crf.build() if settings.crf is not None and settings.uses_crf else None
+    return Pipeline(combined, outer, classes, dense)
 
 
-def context_of(models: Sequence[nn.Module], settings: InferenceSettings) -> Context:
-    """Return what tiles need, so that every one of the models gives in them what it gives for the whole image."""
-    geometries = [getattr(model, "geometry", None) for model in models]
-    bounded = all(geometry is not None and geometry.receptive_field != math.inf for geometry in geometries)
-    strides = [_stride_of(model) for model in models]
-    margin = max((geometry.margin() for geometry in geometries if geometry is not None), default=0) if bounded else None
-    if settings.margin is not None:
-        margin = settings.margin
-    wide, stride, grain = averaging_context(margin=margin or 0, stride=math.lcm(*strides), scales=settings.scales)
-    return Context(None if margin is None else wide, stride, grain)
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """The networks behind one segmenter, the tiles it works in, and the CRF; see :func:`build_pipeline`.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        All networks together.
+    tiles : Tiles
+        The outermost ones.
+    classes : int
+        How many it must give.
+    dense : DenseCRF, optional
+        Refines its probabilities.
+    """
+
+    segmenter: Segmenter
+    tiles: Tiles
+    classes: int
+    dense: DenseCRF | None = None
+
+    def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
+        """Yield the labelled windows of an image, in bounded memory.
+
+        Raises
+        ------
+        BundleError
+            The network gives another number of classes, or what is no number.
+        """
+        if self.dense is None:
+            for window, probs in self._tiles(source):
+                yield LabelledWindow(window, probs, probs)
+            return
+        # A network that is not tiled holds the whole image's probabilities anyway, and should not run for each window.
+        whole = self._read(source, Window(0, 0, *source.size)) if self.tiles.tile >= max(source.size) else None
+        yield from refined_windows(
+            self.dense, source, lambda window: self._read(source, window) if whole is None else whole[(slice(None), *window.slices)],
+            classes=self.classes,
+        )  # fmt: skip
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]: the same steps, the result whole."""
+        checked = _Checked(TiledSegmenter(self.segmenter, self.tiles), self.classes)
+        return (checked if self.dense is None else crf(checked, self.dense))(images)
+
+    def _tiles(self, source: ImageSource, within: Window | None = None) -> Iterator[tuple[Window, Tensor]]:
+        def predict(crop: Window) -> Tensor:
+            return self.segmenter(image_to_tensor(source.read(crop))[None])
+
+        for window, probs in self.tiles.walk(predict, *source.size, within=within):
+            _check(probs, self.classes)
+            yield window, probs[0]
+
+    def _read(self, source: ImageSource, window: Window) -> npt.NDArray[np.float32]:
+        """Return the network's probabilities of a window (K, h, w): those that the whole image gives there."""
+        result = np.empty((self.classes, window.bottom - window.top, window.right - window.left), np.float32)
+        for tile, probs in self._tiles(source, window):
+            # Where the tile lies in the window, and what of it does.
+            top, left = tile.top - window.top, tile.left - window.left
+            part = probs[:, max(0, -top) :, max(0, -left) :].cpu().numpy()
+            room = result[:, max(0, top) :, max(0, left) :]
+            rows, columns = min(part.shape[1], room.shape[1]), min(part.shape[2], room.shape[2])
+            room[:, :rows, :columns] = part[:, :rows, :columns]
+        return result
 
 
-def _stride_of(model: nn.Module) -> int:
-    """Return where crops may begin; a lone layer's ``stride`` is a pair of another meaning."""
-    stride, geometry = getattr(model, "stride", None), getattr(model, "geometry", None)
-    if isinstance(stride, int) and stride > 0:
-        return stride
-    return int(geometry.stride) if geometry is not None else UNKNOWN_STRIDE
+def refined_windows(
+    dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
+) -> Iterator[LabelledWindow]:
+    """Yield the refined windows of an image whose probabilities ``read`` gives; arguments as :func:`refine_windows`."""
+    for window, before, after, seconds in refine_windows(dense, source, read, classes=classes):
+        yield LabelledWindow(window, torch.from_numpy(after), torch.from_numpy(before), seconds)
+
+
+class _KnownCanvas(SegmenterWrapper):
+    """A network of which the scores over the proposals of the one image are known."""
+
+    def __init__(self, segmenter: Segmenter, canvas: Tensor) -> None:
+        super().__init__(segmenter)
+        self.canvas = canvas[None]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.canvas.softmax(1)
+
+    def scores(self, images: Tensor) -> Tensor:
+        return self.canvas
+
+
+class _Checked(SegmenterWrapper):
+    """A segmenter whose results are checked."""
+
+    def __init__(self, segmenter: Segmenter, classes: int) -> None:
+        super().__init__(segmenter)
+        self.classes = classes
+
+    def apply(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        _check(values := function(images), self.classes)
+        return values
+
+
+def _check(probs: Tensor, classes: int) -> None:
+    if probs.shape[1] != classes:
+        raise BundleError(f"the network gives {probs.shape[1]} classes, but its labels name {classes}: the bundle does not fit together")
+    if not math.isfinite(float(probs.sum())):  # what is no number makes the sum one; probabilities are too small to overflow it
+        raise BundleError("the network gives probabilities that are not numbers: its weights are damaged, or its training diverged")

@@ -8,7 +8,8 @@ For an image ``street/0001.jpg`` of a folder ``shots`` given on the command line
     out/predictions.json          what became of every image
 
 Every file appears whole or not at all. An image that cannot be read is reported and the
-rest go on; a place that cannot be written ends the work, for it would end all of it.
+rest go on; an output folder that cannot be written to ends the work, for it would end all of it.
+Images are decoded, and results encoded, in threads beside the network (:mod:`upscore.inference.streaming`).
 """
 
 from __future__ import annotations
@@ -16,31 +17,30 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from upscore.data.image_files import read_image_with_metadata, write_image, write_label_map
+from upscore.data.image_files import check_image
 from upscore.errors import OutputError, UpscoreError
 from upscore.files import write_atomically
-from upscore.inference.file_discovery import Found, NamedImage, discover_images
+from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.predictor import Predictor
+from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
+from upscore.inference.sources import ImageSource, open_source
+from upscore.inference.streaming import stream
 from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.types import Prediction
 
-__all__ = ["Found", "LabelledImage", "NamedImage", "discover_images", "predict_files"]
+__all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "discover_images", "predict_files"]
 
-OVERLAY_NOTE = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
-"""What is noted of an image whose overlay is no JPEG."""
+OVERLAY_WARNING = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
+"""The warning of an image whose overlay is no JPEG."""
 
-_OVERLAY_PIXELS = 2**20
-_JPEG_MOST = 65500  # libjpeg's own limit, a little below the format's
+BYTES_A_PIXEL = 16
+"""An image while it is decoded, its label map, and its overlay while it is encoded."""
 
 
 @dataclass(frozen=True)
@@ -53,41 +53,42 @@ class LabelledImage:
         The image's path.
     size : (int, int), optional
         Height and width in pixels; none if it could not be read.
-    shares : dict of str to float
-        Each class's share of the pixels, by name.
+    class_fractions : dict of str to float
+        Each class's fraction of the pixels, by name.
     confidence : float, optional
         Mean over the pixels of the greatest class probability, 0 to 1.
     outputs : dict of str to str
         Files written, relative to the output folder, by kind: labels, overlay, probs.
     error : str, optional
         Why there are none.
-    notes : list of str
-        What should be known of how it was read and labelled: an alpha channel, that there were no proposals.
+    warnings : list of str
+        What a user should know of how it was read and labelled: an alpha channel, that there were no proposals.
     """
 
     file: str
     size: tuple[int, int] | None = None
-    shares: dict[str, float] = field(default_factory=dict)
+    class_fractions: dict[str, float] = field(default_factory=dict)
     confidence: float | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     error: str | None = None
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def predict_files(
     predictor: Predictor,
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Found,
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | DiscoveredImages,
     out: str | os.PathLike[str],
     *,
     overlay: bool = False,
     probs: bool = False,
 ) -> Generator[LabelledImage, None, None]:
-    """Label images and write the results; yields one row for each, as it is done.
+    """Label images and write the results; yields one row for each, in order, when its files are written.
 
     Everything that can be known beforehand (what is meant, whether ``out`` can be written)
     is checked before the first image. ``predictions.json`` is written at the end, also
-    when the work is broken off; its ``failed`` counts the images that could not be labelled, its
-    ``left_out`` the files of folders and patterns that were not taken for images, and its ``notes`` say which.
+    when the work is broken off: it lists every image whose files were written. Its ``failed`` counts the images that
+    could not be labelled, its ``left_out`` the files of folders and patterns that were not taken for images, and its
+    ``warnings`` say which.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def predict_files(
         Write ``.overlay.jpg`` (``.overlay.png`` for an image with more than 65500 pixels a side, which no JPEG can hold).
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
-        and read in pieces: 2 × K bytes a pixel.
+        and read in parts: 2 × K bytes a pixel.
 
     Yields
     ------
@@ -116,126 +117,145 @@ def predict_files(
         The output folder, or a file in it, cannot be written, or a result would replace an image that is to be labelled.
     """
     folder = Path(out)
-    found = paths if isinstance(paths, Found) else discover_images(paths, exclude=folder)
+    found = paths if isinstance(paths, DiscoveredImages) else discover_images(paths, exclude=folder)
     _check_nothing_replaced(found, folder)
     _check_writable(folder)
-    return _label_all(predictor, found, folder, overlay=overlay, probs=probs)
+    return _label_all(_FilePrediction(predictor, folder, overlay, probs), found)
 
 
-def _label_all(predictor: Predictor, found: Found, folder: Path, *, overlay: bool, probs: bool) -> Generator[LabelledImage, None, None]:
-    rows: list[LabelledImage] = []
+def _label_all(work: _FilePrediction, found: DiscoveredImages) -> Generator[LabelledImage, None, None]:
+    rows: dict[NamedImage, LabelledImage] = {}
+
+    def write(labelled: _Labelled) -> LabelledImage:
+        rows[labelled.image] = row = work.write(labelled)
+        return row
+
     try:
-        for image in found.images:
-            try:
-                row = _label(predictor, image, folder, overlay=overlay, probs=probs)
-            except OutputError:
-                raise
-            except UpscoreError as error:
-                row = LabelledImage(str(image.path), error=str(error))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                less = "close other programs, leave out overlays and probabilities, or cut it into smaller images"
-                what = f"{image.path}: out of memory while it was read or its labels were written: {less}"
-                row = LabelledImage(str(image.path), error=what)
-            rows.append(row)
-            yield row
+        with closing(stream(found.images, read=work.read, compute=work.label, write=write, weigh=_weigh)) as labelled:
+            yield from labelled
     finally:
-        failed = sum(row.error is not None for row in rows)
+        done = [rows[image] for image in found.images if image in rows]
+        failed = sum(row.error is not None for row in done)
         account = {
-            "model": predictor.source,
-            "classes": list(predictor.labels.names),
-            "settings": predictor.settings.model_dump(mode="json"),
+            "model": work.predictor.source,
+            "classes": list(work.predictor.labels.names),
+            "settings": work.predictor.settings.model_dump(mode="json"),
             "images": len(found.images),
-            "labelled": len(rows) - failed,
+            "labelled": len(done) - failed,
             "failed": failed,
             "left_out": found.left_out,
-            "notes": list(found.notes),
-            "predictions": [asdict(row) for row in rows],
+            "warnings": list(found.warnings),
+            "predictions": [asdict(row) for row in done],
         }
-        write_atomically(folder / "predictions.json", _as_json(account))
+        write_atomically(work.folder / "predictions.json", _as_json(account))
 
 
 def _as_json(account: dict[str, object]) -> bytes:
-    # File names may hold bytes that are no text; they are kept as escapes.
+    # File names may hold bytes that are no text; they are written as escapes.
     return (json.dumps(account, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def _label(predictor: Predictor, image: NamedImage, folder: Path, *, overlay: bool, probs: bool) -> LabelledImage:
-    read = read_image_with_metadata(image.path)
-    pixels = read.pixels
-    height, width = pixels.shape[:2]
-    label_map = np.empty((height, width), np.uint8)
-    outputs = {"labels": f"{image.name}.png"}
-    total, notes = 0.0, [*read.warnings]
-    with _probabilities_file(folder / f"{image.name}.probs.npy", (len(predictor.labels), height, width), wanted=probs) as kept:
-        for window, part in predictor.iterate(pixels, name=str(image.path), note=notes.append):
-            greatest, label = part.max(0)
-            label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
-            total += float(greatest.sum(dtype=torch.float64 if part.device.type != "mps" else None))
-            if kept is not None:
-                kept[(slice(None), *window.slices)] = part.cpu().numpy()
-    if probs:
-        outputs["probs"] = f"{image.name}.probs.npy"
-    prediction = Prediction(label_map, predictor.labels, key=str(image.path))
-    write_label_map(folder / outputs["labels"], label_map, predictor.labels)
-    if overlay:
-        outputs["overlay"] = _write_overlay(folder, f"{image.name}.overlay", _lay_over(prediction, pixels))
-        if outputs["overlay"].endswith(".png"):
-            notes.append(OVERLAY_NOTE)
-    return LabelledImage(str(image.path), (height, width), prediction.class_fractions(), total / (height * width), outputs, notes=notes)
+class _Labelled(NamedTuple):
+    """An image on its way: its labels and the sinks that hold them, or why there are none."""
+
+    image: NamedImage
+    error: str | None
+    sinks: tuple[Sink, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def _write_overlay(folder: Path, name: str, overlay: npt.NDArray[np.uint8]) -> str:
-    """Write an overlay as a JPEG, or as a PNG where a side is too long for one; return the file's name."""
-    if max(overlay.shape[:2]) <= _JPEG_MOST:
-        done, encoded = cv2.imencode(".jpg", overlay[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        if done:
-            write_atomically(folder / f"{name}.jpg", encoded.tobytes())
-            return f"{name}.jpg"
-    write_image(folder / f"{name}.png", overlay)
-    return f"{name}.png"
+Value = TypeVar("Value")
 
 
-def _lay_over(prediction: Prediction, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the overlay, made some pixels at a time: the mixing is done in floating point."""
-    mixed = np.empty(image.shape, np.uint8)
-    label_map, source, target = prediction.label_map.reshape(1, -1), image.reshape(1, -1, 3), mixed.reshape(1, -1, 3)
-    for begin in range(0, label_map.size, _OVERLAY_PIXELS):
-        part = slice(begin, begin + _OVERLAY_PIXELS)
-        target[:, part] = Prediction(label_map[:, part], prediction.labels).overlay(source[:, part])
-    return mixed
+@dataclass(frozen=True, eq=False)
+class _FilePrediction:
+    """The three steps of each image; see :func:`predict_files` for the fields."""
+
+    predictor: Predictor
+    folder: Path
+    overlay: bool
+    probs: bool
+
+    def read(self, image: NamedImage) -> ImageSource | str:
+        """Return the decoded image, or why there is none."""
+        return _attempt(image, lambda: open_source(image.path))
+
+    def label(self, image: NamedImage, source: ImageSource | str) -> _Labelled:
+        """Return the labels, not written yet."""
+        if isinstance(source, str):
+            return _Labelled(image, source)
+        labelled = _attempt(image, lambda: self._label(image, source))
+        return _Labelled(image, labelled) if isinstance(labelled, str) else labelled
+
+    def _label(self, image: NamedImage, source: ImageSource) -> _Labelled:
+        stem, labels = self.folder / image.name, self.predictor.labels
+        label_map = PNGSink(stem.with_name(f"{stem.name}.png"), labels, source.size)
+        sinks: list[Sink] = [label_map]
+        if self.probs:
+            sinks.append(ProbsFileSink(stem.with_name(f"{stem.name}.probs.npy"), len(labels), source.size))
+        if self.overlay:
+            sinks.append(OverlayFileSink(stem, label_map, labels, source))
+        return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks).warnings)
+
+    def write(self, labelled: _Labelled) -> LabelledImage:
+        """Write the files and return the row; every file of an image whose writing fails is abandoned, if it is not written yet."""
+        row = labelled.error if labelled.error is not None else _attempt(labelled.image, lambda: self._write(labelled))
+        return LabelledImage(str(labelled.image.path), error=row) if isinstance(row, str) else row
+
+    def _write(self, labelled: _Labelled) -> LabelledImage:
+        try:
+            for sink in labelled.sinks:
+                sink.close()
+        except BaseException:
+            for sink in labelled.sinks:
+                sink.abandon()
+            raise
+        label_map, warnings = labelled.sinks[0], list(labelled.warnings)
+        assert isinstance(label_map, PNGSink)
+        name = labelled.image.name
+        outputs = {"labels": f"{name}.png"}
+        for sink in labelled.sinks:
+            if isinstance(sink, ProbsFileSink):
+                outputs["probs"] = f"{name}.probs.npy"
+            elif isinstance(sink, OverlayFileSink):
+                outputs["overlay"] = f"{name}{sink.path.name.removeprefix(Path(name).name)}"
+                warnings += [] if sink.is_jpeg else [OVERLAY_WARNING]
+        prediction = Prediction(label_map.label_map, self.predictor.labels)
+        return LabelledImage(
+            str(labelled.image.path),
+            label_map.label_map.shape,
+            prediction.class_fractions(),
+            label_map.confidence,
+            outputs,
+            warnings=warnings,
+        )
 
 
-@contextmanager
-def _probabilities_file(path: Path, shape: tuple[int, int, int], *, wanted: bool) -> Iterator[npt.NDArray[np.float16] | None]:
-    """Give an array on disk to fill; it takes its name when it is full, and is gone if that fails."""
-    if not wanted:
-        yield None
-        return
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def _attempt(image: NamedImage, step: Callable[[], Value]) -> Value | str:
+    """Return what ``step`` does, or why this image cannot be labelled; what concerns every image is raised."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Room is taken up at once: a memory map that outgrows the disk would end the process.
-        with temporary.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            begin = file.tell()
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, begin + 2 * int(np.prod(shape)))
-            else:
-                file.truncate(begin + 2 * int(np.prod(shape)))
-        array = np.memmap(temporary, np.float16, mode="r+", offset=begin, shape=shape)
-        yield array
-        array.flush()
-        del array
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}): free some space or choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        return step()
+    except OutputError:
+        raise
+    except UpscoreError as error:
+        return str(error)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        less = "close other programs, leave out overlays and probabilities, or divide it into smaller images"
+        return f"{image.path}: out of memory while it was read or its labels were written: {less}"
 
 
-def _check_nothing_replaced(found: Found, folder: Path) -> None:
+def _weigh(image: NamedImage) -> int:
+    """Return the bytes an image takes while it is under way, by its header; 0 where that cannot be read, which reading reports."""
+    try:
+        height, width = check_image(image.path)
+    except Exception:
+        return 0
+    return BYTES_A_PIXEL * height * width
+
+
+def _check_nothing_replaced(found: DiscoveredImages, folder: Path) -> None:
     """Refuse to write a result over an image that is to be labelled."""
     images = {os.path.realpath(image.path): image.path for image in found.images}
     inside = os.path.realpath(folder)

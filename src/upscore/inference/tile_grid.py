@@ -23,9 +23,13 @@ class Window(NamedTuple):
         """Rows and columns, to index an (H, W) array with."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def moved(self, down: int, right: int) -> Window:
+        """Return the window so many pixels further down and to the right."""
+        return Window(self.top + down, self.left + right, self.bottom + down, self.right + right)
+
 
 class Tile(NamedTuple):
-    """What a tile keeps (``window``) and what is read to compute it (``crop``)."""
+    """The pixels a tile labels (``window``) and those that are read to label them (``crop``)."""
 
     window: Window
     crop: Window
@@ -38,10 +42,10 @@ class Tile(NamedTuple):
 
 
 class Span(NamedTuple):
-    """One of the overlapping spans of an axis: what it says of positions ``begin`` to ``next + fades_out - 1``.
+    """One of the overlapping spans of an axis: it predicts positions ``begin`` to ``next + fades_out - 1``.
 
-    The first ``fades_in`` of these it shares with the span before it, the last ``fades_out`` with the one
-    after it, which begins at ``next``. No position belongs to more than two. To compute it, positions
+    The first ``fades_in`` of these overlap the span before it, the last ``fades_out`` the one
+    after it, which begins at ``next``. No position belongs to more than two spans. To compute it, positions
     ``first`` to ``last - 1`` are read.
     """
 
@@ -54,11 +58,11 @@ class Span(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first position of which it says nothing."""
+        """The position after its last."""
         return self.next + self.fades_out
 
 
-def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, grain: int = 1) -> Iterator[Tile]:
+def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, multiple: int = 1) -> Iterator[Tile]:
     """Divide an image into tiles, row by row.
 
     Parameters
@@ -66,16 +70,16 @@ def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, 
     height, width : int
         Size of the image in pixels, each at least 1.
     tile : int
-        Greatest side of a tile in pixels, taken up to the next multiple of ``stride``.
+        Longest side of a tile in pixels, rounded up to a multiple of ``stride``.
         Tiles are then made as equal as the stride allows, so that none is a sliver.
     margin : int
-        Least context in pixels around a tile, cut at the image's edges.
+        Minimum context in pixels around a tile, less at the image's edges.
     stride : int
         Crops begin on multiples of it, and end a multiple of it before the image's end,
-        so that a mirrored crop is in step with the mirrored image too.
-    grain : int
+        so that a mirrored crop is aligned with the mirrored image too.
+    multiple : int
         Multiple to which the segmenter first pads its images at the end
-        (:func:`upscore.inference.averaging.averaging_context`); ``stride`` is a multiple of it.
+        (:func:`upscore.inference.tta.tta_context`); ``stride`` is a multiple of it.
 
     Yields
     ------
@@ -85,20 +89,20 @@ def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, 
     Raises
     ------
     GeometryError
-        A size is not positive, or ``stride`` is not a multiple of ``grain``.
+        A size is not positive, or ``stride`` is not a multiple of ``multiple``.
     """
-    if min(height, width, tile, stride, grain) < 1 or margin < 0 or stride % grain:
+    if min(height, width, tile, stride, multiple) < 1 or margin < 0 or stride % multiple:
         raise GeometryError(
-            f"found image {height}×{width}, tile {tile}, margin {margin}, stride {stride}, grain {grain}: "
-            "expected positive sizes, margin at least 0 and a stride that is a multiple of grain"
+            f"found image {height}×{width}, tile {tile}, margin {margin}, stride {stride}, multiple {multiple}: "
+            "expected positive sizes, margin at least 0 and a stride that is a multiple of multiple"
         )
-    columns = list(_plan_axis(width, tile=tile, margin=margin, stride=stride, grain=grain))
-    for (top, bottom), (upper, lower) in _plan_axis(height, tile=tile, margin=margin, stride=stride, grain=grain):
+    columns = list(_plan_axis(width, tile=tile, margin=margin, stride=stride, multiple=multiple))
+    for (top, bottom), (upper, lower) in _plan_axis(height, tile=tile, margin=margin, stride=stride, multiple=multiple):
         for (left, right), (first, last) in columns:
             yield Tile(Window(top, left, bottom, right), Window(upper, first, lower, last))
 
 
-def plan_spans(size: int, *, span: int, stride: int, grain: int = 1) -> list[Span]:
+def plan_spans(size: int, *, span: int, stride: int, multiple: int = 1) -> list[Span]:
     """Divide an axis into overlapping spans.
 
     Parameters
@@ -106,69 +110,69 @@ def plan_spans(size: int, *, span: int, stride: int, grain: int = 1) -> list[Spa
     size : int
         Length of the axis in pixels, at least 1.
     span : int
-        Greatest length of a span in pixels, a multiple of ``stride``, at least twice it. Spans are then
+        Longest span in pixels, a multiple of ``stride``, at least twice it. Spans are then
         made as equal as the stride allows.
-    stride, grain : int
+    stride, multiple : int
         As in :func:`plan_tiles`: spans begin on multiples of the stride, and end a multiple of it before the end.
 
     Returns
     -------
     list of Span
-        Neighbours share a quarter of ``span``, taken up to a multiple of ``stride``; one span where the axis is no longer than one.
+        Neighbours overlap by a quarter of ``span``, rounded up to a multiple of ``stride``; one span where the axis is no longer than one.
 
     Raises
     ------
     GeometryError
-        A number is outside its range.
+        A value is outside its range.
     """
-    if min(size, stride, grain) < 1 or stride % grain or span % stride or span < 2 * stride:
+    if min(size, stride, multiple) < 1 or stride % multiple or span % stride or span < 2 * stride:
         raise GeometryError(
-            f"found an axis of {size}, spans of {span}, stride {stride}, grain {grain}: expected positive sizes, "
-            "a stride that is a multiple of grain and spans that are a multiple of the stride, twice it at least"
+            f"found an axis of {size}, spans of {span}, stride {stride}, multiple {multiple}: expected positive sizes, "
+            "a stride that is a multiple of multiple and spans that are a multiple of the stride, twice it at least"
         )
     if size <= span:
         return [Span(0, size, 0, 0, 0, size)]
-    shared = _ceil(-(-span // 4), stride)
-    count = -(-(size - shared) // (span - shared))
-    side = _ceil(-(-(size + (count - 1) * shared) // count), stride)
-    step = side - shared
-    begins = [begin for begin in range(0, size, step) if begin == 0 or begin + shared < size]
+    overlap = _ceil(-(-span // 4), stride)
+    count = -(-(size - overlap) // (span - overlap))
+    side = _ceil(-(-(size + (count - 1) * overlap) // count), stride)
+    step = side - overlap
+    begins = [begin for begin in range(0, size, step) if begin == 0 or begin + overlap < size]
     spans = []
     for begin in begins:
         final = begin == begins[-1]
         # The final one is read from further back, so that it is no sliver.
         read = (min(begin, max(0, size - side)), size) if final else (begin, begin + side)
-        first, last = _widen_axis(*read, size, margin=0, stride=stride, grain=grain)
-        spans.append(Span(begin, size if final else begin + step, shared if begin else 0, 0 if final else shared, first, last))
+        first, last = _widen_axis(*read, size, margin=0, stride=stride, multiple=multiple)
+        spans.append(Span(begin, size if final else begin + step, overlap if begin else 0, 0 if final else overlap, first, last))
     return spans
 
 
-def widen(window: Window, height: int, width: int, *, margin: int, stride: int, grain: int = 1) -> Window:
-    """Return the crop that must be read for the pixels of ``window``: with ``margin`` around it, and in step with ``stride``.
+def widen(window: Window, height: int, width: int, *, margin: int, stride: int, multiple: int = 1) -> Window:
+    """Return the crop that must be read for the pixels of ``window``: with ``margin`` around it, aligned with ``stride``.
 
     Arguments are those of :func:`plan_tiles`.
     """
-    first, last = _widen_axis(window.top, window.bottom, height, margin=margin, stride=stride, grain=grain)
-    left, right = _widen_axis(window.left, window.right, width, margin=margin, stride=stride, grain=grain)
+    first, last = _widen_axis(window.top, window.bottom, height, margin=margin, stride=stride, multiple=multiple)
+    left, right = _widen_axis(window.left, window.right, width, margin=margin, stride=stride, multiple=multiple)
     return Window(first, left, last, right)
 
 
-def _plan_axis(size: int, *, tile: int, margin: int, stride: int, grain: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def _plan_axis(size: int, *, tile: int, margin: int, stride: int, multiple: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Yield ((begin, end) of the window, (begin, end) of the crop) along one axis."""
     count = _ceil(size, _ceil(tile, stride)) // _ceil(tile, stride)
     side = _ceil(-(-size // count), stride)
     for begin in range(0, size, side):
         end = min(begin + side, size)
-        yield (begin, end), _widen_axis(begin, end, size, margin=margin, stride=stride, grain=grain)
+        yield (begin, end), _widen_axis(begin, end, size, margin=margin, stride=stride, multiple=multiple)
 
 
-def _widen_axis(begin: int, end: int, size: int, *, margin: int, stride: int, grain: int) -> tuple[int, int]:
-    padded = _ceil(size, grain)
+def _widen_axis(begin: int, end: int, size: int, *, margin: int, stride: int, multiple: int) -> tuple[int, int]:
+    padded = _ceil(size, multiple)
     first = max(0, begin - margin) // stride * stride
     last = padded - max(0, padded - end - margin) // stride * stride
     return first, min(last, size)
 
 
 def _ceil(size: int, multiple: int) -> int:
-    """Return the least multiple of ``multiple`` that is at least ``size``."""
+    """Return ``size`` rounded up to a multiple of ``multiple``."""
     return -(-size // multiple) * multiple

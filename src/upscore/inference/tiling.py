@@ -1,103 +1,119 @@
-"""Images of any size in bounded memory, with the very result of the whole image.
+"""Images of any size in bounded memory: in tiles that give the very result of the whole image, or nearly that.
 
 ::
 
       image            crop = tile + margins         every output pixel
     ┌───┬───┬───┐      ┌ ─ ─ ─ ─ ─ ┐                   belongs to one tile
     │   │   │   │        ┌───────┐    margin: half
-    ├───┼───┼───┤      │ │ tile  │ │  the field of view
-    │   │ ▒ │   │  ->    │ kept  │                ->   labels and probabilities
+    ├───┼───┼───┤      │ │ tile  │ │  the receptive
+    │   │ ▒ │   │  ->    │       │    field           ->   labels and probabilities
     ├───┼───┼───┤      │ └───────┘ │                   equal one pass over
-    │   │   │   │                                      everything
+    │   │   │   │                                      the whole image
     └───┴───┴───┘      └ ─ ─ ─ ─ ─ ┘
 
-A network looks a bounded distance around each pixel. A tile that is read with that much
-real context and whose crop begins on the network's stride therefore computes the very
-cells that the whole image would: nothing is blended, because there is nothing to hide.
-At the image's edges the margin is cut, so that the network's own padding stands where it
-would stand anyway. A tile can be written and forgotten.
+A network with a bounded receptive field computes, from a crop with that much real context that begins
+on the network's stride, the very cells that it computes from the whole image: nothing is blended, because
+there is nothing to hide. At the image's edges the margin ends, so that the network's own padding stands where
+it would stand anyway. A tile can be written and forgotten.
+
+No margin does that for a network whose receptive field is unbounded. Its tiles overlap and are blended
+(:mod:`upscore.inference.blended_tiles`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from upscore.inference.image_tensors import image_to_tensor
-from upscore.inference.tile_grid import Window, plan_tiles
+from upscore.inference.blended_tiles import blend_tiles
+from upscore.inference.segmenter import Segmenter, SegmenterWrapper
+from upscore.inference.tile_grid import Window, plan_tiles, widen
 
-__all__ = ["iterate_tiles", "tiled"]
+__all__ = ["TiledSegmenter", "Tiles", "tiled"]
 
 
-def iterate_tiles(
-    segmenter: Callable[[Tensor], Tensor],
-    image: npt.NDArray[np.uint8],
-    *,
-    tile: int,
-    margin: int,
-    stride: int,
-    grain: int = 1,
-) -> Iterator[tuple[Window, Tensor]]:
-    """Segment an image tile by tile; memory is that of one tile whatever the image's size.
+class Tiles(NamedTuple):
+    """How images are tiled; a tile as large as the image is the image.
 
     Parameters
     ----------
-    segmenter : callable
-        images (1, 3, h, w) float32 -> probs (1, K, h, w).
-    image : (H, W, 3) uint8
-        RGB; only a tile of it at a time becomes floating point, so a memory map will do.
-    tile, margin, stride, grain : int
+    tile : int
+        Longest side of a tile in pixels.
+    margin : int or None
+        Context around a tile in pixels; None where no margin would do, and tiles overlap.
+    stride, multiple : int
         As in :func:`upscore.inference.tile_grid.plan_tiles`. With the network's own margin and stride
-        (``Geometry.margin()``, ``Geometry.jump``) the result equals the whole image's.
-
-    Yields
-    ------
-    window : Window
-        Where the tile lies.
-    probs : (K, h, w) float32
-        Its probabilities, on the segmenter's device.
-
-    Raises
-    ------
-    GeometryError
-        As :func:`upscore.inference.tile_grid.plan_tiles`.
-    """
-    height, width = image.shape[:2]
-    for piece in plan_tiles(height, width, tile=tile, margin=margin, stride=stride, grain=grain):
-        probs = segmenter(image_to_tensor(image[piece.crop.slices])[None])
-        yield piece.window, probs[0][(slice(None), *piece.inside)]
-
-
-def tiled(segmenter: Callable[[Tensor], Tensor], *, tile: int, margin: int, stride: int, grain: int = 1) -> Callable[[Tensor], Tensor]:
-    """Wrap ``segmenter`` so that it works through its images in tiles.
-
-    The network's memory is bounded; the probabilities (N, K, H, W) are held whole, since
-    that is what a segmenter returns. Use :func:`iterate_tiles` to hold only a tile of them.
-
-    Parameters
-    ----------
-    segmenter : callable
-        images -> probs.
-    tile, margin, stride, grain : int
-        As in :func:`upscore.inference.tile_grid.plan_tiles`.
-
-    Returns
-    -------
-    callable
-        A segmenter with the same result.
+        (``Geometry.margin()``, ``Segmenter.stride``) the result equals the whole image's.
     """
 
-    def segment(images: Tensor) -> Tensor:
-        probs: Tensor | None = None
-        for piece in plan_tiles(images.shape[-2], images.shape[-1], tile=tile, margin=margin, stride=stride, grain=grain):
-            part = segmenter(images[(..., *piece.crop.slices)])
-            if probs is None:
-                probs = part.new_empty((*part.shape[:2], *images.shape[-2:]))
-            probs[(..., *piece.window.slices)] = part[(..., *piece.inside)]
-        assert probs is not None
-        return probs
+    tile: int
+    margin: int | None
+    stride: int
+    multiple: int = 1
 
-    return segment
+    def walk(
+        self, predict: Callable[[Window], Tensor], height: int, width: int, *, within: Window | None = None
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """Predict an image tile by tile.
+
+        Parameters
+        ----------
+        predict : callable
+            A crop's window -> its probabilities, or scores, (N, K, h, w).
+        height, width : int
+            Of the image.
+        within : Window, optional
+            Only as many tiles as it needs are predicted; what they hold outside of it does not count.
+
+        Yields
+        ------
+        window : Window
+            Each pixel, or each of ``within``, is in exactly one.
+        values : (N, K, h, w) tensor
+            What was predicted there.
+
+        Raises
+        ------
+        GeometryError
+            As :func:`upscore.inference.tile_grid.plan_tiles` or :func:`upscore.inference.tile_grid.plan_spans`.
+        """
+        tile, margin, stride, multiple = self
+        if margin is None:
+            yield from blend_tiles(predict, height, width, tile=tile, stride=stride, multiple=multiple, within=within)
+            return
+        read = within or Window(0, 0, height, width)
+        region = widen(read, height, width, margin=margin, stride=stride, multiple=multiple)
+        size = region.bottom - region.top, region.right - region.left
+        for piece in plan_tiles(*size, tile=tile, margin=margin, stride=stride, multiple=multiple):
+            values = predict(piece.crop.moved(region.top, region.left))
+            yield piece.window.moved(region.top, region.left), values[(..., *piece.inside)]
+
+
+class TiledSegmenter(SegmenterWrapper):
+    """A segmenter that works through its images in tiles.
+
+    The network's memory is bounded; the result (N, K, H, W) is held whole, since
+    that is what a segmenter returns. :meth:`Tiles.walk` holds only a tile of it.
+    """
+
+    def __init__(self, segmenter: Segmenter, tiles: Tiles) -> None:
+        super().__init__(segmenter)
+        self.tiles = tiles
+
+    def apply(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Return ``function`` of ``images``, computed tile by tile."""
+        height, width = images.shape[-2:]
+        result: Tensor | None = None
+        for window, values in self.tiles.walk(lambda crop: function(images[(..., *crop.slices)]), height, width):
+            if result is None:
+                result = values.new_empty((*values.shape[:2], height, width))
+            result[(..., *window.slices)] = values
+        assert result is not None
+        return result
+
+
+def tiled(segmenter: Segmenter, *, tile: int, margin: int | None, stride: int, multiple: int = 1) -> TiledSegmenter:
+    """Wrap ``segmenter`` so that it works through its images in tiles; see :class:`Tiles` for the arguments."""
+    return TiledSegmenter(segmenter, Tiles(tile, margin, stride, multiple))

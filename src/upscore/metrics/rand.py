@@ -90,20 +90,20 @@ def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer
     if truth.size and min(truth.min(), predicted.min()) < 0:
         raise DataError("found a negative segment number, expected 0 for none and others from 1")
     inside = truth > 0
-    true, found = _renumbered(truth[inside]), _renumbered(predicted[inside])
-    claimed = found > 0
-    both = _pairs(true[claimed] * (int(found.max(initial=0)) + 1) + found[claimed])
-    in_truth, in_prediction = _pairs(true), _pairs(found[claimed])
-    return 1 - 2 * both / (in_truth + in_prediction) if in_truth + in_prediction else 0.0
+    true, found = _renumber(truth[inside]), _renumber(predicted[inside])
+    segmented = found > 0
+    in_both = _count_pairs(true[segmented] * (int(found.max(initial=0)) + 1) + found[segmented])
+    in_truth, in_prediction = _count_pairs(true), _count_pairs(found[segmented])
+    return 1 - 2 * in_both / (in_truth + in_prediction) if in_truth + in_prediction else 0.0
 
 
-def _renumbered(numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Return the same segments with numbers from 1 on, 0 staying 0: products of two then fit into 64 bits."""
-    known, places = np.unique(numbers, return_inverse=True)
-    return np.asarray(places.reshape(-1) + int(not known.size or known[0] != 0), np.int64)
+def _renumber(numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Return the segments numbered from 1, and 0 for none: products of two numbers then fit into 64 bits."""
+    present, index = np.unique(numbers, return_inverse=True)
+    return np.asarray(index.reshape(-1) + int(not present.size or present[0] != 0), np.int64)
 
 
-def _pairs(numbers: npt.NDArray[np.int64]) -> int:
-    """Return how many pairs of pixels have the same number."""
-    counts = np.unique(numbers, return_counts=True)[1].astype(object)  # whole numbers without limit: squares of millions
+def _count_pairs(numbers: npt.NDArray[np.int64]) -> int:
+    """Return the number of pairs of pixels with the same segment number."""
+    counts = np.unique(numbers, return_counts=True)[1].astype(object)  # unbounded integers, for squares of millions
     return int((counts * (counts - 1) // 2).sum())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from upscore.errors import ModelError
 from upscore.ops.geometry import Geometry
-from upscore.ops.receptive_field import measure
+from upscore.ops.receptive_field import measure_receptive_fields
 
 __all__ = ["INPUT_PADDING", "Backbone", "FeatureLevel", "PaddingMode", "measure_levels", "padding_mode", "select_levels"]
 
@@ -117,5 +117,5 @@ def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: i
     >>> level.channels, int(level.geometry.stride), int(level.geometry.offset), int(level.geometry.receptive_field)
     (8, 2, 0, 3)
     """
-    found = measure(features, in_channels=in_channels)
-    return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.looks_everywhere else m.geometry) for m in found]
+    found = measure_receptive_fields(features, in_channels=in_channels)
+    return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.has_global_average else m.geometry) for m in found]

@@ -106,10 +106,10 @@ class Bundle:
         BundleError
             Arguments, network and labels do not belong together, or ``card`` holds what JSON cannot.
         """
-        kept = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
+        complete = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
         if arguments.get("num_classes", len(labels)) != len(labels):
             raise BundleError(f"found a network of {arguments['num_classes']} classes and {len(labels)} labels: they must agree")
-        skeleton = _skeleton(architecture, kept)
+        skeleton = _skeleton(architecture, complete)
         for setting in ("bgr", "span"):
             asked, found = (getattr(getattr(network, "normalization", None), setting, None) for network in (skeleton, model))
             if asked != found:
@@ -123,7 +123,7 @@ class Bundle:
         if mismatch:
             raise BundleError(f"the network is not '{architecture}' with the given arguments: it {mismatch}")
         weights = {name: state[name].detach().to("cpu", expected[name].dtype, copy=True).contiguous() for name in expected}
-        return cls(architecture, kept, labels, weights, inference or InferenceSettings(), as_json(card or {}))
+        return cls(architecture, complete, labels, weights, inference or InferenceSettings(), as_json(card or {}))
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before.
@@ -146,7 +146,7 @@ class Bundle:
                 write_document(self._describe(partial / WEIGHTS), partial / DESCRIPTION)
         except SafetensorError as error:
             raise OutputError(
-                f"the bundle cannot be written to '{folder}' ({reason(error)}): check space and rights, or choose another place"
+                f"the bundle cannot be written to '{folder}' ({reason(error)}): check space and rights, or choose another folder"
             ) from error
         return Path(folder).absolute()
 
@@ -223,7 +223,7 @@ def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _of_backbone(architecture: str, arguments: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:
-    """Say in words how ``found`` differs from the backbone that the arguments name; ``""`` if it does not."""
+    """Return in words how ``found`` differs from the backbone that the arguments name; ``""`` if it does not."""
     with _arguments_refused(arguments):
         return backbone_mismatch(architecture, arguments, found)
 
@@ -248,14 +248,14 @@ def find_bundle(folder: str | Path) -> Path:
         There is none.
     """
     found = _find(folder := Path(folder))
-    return next((place for place in (folder, folder / "best") if found in (place, beside(place, "replaced"))), found)
+    return next((path for path in (folder, folder / "best") if found in (path, beside(path, "replaced"))), found)
 
 
 def _find(folder: Path) -> Path:
     """Return the folder that holds ``bundle.json``: this one, a run's best, or one whose replacement was interrupted."""
-    places = (folder, folder / "best", beside(folder, "replaced"), beside(folder / "best", "replaced"))
+    paths = (folder, folder / "best", beside(folder, "replaced"), beside(folder / "best", "replaced"))
     try:
-        found = next((place for place in places if (place / DESCRIPTION).is_file()), None)
+        found = next((path for path in paths if (path / DESCRIPTION).is_file()), None)
         is_file, exists = folder.is_file(), folder.exists()
     except OSError as error:
         raise BundleError(f"'{folder}' cannot be read ({reason(error)})") from error
@@ -277,7 +277,7 @@ def _opened(path: Path, recorded: Fingerprint) -> Iterator[None]:
         if not path.exists():
             raise FileNotFoundError
         size = check_file(path, what="weights", error=BundleError)
-        path.open("rb").close()  # safetensors says of every file that it cannot open that there is none
+        path.open("rb").close()  # safetensors reports every file that it cannot open as missing
         if size != recorded.bytes:
             raise BundleError(f"'{path}' has {size} bytes, expected {recorded.bytes}: it is incomplete or was altered")
         yield
@@ -299,7 +299,7 @@ def _read_header(path: Path, recorded: Fingerprint) -> dict[str, Tensor]:
 
 
 def _unlike(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Say in words how ``found`` differs from ``expected`` in names, shapes or types; ``""`` if it does not."""
+    """Return in words how ``found`` differs from ``expected`` in names, shapes or types; ``""`` if it does not."""
     if mismatch := name_mismatch(expected, found):
         return mismatch
     other = next((name for name in expected if found[name].dtype != expected[name].dtype), None)

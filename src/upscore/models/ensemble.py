@@ -3,11 +3,11 @@
 ::
 
     edeconvnet/
-    ├── ensemble.json      how they are put together, card
+    ├── ensemble.json      how they are combined, card
     ├── member-1/          bundles
     └── member-2/
 
-Each member keeps its own inference settings, of which ``proposals`` count: DeconvNet over proposals and
+Each member has its own inference settings, of which ``proposals`` count: DeconvNet over proposals and
 FCN over whole images are EDeconvNet (Noh, Hong and Han, ICCV 2015, §5.2). An ensemble may come from anywhere, as a bundle
 may: reading one runs no code, and follows no path in it.
 """
@@ -30,7 +30,7 @@ from upscore.types import LabelSpace
 
 __all__ = ["Ensemble", "check_place", "find_model", "load_model"]
 
-MOST = 16
+MAX_MEMBERS = 16
 """Members of an ensemble."""
 
 
@@ -41,7 +41,7 @@ class EnsembleManifest(BaseModel):
 
     format: Literal["upscore-ensemble"] = "upscore-ensemble"
     version: int = FORMAT_VERSION
-    members: int = Field(ge=1, le=MOST)
+    members: int = Field(ge=1, le=MAX_MEMBERS)
     inference: dict[str, JsonValue] = {}
     card: Card = {}
 
@@ -70,8 +70,8 @@ class Ensemble:
     card: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.members) <= MOST:
-            raise BundleError(f"found {len(self.members)} networks for an ensemble, expected 1 to {MOST}")
+        if not 1 <= len(self.members) <= MAX_MEMBERS:
+            raise BundleError(f"found {len(self.members)} networks for an ensemble, expected 1 to {MAX_MEMBERS}")
         for other in self.members[1:]:
             if difference := self.members[0].labels.difference(other.labels):
                 raise BundleError(f"the bundles' classes differ: {difference}: an ensemble needs the same labels")
@@ -85,7 +85,7 @@ class Ensemble:
         BundleError
             As the class.
         """
-        members = [member for one in models for member in (one.members if isinstance(one, Ensemble) else (one,))]
+        members = [member for model in models for member in (model.members if isinstance(model, Ensemble) else (model,))]
         return cls(tuple(members), inference or (models[0].inference if models else InferenceSettings()))
 
     def resolve_settings(self, settings: InferenceSettings | None = None, **overrides: object) -> Self:
@@ -137,8 +137,8 @@ class Ensemble:
             The folder holds something else, or cannot be written.
         """
         with replace_folder(Path(folder), what="ensemble", holds=_contents()) as partial:
-            for place, member in zip(_places(partial, len(self.members)), self.members, strict=True):
-                member.save(place)
+            for path, member in zip(_member_paths(partial, len(self.members)), self.members, strict=True):
+                member.save(path)
             together = EnsembleManifest(
                 members=len(self.members), inference=self.inference.model_dump(mode="json"), card=as_json(self.card)
             )
@@ -157,10 +157,10 @@ class Ensemble:
         folder = _find(Path(folder)) or Path(folder)
         together = read_document(folder / ENSEMBLE, EnsembleManifest)
         members = []
-        for place in _places(folder, together.members):
-            if place.is_symlink() or not place.is_dir():
-                raise BundleError(f"the ensemble '{folder}' lacks {place.name}: copy it again")
-            members.append(Bundle.load(place))
+        for path in _member_paths(folder, together.members):
+            if path.is_symlink() or not path.is_dir():
+                raise BundleError(f"the ensemble '{folder}' lacks {path.name}: copy it again")
+            members.append(Bundle.load(path))
         try:
             inference = InferenceSettings.from_stored(together.inference)
         except BundleError as error:
@@ -201,14 +201,14 @@ def check_place(folder: Path, model: Bundle | Ensemble) -> None:
 def _find(folder: Path) -> Path | None:
     """Return where the ensemble is: here, or beside where its replacement was interrupted; None where there is none."""
     try:
-        return next((place for place in (folder, beside(folder, "replaced")) if (place / ENSEMBLE).is_file()), None)
+        return next((path for path in (folder, beside(folder, "replaced")) if (path / ENSEMBLE).is_file()), None)
     except (OSError, ValueError):
         return None
 
 
-def _places(folder: Path, count: int) -> list[Path]:
+def _member_paths(folder: Path, count: int) -> list[Path]:
     return [folder / f"member-{number}" for number in range(1, count + 1)]
 
 
 def _contents() -> tuple[str, ...]:
-    return (ENSEMBLE, *(place.name for place in _places(Path(), MOST)))
+    return (ENSEMBLE, *(path.name for path in _member_paths(Path(), MAX_MEMBERS)))

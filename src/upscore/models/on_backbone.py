@@ -97,8 +97,8 @@ class OnBackbone(nn.Module):
     >>> from upscore.models.vgg16 import VGG16
     >>> backbone = VGG16(width=1 / 32)
     >>> model = OnBackbone(backbone, FCN(backbone, num_classes=21, finest=8), Normalization.imagenet())
-    >>> tuple(model(torch.zeros(1, 3, 50, 40)).shape), model.geometry.receptive_field, model.crop
-    ((1, 21, 50, 40), Fraction(404, 1), (31, 31))
+    >>> tuple(model(torch.zeros(1, 3, 50, 40)).shape), model.geometry.margin(), model.crop
+    ((1, 21, 50, 40), 256, (31, 31))
     """
 
     def __init__(self, backbone: Backbone, decoder: Decoder, normalization: nn.Module) -> None:

@@ -85,7 +85,7 @@ class TimmBackbone(nn.Module):
     --------
     >>> backbone = TimmBackbone("resnet10t")
     >>> {stride: (level.channels, int(level.geometry.receptive_field)) for stride, level in backbone.levels.items()}
-    RESULT
+    {8: (128, 55), 16: (256, 103), 32: (512, 199)}
     """
 
     padding: PaddingMode = "external"

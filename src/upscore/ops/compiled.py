@@ -1,4 +1,4 @@
-"""The compiled module: whether it is here, and can read a tensor's memory."""
+"""Access to the compiled kernels: whether they are installed and can process a tensor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["compiled_for", "threads"]
 
 
 def compiled_for(x: Tensor, *dtypes: torch.dtype) -> ModuleType | None:
-    """Return ``upscore._native`` if somebody compiled it and x is a plain tensor on the processor of one of these types."""
+    """Return ``upscore._native`` if it is installed and ``x`` is a plain CPU tensor of one of ``dtypes``; else None."""
     if x.device.type != "cpu" or x.dtype not in dtypes or type(x) not in (Tensor, torch.nn.Parameter):
         return None
     try:
@@ -22,5 +22,5 @@ def compiled_for(x: Tensor, *dtypes: torch.dtype) -> ModuleType | None:
 
 
 def threads() -> int:
-    """Return how many threads it may use: torch's number, and at most 256, which is what it takes."""
+    """Return the number of threads for a kernel: torch's, but at most 256."""
     return min(torch.get_num_threads(), 256)

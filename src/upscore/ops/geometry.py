@@ -1,14 +1,13 @@
-"""Where the cells of a grid lie on the image, in exact fractions.
+"""Stride, offset and receptive field of a grid of features, in exact fractions.
 
 A layer's output is a grid of cells. Cell ``i`` is centred at ``offset + i * stride`` (in
-pixels of the image, pixel 0 centred at 0) and sees ``field`` pixels. Every layer of a
-fully convolutional network changes these three numbers and nothing else, so crops,
-receptive fields, tile margins and the parity of a bilinear kernel are all derived here
-instead of written down as bare constants.
+pixels of the image, pixel 0 centred at 0) and depends on ``receptive_field`` pixels. Every layer
+of a fully convolutional network maps these three numbers to new ones, so crops, tile margins
+and the parity of bilinear kernels are all derived here instead of being constants.
 
-Long, Shelhamer and Darrell (2015) write the same arithmetic into Caffe's coordinate maps;
-for their VGG16 with 100 pixels of padding it gives the crops 19 (FCN-32s), 5 and 27
-(16s), 5, 9 and 31 (8s), and 18 for AlexNet.
+Caffe's coordinate maps are the same arithmetic;
+for the VGG16 with 100 pixels of padding it gives the crops 19 (FCN-32s), 5 and 27
+(16s), 5, 9 and 31 (8s), and 18 for AlexNet (Long, Shelhamer and Darrell 2015).
 """
 
 from __future__ import annotations
@@ -29,11 +28,19 @@ class Geometry:
     Parameters
     ----------
     stride : Fraction
-        Pixels between the centres of neighbouring cells; the grid's stride.
+        Pixels between the centres of neighbouring cells.
     offset : Fraction
-        Centre of cell 0, in pixels; negative when it lies on padding.
+        Centre of cell 0, in pixels; negative if it lies on padding.
     receptive_field : Fraction
-        Pixels one cell sees along one axis; ``math.inf`` where a layer looks at all of them.
+        Pixels along one axis that a cell depends on; ``math.inf`` after a global operation.
+
+    Examples
+    --------
+    >>> grid = Geometry().conv(3, padding=1).pool(2, stride=2)
+    >>> grid
+    Geometry(stride=Fraction(2, 1), offset=Fraction(1, 2), receptive_field=Fraction(4, 1))
+    >>> grid.bilinear_kernel(2), grid.margin()
+    (4, 4)
     """
 
     stride: Fraction = Fraction(1)
@@ -52,8 +59,8 @@ class Geometry:
         Parameters
         ----------
         kernel, stride, padding, dilation : int
-            The layer's, along this axis. Ceil or floor rounding changes the number of
-            cells and not where they lie.
+            Of the layer, along this axis. Ceil or floor rounding changes the number of cells,
+            not their positions.
         """
         reach = dilation * (kernel - 1)
         return Geometry(
@@ -67,25 +74,25 @@ class Geometry:
     def deconv(self, kernel: int, stride: int = 1, padding: int = 0) -> Geometry:
         """Return the grid after a transposed convolution: the inverse of :meth:`conv`.
 
-        Each output cell sees ``ceil(kernel / stride)`` input cells.
+        Each output cell depends on ``ceil(kernel / stride)`` input cells.
         """
-        jump = self.stride / stride
+        finer = self.stride / stride
         return Geometry(
-            jump,
-            self.offset - (Fraction(kernel - 1, 2) - padding) * jump,
+            finer,
+            self.offset - (Fraction(kernel - 1, 2) - padding) * finer,
             self.receptive_field + (math.ceil(kernel / stride) - 1) * self.stride,
         )
 
     def crop_offset(self, reference: Geometry) -> int:
-        """Return how many leading cells to crop from this grid so that it begins with ``reference``.
+        """Return the number of leading cells to crop from this grid to align it with ``reference``.
 
-        Negative when this grid begins inside ``reference`` (then crop ``reference``).
+        Negative if ``reference`` must be cropped instead.
 
         Raises
         ------
         GeometryError
-            The strides differ, or the grids are out of step by a fraction of a cell; a
-            kernel of the other parity usually mends that.
+            The strides differ, or the offsets differ by a fraction of a cell; a kernel of the other
+            parity usually corrects that.
         """
         if self.stride != reference.stride:
             raise GeometryError(
@@ -111,12 +118,12 @@ class Geometry:
         factor : int
             How much finer the output is.
         reference : Geometry, optional
-            The grid to land on, of stride ``self.stride / factor``; the image when not given.
+            The target grid, of stride ``self.stride / factor``; the image when not given.
 
         Raises
         ------
         GeometryError
-            Neither parity lands on whole cells of ``reference``.
+            Neither parity aligns with the cells of ``reference``.
         """
         reference = Geometry() if reference is None else reference
         for kernel in (2 * factor, 2 * factor - 1):
@@ -124,19 +131,19 @@ class Geometry:
             if finer.stride == reference.stride and ((reference.offset - finer.offset) / finer.stride).denominator == 1:
                 return kernel
         raise GeometryError(
-            f"cells start at {float(self.offset):g} with stride {float(self.stride):g}: no bilinear kernel of factor {factor} "
-            f"lands on whole cells of a grid that starts at {float(reference.offset):g} with stride {float(reference.stride):g}"
+            f"found a grid of offset {float(self.offset):g} and stride {float(self.stride):g}: no bilinear kernel of factor {factor} "
+            f"aligns it with one of offset {float(reference.offset):g} and stride {float(reference.stride):g}"
         )
 
     def covering_size(self, size: int) -> int:
-        """Return the least image size, at least ``size``, on which this grid lies symmetrically.
+        """Return the smallest image size from ``size`` up on which this grid is centred.
 
-        That is the size whose last cell is as far from its end as cell 0 is from its
-        beginning: multiples of the stride for even backbones (``offset = (stride - 1) / 2``),
-        multiples plus one for odd ones (``offset = 0``). Networks without the papers' wide
-        padding pad their input to it, so that no pixel is left beyond the last cell.
+        The last cell is then as far from the end of the image as cell 0 is from its
+        beginning: multiples of the stride for backbones that pool 2×2 (``offset = (stride - 1) / 2``),
+        multiples plus one for odd kernels (``offset = 0``). Networks without the papers' padding
+        of 100 pad their input to it, so that no pixel lies beyond the last cell.
         """
-        # In whole numbers, since ``size`` may be an exporter's symbol, which no fraction takes.
+        # In integers, since ``size`` may be an exporter's symbol, which fractions reject.
         ends, unit = 2 * self.offset + 1, math.lcm((2 * self.offset).denominator, self.stride.denominator)
         first, step = int(ends * unit), int(self.stride * unit)
         steps = max(0, (size * unit - first + step - 1) // step)
@@ -145,15 +152,15 @@ class Geometry:
     def margin(self) -> int:
         """Return the context in pixels, a multiple of the stride, that a tile needs on each side.
 
-        Half the receptive field covers everything a cell sees; one stride more covers the neighbouring
-        cells that bilinear upsampling mixes in.
+        Half the receptive field covers all that a cell depends on; one more stride covers the
+        neighbouring cells that bilinear upsampling interpolates.
 
         Raises
         ------
         GeometryError
-            The receptive field is unbounded: no tile equals the whole image.
+            The receptive field is infinite: tiles cannot equal the whole image.
         """
         if self.receptive_field == math.inf:
-            raise GeometryError("this network looks at the whole image at once: no margin makes tiles equal to it")
+            raise GeometryError("this network has an infinite receptive field: no margin makes tiles equal to the whole image")
         reach = Fraction(self.receptive_field) / 2 + self.stride
         return int(math.ceil(reach / self.stride) * self.stride)

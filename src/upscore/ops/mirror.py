@@ -1,7 +1,6 @@
-"""Context beyond an image's edges, mirrored: what U-Net and sliding windows see where there is nothing.
+"""Reflection padding of any width, as U-Net and the sliding window use it.
 
-The edge itself is not repeated, and an image smaller than its context is mirrored again
-and again::
+The edge itself is not repeated, and a small image is reflected as often as needed::
 
     3 2 1 │ 0 1 2 3 │ 2 1 0 1 2 …
 """
@@ -15,23 +14,28 @@ __all__ = ["mirror"]
 
 
 def mirror(x: Tensor, *, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Return an image with mirrored context.
+    """Return an image padded by reflection.
 
     Parameters
     ----------
     x : (..., H, W)
         Any H and W from 1; a single row or column is repeated.
     rows, columns : (int, int)
-        How many to add before and after, any number from 0.
+        Rows and columns to add before and after, from 0.
 
     Returns
     -------
     Tensor
         (..., rows[0] + H + rows[1], columns[0] + W + columns[1]), as ``numpy.pad`` of mode "reflect".
+
+    Examples
+    --------
+    >>> mirror(torch.arange(4).view(1, 4), rows=(0, 0), columns=(3, 5)).tolist()
+    [[3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]]
     """
     for axis, (before, after) in ((-2, rows), (-1, columns)):
         size = x.shape[axis]
-        last = torch.arange(size, device=x.device)[-1]  # a tensor, which an exporter can divide by
-        places = torch.arange(-before, size + after, device=x.device) % (2 * last).clamp(min=1)
-        x = x.index_select(axis, torch.minimum(places, (2 * last - places).abs()))
+        last = torch.arange(size, device=x.device)[-1]  # a tensor, since an exporter can divide by it
+        index = torch.arange(-before, size + after, device=x.device) % (2 * last).clamp(min=1)
+        x = x.index_select(axis, torch.minimum(index, (2 * last - index).abs()))
     return x

@@ -1,4 +1,4 @@
-"""Whether an error means that memory ran out: PyTorch, NumPy, OpenCV and the system each report it in a way of their own."""
+"""Recognise errors of exhausted memory, which PyTorch, NumPy, OpenCV and the system report in different ways."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ MESSAGES = (
     "_status_alloc_failed",  # cuBLAS, cuDNN
     "invalid buffer size",  # MPS
 )
-"""Found, in lower case, in errors that have no type of their own."""
+"""Lower-case parts of messages of errors without a type of their own."""
 
 ONEDNN = ("could not create a primitive", "could not execute a primitive", "could not create a memory object")
-"""All that oneDNN says where its code or its scratch space could not be had; with more behind it, it is another error."""
+"""The complete messages of oneDNN when memory is exhausted; a longer message is another error."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that memory, of a processor, a device or shared, could not be had.
+    """Return whether ``error`` means that host, device or shared memory is exhausted.
 
     Parameters
     ----------
     error : BaseException
-        As it was raised. Of a chain, only the error itself counts.
+        As it was raised; causes in its chain are not considered.
 
     Returns
     -------
     bool
         True for ``MemoryError``, ``torch.OutOfMemoryError``, an ``OSError`` of ``ENOMEM``, and for errors of the
-        types that PyTorch and OpenCV raise for everything (``RuntimeError``, ``cv2.error``, ``ValueError``) whose message says so.
+        generic types of PyTorch and OpenCV (``RuntimeError``, ``cv2.error``, ``ValueError``) with a message of :data:`MESSAGES`.
 
     Examples
     --------

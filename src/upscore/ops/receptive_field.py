@@ -1,15 +1,15 @@
-"""Measure where the cells of a feature map lie and what they see, by the support of a gradient.
+"""Measure the stride, offset and receptive field of any feature map, from the support of gradients.
 
-The network is run once with every layer replaced by its footprint. All numbers are positive,
-so nothing cancels, and the pixels where one cell's gradient is not zero are exactly those
-that the cell sees::
+The network is run once in :class:`~upscore.ops.receptive_field_mode.ReceptiveFieldMode`. All
+numbers are positive, so nothing cancels, and a cell's gradient is non-zero at exactly the pixels
+of its receptive field::
 
-    pixels    0 0 0 + + + + + + + + + 0 0 0 0        cell i       field = number of +
-              0 0 0 0 0 + + + + + + + + + 0 0        cell i + 1   jump  = distance of the middles
-                      └─┘ jump
+    pixels    0 0 0 + + + + + + + + + 0 0 0 0        cell i       receptive field = number of +
+              0 0 0 0 0 + + + + + + + + + 0 0        cell i + 1   stride = distance of the centres
+                      └─┘ stride
 
-No weight is read, so the network may live on the meta device and cost no memory. Images
-are long and thin, one axis at a time.
+No weight is read, so the network may be on the meta device and use no memory. Each axis is
+measured on long, thin images.
 """
 
 from __future__ import annotations
@@ -25,36 +25,38 @@ from upscore.errors import GeometryError
 from upscore.ops.geometry import Geometry
 from upscore.ops.receptive_field_mode import ReceptiveFieldMode
 
-__all__ = ["Measured", "measure"]
+__all__ = ["MeasuredMap", "measure_receptive_fields"]
 
-THIN = (64, 384, 768)
-"""Pixels across; the later ones for networks that pad nothing and leave no cell of the first."""
+WIDTHS = (64, 384, 768)
+"""Pixels across; the larger ones for networks without padding, which leave no cell of the first."""
 
 LENGTHS = (1024, 2048, 4096, 8192)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was found about a feature map.
+class MeasuredMap:
+    """The channels and the geometry of a feature map.
 
     Parameters
     ----------
     channels : int
         C.
     geometry : Geometry
-        Where its cells lie and what they see, gates and normalisations left aside.
-    looks_everywhere : bool
+        Without regard to global averages.
+    has_global_average : bool
         A gate or a normalisation before it averages over the whole image.
     """
 
     channels: int
     geometry: Geometry
-    looks_everywhere: bool
+    has_global_average: bool
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def measure(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, least: int = 1, axis: int | None = None) -> list[Measured]:
+def measure_receptive_fields(
+    features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, min_size: int = 1, axis: int | None = None
+) -> list[MeasuredMap]:
     """Return the channels and the geometry of each feature map.
 
     Parameters
@@ -64,45 +66,50 @@ def measure(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3,
         (N, C', h, w) maps.
     in_channels : int
         Its C.
-    least : int
-        Pixels that an image must have along each axis for the network to work as it is meant to.
+    min_size : int
+        Smallest height and width of the network's images.
     axis : {-2, -1}, optional
-        Measure along this one alone; by default along both, which must agree.
+        Measure along this axis only; by default along both, which must agree.
 
     Returns
     -------
-    list of Measured
+    list of MeasuredMap
         In the order of the maps.
 
     Raises
     ------
     GeometryError
-        Cells do not lie on a regular grid, or not on the same one for every image size and
-        along both axes.
+        Cells do not lie on a regular grid, or the grid depends on the image size or the axis.
+
+    Examples
+    --------
+    >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.MaxPool2d(2)).eval()
+    >>> measure_receptive_fields(lambda images: [network(images)])[0].geometry
+    Geometry(stride=Fraction(2, 1), offset=Fraction(1, 2), receptive_field=Fraction(4, 1))
     """
-    widths = [max(thin, least) for thin in THIN]
-    thin = next(thin for thin in widths if thin == widths[-1] or _fits(features, in_channels, thin))
+    widths = [max(width, min_size) for width in WIDTHS]
+    width = next(width for width in widths if width == widths[-1] or _fits(features, in_channels, width))
     for length in LENGTHS:
-        rows = _along_axis(features, in_channels, (thin, length) if axis == -1 else (length, thin))
+        rows = _along_axis(features, in_channels, (width, length) if axis == -1 else (length, width))
         if rows is not None:
             break
     else:
-        raise GeometryError(f"its cells see about {LENGTHS[-1]} pixels or more")
-    columns = _along_axis(features, in_channels, (length + 1, thin) if axis == -2 else (thin, length + 1))
+        raise GeometryError(f"its receptive field is about {LENGTHS[-1]} pixels or more")
+    columns = _along_axis(features, in_channels, (length + 1, width) if axis == -2 else (width, length + 1))
     for row, column in zip(rows, columns or [], strict=True):
-        one, two = row.geometry, column.geometry
-        if (one.stride, one.offset) != (two.stride, two.offset) or (
-            one.receptive_field != two.receptive_field and not row.looks_everywhere
+        of_row, of_column = row.geometry, column.geometry
+        if (of_row.stride, of_row.offset) != (of_column.stride, of_column.offset) or (
+            of_row.receptive_field != of_column.receptive_field and not row.has_global_average
         ):
             raise GeometryError(
-                f"its cells start at {float(one.offset):g}, {float(one.stride):g} apart, on images of {length} pixels and at "
-                f"{float(two.offset):g}, {float(two.stride):g} apart, on {length + 1}: its padding depends on the size"
+                f"its cells have offset {float(of_row.offset):g} and stride {float(of_row.stride):g} on images of {length} pixels, and "
+                f"{float(of_column.offset):g} and {float(of_column.stride):g} on {length + 1}: its padding depends on the size"
             )
     return rows
 
 
 def _fits(features: Callable[[Tensor], list[Tensor]], in_channels: int, size: int) -> bool:
-    """Say whether an image of ``size`` is large enough for the network."""
+    """Return whether an image of ``size`` is large enough for the network."""
     try:
         with torch.device("cpu"), ReceptiveFieldMode():
             features(torch.ones(1, in_channels, size, size, dtype=torch.float64, requires_grad=True))
@@ -111,37 +118,36 @@ def _fits(features: Callable[[Tensor], list[Tensor]], in_channels: int, size: in
     return True
 
 
-def _along_axis(features: Callable[[Tensor], list[Tensor]], in_channels: int, size: tuple[int, int]) -> list[Measured] | None:
-    """Measure along the longer axis of an image of ``size``; None where a cell sees past its ends."""
+def _along_axis(features: Callable[[Tensor], list[Tensor]], in_channels: int, size: tuple[int, int]) -> list[MeasuredMap] | None:
+    """Measure along the longer axis of an image of ``size``; None if a receptive field exceeds it."""
     axis, length = (-2, size[0]) if size[0] > size[1] else (-1, size[1])
     image = torch.ones(1, in_channels, *size, dtype=torch.float64, device="cpu", requires_grad=True)
-    with torch.device("cpu"), ReceptiveFieldMode() as footprints:
+    with torch.device("cpu"), ReceptiveFieldMode() as mode:
         maps = features(image)
     found = []
     for cells in maps:
         if cells.ndim != 4:
             raise GeometryError(f"its feature maps have {cells.ndim} axes, expected 4")
         middle = cells.shape[axis] // 2
-        places = (middle, middle + 1, middle + 2)
-        if places[-1] >= cells.shape[axis]:
-            raise GeometryError(f"its cells lie more than {length // 4} pixels apart")
-        firsts, lasts = zip(*(_support(cells.select(axis, i).sum(), image, axis) for i in places), strict=True)
+        if middle + 2 >= cells.shape[axis]:
+            raise GeometryError(f"its stride is more than {length // 4} pixels")
+        firsts, lasts = zip(*(_support(cells.select(axis, i).sum(), image, axis) for i in range(middle, middle + 3)), strict=True)
         if firsts[0] == 0 or lasts[-1] == length - 1:
             return None
-        jump, field = firsts[1] - firsts[0], lasts[0] - firsts[0] + 1
+        stride, receptive_field = firsts[1] - firsts[0], lasts[0] - firsts[0] + 1
         for i in (1, 2):
-            if firsts[i] != firsts[0] + i * jump or lasts[i] != lasts[0] + i * jump or not jump:
-                raise GeometryError("its neighbouring cells do not see equal stretches at equal distances")
-        start = Fraction(firsts[0] + lasts[0], 2) - middle * jump
-        found.append(Measured(cells.shape[1], Geometry(Fraction(jump), start, Fraction(field)), footprints.looks_everywhere))
+            if firsts[i] != firsts[0] + i * stride or lasts[i] != lasts[0] + i * stride or not stride:
+                raise GeometryError("its neighbouring cells have unequal receptive fields or distances")
+        geometry = Geometry(Fraction(stride), Fraction(firsts[0] + lasts[0], 2) - middle * stride, Fraction(receptive_field))
+        found.append(MeasuredMap(cells.shape[1], geometry, mode.has_global_average))
     return found
 
 
 def _support(cell: Tensor, image: Tensor, axis: int) -> tuple[int, int]:
-    """Return the first and last place along ``axis`` where the gradient of ``cell`` is not zero."""
+    """Return the first and last position along ``axis`` at which the gradient of ``cell`` is not zero."""
     (gradient,) = torch.autograd.grad(cell, image, retain_graph=True)
     profile = gradient.sum(dim=(0, 1, -1 if axis == -2 else -2))
-    seen = profile.nonzero().flatten()
-    if not len(seen):
-        raise GeometryError("one of its cells sees nothing of the image")
-    return int(seen[0]), int(seen[-1])
+    support = profile.nonzero().flatten()
+    if not len(support):
+        raise GeometryError("one of its cells does not depend on the image")
+    return int(support[0]), int(support[-1])

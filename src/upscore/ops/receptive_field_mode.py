@@ -1,9 +1,9 @@
-"""Run a network for what each output reads, not for what it computes.
+"""Run a network so that gradients show receptive fields: a mode that replaces torch's functions.
 
-Convolutions and maxima become averages of what they cover, activations and normalisations
-pass their input through, and averages over the whole image (the gates of
-squeeze-and-excitation) are cut off, since a gate moves no cell. All numbers stay in [0, 1],
-so that nothing cancels or overflows. Weights are not read: they may be on the meta device.
+Convolutions and maxima become averages over their kernels, activations and normalisations pass
+their input through, and averages over the whole image (the gates of squeeze-and-excitation) are
+detached, since a gate changes no cell's position. All numbers stay in [0, 1], so that nothing
+cancels or overflows. Weights are not read: they may be on the meta device.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ __all__ = ["ReceptiveFieldMode"]
 
 
 class ReceptiveFieldMode(TorchFunctionMode):
-    """While active, torch's functions keep what each output reads and forget what it computes.
+    """While active, an output of torch's functions depends on its inputs, but not by their true values.
 
-    A layer that mixes all channels leaves them equal, so only one is computed: ``_spread``
-    repeats it without memory and remembers it, ``_collapse`` finds it again.
+    After a layer that mixes all channels they are equal, so a single one is computed:
+    ``_expand_channel`` expands it without memory and stores it, ``_single_channel`` returns it.
 
     Attributes
     ----------
-    looks_everywhere : bool
+    has_global_average : bool
         A gate or a normalisation has averaged over the whole image.
 
     Raises
     ------
     GeometryError
-        The network compares places all over the image (attention).
+        The network has attention between all positions.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.looks_everywhere = False
+        self.has_global_average = False
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -51,34 +51,34 @@ class ReceptiveFieldMode(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _PASSED_THROUGH:
             return arguments[0]
-        if name in _OVER_POSITIONS:
-            self.looks_everywhere = True
+        if name in _NORMS_OVER_POSITIONS:
+            self.has_global_average = True
             return arguments[0]
-        if name in _AVERAGES and _covers_image(name, *arguments[1:], **named):
-            self.looks_everywhere = True
+        if name in _AVERAGES and _is_global(name, *arguments[1:], **named):
+            self.has_global_average = True
             return func(*(a.detach() if isinstance(a, Tensor) else a for a in arguments), **named)
-        if name in _FOOTPRINTS:
-            return _FOOTPRINTS[name](*arguments, **named)
+        if name in _REPLACEMENTS:
+            return _REPLACEMENTS[name](*arguments, **named)
         return func(*arguments, **named)
 
 
-def _spread(one: Tensor, axis: int, channels: int) -> Tensor:
-    """Repeat the only channel along ``axis``, and remember it."""
-    shape = list(one.shape)
+def _expand_channel(channel: Tensor, axis: int, channels: int) -> Tensor:
+    """Expand a single channel along ``axis``, and store it with the result."""
+    shape = list(channel.shape)
     shape[axis] = channels
-    repeated = one.expand(shape)
-    repeated.one_channel = (one, axis)  # type: ignore[attr-defined]
-    return repeated
+    expanded = channel.expand(shape)
+    expanded.single_channel = (channel, axis)  # type: ignore[attr-defined]
+    return expanded
 
 
-def _collapse(x: Tensor, axis: int) -> Tensor:
-    """Return the mean over the channels along ``axis``, keeping the axis."""
-    one, remembered = getattr(x, "one_channel", (None, None))
-    return x.mean(axis, keepdim=True) if one is None or remembered != axis else one
+def _single_channel(x: Tensor, axis: int) -> Tensor:
+    """Return the stored channel, or the mean over the channels along ``axis`` as a single one."""
+    channel, stored_axis = getattr(x, "single_channel", (None, None))
+    return x.mean(axis, keepdim=True) if channel is None or stored_axis != axis else channel
 
 
 def _materialised(argument: Any) -> Any:
-    """Return ones for a tensor on the meta device that is not a layer's weight: scales and positions."""
+    """Replace tensors on the meta device by ones."""
     if isinstance(argument, Tensor) and argument.is_meta:
         return torch.ones((), dtype=torch.float64).expand(argument.shape)
     if isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
@@ -90,11 +90,11 @@ def _conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Tensor:
     kernel = torch.full((1, 1, *weight.shape[-2:]), 1 / math.prod(weight.shape[-2:]), dtype=x.dtype)
-    return _spread(F.conv2d(_collapse(x, 1), kernel, None, stride, padding, dilation), 1, weight.shape[0])
+    return _expand_channel(F.conv2d(_single_channel(x, 1), kernel, None, stride, padding, dilation), 1, weight.shape[0])
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return _spread(_collapse(x, x.ndim - 1), x.ndim - 1, weight.shape[0])
+    return _expand_channel(_single_channel(x, x.ndim - 1), x.ndim - 1, weight.shape[0])
 
 
 def _max_pool2d(
@@ -102,7 +102,7 @@ def _max_pool2d(
 ) -> Tensor:
     if dilation not in (1, (1, 1), [1, 1]):
         raise GeometryError("it pools with dilation")
-    return _spread(F.avg_pool2d(_collapse(x, 1), kernel_size, stride, padding, ceil_mode), 1, x.shape[1])
+    return _expand_channel(F.avg_pool2d(_single_channel(x, 1), kernel_size, stride, padding, ceil_mode), 1, x.shape[1])
 
 
 def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, *_: Any, **__: Any) -> Tensor:
@@ -111,51 +111,51 @@ def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 
 
 def _permute(x: Tensor, *axes: Any) -> Tensor:
     order = axes[0] if isinstance(axes[0], list | tuple) else axes
-    one, axis = getattr(x, "one_channel", (None, 0))
-    if one is None:
+    channel, axis = getattr(x, "single_channel", (None, 0))
+    if channel is None:
         return x.permute(*order)
-    return _spread(one.permute(*order), [a % x.ndim for a in order].index(axis), x.shape[axis])
+    return _expand_channel(channel.permute(*order), [a % x.ndim for a in order].index(axis), x.shape[axis])
 
 
 def _combine(x: Any, y: Any, **_: Any) -> Any:
-    """Average two inputs, for sums and products alike: what either sees is seen, and nothing grows without bound.
+    """Average two inputs, for sums and products alike: the receptive fields unite, and values stay bounded.
 
-    A number, or a tensor that knows nothing of the image, changes no footprint.
+    Numbers and tensors that do not depend on the image have no effect.
     """
-    known = [t for t in (x, y) if isinstance(t, Tensor) and t.requires_grad]
-    if len(known) < 2:
-        return known[0] if known else x
-    (one, axis), (other, other_axis) = (getattr(t, "one_channel", (None, 0)) for t in known)
-    if one is None or other is None or axis != other_axis or x.ndim != y.ndim:
+    dependent = [t for t in (x, y) if isinstance(t, Tensor) and t.requires_grad]
+    if len(dependent) < 2:
+        return dependent[0] if dependent else x
+    (channel, axis), (other, other_axis) = (getattr(t, "single_channel", (None, 0)) for t in dependent)
+    if channel is None or other is None or axis != other_axis or x.ndim != y.ndim:
         return (x + y) / 2
-    return _spread((one + other) / 2, axis, x.shape[axis])
+    return _expand_channel((channel + other) / 2, axis, x.shape[axis])
 
 
 def _concatenate(parts: Any, dim: int = 0, **_: Any) -> Tensor:
-    """Stand for joined channels by their average: what any of them sees, the next layer sees."""
+    """Replace concatenated channels by their average, since the next layer mixes them."""
     if dim % parts[0].ndim != 1 or parts[0].ndim != 4:
         return torch.cat(list(parts), dim)
-    one = torch.stack([_collapse(part, 1) for part in parts]).mean(0)
-    return _spread(one, 1, sum(part.shape[1] for part in parts))
+    channel = torch.stack([_single_channel(part, 1) for part in parts]).mean(0)
+    return _expand_channel(channel, 1, sum(part.shape[1] for part in parts))
 
 
 def _select(x: Tensor, index: Any) -> Tensor:
-    """Take some of the channels, ``x[:, i:j]`` and the like."""
-    one, axis = getattr(x, "one_channel", (None, 0))
-    whole = slice(None)
-    if one is None or axis != 1 or not isinstance(index, tuple) or index[0] != whole or not isinstance(index[1], slice):
+    """Select channels, such as ``x[:, i:j]``."""
+    channel, axis = getattr(x, "single_channel", (None, 0))
+    everything = slice(None)
+    if channel is None or axis != 1 or not isinstance(index, tuple) or index[0] != everything or not isinstance(index[1], slice):
         return x[index]
-    if any(i not in (whole, Ellipsis) for i in index[2:]):
+    if any(i not in (everything, Ellipsis) for i in index[2:]):
         return x[index]
-    return _spread(one, 1, len(range(*index[1].indices(x.shape[1]))))
+    return _expand_channel(channel, 1, len(range(*index[1].indices(x.shape[1]))))
 
 
 def _split(x: Tensor, size: Any, dim: int = 0) -> Any:
-    one, axis = getattr(x, "one_channel", (None, 0))
-    if one is None or axis != 1 or dim != 1:
+    channel, axis = getattr(x, "single_channel", (None, 0))
+    if channel is None or axis != 1 or dim != 1:
         return torch.split(x, size, dim)
     sizes = size if isinstance(size, list | tuple) else [min(size, x.shape[1] - i) for i in range(0, x.shape[1], size)]
-    return tuple(_spread(one, 1, n) for n in sizes)
+    return tuple(_expand_channel(channel, 1, n) for n in sizes)
 
 
 def _chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
@@ -163,41 +163,25 @@ def _chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
 
 
 def _refuse_attention(*_: Any, **__: Any) -> Any:
-    raise GeometryError("it compares places all over the image with one another (attention)")
+    raise GeometryError("it has attention between all positions of the image")
 
 
-def _covers_image(name: str, *args: Any, **kwargs: Any) -> bool:
-    """Say whether an average runs over both axes of the image."""
+def _is_global(name: str, *args: Any, **kwargs: Any) -> bool:
+    """Return whether an average runs over both axes of the image."""
     if name.startswith("adaptive"):
         return True
     dim = kwargs.get("dim", next((a for a in args if isinstance(a, int | tuple | list)), None))
     return dim is None or (isinstance(dim, tuple | list) and len(dim) >= 2)
 
 
-_PASSED_THROUGH = frozenset(
-    (
-        *("batch_norm", "layer_norm", "rms_norm", "local_response_norm", "dropout", "contiguous"),
-        *(
-            "relu",
-            "relu_",
-            "relu6",
-            "silu",
-            "gelu",
-            "hardswish",
-            "hardtanh",
-            "mish",
-            "leaky_relu",
-            "leaky_relu_",
-            "elu",
-            "prelu",
-            "softplus",
-        ),
-        *("sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_", "clamp", "clamp_"),
-    )
-)
-_OVER_POSITIONS = frozenset(("group_norm", "instance_norm"))
+_PASSED_THROUGH = frozenset((
+    "batch_norm", "layer_norm", "rms_norm", "local_response_norm", "dropout", "contiguous", "relu", "relu_", "relu6", "silu", "gelu",
+    "hardswish", "hardtanh", "mish", "leaky_relu", "leaky_relu_", "elu", "prelu", "softplus", "sigmoid", "sigmoid_", "hardsigmoid",
+    "tanh", "tanh_", "clamp", "clamp_",
+))  # fmt: skip
+_NORMS_OVER_POSITIONS = frozenset(("group_norm", "instance_norm"))
 _AVERAGES = frozenset(("mean", "var", "std", "var_mean", "norm", "sum", "amax", "adaptive_avg_pool2d", "adaptive_max_pool2d"))
-_FOOTPRINTS: dict[str, Callable[..., Tensor]] = {
+_REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
     "linear": _linear,
     "max_pool2d": _max_pool2d,

@@ -1,4 +1,4 @@
-"""Unpooling, the three of the lecture: back from one value a window to all four pixels of it.
+"""Max pooling with indices, and three kinds of unpooling, from one value a window to its four pixels.
 
 ::
 
@@ -9,16 +9,16 @@
                c c │ d d           c 0 │ d 0           0 0 │ 0 d            1 0 │ 2 3
                c c │ d d           0 0 │ 0 0           c 0 │ 0 0            7 4 │ 0 1
 
-Windows are 2×2 with stride 2; at the end of an odd side they are cut, so that sizes round up.
+Windows are 2×2 with stride 2; at the end of an odd side they are truncated, so that sizes round up.
 
-Zeiler and Fergus (2014) call the place of each maximum a switch; DeconvNet (Noh, Hong and
-Han 2015) and SegNet (Badrinarayanan, Kendall and Cipolla 2017) put each value back there.
-A switch is one of four places: two bits, four switches to a byte, and nothing else is kept
-for the way back. The gradient of pooling puts values at the switches, that of unpooling
-takes them from there: each is the other's adjoint.
+Zeiler and Fergus (2014) call the position of a maximum a switch (torch: index); DeconvNet (Noh,
+Hong and Han 2015) and SegNet (Badrinarayanan, Kendall and Cipolla 2017) put each value back there.
+A switch takes two bits, four switches a byte, and they are all that is saved for the backward
+pass. The gradient of pooling scatters values to the switches, that of unpooling gathers them:
+each is the adjoint of the other.
 
-An exported graph has torch's own pair instead, whose switches are flat places (int64):
-``MaxPool`` gives them in ONNX, and nothing is kept there for a way back.
+An exported graph contains torch's own operations instead, with int64 indices into the plane, as
+ONNX's ``MaxPool`` returns them.
 """
 
 from __future__ import annotations
@@ -47,51 +47,58 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
     -------
     maxima : (N, C, ⌈H/2⌉, ⌈W/2⌉)
         As ``torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)``: of equal values the
-        first of a window, of several NaN the last.
+        first of a window, of several nan the last.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
-        Two bits a window, four windows side by side in a byte, the first in the lowest bits;
+        Two bits a window, four neighbouring windows in a byte, the first in the lowest bits;
         0, 1, 2, 3 for upper left, upper right, lower left, lower right.
 
     Raises
     ------
     ModelError
-        ``x`` is something else.
+        ``x`` is not such a tensor.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[[[1.0, 3.0, 0.0, 0.0], [2.0, 0.0, 5.0, 1.0]]]])
+    >>> maxima, switches = max_pool(x)
+    >>> maxima.tolist(), max_unpool(maxima, switches, (2, 4)).tolist()
+    ([[[[3.0, 5.0]]]], [[[[0.0, 3.0, 0.0, 0.0], [0.0, 0.0, 5.0, 0.0]]]])
     """
     if torch.compiler.is_exporting():
         return F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
     if x.ndim != 4 or not x.is_floating_point() or 0 in x.shape[-2:]:
-        raise ModelError(f"found {_described(x)} to pool, expected floats (N, C, H, W) with H and W from 1")
+        raise ModelError(f"found {_shape_of(x)} to pool, expected floats (N, C, H, W) with H and W from 1")
     return cast("tuple[Tensor, Tensor]", _Pool.apply(x))  # type: ignore[no-untyped-call]
 
 
 def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put each value where its window's maximum was, and zeros elsewhere.
+    """Put each value at the position of its window's maximum, and zeros elsewhere.
 
     Parameters
     ----------
     y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
         One value a window.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
-        Of :func:`max_pool`.
+        From :func:`max_pool`.
     size : (int, int)
-        H and W of what was pooled.
+        H and W of the pooled map.
 
     Returns
     -------
     Tensor
-        (N, C, H, W), as ``torch.nn.functional.max_unpool2d``, in the memory order of ``y``.
+        (N, C, H, W), as ``torch.nn.functional.max_unpool2d``, in the memory format of ``y``.
 
     Raises
     ------
     ModelError
-        The sizes do not belong together, or a dtype is another.
+        Sizes or dtypes do not fit together.
     """
     if torch.compiler.is_exporting():
         return F.max_unpool2d(y, switches, [2, 2], output_size=list(size))
     _check(y, size)
     expected = packed_shape(y.shape)
     if switches.shape != expected or switches.dtype != torch.uint8:
-        raise ModelError(f"found switches {_described(switches)} for values {_described(y)}, expected torch.uint8 {tuple(expected)}")
+        raise ModelError(f"found switches {_shape_of(switches)} for values {_shape_of(y)}, expected torch.uint8 {tuple(expected)}")
     return cast(Tensor, _Scatter.apply(y, switches, size))  # type: ignore[no-untyped-call]
 
 
@@ -108,12 +115,12 @@ def bed_of_nails(y: Tensor, size: tuple[int, int]) -> Tensor:
     Returns
     -------
     Tensor
-        (N, C, H, W): :func:`max_unpool` whose switches all say upper left.
+        (N, C, H, W): :func:`max_unpool` with all switches at the upper left.
 
     Raises
     ------
     ModelError
-        ``y`` is not what ``size`` has windows for.
+        ``y`` does not have the number of windows of ``size``.
     """
     if torch.compiler.is_exporting():
         corners = torch.arange(0, size[0], 2, device=y.device)[:, None] * size[1] + torch.arange(0, size[1], 2, device=y.device)
@@ -140,7 +147,7 @@ def nearest_unpool(y: Tensor, size: tuple[int, int]) -> Tensor:
     Raises
     ------
     ModelError
-        ``y`` is not what ``size`` has windows for.
+        ``y`` does not have the number of windows of ``size``.
     """
     if not torch.compiler.is_exporting():
         _check(y, size)
@@ -150,10 +157,10 @@ def nearest_unpool(y: Tensor, size: tuple[int, int]) -> Tensor:
 def _check(y: Tensor, size: tuple[int, int]) -> None:
     windows = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     if y.ndim != 4 or not y.is_floating_point() or y.shape[-2:] != windows:
-        raise ModelError(f"found {_described(y)} to unpool to {tuple(size)}, expected floats (N, C, {windows[0]}, {windows[1]})")
+        raise ModelError(f"found {_shape_of(y)} to unpool to {tuple(size)}, expected floats (N, C, {windows[0]}, {windows[1]})")
 
 
-def _described(x: Tensor) -> str:
+def _shape_of(x: Tensor) -> str:
     return f"{x.dtype} {tuple(x.shape)}"
 
 

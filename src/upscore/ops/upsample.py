@@ -1,17 +1,17 @@
-"""Bilinear upsampling as Long, Shelhamer and Darrell (2015, §3.3) define it: a transposed convolution.
+"""Bilinear upsampling as a transposed convolution (Long, Shelhamer and Darrell 2015, §3.3).
 
 A transposed convolution of stride ``factor`` whose kernel is the bilinear filter of size
-``2 * factor`` (or ``2 * factor - 1``) reaches each output pixel from two cells along each
-axis. With ``p`` the pixel's place in the full extent and ``r = p mod factor``::
+``2 * factor`` (or ``2 * factor - 1``) computes each output pixel from two cells along each
+axis. With ``p`` the pixel's position in the full output and ``r = p mod factor``::
 
     cells              i               i + 1            i = p // factor - 1
                        │                 │
-    weights      1 - later[r]         later[r]          even kernel: later[r] = (r + 1/2) / factor
-                       └──────► p ◄──────┘              odd kernel:  later[r] = (r + 1) / factor
+    weights        1 - w[r]             w[r]           even kernel: w[r] = (r + 1/2) / factor
+                       └──────► p ◄──────┘              odd kernel:  w[r] = (r + 1) / factor
 
-so the frozen layer is a linear interpolation between neighbouring rows, after one between
-neighbouring columns: the same numbers without the multiplications by zero. Its derivative
-is the transposed sum. Only a learned layer is computed as a convolution.
+so the fixed layer is a linear interpolation between neighbouring columns and then between
+neighbouring rows: the same numbers without multiplications by zero. Its derivative is the
+transposed sum. Only a learned layer is computed as a convolution.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def bilinear_weights(kernel: int, factor: int) -> Tensor:
     Parameters
     ----------
     kernel : int
-        ``2 * factor`` (output pixels lie between cells) or ``2 * factor - 1`` (some lie on them).
+        ``2 * factor`` (output pixels lie between cells) or ``2 * factor - 1`` (some lie on cells).
     factor : int
         The transposed convolution's stride, at least 1.
 
@@ -42,16 +42,21 @@ def bilinear_weights(kernel: int, factor: int) -> Tensor:
     -------
     Tensor
         (kernel,) float64; the two-dimensional kernel is its outer product with itself, and
-        the levels that reach one pixel sum to 1.
+        the weights of one output pixel sum to 1.
 
     Raises
     ------
     ModelError
-        The factor is below 1 or the kernel is of neither size.
+        The factor is below 1 or the kernel has neither size.
 
     References
     ----------
     Long, Shelhamer, Darrell (2015), §3.3; the weights ``1 - |i - c| / f`` of Caffe's filler.
+
+    Examples
+    --------
+    >>> bilinear_weights(4, 2).tolist(), bilinear_weights(3, 2).tolist()
+    ([0.25, 0.75, 0.75, 0.25], [0.5, 1.0, 0.5])
     """
     if factor < 1 or kernel not in (2 * factor, 2 * factor - 1):
         raise ModelError(
@@ -64,27 +69,33 @@ def bilinear_weights(kernel: int, factor: int) -> Tensor:
 
 
 class BilinearUpsample(nn.Module):
-    """Upsample each channel by a transposed convolution that starts as bilinear interpolation.
+    """Upsample each channel by a transposed convolution initialised as bilinear interpolation.
 
     Parameters
     ----------
     channels : int
-        K, the number of classes; every one is upsampled by itself.
+        K, the number of classes; each is upsampled alone.
     factor : int
-        How much finer the output grid is; the transposed convolution's stride.
+        Ratio of the output grid to the input grid; the transposed convolution's stride.
     kernel : int, optional
-        ``2 * factor``, the default, or ``2 * factor - 1``: :meth:`Geometry.bilinear_kernel` says which.
+        ``2 * factor``, the default, or ``2 * factor - 1``; :meth:`Geometry.bilinear_kernel` chooses it.
     learned : bool
-        False keeps the weights bilinear: there are no parameters, and nothing is saved. True
-        makes them a parameter ``weight`` (K, 1, kernel, kernel).
+        False fixes the weights: the layer has no parameters. True makes them a parameter
+        ``weight`` (K, 1, kernel, kernel).
     border : {"zeros", "replicate"}
-        What lies beyond the map: zeros, as in the papers (scores fade out over the last half
-        kernel), or the outermost cells repeated without end.
+        Beyond the map: zeros, as in the papers (scores decrease over the last half kernel), or
+        the outermost cells repeated.
 
     Raises
     ------
     ModelError
-        A size is impossible, or ``border`` is neither of the two.
+        A size is invalid, or ``border`` is neither of the two.
+
+    Examples
+    --------
+    >>> up = BilinearUpsample(1, factor=2, border="replicate")
+    >>> up(torch.tensor([[[[0.0, 4.0]]]]), offset=(1, 1), size=(1, 4)).tolist()
+    [[[[0.0, 1.0, 3.0, 4.0]]]]
     """
 
     weight: nn.Parameter | None
@@ -110,7 +121,7 @@ class BilinearUpsample(nn.Module):
         return f"{self.channels}, factor={self.factor}, kernel={self.kernel}, learned={learned}, border={self.border!r}"
 
     def extent(self, size: int) -> int:
-        """Return how many pixels the whole transposed convolution of ``size`` cells has."""
+        """Return the number of output pixels of the full transposed convolution of ``size`` cells."""
         return (size - 1) * self.factor + self.kernel
 
     def forward(self, x: Tensor, *, offset: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Tensor:
@@ -119,44 +130,46 @@ class BilinearUpsample(nn.Module):
         Parameters
         ----------
         x : (N, K, h, w) floating
-            Scores; any h and w from 1.
+            Any h and w from 1.
         offset : (int, int)
-            First row and column of the window in the full extent
+            First row and column of the window in the full output
             ``((h - 1) * factor + kernel, (w - 1) * factor + kernel)``; may be negative.
         size : (int, int), optional
-            Rows and columns of the window, which may run past the extent and may be empty;
-            all that is left after ``offset`` when not given.
+            Rows and columns of the window, which may exceed the output and may be empty; by
+            default up to the end of the output.
 
         Returns
         -------
         Tensor
-            (N, K, H, W), of x's dtype and device. Beyond the extent it is zero or, with
-            ``border="replicate"``, what the endlessly repeated border cells give.
+            (N, K, H, W), with the dtype and device of ``x``. Beyond the full output it is zero or,
+            with ``border="replicate"``, the upsampled border cells.
 
         Raises
         ------
         ModelError
-            ``x`` is not (N, K, h, w) with the K this layer was made for.
+            ``x`` is not (N, K, h, w) with the layer's K.
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise ModelError(f"found scores of shape {tuple(x.shape)} to upsample, expected (N, {self.channels}, h, w)")
         h, w = x.shape[-2:]
         if size is None:
             size = (max(0, self.extent(h) - offset[0]), max(0, self.extent(w) - offset[1]))
-        cells = self._reached(self._reached(x, -2, offset[0], size[0]), -1, offset[1], size[1])
+        cells = self._needed_cells(self._needed_cells(x, -2, offset[0], size[0]), -1, offset[1], size[1])
         top, left = offset[0] % self.factor, offset[1] % self.factor
         if self.weight is not None:
             top, left = top + self.factor, left + self.factor
-            whole = F.conv_transpose2d(cells, self.weight, stride=self.factor, groups=self.channels)
-            return whole[..., top : top + size[0], left : left + size[1]]
-        later = self._later(cells)
+            full = F.conv_transpose2d(cells, self.weight, stride=self.factor, groups=self.channels)
+            return full[..., top : top + size[0], left : left + size[1]]
+        phase_weights = self._phase_weights(cells)
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return _matrix(cells.shape[-2], later, top, size[0]) @ (cells @ _matrix(cells.shape[-1], later, left, size[1]).mT)
-        columns = torch.lerp(cells[..., :-1, None], cells[..., 1:, None], later).flatten(-2)[..., left : left + size[1]]
-        return cast(Tensor, _Rows.apply(columns, later, top, size[0]))  # type: ignore[no-untyped-call]
+            return _matrix(cells.shape[-2], phase_weights, top, size[0]) @ (
+                cells @ _matrix(cells.shape[-1], phase_weights, left, size[1]).mT
+            )
+        columns = torch.lerp(cells[..., :-1, None], cells[..., 1:, None], phase_weights).flatten(-2)[..., left : left + size[1]]
+        return cast(Tensor, _Rows.apply(columns, phase_weights, top, size[0]))  # type: ignore[no-untyped-call]
 
-    def _reached(self, x: Tensor, axis: int, offset: int, size: int) -> Tensor:
-        """Return the cells that reach the window along ``axis``: those of ``x``, and border beyond."""
+    def _needed_cells(self, x: Tensor, axis: int, offset: int, size: int) -> Tensor:
+        """Return the cells that the window depends on along ``axis``: those of ``x``, and the border."""
         length = x.shape[axis]
         index = torch.arange(offset // self.factor - 1, (offset + size - 1) // self.factor + 1, device=x.device)
         cells = x.index_select(axis, index.clamp(0, length - 1))
@@ -165,50 +178,50 @@ class BilinearUpsample(nn.Module):
         outside = (index < 0) | (index >= length)
         return cells.masked_fill(outside[:, None] if axis == -2 else outside, 0)
 
-    def _later(self, x: Tensor) -> Tensor:
-        """Return (factor,): the weight of the later of two cells at each phase."""
+    def _phase_weights(self, x: Tensor) -> Tensor:
+        """Return (factor,): the weight of the second of two cells at each phase."""
         shift = 0.5 if self.kernel == 2 * self.factor else 1.0
         return (torch.arange(self.factor, dtype=x.dtype, device=x.device) + shift) / self.factor
 
 
-def _matrix(cells: int, later: Tensor, first: int, size: int) -> Tensor:
+def _matrix(cells: int, phase_weights: Tensor, first: int, size: int) -> Tensor:
     """Return (size, cells): the interpolation along one axis as a matrix.
 
-    Two products, mostly with zeros, but few steps: for graphs whose sizes are symbols, and
-    for devices on which starting many small steps costs more than the multiplications.
+    Two matrix products, mostly with zeros, are few operations: for graphs with symbolic sizes, and
+    for devices on which launching many small kernels costs more than the multiplications.
     """
-    step = (torch.arange(size, device=later.device) + first).unsqueeze(1)
-    weight = later[step % len(later)]
-    cell = torch.arange(cells, device=later.device)
-    return (cell == step // len(later)) * (1 - weight) + (cell == step // len(later) + 1) * weight
+    step = (torch.arange(size, device=phase_weights.device) + first).unsqueeze(1)
+    weight = phase_weights[step % len(phase_weights)]
+    cell = torch.arange(cells, device=phase_weights.device)
+    return (cell == step // len(phase_weights)) * (1 - weight) + (cell == step // len(phase_weights) + 1) * weight
 
 
 class _Rows(torch.autograd.Function):
-    """Interpolate between the rows of (N, K, h, W): each output element is written once, and read once on the way back."""
+    """Interpolate between the rows of (N, K, h, W): each output element is written once, and read once in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, later: Tensor, first: int, size: int) -> Tensor:
-        ctx.save_for_backward(later)
+    def forward(ctx: Any, cells: Tensor, phase_weights: Tensor, first: int, size: int) -> Tensor:
+        ctx.save_for_backward(phase_weights)
         ctx.cells, ctx.first = cells.shape[-2], first
         output = cells.new_empty((*cells.shape[:-2], size, cells.shape[-1]))
-        for cell, phases, rows in _steps(len(later), first, size):
+        for cell, phases, rows in _steps(len(phase_weights), first, size):
             pair = cells[..., cell : cell + 1, :], cells[..., cell + 1 : cell + 2, :]
-            torch.lerp(*pair, later[phases, None], out=output[..., rows, :])
+            torch.lerp(*pair, phase_weights[phases, None], out=output[..., rows, :])
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (gradient,), (later,) = gradients, ctx.saved_tensors
-        weights = torch.stack((1 - later, later))
+        (gradient,), (phase_weights,) = gradients, ctx.saved_tensors
+        weights = torch.stack((1 - phase_weights, phase_weights))
         with torch.autocast(gradient.device.type, enabled=False):
             output = gradient.new_zeros((*gradient.shape[:-2], ctx.cells, gradient.shape[-1]))
-            for cell, phases, rows in _steps(len(later), ctx.first, gradient.shape[-2]):
+            for cell, phases, rows in _steps(len(phase_weights), ctx.first, gradient.shape[-2]):
                 output[..., cell : cell + 2, :] += weights[:, phases] @ gradient[..., rows, :]
         return output, None, None, None
 
 
 def _steps(factor: int, first: int, size: int) -> Iterator[tuple[int, slice, slice]]:
-    """Yield, for each cell and the next, the phases between them that lie in the window and the rows where these go."""
+    """Yield, for each cell and the next, the phases between them inside the window, and their output rows."""
     row, phase = 0, first
     for cell in range(-(-(first + size) // factor)):
         count = min(factor - phase, size - row)

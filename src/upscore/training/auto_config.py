@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from upscore.data.census import Census
+from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.inference.segmenter import bf16_is_native
 from upscore.models.architectures import find_architecture
 from upscore.training.optimizers import OPTIMIZERS
@@ -96,14 +96,14 @@ class Choice:
     why: str
 
 
-def configure(recipe: Recipe, census: Census, machine: Machine) -> tuple[Recipe, list[Choice]]:
+def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tuple[Recipe, list[Choice]]:
     """Return the recipe with every open setting chosen, and the choices.
 
     Parameters
     ----------
     recipe : Recipe
         Open settings are ``None``.
-    census : Census
+    census : DatasetStatistics
         Of the training split: how many images, of what size, and their classes.
     machine : Machine
         The hardware to train on.

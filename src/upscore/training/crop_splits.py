@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from upscore.data.census import Census, take_census
 from upscore.data.dataset import Dataset
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.mask_check import inspect_dataset
 from upscore.data.object_crops import CroppedObjects, CroppedProposals
 from upscore.errors import RecipeError
 from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
@@ -96,9 +97,9 @@ def crop_splits(
     )
 
 
-def count_crops(crops: Dataset) -> Census:
+def count_crops(crops: Dataset) -> DatasetStatistics:
     """Return the census of crops, of which up to :data:`MAX_VALIDATED` are read."""
-    counted = take_census(Subset(crops, MAX_VALIDATED))
+    counted = inspect_dataset(Subset(crops, MAX_VALIDATED))
     return replace(counted, images=len(crops), sizes=np.full((len(crops), 2), counted.median))
 
 
@@ -107,11 +108,11 @@ def _crop_objects(settings: CropsSection, dataset: Dataset, **options: Any) -> D
 
 
 def _crop_proposals(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
-    return CroppedProposals(dataset, _box_source(settings), overlap=settings.min_overlap, **_size_options(settings), **options)
+    return CroppedProposals(dataset, _box_source(settings), min_overlap=settings.min_overlap, **_size_options(settings), **options)
 
 
 def _size_options(settings: CropsSection) -> dict[str, Any]:
-    return {"enlarge": settings.enlarge, "side": settings.side, "least_side": settings.min_side}
+    return {"enlarge": settings.enlarge, "side": settings.side, "min_side": settings.min_side}
 
 
 def _box_source(settings: CropsSection) -> Proposer | BoxFile:

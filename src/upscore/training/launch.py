@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 import upscore
 from upscore.errors import RunInterrupted, TrainingError
-from upscore.evaluation.evaluate import policy_of
+from upscore.evaluation.result import policy_of
 from upscore.metrics import SegmentationMetrics
 from upscore.models.backbones import import_timm
 from upscore.models.bundle import Bundle

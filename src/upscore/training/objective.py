@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from upscore.data.census import Census
+from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.errors import RecipeError
 from upscore.losses import Objective, class_weights, count_valid, losses_reading
 from upscore.training.recipe_sections import LossSection
@@ -15,7 +15,7 @@ from upscore.training.recipe_sections import LossSection
 __all__ = ["build_class_weights", "build_objective", "count_units"]
 
 
-def build_class_weights(settings: LossSection, census: Census) -> Tensor | None:
+def build_class_weights(settings: LossSection, census: DatasetStatistics) -> Tensor | None:
     """Return the weight of each class (K,) float32, or None where all are 1.
 
     Raises

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from upscore.data.census import Census, check_splits
 from upscore.data.dataset import Dataset
-from upscore.data.open_dataset import layouts_in_words, open_dataset
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.mask_check import check_splits
+from upscore.data.open_dataset import describe_readers, open_dataset
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.errors import DataError, ModelError, RecipeError
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
@@ -43,7 +44,7 @@ class Plan:
         Complete.
     choices : list of Choice
         What was chosen, and why.
-    census : Census
+    census : DatasetStatistics
         Of the training split.
     messages : list of str
         How the data and the weights were read.
@@ -52,14 +53,14 @@ class Plan:
     warnings : list of str
         What makes the network, or the metrics of its validation, mean less than they seem to.
     identity : str
-        Which images are trained on; see :func:`upscore.data.overlap.identify`.
+        Which images are trained on; see :func:`upscore.data.overlap.dataset_identity`.
     model : Module, optional
         The network, until :meth:`take_model`.
     """
 
     recipe: Recipe
     choices: list[Choice]
-    census: Census
+    census: DatasetStatistics
     messages: list[str]
     train: Dataset
     val: Dataset
@@ -109,7 +110,7 @@ def plan(
     if not resumed:
         recipe = with_current_backbone_name(recipe, report=messages.append)
     if not recipe.data.path:
-        raise RecipeError(f"no data given: name {layouts_in_words()}")
+        raise RecipeError(f"no data given: name {describe_readers()}")
     machine = machine or Machine.detect(recipe.run.device)
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):
@@ -134,14 +135,15 @@ def plan(
     with explain_out_of_memory(complete, Path(complete.run.out)):
         complete, choices, model = _build(complete, choices, census, empty=begun, report=messages.append)
     _check_network(complete, model, machine)
-    warnings = [str(finding) for finding in counted.findings]
-    if told := tell_shared(shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val)):
-        warnings.append(told)
+    shared = shared_images_finding(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val))
+    warnings = [finding.text() for finding in (*counted.findings, shared) if finding is not None]
     messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
-    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, identify(train), model)
+    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model)
 
 
-def _build(recipe: Recipe, choices: list[Choice], census: Census, *, empty: bool, report: Report) -> tuple[Recipe, list[Choice], nn.Module]:
+def _build(
+    recipe: Recipe, choices: list[Choice], census: DatasetStatistics, *, empty: bool, report: Report
+) -> tuple[Recipe, list[Choice], nn.Module]:
     """Build the network; without ImageNet's weights where these cannot be downloaded and no user asked for them."""
     try:
         return recipe, choices, build_network(recipe, census.labels, empty=empty, report=report)
@@ -160,7 +162,7 @@ def _with_choice(recipe: Recipe, choices: list[Choice], choice: Choice) -> tuple
     return recipe, list(({earlier.setting: earlier for earlier in choices} | {choice.setting: choice}).values())
 
 
-def _fingerprint(dataset: Dataset, census: Census) -> str:
+def _fingerprint(dataset: Dataset, census: DatasetStatistics) -> str:
     """Return 16 hexadecimal digits that change with any key, size, class or label count of the training split."""
     facts = [dataset.labels.names, list(dataset.keys), census.sizes.tolist(), census.class_pixels.tolist(), census.ignored_pixels]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
@@ -186,7 +188,7 @@ def _check_machine(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
 
 
-def _check_loss(recipe: Recipe, train: Dataset, census: Census) -> None:
+def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics) -> None:
     """Refuse what would have no effect, is out of range, or needs what the data does not have."""
     recipe.augment.augmentation()
     build_objective(recipe.loss, class_weights=build_class_weights(recipe.loss, census))

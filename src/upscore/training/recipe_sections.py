@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
 
+from upscore.data.open_dataset import describe_readers
 from upscore.data.transforms import Augmentation
 from upscore.errors import nearest_name
 from upscore.losses import CLASS_WEIGHTINGS, LOSSES, Objective, class_weights, losses_reading
@@ -68,7 +69,7 @@ class Section(BaseModel):
 class DataSection(Section):
     """Where the images and masks are."""
 
-    path: str | None = Field(None, description="a dataset.yaml, a folder of images/ and masks/, a PASCAL VOC root, or 'shapes'")
+    path: str | None = Field(None, description=describe_readers())
     train: str = Field("train", description="the split to train on")
     val: str = Field("val", description="the split to validate on")
     fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")

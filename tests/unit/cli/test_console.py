@@ -9,7 +9,7 @@ import pytest
 from upscore.cli import console, results
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
-from upscore.inference.file_discovery import Found
+from upscore.inference.file_discovery import DiscoveredImages
 from upscore.inference.predict_files import LabelledImage
 from upscore.settings import InferenceSettings
 from upscore.training.checkpoint import Progress
@@ -23,7 +23,7 @@ def test_a_crf_without_its_compiled_part_is_reported(compiled, monkeypatch, caps
     if not compiled:
         monkeypatch.setitem(sys.modules, "upscore._native", None)
         monkeypatch.delattr("upscore._native", raising=False)
-    results.print_predictions([], Found(()), Path("out"), InferenceSettings().with_overrides(crf=True))
+    results.print_predictions([], DiscoveredImages(()), Path("out"), InferenceSettings().with_overrides(crf=True))
     said = capsys.readouterr().out
     assert "CRF: 5 iterations" in said
     assert ("compiler" in said) is not compiled
@@ -55,7 +55,7 @@ def test_names_are_printed_without_markup_with_hidden_characters_visible_and_sho
             return Prediction(np.arange(64, dtype=np.uint8).reshape(8, 8) % 3, labels)
 
     results.print_evaluation(evaluate(Right(), Images()), Path(hostile), as_json=False)
-    results.print_image(LabelledImage(hostile, error=str(DataError(hostile)), notes=[hostile]))
+    results.print_image(LabelledImage(hostile, error=str(DataError(hostile)), warnings=[hostile]))
     console.print_line(hostile)
     with console.tuning_bar() as (say, _):
         say(hostile)

@@ -11,9 +11,9 @@ from upscore.data.class_names import CLASS_FILES
 from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
 from upscore.data.image_lists import read_list
 from upscore.data.matching import match_masks
-from upscore.data.open_dataset import LAYOUTS
+from upscore.data.open_dataset import READERS
+from upscore.data.readers.side_by_side import MASK_WORDS
 from upscore.data.schema import _KEYS, read_schema
-from upscore.data.side_by_side import MASK_WORDS
 from upscore.data.splits import SPLITS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "data.md").read_text("utf-8")
@@ -29,13 +29,9 @@ def test_every_word_that_counts_is_on_the_page(words: tuple[str, ...]) -> None:
     assert set(words) <= QUOTED
 
 
-def test_the_layouts_are_in_their_order() -> None:
-    places = [PAGE.index(f"\n{number}. ") for number in range(1, len(LAYOUTS) + 2)]
-    assert places == sorted(places)
-    listed = PAGE[places[0] : places[-1]].splitlines()[1:]
-    for line, words in zip(listed, ("dataset.yaml", "images/", "PASCAL VOC", "masks beside them"), strict=True):
-        assert words in line
-    assert f"\n{len(LAYOUTS) + 2}. " not in PAGE
+def test_the_list_of_layouts_is_that_of_the_readers() -> None:
+    expected = [f"{number}. {reader.description}" for number, reader in enumerate(READERS, 1)]
+    assert [line for line in PAGE.splitlines() if re.match(r"\d+\. ", line)] == expected
 
 
 def test_the_yaml_is_read_as_it_stands(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.folder import open_plain_folder, open_yaml, plain_splits, yaml_splits
+from upscore.data.folder_pairs import plain_splits
+from upscore.data.readers.dataset_yaml import open_yaml, yaml_splits
+from upscore.data.readers.plain_folder import open_plain_folder
 from upscore.errors import DataError
 
 SIZE = (6, 8)
@@ -92,7 +94,7 @@ def test_lists_of_folders_and_of_images(tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("\n")
     assert "the list is empty" in refused(open_yaml, file, "val")
     (tmp_path / "some.txt").write_text("images/two/b.jpg\nimages/two/b.jpg\n")
-    assert "two images share the name" in refused(open_yaml, file, "val")
+    assert "two images have the name" in refused(open_yaml, file, "val")
     file.write_text("train: [images/one, ./images/one/]\nnames: [a, b]\n")
     assert "twice" in refused(open_yaml, file, "train")
 
@@ -111,10 +113,10 @@ def test_what_does_not_pair_is_counted_and_named(tmp_path: Path) -> None:
     assert re.search(r"\d: 1 of 6 masks have no image|^1 of 6 masks have no image", refused(open_yaml, file, "train"))
     (tmp_path / "masks" / "train" / "0_mask.png").unlink()
     make_image(tmp_path / "images" / "train" / "3.png")
-    assert re.search(r"two images share the name '3': .*3\.jpg and .*3\.png", refused(open_yaml, file, "train"))
+    assert re.search(r"two images have the name '3': .*3\.jpg and .*3\.png", refused(open_yaml, file, "train"))
     (tmp_path / "images" / "train" / "3.png").unlink()
     mask(tmp_path / "masks" / "train" / "3.bmp")
-    assert "two masks share the name '3'" in refused(open_yaml, file, "train")
+    assert "two masks have the name '3'" in refused(open_yaml, file, "train")
 
 
 def test_missing_and_empty_places(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from upscore.data.folder import open_plain_folder, open_yaml, plain_splits
+from upscore.data.folder_pairs import plain_splits
 from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
+from upscore.data.readers.dataset_yaml import open_yaml
+from upscore.data.readers.plain_folder import open_plain_folder
 from upscore.errors import DataError
 
 CLASSES = "ground\nbox\n"
@@ -76,7 +78,7 @@ def test_every_word_for_masks_can_be_divided(tmp_path: Path, masks: str) -> None
 def test_several_folders_are_an_error_and_the_remedy_works(tmp_path: Path) -> None:
     root = dataset(tmp_path, "imgs/{}", "mask/{}", SAME)
     dataset(tmp_path, "imgs/{}", "gt/{}", SAME)
-    with pytest.raises(DataError, match=r"the images may be in imgs and the masks in gt, mask: say which with a dataset\.yaml") as error:
+    with pytest.raises(DataError, match=r"the images may be in imgs and the masks in gt, mask: name them in a dataset\.yaml") as error:
         open_plain_folder(root, "train")
     said = str(error.value).partition("as in ")[2]
     (root / "dataset.yaml").write_text(

@@ -170,7 +170,7 @@ def test_the_remedy_for_nnunet_works(tmp_path: Path) -> None:
 def test_little_is_read_of_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
     monkeypatch.setattr(upscore.data.foreign_annotations, "_by_content", lambda path, suffix: read.append(path) or "")
-    monkeypatch.setattr(upscore.data.foreign_annotations, "_FILES_SEEN", 10)
+    monkeypatch.setattr(upscore.data.foreign_annotations, "_MAX_FILES_READ", 10)
     for folder in range(6):
         (tmp_path / str(folder)).mkdir()
         for number in range(8):

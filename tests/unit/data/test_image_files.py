@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from upscore.data import image_files
+from upscore.data import pixel_blocks
+from upscore.data.headers import MAX_PIXELS
 from upscore.data.image_files import (
     DARK_BELOW,
     DARK_WARNING,
@@ -26,11 +27,9 @@ from upscore.data.image_files import (
     inspect_image,
     read_image,
     read_image_with_metadata,
-    read_instances,
-    read_label,
-    write_image,
-    write_label_map,
 )
+from upscore.data.mask_files import read_instances, read_label
+from upscore.data.png_files import write_image, write_label_map
 from upscore.errors import DataError, OutputError
 from upscore.types import LabelSpace, voc_palette
 
@@ -129,10 +128,10 @@ def test_a_cut_jpeg_is_an_error_whatever_fills_the_gap(tmp_path: Path, progressi
         assert decode_image(whole).shape == noise.shape
         for missing in (2, 40, 300, 1200):
             path.write_bytes(whole[:-missing] + filling)
-            with pytest.raises(DataError, match=r"cut\.jpg: .*cut short") as error:
+            with pytest.raises(DataError, match=r"cut\.jpg: .*truncated") as error:
                 read_image(path)
             one_line(error)
-            with pytest.raises(DataError, match=r"cut\.jpg: .*cut short"):
+            with pytest.raises(DataError, match=r"cut\.jpg: .*truncated"):
                 check_image(path)
 
 
@@ -142,7 +141,7 @@ def test_a_png_cut_short_is_known_without_decoding(tmp_path: Path) -> None:
     path.write_bytes(whole)
     assert check_image(path) == PHOTO.shape[:2]
     path.write_bytes(whole[:-20])
-    with pytest.raises(DataError, match=r"cut\.png: .*cut short") as error:
+    with pytest.raises(DataError, match=r"cut\.png: .*truncated") as error:
         check_image(path)
     one_line(error)
 
@@ -196,7 +195,7 @@ def test_a_bomb_is_refused_from_its_header(tmp_path: Path, width: int, height: i
     path = tmp_path / "bomb.png"
     path.write_bytes(huge_png(width, height))
     for read in (read_image, read_label, check_image):
-        with pytest.raises(DataError, match=rf"bomb\.png.*expected at most {image_files.MAX_PIXELS} pixels") as error:
+        with pytest.raises(DataError, match=rf"bomb\.png.*expected at most {MAX_PIXELS} pixels") as error:
             read(path)
         one_line(error)
 
@@ -364,7 +363,7 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DataError) as error:
         read_label(path)
     for block in (1, 2, 9, 10, 20):
-        monkeypatch.setattr(image_files, "_BLOCK", block)
+        monkeypatch.setattr(pixel_blocks, "_BLOCK", block)
         for name, content in files.items():
             assert np.array_equal(decode_image(content), whole[name]), (name, block)
         with pytest.raises(DataError) as again:

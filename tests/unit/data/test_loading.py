@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
-from upscore.data.shapes import open_shapes
+from upscore.data.readers.shapes import open_shapes
 from upscore.data.transforms import FILL, Augmentation
 from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import DataError

@@ -63,7 +63,7 @@ def test_other_names_are_not_guessed_at(images: list[str], masks: list[str]) -> 
 
 def test_masks_of_two_kinds_are_an_error_and_the_remedy_works() -> None:
     masks = ["a_color", "a_labelIds", "b_color", "b_labelIds"]
-    with pytest.raises(DataError, match=r"by 2 rules, 'NAME_color' for 'NAME', 'NAME_labelIds' for 'NAME': keep the masks of one kind"):
+    with pytest.raises(DataError, match=r"by 2 rules, 'NAME_color' for 'NAME', 'NAME_labelIds' for 'NAME': leave the masks of one kind"):
         match_masks(keyed("a", "b"), keyed(*masks))
     assert len(match_masks(keyed("a", "b"), keyed(*masks[1::2]))) == 2
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upscore.data.object_crops import CroppedObjects, CroppedProposals, objects_of
+from upscore.data.object_crops import CroppedObjects, CroppedProposals, find_objects
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError, RecipeError
 from upscore.proposals import Boxes, EdgeBoxes, boxes_of_objects, enlarge_boxes, pairwise_iou
@@ -109,10 +109,10 @@ def test_stage_2_takes_the_proposals_that_meet_an_object(seed, overlap):
     _, objects = boxes_of_objects(sample.instances)
     meeting = pairwise_iou(boxes, objects).max(1) >= overlap
     if not meeting.any():
-        with pytest.raises(DataError, match="no proposal meets an object"):
-            CroppedProposals(Given([sample]), lambda image: boxes, overlap=overlap)
+        with pytest.raises(DataError, match="no proposal overlaps an object"):
+            CroppedProposals(Given([sample]), lambda image: boxes, min_overlap=overlap)
         return
-    view = CroppedProposals(Given([sample]), lambda image: boxes, overlap=overlap, side=8, balanced=False)
+    view = CroppedProposals(Given([sample]), lambda image: boxes, min_overlap=overlap, side=8, balanced=False)
     assert len(view) == meeting.sum()
     for index, place in enumerate(np.flatnonzero(meeting)):
         corners = enlarge_boxes(boxes[place : place + 1], 1.2).corners[0].tolist()
@@ -120,20 +120,20 @@ def test_stage_2_takes_the_proposals_that_meet_an_object(seed, overlap):
         assert view[index].key == view.keys[index] == f"one proposal {place}"
 
 
-@pytest.mark.parametrize("least_side", [1, 15, 16, 18, 19])
-def test_slivers_are_left_out_of_both_stages(least_side):
+@pytest.mark.parametrize("min_side", [1, 15, 16, 18, 19])
+def test_slivers_are_left_out_of_both_stages(min_side):
     sample = painted(objects=((1, (5, 6, 20, 30)), (2, (30, 10, 60, 28))))
     numbers, boxes = boxes_of_objects(sample.instances)
     sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
-    large = [int(number) for number, side in zip(numbers, sides, strict=True) if min(side) >= least_side]
+    large = [int(number) for number, side in zip(numbers, sides, strict=True) if min(side) >= min_side]
     if not large:
         with pytest.raises(DataError, match="hold no object of 19 pixels and more"):
-            CroppedObjects(Given([sample]), least_side=least_side)
-        with pytest.raises(DataError, match="no proposal meets an object"):
-            CroppedProposals(Given([sample]), lambda image: boxes, least_side=least_side)
+            CroppedObjects(Given([sample]), min_side=min_side)
+        with pytest.raises(DataError, match="no proposal overlaps an object"):
+            CroppedProposals(Given([sample]), lambda image: boxes, min_side=min_side)
         return
-    assert list(CroppedObjects(Given([sample]), least_side=least_side, balanced=False).keys) == [f"one object {n}" for n in large]
-    assert len(CroppedProposals(Given([sample]), lambda image: boxes, least_side=least_side, balanced=False)) == len(large)
+    assert list(CroppedObjects(Given([sample]), min_side=min_side, balanced=False).keys) == [f"one object {n}" for n in large]
+    assert len(CroppedProposals(Given([sample]), lambda image: boxes, min_side=min_side, balanced=False)) == len(large)
 
 
 def test_rare_classes_are_repeated_up_to_the_median():
@@ -163,7 +163,7 @@ def test_shapes_become_crops_that_are_the_same_every_time():
         one, other = view[index], again[index]
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.label, other.label)
-        assert set(np.unique(one.label)) - {0, IGNORE} <= {int(view._cuts.kind[index])}
+        assert set(np.unique(one.label)) - {0, IGNORE} <= {int(view._table.kind[index])}
     proposals = CroppedProposals(shapes, EdgeBoxes(300), side=40)
     assert len(proposals) > len(shapes)
     assert proposals[0].image.shape == (40, 40, 3)
@@ -193,7 +193,7 @@ def test_data_that_cannot_be_cut_is_one_line(sample, settings, says):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("settings", [{"side": 0}, {"side": 2.5}, {"enlarge": 0.0}, {"enlarge": float("nan")}, {"least_side": 0}])
+@pytest.mark.parametrize("settings", [{"side": 0}, {"side": 2.5}, {"enlarge": 0.0}, {"enlarge": float("nan")}, {"min_side": 0}])
 def test_impossible_crops_are_refused(settings):
     with pytest.raises(RecipeError, match="expected"):
         CroppedObjects(Given([painted()]), **settings)
@@ -203,5 +203,5 @@ def test_an_object_has_the_class_that_most_of_its_pixels_have():
     sample = painted(objects=[(1, (0, 0, 10, 10))])
     sample.label[:3, :10] = 2
     sample.label[3:6, :10] = IGNORE
-    numbers, boxes, classes = objects_of(sample, LABELS)
+    numbers, boxes, classes = find_objects(sample, LABELS)
     assert (numbers.tolist(), boxes.corners.tolist(), classes.tolist()) == ([1], [[0, 0, 10, 10]], [1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.open_dataset import LAYOUTS, layouts_in_words, list_splits, open_dataset
+from upscore.data.open_dataset import READERS, describe_readers, list_splits, open_dataset
 from upscore.errors import DataError
 
 
@@ -39,15 +39,18 @@ def test_what_is_no_dataset_is_told_the_layouts(tmp_path: Path) -> None:
     (tmp_path / "file.txt").touch()
     for place in (tmp_path, tmp_path / "none", tmp_path / "file.txt", "a\0b"):
         for opening in (open_dataset, list_splits):
-            with pytest.raises(DataError, match=r"dataset\.yaml.*images/ and masks/.*PASCAL VOC.*shapes") as error:
+            with pytest.raises(DataError, match=r"shapes.*dataset\.yaml.*PASCAL VOC.*images/ and masks/.*a_mask\.png") as error:
                 opening(place)
             assert "\n" not in str(error.value)
 
 
 def test_options_are_for_shapes_alone(tmp_path: Path) -> None:
     touch_pair(tmp_path, "train")
-    with pytest.raises(DataError, match="count, seed"):
+    with pytest.raises(DataError, match="options seed, count, expected none"):
         open_dataset(tmp_path, "train", seed=1, count=3)
+    with pytest.raises(DataError, match="options length, expected size, count, seed"):
+        open_dataset("shapes", "train", length=1)
+    assert len(open_dataset("shapes", "train", seed=None)) == 800
 
 
 @pytest.mark.parametrize("name", ["camvid", "pennfudan", "em"])
@@ -129,11 +132,29 @@ def test_folders_of_millions_are_not_walked_for_hours(tmp_path: Path, monkeypatc
 
 def test_every_layout_is_in_the_help_and_in_the_errors() -> None:
     from upscore.cli.arguments import DATA_HELP
+    from upscore.training.recipe import describe_settings
 
-    for layout in LAYOUTS:
-        assert layout.word in DATA_HELP
-        assert layout.description in layouts_in_words()
-        assert layout.word in layout.description
+    (setting,) = [meaning for name, _, meaning in describe_settings() if name == "data.path"]
+    for reader in READERS:
+        assert reader.description in describe_readers()
+        for text in (reader.description, DATA_HELP, setting):
+            assert reader.name in text
+
+
+def test_the_word_shapes_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch_pair(tmp_path / "shapes", "train")
+    monkeypatch.chdir(tmp_path)
+    assert open_dataset("shapes").name == "shapes"
+    assert len(open_dataset("shapes")) == 800
+    assert len(open_dataset("./shapes")) == len(open_dataset(tmp_path / "shapes")) == 1
+
+
+def test_no_other_reader_takes_a_voc_folder(tmp_path: Path) -> None:
+    for part in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "SegmentationClass" / "a.png").touch()
+    recognising = [reader.name for reader in READERS if reader.recognise(str(tmp_path))]
+    assert recognising[0] == "PASCAL VOC"
 
 
 def test_names_that_no_file_can_have_are_one_line(tmp_path: Path) -> None:
@@ -162,7 +183,7 @@ def test_keys_and_their_order_are_what_they_always_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["x" * 10**6, "a/" * 10**5, "a\0b", "\ud800", "", "\x1b[2J\n"])
 def test_a_path_that_no_file_can_have_is_one_bounded_line(path: str) -> None:
     for open_it in (open_dataset, list_splits):
-        with pytest.raises(DataError, match="expected a dataset") as error:
+        with pytest.raises(DataError, match="expected the word shapes") as error:
             open_it(path)
         assert len(str(error.value)) < 2100
         assert not set(str(error.value)) & set("\n\x1b\0")

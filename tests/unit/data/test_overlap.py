@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from upscore.data import overlap
-from upscore.data.overlap import identify, shared_images, tell_shared
+from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.data.paired_files import Pair, PairedFiles
-from upscore.data.shapes import open_shapes
+from upscore.data.readers.shapes import open_shapes
 from upscore.types import LabelSpace
 
 
@@ -39,10 +39,10 @@ def test_the_same_files_are_found_by_any_path(tmp_path: Path) -> None:
     os.symlink(tmp_path / "train", tmp_path / "again")
     os.link(files[2], tmp_path / "hard.bmp")
     seen = dataset(*files)
-    assert shared_images(seen, dataset(tmp_path / "link.bmp")) == [("link", "0-1")]
-    assert shared_images(seen, dataset(tmp_path / "hard.bmp")) == [("hard", "0-2")]
-    assert shared_images(seen, dataset(tmp_path / "again" / "0-0.bmp")) == [("0-0", "0-0")]
-    assert shared_images(seen, seen) == [(key, key) for key in seen.keys]
+    assert find_shared_images(seen, dataset(tmp_path / "link.bmp")) == [("link", "0-1")]
+    assert find_shared_images(seen, dataset(tmp_path / "hard.bmp")) == [("hard", "0-2")]
+    assert find_shared_images(seen, dataset(tmp_path / "again" / "0-0.bmp")) == [("0-0", "0-0")]
+    assert find_shared_images(seen, seen) == [(key, key) for key in seen.keys]
 
 
 def test_copies_are_found_by_content_and_near_copies_are_not(tmp_path: Path) -> None:
@@ -53,34 +53,34 @@ def test_copies_are_found_by_content_and_near_copies_are_not(tmp_path: Path) -> 
     Image.fromarray(pixels).save(tmp_path / "near.bmp")
     own = images(tmp_path / "val", 2, seed=1)
     evaluated = dataset(tmp_path / "copy.bmp", tmp_path / "near.bmp", *own)
-    assert shared_images(dataset(*files), evaluated) == [("copy", "0-2")]
+    assert find_shared_images(dataset(*files), evaluated) == [("copy", "0-2")]
 
 
 def test_a_little_is_read_where_no_file_has_the_size_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    monkeypatch.setattr(overlap, "_sampled", lambda path: read.append(path) or b"")
+    monkeypatch.setattr(overlap, "_digest", lambda path: read.append(path) or b"")
     (tmp_path / "a.bmp").write_bytes(b"x" * 10)
     (tmp_path / "b.bmp").write_bytes(b"x" * 11)
-    assert shared_images(dataset(tmp_path / "a.bmp"), dataset(tmp_path / "b.bmp")) == []
+    assert find_shared_images(dataset(tmp_path / "a.bmp"), dataset(tmp_path / "b.bmp")) == []
     assert read == []
 
 
 def test_what_is_read_whole_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = images(tmp_path / "train", 3)
     copies = [shutil.copy(file, tmp_path / f"copy{number}.bmp") for number, file in enumerate(files)]
-    monkeypatch.setattr(overlap, "_MOST_READ", 2 * files[0].stat().st_size)
+    monkeypatch.setattr(overlap, "_MAX_READ", 2 * files[0].stat().st_size)
     opened = []
     plain = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *how: opened.append(self) or plain(self, *how))
-    assert len(shared_images(dataset(*files), dataset(*map(Path, copies)))) == 3
+    assert len(find_shared_images(dataset(*files), dataset(*map(Path, copies)))) == 3
     assert len(opened) == 6 + 2  # each at three places, and the first two whole
 
 
 def test_unreadable_files_and_made_up_images_share_nothing(tmp_path: Path) -> None:
     gone = dataset(tmp_path / "none.png")
-    assert shared_images(gone, gone) == []
-    assert shared_images(open_shapes("train"), open_shapes("train")) == []
-    assert len(identify(gone)) == 32
+    assert find_shared_images(gone, gone) == []
+    assert find_shared_images(open_shapes("train"), open_shapes("train")) == []
+    assert len(dataset_identity(gone)) == 32
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,17 +91,18 @@ def test_an_identity_is_that_of_the_images_and_not_of_their_names(
     folder = tmp_path_factory.mktemp("identity")
     files = images(folder, 4)
     renamed = [Path(shutil.copy(files[number], folder / f"{place}x.bmp")) for place, number in enumerate(order)]
-    assert identify(dataset(*files)) == identify(dataset(*renamed))
-    assert identify(dataset(*files)) != identify(dataset(*[file for file in renamed if file != renamed[left]]))
+    assert dataset_identity(dataset(*files)) == dataset_identity(dataset(*renamed))
+    assert dataset_identity(dataset(*files)) != dataset_identity(dataset(*[file for file in renamed if file != renamed[left]]))
 
 
 def test_identities_of_made_up_images_tell_splits_apart() -> None:
-    assert identify(open_shapes("train")) == identify(open_shapes("train"))
-    assert len({identify(open_shapes(split)) for split in ("train", "val", "test")}) == 3
+    assert dataset_identity(open_shapes("train")) == dataset_identity(open_shapes("train"))
+    assert len({dataset_identity(open_shapes(split)) for split in ("train", "val", "test")}) == 3
 
 
 def test_the_sentence_counts_and_names() -> None:
-    assert tell_shared([], "train", "val", 3) == ""
-    said = tell_shared([("a", "a"), ("b", "c")], "train", "val", 9)
-    assert said.startswith("2 of 9 images of val are also in train (a, b, there c): scores on them say")
-    assert tell_shared([("a", "a")], "train", "val", 1).startswith("all 1 images of val")
+    assert shared_images_finding([], "train", "val", 3) is None
+    found = shared_images_finding([("a", "a"), ("b", "c")], "train", "val", 9)
+    assert (found.kind, found.fatal, found.keys) == ("shared images", False, ("a", "b"))
+    assert found.text().startswith("2 of 9 images of val are also in train (a, b, there c): metrics on them measure")
+    assert shared_images_finding([("a", "a")], "train", "val", 1).text().startswith("all 1 images of val")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.census import check_dataset
 from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING
+from upscore.data.mask_check import check_dataset
 from upscore.data.paired_files import TURNED_MASK_WARNING, TURNED_WARNING, Pair, PairedFiles
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
@@ -134,7 +134,7 @@ def test_training_and_evaluation_say_the_same_of_a_reading(tmp_path: Path) -> No
         f"1 of 3 images of train (a): {ALPHA_WARNING}",
         f"1 of 3 images of train (c): {TURNED_WARNING}",
     )
-    assert evaluate(Empty(), data).noted == {ALPHA_WARNING: 1, DARK_WARNING: 2, TURNED_WARNING: 1}
+    assert evaluate(Empty(), data).image_warnings == {ALPHA_WARNING: 1, DARK_WARNING: 2, TURNED_WARNING: 1}
 
 
 def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Pat
     data = files([Pair(str(number), one.image, one.mask) for number in range(100)])
     decoded = []
     whole = image_files._decode_image
-    monkeypatch.setattr(image_files, "_decode_image", lambda content, name: decoded.append(name) or whole(content, name))
+    monkeypatch.setattr(image_files, "_decode_image", lambda file: decoded.append(file.name) or whole(file))
     check_dataset(data)
     assert 10 <= len(decoded) <= 20
     assert DARK_WARNING in data.warnings[0]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from upscore.data import pnm
-from upscore.data.image_files import read_image, read_instances, read_label
+from upscore.data.image_files import read_image
+from upscore.data.mask_files import read_instances, read_label
 from upscore.errors import DataError
 
 
@@ -41,14 +42,14 @@ def test_numbers_are_scaled_by_the_greatest_and_a_masks_are_its_own(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"P5\n4 5\n7\n" + bytes(19), "cut short"),
+        (b"P5\n4 5\n7\n" + bytes(19), "truncated"),
         (b"P5\n2 1\n7\n" + bytes([0, 8]), "holds the value 8"),
-        (b"P2\n2 1\n7\n1", "cut short"),
+        (b"P2\n2 1\n7\n1", "truncated"),
         (b"P2\n2 1\n7\n1 x", "no number"),
         (b"P2\n2 1\n7\n1 -1", "no number"),
         (b"P2\n2 1\n7\n1 " + b"0" * 99, "no number"),
         (b"P2\n2 1\n7\n1 1" + b" " * 2**21, "damaged"),
-        (b"P2\n9000 9000\n7\n1 1", "numbers as text"),
+        (b"P2\n9000 9000\n7\n1 1", "values as text"),
         (b"P1\n9000 9000\n1 1", "as text"),
     ],
 )  # fmt: skip

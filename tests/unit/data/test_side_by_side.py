@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from upscore.data.open_dataset import list_splits, open_dataset
-from upscore.data.side_by_side import MASK_WORDS, open_side_by_side
+from upscore.data.readers.side_by_side import MASK_WORDS, open_side_by_side
 from upscore.errors import DataError
 
 
@@ -62,5 +62,5 @@ def test_what_does_not_pair_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 5 images have no mask \(a\) and 1 of 5 masks have no image \(z\)"):
         open_side_by_side(tmp_path, "train")
     (tmp_path / "z_mask.png").rename(tmp_path / "a_label.png")
-    with pytest.raises(DataError, match="2 kinds, whose names end in _label, _mask: keep those of one kind"):
+    with pytest.raises(DataError, match="2 kinds, whose names end in _label, _mask: leave those of one kind"):
         open_side_by_side(tmp_path, "train")

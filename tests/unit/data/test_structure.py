@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from upscore.data import structure
-from upscore.data.image_files import check_image, read_image, read_label
+from upscore.data.encoded_image import EncodedImage
+from upscore.data.image_files import check_image, read_image
+from upscore.data.mask_files import read_label
 from upscore.data.structure import MAX_BLOCKS, MAX_SCANS, check_structure
 from upscore.errors import DataError
 
@@ -38,8 +40,8 @@ def refused(path: Path, content: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_an_ordinary_file_is_one_frame(form: str) -> None:
-    assert check_structure("a", encoded(Image.fromarray(SMOOTH), form)) == 1
-    assert check_structure("a", encoded(Image.fromarray(SMOOTH), form)[:40]) == 1
+    assert check_structure(EncodedImage("a", encoded(Image.fromarray(SMOOTH), form))) == 1
+    assert check_structure(EncodedImage("a", encoded(Image.fromarray(SMOOTH), form)[:40])) == 1
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
@@ -80,14 +82,14 @@ def test_scans_are_counted_and_a_new_export_is_read(tmp_path: Path) -> None:
 def test_blocks_without_end_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     png = encoded(Image.fromarray(SMOOTH), "PNG")
-    refused(path, png[:33] + chunk(b"teSt") * MAX_BLOCKS + png[33:], "the PNG is made of more than")
+    refused(path, png[:33] + chunk(b"teSt") * MAX_BLOCKS + png[33:], "the PNG has more than")
     jpeg = encoded(Image.fromarray(SMOOTH), "JPEG")
-    refused(path, jpeg[:2] + b"\xff\xfe\0\2" * MAX_BLOCKS + jpeg[2:], "the JPEG is made of more than")
-    refused(path, jpeg[:2] + b"\xff" * (MAX_BLOCKS + 9) + jpeg[2:], "the JPEG is made of more than")
+    refused(path, jpeg[:2] + b"\xff\xfe\0\2" * MAX_BLOCKS + jpeg[2:], "the JPEG has more than")
+    refused(path, jpeg[:2] + b"\xff" * (MAX_BLOCKS + 9) + jpeg[2:], "the JPEG has more than")
     gif = encoded(Image.fromarray(SMOOTH[..., 0]), "GIF")
     at = gif.index(b",\0\0\0\0")
-    refused(path, gif[:at] + b"\0" * (MAX_BLOCKS + 1) + gif[at:], "the GIF is made of more than")
-    refused(path, gif[:at] + b"!\xfe" + b"\1x" * (8 * MAX_BLOCKS + 1) + b"\0" + gif[at:], "the GIF is made of more than")
+    refused(path, gif[:at] + b"\0" * (MAX_BLOCKS + 1) + gif[at:], "the GIF has more than")
+    refused(path, gif[:at] + b"!\xfe" + b"\1x" * (8 * MAX_BLOCKS + 1) + b"\0" + gif[at:], "the GIF has more than")
     for content in (png, jpeg, gif):
         path.write_bytes(content)
         assert check_image(path) == (48, 64)
@@ -106,4 +108,4 @@ def test_the_walk_survives_anything() -> None:
     rng = np.random.default_rng(1)
     for begin in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a"):
         for length in (0, 1, 2, 3, 7, 30, 3000):
-            structure.check_structure("a", begin + rng.integers(0, 256, length, np.uint8).tobytes())
+            structure.check_structure(EncodedImage("a", begin + rng.integers(0, 256, length, np.uint8).tobytes()))

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from upscore.data.image_files import (
-    ALPHA_WARNING,
-    BAND_WARNING,
-    check_image,
-    inspect_image,
-    read_image,
-    read_image_with_metadata,
-    read_instances,
-    read_label,
-)
+from upscore.data.encoded_image import EncodedImage
+from upscore.data.image_files import ALPHA_WARNING, BAND_WARNING, check_image, inspect_image, read_image, read_image_with_metadata
+from upscore.data.mask_files import read_instances, read_label
 from upscore.data.tiff import read_tiff_tags
 from upscore.errors import DataError
 
@@ -146,7 +139,7 @@ def test_a_stack_of_pages_is_refused_and_split_it_is_read(file: Path) -> None:
 def test_overviews_and_transparency_masks_are_no_pages(file: Path) -> None:
     pages = [Image.fromarray(COLOURS[..., :3]), Image.fromarray(COLOURS[::2, ::2, :3]), Image.fromarray(COLOURS[..., 3])]
     whole = stack(pages, [0, 1, 4])
-    assert read_tiff_tags("a.tif", whole).pages == 1
+    assert read_tiff_tags(EncodedImage("a.tif", whole)).pages == 1
     file.write_bytes(whole)
     assert np.array_equal(read_image(file), COLOURS[..., :3])
     assert read_image_with_metadata(file).warnings == ()
@@ -221,4 +214,4 @@ def test_tags_that_ask_for_much_are_refused_before_they_get_it(file: Path) -> No
     chain = b"II*\0" + struct.pack("<I", 8) + b"".join(one + struct.pack("<I", 8 + 18 * (i + 1)) for i in range(2**18 + 5))
     assert "more than 262144 tags" in refused(check_image, file, chain)
     circle = bytearray(b"II*\0" + struct.pack("<I", 8) + one + struct.pack("<I", 8))
-    assert read_tiff_tags("a.tif", bytes(circle)).pages == 1
+    assert read_tiff_tags(EncodedImage("a.tif", bytes(circle))).pages == 1

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from upscore.data.census import check_dataset
-from upscore.data.voc import VOC_NAMES, open_voc, voc_splits
+from upscore.data.mask_check import check_dataset
+from upscore.data.readers.voc import VOC_NAMES, open_voc, voc_splits
 from upscore.errors import DataError
 from upscore.types import voc_palette
 
@@ -50,7 +50,7 @@ def test_a_list_is_a_split(root: Path) -> None:
         ("nope\n", r"nope\.jpg: no such file"),
         ("unlabelled\n", "1 of 1 images have no mask"),
         ("a/../b\n", "without folder"),
-        ("2007_1\n2007_1\n", "two images share"),
+        ("2007_1\n2007_1\n", "two images have the name"),
     ],
 )
 def test_a_wrong_list_is_one_line(root: Path, content: str, message: str) -> None:

@@ -10,10 +10,11 @@ import torch
 
 from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
-from upscore.data.image_files import write_image, write_label_map
 from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image, write_label_map
 from upscore.errors import BundleError, DataError, RecipeError
-from upscore.evaluation.evaluate import evaluate, merge
+from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.result import merge_evaluations
 from upscore.inference.predictor import Predictor
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
@@ -121,11 +122,11 @@ def test_impossible_shards_and_merges_are_refused():
         evaluate(Always(), Fixed(sample()), shard=(2, 2))
     one = evaluate(Always(), Fixed(sample()))
     with pytest.raises(DataError, match="twice"):
-        merge([one, one])
+        merge_evaluations([one, one])
     with pytest.raises(DataError, match="at least one"):
-        merge([])
+        merge_evaluations([])
     with pytest.raises(DataError, match="cannot merge"):
-        merge([one, evaluate(Always(), Fixed(sample("j")), absent="all")])
+        merge_evaluations([one, evaluate(Always(), Fixed(sample("j")), absent="all")])
 
 
 def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
@@ -187,27 +188,28 @@ def test_numbers_hold_both():
 def test_shards_with_a_crf_add_up_and_do_not_mix():
     scenes = Scenes(count=3)
     whole = evaluate(refining(), scenes)
-    merged = merge([evaluate(refining(), scenes, shard=(rank, 2)) for rank in range(2)])
+    merged = merge_evaluations([evaluate(refining(), scenes, shard=(rank, 2)) for rank in range(2)])
     assert (merged.matrix, merged.borders, merged.images) == (whole.matrix, whole.borders, whole.images)
     assert (merged.before.matrix, merged.before.images) == (whole.before.matrix, whole.before.images)
     with pytest.raises(DataError, match="with and without"):
-        merge([evaluate(refining(), scenes, shard=(0, 2)), evaluate(refining(crf=False), scenes, shard=(1, 2))])
+        merge_evaluations([evaluate(refining(), scenes, shard=(0, 2)), evaluate(refining(crf=False), scenes, shard=(1, 2))])
 
 
 def test_absent_classes_are_told_beside_the_scores():
     three = LabelSpace(("a", "b", "c"))
     (few,) = evaluate(Always(labels=three), Fixed(sample(), labels=three)).warnings
-    assert few == "no mask of fixed val shows c: not measured, and left out of the mean IoU unless predicted"
+    assert few == "no mask of fixed val contains c: not measured, and left out of the mean IoU unless predicted"
     (counted,) = evaluate(Always(labels=three), Fixed(sample(), labels=three), absent="all").warnings
     assert counted.endswith("0 in the mean IoU")
     alone = evaluate(Always(), Fixed(sample(truth=((0, 0, 0), (0, 255, 0)))))
     assert alone.metrics.mean_iou == 1
     (warning,) = alone.warnings
-    assert warning.startswith("the masks of fixed val show a alone: the mean IoU of one class says nothing")
-    assert warning.endswith("and nothing of b")
+    assert warning.startswith("the masks of fixed val contain only a: the mean IoU of one class does not measure")
+    assert warning.endswith("; not measured: b")
     assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
+    assert [finding.kind for finding in alone.findings] == ["one class"]
     assert evaluate(Always(), Fixed(sample())).warnings == []
     assert evaluate(Always(), Fixed(sample(truth=np.full((2, 3), 255)))).warnings == []
     halves = [evaluate(Always(), Fixed(sample("k"), sample("l", np.zeros((2, 3)))), shard=(rank, 2)) for rank in (0, 1)]
     assert [len(half.warnings) for half in halves] == [0, 1]
-    assert merge(halves).warnings == []
+    assert merge_evaluations(halves).warnings == []

@@ -45,10 +45,10 @@ def counts_of(predictor, data):
 
 def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
     boxed, whole = bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)
-    growth = sweep_proposals(Predictor([boxed, whole], crf=True), data, counts=(1, 3, 50))
-    assert growth.counts == (1, 3, 6)
-    for count in growth.counts:
-        np.testing.assert_array_equal(growth.matrices[str(count)].counts, counts_of(Predictor(boxed, proposals=count), data))
+    sweep = sweep_proposals(Predictor([boxed, whole], crf=True), data, counts=(1, 3, 50))
+    assert sweep.counts == (1, 3, 6)
+    for count in sweep.counts:
+        np.testing.assert_array_equal(sweep.matrices[str(count)].counts, counts_of(Predictor(boxed, proposals=count), data))
     alone = evaluate(Predictor([boxed, whole], crf=True), data)
     expected = {
         "FullResolution 1, whole image": Predictor(boxed, proposals=False),
@@ -56,12 +56,12 @@ def test_each_number_is_that_of_a_predictor_with_so_many_boxes(data):
         "FullResolution 1, 6 proposals": Predictor(boxed),
     }
     for name, predictor in expected.items():
-        np.testing.assert_array_equal(growth.matrices[name].counts, counts_of(predictor, data))
-    np.testing.assert_array_equal(growth.matrices["2 networks together"].counts, alone.before.matrix.counts)
-    np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, alone.matrix.counts)
-    assert growth.ways == [*expected, "2 networks together", "with the CRF"]
-    assert growth.curve()[1] == {"proposals": 3, "mean_iou": growth.mean_iou("3")}
-    assert (growth.images, growth.without) == (3, 0)
+        np.testing.assert_array_equal(sweep.matrices[name].counts, counts_of(predictor, data))
+    np.testing.assert_array_equal(sweep.matrices["ensemble of 2 networks"].counts, alone.before.matrix.counts)
+    np.testing.assert_array_equal(sweep.matrices["with the CRF"].counts, alone.matrix.counts)
+    assert sweep.modes == [*list(expected)[:2], "ensemble of 2 networks", "with the CRF"]
+    assert sweep.curve()[1] == {"proposals": 3, "mean_iou": sweep.mean_iou("3")}
+    assert (sweep.images, sweep.without_proposals) == (3, 0)
 
 
 @pytest.mark.parametrize("combine", ["mean", "product"])
@@ -70,24 +70,24 @@ def test_each_box_is_looked_at_once(data, combine):
         [bundle(data, 0, inference=InferenceSettings.from_stored({"proposals": FEW})), bundle(data, 1)], crf=True, combine=combine
     )
     seen, boxes = [], []
-    predictor.members[0].network.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
-    growth = sweep_proposals(predictor, data, counts=(1, 3), show=lambda index, image: boxes.append(len(image.boxes)))
+    predictor.members[0].segmenter.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    sweep = sweep_proposals(predictor, data, counts=(1, 3), show=lambda index, image: boxes.append(len(image.boxes)))
     assert sum(shape[0] for shape in seen if shape[-1] == FEW["crop_side"]) == sum(boxes)
-    np.testing.assert_array_equal(growth.matrices["with the CRF"].counts, counts_of(predictor, data))
+    np.testing.assert_array_equal(sweep.matrices["with the CRF"].counts, counts_of(predictor, data))
 
 
 def test_one_network_and_images_without_boxes(data, monkeypatch):
     predictor = Predictor(bundle(data, 0), proposals={"max_proposals": 4, "crop_side": 32, "min_side": 1000})
-    growth = sweep_proposals(predictor, data)
-    assert growth.without == 3
-    np.testing.assert_array_equal(growth.matrices["1"].counts, growth.matrices["4"].counts)
-    assert growth.ways == ["FullResolution, whole image", "FullResolution, 4 proposals"]
+    sweep = sweep_proposals(predictor, data)
+    assert sweep.without_proposals == 3
+    np.testing.assert_array_equal(sweep.matrices["1"].counts, sweep.matrices["4"].counts)
+    assert sweep.modes == ["FullResolution, whole image"]
 
 
 @pytest.mark.parametrize(
     ("values", "counts", "said"),
     [
-        ({}, (1,), "no network looks at proposals"),
+        ({}, (1,), "no network uses proposals"),
         ({"proposals": FEW}, (0,), r"found counts \[0\]"),
         ({"proposals": FEW}, (), "found counts"),
     ],
@@ -102,19 +102,20 @@ def test_the_pages_show_it_all_and_fetch_nothing(data, tmp_path):
     pages = ProposalSweepPages(
         tmp_path / "out", labels=data.labels, settings=predictor.settings, shown=[0, 2], command="upscore proposal-sweep <x>"
     )
-    growth = sweep_proposals(predictor, data, counts=(1, 3), show=pages.show)
-    index = pages.write_index(growth, dataset="<b>shapes</b>", split="val", model="m")
-    assert sorted(path.name for path in index.parent.iterdir()) == ["growth.json", "image-0001.html", "image-0003.html", "index.html"]
+    sweep = sweep_proposals(predictor, data, counts=(1, 3), show=pages.show)
+    index = pages.write_index(sweep, dataset="<b>shapes</b>", split="val", model="m")
+    names = ["image-0001.html", "image-0003.html", "index.html", "proposal-sweep.json"]
+    assert sorted(path.name for path in index.parent.iterdir()) == names
     page = read(index)
     assert page.addresses.count("image-0001.html") == page.addresses.count("image-0003.html") == 1
     assert all(address.startswith("data:image/") or address.endswith(".html") for address in page.addresses)
     assert "script" not in page.tags
     assert "<b>shapes</b>" in page.text
-    for name in ("3 proposals", "2 networks together", "with the CRF", f"{100 * growth.mean_iou('3'):.1f}"):
+    for name in ("3 proposals", "ensemble of 2 networks", "with the CRF", f"{100 * sweep.mean_iou('3'):.1f}"):
         assert name in page.text
     one = read(index.parent / "image-0001.html")
     assert len(one.images) == 3 + 3 + 1 + 6  # image, boxes, truth; 1, 3 and 6 boxes, truth; five ways and truth
-    assert "The 6 boxes as they are cut; the first 5 in colour" in " ".join(one.text.split())
-    numbers = json.loads((index.parent / "growth.json").read_text())
+    assert "The 6 proposals; the best 5 in colour" in " ".join(one.text.split())
+    numbers = json.loads((index.parent / "proposal-sweep.json").read_text())
     assert numbers["mean_iou"]["proposals"].keys() == {"1", "3", "6"}
     assert numbers["repeat"] == "upscore proposal-sweep <x>"

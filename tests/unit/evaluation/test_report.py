@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import html
 import json
 import re
 from pathlib import Path
@@ -15,8 +16,9 @@ from browsing import read
 from speckles import LABELS as RED_AND_BLUE
 from speckles import Scenes, Speckled
 from upscore.errors import DataError, OutputError
-from upscore.evaluation.evaluate import Evaluation, evaluate
+from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.report import write_report
+from upscore.evaluation.result import Evaluation
 from upscore.inference.predictor import Predictor
 from upscore.types import LabelSpace, Prediction, Sample
 
@@ -99,13 +101,51 @@ def test_page_and_table_show_what_names_hide(tmp_path: Path):
 def test_the_four_scores_their_policy_and_the_origin_are_there(evaluation: Evaluation, tmp_path: Path):
     page = read(write_report(evaluation, tmp_path, predictor=Drifting(), dataset=Images(), command="upscore evaluate x y"))
     metrics = evaluation.metrics
-    for value in (metrics.mean_iou, metrics.pixel_accuracy, metrics.mean_accuracy, metrics.frequency_weighted_iou):
+    means = (metrics.mean_precision, metrics.mean_recall, metrics.mean_f1)
+    for value in (metrics.mean_iou, metrics.pixel_accuracy, metrics.mean_accuracy, metrics.frequency_weighted_iou, *means):
         assert f"{100 * value:.1f}" in page.text
     assert evaluation.policy in page.text
     assert evaluation.fingerprint in page.text
     assert "upscore evaluate x y" in page.text
     assert "recipe.lr" in page.text
     assert "Training loss" in page.text  # from the card's history
+
+
+def table_of(path: Path, label: str) -> list[dict[str, str]]:
+    """Return the rows of a table of a page, by the names of their columns."""
+    table = path.read_text(encoding="utf-8").partition(f'aria-label="{label}"')[2].partition("</table>")[0]
+    rows = [
+        [" ".join(html.unescape(re.sub("<[^>]*>", " ", cell)).split()) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    ]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def test_each_column_of_the_class_table_shows_its_metric(evaluation: Evaluation, tmp_path: Path):
+    metrics, borders = evaluation.metrics, evaluation.border_metrics
+    columns = {
+        "IoU, %": metrics.class_iou,
+        "Boundary IoU, %": borders.class_boundary_iou,
+        "Precision, %": metrics.class_precision,
+        "Recall, %": metrics.class_recall,
+        "F1, %": metrics.class_f1,
+        "Fraction, %": metrics.class_pixels / metrics.class_pixels.sum(),
+    }
+    rows = table_of(write_report(evaluation, tmp_path), "Metrics by class")
+    assert [row["Class"] for row in rows] == list(LABELS.names)
+    for i, row in enumerate(rows):
+        shown = {name: "–" if np.isnan(values[i]) else f"{100 * values[i]:.1f}" for name, values in columns.items()}
+        assert {name: row[name] for name in columns} == shown
+        assert int("".join(row["Pixels"].split())) == metrics.class_pixels[i]
+    assert len({row["Precision, %"] for row in rows} | {row["Recall, %"] for row in rows}) > 2
+
+
+def test_validation_loss_is_drawn_beside_training_loss(evaluation: Evaluation, tmp_path: Path):
+    history = [{"epoch": 1, "loss": 2.0, "val_loss": 2.5, "miou": 0.1}, {"epoch": 2, "loss": 1.0, "val_loss": 1.75, "miou": 0.2}]
+    page = write_report(evaluation, tmp_path, history=history)
+    assert "Loss, training: 2 at epoch 1, 1 at epoch 2; marked: 1 at epoch 2. Loss, validation: 2.5 at epoch 1, 1.75" in page.read_text()
+    assert "Training loss" not in page.read_text()
+    assert {"training", "validation"} <= {line.strip() for line in read(page).text.splitlines()}
 
 
 def test_worst_come_first_best_last_and_none_twice(evaluation: Evaluation, tmp_path: Path):

@@ -12,6 +12,8 @@ import torch
 
 from speckles import LABELS, Scenes, Speckled
 from upscore.errors import BundleError, DataError, OutputError, RecipeError
+from upscore.evaluation import crf_search as search
+from upscore.evaluation import probability_store
 from upscore.evaluation import tune as module
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.tune import Tuning, tune
@@ -51,8 +53,8 @@ def test_the_scores_are_those_of_an_evaluation(tuned: Tuning):
 
 def test_the_same_seed_finds_the_same(tuned: Tuning):
     assert tune(network(), Scenes(), trials=6) == tuned
-    one, other = (module._draw(np.random.default_rng(seed)) for seed in (0, 1))
-    assert one == module._draw(np.random.default_rng(0)) != other
+    one, other = (search._sample(np.random.default_rng(seed)) for seed in (0, 1))
+    assert one == search._sample(np.random.default_rng(0)) != other
 
 
 @pytest.mark.parametrize("stubborn", [range(6), range(3), range(3, 6)], ids=["both", "first", "second"])
@@ -68,14 +70,14 @@ def test_it_is_off_unless_both_halves_gain(stubborn: range):
 def test_what_is_made_large_decides(metric: str):
     found = tune(network(), Scenes(), trials=1, metric=metric)
     assert found.settings == CRFSettings(enabled=found.settings.enabled)  # one trial evaluates the usual numbers
-    assert found.settings.enabled is all(half.gain(metric) > module.LEAST_GAIN for half in (found.chosen_on, found.confirmed_on))
+    assert found.settings.enabled is all(half.gain(metric) > module.MIN_GAIN for half in (found.chosen_on, found.confirmed_on))
     assert ("mean of mean IoU and boundary IoU" if metric == "both" else metric.replace("_iou", " IoU")) in found.verdict
 
 
 def test_choosing_never_looks_at_the_second_half(monkeypatch: pytest.MonkeyPatch):
     seen: list[set[int]] = []
-    evaluate = module._Search._evaluate
-    monkeypatch.setattr(module._Search, "_evaluate", lambda self, s, indices: seen.append(set(indices)) or evaluate(self, s, indices))
+    evaluate = search.CRFSearch._evaluate
+    monkeypatch.setattr(search.CRFSearch, "_evaluate", lambda self, s, indices: seen.append(set(indices)) or evaluate(self, s, indices))
     tune(network(), Scenes(), trials=8)
     assert len(seen) > 8
     assert all(indices <= {0, 1, 2} for indices in seen[:-1])
@@ -95,7 +97,7 @@ def test_refining_goes_on_from_the_best_and_gets_better(monkeypatch: pytest.Monk
         def metrics(self) -> dict[str, float]:
             return dict.fromkeys(("mean_iou", "boundary_iou", "trimap_iou"), float(1 - self.far / 10))
 
-    monkeypatch.setattr(module._Search, "_evaluate", lambda self, settings, indices: Counts(settings))
+    monkeypatch.setattr(search.CRFSearch, "_evaluate", lambda self, settings, indices: Counts(settings))
     coarse, fine = (tune(network(), Scenes(), trials=trials).settings for trials in (10, 80))
     assert abs(np.log(fine.bilateral_sigma / 20)) < 0.1
     assert abs(np.log(fine.bilateral_sigma_colour / 6)) < 0.1
@@ -133,7 +135,7 @@ def test_what_cannot_be_tuned_is_said_before_the_work(monkeypatch: pytest.Monkey
         tune(network(), Scenes(), metric="miou")
     with pytest.raises(RecipeError, match="0 trials"):
         tune(network(), Scenes(), trials=0)
-    with pytest.raises(RecipeError, match="CRF is on"):
+    with pytest.raises(RecipeError, match="CRF is enabled"):
         tune(network(crf=True), Scenes())
     with pytest.raises(DataError, match="one image"):
         tune(network(), Scenes(count=1))
@@ -178,11 +180,11 @@ def test_room_is_asked_for_and_given_back(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said, needed = [], sum(2 * 2 * (40 + i) * 52 for i in range(6))
     tune(network(), Scenes(), trials=1, say=said.append)
-    assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while it works"]
+    assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while tuning runs"]
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(probability_store.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
     dataset = Scenes()
-    with pytest.raises(OutputError, match=r"no room for .* of probabilities"):
+    with pytest.raises(OutputError, match=r"no space for .* of probabilities"):
         tune(network(), dataset, trials=1)
     assert dataset.reads == 6  # sizes were looked at, and nothing else was done
 
@@ -198,10 +200,12 @@ def test_progress_ends_where_it_said():
 
 
 def test_what_was_drawn_is_compared_on_the_whole_half(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "COARSE_IMAGES", 2)
+    monkeypatch.setattr(search, "COARSE_IMAGES", 2)
     seen: list[tuple[CRFSettings, list[int]]] = []
-    evaluate = module._Search._evaluate
-    monkeypatch.setattr(module._Search, "_evaluate", lambda self, s, indices: seen.append((s, list(indices))) or evaluate(self, s, indices))
+    evaluate = search.CRFSearch._evaluate
+    monkeypatch.setattr(
+        search.CRFSearch, "_evaluate", lambda self, s, indices: seen.append((s, list(indices))) or evaluate(self, s, indices)
+    )
     steps: list[tuple[str, int, int, float | None]] = []
     found = tune(network(), Scenes(), trials=10, progress=lambda *step: steps.append(step))
     assert [indices for _, indices in seen[:5]] == [[0, 2]] * 5

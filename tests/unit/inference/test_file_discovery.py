@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.errors import DataError, OutputError
 from upscore.inference import file_discovery
 from upscore.inference.file_discovery import discover_images
@@ -30,7 +30,7 @@ def names(paths: object, **options: object) -> list[str]:
 def test_jpegs_of_other_suffixes_are_images(shots: Path):
     found = discover_images(shots)
     assert [str(one.name) for one in found.images] == ["a", "b", "sub/c", "sub/deep/d", "sub/deep/e"]
-    assert (found.left_out, found.notes) == (0, ())
+    assert (found.left_out, found.warnings) == (0, ())
 
 
 def test_other_files_are_counted_by_suffix_and_formats_to_convert_are_named(shots: Path):
@@ -38,11 +38,11 @@ def test_other_files_are_counted_by_suffix_and_formats_to_convert_are_named(shot
         (shots / name).write_bytes(b"x")
     found = discover_images(shots)
     assert found.left_out == 6
-    assert found.notes == (
+    assert found.warnings == (
         f"{shots}: 6 files were left out as not named like an image that can be read: 2 .heic, 1 .dng, 1 without a suffix, 1 .txt "
         "and 1 .csv; convert .dng and .heic to PNG or JPEG to have them labelled",
     )
-    assert len(discover_images(str(shots / "*")).notes) == 2  # the folder that * matches too
+    assert len(discover_images(str(shots / "*")).warnings) == 2  # the folder that * matches too
 
 
 def test_a_folder_of_other_formats_alone_says_what_it_holds(tmp_path: Path):
@@ -56,7 +56,7 @@ def test_a_folder_of_other_formats_alone_says_what_it_holds(tmp_path: Path):
 def test_many_suffixes_stay_one_line(shots: Path):
     for number in range(30):
         (shots / f"x.{number}{'y' * 100}").write_bytes(b"x")
-    (note,) = discover_images(shots).notes
+    (note,) = discover_images(shots).warnings
     assert "24 other suffixes" in note
     assert len(note) < 600
 
@@ -70,7 +70,7 @@ def test_links_to_images_are_followed_and_those_that_lead_nowhere_are_said(shots
     found = discover_images(shots)
     assert len(found.images) == 5  # a.png and the link to it are one
     assert found.left_out == 4
-    assert found.notes == (
+    assert found.warnings == (
         f"{shots}: 4 links were left out as leading nowhere (the target is missing, or they lead in a circle): "
         "'dangling.png', 'loop.png', 'ping.png' and 'pong.png'",
     )
@@ -87,7 +87,7 @@ def test_linked_folders_are_not_followed_and_that_is_said(shots: Path, tmp_path:
     for given in (shots, str(shots / "**" / "*"), str(shots / "**")):
         found = discover_images(given)
         assert len(found.images) == 5
-        assert any("5 linked folders were not searched (give what they lead to): 'again0'" in note for note in found.notes)
+        assert any("5 linked folders were not searched (give what they lead to): 'again0'" in note for note in found.warnings)
     assert names(shots / "again0") == names(shots)  # the remedy
 
 
@@ -97,7 +97,7 @@ def test_hidden_names_are_said(shots: Path):
     (shots / ".thumbs").mkdir()
     found = discover_images(shots)
     assert found.left_out == 1
-    assert [note.removeprefix(f"{shots}: ") for note in found.notes] == [
+    assert [note.removeprefix(f"{shots}: ") for note in found.warnings] == [
         "1 hidden image was left out (names that begin with a dot): '._a.png'",
         "1 hidden folder was not searched (names that begin with a dot): '.thumbs'",
     ]
@@ -108,7 +108,7 @@ def test_hidden_names_are_said(shots: Path):
 def test_pipes_are_left_out_and_said(shots: Path):
     os.mkfifo(shots / "pipe.png")
     found = discover_images(shots)
-    assert found.notes == (f"{shots}: 1 file was left out as pipes, devices or sockets: 'pipe.png'",)
+    assert found.warnings == (f"{shots}: 1 file was left out as pipes, devices or sockets: 'pipe.png'",)
     assert len(found.images) == 5
 
 
@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_read_is_said(shots: Path, monkeypatch: pytest.M
     monkeypatch.setattr(file_discovery.os, "scandir", locked)
     found = discover_images(shots)
     assert [str(one.name) for one in found.images] == ["a", "b", "sub/c"]
-    assert found.notes == (f"{shots}: 1 folder could not be read: '{shots}/sub/deep: Permission denied'",)
+    assert found.warnings == (f"{shots}: 1 folder could not be read: '{shots}/sub/deep: Permission denied'",)
 
 
 def test_very_deep_folders_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -160,7 +160,7 @@ def test_results_below_the_images_are_not_searched_and_beside_them_are_refused(s
     for given in (shots, str(shots / "**" / "*"), str(shots / "*" / "*.*")):
         found = discover_images(given, exclude=out)
         assert not any("out" in one.path.parts for one in found.images)
-        assert f"{given}: the folder of the results was not searched" in found.notes
+        assert f"{given}: the folder of the results was not searched" in found.warnings
     for given in (shots, str(shots / "*.png"), str(shots / "**" / "*.png")):
         with pytest.raises(OutputError, match="choose a folder of its own"):
             discover_images(given, exclude=shots)

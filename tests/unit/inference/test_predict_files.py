@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING, read_image, read_image_with_metadata, read_label, write_image
+from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING, read_image, read_image_with_metadata
+from upscore.data.mask_files import read_label
+from upscore.data.png_files import write_image, write_label_map
 from upscore.errors import DataError, OutputError
 from upscore.inference import predict_files as module
+from upscore.inference import sinks, sources
 from upscore.inference.predict_files import discover_images, predict_files
 from upscore.inference.predictor import Predictor
 from upscore.ops.geometry import Geometry
@@ -116,7 +121,7 @@ def test_everything_is_written(shots: Path, tmp_path: Path):
     first = account["predictions"][0]
     assert first["file"] == str(shots / "a.png")
     assert first["size"] == [20, 30]
-    assert first["shares"] == pytest.approx(expected.class_fractions())
+    assert first["class_fractions"] == pytest.approx(expected.class_fractions())
     assert first["confidence"] == pytest.approx(expected.probs.max(0).mean(), abs=1e-5)
     assert first["outputs"] == {"labels": "a.png", "probs": "a.probs.npy", "overlay": "a.overlay.jpg"}
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
@@ -158,11 +163,36 @@ def test_a_place_that_fills_up_ends_the_work_and_leaves_no_parts(shots: Path, tm
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "posix_fallocate", full)
+    monkeypatch.setattr(sinks.os, "posix_fallocate", full)
     rows = predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", probs=True)
     with pytest.raises(OutputError, match="No space"):
         list(rows)
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
+
+
+def test_a_file_that_cannot_be_written_ends_the_work_and_leaves_no_parts(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, *_: object) -> None:
+        raise OutputError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(sinks, "write_label_map", full)
+    with pytest.raises(OutputError, match="No space"):
+        list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", overlay=True, probs=True))
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labelled"] == 0
+
+
+def test_rows_come_in_the_order_of_the_files_whatever_takes_long(tmp_path: Path):
+    names = [f"{number:02}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        write_image(tmp_path / "shots" / name, make_image().repeat(1 + 5 * (number % 3 == 0), 0))
+    (tmp_path / "shots" / "04.png").write_bytes(b"no image")
+    rows = list(predict_files(PREDICTOR, tmp_path / "shots", tmp_path / "out", overlay=True))
+    assert [Path(row.file).name for row in rows] == names
+    account = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [Path(row["file"]).name for row in account["predictions"]] == names
+    assert [bool(row.error) for row in rows] == [name == "04.png" for name in names]
+    for row in rows:
+        assert row.error or read_label(tmp_path / "out" / row.outputs["labels"]).shape == tuple(row.size)
 
 
 def test_breaking_off_still_accounts_for_what_was_done(shots: Path, tmp_path: Path):
@@ -170,7 +200,36 @@ def test_breaking_off_still_accounts_for_what_was_done(shots: Path, tmp_path: Pa
     next(rows)
     rows.close()
     account = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert (account["images"], account["labelled"]) == (3, 1)
+    written = sorted(path.name for path in (tmp_path / "out").rglob("*.png"))
+    assert (account["images"], account["labelled"]) == (3, len(written))  # some beyond the first may be under way
+    assert sorted(Path(row["outputs"]["labels"]).name for row in account["predictions"]) == written
+    assert account["predictions"][0]["file"] == str(shots / "a.png")
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_large_images_are_under_way_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By their pixels, not their bytes: a plain PNG of 4 megapixels is a small file."""
+    for number, size in enumerate([(30, 40), (2000, 2000), (2000, 2000), (30, 40), (30, 40), (2000, 2000)]):
+        write_image(tmp_path / "shots" / f"{number}.png", np.zeros((*size, 3), np.uint8))
+    held, most, lock = [0], [0], threading.Lock()
+
+    def open_counted(path: Path) -> sources.ArraySource:
+        source = sources.open_source(path)
+        with lock:
+            held[0] += source.pixels.size
+            most[0] = max(most[0], held[0])
+        return source
+
+    def write_counted(path: Path, label_map: np.ndarray, labels: LabelSpace) -> None:
+        write_label_map(path, label_map, labels)
+        with lock:
+            held[0] -= 3 * label_map.size
+
+    monkeypatch.setattr(module, "open_source", open_counted)
+    monkeypatch.setattr(sinks, "write_label_map", write_counted)
+    monkeypatch.setattr(module, "stream", partial(module.stream, max_bytes=module.BYTES_A_PIXEL * 2000 * 2000))
+    assert len(list(predict_files(PREDICTOR, tmp_path / "shots", tmp_path / "out"))) == 6
+    assert most[0] == 3 * 2000 * 2000
 
 
 def test_names_that_are_no_text_survive(tmp_path: Path):
@@ -210,7 +269,7 @@ def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_o
     write_image(shots / "b" / "a.png", np.zeros((101, 3, 3), np.uint8))
     if place == "reading":
         monkeypatch.setattr(
-            module, "read_image_with_metadata", lambda path: small_only(read_image(path)) is not None and read_image_with_metadata(path)
+            sources, "read_image_with_metadata", lambda path: small_only(read_image(path)) is not None and read_image_with_metadata(path)
         )
     rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
     assert [row.error is None for row in rows] == [True, False, True]
@@ -222,7 +281,7 @@ def test_what_was_left_out_is_in_the_account(shots: Path, tmp_path: Path):
     list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out"))
     account = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert account["left_out"] == 2
-    assert account["notes"] == [
+    assert account["warnings"] == [
         f"{shots}: 1 file was left out as not named like an image that can be read: 1 .txt",
         f"{shots}: 1 hidden image was left out (names that begin with a dot): '._a.png'",
     ]
@@ -257,18 +316,17 @@ def test_an_image_longer_than_any_jpeg_is_laid_over_in_a_png(shape: tuple[int, i
     assert read_image(tmp_path / "out" / row.outputs["overlay"]).shape == image.shape
     long = max(shape) > 65500
     assert row.outputs["overlay"] == f"long.overlay.{'png' if long else 'jpg'}"
-    assert row.notes == ([module.OVERLAY_NOTE] if long else [])
+    assert row.warnings == ([module.OVERLAY_WARNING] if long else [])
     if long:
         expected = PREDICTOR.predict(image).overlay(image)
         assert np.array_equal(read_image(tmp_path / "out" / row.outputs["overlay"]), expected)
 
 
-def test_an_overlay_is_the_same_whatever_is_mixed_at_a_time(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    image = read_image(shots / "a.png")
-    prediction = PREDICTOR.predict(image)
-    for pixels in (1, 7, 10**6):
-        monkeypatch.setattr(module, "_OVERLAY_PIXELS", pixels)
-        assert np.array_equal(module._lay_over(prediction, image), prediction.overlay(image))
+def test_an_overlay_is_that_of_a_prediction_to_its_last_row():
+    for shape in ((1, 1), (1, 7), (300, 1), (257, 400), (1100, 1000)):
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        prediction = PREDICTOR.predict(image)
+        assert np.array_equal(sinks.lay_over(prediction.label_map, LABELS, image), prediction.overlay(image))
 
 
 def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
@@ -278,7 +336,7 @@ def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
     Image.fromarray(clear[..., :3]).save(tmp_path / "plain.png")
     notes = {"clear.png": [ALPHA_WARNING], "dark.png": [DARK_WARNING], "plain.png": []}
     rows = {Path(row.file).name: row for row in predict_files(PREDICTOR, tmp_path, tmp_path / "out")}
-    assert {name: row.notes for name, row in rows.items()} == notes
+    assert {name: row.warnings for name, row in rows.items()} == notes
     for name, expected in notes.items():
         assert list(PREDICTOR.predict(tmp_path / name).warnings) == expected
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscore.data.image_files import write_image
+from upscore.data.png_files import write_image
 from upscore.errors import BundleError, DataError, GeometryError, RecipeError
-from upscore.inference import predictor as module
+from upscore.inference import pipeline, tile_choice
 from upscore.inference.predictor import Predictor
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
@@ -84,7 +84,7 @@ def test_the_chain_is_what_the_settings_say():
 
 
 def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
+    monkeypatch.setitem(tile_choice.WHOLE_PIXELS, "cpu", 300 * 300)
     model = Brightest()
     predictor = Predictor.of(model, LABELS, margin=10)
     predictor.predict(make_image(300, 300))
@@ -113,7 +113,7 @@ class Sees(Brightest):
 
 
 def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_said(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(module.WHOLE_PIXELS, "cpu", 300 * 300)
+    monkeypatch.setitem(tile_choice.WHOLE_PIXELS, "cpu", 300 * 300)
     model = Sees()
     predictor = Predictor.of(model, LABELS)
     small = predictor.predict(make_image(290, 300))
@@ -123,7 +123,7 @@ def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_s
     cut = predictor.predict(large, probs=True)
     assert len(model.calls) > 2
     assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
-    assert cut.warnings == (module.BLENDED.format(tile=288),)
+    assert cut.warnings == (pipeline.BLENDED.format(tile=288),)
     whole = Predictor.of(model, LABELS, tile="whole").predict(large, probs=True)
     assert whole.warnings == ()
     assert 0 < np.abs(cut.probs - whole.probs).max() < 0.02
@@ -145,7 +145,7 @@ def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_w
 
 def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):
     """Windows that the CRF refines begin and end anywhere; what it hears there is what iterate gives."""
-    monkeypatch.setattr("upscore.inference.crf_postprocess.WHOLE_PIXELS", 150 * 150)
+    monkeypatch.setattr("upscore.inference.crf_postprocess.MAX_WINDOW_PIXELS", 150 * 150)
     large = make_image(400, 700)
     settings = {"tile": 256}
     plain = Predictor.of(Sees(), LABELS, **settings).predict(large).label_map
@@ -240,7 +240,7 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("fails", OUT_OF_MEMORY)
 @pytest.mark.parametrize(("settings", "said"), [
-    ({}, "in one piece, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
+    ({}, "in one pass, scales 1, without flips, in fp32: try --tile 256; or a device with more memory"),
     ({"tile": 128, "flips": True, "scales": (1, 2)}, "in tiles of 128, scales 1, 2, with flips, in fp32: try --tile 64; or scales of at "),
     ({"proposals": {"proposer": "windows", "crop_side": 32, "batch_size": 4}}, "4 proposals of 32×32 at a time.* proposals.batch_size"),
 ])  # fmt: skip

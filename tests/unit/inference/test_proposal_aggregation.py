@@ -9,13 +9,14 @@ import torch
 
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.inference.image_tensors import image_to_tensor
-from upscore.inference.predictor import NO_PROPOSALS, Predictor
+from upscore.inference.pipeline import NO_PROPOSALS
+from upscore.inference.predictor import Predictor
 from upscore.inference.proposal_aggregation import over_boxes
 from upscore.inference.segmenter import NetworkSegmenter
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.factory import create_model
-from upscore.ops.box_crop import resized
+from upscore.ops.box_crop import resize
 from upscore.proposals import Boxes, SlidingWindows, enlarge_boxes
 from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
@@ -49,7 +50,7 @@ def probs(predictor, image, **values):
 
 def by_hand(one, image, count=3, **values):
     boxes = SlidingWindows()(image).best(count)
-    return over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), boxes, side=32, **values).numpy()
+    return over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), boxes, ProposalSettings(crop_side=32, **values)).numpy()
 
 
 @pytest.mark.parametrize("aggregate", ["max", "mean"])
@@ -93,8 +94,8 @@ def test_the_release_multiplies_scores():
     score = NetworkSegmenter(boxed.build()).scores
     canvas = torch.full((3, *image.shape[:2]), -torch.inf)
     for left, top, right, bottom in boxes.corners.tolist():
-        cut = resized(x[:, top:bottom, left:right].double(), (32, 32)).float()
-        back = resized(score(cut[None])[0].double(), (bottom - top, right - left)).float()
+        cut = resize(x[:, top:bottom, left:right].double(), (32, 32)).float()
+        back = resize(score(cut[None])[0].double(), (bottom - top, right - left)).float()
         part = canvas[:, top:bottom, left:right]
         part.copy_(torch.maximum(part, back))
     canvas[canvas == -torch.inf] = 0
@@ -123,7 +124,7 @@ def test_mirrored_looks_are_within_the_boxes():
     def both(x):
         return (score(x) + score(x.flip(-1)).flip(-1)) / 2
 
-    expected = over_boxes(both, image_to_tensor(image), boxes, side=32).numpy()
+    expected = over_boxes(both, image_to_tensor(image), boxes, ProposalSettings(crop_side=32)).numpy()
     np.testing.assert_allclose(probs(Predictor(one, proposals=FEW, flips=True), image), expected, atol=1e-6)
 
 
@@ -149,7 +150,9 @@ def test_a_image_without_proposals_is_looked_at_whole_and_that_is_said():
     predictor = Predictor(bundle(), proposals={"crop_side": 32})
     prediction = predictor.predict(image, probs=True)
     assert prediction.warnings == (NO_PROPOSALS,)
-    whole = over_boxes(NetworkSegmenter(bundle().build()).scores, image_to_tensor(image), Boxes([[0, 0, 56, 40]]), side=32)
+    whole = over_boxes(
+        NetworkSegmenter(bundle().build()).scores, image_to_tensor(image), Boxes([[0, 0, 56, 40]]), ProposalSettings(crop_side=32)
+    )
     np.testing.assert_allclose(prediction.probs, whole.numpy(), atol=1e-6)
     assert predictor.predict(make_image()).warnings == () or predictor.predict(make_image()).warnings == (NO_PROPOSALS,)
     assert Predictor(bundle(), proposals={"proposer": "windows", "crop_side": 32}).predict(image).warnings == ()
@@ -171,7 +174,9 @@ def test_boxes_of_a_file_are_taken_by_the_images_name(tmp_path, cache):
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps({"street/a": {"size": [40, 56], "boxes": corners}, "b": {"size": [40, 57], "boxes": []}}))
     predictor = Predictor(one, proposals=FEW | {"enlarge": 1.2}, boxes=file)
-    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarge_boxes(Boxes(corners), 1.2), side=32)
+    expected = over_boxes(
+        NetworkSegmenter(one.build()).scores, image_to_tensor(image), enlarge_boxes(Boxes(corners), 1.2), ProposalSettings(crop_side=32)
+    )
     np.testing.assert_allclose(probs(predictor, image, name="street/a"), expected.numpy(), atol=1e-6)
     assert not cache.exists()
     for name, said in (("c", "holds no boxes for 'c'"), ("b", "for an image of \\[40, 57\\]"), ("", "found by an image's name")):
@@ -182,7 +187,9 @@ def test_boxes_of_a_file_are_taken_by_the_images_name(tmp_path, cache):
 def test_ones_own_proposer_is_taken():
     one, image = bundle(), make_image()
     predictor = Predictor(one, proposals=FEW, propose=lambda image: Boxes([[3, 4, 40, 30]]))
-    expected = over_boxes(NetworkSegmenter(one.build()).scores, image_to_tensor(image), Boxes([[3, 4, 40, 30]]), side=32)
+    expected = over_boxes(
+        NetworkSegmenter(one.build()).scores, image_to_tensor(image), Boxes([[3, 4, 40, 30]]), ProposalSettings(crop_side=32)
+    )
     np.testing.assert_allclose(probs(predictor, image), expected.numpy(), atol=1e-6)
 
 
@@ -198,7 +205,7 @@ def test_ones_own_proposer_is_taken():
         ({"proposals": {"number": 3}}, "'proposals.number'"),
         ({"proposals": "many"}, "'proposals': found 'many'"),
         ({"combine": "max"}, "'combine': found 'max'"),
-        ({"boxes": "nowhere.json"}, "no network that looks at proposals"),
+        ({"boxes": "nowhere.json"}, "no network that uses proposals"),
         ({"boxes": "nowhere.json", "proposals": 3}, "nowhere.json: cannot be read as boxes"),
         ({"boxes": "a", "propose": SlidingWindows(), "proposals": 3}, "leave one of them out"),
         ({"proposals": {"crop_side": 4096}}, "'proposals.crop_side': found 4096"),
@@ -264,7 +271,9 @@ def test_an_image_too_large_for_its_canvas_is_refused_before_it_is_searched(monk
         DataError, match=r"found an image of 12000×9000 pixels and 3 classes, expected at most 89478485 pixels.*--no-proposals"
     ):
         Predictor(bundle(), proposals={"crop_side": 32}, propose=never).predict(large)
-    monkeypatch.setattr("upscore.inference.proposal_aggregation.MOST_VALUES", 3 * 40 * 56)
+    monkeypatch.setattr("upscore.inference.proposal_aggregation.MAX_CANVAS_VALUES", 3 * 40 * 56)
     assert Predictor(bundle(), proposals={"crop_side": 32, "proposer": "windows"}).predict(make_image()).label_map.shape == (40, 56)
     with pytest.raises(DataError, match="and 4 classes, expected at most 1680 pixels"):
-        over_boxes(lambda x: x[:, :2].repeat(1, 2, 1, 1), image_to_tensor(make_image()), Boxes([[0, 0, 9, 9]]), side=8)
+        over_boxes(
+            lambda x: x[:, :2].repeat(1, 2, 1, 1), image_to_tensor(make_image()), Boxes([[0, 0, 9, 9]]), ProposalSettings(crop_side=8)
+        )

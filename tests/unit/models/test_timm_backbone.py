@@ -54,7 +54,7 @@ def test_paths_and_addresses_are_no_names(name):
         ("vit_tiny_patch16_224", "stride .*, not of 8"),
         ("pvt_v2_b0", "attention"),
         ("swin_tiny_patch4_window7_224", "does not take images of any size"),
-        ("hrnet_w18_small", "equal stretches"),
+        ("hrnet_w18_small", "unequal receptive fields"),
     ],
 )
 def test_networks_without_a_regular_grid_are_refused_in_words(name, complaint):

@@ -31,7 +31,7 @@ def test_deconv_sees_neighbouring_cells():
 
 
 def test_no_kernel_lands_on_pixels_from_a_quarter():
-    with pytest.raises(GeometryError, match=r"start at 0\.25 with stride 8"):
+    with pytest.raises(GeometryError, match=r"offset 0\.25 and stride 8"):
         Geometry(8, Fraction(1, 4)).bilinear_kernel(8)
     assert issubclass(GeometryError, UpscoreError)
 

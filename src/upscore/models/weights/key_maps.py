@@ -38,49 +38,25 @@ VGG16_BN_CAFFE = {
 }
 """Caffe's pair of layers, BatchNorm and Scale, after each convolution."""
 
-ALEXNET_TORCHVISION = {
-    "features.0": "conv1",
-    "features.3": "conv2",
-    "features.6": "conv3",
-    "features.8": "conv4",
-    "features.10": "conv5",
-    "classifier.1": "fc6",
-    "classifier.4": "fc7",
-    "classifier.6": CLASSIFIER,
-}
+ALEXNET_TORCHVISION = {f"features.{index}": f"conv{number}" for number, index in enumerate((0, 3, 6, 8, 10), start=1)}
+ALEXNET_TORCHVISION |= {"classifier.1": "fc6", "classifier.4": "fc7", "classifier.6": CLASSIFIER}
 
 _INCEPTIONS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
-_BRANCHES = {
-    "branch1": "conv1x1",
-    "branch2.0": "conv3x3_reduce",
-    "branch2.1": "conv3x3",
-    "branch3.0": "conv5x5_reduce",
-    "branch3.1": "conv5x5",
-    "branch4.1": "pool_proj",
-}
+_BRANCHES = {"branch1": "conv1x1", "branch2.0": "conv3x3_reduce", "branch2.1": "conv3x3", "branch3.0": "conv5x5_reduce"}
+_BRANCHES |= {"branch3.1": "conv5x5", "branch4.1": "pool_proj"}
+_GOOGLENET_UNITS = {f"inception{i}.{theirs}": f"inception_{i}.{ours}" for i in _INCEPTIONS for theirs, ours in _BRANCHES.items()}
+_GOOGLENET_UNITS |= {"conv2": "conv2_reduce", "conv3": "conv2"}
 
-GOOGLENET_TORCHVISION = {
-    **{f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in (("conv2", "conv2_reduce"), ("conv3", "conv2")) for part in ("conv", "bn")},
-    **{
-        f"inception{name}.{theirs}.{part}": f"inception_{name}.{ours}.{part}"
-        for name in _INCEPTIONS
-        for theirs, ours in _BRANCHES.items()
-        for part in ("conv", "bn")
-    },
-    "fc": CLASSIFIER,
-}
+GOOGLENET_TORCHVISION = {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in _GOOGLENET_UNITS.items() for part in ("conv", "bn")}
+GOOGLENET_TORCHVISION["fc"] = CLASSIFIER
 
 GOOGLENET_CAFFE = {
-    "conv1/7x7_s2": "conv1.conv",
-    "conv2/3x3_reduce": "conv2_reduce.conv",
-    "conv2/3x3": "conv2.conv",
-    **{
-        f"inception_{name}/{theirs}": f"inception_{name}.{ours}.conv"
-        for name in _INCEPTIONS
-        for theirs, ours in zip(("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj"), _BRANCHES.values(), strict=True)
-    },
-    "loss3/classifier": CLASSIFIER,
+    f"inception_{i}/{theirs}": f"inception_{i}.{ours}.conv"
+    for i in _INCEPTIONS
+    for theirs, ours in zip(("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj"), _BRANCHES.values(), strict=True)
 }
+GOOGLENET_CAFFE |= {"conv1/7x7_s2": "conv1.conv", "conv2/3x3_reduce": "conv2_reduce.conv", "conv2/3x3": "conv2.conv"}
+GOOGLENET_CAFFE["loss3/classifier"] = CLASSIFIER
 
 _AUXILIARY = re.compile(r"(aux[12]\.|loss[12]/)")
 """GoogLeNet's auxiliary classifiers, used while it is trained."""

@@ -1,9 +1,9 @@
-"""An embedded dataset: shapes of very different sizes, drawn when asked for.
+"""A generated dataset: scenes of shapes of very different sizes, drawn when they are read.
 
 Six shapes lie on textured ground, from blobs a third of the image wide to discs of five
-pixels and rods two pixels thick; they overlap, cast shadows and share their textures. A
-hue hints at the class, and the outline tells it. Coarse networks find the big ones and
-lose the thin ones, which is what the papers' skips are for.
+pixels and rods two pixels thick; they overlap, cast shadows and have common textures. A
+hue hints at the class, and the outline determines it. Coarse networks find the big ones and
+lose the thin ones, which the papers' skips are for.
 
 An outline is a signed distance: the label is where it is negative, the image's soft edge
 is its clipped value, the rounded rim its gradient. Labels are therefore exact.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
+from upscore.data.reader import Reader
+from upscore.data.splits import choose_split
 from upscore.errors import DataError, nearest_name
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["SHAPES_LABELS", "Shapes", "open_shapes", "shapes_splits"]
+__all__ = ["READER", "SHAPES_LABELS", "Shapes", "open_shapes", "shapes_splits"]
 
 SHAPES_LABELS = LabelSpace(
     ("background", "disc", "square", "triangle", "ring", "rod", "star"),
@@ -46,9 +49,9 @@ def open_shapes(split: str, *, size: tuple[int, int] = (128, 160), count: int | 
     Parameters
     ----------
     split : str
-        ``train``, ``val`` or ``test``; they share no image.
+        ``train``, ``val`` or ``test``; they have no image in common.
     size : (int, int)
-        Height and width in pixels, 32 to 4096. Thin parts keep their thickness in pixels.
+        Height and width in pixels, 32 to 4096. Thin parts have the same thickness in pixels at any size.
     count : int, optional
         How many images; 800, 200 and 200 when not given.
     seed : int
@@ -102,7 +105,7 @@ class Shapes:
 
 
 class _Scene(NamedTuple):
-    """What is drawn on, and what all objects of one image share."""
+    """The arrays that objects are drawn on, and what all objects of one image have in common."""
 
     canvas: _Array  # (3, H, W) float32: with colours apart, NumPy broadcasts a plane over them fast
     label: _Array
@@ -147,7 +150,7 @@ def _ground(size: tuple[int, int], tint: float, rng: np.random.Generator) -> _Ar
 
 
 def _lay(scene: _Scene, kind: int, reach: float, number: int) -> None:
-    """Draw one object and its shadow at a random place; its label is ``kind``, its instance ``number``."""
+    """Draw one object and its shadow at a random position; its label is ``kind``, its instance ``number``."""
     rng, name = scene.rng, SHAPES_LABELS.names[kind]
     height, width = scene.label.shape
     centre_x, centre_y, turn = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, math.tau)
@@ -248,3 +251,13 @@ def _star(u: _Array, v: _Array, r: float, w: float) -> _Array:
 
 
 _OUTLINES = {"disc": _disc, "square": _square, "triangle": _triangle, "ring": _ring, "rod": _rod, "star": _star}
+
+
+READER = Reader(
+    "shapes",
+    "the word shapes (generated scenes)",
+    recognise=lambda path: path == "shapes",
+    splits=lambda path: shapes_splits(),
+    open=lambda path, split, **options: open_shapes(choose_split(Path(path), split, shapes_splits()), **options),
+    options=("size", "count", "seed"),
+)

@@ -1,4 +1,4 @@
-"""Masks beside their images in one folder, told apart by a word at the end of their names.
+"""Folders with masks beside their images, whose names end in a word such as ``_mask``.
 
 ::
 
@@ -8,8 +8,8 @@
     │         _classes.csv                         └── classes.txt
     └── valid/…
 
-The first is Roboflow's export "Semantic Segmentation Masks". Where there are no folders of
-splits, a fifth of the images is val.
+The first is Roboflow's export "Semantic Segmentation Masks". Without folders for the
+splits a fifth of the images is val.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from pathlib import Path
 
 from upscore.data.class_names import find_class_names
 from upscore.data.folder_roles import by_split, subfolders
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
+from upscore.data.reader import Reader
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
 from upscore.text import listed
 
-__all__ = ["MASK_WORDS", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
+__all__ = ["MASK_WORDS", "READER", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
 
 MASK_WORDS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_seg", "_segmentation", "_gt", "_groundtruth", "_annotation")
 """What a mask's name may add to its image's, in lower case."""
 
-_FILES_SEEN = 10_000
+_FILES_CHECKED = 10_000
 
 
 def has_masks_beside(root: Path) -> bool:
@@ -40,7 +41,7 @@ def has_masks_beside(root: Path) -> bool:
 
 
 def side_by_side_splits(root: Path) -> tuple[str, ...]:
-    """Return the splits that have a folder, or train and val where they are made by division."""
+    """Return the splits that have a folder, or train and val where the images are divided."""
     found = _folders(root)
     return ("train", "val") if "" in found else tuple(found)
 
@@ -51,7 +52,7 @@ def open_side_by_side(root: Path, split: str) -> PairedFiles:
     Raises
     ------
     DataError
-        The split is not there, an image has no mask or a mask no image, or there is no
+        The split is missing, an image has no mask or a mask no image, or there is no
         file of class names.
     """
     found = _folders(root)
@@ -60,16 +61,14 @@ def open_side_by_side(root: Path, split: str) -> PairedFiles:
     warnings: list[str] = []
     pairs = _pairs(folder, warnings)
     if "" in found:
-        whole = len(pairs)
-        pairs, of_val = divide(root, pairs, split)
-        warnings.append(f"there are no folders train and val, so {of_val} of {whole} images, chosen by a hash of their names, are val")
+        pairs = divide(root, pairs, split, warnings, because="there are no folders train and val")
     named = find_class_names(folder) or find_class_names(root)
     if named is None:
         raise DataError(
-            f"{root}: masks lie beside their images, but no file says what they show: write the names of the classes 0, 1, 2, … into "
+            f"{root}: masks lie beside their images, but no file names their classes: write the names of the classes 0, 1, 2, … into "
             f"{root / 'classes.txt'}, one a line"
         )
-    warnings.append(f"the names of the {len(named.labels)} classes come from {named.file.name}")
+    warnings.append(named.warning)
     return PairedFiles(pairs, named.labels, split=split, name=root.resolve().name, mapping=named.mapping, warnings=warnings)
 
 
@@ -86,7 +85,7 @@ def _first_mask(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):
-                if number == _FILES_SEEN:
+                if number == _FILES_CHECKED:
                     break
                 if not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES):
                     names.add(entry.name.rpartition(".")[0].lower())
@@ -108,7 +107,7 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
     kinds = sorted(used - {""})
     if len(kinds) > 1:
         raise DataError(
-            f"{folder}: found masks of {len(kinds)} kinds, whose names end in {listed(kinds)}: keep those of one kind in the folder"
+            f"{folder}: found masks of {len(kinds)} kinds, whose names end in {listed(kinds)}: leave those of one kind in the folder"
         )
     others = [path for path in others if path.name != "_classes.csv" and path.name not in ("classes.txt", "class_names.txt")]
     if others:
@@ -120,3 +119,12 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
 def _mask_word(key: str) -> str:
     lower = key.lower()
     return next((key[-len(word) :] for word in sorted(MASK_WORDS, key=len, reverse=True) if lower.endswith(word)), "")
+
+
+READER = Reader(
+    "a_mask.png",
+    "a folder of images with masks beside them (a.jpg, a_mask.png)",
+    recognise=lambda path: os.path.isdir(path) and has_masks_beside(Path(path)),
+    splits=lambda path: side_by_side_splits(Path(path)),
+    open=lambda path, split: open_side_by_side(Path(path), split),
+)

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from upscore.data.census import Census, check_splits, take_census
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.mask_check import check_splits, inspect_dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError
 
@@ -61,7 +62,7 @@ def describe(root: Path, names: Sequence[str], mapping: Mapping[int, int] | None
     (root / "dataset.yaml").write_text(yaml.safe_dump(content))
 
 
-def check(root: Path) -> Census:
+def check(root: Path) -> DatasetStatistics:
     census, _ = check_splits(open_dataset(root, "train"), open_dataset(root, "val"))
     return census
 
@@ -259,10 +260,12 @@ def test_what_may_be_meant_is_said(tmp_path: Path, what, make, names, mapping, m
 def test_a_finding_is_a_value_before_it_is_prose(tmp_path: Path) -> None:
     write(tmp_path, half(same, times(255)))
     describe(tmp_path, TWO)
-    train = take_census(open_dataset(tmp_path, "train"))
+    train = inspect_dataset(open_dataset(tmp_path, "train"))
     (finding,) = train.findings
     assert (finding.kind, finding.fatal, finding.keys, sorted(finding.values)) == ("mixed encodings", True, ("0", "2"), [1, 255])
     assert [remedy.mapping for remedy in finding.remedies] == [{0: 0, 1: 1, 255: 1}, {0: 0, 1: 1, 255: 255}]
+    assert [file.name for file in finding.files] == ["0.png", "2.png"]
+    assert finding.text() == str(finding)
     assert sum(finding.values.values()) == train.class_pixels[1] + train.ignored_pixels
 
 
@@ -378,5 +381,5 @@ def test_any_encoding_of_two_classes_is_read_alike_once_the_first_remedies_are_f
             break
         except DataError as error:
             follow(root, remedies(str(error))[0])
-    assert check(root).diagnosis == ""
+    assert check(root).fatal_finding is None
     assert labels(root) == [box(number).tolist() for _, number in samples()]

@@ -1,4 +1,4 @@
-"""The census: exact counts, and a diagnosis of the mistakes people make with masks."""
+"""The check of masks: exact counts, and findings on the mistakes people make with masks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from upscore.data.census import check_dataset, take_census
+from upscore.data.mask_check import check_dataset, inspect_dataset
 from upscore.data.paired_files import Pair, PairedFiles
-from upscore.data.shapes import open_shapes
+from upscore.data.readers.shapes import open_shapes
 from upscore.errors import DataError
 from upscore.types import LabelSpace, Sample
 
@@ -58,27 +58,26 @@ masks_of_four = st.lists(
 @given(masks=masks_of_four)
 def test_counts_are_those_of_counting_one_by_one(masks: list[np.ndarray]) -> None:
     steps: list[tuple[int, int]] = []
-    census = take_census(Given(list(masks), 4), progress=lambda done, total: steps.append((done, total)))
+    statistics = inspect_dataset(Given(list(masks), 4), progress=lambda done, total: steps.append((done, total)))
     for label in range(4):
         showing = [mask for mask in masks if (mask == label).any()]
-        assert census.class_pixels[label] == sum(int((mask == label).sum()) for mask in masks)
-        assert census.pixels_with_class[label] == sum(int((mask != 255).sum()) for mask in showing)
-        assert census.images_with_class[label] == len(showing)
-    assert census.ignored_pixels == sum(int((mask == 255).sum()) for mask in masks)
-    assert census.class_pixels.sum() + census.ignored_pixels == sum(mask.size for mask in masks)
-    assert census.sizes.tolist() == [list(mask.shape) for mask in masks]
-    assert census.absent() == tuple(f"c{label}" for label in range(4) if census.class_pixels[label] == 0)
-    assert census.class_pixels.dtype == census.pixels_with_class.dtype == np.int64
+        assert statistics.class_pixels[label] == sum(int((mask == label).sum()) for mask in masks)
+        assert statistics.pixels_with_class[label] == sum(int((mask != 255).sum()) for mask in showing)
+        assert statistics.images_with_class[label] == len(showing)
+    assert statistics.ignored_pixels == sum(int((mask == 255).sum()) for mask in masks)
+    assert statistics.class_pixels.sum() + statistics.ignored_pixels == sum(mask.size for mask in masks)
+    assert statistics.sizes.tolist() == [list(mask.shape) for mask in masks]
+    assert statistics.class_pixels.dtype == statistics.pixels_with_class.dtype == np.int64
     assert steps == [(i + 1, len(masks)) for i in range(len(masks))]
-    assert census.faults == ()
+    assert statistics.faults == {}
 
 
 def test_sizes_are_summed_up() -> None:
-    census = take_census(Given([np.zeros(size, np.uint8) for size in [(2, 9), (4, 5), (7, 7)]], 1))
-    assert (census.smallest, census.median, census.largest) == ((2, 5), (4, 7), (7, 9))
+    statistics = inspect_dataset(Given([np.zeros(size, np.uint8) for size in [(2, 9), (4, 5), (7, 7)]], 1))
+    assert statistics.median == (4, 7)
 
 
-def diagnosis(dataset: object) -> str:
+def refusal(dataset: object) -> str:
     with pytest.raises(DataError) as error:
         check_dataset(dataset)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
@@ -109,36 +108,36 @@ def array(*values: int) -> np.ndarray:
 )
 def test_common_mistakes_are_named(masks: list[np.ndarray | None], classes: int, message: str) -> None:
     dataset = Given(masks, classes)
-    assert re.search(message, diagnosis(dataset))
-    assert take_census(dataset).diagnosis == diagnosis(dataset)
+    assert re.search(message, refusal(dataset))
+    assert inspect_dataset(dataset).fatal_finding.text() == refusal(dataset)
 
 
 def test_faults_name_each_file() -> None:
-    census = take_census(Given([array(0, 1), array(2, 2, 7), None, array(1)], 2))
-    assert [fault.key for fault in census.faults] == ["k1", "k2"]
-    assert "3 pixels hold 2, 7" in census.faults[0].message
+    statistics = inspect_dataset(Given([array(0, 1), array(2, 2, 7), None, array(1)], 2))
+    assert list(statistics.faults) == ["k1", "k2"]
+    assert "3 pixels hold 2, 7" in statistics.faults["k1"]
 
 
 def test_good_masks_pass() -> None:
     for masks, classes in (([array(0, 1, 255)], 2), ([array(0, 1), array(255, 255)], 2), ([array(*range(255))], 255)):
-        assert check_dataset(Given(masks, classes)).diagnosis == ""  # type: ignore[arg-type]
-    assert check_dataset(Given([array(0, 0)], 2), training=False).diagnosis == ""  # type: ignore[arg-type]
+        assert check_dataset(Given(masks, classes)).fatal_finding is None  # type: ignore[arg-type]
+    assert check_dataset(Given([array(0, 0)], 2), training=False).fatal_finding is None  # type: ignore[arg-type]
 
 
 def test_a_mapping_that_names_255_is_respected(tmp_path: Path) -> None:
     masks = [array(0, 255, 255)]
     assert check_dataset(files(tmp_path, masks, 2, {0: 0, 255: 1})).class_pixels.tolist() == [1, 2]
     assert check_dataset(files(tmp_path, masks, 2, {0: 0, 255: 255}), training=False).ignored_pixels == 2
-    assert "if 255 is c1" in diagnosis(files(tmp_path, masks, 2, {0: 0, 255: 255}))
-    assert "0/255 masks" in diagnosis(files(tmp_path, masks, 2, {0: 0, 1: 1}))
-    assert "0/255 masks" in diagnosis(files(tmp_path, masks, 2))
-    assert "every pixel" in diagnosis(files(tmp_path, masks, 2, {7: 0}))
+    assert "if 255 is c1" in refusal(files(tmp_path, masks, 2, {0: 0, 255: 255}))
+    assert "0/255 masks" in refusal(files(tmp_path, masks, 2, {0: 0, 1: 1}))
+    assert "0/255 masks" in refusal(files(tmp_path, masks, 2))
+    assert "every pixel" in refusal(files(tmp_path, masks, 2, {7: 0}))
 
 
 def test_a_mapping_counts_classes_not_stored_values(tmp_path: Path) -> None:
-    census = check_dataset(files(tmp_path, [array(0, 7, 7, 9, 11)], 2, {0: 0, 7: 1, 9: 1}))
-    assert census.class_pixels.tolist() == [1, 3]
-    assert census.ignored_pixels == 1
+    statistics = check_dataset(files(tmp_path, [array(0, 7, 7, 9, 11)], 2, {0: 0, 7: 1, 9: 1}))
+    assert statistics.class_pixels.tolist() == [1, 3]
+    assert statistics.ignored_pixels == 1
 
 
 def test_files_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
@@ -146,21 +145,21 @@ def test_files_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path: 
     (tmp_path / "1.png").write_bytes(b"junk")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "2.png")
     Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / "3.png")
-    assert re.search(r"3 of 4 masks cannot be used, first .*1\.png: not an image", diagnosis(dataset))
-    messages = [fault.message for fault in take_census(dataset).faults]
+    assert re.search(r"3 of 4 masks cannot be used, first .*1\.png: not an image", refusal(dataset))
+    messages = list(inspect_dataset(dataset).faults.values())
     assert "the mask is 3×3" in messages[1]
     assert "a colour mask" in messages[2]
 
 
-def test_the_census_of_files_is_that_of_their_samples(tmp_path: Path) -> None:
+def test_the_statistics_of_files_is_that_of_their_samples(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     dataset = files(tmp_path, [rng.choice([0, 1, 2, 255], (5, 6)).astype(np.uint8) for _ in range(6)], 3)
-    census = check_dataset(dataset)
+    statistics = check_dataset(dataset)
     own = Given([dataset[i].label for i in range(6)], 3)
-    assert np.array_equal(census.class_pixels, take_census(own).class_pixels)  # type: ignore[arg-type]
+    assert np.array_equal(statistics.class_pixels, inspect_dataset(own).class_pixels)  # type: ignore[arg-type]
 
 
 def test_shapes_pass() -> None:
-    census = check_dataset(open_shapes("val", size=(48, 64), count=30))
-    assert census.images == 30
-    assert not census.absent()
+    statistics = check_dataset(open_shapes("val", size=(48, 64), count=30))
+    assert statistics.images == 30
+    assert statistics.class_pixels.all()

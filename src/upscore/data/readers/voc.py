@@ -9,7 +9,7 @@
     └── ImageSets/Segmentation/train.txt      one name a line; also val, trainval, your own
 
 The classes are VOC's 21, unless ``labelmap.txt`` (CVAT, Datumaro; masks are then colours),
-``class_names.txt`` (labelme) or ``classes.txt`` says otherwise. Where there are not both a
+``class_names.txt`` (labelme) or ``classes.txt`` names others. Where there are not both a
 train and a val but one list (CVAT's ``default.txt``), or none (labelme), a fifth of the
 images is val.
 
@@ -18,21 +18,23 @@ Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from upscore.data.class_names import find_class_names
 from upscore.data.colour_masks import ColourTable
 from upscore.data.foreign_annotations import name_annotations
-from upscore.data.image_files import IMAGE_SUFFIXES
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_lists import find_below, is_file, read_lines
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
+from upscore.data.reader import Reader
 from upscore.data.splits import canonical_split, choose_split, divide
 from upscore.errors import DataError, nearest_name
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["VOC_NAMES", "open_voc", "voc_splits"]
+__all__ = ["READER", "VOC_NAMES", "open_voc", "voc_splits"]
 
 VOC_NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -47,7 +49,7 @@ _OF_VOC = re.compile(r"\d{4}_\d{6}")
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:
-    """Return the names of the lists in ``ImageSets/Segmentation``, and train and val where they are made by division."""
+    """Return the names of the lists in ``ImageSets/Segmentation``, and train and val where the images are divided."""
     lists = _lists(root)
     return (*lists, "train", "val") if _is_divided(lists) else lists
 
@@ -61,7 +63,7 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         The folder that holds ``JPEGImages``.
     split : str
         The name of a list in ``ImageSets/Segmentation``, such as ``train``, ``val``,
-        ``trainval`` or one of your own; or train or val where these are made by division.
+        ``trainval`` or one of your own; or train or val where the images are divided.
 
     Raises
     ------
@@ -75,10 +77,8 @@ def open_voc(root: Path, split: str) -> PairedFiles:
     if divided:
         split = canonical_split(split) or split
         pairs = _listed_pairs(root, given[0]) if given else _all_pairs(root, warnings)
-        whole = len(pairs)
-        pairs, of_val = divide(root, pairs, split)
         lacks = f"has one list, {given[0]}.txt" if given else "has no lists"
-        warnings.append(f"ImageSets/Segmentation {lacks}, so {of_val} of {whole} images, chosen by a hash of their names, are val")
+        pairs = divide(root, pairs, split, warnings, because=f"ImageSets/Segmentation {lacks}")
     else:
         try:
             split = choose_split(root, split, given)
@@ -89,7 +89,7 @@ def open_voc(root: Path, split: str) -> PairedFiles:
     named = find_class_names(root, _CLASS_FILES)
     labels = named.labels if named else LabelSpace(VOC_NAMES)
     if named:
-        warnings.append(f"the names of the {len(labels)} classes come from {named.file.name}")
+        warnings.append(named.warning)
     elif not _OF_VOC.fullmatch(pairs[0].key):
         warnings.append(
             f"the classes are taken for PASCAL VOC's 21 ({', '.join(VOC_NAMES[:3])}, …), as none of {', '.join(_CLASS_FILES)} is in the "
@@ -106,7 +106,7 @@ def _lists(root: Path) -> tuple[str, ...]:
 
 
 def _is_divided(lists: tuple[str, ...]) -> bool:
-    """Whether train and val are made by division: where there is no list but one, and that is neither."""
+    """Whether images are divided into train and val: where there is at most one list, which is neither."""
     return not lists or (len(lists) == 1 and canonical_split(lists[0]) is None)
 
 
@@ -162,7 +162,7 @@ def _all_pairs(root: Path, warnings: list[str]) -> list[Pair]:
 
 
 class _Folder:
-    """The images of one folder by their names without suffix; it is listed only where the usual suffix does not lead to a file."""
+    """Finds the images of one folder by their names without suffix; it is listed only where a file with the usual suffix is missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -176,3 +176,16 @@ class _Folder:
             found = list_images(self._folder)[0] if self._folder.is_dir() else []
             self._others = {path.stem: path for path in reversed(found) if path.parent == self._folder}
         return self._others.get(key)
+
+
+def _recognise(path: str) -> bool:
+    return os.path.isdir(os.path.join(path, "JPEGImages")) and os.path.isdir(os.path.join(path, "SegmentationClass"))
+
+
+READER = Reader(
+    "PASCAL VOC",
+    "a PASCAL VOC folder (JPEGImages, SegmentationClass, ImageSets/Segmentation)",
+    recognise=_recognise,
+    splits=lambda path: voc_splits(Path(path)),
+    open=lambda path, split: open_voc(Path(path), split),
+)

@@ -1,0 +1,64 @@
+"""What a dataset's masks hold, counted: what class weights and the defaults of training are chosen from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.finding import Finding
+from upscore.types import LabelSpace
+
+__all__ = ["DatasetStatistics"]
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetStatistics:
+    """The counts of a dataset's masks, and what was found wrong with them.
+
+    Parameters
+    ----------
+    labels : LabelSpace
+        The classes.
+    images : int
+        Number of images.
+    class_pixels : (K,) int64
+        Pixels of each class.
+    pixels_with_class : (K,) int64
+        Pixels that are not ignored in the images that show the class: the divisor of median
+        frequency balancing.
+    images_with_class : (K,) int64
+        Images that show the class.
+    ignored_pixels : int
+        Pixels with label 255.
+    sizes : (images, 2) int64
+        Height and width of each image; 0 where it could not be read.
+    faults : mapping of str to str
+        One line for each sample that cannot be used, by its key, in the dataset's order.
+    findings : tuple of Finding
+        What is wrong with the masks together: a fatal finding, or any number of others.
+    """
+
+    labels: LabelSpace
+    images: int
+    class_pixels: npt.NDArray[np.int64]
+    pixels_with_class: npt.NDArray[np.int64]
+    images_with_class: npt.NDArray[np.int64]
+    ignored_pixels: int
+    sizes: npt.NDArray[np.int64]
+    faults: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def fatal_finding(self) -> Finding | None:
+        """The finding that prevents training on the masks, if there is one."""
+        return next((finding for finding in self.findings if finding.fatal), None)
+
+    @property
+    def median(self) -> tuple[int, int]:
+        """Median height and median width, rounded down; (0, 0) if nothing could be read."""
+        read = self.sizes[self.sizes[:, 0] > 0]
+        height, width = np.median(read, axis=0) if len(read) else (0, 0)
+        return int(height), int(width)

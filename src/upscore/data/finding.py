@@ -1,0 +1,195 @@
+"""Findings: what a user should know about a dataset, as values with remedies that can be followed as they are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["DescribedMasks", "Finding", "Remedy", "with_background"]
+
+_PLAIN = re.compile(r"[A-Za-z][\w-]*( [\w-]+)*", re.ASCII)
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_BACKGROUND = re.compile(r"back ?ground|^bg$|^ground$|^other|^none$|^nothing$|^unlabel", re.IGNORECASE)
+_MAX_IN_FULL = 100  # entries of a label_mapping that are written out
+
+
+@dataclass(frozen=True)
+class DescribedMasks:
+    """The masks that remedies are for.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The classes.
+    files : tuple of Path
+        The masks' files; empty where they are not files.
+    settings_file : Path, optional
+        The ``dataset.yaml`` in which names and label_mapping are set; it need not exist. None
+        where the layout has none.
+    """
+
+    names: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    settings_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One way to correct what was found: settings of a ``dataset.yaml``, advice, or a command that rewrites the masks.
+
+    Parameters
+    ----------
+    names : tuple of str, optional
+        The classes to name.
+    mapping : mapping of int to int, optional
+        The label_mapping to set.
+    advice : str
+        What to do in words, where settings do not help.
+    when : str
+        Under which meaning of the masks it is right, as a clause that begins with "if"; empty where there is only one.
+    rewrite : str
+        A NumPy expression of the values ``a`` of a mask that gives the right ones; it completes ``advice``.
+    """
+
+    names: tuple[str, ...] | None = None
+    mapping: Mapping[int, int] | None = None
+    advice: str = ""
+    when: str = ""
+    rewrite: str = ""
+
+    def text(self, masks: DescribedMasks) -> str:
+        """Return what to do for ``masks``, in words and commands."""
+        settings, file = _settings(self.names, self.mapping), masks.settings_file
+        if file is not None and file.exists():
+            action = f"set {settings} in {file.name}" if settings else ""
+        elif file is not None:
+            complete = _settings(self.names or masks.names, self.mapping)
+            action = f"write the file {file} with the line {{{complete}}}" if settings else ""
+        else:
+            changed = ""
+            if self.mapping is not None:
+                changed = f"change the stored values as label_mapping: {_mapping_in_full_or_ends(self.mapping)} says"
+                changed += _rewrite_command(_mapped(self.mapping), masks.files)
+            action = " and ".join(filter(None, (changed, f"give the classes as names: {_yaml_list(self.names)}" if self.names else "")))
+        advice = self.advice + (_rewrite_command(self.rewrite, masks.files) if self.rewrite else "")
+        action = " and ".join(filter(None, (action, advice)))
+        return f"{self.when}, {action}" if self.when else action
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a dataset that its user should know.
+
+    Parameters
+    ----------
+    kind : str
+        Which rule found it.
+    fatal : bool
+        Whether training on the dataset as it is would be wrong.
+    where : str
+        The dataset and its splits; empty where ``what`` names them.
+    what : str
+        What was found.
+    keys : tuple of str
+        The samples concerned; empty where it is all of them.
+    files : tuple of Path
+        Their masks; empty where masks are not files.
+    values : dict of int to int
+        Pixels of each stored value concerned.
+    remedies : tuple of Remedy
+        What corrects it; more than one where that depends on what the masks mean.
+    masks : DescribedMasks
+        The masks that the remedies are for.
+
+    Examples
+    --------
+    >>> print(Finding("0/255", True, "street (train)", "0/255 masks", remedies=(Remedy(mapping={0: 0, 255: 1}),)).text())
+    street (train): 0/255 masks; change the stored values as label_mapping: {0: 0, 255: 1} says
+    """
+
+    kind: str
+    fatal: bool
+    where: str
+    what: str
+    keys: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    values: Mapping[int, int] = field(default_factory=dict)
+    remedies: tuple[Remedy, ...] = ()
+    masks: DescribedMasks = field(default=DescribedMasks(), repr=False)
+
+    def text(self) -> str:
+        """Return where it is, what was found and every remedy, as one line."""
+        remedies = "; or, ".join(remedy.text(self.masks) for remedy in self.remedies)
+        return (f"{self.where}: " if self.where else "") + self.what + (f"; {remedies}" if remedies else "")
+
+    __str__ = text
+
+
+def with_background(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return ``names`` with a background before them; None where the first one is a background already."""
+    if _BACKGROUND.search(names[0]):
+        return None
+    return ("background", *names)
+
+
+def _rewrite_command(pixels: str, files: Sequence[Path]) -> str:
+    """Return ", which this does in place: <a command>" that replaces the values ``a`` of every mask by the expression ``pixels``.
+
+    "" where the masks do not lie in one folder with a plain name, or have several suffixes.
+    """
+    folder, suffixes = _folder_of(files), {path.suffix for path in files}
+    if folder is None or len(suffixes) != 1:
+        return ""
+    return (
+        ', which this does in place (make a copy): python -c "import numpy as n; from pathlib import Path; from PIL import Image as I; '
+        f"[I.fromarray(n.asarray({pixels}).astype('u1')).save(p) for p in Path('{folder}').rglob('*{suffixes.pop()}') "
+        'for i in [I.open(p)] for a in [n.array(i)]]"'
+    )
+
+
+def _folder_of(files: Sequence[Path]) -> str | None:
+    """Return the folder that holds all ``files``; None where there is none, or its name needs quoting."""
+    if not files:
+        return None
+    try:
+        folder = os.path.commonpath([os.path.abspath(path.parent) for path in files])
+    except ValueError:  # different drives
+        return None
+    return Path(folder).as_posix() if re.fullmatch(r"[\w/:. +-]+", Path(folder).as_posix()) else None
+
+
+def _settings(names: tuple[str, ...] | None, mapping: Mapping[int, int] | None) -> str:
+    parts = [f"names: {_yaml_list(names)}"] if names else []
+    parts += [f"label_mapping: {_mapping_in_full_or_ends(mapping)}"] if mapping is not None else []
+    return ", ".join(parts)
+
+
+def _yaml_list(names: Sequence[str]) -> str:
+    """Return names as a YAML list."""
+    plain = (name if _PLAIN.fullmatch(name) and name.lower() not in _YAML_WORDS else json.dumps(name, ensure_ascii=False) for name in names)
+    return f"[{', '.join(plain)}]"
+
+
+def _mapped(mapping: Mapping[int, int]) -> str:
+    return f"n.vectorize(lambda v: {_written(mapping)}.get(v, 255))(a)"
+
+
+def _mapping_in_full_or_ends(mapping: Mapping[int, int]) -> str:
+    """Return a mapping in full, or its ends and a command that prints all of it."""
+    if len(mapping) <= _MAX_IN_FULL:
+        return _written(mapping)
+    values, labels = zip(*sorted(mapping.items()), strict=True)
+    if values == tuple(range(values[0], values[-1] + 1)) and labels == tuple(range(labels[0], labels[-1] + 1)):
+        made = f"{{v: v - {values[0] - labels[0]} for v in range({values[0]}, {values[-1] + 1})}}"
+    else:
+        made = f"dict(zip({list(values)}, {list(labels)}))"
+    ends = f"{values[0]}: {labels[0]}, {values[1]}: {labels[1]}, …, {values[-1]}: {labels[-1]}"
+    return f'{{{ends}}} (all of it is printed by: python -c "print({made})")'
+
+
+def _written(mapping: Mapping[int, int]) -> str:
+    return f"{{{', '.join(f'{value}: {label}' for value, label in sorted(mapping.items()))}}}"

@@ -1,0 +1,233 @@
+"""Where an image's probabilities are written to, window by window: arrays in memory, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from upscore.data.png_files import write_image, write_label_map
+from upscore.errors import OutputError
+from upscore.files import write_atomically
+from upscore.inference.sources import ImageSource
+from upscore.inference.tile_grid import Window
+from upscore.types import LabelSpace
+
+__all__ = ["LabelMapSink", "OverlayFileSink", "PNGSink", "ProbsFileSink", "ProbsSink", "Sink"]
+
+MAX_JPEG_SIDE = 65500
+"""libjpeg's own limit, a little below the format's."""
+
+JPEG_QUALITY = 92
+
+
+class Sink(Protocol):
+    """What takes the probabilities of one image.
+
+    :meth:`write` is called for windows that cover every pixel once, and then either :meth:`close`, perhaps in another
+    thread, or :meth:`abandon`, which leaves nothing behind. Whichever comes last may be repeated.
+    """
+
+    def write(self, window: Window, probs: Tensor) -> None:
+        """Take the probabilities (K, h, w) of a window."""
+
+    def close(self) -> None:
+        """Finish: a file takes its name now."""
+
+    def abandon(self) -> None:
+        """Undo everything."""
+
+
+class LabelMapSink:
+    """The most probable class of each pixel.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image.
+
+    Attributes
+    ----------
+    label_map : (H, W) uint8
+        Of equally probable classes the first.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.label_map = np.empty(size, np.uint8)
+
+    def write(self, window: Window, probs: Tensor) -> None:
+        """Take the probabilities (K, h, w) of a window."""
+        self.write_labels(window, probs)
+
+    def write_labels(self, window: Window, probs: Tensor) -> Tensor:
+        """Take the labels of a window, and return the greatest probabilities (h, w)."""
+        greatest, label = probs.max(0)  # several times faster than argmax
+        self.label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
+        return greatest
+
+    def close(self) -> None:
+        """Do nothing: the map is in memory."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+
+class PNGSink(LabelMapSink):
+    """The label map as a palette PNG, and the mean confidence.
+
+    Parameters
+    ----------
+    path : Path
+        A file already there is replaced.
+    labels : LabelSpace
+        Its palette.
+    size : (int, int)
+        Height and width of the image.
+    """
+
+    def __init__(self, path: Path, labels: LabelSpace, size: tuple[int, int]) -> None:
+        super().__init__(size)
+        self.path, self.labels = path, labels
+        self._total = 0.0
+
+    @property
+    def confidence(self) -> float:
+        """The mean over the pixels of the greatest class probability, 0 to 1."""
+        return self._total / self.label_map.size
+
+    def write(self, window: Window, probs: Tensor) -> None:
+        """Take the probabilities (K, h, w) of a window."""
+        greatest = self.write_labels(window, probs)
+        self._total += float(greatest.sum(dtype=torch.float64 if probs.device.type != "mps" else None))
+
+    def close(self) -> None:
+        """Write the file."""
+        write_label_map(self.path, self.label_map, self.labels)
+
+
+class OverlayFileSink:
+    """The painted label map over the image: ``STEM.overlay.jpg``, or ``STEM.overlay.png`` where a side is too long for a JPEG.
+
+    Parameters
+    ----------
+    stem : Path
+        Path without the endings.
+    labels : LabelMapSink
+        Where the label map is; it gets the same windows.
+    space : LabelSpace
+        The palette.
+    source : ImageSource
+        The image.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, stem: Path, labels: LabelMapSink, space: LabelSpace, source: ImageSource) -> None:
+        self.labels, self.space, self.source = labels, space, source
+        self.is_jpeg = max(source.size) <= MAX_JPEG_SIDE
+        self.path = stem.with_name(f"{stem.name}.overlay.{'jpg' if self.is_jpeg else 'png'}")
+
+    def write(self, window: Window, probs: Tensor) -> None:
+        """Do nothing: the label map is complete when this is closed."""
+
+    def close(self) -> None:
+        """Paint and write the file."""
+        height, width = self.source.size
+        overlay = lay_over(self.labels.label_map, self.space, self.source.read(Window(0, 0, height, width)))
+        if not self.is_jpeg:
+            write_image(self.path, overlay)
+            return
+        encoded = cv2.imencode(".jpg", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        write_atomically(self.path, encoded.tobytes())
+
+    def abandon(self) -> None:
+        """Do nothing: nothing was written."""
+
+
+def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return what :meth:`upscore.types.Prediction.overlay` returns, (H, W, 3) uint8, many times faster and in bytes alone."""
+    painted = cv2.LUT(cv2.merge([label_map] * 3), space.colours()[:, None, :])
+    return np.asarray(cv2.addWeighted(image, 0.5, painted, 0.5, 0), np.uint8)
+
+
+class ProbsSink:
+    """The probabilities in an array (K, H, W) of any floating type, which is filled."""
+
+    def __init__(self, probs: npt.NDArray[np.floating]) -> None:
+        self.probs = probs
+
+    def write(self, window: Window, probs: Tensor) -> None:
+        """Take the probabilities (K, h, w) of a window."""
+        self.probs[(slice(None), *window.slices)] = probs.cpu().numpy()
+
+    def close(self) -> None:
+        """Do nothing: the array is filled."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+
+class ProbsFileSink(ProbsSink):
+    """The probabilities as a NumPy file, (K, H, W) float16, written and read in pieces.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.npy`` file; it takes its name when it is closed.
+    classes : int
+        K.
+    size : (int, int)
+        Height and width of the image.
+
+    Raises
+    ------
+    OutputError
+        There is no room or no right to write.
+    """
+
+    def __init__(self, path: Path, classes: int, size: tuple[int, int]) -> None:
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        shape = (classes, *size)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Room is taken up at once: a memory map that outgrows the disk would end the process.
+            with self._partial.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+                begin = file.tell()
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, begin + 2 * int(np.prod(shape)))
+                else:
+                    file.truncate(begin + 2 * int(np.prod(shape)))
+            super().__init__(np.memmap(self._partial, np.float16, mode="r+", offset=begin, shape=shape))
+        except BaseException as error:
+            self.abandon()
+            raise self._error(error) if isinstance(error, OSError) else error from None
+
+    def close(self) -> None:
+        """Give the file its name."""
+        try:
+            assert isinstance(self.probs, np.memmap)
+            self.probs.flush()
+            del self.probs
+            os.replace(self._partial, self.path)
+        except OSError as error:
+            self.abandon()
+            raise self._error(error) from None
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        self._partial.unlink(missing_ok=True)
+
+    def _error(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path}: cannot be written ({error.strerror or error}): free some space or choose another place")
