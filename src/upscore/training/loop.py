@@ -48,7 +48,7 @@ def fit(recipe: Recipe, inputs: TrainingInputs, *, listener: ProgressListener, i
     Raises
     ------
     TrainingError
-        The loss is not finite, or memory ran out; says where. The last checkpoint stays.
+        The loss is not finite, or memory ran out; the message names the step. The last checkpoint stays.
     RunInterrupted
         The run was asked to stop.
     """
