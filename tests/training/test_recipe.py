@@ -1,12 +1,15 @@
 """A recipe is a value: it survives the file, and refuses what it does not know by the nearest name."""
 
+import contextlib
 import tomllib
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from upscore.data.transforms import MAX_CROP, MAX_STRENGTHS
 from upscore.errors import OutputError, RecipeError
 from upscore.losses import LOSSES
 from upscore.training.recipe import MAX_FILE, Recipe, describe_settings, parse_settings
@@ -50,7 +53,23 @@ def test_set_reads_toml_values_and_bare_words():
         ("loss.terms.dise=1", "'dice'"),
         ("loss.terms.dice=0", "greater than 0"),
         ("loss.terms={}", "at least 1"),
-        ("loss.sampling=0", "greater than 0"),
+        ("loss.sampling=0", "loss.sampling = 0: found sampling 0, expected a probability above 0"),
+        ("loss.label_smoothing=1", "loss.label_smoothing = 1"),
+        ("loss.focal_gamma=-1", "loss.focal_gamma = -1"),
+        ("loss.ohem_fraction=0", "loss.ohem_fraction = 0"),
+        ("loss.ohem_threshold=1", "loss.ohem_threshold = 1"),
+        ("loss.class_weights=medain", "found class weighting 'medain'"),
+        ("loss.class_weights=[1, -1]", "expected finite numbers"),
+        ("loss.class_weights=[0, 0]", "not all 0"),
+        ("loss.class_weights=['a']", "or one number for each class"),
+        ("loss.class_weights=2", "or one number for each class"),
+        ("augment.vertical_flip=1.5", "expected 0 to 1"),
+        ("augment.border=black", "expected one of ignore, mirror"),
+        ("optimizer.name=adamm", "expected one of adamw, adam, sgd (did you mean"),
+        ("optimizer.max_grad_norm=-1", "optimizer.max_grad_norm"),
+        ("optimizer.lr_factors.backbone=0", "greater than 0"),
+        ("schedule.name=cosin", "did you mean 'cosine'"),
+        ("model.freeze=backbone", "list"),
         ("lr=1", "section.key=value"),
         ("optimizer.lr", "section.key=value"),
         ("optimizer.lr=nan", "finite"),
@@ -90,6 +109,28 @@ def test_losses_are_added_by_name():
     assert Recipe.parse(tomllib.loads(recipe.dumps())) == recipe
     for name in LOSSES:
         assert Recipe().with_values({"loss.terms": {name: 1.0}}).loss.terms == {name: 1.0}
+
+
+def test_what_the_core_values_accept_a_recipe_accepts_and_no_more():
+    """Ranges stand with the values that a recipe's sections build."""
+    for name, largest in MAX_STRENGTHS.items():
+        assert Recipe().with_values({f"augment.{name}": largest}).value_of(f"augment.{name}") == largest
+        with pytest.raises(RecipeError, match=rf"augment\.{name}"):
+            Recipe().with_values({f"augment.{name}": largest * 1.001})
+    for side, accepted in ((MAX_CROP, True), (MAX_CROP + 1, False)):
+        with contextlib.nullcontext() if accepted else pytest.raises(RecipeError, match=r"augment\.crop_size"):
+            Recipe().with_values({"augment.crop_size": [side, side]})
+    for settings in ({"optimizer.lr_factors.backbone": 0.1}, {"optimizer.lr_factors": {"backbone.layer1": 0.1, "decoder": 10}}):
+        recipe = Recipe().with_values(settings)
+        assert Recipe.parse(tomllib.loads(recipe.dumps())) == recipe
+
+
+def test_reading_a_recipe_leaves_the_random_numbers_of_others_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    Recipe().with_values({"loss.sampling": 0.5})
+    assert torch.equal(torch.rand(1), expected)
 
 
 def test_a_file_too_large_is_not_read(tmp_path):

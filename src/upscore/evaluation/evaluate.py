@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.inference.predictor import Predictor
+from upscore.inference.sinks import Sink
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
@@ -58,6 +59,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
     path: str = "",
+    sinks: Callable[[Sample], Sequence[Sink]] = lambda sample: (),
 ) -> Evaluation:
     """Evaluate a network on a dataset.
 
@@ -78,6 +80,8 @@ def evaluate(
         (rank, world): evaluate the images rank, rank + world, …; merge them with :func:`upscore.evaluation.result.merge_evaluations`.
     path : str
         Where a Dataset was opened; its other splits are searched for images that the network was trained on.
+    sinks : callable
+        Returns what else gets the probabilities of a sample, predicted by a Predictor.
 
     Returns
     -------
@@ -108,12 +112,12 @@ def evaluate(
         truth = check_mask(sample)
         start = time.perf_counter()
         if isinstance(evaluated, Predictor) and refined:
-            compared = evaluated.compare(sample.image, name=sample.key)
+            compared = evaluated.compare(sample.image, name=sample.key, sinks=sinks(sample))
             seconds = time.perf_counter() - start
             before.add(sample, truth, compared.before, seconds - compared.seconds)
             after.add(sample, truth, compared.after, seconds)
         else:
-            after.add(sample, truth, predict_sample(evaluated, sample), time.perf_counter() - start)
+            after.add(sample, truth, predict_sample(evaluated, sample, sinks=sinks(sample)), time.perf_counter() - start)
         if progress is not None:
             progress(done, len(indices))
     settings: InferenceSettings | None = getattr(evaluated, "settings", None)
@@ -130,9 +134,11 @@ def evaluate(
     return after.evaluation(**described, settings=settings, before=alone, shared_images=shared)
 
 
-def predict_sample(predictor: ImagePredictor, sample: Sample) -> Prediction:
-    """Return the prediction for a sample; a Predictor also gets its key, by which boxes from a file are found."""
-    return predictor.predict(sample.image, name=sample.key) if isinstance(predictor, Predictor) else predictor.predict(sample.image)
+def predict_sample(predictor: ImagePredictor, sample: Sample, *, sinks: Sequence[Sink] = ()) -> Prediction:
+    """Return the prediction for a sample; a Predictor also gets its key, by which boxes from a file are found, and other sinks."""
+    if isinstance(predictor, Predictor):
+        return predictor.predict(sample.image, name=sample.key, sinks=sinks)
+    return predictor.predict(sample.image)
 
 
 class _Tally:

@@ -208,7 +208,9 @@ class Predictor:
         self._boxes = boxes if isinstance(boxes, BoxFile) or boxes is None else BoxFile(Path(boxes))
         self._propose = propose
 
-    def predict(self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False, name: str = "") -> Prediction:
+    def predict(
+        self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()
+    ) -> Prediction:
         """Label one image.
 
         Parameters
@@ -219,6 +221,8 @@ class Predictor:
             Return the probabilities too: K × 4 bytes a pixel.
         name : str
             Of the image, in a file of boxes; its path when not given.
+        sinks : sequence of Sink
+            Get its probabilities too; the caller closes them.
 
         Returns
         -------
@@ -243,19 +247,19 @@ class Predictor:
         source = ArraySource(image, name) if isinstance(image, np.ndarray) else replace(open_source(image), name=name or os.fspath(image))
         label_map = LabelMapSink(source.size)
         result = ProbsSink(np.empty((len(self.labels), *source.size), np.float32)) if probs else None
-        done = self.segment(source, [label_map] if result is None else [label_map, result])
+        done = self.segment(source, [label_map, *([] if result is None else [result]), *sinks])
         key = "" if isinstance(image, np.ndarray) else os.fspath(image)
         return Prediction(label_map.label_map, self.labels, None if result is None else result.probs, key, done.warnings)
 
-    def compare(self, image: npt.NDArray[np.uint8], *, name: str = "") -> Comparison:
+    def compare(self, image: npt.NDArray[np.uint8], *, name: str = "", sinks: Sequence[Sink] = ()) -> Comparison:
         """Label one image without and with the CRF; the network runs once.
 
         Parameters
         ----------
         image : (H, W, 3) uint8
             RGB.
-        name : str
-            As :meth:`predict`.
+        name, sinks
+            As :meth:`predict`; the probabilities are those with the CRF.
 
         Raises
         ------
@@ -268,7 +272,7 @@ class Predictor:
             raise RecipeError("found no CRF to compare with: give crf=True")
         source = ArraySource(image, name)
         before, after = LabelMapSink(source.size), LabelMapSink(source.size)
-        done = self.segment(source, [after], network_sinks=[before])
+        done = self.segment(source, [after, *sinks], network_sinks=[before])
         plain, refined = (Prediction(sink.label_map, self.labels, warnings=done.warnings) for sink in (before, after))
         return Comparison(plain, refined, done.crf_seconds)
 

@@ -175,7 +175,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
     seen = f"each image is read {chosen.run.epochs} times"
     settle("augment.scale", [0.5, 2.0] if strong else [0.75, 1.5], f"{seen}: {'strong' if strong else 'moderate'} change of size")
     settle("augment.flip", 0.5, "a mirrored image is as likely")
-    settle("augment.rotation", 0.0, "most images have an upright")
+    settle("augment.rotation", 0.0, "images usually have an upright")
     for name, strength, why in (
         ("brightness", 0.2, "light varies"),
         ("contrast", 0.2, "light varies"),

@@ -101,7 +101,7 @@ def write_checkpoint(
     header = {"format": FORMAT, "run": run, "progress": json.dumps(asdict(progress))}
     if scaler is not None:
         header["scaler"] = json.dumps(scaler.state_dict())
-    # A copy unties tensors that share memory: safetensors stores each under its own name.
+    # A copy unties tensors in the same memory: safetensors stores each under its own name.
     plain = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(plain, metadata=header))
 

@@ -1,4 +1,4 @@
-"""Splits of object or proposal crops in place of whole images, as a ``[crops]`` section describes them.
+"""Splits of object or proposal crops instead of whole images, as a ``[crops]`` section describes them.
 
 Validation images are cropped in the same way, without repeating rare classes and up to
 :data:`MAX_VALIDATED`, so that training is validated on what it learns.

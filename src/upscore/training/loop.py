@@ -48,7 +48,7 @@ def fit(recipe: Recipe, inputs: TrainingInputs, *, listener: ProgressListener, i
     Raises
     ------
     TrainingError
-        The loss is not finite, or memory ran out; says where. The last checkpoint stays.
+        The loss is not finite, or memory ran out; the message names the step. The last checkpoint stays.
     RunInterrupted
         The run was asked to stop.
     """
@@ -90,8 +90,13 @@ def finish_row(state: RunState, number: int, listener: ProgressListener) -> None
     }
     is_best, metrics = False, None
     if state.rows_per_epoch > 1 or number % (run.validate_every or 1) == 0 or number == state.rows:
-        metrics = validate(state, listener)
-        row |= {"miou": metrics.mean_iou, "pixel_accuracy": metrics.pixel_accuracy, "mean_accuracy": metrics.mean_accuracy}
+        metrics, loss = validate(state, listener)
+        row |= {
+            "val_loss": loss,
+            "miou": metrics.mean_iou,
+            "pixel_accuracy": metrics.pixel_accuracy,
+            "mean_accuracy": metrics.mean_accuracy,
+        }
         is_best = _compare_with_best(state, metrics, row["epoch"])
     progress.history.append(row)
     progress.running_loss = [0.0, 0]

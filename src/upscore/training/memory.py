@@ -45,7 +45,7 @@ def step_memory(model: nn.Module, recipe: Recipe) -> int:
     states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer)
     fixed: int = sum(tensor.nbytes for tensor in model.state_dict().values()) + (1 + states) * weights
     saved = _saved_for_backward(_on_meta_device(model), images)
-    # Autocast stores most of it in half the bytes.
+    # Autocast stores nearly all of it in half the bytes.
     return fixed + images.nbytes + (saved if run.precision == "fp32" else saved // 2)
 
 
@@ -115,7 +115,7 @@ def explain_out_of_memory(recipe: Recipe, folder: Path, *, validating: bool = Fa
     Raises
     ------
     TrainingError
-        In their place.
+        With that line.
     """
     try:
         yield

@@ -179,7 +179,7 @@ def _check_machine(recipe: Recipe, machine: Machine) -> None:
             f"use a multiple of {divisor}"
         )
     if run.device == "cuda" and run.devices > machine.devices:
-        raise RecipeError(f"run.devices = {run.devices}: found {machine.devices} GPU(s); use at most that many")
+        raise RecipeError(f"run.devices = {run.devices}: found {machine.devices} GPU(s), expected no more than there are")
     if run.device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("run.device = cuda: no GPU is available to PyTorch here; use --device cpu")
     if run.precision == "fp16" and run.device != "cuda":

@@ -42,7 +42,7 @@ def measure_statistics(
     model : Module
         Its weights stay as they are; left in evaluation mode.
     batches : iterable of Batch
-        At least one.
+        One or more.
     device : device or str
         Where the model is.
     reduce : callable

@@ -187,7 +187,7 @@ class LossSection(Section):
     border_of: list[str] = Field(
         default_factory=list, description="classes whose connected components are the objects, for data without instance masks"
     )
-    separate_with: str = Field("", description="a class drawn between touching objects, two pixels wide; '' draws none")
+    separate_with: str = Field("", description="a class put between touching objects, two pixels wide; '' for none")
 
     @field_validator("sampling", "label_smoothing", "focal_gamma", "ohem_fraction", "ohem_threshold")
     @classmethod

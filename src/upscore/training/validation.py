@@ -6,25 +6,34 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import runs_channels_last
+from upscore.inference.sinks import Sink
+from upscore.inference.tile_grid import Window
 from upscore.metrics import ConfusionMatrix, SegmentationMetrics
 from upscore.training.batches import batches_from
 from upscore.training.memory import explain_out_of_memory
+from upscore.training.objective import build_objective, count_units
 from upscore.training.precise_bn import measure_statistics
 from upscore.training.progress_listener import ProgressListener
 from upscore.training.recipe_sections import LossSection
 from upscore.training.run_state import RunState, stop_if_asked
-from upscore.types import Batch
+from upscore.types import Batch, Sample
 
 __all__ = ["measure_batch_norm", "validate"]
 
 
-def validate(state: RunState, listener: ProgressListener) -> SegmentationMetrics:
+def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationMetrics, float]:
     """Evaluate the network as :func:`upscore.evaluation.evaluate.evaluate` would its bundle: same path, same precision, same numbers.
+
+    Returns
+    -------
+    metrics : SegmentationMetrics
+    loss : float
+        The objective of training over the validation images, without loss sampling and weights of pixels.
 
     Raises
     ------
@@ -39,6 +48,8 @@ def validate(state: RunState, listener: ProgressListener) -> SegmentationMetrics
     if recipe.run.precise_bn:
         measure_batch_norm(state, state.validated)
     matrix = ConfusionMatrix(len(state.inputs.labels))
+    weights = state.inputs.class_weights
+    loss = ValidationLoss(recipe.loss, class_weights=None if weights is None else weights.to(accelerator.device))
 
     def report(done: int, total: int) -> None:
         if state.is_first:
@@ -57,13 +68,50 @@ def validate(state: RunState, listener: ProgressListener) -> SegmentationMetrics
         )
         shard = (accelerator.process_index, accelerator.num_processes)
         if not state.interrupts.asked:
-            matrix = evaluate(predictor, state.inputs.val, shard=shard, progress=report).matrix
-    counts = torch.from_numpy(matrix.counts).to(accelerator.device)
-    ignored = torch.tensor(matrix.ignored, device=accelerator.device)
-    counts, ignored = (accelerator.reduce(number, reduction="sum") for number in (counts, ignored))
+            matrix = evaluate(predictor, state.inputs.val, shard=shard, progress=report, sinks=loss.sinks).matrix
+    device = accelerator.device
+    total_type = torch.float32 if device.type == "mps" else torch.float64
+    sums = torch.from_numpy(matrix.counts), torch.tensor([matrix.ignored, loss.units]), torch.tensor(loss.total, dtype=total_type)
+    counts, (ignored, units), total = (accelerator.reduce(number.to(device), reduction="sum").cpu() for number in sums)
     state.exchange_signals()
     stop_if_asked(state)
-    return ConfusionMatrix.of(counts.cpu().numpy(), ignored=int(ignored)).metrics()
+    return ConfusionMatrix.of(counts.numpy(), ignored=int(ignored)).metrics(), float(total) / max(1, int(units))
+
+
+class ValidationLoss:
+    """The objective of training over validation images, from the probabilities that they are labelled by.
+
+    Loss sampling and the weights of pixels are left out. An image that is labelled in several windows counts as several images
+    to losses that are not sums over pixels. The loss of a pixel is 87 or less: the smallest float32 is a probability of exp(-87).
+    """
+
+    def __init__(self, settings: LossSection, *, class_weights: Tensor | None) -> None:
+        plain = settings.model_copy(update={"sampling": 1.0, "border_weight": 0.0})
+        self.settings, self.objective = settings, build_objective(plain, class_weights=class_weights)
+        self.total, self.units = 0.0, 0
+        """Sum of the losses, and what it is to be divided by."""
+
+    def sinks(self, sample: Sample) -> list[Sink]:
+        """Return the sink that adds a sample's loss."""
+        labels = torch.tensor(sample.label)[None]
+        self.units += int(count_units(self.settings, labels))
+        return [_LossSink(self, labels)]
+
+
+class _LossSink:
+    def __init__(self, loss: ValidationLoss, labels: Tensor) -> None:
+        self.loss, self.labels = loss, labels
+
+    def write(self, window: Window, probs: Tensor) -> None:
+        logits = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()[None]
+        labels = self.labels[(slice(None), *window.slices)].to(probs.device)
+        self.loss.total += float(self.loss.objective(logits, labels))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
 
 
 class _Interrupted(Exception):

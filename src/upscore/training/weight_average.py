@@ -1,4 +1,4 @@
-"""The running mean of a network's weights, which is validated and saved in place of the last step's."""
+"""The running mean of a network's weights, which is validated and saved instead of the last step's."""
 
 from __future__ import annotations
 
