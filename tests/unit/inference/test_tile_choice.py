@@ -13,11 +13,11 @@ MAX_PIXELS = 1_500_000
 
 
 class Watched(nn.Module):
-    geometry = Geometry()
     stride = 1
 
-    def __init__(self):
+    def __init__(self, receptive_field=1):
         super().__init__()
+        self.geometry = Geometry(receptive_field=receptive_field)
         self.pixels = []
 
     def forward(self, images):
@@ -33,3 +33,10 @@ def test_a_network_sees_no_more_pixels_than_it_may(scales, size):
     assert max(network.pixels) <= MAX_PIXELS
     fits = size[0] * size[1] * max(1.0, *scales) ** 2 <= MAX_PIXELS
     assert (len(network.pixels) == len(scales)) == fits, "what fits is labelled whole"
+
+
+@pytest.mark.parametrize("receptive_field", [101, 401, 601])
+def test_a_network_sees_no_more_pixels_than_it_may_with_the_margins_of_its_tiles(receptive_field):
+    network = Watched(receptive_field)
+    Predictor.of(network, LabelSpace(("a", "b"))).predict(np.zeros((2900, 2800, 3), np.uint8))
+    assert 0.5 * MAX_PIXELS < max(network.pixels) <= MAX_PIXELS
