@@ -32,7 +32,7 @@ class InferenceSettings(BaseModel):
     ----------
     tile : "auto", "whole" or int
         ``"auto"`` labels small images whole and larger ones in tiles (the limits are
-        ``upscore.inference.pipeline.WHOLE_PIXELS``); ``"whole"`` never tiles; a number is the side of a tile in
+        ``upscore.inference.tile_choice.WHOLE_PIXELS``); ``"whole"`` never tiles; a number is the side of a tile in
         pixels, 1 to 65536, rounded up to the network's stride.
         A network with an unbounded receptive field (squeeze-and-excitation, attention, global pooling) gets
         overlapping tiles, which are blended: the result is near that of the whole image, with a
