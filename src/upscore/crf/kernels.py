@@ -139,7 +139,7 @@ class Features:
 
     Parameters
     ----------
-    values : (*shape,) or (*shape, C) array
+    values : (...) or (..., C) array
         The measurement of each pixel.
     sigma_values : float or sequence of float
         Standard deviation of the values, for each channel or for all.

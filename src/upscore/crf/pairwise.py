@@ -36,7 +36,7 @@ def build_pairwise(engine: Engine, features: npt.NDArray[Any], compatibility: An
     compatibility : float, (K,) or (K, K)
         See :mod:`upscore.crf.kernels`.
     normalization : {"symmetric", "before", "after", "none"}
-        See :data:`upscore.crf.Normalization`.
+        See :data:`upscore.crf.kernels.Normalization`.
     classes : int
         K.
 

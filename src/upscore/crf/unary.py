@@ -148,8 +148,8 @@ def find_layout(unary: npt.NDArray[Any], image: npt.NDArray[Any] | None, *, chan
     Parameters
     ----------
     unary : array
-        (K, *shape) or (*shape, K).
-    image : (*shape) or (*shape, C) array, optional
+        (K, ...) or (..., K).
+    image : (...) or (..., C) array, optional
         Tells the layouts apart. Where both fit, labels are taken to come first.
     channels : {"first", "last"}, optional
         Decides instead of the image.
@@ -189,7 +189,7 @@ def energy_from_labels(
 
     Parameters
     ----------
-    label_map : (*shape) integer
+    label_map : (...) integer
         Class of each pixel.
     classes : int
         K.

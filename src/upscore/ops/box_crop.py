@@ -20,7 +20,7 @@ from torch import Tensor
 from upscore.errors import DataError
 from upscore.ops.compiled import compiled_for, threads
 
-__all__ = ["Canvas", "Corners", "crop_boxes", "resize"]
+__all__ = ["Canvas", "crop_boxes", "resize"]
 
 _MAX_PADDED = 4
 """Of boxes larger than this times the image's area, only the part inside the image is computed."""

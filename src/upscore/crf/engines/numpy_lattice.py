@@ -6,7 +6,7 @@ Adams, Baek, Davis (2010), "Fast High-Dimensional Filtering Using the Permutohed
     (N, C)              (V, C)      ½ · ½ of the neighbours    (V, C)               (N, C)
 
 A pixel lies in a simplex of d + 1 vertices and is splatted to them by its barycentric weights. The
-features are scaled so that splat, blur and slice together blur by about exp(-|Δ|²/2): a close
+features are scaled so that splat, blur and slice together blur by about ``exp(-|Δ|²/2)``: a close
 approximation in two dimensions, a coarse one in five. Published dense CRFs use this lattice;
 :mod:`upscore.crf.engines.numpy_exact` computes the kernel itself.
 """
