@@ -5,11 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
-from upscore.cli.app import app
-from upscore.settings import InferenceSettings
-from upscore.training.recipe import Recipe, describe_settings
+from upscore.training.recipe import Recipe
 from upscore.training.recipes import find_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,39 +41,3 @@ def test_the_releases_recipes_learn_as_the_release_did(name):
     recipe = Recipe.load(find_recipe(name))
     assert (recipe.optimizer.name, recipe.optimizer.momentum, recipe.optimizer.bias_lr) == ("sgd", 0.99, 2.0)
     assert (recipe.loss.normalize, recipe.run.batch_size) == ("none", 1)
-
-
-VERBS = typer.main.get_command(app).commands
-COMMAND = re.compile(r"^upscore ([a-z][a-z-]*)((?:\\\n|[^#\n])*)", re.MULTILINE)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_commands_are_those_of_the_command_line(page):
-    for verb, arguments in commands(page.read_text()):
-        assert verb in VERBS, f"{page.name}: upscore {verb}"
-        options = {name for option in VERBS[verb].params for name in (*option.opts, *option.secondary_opts)}
-        missing = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", arguments)) - options - {"--help"}
-        assert not missing, f"{page.name}: upscore {verb} has no {missing}"
-        for setting in re.findall(r"--set ([a-z_]+\.[a-z_]+)", arguments):
-            assert setting in SETTINGS or setting.startswith("model.arguments"), f"{page.name}: no setting {setting}"
-
-
-def commands(text):
-    """Commands in blocks and in quotation marks, each with its arguments; ``upscore`` in running text is a name."""
-    fence = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    blocks = [block for language, block in fence.findall(text) if not language]
-    inline = re.findall(r"`(upscore [^`]+)`", fence.sub("", text))
-    return [match.groups() for part in (*blocks, *inline) for match in re.finditer(COMMAND, part)]
-
-
-def settings_of_inference():
-    for section, field in InferenceSettings.model_fields.items():
-        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            yield from (f"{section}.{name}" for name in getattr(kind, "model_fields", ()))
-
-
-SETTINGS = {name for name, _, _ in describe_settings()} | set(settings_of_inference())
-
-
-def test_the_readme_has_commands():
-    assert {verb for verb, _ in commands((ROOT / "README.md").read_text())} >= {"train", "evaluate", "predict", "tune", "explain"}

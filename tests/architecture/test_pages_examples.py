@@ -20,7 +20,7 @@ from upscore.errors import UpscoreError
 from upscore.training.recipe import Recipe, parse_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 RECIPES = [*sorted((ROOT / "docs" / "results").glob("*.toml")), *sorted((ROOT / "src" / "upscore" / "training" / "recipes").glob("*.toml"))]
 FENCE = re.compile(r"^```(?:sh|bash|console)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = typer.main.get_command(app)
@@ -68,6 +68,10 @@ def test_commands_are_those_that_there_are(path):
             check(line)
         except Exception as error:
             pytest.fail(f"{path.name}: {line}: {error}")
+
+
+def test_the_readme_shows_the_verbs():
+    assert {line.split()[1] for line in commands_of(ROOT / "README.md")} >= {"train", "evaluate", "predict", "tune", "explain"}
 
 
 def test_commands_of_the_help_are_those_that_there_are():

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import tomllib
 from dataclasses import fields
 from itertools import pairwise
 
@@ -12,6 +13,9 @@ import pytest
 from painting import paint, small_recipe
 from tables import percent, read_table
 from upscore.cli.inference_options import InferenceOptions
+from upscore.explain import explain_image
+from upscore.inference.predictor import Predictor
+from upscore.models.factory import list_models
 
 CLASSES = ["ground", "square", "bar"]
 
@@ -224,3 +228,78 @@ def test_the_command_of_a_report_repeats_every_flag(upscore, painted, trained, t
     proposals, crf = first["settings"]["proposals"], first["settings"]["crf"]
     assert (proposals is None) == ("--no-proposals" in group)
     assert crf["enabled"] == ("--crf" in group)
+
+
+def test_a_proposal_sweep(upscore, painted, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+    words = ["--max-proposals", 10, "--set", "proposals.proposer=windows", "--set", "proposals.crop_side=48", "--aggregate", "mean"]
+    words += ["--pages", 0]
+    code, printed, aside = upscore("proposal-sweep", trained, painted, "--counts", "1,2,10", *words, "--out", tmp_path / "pages")
+    assert code == 0, aside
+    values = json.loads((tmp_path / "pages" / "proposal-sweep.json").read_text())["mean_iou"]
+    lines = [line for line in printed.splitlines() if re.search(r"  +\d+\.\d\d$", line)]
+    found = {name.strip(): value for name, _, value in (line.rpartition(" ") for line in lines)}
+    expected = {f"UNet, {n} proposal{'s' * (int(n) > 1)}": percent(value) for n, value in values["proposals"].items()}
+    assert found == expected | {name: percent(value) for name, value in values["modes"].items()}
+    assert len({found[name] for name in expected}) > 1
+
+
+def test_networks(upscore):
+    code, printed, _ = upscore("models", "--backbone", "resnet18")
+    assert code == 0
+    rows = list(list_models(backbones=("resnet18",)))
+    lines = printed.splitlines()
+    assert lines[0].split("  ")[0] == "model"
+    for line, row in zip(lines[1:], rows, strict=False):
+        cells = re.split(r"  +", line)
+        assert cells[:2] == [row.name, row.backbone or "its own"]
+        assert cells[2:] == [f"{row.parameters:.2f} M", str(row.stride), f"{row.receptive_field:g}"]
+    assert len(rows) >= 10
+
+
+def test_an_ensemble_and_what_it_saves(upscore, trained, tmp_path):
+    words = ("--max-proposals", 9, "--aggregate", "mean", "--combine", "product", "--crf")
+    code, printed, aside = upscore("ensemble", trained, trained, *words, "--out", tmp_path / "both")
+    assert code == 0, aside
+    members = [json.loads((tmp_path / "both" / f"member-{n}" / "bundle.json").read_text())["inference"] for n in (1, 2)]
+    proposals = members[0]["proposals"]
+    assert members[1]["proposals"] is None
+    assert (proposals["max_proposals"], proposals["aggregate"]) == (9, "mean")
+    assert printed.splitlines() == [
+        f"  unet: 9 proposals ({proposals['proposer']}), aggregated by mean",
+        "  unet: whole images",
+        f"2 networks, scores multiplied, then the CRF: {tmp_path / 'both'}",
+    ]
+    inference = json.loads((tmp_path / "both" / "ensemble.json").read_text())["inference"]
+    assert inference["combine"] == "product"
+    assert inference["crf"]["enabled"]
+
+
+def test_an_explanation(upscore, painted, trained, tmp_path):
+    image = painted.parent / "images" / "val" / "000.png"
+    code, printed, aside = upscore("explain", trained, image, "--pixel", "20,30", "--grid", "0x0", "--out", tmp_path / "page.html")
+    assert code == 0, aside
+    prediction = Predictor(trained, device="cpu").predict(image, probs=True)
+    predicted = int(prediction.label_map[20, 30])
+    words = f"row 20, column 30: {CLASSES[predicted]} {percent(float(prediction.probs[predicted, 20, 30]))} %, 95 % of its effective"
+    assert printed.startswith(words)
+    side = explain_image(str(trained), str(image), pixel=(20, 30), grid=(0, 0), device="cpu").receptive_fields[0].effective_side
+    assert f"within {side}×{side} pixels" in printed
+
+
+def test_a_plan(upscore, painted, tmp_path):
+    words = ("train", painted, "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--epochs", 1, "--seed", 3)
+    code, printed, aside = upscore(*words, "--dry-run", "--out", tmp_path / "run")
+    assert code == 0, aside
+    assert f"{painted}: 6 training images, 3 classes" in printed
+    block = printed.partition("chosen ")[2].partition("run folder")[0].splitlines()
+    table = {row[0]: row[1] for row in (re.split(r"  +", line, maxsplit=2) for line in block[2:]) if row[0]}
+    assert len(table) > 8
+    assert {"run.epochs", "run.device", "run.seed"}.isdisjoint(table), "what was given is not chosen"
+    code, _, aside = upscore(*words, "--out", tmp_path / "run")
+    assert code == 0, aside
+    recipe = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text())
+    assert set(recipe["chosen"]) == set(table)
+    for setting, value in table.items():
+        section, _, name = setting.partition(".")
+        assert str(recipe[section][name]).strip("'") == value.strip("'"), setting

@@ -20,11 +20,11 @@ MAX_PIXELS = 1_500_000
 
 
 class Watched(nn.Module):
-    geometry = Geometry()
     stride = 1
 
-    def __init__(self):
+    def __init__(self, receptive_field=1):
         super().__init__()
+        self.geometry = Geometry(receptive_field=receptive_field)
         self.pixels = []
 
     def forward(self, images):
@@ -62,3 +62,10 @@ def test_an_image_within_one_tile_is_whole_whatever_the_margin():
         assert choose_tiles((64, 40), TileContext(None, 32, 1), settings, CPU)[:2] == (64, 0)
         assert choose_tiles((64, 40), TileContext(16, 32, 1), settings, CPU)[:2] == (64, 0)
     assert choose_tiles((9000, 9000), TileContext(16, 32, 1), InferenceSettings(tile="whole"), CPU)[:2] == (9000, 0)
+
+
+@pytest.mark.parametrize("receptive_field", [101, 401, 601])
+def test_a_network_sees_no_more_pixels_than_it_may_with_the_margins_of_its_tiles(receptive_field):
+    network = Watched(receptive_field)
+    Predictor.of(network, LabelSpace(("a", "b"))).predict(np.zeros((2900, 2800, 3), np.uint8))
+    assert 0.5 * MAX_PIXELS < max(network.pixels) <= MAX_PIXELS

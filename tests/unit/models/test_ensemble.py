@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from upscore.errors import BundleError, OutputError
+from upscore.errors import BundleError, OutputError, RecipeError
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, find_model, load_model
 from upscore.models.factory import create_model
@@ -145,3 +145,24 @@ def test_nothing_is_no_ensemble(tmp_path):
     with pytest.raises(BundleError, match="JSON cannot hold"):
         replace(Ensemble.of([small()]), card={"x": float("nan")}).save(tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_proposals_are_for_the_networks_that_use_some_or_else_for_the_first():
+    def numbers(stored, **overrides):
+        members = [small(seed, inference=InferenceSettings.from_stored({"proposals": given})) for seed, given in enumerate(stored)]
+        resolved = Ensemble.of(members).resolve_settings(**overrides)
+        used = [one.inference.proposals and one.inference.proposals.max_proposals for one in resolved.members]
+        first = resolved.inference.proposals
+        assert (first and first.max_proposals) == next((number for number in used if number), None)
+        return used
+
+    assert numbers([None, {"max_proposals": 7}, None]) == [None, 7, None]
+    assert numbers([None, {"max_proposals": 7}, {"max_proposals": 8}], proposals=3) == [None, 3, 3]
+    assert numbers([None, {"max_proposals": 7}], proposals=False) == [None, None]
+    assert numbers([None, None], proposals=3) == [3, None]
+
+
+def test_each_networks_crops_are_checked_under_the_scales_of_all():
+    together = Ensemble.of([small(0), small(1, inference=InferenceSettings(proposals=ProposalSettings(batch_size=64)))])
+    with pytest.raises(RecipeError, match=r"64 crops of 224×224 pixels at scale 4.* a batch_size of at most"):
+        together.resolve_settings(scales=(0.5, 4))
