@@ -73,7 +73,7 @@ def signalling(function, *, at, number=signal.SIGINT, after=False):
 
 MOMENTS = {
     "in the forward pass": (torch.nn.functional, "batch_norm", {"at": 20}),
-    "after the forward pass": (Objective, "__call__", {"at": 4}),
+    "after the forward pass": (Objective, "__call__", {"at": 2}),
     "after the backward pass": (Accelerator, "backward", {"at": 5, "after": True}),
     "before the update": (torch.optim.AdamW, "step", {"at": 2}),
     "after the update": (torch.optim.AdamW, "step", {"at": 4, "after": True}),

@@ -89,6 +89,8 @@ def test_a_synchronized_twin_computes_alike_and_shares_every_tensor(backbone):
     """timm's own batch normalisations hold their activation: it must survive."""
     torch.manual_seed(0)
     model = create_model("fcn8s", backbone=backbone, num_classes=3)
+    for parameter in model.decoder.parameters():
+        torch.nn.init.normal_(parameter)  # scores begin at zero, whatever the backbone computes
     twin = synchronized_twin(model)
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in twin.modules())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in twin.modules())
@@ -98,6 +100,7 @@ def test_a_synchronized_twin_computes_alike_and_shares_every_tensor(backbone):
     assert all(ours[name] is theirs[name] for name in ours)
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(model.eval()(images), twin.eval()(images))
+    assert model(images).std() > 0
     expected = model.train()(images)  # alone, its statistics are those of plain batch normalisation
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ from upscore.errors import RecipeError
 from upscore.losses import class_weights
 from upscore.models.bundle import Bundle
 from upscore.training import network, train_step
-from upscore.training.launch import train
+from upscore.training.launch import _own_memory, train
 from upscore.training.objective import build_objective
 from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
@@ -26,6 +26,18 @@ def test_a_plan_builds_the_network_once_and_a_second_launch_another(painted, tmp
     assert len(built) == 2
     one, other = (Bundle.load(run.folder / "last").weights for run in (first, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_each_process_has_the_weights_in_its_own_memory():
+    """On a processor all of them are started with the same memory: they would change each other's weights."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.share_memory()
+    _own_memory(model)
+    for name, tensor in model.state_dict().items():
+        assert not tensor.is_shared()
+        assert torch.equal(tensor, before[name])
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_class_weights_may_be_numbers(painted, tmp_path):

@@ -187,7 +187,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
     settle("optimizer.name", "adamw", "forgiving about the learning rate")
     assert chosen.optimizer.name is not None
     optimizer = OPTIMIZERS[chosen.optimizer.name]
-    rate, why = optimizer.lr, optimizer.lr_reason
+    rate, why = optimizer.lr
     if optimizer.scales_with_loss and chosen.loss.normalize == "none":
         rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
     if chosen.model.start_from:
@@ -195,7 +195,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
         rate /= optimizer.stage_divisor
         why = f"{why}; ÷{optimizer.stage_divisor:g} for a stage that starts from a coarser network{paper}"
     settle("optimizer.lr", rate, why)
-    settle("optimizer.weight_decay", optimizer.weight_decay, optimizer.weight_decay_reason)
+    settle("optimizer.weight_decay", *optimizer.weight_decay)
     steps = chosen.run.total_steps(steps_per_epoch)
     settle("schedule.warmup_steps", min(100, steps // 20), "the statistics of the gradients are poor at first")
     settle("loss.class_weights", "none", "plain cross-entropy is what mean IoU was reported with")

@@ -115,14 +115,10 @@ def read_checkpoint(
     runs: Collection[str],
     scaler: torch.amp.GradScaler | None = None,
 ) -> Progress:
-    """Put the state in ``path`` into ``model``, ``average``, ``optimizer`` and ``scaler``; return how far the run had come.
+    """Read a file of :func:`write_checkpoint` into the same values; return how far the run had come.
 
     Parameters
     ----------
-    path : Path
-        The file.
-    model, average, optimizer, scaler
-        As :func:`write_checkpoint` had them.
     runs : collection of str
         Digests of the recipe, now and before the run was lengthened.
 

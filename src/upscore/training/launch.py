@@ -174,8 +174,7 @@ def _worker(
         "LOCAL_RANK": str(rank),
     }
     if ready.recipe.run.device == "cpu":
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = tensor.data.clone()  # all processes were given the same memory
+        _own_memory(model)
         torch.set_num_threads(max(1, Machine.detect("cpu").cores // world))
     try:
         _work(ready, model, listener)
@@ -184,6 +183,12 @@ def _worker(
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _own_memory(model: nn.Module) -> None:
+    """Copy the weights out of the memory that all processes were given."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _work(ready: Plan, model: nn.Module, listener: Callable[[], ProgressListener]) -> None:

@@ -19,67 +19,46 @@ __all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "update_weights"]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimiser that a recipe can name, with its usual settings.
-
-    Parameters
-    ----------
-    description : str
-        For help and documents, with the paper.
-    build : callable
-        (parameter groups, settings) -> torch optimiser.
-    lr, weight_decay : float
-        What :mod:`upscore.training.auto_config` chooses for a loss that is a mean over pixels.
-    lr_reason, weight_decay_reason : str
-        Why.
-    stage_divisor : float
-        What ``lr`` is divided by in a stage that starts from a coarser network.
-    scales_with_loss : bool
-        Whether a loss that is larger by a factor makes the steps larger by the same.
-    tensors_per_parameter : callable
-        settings -> tensors of a parameter's size that its state holds.
-    """
+    """An optimiser that a recipe can name, with what :mod:`upscore.training.auto_config` chooses for it, and why."""
 
     description: str
     build: Callable[[list[dict[str, Any]], OptimizerSection], torch.optim.Optimizer]
-    lr: float
-    lr_reason: str
-    weight_decay: float
-    weight_decay_reason: str
+    """(parameter groups, settings) -> torch optimiser."""
+    lr: tuple[float, str]
+    """For a loss that is a mean over pixels."""
+    weight_decay: tuple[float, str]
     stage_divisor: float
+    """What the learning rate is divided by in a stage that starts from a coarser network."""
     scales_with_loss: bool
+    """Whether a loss that is larger by a factor makes the steps larger by the same."""
     tensors_per_parameter: Callable[[OptimizerSection], int]
+    """Settings -> tensors of a parameter's size that the state holds."""
 
 
 OPTIMIZERS: Mapping[str, Optimizer] = {
     "adamw": Optimizer(
-        description="Adam with decoupled weight decay (Loshchilov and Hutter, 2019)",
-        build=lambda groups, settings: torch.optim.AdamW(groups, lr=settings.lr or 0, fused=True),
-        lr=1e-3,
-        lr_reason="usual for AdamW",
-        weight_decay=1e-2,
-        weight_decay_reason="usual for AdamW",
+        "Adam with decoupled weight decay (Loshchilov and Hutter, 2019)",
+        lambda groups, settings: torch.optim.AdamW(groups, lr=settings.lr or 0, fused=True),
+        lr=(1e-3, "usual for AdamW"),
+        weight_decay=(1e-2, "usual for AdamW"),
         stage_divisor=10,
         scales_with_loss=False,
         tensors_per_parameter=lambda settings: 2,
     ),
     "adam": Optimizer(
-        description="adaptive steps, weight decay as part of the gradient (Kingma and Ba, 2015)",
-        build=lambda groups, settings: torch.optim.Adam(groups, lr=settings.lr or 0, fused=True),
-        lr=1e-3,
-        lr_reason="the paper's default",
-        weight_decay=0.0,
-        weight_decay_reason="Adam's adaptive steps distort it: adamw decays better",
+        "adaptive steps, weight decay as part of the gradient (Kingma and Ba, 2015)",
+        lambda groups, settings: torch.optim.Adam(groups, lr=settings.lr or 0, fused=True),
+        lr=(1e-3, "the paper's default"),
+        weight_decay=(0.0, "Adam's adaptive steps distort it: adamw decays better"),
         stage_divisor=10,
         scales_with_loss=False,
         tensors_per_parameter=lambda settings: 2,
     ),
     "sgd": Optimizer(
-        description="stochastic gradient descent with momentum, as the papers trained",
-        build=lambda groups, settings: torch.optim.SGD(groups, lr=settings.lr or 0, momentum=settings.momentum),
-        lr=1e-2,
-        lr_reason="usual for SGD with the mean loss",
-        weight_decay=5e-4,
-        weight_decay_reason="as the papers",
+        "stochastic gradient descent with momentum, as the papers trained",
+        lambda groups, settings: torch.optim.SGD(groups, lr=settings.lr or 0, momentum=settings.momentum),
+        lr=(1e-2, "usual for SGD with the mean loss"),
+        weight_decay=(5e-4, "as the papers"),
         stage_divisor=100,
         scales_with_loss=True,
         tensors_per_parameter=lambda settings: int(settings.momentum > 0),

@@ -20,17 +20,7 @@ from upscore.documents import parse_toml, parse_value
 from upscore.errors import RecipeError, nearest_name
 from upscore.files import read_text, write_atomically
 from upscore.text import literal
-from upscore.training.recipe_sections import (
-    AugmentSection,
-    CropsSection,
-    DataSection,
-    LossSection,
-    ModelSection,
-    OptimizerSection,
-    RunSection,
-    ScheduleSection,
-    Section,
-)
+from upscore.training import recipe_sections as sections
 from upscore.training.recipes import find_recipe
 
 __all__ = ["MAY_CHANGE", "Recipe", "describe_settings", "parse_settings"]
@@ -45,21 +35,21 @@ NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps"
 """Settings that stay as they are when left out: they are given, found or absent."""
 
 
-class Recipe(Section):
+class Recipe(sections.Section):
     """Everything a run needs; settings that are ``None`` are still to be chosen.
 
     A value: read it from TOML with :meth:`load`, change it with :meth:`with_values`,
     write it with :meth:`save`. Unknown names are refused with the nearest known one.
     """
 
-    data: DataSection = DataSection()
-    crops: CropsSection = CropsSection()
-    model: ModelSection = ModelSection()
-    augment: AugmentSection = AugmentSection()
-    loss: LossSection = LossSection()
-    optimizer: OptimizerSection = OptimizerSection()
-    schedule: ScheduleSection = ScheduleSection()
-    run: RunSection = RunSection()
+    data: sections.DataSection = sections.DataSection()
+    crops: sections.CropsSection = sections.CropsSection()
+    model: sections.ModelSection = sections.ModelSection()
+    augment: sections.AugmentSection = sections.AugmentSection()
+    loss: sections.LossSection = sections.LossSection()
+    optimizer: sections.OptimizerSection = sections.OptimizerSection()
+    schedule: sections.ScheduleSection = sections.ScheduleSection()
+    run: sections.RunSection = sections.RunSection()
     chosen: dict[str, str] = Field(default_factory=dict, description="why each setting that was left open is what it is")
 
     @classmethod
@@ -111,9 +101,9 @@ class Recipe(Section):
         """
         changed = self.model_dump()
         for name, value in values.items():
-            *sections, key = name.split(".")
+            *tables, key = name.split(".")
             table: dict[str, Any] = changed
-            for section in sections:
+            for section in tables:
                 if not isinstance(table.get(section), dict):
                     known = [k for k, v in table.items() if isinstance(v, dict) and k != "chosen"]
                     raise RecipeError(f"{source}: no section '{section}'{nearest_name(section, known)}; there are {', '.join(known)}")

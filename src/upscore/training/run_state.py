@@ -37,22 +37,8 @@ __all__ = ["RunState", "TrainingInputs", "save_checkpoint", "stop_if_asked"]
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a run needs besides its recipe.
-
-    Parameters
-    ----------
-    model : Module
-        Is trained in place.
-    labels : LabelSpace
-        Its classes.
-    train, val : Dataset
-        What it is trained and validated on.
-    class_weights : (K,) floating, optional
-        Weight of each class in the loss.
-    save_best : callable
-        Called in the first process with a network that validates better than all before, the progress and its metrics.
-    folder : Path
-        The run folder.
+    """What a run needs besides its recipe: ``model`` is trained in place, ``save_best`` is called in the first process
+    with a network that validates better than all before, the progress and its metrics.
     """
 
     model: nn.Module
@@ -66,47 +52,27 @@ class TrainingInputs:
 
 @dataclass
 class RunState:
-    """A run in progress.
-
-    Parameters
-    ----------
-    recipe, inputs, interrupts
-        As :func:`upscore.training.loop.fit` has them.
-    accelerator : Accelerator
-        Device, processes and, in fp16, the scale of the loss.
-    objective : callable
-        (logits, labels) -> what a step minimises, summed.
-    model : Module
-        Is trained; on the accelerator's device.
-    network : Module
-        The same parameters, wrapped for several processes.
-    averaged : Module
-        Holds the running mean of the weights; the model itself where there is none.
-    average : dict of str to Tensor, optional
-        The mean's tensors by name.
-    validated : Module
-        What is validated and saved: the averaged network, or a copy of it where that must not be changed.
-    optimizer : Optimizer
-        Over the model's parameters.
-    progress : Progress
-        Counters and history.
-    batches : iterator of Batch
-        This process's, from the next step on.
-    """
+    """A run in progress, on the accelerator's device."""
 
     recipe: Recipe
     inputs: TrainingInputs
     interrupts: Interrupts
     accelerator: Accelerator
+    """Device, processes and, in fp16, the scale of the loss."""
     objective: Objective
     model: nn.Module
     network: nn.Module
+    """The model's parameters, wrapped for several processes."""
     averaged: nn.Module
+    """Holds the running mean of the weights; the model itself where there is none."""
     average: dict[str, Tensor] | None
+    """The mean's tensors by name."""
     validated: nn.Module
+    """What is validated and saved: the averaged network, or a copy of it where that must not be changed."""
     optimizer: torch.optim.Optimizer
     progress: Progress
     batches: Iterator[Batch]
+    """This process's, from the next step on."""
     stop_signal: int = 0
     """Number of the signal by which a process was asked to stop, once all of them know."""
     saved_at: float = field(default_factory=time.monotonic)
@@ -145,19 +111,19 @@ class RunState:
             class_weights=inputs.class_weights,
         )
         return cls(
-            recipe,
-            inputs,
-            interrupts,
-            accelerator,
-            build_objective(recipe.loss, class_weights=weights),
-            model,
-            accelerator.prepare_model(synchronized_twin(model) if run.sync_batch_norm else model),
-            averaged,
-            average,
-            validated,
-            optimizer,
-            progress,
-            batches,
+            recipe=recipe,
+            inputs=inputs,
+            interrupts=interrupts,
+            accelerator=accelerator,
+            objective=build_objective(recipe.loss, class_weights=weights),
+            model=model,
+            network=accelerator.prepare_model(synchronized_twin(model) if run.sync_batch_norm else model),
+            averaged=averaged,
+            average=average,
+            validated=validated,
+            optimizer=optimizer,
+            progress=progress,
+            batches=batches,
             saved=saved,
         )
 

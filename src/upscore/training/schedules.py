@@ -18,15 +18,7 @@ __all__ = ["SCHEDULES", "Schedule", "lr_factor"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate changes after the warm-up.
-
-    Parameters
-    ----------
-    description : str
-        For help and documents.
-    factor : callable
-        (settings, step, steps, steps per epoch) -> factor of the peak learning rate, in [0, 1].
-    """
+    """How the learning rate changes after the warm-up: (settings, step, steps, steps per epoch) -> factor of its peak, in [0, 1]."""
 
     description: str
     factor: Callable[[ScheduleSection, int, int, int], float]

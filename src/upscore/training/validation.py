@@ -102,16 +102,15 @@ class _LossSink:
     def __init__(self, loss: ValidationLoss, labels: Tensor) -> None:
         self.loss, self.labels = loss, labels
 
+    @torch.inference_mode()
     def write(self, window: Window, probs: Tensor) -> None:
         logits = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()[None]
         labels = self.labels[(slice(None), *window.slices)].to(probs.device)
         self.loss.total += float(self.loss.objective(logits, labels))
 
-    def close(self) -> None:
-        """Do nothing."""
+    def close(self) -> None: ...
 
-    def abandon(self) -> None:
-        """Do nothing."""
+    def abandon(self) -> None: ...
 
 
 class _Interrupted(Exception):
