@@ -73,6 +73,7 @@ def test_training_prints_its_log_and_marks_what_is_best(upscore, painted, recipe
         miou = float(row["miou"])
         assert line.startswith(f"epoch {int(row['epoch']):>3}/5  loss {float(row['loss']):.4f}")
         assert f"  mIoU {100 * miou:5.2f}  " in line
+        assert f"  val loss {float(row['val_loss']):.4f}  " in line
         assert f"  pixel accuracy {100 * float(row['pixel_accuracy']):5.2f}" in line
         assert line.endswith("  best") == (miou > best), lines
         marked.append(miou > best)

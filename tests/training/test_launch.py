@@ -90,7 +90,6 @@ def test_a_run_broken_off_at_any_moment_ends_in_the_same_weights(unbroken, paint
     owner, target, after = {
         "step 2": (Objective, "__call__", 1),
         "step 5": (Objective, "__call__", 7),  # after three steps and three images of a validation, and one step
-,
         "validation": (validation, "evaluate", 1),
         "checkpoint": (run_state, "write_checkpoint", 2),
         "bundle": (run_state, "write_checkpoint", 1),
