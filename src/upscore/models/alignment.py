@@ -25,17 +25,6 @@ __all__ = ["Padding", "SkipFusion", "size_of"]
 class Padding:
     """The zeros around a normalised image that make a grid lie symmetrically on it.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        The coarsest grid, on the padded image.
-    before : int
-        Zeros before the image along each axis; 0 but for backbones that do not pad at all.
-    mode : {"input_padding", "external"}
-        With "input_padding" nothing is added here.
-
-    Examples
-    --------
     A coarsest cell every 32 pixels, centred on pixels, the first on pixel 0:
 
     >>> padding = Padding.of(Geometry(stride=32), "external")
@@ -43,9 +32,9 @@ class Padding:
     (1, 3, 65, 65)
     """
 
-    geometry: Geometry
-    before: int
-    mode: PaddingMode
+    geometry: Geometry  #: the coarsest grid, on the padded image
+    before: int  #: zeros before the image along each axis; 0 but for backbones that do not pad at all
+    mode: PaddingMode  #: with "input_padding" nothing is added here
 
     @classmethod
     def of(cls, geometry: Geometry, mode: PaddingMode) -> Padding:
@@ -56,8 +45,7 @@ class Padding:
     def pad(self, x: Tensor) -> Tensor:
         """Return (N, C, H, W) with zeros before and after.
 
-        At least two cells along each axis are covered, so that batch normalisation has
-        something to average even where the image is one pixel.
+        There are at least two cells along each axis, so that batch normalisation has something to average even for a single pixel.
         """
         if self.mode == "input_padding":
             return x
@@ -66,14 +54,9 @@ class Padding:
         return F.pad(x, (self.before, width - x.shape[-1] - self.before, self.before, height - x.shape[-2] - self.before))
 
     def upsample_to_image(self, scores: Geometry, channels: int) -> tuple[BilinearUpsample, tuple[int, int]]:
-        """Return the layer that brings a grid to pixels, and the row and column where the image begins in its result.
+        """Return the layer that upsamples a map to pixels, and the row and column where the image begins in its result.
 
-        Parameters
-        ----------
-        scores : Geometry
-            The grid, on the padded image.
-        channels : int
-            Of the map: the classes in an FCN.
+        ``scores`` is the map's grid on the padded image, ``channels`` its channels, the classes in an FCN.
         """
         factor, image = int(scores.stride), Geometry(offset=Fraction(self.before))
         kernel = scores.bilinear_kernel(factor, image)
@@ -89,35 +72,19 @@ class SkipFusion:
     If the backbone pads its input, the finer map begins before the doubled scores and is cropped
     to them, as in the paper. If the image is padded externally, the doubled scores are cropped
     (or continued) to the finer map.
-
-    Parameters
-    ----------
-    geometry : Geometry
-        Grid of the sum.
-    kernel : int
-        Size of the ×2 kernel that lands on the finer grid.
-    crop : int
-        Leading cells of the finer map to leave out.
-    offset : int, optional
-        Leading cells of the doubled scores to leave out; None where all of them are used.
-    scale : float
-        What the finer features are multiplied by.
     """
 
-    geometry: Geometry
-    kernel: int
-    crop: int
-    offset: int | None
-    scale: float = 1.0
+    geometry: Geometry  #: grid of the sum
+    kernel: int  #: of the ×2 upsampling that lands on the finer grid
+    crop: int  #: leading cells of the finer map to leave out
+    offset: int | None  #: leading cells of the doubled scores to leave out; None where all of them are used
+    scale: float = 1.0  #: what the finer features are multiplied by
 
     @classmethod
     def of(cls, coarse: Geometry, fine: Geometry, mode: PaddingMode, *, scale: float = 1.0) -> SkipFusion:
         """Return how ``coarse`` scores, doubled, and ``fine`` ones align.
 
-        Raises
-        ------
-        GeometryError
-            No bilinear kernel lands on cells of the finer grid.
+        GeometryError where no bilinear kernel lands on cells of the finer grid.
         """
         kernel = coarse.bilinear_kernel(2, fine)
         doubled = coarse.deconv(kernel, 2)

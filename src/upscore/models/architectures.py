@@ -43,36 +43,18 @@ def settings_of(builder: Callable[..., nn.Module]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is known of a network by its name.
-
-    Parameters
-    ----------
-    name : str
-        What users call it.
-    build : callable
-        Of a decoder on a backbone: ``(backbone, *, num_classes, **settings)`` to a
-        :class:`~upscore.models.on_backbone.Decoder`. Of a network with its own encoder:
-        ``(*, num_classes, normalization, in_channels, **settings)`` to the network.
-    description : str
-        One line.
-    paper : str
-        Authors and year.
-    encoder : {"backbone", "vgg16", "own"}
-        "backbone": a decoder that is put on any backbone. "vgg16": the encoder is built in and has VGG16's
-        layers, so that it takes its weights. "own": the encoder is built in.
-    finer : bool
-        Reads a backbone's feature levels of stride 2 and 4 too.
-    normalization : str, optional
-        Of RGB images, where weights do not determine it. By default ImageNet's, or the backbone's.
-    """
+    """What is known of a network by its name."""
 
     name: str
     build: Callable[..., nn.Module]
-    description: str
-    paper: str
+    """Of a decoder on a backbone: ``(backbone, *, num_classes, **settings)`` to a :class:`~upscore.models.on_backbone.Decoder`. Of a
+    network with its own encoder: ``(*, num_classes, normalization, in_channels, **settings)`` to the network."""
+    description: str  #: one line
+    paper: str  #: authors and year
     encoder: Literal["backbone", "vgg16", "own"] = "backbone"
-    finer: bool = False
-    normalization: NormalizationName | None = None
+    """A decoder is put on any "backbone"; otherwise the encoder is built in, and "vgg16" has VGG16's layers and takes its weights."""
+    finer: bool = False  #: reads a backbone's feature levels of stride 2 and 4 too
+    normalization: NormalizationName | None = None  #: of RGB images, where weights do not determine it; else ImageNet's or the backbone's
 
     @property
     def takes_backbone(self) -> bool:
@@ -131,18 +113,7 @@ ARCHITECTURES = {
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the record of an architecture.
-
-    Raises
-    ------
-    ModelError
-        There is none of that name.
-
-    Examples
-    --------
-    >>> find_architecture("segnet").takes_backbone, find_architecture("segnet").takes_imagenet_weights
-    (False, True)
-    """
+    """Return the record of an architecture; ModelError where there is none of that name."""
     if name not in ARCHITECTURES:
         near = nearest_name(str(name), list(ARCHITECTURES))
         raise ModelError(f"unknown model '{str(name)[:80]}'{near}: expected one of {', '.join(ARCHITECTURES)}")

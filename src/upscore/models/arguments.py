@@ -10,24 +10,8 @@ __all__ = ["check_classes", "check_dropout", "check_flag", "check_in_channels", 
 
 
 def check_integer(value: Any, maximum: int, found: str) -> int:
-    """Return ``value`` if it is a whole number from 1 to ``maximum``.
+    """Return ``value`` if it is a whole number from 1 to ``maximum``; else a ModelError says what was ``found``.
 
-    Parameters
-    ----------
-    value : int
-        The argument.
-    maximum : int
-        Included.
-    found : str
-        The value and what it is, for the message.
-
-    Raises
-    ------
-    ModelError
-        It is something else.
-
-    Examples
-    --------
     >>> check_integer(0, 256, "depth 0")
     Traceback (most recent call last):
     upscore.errors.ModelError: found depth 0, expected a whole number from 1 to 256
@@ -62,15 +46,8 @@ def check_dropout(dropout: float) -> float:
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """Return ``channels`` times ``width``, rounded, at least 1.
+    """Return ``channels`` times ``width``, rounded, at least 1; ModelError where the width is not above 0 and at most 4.
 
-    Raises
-    ------
-    ModelError
-        The width is not above 0 and at most 4.
-
-    Examples
-    --------
     >>> scale_channels(512, 1 / 4), scale_channels(64, 1 / 1000)
     (128, 1)
     """

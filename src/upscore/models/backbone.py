@@ -19,7 +19,8 @@ from upscore.ops.receptive_field import measure_receptive_fields
 __all__ = ["INPUT_PADDING", "Backbone", "FeatureLevel", "PaddingMode", "measure_levels", "padding_mode", "select_levels"]
 
 PaddingMode = Literal["input_padding", "external"]
-"""Who pads the image: the backbone's first layer, or :class:`~upscore.models.on_backbone.OnBackbone`."""
+"""Who pads the image. "input_padding": the backbone's first layer, so much that the cells reach beyond the image, as the papers' VGG16
+does. "external": :class:`~upscore.models.on_backbone.OnBackbone`, until the cells lie symmetrically on the image."""
 
 INPUT_PADDING = 100
 """Zeros that the papers' first layers put around the image, so that every layer fits into any."""
@@ -27,38 +28,18 @@ INPUT_PADDING = 100
 
 @dataclass(frozen=True)
 class FeatureLevel:
-    """A feature map that a decoder may read.
+    """A feature map that a decoder may read."""
 
-    Parameters
-    ----------
-    channels : int
-        C of the map.
-    geometry : Geometry
-        Where its cells lie on the image that the backbone was given, and what they see.
-    """
-
-    channels: int
-    geometry: Geometry
+    channels: int  #: C of the map
+    geometry: Geometry  #: where its cells lie on the image that the backbone was given, and what they see
 
 
 class Backbone(Protocol):
-    """A classifier without its head.
+    """A classifier without its head."""
 
-    Attributes
-    ----------
-    levels : dict of int to FeatureLevel
-        By stride; decoders read 8, 16 and 32, and possibly 2 and 4.
-    padding : {"input_padding", "external"}
-        "input_padding": the first layer pads the image so much that the cells reach beyond it, as
-        the papers' VGG16 does. "external": the image is padded before the backbone until the
-        cells lie symmetrically on it.
-    mean, std : tuple of float
-        RGB statistics in [0, 1] of the images it was trained on.
-    """
-
-    levels: dict[int, FeatureLevel]
+    levels: dict[int, FeatureLevel]  #: by stride; decoders read 8, 16 and 32, and possibly 2 and 4
     padding: PaddingMode
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  #: with ``std``, RGB statistics in [0, 1] of the images it was trained on
     std: tuple[float, ...]
 
     def __call__(self, x: Tensor) -> dict[int, Tensor]:
@@ -67,13 +48,7 @@ class Backbone(Protocol):
 
 
 def select_levels(backbone: Backbone, *strides: int) -> list[FeatureLevel]:
-    """Return a backbone's feature levels of the given strides.
-
-    Raises
-    ------
-    ModelError
-        It lacks one.
-    """
+    """Return a backbone's feature levels of the given strides; ModelError where it lacks one."""
     missing = [stride for stride in strides if stride not in backbone.levels]
     if missing:
         raise ModelError(f"the backbone has no feature map of stride {missing[0]}, only {sorted(backbone.levels)}: choose another backbone")
@@ -90,28 +65,11 @@ def padding_mode(padding: int) -> PaddingMode:
 def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3) -> list[FeatureLevel]:
     """Return the channels and the geometry of each feature map of a network that does not declare them.
 
-    Parameters
-    ----------
-    features : callable
-        A network in eval mode, on the CPU or the meta device: (N, C, H, W) to a list of
-        (N, C', h, w) maps.
-    in_channels : int
-        Its C.
+    ``features`` is a network in eval mode, on the CPU or the meta device: (N, C, H, W) to a list of (N, C', h, w) maps. The
+    receptive field is ``math.inf`` where a gate or a normalisation averages over the whole image; stride and offset are those
+    of the other layers. GeometryError where the cells do not lie on a regular grid, the same for every image size and along
+    both axes.
 
-    Returns
-    -------
-    list of FeatureLevel
-        In the order of the maps. The receptive field is ``math.inf`` where a gate or a normalisation
-        averages over the whole image; stride and offset are those of the other layers.
-
-    Raises
-    ------
-    GeometryError
-        Cells do not lie on a regular grid, or not on the same one for every image size and
-        along both axes.
-
-    Examples
-    --------
     >>> from torch import nn
     >>> (level,) = measure_levels(lambda x: [nn.Conv2d(3, 8, 3, stride=2, padding=1)(x)])
     >>> level.channels, int(level.geometry.stride), int(level.geometry.offset), int(level.geometry.receptive_field)

@@ -28,23 +28,11 @@ __all__ = ["OWN_BACKBONES", "OwnBackbone", "build_backbone", "current_name", "im
 
 @dataclass(frozen=True)
 class OwnBackbone:
-    """One of the papers' classifiers.
-
-    Parameters
-    ----------
-    name : str
-        What users call it.
-    build : callable
-        Builds it. Its keyword-only arguments, apart from ``in_channels`` and ``finer``, are settings of a
-        network; with ``finer`` it also returns feature levels of stride 2 and 4.
-    imagenet : str
-        timm's network whose ImageNet weights fit; "" where there is none. With batch
-        normalisation ``_bn`` is appended.
-    """
+    """One of the papers' classifiers."""
 
     name: str
-    build: Callable[..., nn.Module]
-    imagenet: str = ""
+    build: Callable[..., nn.Module]  #: its keyword-only arguments, but ``in_channels`` and ``finer``, are settings of a network
+    imagenet: str = ""  #: timm's network whose ImageNet weights fit, with ``_bn`` appended for batch normalisation; "" for none
 
 
 OWN_BACKBONES = {
@@ -56,7 +44,7 @@ OWN_BACKBONES = {
 def build_backbone(
     name: str, *, in_channels: int = 3, weights: str | Path | None = None, finer: bool = False, report: Report = silent, **arguments: Any
 ) -> Any:
-    """Build a backbone.
+    """Build a :class:`upscore.models.backbone.Backbone`.
 
     Parameters
     ----------
@@ -75,11 +63,6 @@ def build_backbone(
         Receives a sentence for each change that made a file's weights fit.
     **arguments
         Those of the papers' backbones (``width``, ``dropout`` and so on); timm's networks take none.
-
-    Returns
-    -------
-    nn.Module
-        A :class:`upscore.models.backbone.Backbone`.
 
     Raises
     ------

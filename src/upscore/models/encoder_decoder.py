@@ -35,14 +35,10 @@ def conv_block(
 
     Parameters
     ----------
-    names : sequence of str
-        One for each convolution.
-    channels : sequence of int
-        One more: those of the input come first.
-    kernel : int
-        Height and width.
-    padding : int, optional
-        By default half the kernel, so that the size stays the same.
+    names, channels : sequence of str, sequence of int
+        Of each convolution; the channels of the input come first.
+    kernel, padding : int
+        Height and width, and by default half of that, so that the size stays the same.
     norm : callable, optional
         From a convolution's name to that of its batch normalisation; by default there is none.
     relu : bool
@@ -114,15 +110,8 @@ def propagate_geometry(layers: nn.Module, grid: Geometry) -> Geometry:
 def mirrored_geometry(encoder: nn.Sequential, decoder: nn.Sequential, *, score: nn.Module, bottom: nn.Module | None = None) -> Geometry:
     """Return the grid of the deepest pooled map, with the receptive field of a score.
 
-    Parameters
-    ----------
-    encoder, decoder : nn.Sequential
-        Blocks; a 2×2 pooling follows each of the encoder's, an unpooling precedes each of the
-        decoder's.
-    score : nn.Module
-        From the last block's output to logits.
-    bottom : nn.Module, optional
-        The layers between encoder and decoder.
+    A 2×2 pooling follows each of the encoder's blocks, an unpooling precedes each of the decoder's; ``bottom`` are the layers
+    between them, and ``score`` those from the last block's output to logits.
     """
     grid = Geometry()
     for convolve in encoder:

@@ -34,7 +34,7 @@ def create_model(
     report: Report = warn,
     **arguments: Any,
 ) -> nn.Module:
-    """Build a segmentation network.
+    """Build a segmentation network: (N, C, H, W) in [0, 1] to logits (N, K, H, W); in train mode.
 
     Parameters
     ----------
@@ -43,10 +43,8 @@ def create_model(
     backbone : str, optional
         "alexnet", "googlenet", "vgg16", the default, or one of timm's names; none for DeconvNet, SegNet
         and the others that have their own encoder.
-    num_classes : int
-        K.
-    in_channels : int
-        C of the images; 3 is RGB. A network of 1 also takes RGB and uses its luminance.
+    num_classes, in_channels : int
+        K, and C of the images; 3 is RGB. A network of 1 also takes RGB and uses its luminance.
     weights : None, "imagenet" or path
         Of the backbone; see :func:`upscore.models.backbones.build_backbone`. For a network with its own
         encoder, or an FCN on one of the papers' backbones, a file may also hold everything; otherwise
@@ -63,11 +61,6 @@ def create_model(
     **arguments
         Settings of the architecture (``upsampling``, ``width``) or of one of the papers' backbones
         (``width``, ``dropout``, ``padding``, ``batch_norm`` for VGG16, ``variant`` for the others).
-
-    Returns
-    -------
-    nn.Module
-        Maps (N, C, H, W) in [0, 1] to logits (N, K, H, W); in train mode.
 
     Raises
     ------
@@ -161,26 +154,10 @@ def _refuse_unknown(arguments: Mapping[str, Any], accepted: Collection[str], own
 
 
 def backbone_mismatch(name: str, arguments: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:
-    """Describe how a network's tensors differ from those of its backbone, before the backbone is measured.
+    """Describe how tensors of a network differ from those of its backbone, before the backbone is measured.
 
-    Parameters
-    ----------
-    name : str
-        An architecture.
-    arguments : mapping
-        Of :func:`create_model`.
-    found : mapping of str to Tensor
-        Names and shapes of all tensors of the network.
-
-    Returns
-    -------
-    str
-        ``""`` if they do not differ, or the backbone is not one that has to be measured.
-
-    Raises
-    ------
-    ModelError
-        The architecture or the backbone is unknown.
+    ``arguments`` are those of :func:`create_model`, ``found`` all tensors of the network by name. ``""`` if they do not differ,
+    or the backbone is not one that has to be measured; ModelError where architecture or backbone is unknown.
     """
     architecture, backbone = find_architecture(name), arguments.get("backbone")
     if not architecture.takes_backbone or backbone is None or backbone in OWN_BACKBONES:
@@ -193,15 +170,8 @@ def backbone_mismatch(name: str, arguments: Mapping[str, Any], found: Mapping[st
 def score_layers(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the tensors whose shape depends on the number of classes: score layers, and learned upsampling of scores.
 
-    Parameters
-    ----------
-    name : str
-        An architecture.
-    arguments : mapping
-        Of :func:`create_model`.
+    ``arguments`` are those of :func:`create_model`.
 
-    Examples
-    --------
     >>> sorted(score_layers("segnet", {"width": 1 / 16}))
     ['conv1_1_D.bias', 'conv1_1_D.weight']
     """
@@ -212,33 +182,13 @@ def score_layers(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A row of ``upscore models``.
-
-    Parameters
-    ----------
-    architecture : Architecture
-        Its record.
-    backbone : str
-        Its backbone; "" where it has its own encoder.
-    parameters : float
-        In millions, with 21 classes.
-    stride : int
-        Pixels between the coarsest cells.
-    receptive_field : float
-        Of such a cell in pixels along one axis, or of a score where the network has its own encoder;
-        infinite where it covers every image.
-    """
+    """A row of ``upscore models``."""
 
     architecture: Architecture
-    backbone: str
-    parameters: float
-    stride: int
-    receptive_field: float
-
-    @property
-    def name(self) -> str:
-        """Of the architecture."""
-        return self.architecture.name
+    backbone: str  #: "" where it has its own encoder
+    parameters: float  #: in millions, with 21 classes
+    stride: int  #: pixels between the coarsest cells
+    receptive_field: float  #: of such a cell, or of a score where the encoder is its own, in pixels along one axis; may be infinite
 
 
 def list_models(
@@ -246,7 +196,7 @@ def list_models(
 ) -> list[ListedModel]:
     """Return every architecture on each of ``backbones``, measured on the meta device: nothing is allocated.
 
-    >>> [(row.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]
+    >>> [(row.architecture.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]
     [('fcn8s', 'vgg16', 32), ('fcn8s-atonce', 'vgg16', 32), ('deconvnet', '', 32)]
     """
     rows = []

@@ -86,13 +86,7 @@ Document = TypeVar("Document", bound=BaseModel)
 
 
 def read_document(path: Path, kind: type[Document]) -> Document:
-    """Read ``bundle.json`` or ``ensemble.json``.
-
-    Raises
-    ------
-    BundleError
-        It is too large, damaged, of another kind, or of another version.
-    """
+    """Read ``bundle.json`` or ``ensemble.json``; BundleError where it is too large, damaged, of another kind or of another version."""
     text = read_text(path, max_bytes=LARGEST, what="a bundle's description", error=BundleError)
     try:
         version = _Version.model_validate_json(text).version
@@ -116,13 +110,7 @@ def write_document(document: BaseModel, path: Path) -> None:
 
 
 def as_json(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of ``value`` as JSON would give it back: tuples become lists.
-
-    Raises
-    ------
-    BundleError
-        It holds a NaN, an infinity or something that is not plain data.
-    """
+    """Return a copy of ``value`` as JSON would give it back (tuples become lists); BundleError where it is not plain, finite data."""
     try:
         return cast("dict[str, Any]", json.loads(json.dumps(dict(value), allow_nan=False)))
     except (TypeError, ValueError, RecursionError) as error:

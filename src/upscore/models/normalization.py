@@ -70,13 +70,7 @@ class Normalization(nn.Module):
 
     @classmethod
     def named(cls, name: str, in_channels: int) -> Normalization:
-        """Return one of :data:`NORMALIZATIONS`.
-
-        Raises
-        ------
-        ModelError
-            The name is unknown, or "caffe" is asked for other images than those of three channels.
-        """
+        """Return one of :data:`NORMALIZATIONS`; ModelError where the name is unknown, or "caffe" is asked for other than three channels."""
         if name not in NORMALIZATIONS:
             near = nearest_name(str(name), NORMALIZATIONS)
             raise ModelError(f"unknown normalization '{str(name)[:80]}'{near}: expected one of {', '.join(NORMALIZATIONS)}")
@@ -103,15 +97,10 @@ class Normalization(nn.Module):
 
     @classmethod
     def for_channels(cls, mean: Sequence[float], std: Sequence[float], in_channels: int) -> Normalization:
-        """Return a normalisation by RGB statistics for images of any number of channels.
+        """Return a normalisation by RGB statistics (3,) in [0, 1] for images of any number of channels.
 
-        Parameters
-        ----------
-        mean, std : (3,) sequence of float
-            RGB statistics in [0, 1].
-        in_channels : int
-            3 uses them as they are; 1 (grey) uses their averages; for any other number nothing
-            is known about the channels, and all of them get 0.5 and 0.25.
+        3 uses them as they are; 1 (grey) uses their averages; for any other number nothing is known about the channels, and all of
+        them get 0.5 and 0.25.
         """
         if in_channels == 3:
             return cls(mean, std)
@@ -124,23 +113,13 @@ class Normalization(nn.Module):
         return f"{self.mean.numel()}, span={self.span:g}, bgr={self.bgr}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise a batch.
+        """Return (N, C, H, W) normalised images, of the same dtype.
 
         Parameters
         ----------
         images : (N, C, H, W) float in [0, 1]
             RGB where C is 3. A network for grey images, C = 1, also takes RGB and uses its
-            luminance (Rec. 601), which for a grey image is its grey value.
-
-        Returns
-        -------
-        Tensor
-            (N, C, H, W), of the same dtype.
-
-        Raises
-        ------
-        ModelError
-            The images have another number of channels.
+            luminance (Rec. 601), which for a grey image is its grey value. Any other C is a ModelError.
         """
         if images.ndim == 4 and images.shape[1] == 3 and self.mean.shape[0] == 1:
             images = (images * images.new_tensor(LUMINANCE).view(-1, 1, 1)).sum(1, keepdim=True)

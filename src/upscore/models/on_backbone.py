@@ -29,33 +29,15 @@ __all__ = ["Decoder", "OnBackbone"]
 
 
 class Decoder(Protocol):
-    """What :class:`OnBackbone` needs of a decoder, which is an ``nn.Module`` built from a backbone.
+    """What :class:`OnBackbone` needs of a decoder, which is an ``nn.Module`` built from a backbone."""
 
-    Attributes
-    ----------
-    num_classes : int
-        K.
-    stride : int
-        Of the coarsest feature level that it reads.
-    geometry : Geometry
-        The grid of its result, on the image that the backbone was given.
-    upsamplings : tuple of BilinearUpsample
-        Those between the coarsest level and its result, in a row.
-    context : int
-        Pixels that its convolutions add to the receptive field.
-    channels : int
-        Of its result; K where there is no ``head``.
-    head : nn.Module
-        Layers at the images' size, after ``upscore``; ``nn.Identity()`` where the result is the scores.
-    """
-
-    num_classes: int
-    stride: int
-    geometry: Geometry
-    upsamplings: tuple[BilinearUpsample, ...]
-    context: int
-    channels: int
-    head: nn.Module
+    num_classes: int  #: K
+    stride: int  #: of the coarsest feature level that it reads
+    geometry: Geometry  #: the grid of its result, on the image that the backbone was given
+    upsamplings: tuple[BilinearUpsample, ...]  #: those between the coarsest level and its result, in a row
+    context: int  #: pixels that its convolutions add to the receptive field
+    channels: int  #: of its result; K where there is no ``head``
+    head: nn.Module  #: layers at the images' size, after ``upscore``; ``nn.Identity()`` where the result is the scores
 
     def __call__(self, levels: dict[int, Tensor]) -> Tensor:
         """Return (N, channels, h, w) of feature maps (N, C, h', w') by stride."""
@@ -63,14 +45,14 @@ class Decoder(Protocol):
 
 
 class OnBackbone(nn.Module):
-    """A decoder on a backbone.
+    """A decoder on the backbone that it was made for.
 
     Parameters
     ----------
     backbone : Backbone
         Feature maps by stride.
     decoder : Decoder
-        Made for this backbone.
+        From these to scores.
     normalization : nn.Module
         From images in [0, 1] to what the backbone expects.
 
@@ -79,10 +61,8 @@ class OnBackbone(nn.Module):
     geometry : Geometry
         Grid of the coarsest feature level on the image, with the receptive field of a score; its
         ``margin()`` is what a tile needs.
-    stride : int
-        Of that grid.
-    num_classes : int
-        K.
+    stride, num_classes : int
+        Of that grid, and K.
 
     Raises
     ------
@@ -121,18 +101,7 @@ class OnBackbone(nn.Module):
         self.geometry = Geometry(coarsest.stride, coarsest.offset - self.padding.before, receptive_field)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits.
-
-        Parameters
-        ----------
-        images : (N, C, H, W) float in [0, 1]
-            Any H and W from 1.
-
-        Returns
-        -------
-        Tensor
-            (N, K, H, W) float.
-        """
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1."""
         levels = self.backbone(self.padding.pad(self.normalization(images)))
         scores = self.upscore(self.decoder(levels), offset=self.crop, size=size_of(images))
         return cast(Tensor, self.decoder.head(scores))

@@ -112,18 +112,7 @@ class SlidingWindow(nn.Module):
         self.geometry = Geometry(Fraction(every), Fraction(0), Fraction(patch))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits.
-
-        Parameters
-        ----------
-        images : (N, C, H, W) float in [0, 1]
-            Any H and W from 1; each pixel costs one classification.
-
-        Returns
-        -------
-        Tensor
-            (N, K, H, W) float.
-        """
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1; each pixel costs one classification."""
         scores = self.classify(self.mirror(self.normalization(images)))
         if self.stride == 1:
             return scores
@@ -131,8 +120,7 @@ class SlidingWindow(nn.Module):
 
     def mirror(self, x: Tensor) -> Tensor:
         """Return (N, C, H + P - 1, W + P - 1), continued on each side by its mirror image, repeatedly if the image is smaller."""
-        reach = (self.patch // 2, self.patch // 2)
-        return mirror(x, rows=reach, columns=reach)
+        return mirror(x, rows=(self.patch // 2,) * 2, columns=(self.patch // 2,) * 2)
 
     def classify(self, x: Tensor) -> Tensor:
         """Return the scores (N, K, h, w) of every n-th patch of a mirrored image, a bounded number of patches at a time."""

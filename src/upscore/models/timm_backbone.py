@@ -61,7 +61,7 @@ def import_timm() -> ModuleType:
 
 
 class TimmBackbone(nn.Module):
-    """A timm classifier without its head.
+    """A timm classifier without its head; channels and geometry of its levels are measured.
 
     Parameters
     ----------
@@ -105,24 +105,12 @@ class TimmBackbone(nn.Module):
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What is known of a timm network without its weights.
+    """What is known of a timm network without its weights."""
 
-    Parameters
-    ----------
-    strides : tuple of int
-        8, 16 and 32, and before them 2 and 4 where these were asked for and exist.
-    indices : tuple of int
-        Indices of timm's feature maps with these strides.
-    levels : tuple of FeatureLevel
-        Their channels and measured geometry.
-    mean, std : tuple of float
-        RGB statistics in [0, 1] that its weights were trained with.
-    """
-
-    strides: tuple[int, ...]
-    indices: tuple[int, ...]
-    levels: tuple[FeatureLevel, ...]
-    mean: tuple[float, ...]
+    strides: tuple[int, ...]  #: 8, 16 and 32, and before them 2 and 4 where these were asked for and exist
+    indices: tuple[int, ...]  #: of timm's feature maps with these strides
+    levels: tuple[FeatureLevel, ...]  #: their channels and measured geometry
+    mean: tuple[float, ...]  #: with ``std``, RGB statistics in [0, 1] that its weights were trained with
     std: tuple[float, ...]
 
 
@@ -130,10 +118,7 @@ class BackboneInfo:
 def inspect_backbone(name: str, *, finer: bool = False) -> BackboneInfo:
     """Return what is known of a timm network, built on the meta device: nothing is allocated or downloaded.
 
-    Raises
-    ------
-    ModelError
-        As :class:`TimmBackbone`.
+    Errors are those of :class:`TimmBackbone`.
     """
     strides, indices, chosen = _on_meta(name, finer)
     if _pads_by_size(chosen):
@@ -179,23 +164,9 @@ def _on_meta(name: str, finer: bool) -> tuple[tuple[int, ...], tuple[int, ...], 
 
 
 def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: int, finer: bool) -> str:
-    """Describe how tensors differ from those of a :class:`TimmBackbone`; ``""`` if they do not.
+    """Describe how tensors differ from those of a :class:`TimmBackbone` of timm's current ``name``; ``""`` if they do not.
 
-    Nothing is measured: it takes a second, where measuring takes a minute.
-
-    Parameters
-    ----------
-    name : str
-        timm's current name of the network.
-    found : mapping of str to Tensor
-        Names and shapes.
-    in_channels, finer
-        As :class:`TimmBackbone`.
-
-    Raises
-    ------
-    ModelError
-        The name is unknown, or the network lacks a stride.
+    Nothing is measured: it takes a second, where measuring takes a minute. ModelError where the name is unknown or a stride is missing.
     """
     _, indices, _ = _on_meta(name, finer)
     with torch.device("meta"):
@@ -204,13 +175,7 @@ def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: 
 
 
 def check_name(name: str) -> None:
-    """Refuse everything but timm's own names: paths and addresses would download foreign code or weights.
-
-    Raises
-    ------
-    ModelError
-        With the nearest known name.
-    """
+    """Raise a ModelError for everything but timm's own names: paths and addresses would download foreign code or weights."""
     timm = import_timm()
     if not isinstance(name, str):
         raise ModelError(f"found backbone {name!r}, expected a name: {', '.join(PAPERS)} or one of timm's")
@@ -225,19 +190,10 @@ def check_name(name: str) -> None:
 
 
 def current_name(name: str, *, report: Callable[[str], None]) -> str:
-    """Return timm's current name of a backbone: it has renamed many, and moved the origin of weights into a tag.
+    """Return timm's current name of a backbone, checked: it has renamed many, and moved the origin of weights into a tag.
 
-    Parameters
-    ----------
-    name : str
-        A current name, or an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
-    report : callable
-        Receives a sentence if the name is an earlier one.
-
-    Raises
-    ------
-    ModelError
-        As :func:`check_name`.
+    ``report`` receives a sentence where ``name`` is an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
+    ModelError as :func:`check_name`.
     """
     import_timm()
     from timm.models import get_deprecated_models
@@ -262,8 +218,7 @@ TORCHVISION_NAMES = {
 def _nearest(wanted: str, known: list[str]) -> str:
     """Return a hint at the name that was probably meant: the same letters and digits, torchvision's name, or the nearest.
 
-    ``ResNet-50`` is nearer to ``resnet50`` than the number of changed letters suggests, and
-    a name that begins the same way (``efficientnet-b0x``) is preferred.
+    A name that begins the same way (``efficientnet-b0x``) is preferred.
     """
     plain = re.sub(r"[^a-z0-9]", "", wanted.lower())
     same = [name for name in known if name.replace("_", "") == plain]
@@ -278,11 +233,7 @@ def _nearest(wanted: str, known: list[str]) -> str:
 def pretrained(name: str, **arguments: Any) -> Any:
     """Return a timm network with its ImageNet weights, from timm's cache or downloaded.
 
-    Raises
-    ------
-    ModelError
-        There are none, or the hub cannot be reached. It is tried once here, since timm tries
-        again and again for a minute.
+    ModelError where there are none, or the hub cannot be reached. It is tried once here, since timm tries again and again for a minute.
     """
     timm = import_timm()
     import huggingface_hub as hub
