@@ -38,7 +38,7 @@ __all__ = ["ImagePredictor", "evaluate", "predict_sample"]
 
 
 class ImagePredictor(Protocol):
-    """What can be evaluated: a :class:`upscore.inference.predictor.Predictor`, or any object with these two."""
+    """What can be evaluated: a :class:`upscore.inference.predictor.Predictor`, or any object with these two members."""
 
     @property
     def labels(self) -> LabelSpace:
@@ -72,8 +72,7 @@ def evaluate(
     split : str
         Which part of a path's dataset; a Dataset is taken as it is.
     absent : {"union", "present", "all"}
-        Which classes the means are over: those in truth or prediction, those in the
-        truth, or all of them.
+        Which classes the means are over: those in truth or prediction, those in the truth, or all of them.
     progress : callable, optional
         Called with (images done, images in all) of this shard after each image.
     shard : (int, int)
@@ -91,8 +90,7 @@ def evaluate(
     Raises
     ------
     DataError
-        Keys are repeated, an image has no truth or one of another size, the truth holds
-        a label that is not a class, or there is no image.
+        Keys are repeated, an image has no truth or one of another size, the truth holds a label that is not a class, or there is no image.
     BundleError
         The network's classes are not the dataset's, or it returns another size.
     """

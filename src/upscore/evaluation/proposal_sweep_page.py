@@ -58,20 +58,10 @@ class ImageLink:
 
 
 class ProposalSweepPages:
-    """Writes a page for some images as they are evaluated, and the index once all are.
+    """Writes a page for the images with indices ``shown`` as they are evaluated, and the index once all are.
 
-    Parameters
-    ----------
-    out : path
-        Folder; made if need be, files of these names are replaced.
-    labels : LabelSpace
-        The classes.
-    settings : InferenceSettings
-        In force.
-    shown : sequence of int
-        Indices of the images that get a page.
-    command : str
-        The command line that repeats this.
+    The folder is made if need be, and files of these names are replaced. ``settings`` are those in force, ``command`` is the command line
+    that repeats this.
     """
 
     def __init__(
@@ -81,13 +71,7 @@ class ProposalSweepPages:
         self.links: list[ImageLink] = []
 
     def show(self, index: int, image: SweepImage) -> None:
-        """Write the page of an image, if it gets one.
-
-        Raises
-        ------
-        OutputError
-            The folder cannot be written.
-        """
+        """Write the page of an image, if it gets one; raises OutputError where the folder cannot be written."""
         if index not in self.shown:
             return
         assert image.sample.label is not None
@@ -117,8 +101,8 @@ class ProposalSweepPages:
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         best = max(image.by_mode, key=lambda name: image.mean_iou[name])
         thumbnail = as_uri(shrink(image.sample.image, side=240), quality=80)
-        fewest, most = by_count[0].mean_iou, by_count[-1].mean_iou
-        self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest, most, (best, image.mean_iou[best])))
+        fewest_boxes, all_boxes = by_count[0].mean_iou, by_count[-1].mean_iou
+        self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest_boxes, all_boxes, (best, image.mean_iou[best])))
 
     def write_index(self, sweep: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``proposal-sweep.json``; return the page's path."""

@@ -76,7 +76,9 @@ def write_report(
     dataset: Dataset | None = None,
     command: str | None = None,
 ) -> Path:
-    """Write ``report.html``, ``report.json`` and ``confusion.csv``.
+    """Write ``report.html``, ``report.json`` and ``confusion.csv``; return the path of the page.
+
+    Raises DataError where the dataset is not the one that was evaluated on, and OutputError where the folder cannot be written.
 
     Parameters
     ----------
@@ -93,18 +95,6 @@ def write_report(
         that a CRF improved and worsened most.
     command : str, optional
         The command line that repeats the evaluation; Python lines when not given.
-
-    Returns
-    -------
-    Path
-        Of ``report.html``.
-
-    Raises
-    ------
-    DataError
-        The dataset is not the one that was evaluated on.
-    OutputError
-        The folder cannot be written.
     """
     folder = Path(out)
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})

@@ -49,17 +49,9 @@ MIN_GAIN = 1e-4
 
 @dataclass(frozen=True)
 class HalfMetrics:
-    """Metrics of some images before and after the CRF.
+    """Metrics of some images before and after the CRF: ``mean_iou``, ``boundary_iou`` and ``trimap_iou``, in [0, 1] or nan."""
 
-    Parameters
-    ----------
-    images : int
-        How many.
-    before, after : dict of str to float
-        ``mean_iou``, ``boundary_iou`` and ``trimap_iou``, in [0, 1] or nan.
-    """
-
-    images: int
+    images: int  # how many
     before: dict[str, float]
     after: dict[str, float]
 
@@ -83,30 +75,16 @@ class HalfMetrics:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The settings that were found, and their metrics.
+    """The settings that were found, and their metrics."""
 
-    Parameters
-    ----------
-    settings : CRFSettings
-        The best; ``enabled`` where both halves gain.
-    metric : {"mean_iou", "boundary_iou", "trimap_iou", "both"}
-        What was maximised.
-    dataset, split : str
-        What it was evaluated on.
-    chosen_on, confirmed_on, whole : HalfMetrics
-        The first half, the second, and both together.
-    trials, seed : int
-        How many settings were evaluated, and the seed of the random ones.
-    """
-
-    settings: CRFSettings
+    settings: CRFSettings  # the best; enabled where both halves gain
     metric: Metric
     dataset: str
     split: str
-    chosen_on: HalfMetrics
-    confirmed_on: HalfMetrics
+    chosen_on: HalfMetrics  # the first half
+    confirmed_on: HalfMetrics  # the second
     whole: HalfMetrics
-    trials: int
+    trials: int  # how many settings were evaluated
     seed: int
 
     @property
@@ -153,7 +131,7 @@ def tune(
     seed: int = 0,
     device: str = "auto",
     again: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, int, int, float | None], None] = lambda stage, done, total, best: None,
 ) -> Tuning:
     """Find the CRF's settings for a network on a split.
@@ -161,8 +139,7 @@ def tune(
     Parameters
     ----------
     network : Predictor, Bundle, Ensemble or path
-        Run with its inference settings, but without the CRF. It is not changed; see
-        :meth:`Tuning.apply`.
+        Run with its inference settings, but without the CRF. It is not changed; see :meth:`Tuning.apply`.
     dataset : Dataset or path
         What to evaluate on: not what the network was trained on, where the CRF has nothing to correct,
         and not what its results will be reported on. At least 2 images and 2 classes.
@@ -175,26 +152,20 @@ def tune(
     seed : int
         Of the random settings; the same seed finds the same settings.
     device : str
-        Where the network of a bundle runs; the CRF is on the processor.
+        Where the network of a bundle runs; the CRF is on the CPU.
     again : bool
         Tune a bundle that was tuned before.
-    say : callable
+    report : callable
         Called with a line for each warning of the dataset, and for the space that is needed.
     progress : callable
-        Called with (stage, images done, images in all, best gain so far or None); fewer
-        are done where nothing is left to gain.
-
-    Returns
-    -------
-    Tuning
+        Called with (stage, images done, images in all, best gain so far or None); fewer are done where nothing is left to gain.
 
     Raises
     ------
     BundleError
         The bundle was tuned already, is damaged, or has other classes.
     DataError
-        There are fewer than 2 images or classes, a half has nothing to evaluate, or an image or
-        mask cannot be used.
+        There are fewer than 2 images or classes, a half has nothing to evaluate, or an image or mask cannot be used.
     OutputError
         The probabilities do not fit where temporary files are written.
     RecipeError
@@ -218,12 +189,12 @@ def tune(
     if len(images) < 2:
         raise DataError(f"{images.name}: found one image in '{images.split}', expected at least 2: one to choose on, one to confirm on")
     for warning in images.warnings:
-        say(warning)
+        report(warning)
     sizes = []
     for index in range(len(images)):
         sizes.append(check_mask(images[index]).shape)
         progress("checking masks", index + 1, len(images), None)
-    with open_probability_store(len(images.labels), sizes, say) as store:
+    with open_probability_store(len(images.labels), sizes, report) as store:
         found = CRFSearch(predictor, images, store, lambda values: _value(values, metric), progress).run(trials, seed)
     first, second = found.halves
     halves = (HalfMetrics.of(len(images) - len(images) // 2, *first), HalfMetrics.of(len(images) // 2, *second))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from upscore.errors import BundleError, RecipeError, nearest_name
 from upscore.settings.crf import CRFSettings
 from upscore.settings.proposals import ProposalSettings
-from upscore.settings.scales import MAX_SCALES, check_scales
+from upscore.settings.scales import MAX_SCALES, scale_fractions
 from upscore.text import literal
 
 __all__ = ["MAX_TILE", "Combine", "InferenceSettings", "Precision"]
@@ -44,7 +44,7 @@ class InferenceSettings(BaseModel):
     flips : bool
         Average with the mirrored image; twice the time.
     scales : sequence of float
-        Average over these sizes of the image, at most 16 of them (:func:`upscore.settings.scales.check_scales`).
+        Average over these sizes of the image, at most 16 of them (:func:`upscore.settings.scales.scale_fractions`).
     precision : {"fp32", "bf16"}
         As in :class:`upscore.inference.segmenter.NetworkSegmenter`.
     proposals : ProposalSettings, optional
@@ -85,7 +85,7 @@ class InferenceSettings(BaseModel):
     @field_validator("scales")
     @classmethod
     def _check_scales(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
-        check_scales(scales)
+        scale_fractions(scales)
         return scales
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ STRONG_AUGMENTATION = 60
 """Epochs from which on images are varied more: in a short run they are not learned by heart (docs/measurements.md)."""
 
 VALIDATIONS = 20
-"""In a run, about."""
+"""About how many there are in a run."""
 
 MIN_STEPS_BETWEEN = 500
 """Smallest number of steps between two validations inside an epoch."""
@@ -36,30 +36,14 @@ MIN_STEPS_BETWEEN = 500
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware to train on.
+    """The hardware to train on."""
 
-    Parameters
-    ----------
-    device : str
-        "cuda", "mps" or "cpu".
-    devices : int
-        How many of them.
-    cores : int
-        Processor cores this process may use.
-    bf16 : bool
-        Whether bfloat16 arithmetic is native, so that it is faster than float32.
-    tensorboard : bool
-        Whether TensorBoard is installed.
-    memory : int, optional
-        Bytes of memory of a device: for a processor the machine's, or what its container may use. None where it is not known.
-    """
-
-    device: str
-    devices: int
-    cores: int
-    bf16: bool
-    tensorboard: bool
-    memory: int | None = None
+    device: str  # "cuda", "mps" or "cpu"
+    devices: int  # how many of them
+    cores: int  # CPU cores this process may use
+    bf16: bool  # whether bfloat16 arithmetic is native, so that it is faster than float32
+    tensorboard: bool  # whether TensorBoard is installed
+    memory: int | None = None  # bytes of memory of a device, for the CPU the machine's or its container's; None where it is not known
 
     @classmethod
     def detect(cls, device: str | None = None) -> Machine:
@@ -97,17 +81,7 @@ class Choice:
 
 
 def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tuple[Recipe, list[Choice]]:
-    """Return the recipe with every open setting chosen, and the choices.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Open settings are ``None``.
-    census : DatasetStatistics
-        Of the training split: how many images, of what size, and their classes.
-    machine : Machine
-        The hardware to train on.
-    """
+    """Return the recipe with every open setting (``None``) chosen for the census of the training split and the machine, and the choices."""
     chosen = recipe.model_copy(deep=True)
     choices: list[Choice] = []
 
@@ -136,7 +110,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
         settle(
             "model.backbone",
             "mobilenetv2_100" if on_cpu else "resnet50",
-            "light enough for a processor" if on_cpu else "a strong backbone for an accelerator",
+            "light enough for a CPU" if on_cpu else "a strong backbone for an accelerator",
         )
     weights, why = _weights(chosen.model)
     settle("model.weights", weights, why)
@@ -159,7 +133,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
     assert chosen.run.devices is not None
     divisor = chosen.run.devices * chosen.run.accumulate
     batch = max(divisor, min(batch, images) // divisor * divisor)
-    settle("run.batch_size", batch, "more, smaller steps learn faster on a processor" if on_cpu else "fills the accelerator")
+    settle("run.batch_size", batch, "more, smaller steps learn faster on a CPU" if on_cpu else "fills the accelerator")
     assert chosen.run.batch_size is not None
     steps_per_epoch = -(-images // chosen.run.batch_size)
     wanted = 4000 if on_cpu else 12000
@@ -209,7 +183,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
     settle(
         "run.workers",
         0 if on_cpu else min(8, max(1, machine.cores - 1)),
-        "the processor is busy with the network" if on_cpu else "one core is left for the loop",
+        "the CPU is busy with the network" if on_cpu else "one core is left for the loop",
     )
     settle("run.validate_every", *_validate_every(steps, steps_per_epoch))
     assert chosen.run.validate_every is not None

@@ -1,4 +1,4 @@
-"""What is told how a run goes: a console, a log, or nothing."""
+"""What is informed of the progress of a run: a console, a log, or nothing."""
 
 from __future__ import annotations
 

@@ -19,17 +19,7 @@ __all__ = ["RunLogger"]
 
 
 class RunLogger:
-    """Writes each row to files, and passes everything on to another listener.
-
-    Parameters
-    ----------
-    listener : ProgressListener
-        What everything is passed on to.
-    folder : Path
-        Where ``log.csv`` and the event files go.
-    tensorboard : bool
-        Whether to write event files.
-    """
+    """Writes each row to ``log.csv`` and, if asked, TensorBoard's event files in a folder, and passes everything on to a listener."""
 
     def __init__(self, listener: ProgressListener, folder: Path, tensorboard: bool):
         self.listener, self.folder, self.tensorboard = listener, folder, tensorboard

@@ -24,12 +24,7 @@ __all__ = ["train_step"]
 def train_step(state: RunState) -> float:
     """Take one step, computed in ``run.accumulate`` parts; return the objective.
 
-    Raises
-    ------
-    TrainingError
-        The loss is not finite, or memory ran out.
-    RunInterrupted
-        A signal asked the run to stop before the step.
+    Raises TrainingError where the loss is not finite or memory ran out, RunInterrupted where a signal asked for it before the step.
     """
     stop_if_asked(state)
     with explain_out_of_memory(state.recipe, state.inputs.folder):

@@ -29,18 +29,8 @@ __all__ = ["measure_batch_norm", "validate"]
 def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationMetrics, float]:
     """Evaluate the network as :func:`upscore.evaluation.evaluate.evaluate` would its bundle: same path, same precision, same numbers.
 
-    Returns
-    -------
-    metrics : SegmentationMetrics
-    loss : float
-        The objective of training over the validation images, without loss sampling and weights of pixels.
-
-    Raises
-    ------
-    TrainingError
-        Memory ran out.
-    RunInterrupted
-        A signal asked the run to stop.
+    Returns the metrics, and the objective of training over the validation images, without loss sampling and weights of pixels.
+    Raises TrainingError where memory ran out, and RunInterrupted where a signal asked the run to stop.
     """
     recipe, accelerator = state.recipe, state.accelerator
     if state.validated is not state.averaged:
