@@ -22,8 +22,7 @@ from upscore.training.recipe import Recipe
 
 __all__ = ["Demonstration", "demo_recipe", "run_demo"]
 
-IMAGES = 6
-"""Test images that the demo predicts."""
+IMAGES = 6  # test images that the demo predicts
 
 
 @dataclass(frozen=True)

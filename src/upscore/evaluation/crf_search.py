@@ -34,11 +34,8 @@ RANGES = {
 }
 """Ranges of the random settings, uniform in the logarithm; the refinement of the best may leave them."""
 
-COARSE_IMAGES = 16
-"""Images of the first half, evenly spaced, on which random settings are evaluated."""
-
-FINALISTS = 3
-"""The best random settings that are then evaluated on the whole half."""
+COARSE_IMAGES = 16  # images of the first half, evenly spaced, on which random settings are evaluated
+FINALISTS = 3  # the best random settings that are then evaluated on the whole half
 
 FIRST_FACTOR, MIN_FACTOR = 1.6, 1.1
 """The factor by which one setting is multiplied and divided at first; its root is taken when nothing gains, down to the minimum."""

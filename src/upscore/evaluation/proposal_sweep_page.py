@@ -29,8 +29,7 @@ from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["ProposalSweepPages"]
 
-IN_COLOUR = 5
-"""Boxes that are drawn in colour, the best ones."""
+IN_COLOUR = 5  # boxes that are drawn in colour, the best ones
 
 _BOX, _OUTLINE, _FAINT = (255, 176, 0), (0, 0, 0), 0.35
 
@@ -77,7 +76,8 @@ class ProposalSweepPages:
         assert image.sample.label is not None
         labels, truth, file = self.labels, image.sample.label, f"image-{index + 1:04}.html"
         by_count = [
-            _view(_proposals(count), label_map, truth, labels, image.mean_iou[str(count)]) for count, label_map in image.by_count.items()
+            _view(f"{count} proposal{'s' * (count > 1)}", label_map, truth, labels, image.mean_iou[str(count)])
+            for count, label_map in image.by_count.items()
         ]
         by_mode = [_view(name, label_map, truth, labels, image.mean_iou[name]) for name, label_map in image.by_mode.items()]
         small = shrink(image.sample.image)
@@ -166,7 +166,3 @@ def _present(image: SweepImage, classes: int) -> list[int]:
     maps = [image.sample.label, *image.label_maps().values()]
     counts = np.bincount(np.concatenate([label_map.ravel() for label_map in maps if label_map is not None]), minlength=256)
     return [k for k in range(classes) if counts[k]]
-
-
-def _proposals(count: int) -> str:
-    return f"{count} proposal{'s' * (count > 1)}"

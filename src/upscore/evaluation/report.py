@@ -40,11 +40,8 @@ from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
 
-WORST, BEST = 4, 2
-"""How many images of the lowest and the highest mean IoU are shown."""
-
-IMPROVED, WORSENED = 3, 3
-"""How many images are shown whose mean IoU a CRF raised most and lowered most."""
+WORST, BEST = 4, 2  # how many images of the lowest and the highest mean IoU are shown
+IMPROVED, WORSENED = 3, 3  # how many images are shown whose mean IoU a CRF raised most and lowered most
 
 LabelMap = npt.NDArray[np.uint8]
 

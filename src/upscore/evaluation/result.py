@@ -141,13 +141,8 @@ class Evaluation:
         """Return everything as JSON-safe values; nan as None."""
         return {
             "model": self.model,
-            "dataset": {
-                "name": self.dataset,
-                "split": self.split,
-                "path": self.path,
-                "images": len(self.images),
-                "fingerprint": self.fingerprint,
-            },
+            "dataset": {"name": self.dataset, "split": self.split, "path": self.path}
+            | {"images": len(self.images), "fingerprint": self.fingerprint},
             "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
             "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
             "borders": self.border_metrics.as_dict(self.labels),

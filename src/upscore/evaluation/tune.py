@@ -17,7 +17,6 @@ The number of iterations is not searched: five have mostly converged, and more o
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.crf_search import CRFSearch
 from upscore.evaluation.probability_store import open_probability_store
 from upscore.inference.predictor import Predictor
+from upscore.metrics.confusion import json_safe
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import CRFSettings
@@ -43,8 +43,7 @@ Metric: TypeAlias = Literal["mean_iou", "boundary_iou", "trimap_iou", "both"]
 
 Model = TypeVar("Model", bound=Bundle | Ensemble)
 
-MIN_GAIN = 1e-4
-"""A hundredth of a percentage point: a smaller gain is not worth the time the CRF takes."""
+MIN_GAIN = 1e-4  # a hundredth of a percentage point: a smaller gain is not worth the time the CRF takes
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,8 @@ class HalfMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values; nan as None."""
-        metrics = {
-            when: {name: None if math.isnan(value) else value for name, value in values.items()}
-            for when, values in (("before", self.before), ("after", self.after))
-        }
-        return {"images": self.images} | metrics
+        before, after = ({name: json_safe(value) for name, value in values.items()} for values in (self.before, self.after))
+        return {"images": self.images, "before": before, "after": after}
 
 
 @dataclass(frozen=True)
@@ -107,18 +103,8 @@ class Tuning:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values."""
-        return {
-            "settings": self.settings.model_dump(mode="json"),
-            "metric": self.metric,
-            "dataset": self.dataset,
-            "split": self.split,
-            "chosen_on": self.chosen_on.as_dict(),
-            "confirmed_on": self.confirmed_on.as_dict(),
-            "whole": self.whole.as_dict(),
-            "trials": self.trials,
-            "seed": self.seed,
-            "upscore": upscore.__version__,
-        }
+        halves = {name: getattr(self, name).as_dict() for name in ("chosen_on", "confirmed_on", "whole")}
+        return vars(self) | {"settings": self.settings.model_dump(mode="json")} | halves | {"upscore": upscore.__version__}
 
 
 def tune(

@@ -79,9 +79,9 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
 
 
 def batches_from(
-    dataset: Any, recipe: Recipe, *, first_step: int, steps: int, rank: int = 0, world: int = 1, class_weights: Tensor | None = None
+    dataset: Any, recipe: Recipe, *, first_step: int, steps: int, shard: tuple[int, int] = (0, 1), class_weights: Tensor | None = None
 ) -> Iterator[Batch]:
-    """Return this process's batches from ``first_step`` to the end of the run, as one stream.
+    """Return the batches of process ``shard``, (rank, world), from ``first_step`` to the end of the run, as one stream.
 
     Workers read ahead across epochs and during validation. The (K,) ``class_weights`` are part of U-Net's weights of pixels,
     where the recipe has these. The UpscoreError of an image that cannot be read is one line, also when a worker reads it.
@@ -89,7 +89,7 @@ def batches_from(
     run = recipe.run
     assert run.batch_size
     plan = BatchPlan(
-        len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
+        len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=shard[0], world=shard[1]
     )
     border_weighting = build_border_weighting(recipe.loss, dataset.labels, class_weights=class_weights)
     images = AugmentedDataset(dataset, recipe.augment.augmentation(), seed=run.seed, border_weighting=border_weighting)

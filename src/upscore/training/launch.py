@@ -34,16 +34,14 @@ from upscore.training.memory import advise, checkpoint_clause, explain_out_of_me
 from upscore.training.network import architecture_arguments
 from upscore.training.objective import build_class_weights
 from upscore.training.plan import Plan, plan
-from upscore.training.progress_listener import ProgressListener, SilentListener
+from upscore.training.progress_listener import ProgressListener, RunLogger, SilentListener
 from upscore.training.recipe import Recipe
 from upscore.training.run_folder import refuse_taken, remove_remains, removed_if_not_begun
-from upscore.training.run_logger import RunLogger
 from upscore.training.run_state import TrainingInputs
 
 __all__ = ["Run", "launch", "train"]
 
-GRACE = 5.0
-"""Seconds that the other processes have to end by themselves when one has ended badly."""
+GRACE = 5.0  # seconds that the other processes have to end by themselves when one has ended badly
 
 STOPPING = "upscore: stopping after this step; a second Ctrl-C stops at once, and what came after the last checkpoint is lost"
 """Shown when a run is asked to stop."""

@@ -28,8 +28,7 @@ __all__ = ["MAY_CHANGE", "Recipe", "describe_settings", "parse_settings"]
 MAY_CHANGE = ("data.path", "run.device", "run.devices", "run.workers", "run.checkpoint_minutes", "run.tensorboard")
 """Settings a resumed run may be given anew: where its data is and how it is computed, not what is computed."""
 
-MAX_FILE = 1 << 20
-"""Bytes; a recipe is a page of text, and a larger file is something else."""
+MAX_FILE = 1 << 20  # bytes; a recipe is a page of text, and a larger file is something else
 
 NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps")
 """Settings that stay as they are when left out: they are given, found or absent."""

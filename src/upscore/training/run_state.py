@@ -91,15 +91,9 @@ class RunState:
         validated = _validation_copy(averaged, recipe, accelerator.device)  # before the model's forward is wrapped
         weights = None if inputs.class_weights is None else inputs.class_weights.to(accelerator.device)
         assert run.batch_size
-        batches = batches_from(
-            inputs.train,
-            recipe,
-            first_step=progress.step,
-            steps=run.total_steps(-(-len(inputs.train) // run.batch_size)),
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            class_weights=inputs.class_weights,
-        )
+        steps = run.total_steps(-(-len(inputs.train) // run.batch_size))
+        shard = (accelerator.process_index, accelerator.num_processes)
+        batches = batches_from(inputs.train, recipe, first_step=progress.step, steps=steps, shard=shard, class_weights=inputs.class_weights)
         return cls(
             recipe=recipe,
             inputs=inputs,

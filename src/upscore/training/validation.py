@@ -110,8 +110,8 @@ class _Interrupted(Exception):
 def measure_batch_norm(state: RunState, network: nn.Module) -> None:
     """Measure the statistics of batch normalisation over the run's first batches, on all processes together."""
     recipe, accelerator = state.recipe.model_copy(update={"loss": LossSection()}), state.accelerator
-    rank, world = accelerator.process_index, accelerator.num_processes
-    batches = batches_from(state.inputs.train, recipe, first_step=0, steps=recipe.run.precise_bn, rank=rank, world=world)
+    shard = (accelerator.process_index, accelerator.num_processes)
+    batches = batches_from(state.inputs.train, recipe, first_step=0, steps=recipe.run.precise_bn, shard=shard)
 
     def until_asked(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
