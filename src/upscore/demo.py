@@ -28,23 +28,13 @@ IMAGES = 6
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Where the results of the demo are.
+    """Where the results of the demo are."""
 
-    Parameters
-    ----------
-    report : Path
-        The HTML report, to open first.
-    run, predictions, images : Path
-        The run folder, the predictions, and the images that were predicted.
-    miou : float in [0, 1]
-        Mean IoU on the validation split.
-    """
-
-    report: Path
+    report: Path  #: an HTML page, to open first
     run: Path
     predictions: Path
-    images: Path
-    miou: float
+    images: Path  #: that were predicted
+    miou: float  #: mean IoU on the validation split, 0 to 1
 
     def paths(self) -> dict[str, Path]:
         """Return the results by name, the report first."""

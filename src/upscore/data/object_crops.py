@@ -41,21 +41,11 @@ SIDE = 250
 
 
 class Objects(NamedTuple):
-    """The objects of one image.
+    """The objects of one image."""
 
-    Attributes
-    ----------
-    numbers : (N,) int64
-        Numbers in the instance mask, ascending.
-    boxes : Boxes
-        Tight boxes.
-    classes : (N,) int64
-        The class of most of the object's labelled pixels.
-    """
-
-    numbers: npt.NDArray[np.int64]
-    boxes: Boxes
-    classes: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]  #: (N,) in the instance mask, ascending
+    boxes: Boxes  #: tight
+    classes: npt.NDArray[np.int64]  #: (N,) the most frequent class of the object's labelled pixels
 
 
 def find_objects(sample: Sample, labels: LabelSpace) -> Objects:

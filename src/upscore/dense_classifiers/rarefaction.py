@@ -44,21 +44,11 @@ __all__ = ["GridAxis", "output_grid", "rarefy"]
 
 @dataclass(frozen=True)
 class GridAxis:
-    """A grid of a network without padding, along one axis.
+    """A grid of a network without padding, along one axis."""
 
-    Parameters
-    ----------
-    geometry : Geometry
-        Of the original network's cells.
-    shrinkage : int
-        Pixels by which the dense output is smaller than the image: it has ``size - shrinkage`` cells.
-    stride : int
-        Of the rarefied network's cells; it divides the original stride.
-    """
-
-    geometry: Geometry = field(default_factory=Geometry)
-    shrinkage: int = 0
-    stride: int = 1
+    geometry: Geometry = field(default_factory=Geometry)  #: of the original network's cells
+    shrinkage: int = 0  #: pixels: the dense output has (size - shrinkage) cells
+    stride: int = 1  #: of the rarefied network's cells; it divides the original stride
 
     @property
     def dilation(self) -> int:

@@ -81,19 +81,11 @@ class _ApplyFilter(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class NormalizedFilter:
-    """A filter with normalisation factors before and after it.
+    """A filter with normalisation factors before and after it."""
 
-    Parameters
-    ----------
-    kernel : TorchFilter
-        Of N pixels.
-    before, after : (N, 1), optional
-        Powers of the kernel's row sums.
-    """
-
-    kernel: TorchFilter
-    before: Tensor | None
-    after: Tensor | None
+    kernel: TorchFilter  #: of N pixels
+    before: Tensor | None  #: (N, 1), a power of the kernel's row sums
+    after: Tensor | None  #: likewise
 
     @classmethod
     def of(cls, kernel: TorchFilter, ones: Tensor, normalization: str) -> NormalizedFilter:

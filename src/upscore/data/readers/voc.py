@@ -26,7 +26,7 @@ from upscore.data.class_names import find_class_names
 from upscore.data.colour_masks import ColourTable
 from upscore.data.foreign_annotations import name_annotations
 from upscore.data.headers import IMAGE_SUFFIXES
-from upscore.data.image_lists import find_below, is_file, read_lines
+from upscore.data.image_lists import find_below, read_lines
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
@@ -170,7 +170,7 @@ class _Folder:
 
     def find(self, key: str, *, first: str = ".jpg") -> Path | None:
         usual = self._folder / f"{key}{first}"
-        if is_file(usual):
+        if os.path.isfile(usual):
             return usual
         if self._others is None:
             found = list_images(self._folder)[0] if self._folder.is_dir() else []
