@@ -95,7 +95,7 @@ def rarefy(network: nn.Module, *, stride: int = 1, pointwise: tuple[type[nn.Modu
         normalisation and softmax over channels; sums and concatenations of branches whose
         grids agree; crops (``x[..., 1:-1, 1:-1]``). It is not changed.
     stride : int
-        Output stride, a divisor of the network's; the first layers keep their strides as far as
+        Output stride, a divisor of the network's; the strides of the first layers stay as far as
         it allows. 1 gives a cell for each pixel; DeepLab runs VGG16 at 8.
     pointwise : tuple of module types
         Your own layers that act on each cell alone; they are left unchanged.

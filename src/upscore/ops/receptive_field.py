@@ -61,11 +61,6 @@ def measure_receptive_fields(
     axis : {-2, -1}, optional
         Measure along this axis only; by default along both, which must agree.
 
-    Returns
-    -------
-    list of MeasuredMap
-        In the order of the maps.
-
     Raises
     ------
     GeometryError

@@ -103,24 +103,9 @@ def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bed_of_nails(y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put each value at the upper left of its window, and zeros elsewhere.
+    """Put each value (N, C, ⌈H/2⌉, ⌈W/2⌉) at the upper left of its window, and zeros elsewhere: (N, C, H, W), H and W from ``size``.
 
-    Parameters
-    ----------
-    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
-        One value a window.
-    size : (int, int)
-        H and W of the output.
-
-    Returns
-    -------
-    Tensor
-        (N, C, H, W): :func:`max_unpool` with all switches at the upper left.
-
-    Raises
-    ------
-    ModelError
-        ``y`` does not have the number of windows of ``size``.
+    It is :func:`max_unpool` with all switches at the upper left; ModelError where ``y`` has another number of windows.
     """
     if torch.compiler.is_exporting():
         corners = torch.arange(0, size[0], 2, device=y.device)[:, None] * size[1] + torch.arange(0, size[1], 2, device=y.device)
@@ -130,25 +115,7 @@ def bed_of_nails(y: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def nearest_unpool(y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Fill each window with its value.
-
-    Parameters
-    ----------
-    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
-        One value a window.
-    size : (int, int)
-        H and W of the output.
-
-    Returns
-    -------
-    Tensor
-        (N, C, H, W).
-
-    Raises
-    ------
-    ModelError
-        ``y`` does not have the number of windows of ``size``.
-    """
+    """Fill each window with its value; shapes and errors are those of :func:`bed_of_nails`."""
     if not torch.compiler.is_exporting():
         _check(y, size)
     return F.interpolate(y, scale_factor=2.0, mode="nearest")[..., : size[0], : size[1]]
