@@ -10,8 +10,7 @@
     ├── CRFError                 scores, images and kernels of a CRF that do not fit together
     ├── ModelError               an architecture, backbone or weights file that does not fit
     ├── TrainingError            a run that cannot continue (a non-finite loss, another run's folder)
-    ├── OutputError              a path that cannot be written: permissions, space, something in the way
-    └── MissingExtraError        an optional package that is not installed
+    └── OutputError              a path that cannot be written: permissions, space, something in the way
 
     UpscoreWarning               something a user of a function should know, where no command prints it
 
@@ -31,7 +30,6 @@ __all__ = [
     "CRFError",
     "DataError",
     "GeometryError",
-    "MissingExtraError",
     "ModelError",
     "OutputError",
     "RecipeError",
@@ -80,10 +78,6 @@ class TrainingError(UpscoreError):
 
 class OutputError(UpscoreError):
     """Results cannot be written to the path given."""
-
-
-class MissingExtraError(UpscoreError, ImportError):
-    """An optional package is needed and not installed; the text holds the install line."""
 
 
 class RunInterrupted(KeyboardInterrupt):

@@ -42,7 +42,7 @@ _LABELME = (
     "SegmentationClass and class_names.txt, which can be opened"
 )
 _YOLO_POLYGONS = f"YOLO polygon labels (.txt): draw them into masks; {_MASKS}"
-_YOLO_BOXES = "YOLO box labels (.txt): boxes do not tell which pixels belong to an object, so masks cannot be made of them"
+_YOLO_BOXES = "YOLO box labels (.txt): a box does not give the pixels of its object, so masks cannot be made of them"
 _CVAT = (
     "CVAT's XML annotations: export the task anew as 'Segmentation mask', a folder with JPEGImages, SegmentationClass and labelmap.txt, "
     "which can be opened"

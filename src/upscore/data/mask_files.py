@@ -37,7 +37,7 @@ def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | Non
 
     Palette and grey masks give their values, two-tone ones 0 and 1, 16- and 32-bit ones
     their values where none is above 255, floating-point ones their values where all are
-    whole, and colour masks whose three channels agree one of them.
+    whole, and colour masks with three equal channels those of any.
 
     Parameters
     ----------

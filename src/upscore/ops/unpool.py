@@ -1,4 +1,4 @@
-"""Max pooling with indices, and three kinds of unpooling, from one value a window to its four pixels.
+"""Max pooling with indices, and three kinds of unpooling, from one value for each window to its four pixels.
 
 ::
 
@@ -49,7 +49,7 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
         As ``torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)``: of equal values the
         first of a window, of several nan the last.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
-        Two bits a window, four neighbouring windows in a byte, the first in the lowest bits;
+        Two bits for each window, four neighbouring windows in a byte, the first in the lowest bits;
         0, 1, 2, 3 for upper left, upper right, lower left, lower right.
 
     Raises
@@ -77,7 +77,7 @@ def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
     Parameters
     ----------
     y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
-        One value a window.
+        One value for each window.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
         From :func:`max_pool`.
     size : (int, int)

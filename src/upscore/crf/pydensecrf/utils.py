@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from upscore.crf.kernels import as_numbers
 from upscore.crf.limits import check_labels, check_size
-from upscore.crf.unary import SUM_TOLERANCE
+from upscore.crf.unary import SUM_TOLERANCE, energy_from_labels
 from upscore.errors import CRFError
 
 __all__ = [
@@ -108,11 +108,8 @@ def unary_from_labels(labels: npt.ArrayLike, n_labels: int, gt_prob: float, zero
     if flat.size and not (flat.min() >= 0 and flat.max() <= last):
         hint = ": 0 is unknown and is not counted in n_labels; if it is a label, pass zero_unsure=False" if zero_unsure else ""
         raise CRFError(f"found labels from {flat.min()} to {flat.max()}, expected 0 to {last}{hint}")
-    energy = np.full((n_labels, flat.size), -np.log((1 - gt_prob) / max(1, n_labels - 1)), np.float32)
-    known = np.flatnonzero(flat >= first)
-    energy[flat[known] - first, known] = -np.log(gt_prob)
-    energy[:, flat < first] = np.log(n_labels)
-    return energy
+    energy = energy_from_labels(flat.astype(np.int64) - first, int(n_labels), confidence=gt_prob, unknown=-1)
+    return np.ascontiguousarray(energy.T)
 
 
 def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Matrix:
