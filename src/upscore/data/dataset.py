@@ -57,7 +57,7 @@ class RawLabels(Protocol):
 
     @property
     def label_mapping(self) -> Mapping[int, int] | None:
-        """Class of each stored value, 255 where it or a value not named is ignored; None where stored values are classes."""
+        """Class of each stored value, 255 for ignored, as are values not named; None where stored values are classes."""
 
     def raw_label(self, index: int) -> RawLabel:
         """Return mask ``index`` as stored; DataError where it does not fit its image."""
