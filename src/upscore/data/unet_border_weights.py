@@ -168,7 +168,7 @@ def number_components(label: npt.NDArray[np.uint8], classes: Sequence[int]) -> n
     Pixels are connected by their sides (4-connectivity): a diagonal border one pixel wide
     separates two components.
 
-    ``label`` is (H, W) uint8, else a DataError is raised; the numbers are (H, W) int32, from 1 on.
+    ``label`` has two axes of integers, or a DataError is raised; the numbers are (H, W) int32, from 1 on.
 
     >>> number_components(np.array([[1, 0, 1, 1, 2]], np.uint8), [1, 2]).tolist()
     [[1, 0, 2, 2, 3]]
