@@ -57,5 +57,5 @@ def demo(
     with console.report_errors():
         from upscore.demo import run_demo
 
-        demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, report=console.print_line)
+        demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, report_step=console.print_line)
     results.print_demonstration(demonstration)

@@ -30,11 +30,11 @@ _MAX_NUMBERED = 24
 class Line:
     """A line of a chart, in its coordinates."""
 
-    name: str  # what it shows
-    points: str  # of the polyline
-    dots: list[tuple[float, float]]  # every point, where there are at most 40
-    mark: tuple[float, float]  # the marked point
-    value: tuple[float, float, str]  # the position of its value's text, and the text
+    name: str  #: what it shows
+    points: str  #: of the polyline
+    dots: list[tuple[float, float]]  #: every point, where there are at most 40
+    mark: tuple[float, float]  #: the marked point
+    value: tuple[float, float, str]  #: the position of its value's text, and the text
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Curve:
 
     title: str
     lines: list[Line]
-    y_ticks: list[tuple[float, str]]  # coordinate and text
+    y_ticks: list[tuple[float, str]]  #: coordinate and text
     x_ticks: list[tuple[float, str]]
-    summary: str  # the chart in words, for screen readers
-    unit: str  # what the x axis counts
+    summary: str  #: the chart in words, for screen readers
+    unit: str  #: what the x axis counts
     width: int = _WIDTH
     height: int = _HEIGHT
-    left: int = _LEFT  # the sides of the area with the lines
+    left: int = _LEFT  #: the sides of the area with the lines
     right: int = _WIDTH - _RIGHT
     bottom: int = _HEIGHT - _BOTTOM
 
@@ -58,16 +58,16 @@ class Curve:
 class Heatmap:
     """The row-normalised confusion matrix in the coordinates of its image."""
 
-    image: str  # the cells, one pixel each, as a data URI; opacity grows with the fraction
-    size: float  # side of the matrix
-    cell: float  # side of a cell
-    left: float  # margins for the class names
+    image: str  #: the cells, one pixel each, as a data URI; opacity grows with the fraction
+    size: float  #: side of the matrix
+    cell: float  #: side of a cell
+    left: float  #: margins for the class names
     top: float
     right: float
-    font_size: float  # of the names
-    angle: int  # rotation of the names above the columns, in degrees
-    names: list[tuple[float, str]]  # coordinate along the axis and text
-    numbers: list[tuple[float, float, str, bool]]  # percentages to print, and whether on a dark cell; empty for many classes
+    font_size: float  #: of the names
+    angle: int  #: rotation of the names above the columns, in degrees
+    names: list[tuple[float, str]]  #: coordinate along the axis and text
+    numbers: list[tuple[float, float, str, bool]]  #: percentages to print, and whether on a dark cell; empty for many classes
 
 
 def draw_curve(

@@ -60,7 +60,7 @@ class FoundSettings:
 
     settings: CRFSettings
     trials: int
-    halves: tuple[tuple[PixelCounts, PixelCounts], tuple[PixelCounts, PixelCounts]]  # the first before and after the CRF, and the second
+    halves: tuple[tuple[PixelCounts, PixelCounts], tuple[PixelCounts, PixelCounts]]  #: the first before and after the CRF, and the second
 
 
 class CRFSearch:

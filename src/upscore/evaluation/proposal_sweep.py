@@ -37,10 +37,10 @@ class SweepImage:
     """One image, predicted after each number of boxes and in each other inference mode."""
 
     sample: Sample
-    boxes: Boxes  # the crops, best first; the image itself where no proposal was found
+    boxes: Boxes  #: the crops, best first; the image itself where no proposal was found
     has_proposals: bool
-    by_count: dict[int, LabelMap]  # labels after so many boxes; where there are fewer, after all of them
-    by_mode: dict[str, LabelMap]  # of each network on the whole image, all boxes, the ensemble, the CRF
+    by_count: dict[int, LabelMap]  #: labels after so many boxes; where there are fewer, after all of them
+    by_mode: dict[str, LabelMap]  #: of each network on the whole image, all boxes, the ensemble, the CRF
     mean_iou: dict[str, float] = field(default_factory=dict)
     """Of this image, by the number of boxes as text and by mode; nan where every pixel is ignored."""
 
@@ -54,11 +54,11 @@ class ProposalSweep:
     """The confusion matrices over all images."""
 
     labels: LabelSpace
-    network: str  # the name of the network that uses proposals
-    counts: tuple[int, ...]  # numbers of boxes, ascending
-    matrices: dict[str, ConfusionMatrix]  # by the number of boxes as text, and by mode
+    network: str  #: the name of the network that uses proposals
+    counts: tuple[int, ...]  #: numbers of boxes, ascending
+    matrices: dict[str, ConfusionMatrix]  #: by the number of boxes as text, and by mode
     images: int
-    without_proposals: int  # images in which no proposal was found
+    without_proposals: int  #: images in which no proposal was found
 
     def mean_iou(self, name: str) -> float:
         """Return the mean IoU after a number of boxes, given as text, or of a mode; nan where nothing was evaluated."""

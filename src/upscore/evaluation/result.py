@@ -30,34 +30,34 @@ __all__ = ["Evaluation", "ImageMetrics", "merge_evaluations", "policy_of"]
 class ImageMetrics:
     """The metrics of one image."""
 
-    key: str  # the sample's
+    key: str  #: the sample's
     height: int
     width: int
-    pixel_accuracy: float  # in [0, 1]; nan where every pixel is ignored
-    mean_iou: float  # over the classes in this image's truth or prediction, in [0, 1]; nan likewise
-    ignored: float  # fraction of the pixels whose truth is 255
-    digest: str  # of image and truth, 32 hexadecimal digits
+    pixel_accuracy: float  #: in [0, 1]; nan where every pixel is ignored
+    mean_iou: float  #: over the classes in this image's truth or prediction, in [0, 1]; nan likewise
+    ignored: float  #: fraction of the pixels whose truth is 255
+    digest: str  #: of image and truth, 32 hexadecimal digits
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """The metrics of a network on a dataset, and how they were obtained."""
 
-    matrix: ConfusionMatrix  # over all images
-    images: tuple[ImageMetrics, ...]  # in the dataset's order; of a shard, only its own
-    labels: LabelSpace  # the dataset's names and colours
-    absent: str  # "union", "present" or "all": which classes the means are over
+    matrix: ConfusionMatrix  #: over all images
+    images: tuple[ImageMetrics, ...]  #: in the dataset's order; of a shard, only its own
+    labels: LabelSpace  #: the dataset's names and colours
+    absent: str  #: "union", "present" or "all": which classes the means are over
     dataset: str
     split: str
-    model: str  # a bundle's path, or the class name of a network in memory
-    settings: InferenceSettings | None  # in force; None where the predictor has none
-    seconds: float  # spent predicting, without reading and counting
-    path: str = ""  # where the dataset was opened; "" for one that was passed as an object
-    borders: BorderCounts | None = None  # the pixels near borders, over all images
-    before: Evaluation | None = None  # the network alone on the same images, where a CRF refined its predictions
+    model: str  #: a bundle's path, or the class name of a network in memory
+    settings: InferenceSettings | None  #: in force; None where the predictor has none
+    seconds: float  #: spent predicting, without reading and counting
+    path: str = ""  #: where the dataset was opened; "" for one that was passed as an object
+    borders: BorderCounts | None = None  #: the pixels near borders, over all images
+    before: Evaluation | None = None  #: the network alone on the same images, where a CRF refined its predictions
     image_warnings: dict[str, int] = field(default_factory=dict)
     """Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …"."""
-    shared_images: Finding | None = None  # images that the network was trained on, as far as is known
+    shared_images: Finding | None = None  #: images that the network was trained on, as far as is known
 
     @cached_property
     def metrics(self) -> SegmentationMetrics:

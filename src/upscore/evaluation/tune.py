@@ -50,7 +50,7 @@ MIN_GAIN = 1e-4  # a hundredth of a percentage point: a smaller gain is not wort
 class HalfMetrics:
     """Metrics of some images before and after the CRF: ``mean_iou``, ``boundary_iou`` and ``trimap_iou``, in [0, 1] or nan."""
 
-    images: int  # how many
+    images: int  #: how many
     before: dict[str, float]
     after: dict[str, float]
 
@@ -73,14 +73,14 @@ class HalfMetrics:
 class Tuning:
     """The settings that were found, and their metrics."""
 
-    settings: CRFSettings  # the best; enabled where both halves gain
+    settings: CRFSettings  #: the best; enabled where both halves gain
     metric: Metric
     dataset: str
     split: str
-    chosen_on: HalfMetrics  # the first half
-    confirmed_on: HalfMetrics  # the second
+    chosen_on: HalfMetrics  #: the first half
+    confirmed_on: HalfMetrics  #: the second
     whole: HalfMetrics
-    trials: int  # how many settings were evaluated
+    trials: int  #: how many settings were evaluated
     seed: int
 
     @property

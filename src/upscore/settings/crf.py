@@ -28,11 +28,11 @@ class CRFSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     enabled: bool = True
-    iterations: int = Field(default=5, ge=1, le=100)  # of mean field
-    gaussian_sigma: Sigma = 3.0  # of the smoothness kernel, in pixels
+    iterations: int = Field(default=5, ge=1, le=100)  #: of mean field
+    gaussian_sigma: Sigma = 3.0  #: of the smoothness kernel, in pixels
     gaussian_weight: Weight = 3.0
-    bilateral_sigma: Sigma = 80.0  # of the appearance kernel, in pixels
-    bilateral_sigma_colour: Sigma = 13.0  # in colours of 0 to 255
+    bilateral_sigma: Sigma = 80.0  #: of the appearance kernel, in pixels
+    bilateral_sigma_colour: Sigma = 13.0  #: in colours of 0 to 255
     bilateral_weight: Weight = 10.0
 
     def build(self) -> DenseCRF:

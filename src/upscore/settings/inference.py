@@ -54,8 +54,8 @@ class InferenceSettings(BaseModel):
 
     tile: Literal["auto", "whole"] | int = "auto"
     margin: int | None = Field(default=None, ge=0, le=MAX_TILE)
-    flips: bool = False  # average with the mirrored image; twice the time
-    scales: Annotated[tuple[float, ...], Field(max_length=MAX_SCALES)] = (1.0,)  # sizes of the image to average over
+    flips: bool = False  #: average with the mirrored image; twice the time
+    scales: Annotated[tuple[float, ...], Field(max_length=MAX_SCALES)] = (1.0,)  #: sizes of the image to average over
     precision: Precision = "fp32"
     proposals: ProposalSettings | None = None
     combine: Combine = "mean"

@@ -35,14 +35,14 @@ class ProposalSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_proposals: int = Field(default=50, ge=1, le=10_000)  # the best boxes; the paper's 50
+    max_proposals: int = Field(default=50, ge=1, le=10_000)  #: the best boxes; the paper's 50
     aggregate: Aggregate = "max"
     proposer: ProposerName = "edge-boxes"
-    enlarge: Enlarge = 1.2  # as in training
-    min_side: int = Field(default=1, ge=1, le=100_000)  # boxes with a shorter side, in pixels, are dropped; DeconvNet's release has 112
-    clip: bool = False  # count scores below zero as zero, as the release does by taking its maximum with the empty canvas
-    crop_side: int = Field(default=224, ge=1, le=2048)  # height and width of a crop as the network sees it, in pixels
-    batch_size: int = Field(default=8, ge=1, le=1024)  # crops the network sees at a time
+    enlarge: Enlarge = 1.2  #: as in training
+    min_side: int = Field(default=1, ge=1, le=100_000)  #: boxes with a shorter side, in pixels, are dropped; DeconvNet's release has 112
+    clip: bool = False  #: count scores below zero as zero, as the release does by taking its maximum with the empty canvas
+    crop_side: int = Field(default=224, ge=1, le=2048)  #: height and width of a crop as the network sees it, in pixels
+    batch_size: int = Field(default=8, ge=1, le=1024)  #: crops the network sees at a time
 
     @model_validator(mode="after")
     def _check_pixels(self) -> Self:

@@ -33,12 +33,12 @@ MIN_STEPS_BETWEEN = 500  # smallest number of steps between two validations insi
 class Machine:
     """The hardware to train on."""
 
-    device: str  # "cuda", "mps" or "cpu"
-    devices: int  # how many of them
-    cores: int  # CPU cores this process may use
-    bf16: bool  # whether bfloat16 arithmetic is native, so that it is faster than float32
-    tensorboard: bool  # whether TensorBoard is installed
-    memory: int | None = None  # bytes of memory of a device, for the CPU the machine's or its container's; None where it is not known
+    device: str  #: "cuda", "mps" or "cpu"
+    devices: int  #: how many of them
+    cores: int  #: CPU cores this process may use
+    bf16: bool  #: whether bfloat16 arithmetic is native, so that it is faster than float32
+    tensorboard: bool  #: whether TensorBoard is installed
+    memory: int | None = None  #: bytes of memory of a device, for the CPU the machine's or its container's; None where it is not known
 
     @classmethod
     def detect(cls, device: str | None = None) -> Machine:

@@ -34,15 +34,15 @@ FORMAT = "upscore-checkpoint-1"
 class Progress:
     """How far a run has come."""
 
-    step: int = 0  # optimiser steps taken
-    best_miou: float = -1.0  # the best validation mIoU so far, in [0, 1]; -1 before the first
-    best_epoch: float = 0  # epochs after which it was reached, a fraction where epochs are validated in parts; 0 before the first
-    stale: int = 0  # validations since then
-    stopped: bool = False  # the run ended early, because validation did not improve
-    seconds: float = 0.0  # spent training, without validation
+    step: int = 0  #: optimiser steps taken
+    best_miou: float = -1.0  #: the best validation mIoU so far, in [0, 1]; -1 before the first
+    best_epoch: float = 0  #: epochs after which it was reached, a fraction where epochs are validated in parts; 0 before the first
+    stale: int = 0  #: validations since then
+    stopped: bool = False  #: the run ended early, because validation did not improve
+    seconds: float = 0.0  #: spent training, without validation
     history: list[dict[str, float]] = field(default_factory=list)
     """A row for each finished epoch, or part of one between validations: what the log and the learning curves show."""
-    running_loss: list[float] = field(default_factory=lambda: [0.0, 0])  # sum of the step losses since the last row, and their number
+    running_loss: list[float] = field(default_factory=lambda: [0.0, 0])  #: sum of the step losses since the last row, and their number
 
 
 def write_checkpoint(

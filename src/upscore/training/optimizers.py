@@ -22,12 +22,12 @@ class Optimizer:
     """An optimiser that a recipe can name, with what :mod:`upscore.training.auto_config` chooses for it, and why."""
 
     description: str
-    build: Callable[[list[dict[str, Any]], OptimizerSection], torch.optim.Optimizer]  # (parameter groups, settings) -> torch optimiser
-    lr: tuple[float, str]  # for a loss that is a mean over pixels
+    build: Callable[[list[dict[str, Any]], OptimizerSection], torch.optim.Optimizer]  #: (parameter groups, settings) -> torch optimiser
+    lr: tuple[float, str]  #: for a loss that is a mean over pixels
     weight_decay: tuple[float, str]
-    stage_divisor: float  # what the learning rate is divided by in a stage that starts from a coarser network
-    scales_with_loss: bool  # whether a loss that is larger by a factor makes the steps larger by the same
-    tensors_per_parameter: Callable[[OptimizerSection], int]  # settings -> tensors of a parameter's size that the state holds
+    stage_divisor: float  #: what the learning rate is divided by in a stage that starts from a coarser network
+    scales_with_loss: bool  #: whether a loss that is larger by a factor makes the steps larger by the same
+    tensors_per_parameter: Callable[[OptimizerSection], int]  #: settings -> tensors of a parameter's size that the state holds
 
 
 OPTIMIZERS: Mapping[str, Optimizer] = {

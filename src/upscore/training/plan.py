@@ -38,15 +38,15 @@ __all__ = ["Plan", "plan"]
 class Plan:
     """A run that is ready to start: every setting chosen, the data checked, the network built."""
 
-    recipe: Recipe  # complete
+    recipe: Recipe  #: complete
     choices: list[Choice]
-    census: DatasetStatistics  # of the training split
-    messages: list[str]  # how the data and the weights were read
-    train: Dataset  # images, or crops of them
+    census: DatasetStatistics  #: of the training split
+    messages: list[str]  #: how the data and the weights were read
+    train: Dataset  #: images, or crops of them
     val: Dataset
-    warnings: list[str]  # what makes the network, or the metrics of its validation, mean less than they seem to
-    identity: str  # of the images that are trained on: upscore.data.overlap.dataset_identity
-    model: nn.Module | None  # the network, until take_model
+    warnings: list[str]  #: what makes the network, or the metrics of its validation, mean less than they seem to
+    identity: str  #: of the images that are trained on: upscore.data.overlap.dataset_identity
+    model: nn.Module | None  #: the network, until take_model
 
     @property
     def folder(self) -> Path:

@@ -57,20 +57,20 @@ class RunState:
     recipe: Recipe
     inputs: TrainingInputs
     interrupts: Interrupts
-    accelerator: Accelerator  # device, processes and, in fp16, the scale of the loss
+    accelerator: Accelerator  #: device, processes and, in fp16, the scale of the loss
     objective: Objective
     model: nn.Module
-    network: nn.Module  # the model's parameters, wrapped for several processes
-    averaged: nn.Module  # holds the running mean of the weights; the model itself where there is none
-    average: dict[str, Tensor] | None  # the mean's tensors by name
-    validated: nn.Module  # what is validated and saved: the averaged network, or a copy of it where that must not be changed
+    network: nn.Module  #: the model's parameters, wrapped for several processes
+    averaged: nn.Module  #: holds the running mean of the weights; the model itself where there is none
+    average: dict[str, Tensor] | None  #: the mean's tensors by name
+    validated: nn.Module  #: what is validated and saved: the averaged network, or a copy of it where that must not be changed
     optimizer: torch.optim.Optimizer
     progress: Progress
-    batches: Iterator[Batch]  # this process's, from the next step on
-    stop_signal: int = 0  # number of the signal by which a process was asked to stop, once all of them know
-    saved_at: float = field(default_factory=time.monotonic)  # when the last checkpoint was written, or the run began
-    seconds_to_save: float = 0.0  # how long the last checkpoint took
-    saved: tuple[int, int] | None = None  # steps and rows in the last checkpoint that this process wrote or read
+    batches: Iterator[Batch]  #: this process's, from the next step on
+    stop_signal: int = 0  #: number of the signal by which a process was asked to stop, once all of them know
+    saved_at: float = field(default_factory=time.monotonic)  #: when the last checkpoint was written, or the run began
+    seconds_to_save: float = 0.0  #: how long the last checkpoint took
+    saved: tuple[int, int] | None = None  #: steps and rows in the last checkpoint that this process wrote or read
 
     @classmethod
     def begin(cls, recipe: Recipe, inputs: TrainingInputs, interrupts: Interrupts) -> RunState:

@@ -15,11 +15,11 @@ __all__ = ["ShippedRecipe", "find_recipe", "list_recipes"]
 class ShippedRecipe:
     """A recipe that comes with upscore."""
 
-    name: str  # what --recipe takes
+    name: str  #: what --recipe takes
     path: Path
-    about: str  # what it trains, and how: the comment at the file's beginning, as one paragraph
-    claims: str  # the numbers its source reports; "" where it has none
-    command: str  # how to start it, with what must be put where
+    about: str  #: what it trains, and how: the comment at the file's beginning, as one paragraph
+    claims: str  #: the numbers its source reports; "" where it has none
+    command: str  #: how to start it, with what must be put where
 
 
 def list_recipes() -> list[ShippedRecipe]:
