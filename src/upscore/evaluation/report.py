@@ -206,11 +206,7 @@ def _draw_image(metrics: ImageMetrics, kind: str, sample: Sample, predicted: Lab
         (as_uri(image, quality=82), "Image", f"The image {metrics.key}"),
         (_colours(truth, labels), "Truth", "Its true classes in colours"),
         (_colours(predicted, labels), "Prediction", "Its predicted classes in colours"),
-        (
-            as_uri(errors, quality=82),
-            "Errors",
-            f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} per cent of the evaluated pixels",
-        ),
+        (as_uri(errors, quality=82), "Errors", f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} % of the evaluated pixels"),
     ]
     return Panel(kind, metrics, views, image.shape[:2])
 

@@ -122,6 +122,10 @@ def tune(
 ) -> Tuning:
     """Find the CRF's settings for a network on a split.
 
+    Raises BundleError where the bundle was tuned already, is damaged, or has other classes; DataError where there are fewer than 2 images
+    or classes, a half has nothing to evaluate, or an image or mask cannot be used; OutputError where the probabilities do not fit where
+    temporary files are written; and RecipeError where ``trials`` or ``metric`` is impossible, or a predictor has its CRF on.
+
     Parameters
     ----------
     network : Predictor, Bundle, Ensemble or path
@@ -145,17 +149,6 @@ def tune(
         Called with a line for each warning of the dataset, and for the space that is needed.
     progress : callable
         Called with (stage, images done, images in all, best gain so far or None); fewer are done where nothing is left to gain.
-
-    Raises
-    ------
-    BundleError
-        The bundle was tuned already, is damaged, or has other classes.
-    DataError
-        There are fewer than 2 images or classes, a half has nothing to evaluate, or an image or mask cannot be used.
-    OutputError
-        The probabilities do not fit where temporary files are written.
-    RecipeError
-        ``trials`` or ``metric`` is impossible, or a predictor has its CRF on.
     """
     if metric not in get_args(Metric):
         raise RecipeError(f"found metric '{metric}', expected {', '.join(get_args(Metric))}")

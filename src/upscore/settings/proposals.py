@@ -20,7 +20,7 @@ Enlarge: TypeAlias = Annotated[float, Field(ge=1, le=10)]
 """Sides of a crop over those of its box."""
 
 MAX_BATCH_PIXELS = 2**22
-"""Pixels of a batch of crops: 83 crops of 224×224. DeconvNet takes some 2 GB for them."""
+"""Pixels of a batch of crops: 83 crops of 224×224. DeconvNet takes about 2 GB for them."""
 
 MAX_IMAGE_PIXELS = 2**30
 """Pixels of all crops of an image: 21,000 crops of 224×224."""
