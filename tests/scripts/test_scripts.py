@@ -210,7 +210,7 @@ def test_the_readmes_image_is_made_of_a_run(docs, given, tmp_path):
         image, truth, predicted = (column[row * (height + 4) :][:height] for row in range(3))
         assert (image == test[index].image).all()
         assert (truth == colours[test[index].label]).all()
-        assert (predicted == colours[Predictor(given["FCN"], device="cpu")(test[index].image).label_map]).all()
+        assert (predicted == colours[Predictor(given["FCN"], device="cpu").predict(test[index].image).label_map]).all()
 
 
 def test_the_image_of_objects_is_made_of_an_ensemble(docs, given, tmp_path):
