@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 from timing import interleave, is_installed, machine, report, summary
 
-from upscore.data import Augmentation, open_dataset, rng_for
+from upscore.data.open_dataset import open_dataset
 from upscore.data.paired_files import Pair, PairedFiles
+from upscore.data.transforms import Augmentation, rng_for
 from upscore.models.backbones import import_timm
 from upscore.types import LabelSpace
 

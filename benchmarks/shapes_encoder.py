@@ -3,7 +3,7 @@
     python benchmarks/shapes_encoder.py FOLDER
 
 The bundle in FOLDER is a DeconvNet with an eighth of its channels, of which only the encoder has learned:
-``upscore train --init FOLDER``. The scenes are of another seed than those that docs/objects.md trains and evaluates on.
+``upscore train --start-from FOLDER``. The scenes are of another seed than those that docs/objects.md trains and evaluates on.
 """
 
 from __future__ import annotations

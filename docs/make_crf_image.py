@@ -5,7 +5,7 @@ Four synthetic images; their ground truth at the resolution of a network of stri
 
 import cv2
 import numpy as np
-from make_images import write_sheet
+from image_sheet import write_sheet
 
 from upscore.crf import Bilateral, DenseCRF, Gaussian
 from upscore.data.open_dataset import open_dataset

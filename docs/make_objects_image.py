@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from make_images import write_sheet
+from image_sheet import write_sheet
 
 from upscore import Predictor
 from upscore.data.dataset import Dataset

@@ -9,7 +9,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import numpy.typing as npt
-from make_images import write_sheet
+from image_sheet import write_sheet
 
 from upscore.data.open_dataset import open_dataset
 from upscore.data.transforms import Augmentation, rng_for

@@ -32,7 +32,7 @@ inline bool use_avx2(const std::string& instructions) {
 #ifdef UPSCORE_AVX2
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (instructions == "avx2") {
-        expect(avx2, "this processor has no AVX2");
+        expect(avx2, "this CPU has no AVX2");
         return true;
     }
     if (instructions == "best" && avx2) return true;

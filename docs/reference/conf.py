@@ -5,8 +5,6 @@ A reference to a name that does not exist is an error, as every warning is: see 
 
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 import upscore
 
 project = "upscore"
@@ -32,14 +30,3 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!upscore\.).*"),  # names of other projects: their pages are not read
     ("py:.*", r".*\._\w+"),  # private bases
 ]
-
-
-def skip_namesake(app: Sphinx, _what: str, name: str, member: object, _skip: bool, _options: object) -> bool | None:
-    """Leave a function out of its package's page if its module has the same name, as ``upscore.data.open_dataset`` has."""
-    package = app.env.current_document.autodoc_module
-    return True if getattr(member, "__module__", None) == f"{package}.{name}" else None
-
-
-def setup(app: Sphinx) -> None:
-    """Connect what differs from the defaults; Sphinx calls it."""
-    app.connect("autodoc-skip-member", skip_namesake)

@@ -1,7 +1,7 @@
 // The hot loops, compiled once for every instruction set and chosen at run time.
 //
 // locate.cpp and pass.cpp hold them and include nothing of the standard library: of a template instantiated both with and
-// without AVX2 the linker keeps one copy, and the AVX2 copy would crash processors without it.
+// without AVX2 the linker keeps one copy, and the AVX2 copy would crash CPUs without it.
 #pragma once
 
 #include <cstdint>

@@ -33,7 +33,7 @@ Lattice::Lattice(const std::vector<const float*>& features, int64_t points, Thre
     : points_(points), corners_(static_cast<int>(features.size()) + 1) {
     const int d = corners_ - 1;
     if (d < 1 || d > MAX_DIMENSIONS) throw std::invalid_argument("expected 1 to 16 features");
-    if (points < 1) throw std::invalid_argument("expected at minimum one point");
+    if (points < 1) throw std::invalid_argument("expected at least one point");
     for (int i = 0; i < d; ++i) axis_scale_.push_back(std::sqrt(2.0 / 3.0) * (d + 1) / std::sqrt((i + 1.0) * (i + 2.0)));
     // Bounds of the features give bounds of the lattice coordinates.
     std::vector<double> minimum(d), maximum(d);

@@ -1,7 +1,7 @@
 // Locate the enclosing simplex of each point: Adams, Baek, Davis (2010), §3.1; Conway, Sloane, "Sphere Packings", chapter 20.
 //
 // In double precision and without fused multiply-add: points on the border of two simplices, which integer pixel positions often are,
-// then fall into the same simplex as in NumPy, on every processor.
+// then fall into the same simplex as in NumPy, on every CPU.
 #include "kernels.hpp"
 #include "vectors.hpp"
 

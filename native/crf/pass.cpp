@@ -228,7 +228,7 @@ inline bool softmax(const Pass& pass, int count, float* tile, const float* logit
 }
 
 // One mean-field step for pixels first..last-1: slice, softmax, splat, write, as far as the pass asks for each. Each phase runs over a
-// whole tile, not pixel by pixel: the pixels of a phase are independent, so that the processor can overlap them.
+// whole tile, not pixel by pixel: the pixels of a phase are independent, so that the CPU can overlap them.
 template <int W, int BLOCKS>
 Fault pass_over(const Pass& pass, int64_t first, int64_t last, float* scratch) {
     using F = typename Vector<W>::F;

@@ -92,8 +92,8 @@ inline Pair<W> load_pairs(const uint32_t* at) {
 }
 template <int W>
 inline Pair<W> load_pairs(const uint16_t* at) {
-    const U<W> both = *reinterpret_cast<const typename Unaligned<uint32_t, W, sizeof(uint16_t)>::Type*>(at);
-    const U<W> low = both << 16, high = both & 0xffff0000u;
+    const U<W> joined = *reinterpret_cast<const typename Unaligned<uint32_t, W, sizeof(uint16_t)>::Type*>(at);
+    const U<W> low = joined << 16, high = joined & 0xffff0000u;
     return LITTLE_ENDIAN_ORDER ? Pair<W>{low, high} : Pair<W>{high, low};
 }
 template <int W>

@@ -22,28 +22,17 @@ from upscore.training.recipe import Recipe
 
 __all__ = ["Demonstration", "demo_recipe", "run_demo"]
 
-IMAGES = 6
-"""Test images that the demo predicts."""
+IMAGES = 6  # test images that the demo predicts
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Where the results of the demo are.
+    """Where the results of the demo are, and the mean IoU on the validation split, in [0, 1]."""
 
-    Parameters
-    ----------
-    report : Path
-        The HTML report, to open first.
-    run, predictions, images : Path
-        The run folder, the predictions, and the images that were predicted.
-    miou : float in [0, 1]
-        Mean IoU on the validation split.
-    """
-
-    report: Path
+    report: Path  #: the HTML report, to open first
     run: Path
     predictions: Path
-    images: Path
+    images: Path  #: those that were predicted
     miou: float
 
     def paths(self) -> dict[str, Path]:
@@ -78,44 +67,31 @@ def run_demo(
     *,
     seed: int = 0,
     listener: Callable[[], ProgressListener] = SilentListener,
-    say: Callable[[str], None] = lambda line: None,
+    report_step: Callable[[str], None] = lambda line: None,
 ) -> Demonstration:
     """Train on synthetic images, evaluate, predict new ones and write a report.
 
-    Parameters
-    ----------
-    out : path
-        A folder that is empty or does not exist.
-    seed : int
-        Of everything random.
-    listener : callable
-        Returns the listener of the training progress.
-    say : callable
-        Called with a line for each step.
-
-    Raises
-    ------
-    OutputError
-        The folder is not empty.
+    ``out`` is a folder that is empty or does not exist, else OutputError is raised; ``seed`` is that of everything random.
+    ``listener`` returns the listener of the training progress; ``report_step`` is called with a line for each step.
     """
     out = Path(out)
     if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: the folder is not empty: choose another --out, or remove it")
-    say("1/4  training FCN-8s on synthetic images of textured shapes")
+    report_step("1/4  training FCN-8s on synthetic images of textured shapes")
     run = train(plan(demo_recipe(out, seed=seed)), listener=listener)
-    say("2/4  evaluating it on other images")
+    report_step("2/4  evaluating it on other images")
     bundle = Bundle.load(run.best)
     predictor = Predictor(bundle, device="cpu")
     val = open_dataset("shapes", "val")
     evaluation = evaluate(predictor, val)
-    say(f"     mean IoU {100 * evaluation.metrics.mean_iou:.1f}, pixel accuracy {100 * evaluation.metrics.pixel_accuracy:.1f}")
-    say("3/4  predicting new images")
+    report_step(f"     mean IoU {100 * evaluation.metrics.mean_iou:.1f}, pixel accuracy {100 * evaluation.metrics.pixel_accuracy:.1f}")
+    report_step("3/4  predicting new images")
     test = open_dataset("shapes", "test")
     images = [out / "images" / f"{Path(test[i].key).name}.png" for i in range(IMAGES)]
     for i, path in enumerate(images):
         write_image(path, test[i].image)
     failed = [result for result in predict_files(predictor, images, out / "predictions", overlay=True) if result.error]
     assert not failed
-    say("4/4  writing the report")
-    report = write_report(evaluation, out / "report", predictor=predictor, dataset=val, card=bundle.card, history=run.progress.history)
-    return Demonstration(report, run.folder, out / "predictions", out / "images", evaluation.metrics.mean_iou)
+    report_step("4/4  writing the report")
+    page = write_report(evaluation, out / "report", predictor=predictor, dataset=val, card=bundle.card, history=run.progress.history)
+    return Demonstration(page, run.folder, out / "predictions", out / "images", evaluation.metrics.mean_iou)

@@ -26,15 +26,7 @@ round to the whole numbers that they are.
 def distances_to(pixels: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Return each pixel's Euclidean distance to the nearest of ``pixels`` (H, W), exact; infinite where there is none.
 
-    Returns
-    -------
-    (H, W) float32
-        0 on the pixels themselves, 1 beside them.
-
-    Raises
-    ------
-    DataError
-        ``pixels`` is no mask of two axes.
+    It is 0 on the pixels themselves, 1 beside them. A DataError is raised where ``pixels`` is no mask of two axes.
     """
     if pixels.ndim != 2 or pixels.dtype != np.bool_:
         raise DataError(f"found a mask of shape {pixels.shape} and type {pixels.dtype}, expected (H, W) bool")
@@ -53,23 +45,8 @@ def signed_distances(label: npt.NDArray[Any], label_class: int) -> npt.NDArray[n
     another: -½ and ½ beside it. Towards ignored pixels there is no contour, since nobody
     knows where the class ends.
 
-    Parameters
-    ----------
-    label : (H, W) integer
-        Class of each pixel, or 255.
-    label_class : int
-        The class.
-
-    Returns
-    -------
-    (H, W) float32
-        Zero everywhere when there is no contour: the class has no pixel, or every valid one. The
-        values at ignored pixels are undefined.
-
-    Raises
-    ------
-    DataError
-        The labels are no integers of two axes.
+    ``label`` is (H, W), the class of each pixel or 255; a DataError is raised where it is not integers of two axes. Distances are
+    zero everywhere when there is no contour: the class has no pixel, or every valid one. At ignored pixels they are undefined.
     """
     if label.ndim != 2 or label.dtype.kind not in "iu":
         raise DataError(f"found labels of shape {label.shape} and type {label.dtype}, expected (H, W) integers")

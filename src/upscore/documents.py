@@ -20,7 +20,7 @@ from upscore.text import literal, reason, shortened
 __all__ = ["MAX_CONTAINERS", "parse_json", "parse_toml", "parse_value", "parse_yaml"]
 
 MAX_CONTAINERS = 2**24
-"""The most lists and objects of a JSON document; each takes some 60 bytes of memory, an empty one too."""
+"""Maximum of lists and objects in a JSON document; each takes some 60 bytes of memory, an empty one too."""
 
 _BITS_64 = range(-(2**63), 2**64)
 _MAX_NUMBER_LENGTH = 100  # characters; 64 binary digits with underscores are fewer
@@ -32,10 +32,7 @@ _DEEP_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[
 def parse_toml(text: str) -> dict[str, Any]:
     """Return the tables of a TOML document.
 
-    Raises
-    ------
-    ValueError
-        It is not TOML, a key has more than 64 dotted parts, or a whole number does not fit 64 bits.
+    A ValueError is raised where it is not TOML, a key has more than 64 dotted parts, or a whole number does not fit 64 bits.
     """
     if deep := _DEEP_KEY.search(text):
         raise ValueError(f"the key '{shortened(deep[0], 40)}' in line {_line(text, deep.start())} has more than 64 dotted parts")
@@ -67,11 +64,8 @@ def parse_value(text: str) -> Any:
 def parse_json(text: str) -> Any:
     """Return the value of a JSON document.
 
-    Raises
-    ------
-    ValueError
-        It is not JSON (NaN and infinities are not), a key is given twice, a whole number does not fit 64 bits, or there are
-        more than :data:`MAX_CONTAINERS` lists and objects.
+    A ValueError is raised where it is not JSON (NaN and infinities are not), a key is given twice, a whole number does not fit 64
+    bits, or there are more than :data:`MAX_CONTAINERS` lists and objects.
     """
     if (count := text.count("[") + text.count("{")) > MAX_CONTAINERS:
         raise ValueError(f"it holds {count:,} brackets, expected at most {MAX_CONTAINERS:,}")
@@ -86,11 +80,8 @@ def parse_json(text: str) -> Any:
 def parse_yaml(text: str) -> Any:
     """Return the value of a YAML document: plain data, without aliases and repeated keys.
 
-    Raises
-    ------
-    ValueError
-        It is not YAML, has aliases, which can expand a small file to any size, or tags other than those of plain data, a key
-        is given twice, or a whole number does not fit 64 bits; the reason begins ``in line 3:``.
+    A ValueError, whose reason begins ``in line 3:``, is raised where it is not YAML, has aliases, which can expand a small file to
+    any size, or tags other than those of plain data, a key is given twice, or a whole number does not fit 64 bits.
     """
     loader = None
     try:

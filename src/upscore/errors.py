@@ -10,8 +10,7 @@
     ├── CRFError                 scores, images and kernels of a CRF that do not fit together
     ├── ModelError               an architecture, backbone or weights file that does not fit
     ├── TrainingError            a run that cannot continue (a non-finite loss, another run's folder)
-    ├── OutputError              a path that cannot be written: permissions, space, something in the way
-    └── MissingExtraError        an optional package that is not installed
+    └── OutputError              a path that cannot be written: permissions, space, something in the way
 
     UpscoreWarning               something a user of a function should know, where no command prints it
 
@@ -31,7 +30,6 @@ __all__ = [
     "CRFError",
     "DataError",
     "GeometryError",
-    "MissingExtraError",
     "ModelError",
     "OutputError",
     "RecipeError",
@@ -44,7 +42,7 @@ __all__ = [
 
 
 class UpscoreError(Exception):
-    """Anything a user can cause or fix; its text is one line that tells how."""
+    """Anything a user can cause or fix; its text is one line with what to do."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
@@ -82,19 +80,10 @@ class OutputError(UpscoreError):
     """Results cannot be written to the path given."""
 
 
-class MissingExtraError(UpscoreError, ImportError):
-    """An optional package is needed and not installed; the text holds the install line."""
-
-
 class RunInterrupted(KeyboardInterrupt):
-    """A run was asked to stop; the text tells what was saved and how to resume.
+    """A run was asked to stop; the text is what was saved and how to resume.
 
-    Parameters
-    ----------
-    message : str
-        One line.
-    number : int
-        The signal that asked, such as ``signal.SIGINT``; a command's exit code is 128 and this.
+    ``number`` is that of the signal, such as ``signal.SIGINT``; a command's exit code is 128 and this.
     """
 
     def __init__(self, message: str, *, number: int) -> None:
@@ -110,22 +99,8 @@ class UpscoreWarning(UserWarning):
 
 
 def nearest_name(wanted: str, known: "list[str] | tuple[str, ...]") -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest known name, or ``""``.
+    """Return ``" (did you mean 'x'?)"``, to append to an error message, for the closest known name; "" where none is close.
 
-    Parameters
-    ----------
-    wanted : str
-        What the user wrote.
-    known : sequence of str
-        What there is.
-
-    Returns
-    -------
-    str
-        A phrase to append to an error message; empty when nothing is close.
-
-    Examples
-    --------
     >>> nearest_name("vall", ("train", "val"))
     " (did you mean 'val'?)"
     """

@@ -34,19 +34,8 @@ __all__ = [
 def check_file(path: Path, *, what: str, error: type[UpscoreError] = DataError) -> int:
     """Return the size in bytes of a regular file, without opening it.
 
-    Parameters
-    ----------
-    path : path
-        May be too long or hold null bytes; links are followed.
-    what : str
-        What it is to be read as: "a recipe".
-    error : type of UpscoreError
-        What is raised.
-
-    Raises
-    ------
-    UpscoreError
-        There is no such file, or it is a folder, a pipe, a device or a socket.
+    ``path`` may be too long or hold null bytes; links are followed. ``what`` is what it is to be read as, such as "a recipe".
+    ``error`` is raised where there is no such file, or it is a folder, a pipe, a device or a socket.
     """
     try:
         found = path.stat()
@@ -62,19 +51,9 @@ def check_file(path: Path, *, what: str, error: type[UpscoreError] = DataError) 
 
 
 def read_file(path: Path, *, max_bytes: int, what: str, error: type[UpscoreError] = DataError) -> bytes:
-    """Return the content of a regular file of at most ``max_bytes`` bytes.
+    """Return the content of a regular file of at most ``max_bytes`` bytes, also where it grows while it is read.
 
-    Parameters
-    ----------
-    path, what, error
-        As for :func:`check_file`.
-    max_bytes : int
-        A file that grows beyond it while it is read is refused too.
-
-    Raises
-    ------
-    UpscoreError
-        As :func:`check_file`, or it is larger, or cannot be read.
+    ``error`` is raised where :func:`check_file` does, and for a larger file or one that cannot be read.
     """
     size = check_file(path, what=what, error=error)
     if size <= max_bytes:
@@ -93,17 +72,9 @@ def read_file(path: Path, *, max_bytes: int, what: str, error: type[UpscoreError
 
 
 def read_text(path: Path, *, max_bytes: int, what: str, error: type[UpscoreError] = DataError) -> str:
-    """Return the text of a regular file of at most ``max_bytes`` bytes, as :func:`upscore.text_encoding.decode_text` decodes it.
+    """Return the text of a regular file, as :func:`upscore.text_encoding.decode_text` decodes it.
 
-    Parameters
-    ----------
-    path, max_bytes, what, error
-        As for :func:`read_file`.
-
-    Raises
-    ------
-    UpscoreError
-        As :func:`read_file`, or it is in another encoding.
+    ``error`` is raised where :func:`read_file` does, and for other encodings.
     """
     content = read_file(path, max_bytes=max_bytes, what=what, error=error)
     try:
@@ -114,14 +85,9 @@ def read_text(path: Path, *, max_bytes: int, what: str, error: type[UpscoreError
 
 @contextmanager
 def reading(path: str | os.PathLike[str], *, error: type[UpscoreError] = DataError) -> Iterator[None]:
-    """Turn an ``OSError`` (no permission, a name too long, a circle of links) into an error of one line that names the file.
+    """Turn an ``OSError`` (no permission, a name too long, a circle of links) into an ``error`` of one line that names the file.
 
-    Parameters
-    ----------
-    path : path
-        Named where the system does not report the file.
-    error : type of UpscoreError
-        What is raised for an ``OSError``.
+    It is ``path`` where the system does not report the file.
     """
     try:
         yield
@@ -136,10 +102,7 @@ def _why(fault: OSError | ValueError) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that the file is the old one or the new one, never a part; folders on the way are made.
 
-    Raises
-    ------
-    OutputError
-        There is no permission or no space to write; no partial file is left behind.
+    An OutputError is raised where there is no permission or no space; no partial file is left behind.
     """
     temporary = None
     try:
@@ -154,7 +117,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name, or characters that no file name can hold
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({_why(error)}): free some space or choose another place") from None
+        raise OutputError(f"{path}: cannot be written ({_why(error)}): free some space or choose another path") from None
     except BaseException:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -206,7 +169,7 @@ def replace_folder(folder: Path, *, what: str, holds: Collection[str]) -> Iterat
         flush(folder.parent)
     except (OSError, UnicodeEncodeError) as error:
         raise OutputError(
-            f"the {what} cannot be written to '{folder}' ({reason(error, 160)}): check space and permissions, or choose another place"
+            f"the {what} cannot be written to '{folder}' ({reason(error, 160)}): check space and permissions, or choose another path"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -222,7 +185,7 @@ def refuse_other_contents(folder: Path, *, what: str, holds: Collection[str]) ->
     others = sorted(p.name for p in folder.iterdir() if p.name not in holds) if folder.is_dir() else [folder.name]
     if others:
         article = "an" if what[0] in "aeiou" else "a"
-        raise OutputError(f"'{folder}' is not {article} {what} (it holds '{others[0]}') and is left as it is: choose another place")
+        raise OutputError(f"'{folder}' is not {article} {what} (it holds '{others[0]}') and is left as it is: choose another path")
 
 
 def beside(folder: Path, state: str) -> Path:

@@ -14,7 +14,7 @@ _MARKS = (  # UTF-32's little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_BYTES_CHECKED = 65_536  # enough to tell code pages apart
+_BYTES_CHECKED = 65_536  # enough to distinguish code pages
 _EAST_ASIAN = (("GBK", "gbk"), ("CP949", "cp949"), ("Shift JIS", "cp932"), ("Big5", "big5"))
 _EUROPEAN = (("CP1252", "cp1252"), ("CP1251", "cp1251"))
 _TWO_HIGH_BYTES = re.compile(rb"[\x80-\xff]{2}")
@@ -23,14 +23,9 @@ _TWO_HIGH_BYTES = re.compile(rb"[\x80-\xff]{2}")
 def decode_text(data: bytes) -> str:
     r"""Return the text of ``data`` without its byte-order mark, every line break as a line feed.
 
-    Raises
-    ------
-    ValueError
-        It is in another encoding; the message is a reason for the caller to put behind the
-        file's name, and names the encodings that are likely.
+    A ValueError is raised for other encodings; its message is a reason for the caller to put behind the file's name, and names the
+    encodings that are likely.
 
-    Examples
-    --------
     >>> decode_text("road\r\ncar".encode("utf-16"))
     'road\ncar'
     """

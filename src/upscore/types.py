@@ -32,20 +32,8 @@ def voc_palette(count: int) -> tuple[tuple[int, int, int], ...]:
     """Return PASCAL VOC's colours for labels 0 to ``count - 1``.
 
     The bits of a label are distributed over red, green and blue from the highest bit
-    down, so that neighbouring labels have very different colours.
+    down, so that neighbouring labels have very different colours. ``count`` is 0 to 256.
 
-    Parameters
-    ----------
-    count : int
-        How many colours, 0 to 256.
-
-    Returns
-    -------
-    tuple of (int, int, int)
-        RGB, 0 to 255.
-
-    Examples
-    --------
     >>> voc_palette(3)
     ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     """

@@ -435,7 +435,7 @@ def test_object_by_object_from_two_stages_to_an_ensemble(upscore, objects, tmp_p
     monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     small = ["--set", "model.arguments.width=0.03125", "--set", "run.steps=2", "--set", "run.accumulate=1", "--batch-size", "2"]
     small += ["--set", "run.precise_bn=1", "--weights", "none"]
-    for stage, more in (("1", []), ("2", ["--init", tmp_path / "one"])):
+    for stage, more in (("1", []), ("2", ["--start-from", tmp_path / "one"])):
         out = tmp_path / ("one" if stage == "1" else "two")
         code, said, err = upscore("train", objects, "--recipe", f"deconvnet-stage{stage}", "--out", out, *small, *more)
         assert code == 0, err

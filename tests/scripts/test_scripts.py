@@ -13,7 +13,7 @@ from painting import paint, paint_objects
 from scripts_run import run_script
 from upscore.data.image_files import read_image
 from upscore.data.open_dataset import open_dataset
-from upscore.data.png_files import write_image, write_label_map
+from upscore.inference.predictor import Predictor
 from upscore.models.backbones import import_timm
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
@@ -92,7 +92,8 @@ def test_every_script_is_run_here():
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert scripts == {*OURS, *LINES, "photographs", "shapes_encoder", "shapes_folder", "timing"}
     makers = {path.stem for path in (ROOT / "docs").glob("*.py")}
-    assert makers == {"make_crf_image", "make_images", "make_links", "make_models", "make_objects_image", "make_recipe", "make_unet_image"}
+    images = {f"make_{name}_image" for name in ("crf", "objects", "readme", "unet")}
+    assert makers == {"image_sheet", *images, "make_links", "make_models", "make_recipe"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -199,15 +200,17 @@ def test_an_image_of_the_documents_is_made_again(name, docs, given, tmp_path):
     assert (np.abs(after.astype(int) - before).max(2) > 16).mean() < 0.01
 
 
-def test_the_demos_image_is_made_of_what_the_demo_leaves(docs, given, tmp_path):
+def test_the_readmes_image_is_made_of_a_run(docs, given, tmp_path):
     test = open_dataset("shapes", "test")
-    for i in range(2):
-        write_image(tmp_path / "demo" / "images" / f"{i}.png", test[i].image)
-        write_label_map(tmp_path / "demo" / "predictions" / f"{i}.png", test[i].label, test.labels)
-    run(docs / "make_images.py", str(tmp_path / "demo"), given, tmp_path)
-    sheet = read_image(docs / "images" / "demo.png")
+    run(docs / "make_readme_image.py", "FCN", given, tmp_path)
+    sheet = read_image(docs / "images" / "readme.png")[::2, ::2]  # drawn at twice the size
     height, width = test[0].image.shape[:2]
-    assert (sheet[: 2 * height : 2, : 2 * width : 2] == test[0].image).all()
+    colours = test.labels.colours()
+    for index, column in enumerate(sheet[:, index * (width + 4) :][:, :width] for index in range(6)):
+        image, truth, predicted = (column[row * (height + 4) :][:height] for row in range(3))
+        assert (image == test[index].image).all()
+        assert (truth == colours[test[index].label]).all()
+        assert (predicted == colours[Predictor(given["FCN"], device="cpu").predict(test[index].image).label_map]).all()
 
 
 def test_the_image_of_objects_is_made_of_an_ensemble(docs, given, tmp_path):

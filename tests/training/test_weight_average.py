@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from upscore.training.weight_average import average_weights
+from upscore.training.train_step import average_weights
 
 
 def test_the_mean_of_the_weights_follows_them_and_copies_counters():

@@ -38,8 +38,7 @@ def _upscore(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     pass
 
 
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What a wrong flag raises; its module's name differs between versions of typer."""
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what a wrong flag raises; its module's name differs between versions of typer
 
 
 def main() -> NoReturn:

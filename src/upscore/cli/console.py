@@ -27,14 +27,13 @@ __all__ = [
     "report_errors",
     "short_name",
     "tuning_bar",
-]  # fmt: skip
+]
 
 console = Console(highlight=False, emoji=False)
 aside = Console(stderr=True, highlight=False, emoji=False)
 """Standard error, for what is not a result."""
 
-MAX_NAME = 60
-"""Characters of the longest name that a table shows in full."""
+MAX_NAME = 60  # characters of the longest name that a table shows in full
 
 
 def escape(text: object, length: int = 1000) -> str:

@@ -102,7 +102,7 @@ def tune(
         network = load_model(bundle)
         folder = out or find_model(bundle)
         check_place(folder, network)
-        with console.tuning_bar() as (say, progress):
+        with console.tuning_bar() as (report, progress):
             tuned = search(
                 network,
                 data,
@@ -112,7 +112,7 @@ def tune(
                 seed=seed,
                 device=device,
                 again=again,
-                say=say,
+                report=report,
                 progress=progress,
             )
         tuned.apply(network).save(folder)

@@ -45,15 +45,11 @@ class InferenceOptions:
             "made for proposals do.",
         ),
     ] = None
-    no_proposals: Annotated[bool, _flag("--no-proposals", default=False, help="Predict whole images, whatever the bundle's settings.")] = (
-        False
-    )
+    no_proposals: Annotated[bool, _flag("--no-proposals", default=False, help="Predict whole images, whatever the bundle has.")] = False
     aggregate: Annotated[
         str | None, _flag(metavar="max|mean", help="Where proposals overlap, take the maximum of their scores or the mean.")
     ] = None
-    boxes: Annotated[Path | None, _flag(metavar="FILE.json", default="computed", help="Take the proposals of each image from a file.")] = (
-        None
-    )
+    boxes: Annotated[Path | None, _flag(metavar="FILE.json", default="computed", help="Take each image's proposals from a file.")] = None
     edges: Annotated[
         Path | None,
         _flag(metavar="MODEL", default="computed without one", help="A structured-edge model file of your own for the edge boxes."),
@@ -112,10 +108,9 @@ class InferenceOptions:
             if self.tile not in ("auto", "whole") and not (self.tile.isascii() and self.tile.isdecimal() and len(self.tile) < 10):
                 raise typer.BadParameter(f"found '{self.tile}', expected auto, whole or a number of pixels", param_hint="--tile")
             changes["tile"] = int(self.tile) if self.tile.isdecimal() else self.tile
-        for section, given in (("proposals", {"max_proposals": self.max_proposals, "aggregate": self.aggregate}), ("crf", {})):
-            values = changes.get(section, {}) | {name: value for name, value in given.items() if value is not None}
-            if values:
-                changes[section] = values
+        given = {"max_proposals": self.max_proposals, "aggregate": self.aggregate}
+        if proposals := changes.get("proposals", {}) | {name: value for name, value in given.items() if value is not None}:
+            changes["proposals"] = proposals
         if self.no_proposals:
             if "proposals" in changes or self.boxes is not None or self.edges is not None:
                 raise typer.BadParameter("leave out the other options of proposals", param_hint="--no-proposals")
@@ -158,7 +153,7 @@ def _parsed(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         *section, key = name.strip().split(".")
-        if not equals or len(section) > 1 or section not in ([], ["proposals"], ["crf"]):
+        if not equals or section not in ([], ["proposals"], ["crf"]) or name.strip() in ("proposals", "crf"):
             raise typer.BadParameter(f"found '{setting}', expected NAME=VALUE, such as crf.iterations=10 or margin=64", param_hint="--set")
         (values.setdefault(section[0], {}) if section else values)[key] = parse_value(text)
     return values

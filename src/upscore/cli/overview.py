@@ -31,9 +31,7 @@ def models(
 
 
 @commands.command(epilog=examples("upscore recipes", "upscore recipes segnet-camvid > mine.toml"))
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print the file of this recipe.", show_default="list all")] = None,
-) -> None:
+def recipes(name: Annotated[str | None, typer.Argument(help="Print the file of this recipe.", show_default="list all")] = None) -> None:
     """List the recipes of the papers: what they train, what the authors report, and the command that starts them."""
     from upscore.cli import console, results
 
@@ -59,5 +57,5 @@ def demo(
     with console.report_errors():
         from upscore.demo import run_demo
 
-        demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, say=console.print_line)
+        demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, report_step=console.print_line)
     results.print_demonstration(demonstration)

@@ -201,7 +201,7 @@ def _print_crf(settings: CRFSettings) -> None:
     console.print(f"CRF: {escape(settings)}", soft_wrap=True)
     if not is_compiled():
         console.print(
-            "[dim]the CRF ran in NumPy, some nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
+            "[dim]the CRF ran in NumPy, about nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
             soft_wrap=True,
         )
 

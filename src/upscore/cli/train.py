@@ -38,7 +38,7 @@ def train(
     model: Annotated[str | None, _option("An architecture; 'upscore models' lists them.  [default: fcn8s]", default=False)] = None,
     backbone: Annotated[str | None, _option(BACKBONE_HELP)] = None,
     weights: Annotated[str | None, _option("Weights of the backbone: a FILE, 'imagenet' or 'none'.")] = None,
-    start_from: Annotated[str | None, _option(START_HELP, "--start-from", "--init", default=False)] = None,
+    start_from: Annotated[str | None, _option(START_HELP, "--start-from", default=False)] = None,
     new_classes: Annotated[
         bool, typer.Option("--new-classes", help="With --start-from: initialise the score layers anew, for other classes.")
     ] = False,

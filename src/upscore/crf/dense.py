@@ -113,7 +113,7 @@ class DenseCRF:
         kind : {"probabilities", "logits", "energies"}
             What the values of ``unary`` are.
         channels : {"first", "last"}, optional
-            Which axis holds the labels; by default the image tells, and "first" wins a tie.
+            Which axis holds the labels; by default the image decides, and "first" wins a tie.
         ignored : (H, W) bool, optional
             Pixels that neither send nor receive messages; their probabilities do not change.
 
@@ -147,22 +147,9 @@ class DenseCRF:
     ) -> list[npt.NDArray[np.float32]]:
         """Refine each image of a batch; returns a list, since sizes may differ.
 
-        Parameters
-        ----------
-        unaries : (B, K, H, W) or (B, H, W, K) floating, or sequence
-            One for each image.
-        images : (B, H, W, C), or sequence
-            As for :meth:`refine`.
-        kind, channels
-            As for :meth:`refine`.
+        Unaries and images are arrays with a first axis B, or sequences; all else is as for :meth:`refine`. A CRFError is raised where
+        their numbers differ, or one of them is invalid; the message gives its index.
 
-        Raises
-        ------
-        CRFError
-            The numbers of unaries and images differ, or one of them is invalid; the message gives its index.
-
-        Examples
-        --------
         >>> refined = DenseCRF().refine_batch(np.full((2, 3, 4, 5), 1 / 3), np.zeros((2, 4, 5, 3), np.uint8))
         >>> len(refined), refined[0].shape
         (2, (3, 4, 5))
@@ -190,8 +177,6 @@ class DenseCRF:
 
         See :func:`upscore.crf.unary.energy_from_labels`.
 
-        Examples
-        --------
         >>> label_map = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 255]])
         >>> DenseCRF((Gaussian(),)).refine_labels(label_map, classes=2).argmax(0).tolist()
         [[0, 0, 0], [0, 0, 0], [0, 0, 0]]
@@ -217,8 +202,6 @@ class DenseCRF:
     ) -> Inference:
         """Return the inference before its first step, to run it step by step; arguments as for :meth:`refine`.
 
-        Examples
-        --------
         >>> inference = DenseCRF((Gaussian(),)).start(np.full((2, 4, 5), 0.5))
         >>> inference.step(3).steps
         3

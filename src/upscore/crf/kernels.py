@@ -54,16 +54,13 @@ class Kernel(Protocol):
     @property
     def compatibility(self) -> Compatibility:
         """The cost of disagreement."""
-        ...
 
     @property
     def normalization(self) -> Normalization:
         """Where messages are divided by the row sums."""
-        ...
 
     def features(self, shape: tuple[int, ...], image: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
         """Return the features (pixels, d) of a grid of ``shape``, pixels in C order, divided by their sigmas."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -121,13 +118,7 @@ class Bilateral:
     normalization: Normalization = "symmetric"
 
     def features(self, shape: tuple[int, ...], image: npt.NDArray[Any] | None = None) -> npt.NDArray[np.float64]:
-        """Return (pixels, axes + channels) float64.
-
-        Raises
-        ------
-        CRFError
-            There is no image.
-        """
+        """Return (pixels, axes + channels) float64; CRFError where there is no image."""
         if image is None:
             raise CRFError("a bilateral kernel compares colours, and no image was given: pass image=, or use a Gaussian alone")
         return _stack_features(shape, self.sigma, *_divide_channels(image, self.sigma_colour))
@@ -162,13 +153,7 @@ class Features:
     normalization: Normalization = "symmetric"
 
     def features(self, shape: tuple[int, ...], image: npt.NDArray[Any] | None = None) -> npt.NDArray[np.float64]:
-        """Return (pixels, axes + C) float64, or (pixels, C) without ``sigma``.
-
-        Raises
-        ------
-        CRFError
-            The values are not of the grid's shape.
-        """
+        """Return (pixels, axes + C) float64, or (pixels, C) without ``sigma``; CRFError where the values are on another grid."""
         values = np.asarray(self.values)
         if values.shape[: len(shape)] != shape or values.ndim > len(shape) + 1:
             raise CRFError(
@@ -202,19 +187,7 @@ def _divide_channels(values: npt.NDArray[Any], sigma: float | Sequence[float]) -
 
 
 def as_numbers(given: Any, what: str) -> npt.NDArray[np.float64]:
-    """Return numbers as a float64 array; ``what`` names them in the error.
-
-    Raises
-    ------
-    CRFError
-        They are not numbers.
-
-    Examples
-    --------
-    >>> as_numbers("3", "sigma")
-    Traceback (most recent call last):
-    upscore.errors.CRFError: found sigma '3', expected numbers
-    """
+    """Return numbers as a float64 array; where they are none, a CRFError calls them ``what``."""
     array = np.asarray(given) if not isinstance(given, np.ndarray) else given
     if array.dtype.kind not in "iuf":
         raise CRFError(f"found {what} {given!r}, expected numbers")

@@ -107,7 +107,7 @@ class CRFLayer(nn.Module):
         self.compatibility = nn.Parameter(1 - torch.eye(classes))
 
     def forward(self, logits: Tensor, images: Tensor) -> Tensor:
-        """Return refined logits.
+        """Return refined logits. Images are refined one by one; their features are computed on the CPU.
 
         Parameters
         ----------
@@ -126,10 +126,6 @@ class CRFLayer(nn.Module):
         ------
         CRFError
             Shapes or devices do not fit, or values are not numbers or out of range.
-
-        Notes
-        -----
-        Images are refined one by one; their features are computed on the CPU.
         """
         self._check(logits, images)
         check_steps(self.iterations)

@@ -19,15 +19,8 @@ MAX_STEPS = 1000
 
 
 def check_size(pixels: int) -> None:
-    """Check that memory is likely to hold the lattices of so many pixels.
+    """Raise a CRFError for more than :data:`MAX_PIXELS` pixels.
 
-    Raises
-    ------
-    CRFError
-        There are more than :data:`MAX_PIXELS`.
-
-    Examples
-    --------
     >>> check_size(2000 * 1000)
     """
     if pixels > MAX_PIXELS:
@@ -35,15 +28,8 @@ def check_size(pixels: int) -> None:
 
 
 def check_steps(steps: int) -> None:
-    """Check a number of mean-field steps.
+    """Raise a CRFError for a number of mean-field steps that is not an integer from 0 to :data:`MAX_STEPS`.
 
-    Raises
-    ------
-    CRFError
-        It is not an integer from 0 to :data:`MAX_STEPS`.
-
-    Examples
-    --------
     >>> check_steps(-1)
     Traceback (most recent call last):
     upscore.errors.CRFError: found -1 iterations, expected 0 to 1000
@@ -53,15 +39,8 @@ def check_steps(steps: int) -> None:
 
 
 def check_labels(count: int) -> None:
-    """Check a number of labels.
+    """Raise a CRFError for a number of labels that is not an integer from 2: the probability of a single label is 1 everywhere.
 
-    Raises
-    ------
-    CRFError
-        It is not an integer, or below 2: the probability of a single label is 1 everywhere.
-
-    Examples
-    --------
     >>> check_labels(21)
     """
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
@@ -73,15 +52,8 @@ def check_labels(count: int) -> None:
 
 @contextmanager
 def bounded_memory(pixels: int) -> Iterator[None]:
-    """Turn a ``MemoryError`` inside the block into one line.
+    """Turn a ``MemoryError`` inside the block into a CRFError of one line.
 
-    Raises
-    ------
-    CRFError
-        In place of the ``MemoryError``.
-
-    Examples
-    --------
     >>> with bounded_memory(4):
     ...     raise MemoryError
     Traceback (most recent call last):

@@ -27,26 +27,10 @@ MAX_COMPATIBILITY = 1e6
 def build_pairwise(engine: Engine, features: npt.NDArray[Any], compatibility: Any, normalization: str, classes: int) -> Any:
     """Return an engine's pairwise term of one kernel.
 
-    Parameters
-    ----------
-    engine : Engine
-        What builds it.
-    features : (N, d) floating
-        Divided by their sigmas.
-    compatibility : float, (K,) or (K, K)
-        See :mod:`upscore.crf.kernels`.
-    normalization : {"symmetric", "before", "after", "none"}
-        See :data:`upscore.crf.kernels.Normalization`.
-    classes : int
-        K.
+    ``features`` are (N, d), divided by their sigmas; compatibility (a number, (K,) or (K, K)) and normalization are those of
+    :mod:`upscore.crf.kernels`. A CRFError is raised where a feature is not finite or too large, there are too many, or a setting
+    is invalid.
 
-    Raises
-    ------
-    CRFError
-        A feature is not finite or too large, there are too many, or a setting is invalid.
-
-    Examples
-    --------
     >>> from upscore.crf.engines import make_engine
     >>> build_pairwise(make_engine("numpy_exact"), np.zeros((4, 2)), 10, "symmetric", classes=3).compatibility.tolist()
     [-10.0, -10.0, -10.0]
@@ -86,15 +70,8 @@ def _message_factors(compatibility: Any, classes: int) -> npt.NDArray[np.float64
 
 
 def check_compatibility(compatibility: Any) -> npt.NDArray[np.float64]:
-    """Return a compatibility as an array of any shape.
+    """Return a compatibility as an array of any shape; CRFError where it is not finite or beyond :data:`MAX_COMPATIBILITY`.
 
-    Raises
-    ------
-    CRFError
-        A value is not finite, or its magnitude is above :data:`MAX_COMPATIBILITY`.
-
-    Examples
-    --------
     >>> check_compatibility([3, 10]).tolist()
     [3.0, 10.0]
     """

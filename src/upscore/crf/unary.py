@@ -34,7 +34,7 @@ UnaryKind: TypeAlias = Literal["probabilities", "logits", "energies"]
 """What the values of a unary are."""
 
 _BLOCK = 1 << 18
-"""Values processed at a time: with their intermediates they stay in the processor's cache."""
+"""Values processed at a time: with their intermediates they stay in the CPU's cache."""
 
 
 class Unary:
@@ -112,24 +112,13 @@ class Unary:
 class Layout:
     """Which axis of a unary holds the labels.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the grid: (H, W), or any number of axes.
-    classes : int
-        K.
-    last : bool
-        Labels are the last axis, not the first.
-
-    Examples
-    --------
     >>> Layout((2, 5), classes=3, last=False).to_pixels(np.zeros((3, 2, 5))).shape
     (10, 3)
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  #: of the grid: (H, W), or any number of axes
     classes: int
-    last: bool
+    last: bool  #: labels are the last axis, not the first
 
     def to_pixels(self, unary: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the unary as (N, K): a view if its memory order allows."""
@@ -150,7 +139,7 @@ def find_layout(unary: npt.NDArray[Any], image: npt.NDArray[Any] | None, *, chan
     unary : array
         (K, ...) or (..., K).
     image : (...) or (..., C) array, optional
-        Tells the layouts apart. Where both fit, labels are taken to come first.
+        Decides between the layouts. Where both fit, labels are taken to come first.
     channels : {"first", "last"}, optional
         Decides instead of the image.
 

@@ -31,24 +31,12 @@ _COLOUR = re.compile(r"\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\Z")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """The content of a file of class names.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-    labels : LabelSpace
-        The classes, with their colours where the file gives them.
-    mapping : dict of int to int, optional
-        Class of each stored value, where the file numbers its classes otherwise than 0, 1, 2, …
-    colours : dict of (int, int, int) to int
-        Class of each RGB colour, 255 for ignored; empty where the file gives none.
-    """
+    """The content of a file of class names."""
 
     file: Path
-    labels: LabelSpace
-    mapping: dict[int, int] | None = None
-    colours: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    labels: LabelSpace  #: with their colours where the file gives them
+    mapping: dict[int, int] | None = None  #: class of each stored value, where the file numbers its classes otherwise than 0, 1, 2, …
+    colours: dict[tuple[int, int, int], int] = field(default_factory=dict)  #: class of each RGB colour, 255 for ignored
 
     @property
     def warning(self) -> str:
@@ -57,13 +45,7 @@ class ClassNames:
 
 
 def find_class_names(folder: Path, files: Sequence[str] = CLASS_FILES) -> ClassNames | None:
-    """Read the first of ``files`` that is in ``folder``; None if there is none.
-
-    Raises
-    ------
-    DataError
-        As :func:`read_class_names`.
-    """
+    """Read the first of ``files`` that is in ``folder`` with :func:`read_class_names`; None if there is none."""
     file = next((folder / name for name in files if (folder / name).exists()), None)
     return None if file is None else read_class_names(file)
 

@@ -37,10 +37,7 @@ class ColourTable:
         self._source = source
 
     def __call__(self, path: Path) -> npt.NDArray[np.uint8]:
-        """Read a mask, (H, W) uint8.
-
-        Colour masks and palette masks are read by their colours, grey ones by their
-        numbers. There must be no transparency.
+        """Read a mask, (H, W) uint8: palettes by their colours too, grey by its numbers; there must be no transparency.
 
         Raises
         ------

@@ -16,36 +16,27 @@ __all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels"]
 
 
 class Dataset(Protocol):
-    """Images with masks, by index.
-
-    Attributes
-    ----------
-    name : str
-        Its name in reports.
-    split : str
-        Which part it is: ``"train"``, ``"val"``, …
-    labels : LabelSpace
-        The classes.
-    keys : sequence of str
-        The samples' keys, in order; unique and stable.
-    warnings : sequence of str
-        Decisions of the reader that a user should know; a sentence each.
-    """
+    """Images with masks, by index."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Its name in reports."""
 
     @property
-    def split(self) -> str: ...  # noqa: D102
+    def split(self) -> str:
+        """Which part it is: ``"train"``, ``"val"``, …"""
 
     @property
-    def labels(self) -> LabelSpace: ...  # noqa: D102
+    def labels(self) -> LabelSpace:
+        """The classes."""
 
     @property
-    def keys(self) -> Sequence[str]: ...  # noqa: D102
+    def keys(self) -> Sequence[str]:
+        """The samples' keys, in order; unique and stable."""
 
     @property
-    def warnings(self) -> Sequence[str]: ...  # noqa: D102
+    def warnings(self) -> Sequence[str]:
+        """Decisions of the reader that a user should know; a sentence each."""
 
     def __len__(self) -> int: ...
 
@@ -54,56 +45,36 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class RawLabel:
-    """A mask as it is stored.
+    """A mask as it is stored."""
 
-    Parameters
-    ----------
-    values : (H, W) uint8
-        The stored numbers.
-    palette : bytes
-        Red, green and blue of each number from 0, where the file gives its numbers colours; else empty.
-    """
-
-    values: npt.NDArray[np.uint8]
-    palette: bytes = b""
+    values: npt.NDArray[np.uint8]  #: (H, W), the stored numbers
+    palette: bytes = b""  #: red, green and blue of each number from 0, where the file gives its numbers colours
 
 
 @runtime_checkable
 class RawLabels(Protocol):
-    """A dataset whose masks can be examined as they are stored, without decoding the images.
-
-    Attributes
-    ----------
-    label_mapping : mapping of int to int, optional
-        Class of each stored value that the user names, 255 where it is to be ignored; values not named are ignored too.
-        None where stored values are classes.
-    """
+    """A dataset whose masks can be examined as they are stored, without decoding the images."""
 
     @property
-    def label_mapping(self) -> Mapping[int, int] | None: ...  # noqa: D102
+    def label_mapping(self) -> Mapping[int, int] | None:
+        """Class of each stored value, 255 for ignored, as are values not named; None where stored values are classes."""
 
     def raw_label(self, index: int) -> RawLabel:
         """Return mask ``index`` as stored; DataError where it does not fit its image."""
-        ...
 
 
 @runtime_checkable
 class InFiles(Protocol):
-    """A dataset whose images and masks are files.
-
-    Attributes
-    ----------
-    image_files, mask_files : sequence of Path
-        The samples' files, in order.
-    settings_file : Path, optional
-        The ``dataset.yaml`` in which names and label_mapping may be set, which need not exist; None where the layout has none.
-    """
+    """A dataset whose images and masks are files."""
 
     @property
-    def image_files(self) -> Sequence[Path]: ...  # noqa: D102
+    def image_files(self) -> Sequence[Path]:
+        """The images, in order."""
 
     @property
-    def mask_files(self) -> Sequence[Path]: ...  # noqa: D102
+    def mask_files(self) -> Sequence[Path]:
+        """Their masks."""
 
     @property
-    def settings_file(self) -> Path | None: ...  # noqa: D102
+    def settings_file(self) -> Path | None:
+        """The ``dataset.yaml`` in which names and label_mapping may be set, which need not exist; None where the layout has none."""

@@ -16,40 +16,19 @@ __all__ = ["DatasetStatistics"]
 
 @dataclass(frozen=True, eq=False)
 class DatasetStatistics:
-    """The counts of a dataset's masks, and what was found wrong with them.
-
-    Parameters
-    ----------
-    labels : LabelSpace
-        The classes.
-    images : int
-        Number of images.
-    class_pixels : (K,) int64
-        Pixels of each class.
-    pixels_with_class : (K,) int64
-        Pixels that are not ignored in the images that show the class: the divisor of median
-        frequency balancing.
-    images_with_class : (K,) int64
-        Images that show the class.
-    ignored_pixels : int
-        Pixels with label 255.
-    sizes : (images, 2) int64
-        Height and width of each image; 0 where it could not be read.
-    faults : mapping of str to str
-        One line for each sample that cannot be used, by its key, in the dataset's order.
-    findings : tuple of Finding
-        What is wrong with the masks together: a fatal finding, or any number of others.
-    """
+    """The counts of a dataset's masks, and what was found wrong with them."""
 
     labels: LabelSpace
     images: int
-    class_pixels: npt.NDArray[np.int64]
+    class_pixels: npt.NDArray[np.int64]  #: (K,) pixels of each class
+    #: (K,) pixels that are not ignored in the images that show the class: the divisor of median frequency balancing
     pixels_with_class: npt.NDArray[np.int64]
-    images_with_class: npt.NDArray[np.int64]
-    ignored_pixels: int
-    sizes: npt.NDArray[np.int64]
+    images_with_class: npt.NDArray[np.int64]  #: (K,) images that show the class
+    ignored_pixels: int  #: pixels with label 255
+    sizes: npt.NDArray[np.int64]  #: (images, 2) height and width of each image; 0 where it could not be read
+    #: one line for each sample that cannot be used, by its key, in the dataset's order
     faults: Mapping[str, str] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()  #: a fatal finding, or any number of others
 
     @property
     def fatal_finding(self) -> Finding | None:

@@ -68,21 +68,9 @@ def _cubic(length: int, knots: int) -> npt.NDArray[np.float64]:
 def remap(plane: npt.NDArray[Any], rows: _Coordinates, columns: _Coordinates, *, fill: Any, mirror: bool) -> npt.NDArray[Any]:
     """Resample ``plane``: pixel (i, j) of the result is ``plane`` at (``rows[i, j]``, ``columns[i, j]``), centres at whole numbers.
 
-    Parameters
-    ----------
-    plane : (H, W, C) uint8 or (H, W)
-        Colours and floating-point planes are interpolated linearly, integers taken from the nearest pixel.
-    rows, columns : (h, w) float64
-        Where to read; the same for every plane of a sample.
-    fill : number or (number, …)
-        Value beyond the plane.
-    mirror : bool
-        Whether the plane is reflected beyond its edges instead.
-
-    Returns
-    -------
-    (h, w, C) or (h, w)
-        Of the plane's dtype, C-contiguous.
+    ``plane`` is (H, W, C) uint8 or (H, W), ``rows`` and ``columns`` are (h, w), and the result is (h, w, C) or (h, w), C-contiguous.
+    Colours and floating-point planes are interpolated linearly, integers taken from the nearest pixel. Beyond its edges the plane is
+    ``fill``, or reflected with ``mirror``.
     """
     height, width = plane.shape[:2]
     if mirror:

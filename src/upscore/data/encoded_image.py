@@ -16,18 +16,10 @@ _MAX_BYTES = 2**30
 
 @dataclass(frozen=True, repr=False)
 class EncodedImage:
-    """An image file in memory.
+    """An image file in memory."""
 
-    Parameters
-    ----------
-    name : str
-        What errors call it.
-    data : bytes
-        All of it.
-    """
-
-    name: str
-    data: bytes
+    name: str  #: what errors call it
+    data: bytes  #: all of it
 
     @classmethod
     def read(cls, path: Path) -> EncodedImage:

@@ -19,47 +19,23 @@ _MAX_IN_FULL = 100  # entries of a label_mapping that are written out
 
 @dataclass(frozen=True)
 class DescribedMasks:
-    """The masks that remedies are for.
-
-    Parameters
-    ----------
-    names : tuple of str
-        The classes.
-    files : tuple of Path
-        The masks' files; empty where they are not files.
-    settings_file : Path, optional
-        The ``dataset.yaml`` in which names and label_mapping are set; it need not exist. None
-        where the layout has none.
-    """
+    """The masks that remedies are for."""
 
     names: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()  #: empty where masks are not files
+    #: a dataset.yaml in which names and label_mapping are set, which need not exist; None where the layout has none
     settings_file: Path | None = None
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One way to correct what was found: settings of a ``dataset.yaml``, advice, or a command that rewrites the masks.
+    """One way to correct what was found: settings of a ``dataset.yaml``, advice, or a command that rewrites the masks."""
 
-    Parameters
-    ----------
-    names : tuple of str, optional
-        The classes to name.
-    mapping : mapping of int to int, optional
-        The label_mapping to set.
-    advice : str
-        What to do in words, where settings do not help.
-    when : str
-        Under which meaning of the masks it is right, as a clause that begins with "if"; empty where there is only one.
-    rewrite : str
-        A NumPy expression of the values ``a`` of a mask that gives the right ones; it completes ``advice``.
-    """
-
-    names: tuple[str, ...] | None = None
-    mapping: Mapping[int, int] | None = None
-    advice: str = ""
-    when: str = ""
-    rewrite: str = ""
+    names: tuple[str, ...] | None = None  #: the classes to name
+    mapping: Mapping[int, int] | None = None  #: the label_mapping to set
+    advice: str = ""  #: what to do in words, where settings do not help
+    when: str = ""  #: under which meaning of the masks it is right, as a clause that begins with "if"; empty where there is only one
+    rewrite: str = ""  #: a NumPy expression of the values a of a mask that gives the right ones; it completes the advice
 
     def text(self, masks: DescribedMasks) -> str:
         """Return what to do for ``masks``, in words and commands."""
@@ -73,7 +49,7 @@ class Remedy:
             changed = ""
             if self.mapping is not None:
                 changed = f"change the stored values according to label_mapping: {_mapping_in_full_or_ends(self.mapping)}"
-                changed += _rewrite_command(_mapped(self.mapping), masks.files)
+                changed += _rewrite_command(f"n.vectorize(lambda v: {_written(self.mapping)}.get(v, 255))(a)", masks.files)
             action = " and ".join(filter(None, (changed, f"give the classes as names: {_yaml_list(self.names)}" if self.names else "")))
         advice = self.advice + (_rewrite_command(self.rewrite, masks.files) if self.rewrite else "")
         action = " and ".join(filter(None, (action, advice)))
@@ -84,42 +60,21 @@ class Remedy:
 class Finding:
     """One thing about a dataset that its user should know.
 
-    Parameters
-    ----------
-    kind : str
-        Which rule found it.
-    fatal : bool
-        Whether training on the dataset as it is would be wrong.
-    where : str
-        The dataset and its splits; empty where ``what`` names them.
-    what : str
-        What was found.
-    keys : tuple of str
-        The samples concerned; empty where it is all of them.
-    files : tuple of Path
-        Their masks; empty where masks are not files.
-    values : dict of int to int
-        Pixels of each stored value concerned.
-    remedies : tuple of Remedy
-        What corrects it; more than one where that depends on what the masks mean.
-    masks : DescribedMasks
-        The masks that the remedies are for.
-
     Examples
     --------
     >>> print(Finding("0/255", True, "street (train)", "0/255 masks", remedies=(Remedy(mapping={0: 0, 255: 1}),)).text())
     street (train): 0/255 masks; change the stored values according to label_mapping: {0: 0, 255: 1}
     """
 
-    kind: str
-    fatal: bool
-    where: str
+    kind: str  #: which rule found it
+    fatal: bool  #: whether training on the dataset as it is would be wrong
+    where: str  #: the dataset and its splits; empty where "what" names them
     what: str
-    keys: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
-    values: Mapping[int, int] = field(default_factory=dict)
-    remedies: tuple[Remedy, ...] = ()
-    masks: DescribedMasks = field(default=DescribedMasks(), repr=False)
+    keys: tuple[str, ...] = ()  #: the samples concerned; empty where it is all of them
+    files: tuple[Path, ...] = ()  #: their masks; empty where masks are not files
+    values: Mapping[int, int] = field(default_factory=dict)  #: pixels of each stored value concerned
+    remedies: tuple[Remedy, ...] = ()  #: what corrects it; several where that depends on what the masks mean
+    masks: DescribedMasks = field(default=DescribedMasks(), repr=False)  #: which the remedies are for
 
     def text(self) -> str:
         """Return where it is, what was found and every remedy, as one line."""
@@ -131,9 +86,7 @@ class Finding:
 
 def with_background(names: Sequence[str]) -> tuple[str, ...] | None:
     """Return ``names`` with a background before them; None where the first one is a background already."""
-    if _BACKGROUND.search(names[0]):
-        return None
-    return ("background", *names)
+    return None if _BACKGROUND.search(names[0]) else ("background", *names)
 
 
 def _rewrite_command(pixels: str, files: Sequence[Path]) -> str:
@@ -169,13 +122,8 @@ def _settings(names: tuple[str, ...] | None, mapping: Mapping[int, int] | None) 
 
 
 def _yaml_list(names: Sequence[str]) -> str:
-    """Return names as a YAML list."""
     plain = (name if _PLAIN.fullmatch(name) and name.lower() not in _YAML_WORDS else json.dumps(name, ensure_ascii=False) for name in names)
     return f"[{', '.join(plain)}]"
-
-
-def _mapped(mapping: Mapping[int, int]) -> str:
-    return f"n.vectorize(lambda v: {_written(mapping)}.get(v, 255))(a)"
 
 
 def _mapping_in_full_or_ends(mapping: Mapping[int, int]) -> str:

@@ -28,10 +28,8 @@ def pair_plain_folder(root: Path, split: str, warnings: list[str], folders: Fold
 
     Parameters
     ----------
-    root : Path
-        The folder.
     split : str
-        One of :func:`plain_splits`, or another name for one.
+        One of :func:`plain_splits`, or another name for it.
     warnings : list of str
         Gets a sentence for each decision.
     folders : Folders, optional

@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from upscore.data.headers import IMAGE_SUFFIXES
@@ -41,17 +42,11 @@ _FILES_CHECKED = 10_000
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of a set of images: theirs, and those of their masks.
-
-    Parameters
-    ----------
-    images, masks, instances : Path
-        Folders; that of the instance masks need not exist.
-    """
+    """The folders of a set of images: theirs, and those of their masks."""
 
     images: Path
     masks: Path
-    instances: Path
+    instances: Path  #: need not exist
 
     @property
     def warning(self) -> str:
@@ -64,16 +59,8 @@ class Folders:
 def find_folders(root: Path) -> tuple[Folders | None, Mapping[str, Folders]]:
     """Find the folders of images and masks below ``root``.
 
-    Returns
-    -------
-    Folders or None, dict of str to Folders
-        Those of all images, where there are such, and those of each split: train, val and test,
-        whatever the folder calls them.
-
-    Raises
-    ------
-    DataError
-        Several folders could be meant.
+    Returns those of all images, where there are such, and those of each split (train, val and test, whatever the folder calls
+    them); raises a DataError where several folders could be meant.
     """
     together = _find(root)
     if together is not None:
@@ -91,24 +78,13 @@ def find_folders(root: Path) -> tuple[Folders | None, Mapping[str, Folders]]:
 
 def subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in ``folder``, sorted, without hidden ones; none if it cannot be listed."""
-    found = []
     try:
         with os.scandir(folder) as entries:
-            for number, entry in enumerate(entries):
-                if number == _MAX_ENTRIES:
-                    break
-                if not entry.name.startswith(".") and _is_folder(entry):
-                    found.append(entry.name)
+            shown = [entry for entry in islice(entries, _MAX_ENTRIES) if not entry.name.startswith(".")]
     except OSError:
         return []
-    return sorted(found)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+    # Where a link leads in a circle, entry.is_dir() raises; for files it needs no further access to the disk, as isdir() does.
+    return sorted(entry.name for entry in shown if (os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()))
 
 
 def _find(folder: Path) -> Folders | None:

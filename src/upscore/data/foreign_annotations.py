@@ -42,7 +42,7 @@ _LABELME = (
     "SegmentationClass and class_names.txt, which can be opened"
 )
 _YOLO_POLYGONS = f"YOLO polygon labels (.txt): draw them into masks; {_MASKS}"
-_YOLO_BOXES = "YOLO box labels (.txt): boxes do not tell which pixels belong to an object, so masks cannot be made of them"
+_YOLO_BOXES = "YOLO box labels (.txt): a box does not give the pixels of its object, so masks cannot be made of them"
 _CVAT = (
     "CVAT's XML annotations: export the task anew as 'Segmentation mask', a folder with JPEGImages, SegmentationClass and labelmap.txt, "
     "which can be opened"
@@ -80,13 +80,7 @@ _POLYGON = re.compile(rf"\d{{1,4}}(?:{_NUMBER}){{6,}}")
 
 
 def name_annotations(root: Path) -> str:
-    """Return which annotations other than masks are in a folder or file, and how to make masks of them; ``""`` if none are known.
-
-    Parameters
-    ----------
-    root : Path
-        A dataset's folder, searched a few folders deep, or a file.
-    """
+    """Return which annotations other than masks are in a file or folder, and how to make masks of them; "" if none are known."""
     read: Counter[tuple[str, str]] = Counter()
     for path, relative in islice(_entries(root), _MAX_ENTRIES):
         for pattern, description in _BY_PATH:

@@ -56,32 +56,14 @@ _warnings_lock = threading.Lock()  # catch_warnings swaps a process-wide list
 
 @dataclass(frozen=True)
 class Header:
-    """The header of an image file.
-
-    Parameters
-    ----------
-    file : EncodedImage
-        The file.
-    image : PIL.Image.Image
-        The undecoded image.
-    turn : int
-        The EXIF orientation that :func:`decode` has to apply, 1 to 8; Pillow applies a TIFF's itself.
-    orientation : int
-        The file's EXIF orientation, 1 to 8; 1 is upright.
-    coding : (str, tuple)
-        The name of Pillow's decoder and its arguments, the arrangement of the bits first.
-    alpha : bool
-        Whether the file has an alpha channel, or a colour that is transparent.
-    tiff : TiffTags, optional
-        A TIFF's tags.
-    """
+    """The header of an image file."""
 
     file: EncodedImage
-    image: Image.Image
-    turn: int
-    orientation: int
-    coding: tuple[str, tuple[Any, ...]]
-    alpha: bool
+    image: Image.Image  #: not decoded
+    turn: int  #: the EXIF orientation that decode() has to apply, 1 to 8; Pillow applies a TIFF's itself
+    orientation: int  #: the file's EXIF orientation, 1 to 8; 1 is upright
+    coding: tuple[str, tuple[Any, ...]]  #: the name of Pillow's decoder and its arguments, the arrangement of the bits first
+    alpha: bool  #: whether there is an alpha channel, or a colour that is transparent
     tiff: TiffTags | None = None
 
     @property

@@ -38,40 +38,20 @@ DARK_WARNING = (
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """An image, with its EXIF orientation and what a user should know about its decoding.
+    """An image, with its EXIF orientation and what a user should know about its decoding."""
 
-    Parameters
-    ----------
-    pixels : (H, W, 3) uint8
-        RGB, upright.
-    orientation : int
-        The file's EXIF orientation, 1 to 8; 1 is upright as stored.
-    warnings : tuple of str
-        Usually empty.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    orientation: int
+    pixels: npt.NDArray[np.uint8]  #: (H, W, 3) RGB, upright
+    orientation: int  #: the file's EXIF orientation, 1 to 8; 1 is upright as stored
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the header of an image tells.
+    """What is known from the header of an image."""
 
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width, upright.
-    orientation : int
-        As of :class:`DecodedImage`.
-    warnings : tuple of str
-        As of :class:`DecodedImage`, as far as the header tells.
-    """
-
-    size: tuple[int, int]
-    orientation: int
-    warnings: tuple[str, ...] = ()
+    size: tuple[int, int]  #: height and width, upright
+    orientation: int  #: as in DecodedImage
+    warnings: tuple[str, ...] = ()  #: as far as the header shows
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
@@ -130,12 +110,7 @@ def check_image(path: str | os.PathLike[str]) -> tuple[int, int]:
 def inspect_image(path: str | os.PathLike[str], *, values: bool = False) -> ImageFacts:
     """Do what :func:`check_image` does; also return the EXIF orientation and the warnings that the header gives.
 
-    Parameters
-    ----------
-    path : path
-        As for :func:`read_image`.
-    values : bool
-        Also decode an image of more than 8 bits, for the warning about a dark one.
+    With ``values`` an image of more than 8 bits is decoded too, for the warning about a dark one.
     """
     file = EncodedImage.read(Path(path))
     header = open_header(file)

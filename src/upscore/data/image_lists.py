@@ -12,6 +12,7 @@ r"""Lists of images, one a line, from any tool and any system.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path, PureWindowsPath
 from upscore.errors import DataError
 from upscore.files import read_text
 
-__all__ = ["Line", "find_below", "find_end", "is_file", "read_lines", "read_list"]
+__all__ = ["Line", "find_below", "find_end", "read_lines", "read_list"]
 
 _MAX_BYTES = 2**27
 _MAX_LINE = 8192
@@ -57,14 +58,8 @@ def read_lines(file: Path) -> list[str]:
 def read_list(file: Path, root: Path, warnings: list[str]) -> list[Line]:
     """Return the files that a list names, in its order.
 
-    Parameters
-    ----------
-    file : Path
-        The list.
-    root : Path
-        Folder that its paths are relative to; the list's own folder is the second choice.
-    warnings : list of str
-        Gets a sentence where paths of another machine were resolved by their ends.
+    Its paths are relative to ``root``, or else to the list's own folder; ``warnings`` gets a sentence where paths of another machine
+    were resolved by their ends.
 
     Raises
     ------
@@ -105,24 +100,9 @@ def find_below(folder: Path, text: str, *, file: bool = False) -> Path | None:
     for form in dict.fromkeys((text, text.replace("\\", "/"))):
         for spelt in dict.fromkeys((form, unicodedata.normalize("NFC", form), unicodedata.normalize("NFD", form))):
             path = folder / spelt
-            if is_file(path) if file else _exists(path):
+            if os.path.isfile(path) if file else os.path.exists(path):
                 return path
     return None
-
-
-def is_file(path: Path) -> bool:
-    """Whether ``path`` is a file; False also for names that no file can have and links in a circle."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError, RuntimeError):
-        return False
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError, RuntimeError):
-        return False
 
 
 def find_end(folder: Path, text: str, *, file: bool = False) -> Path | None:

@@ -28,18 +28,9 @@ __all__ = ["AugmentedDataset", "collate", "epoch_order", "init_worker"]
 
 
 class AugmentedDataset:
-    """A dataset with its augmentation; item ``(epoch, index)`` is a Sample.
+    """A dataset with its augmentation and U-Net's weight map, if any; item ``(epoch, index)`` is a Sample.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The samples.
-    augmentation : Augmentation
-        Called with each sample and its own generator.
-    seed : int
-        The run's seed.
-    border_weighting : BorderWeighting, optional
-        Adds U-Net's weight map after augmentation.
+    Each sample is augmented with a generator of its own, from ``seed``, the epoch and its key.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, border_weighting: BorderWeighting | None = None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import Dataset, InFiles, RawLabel, RawLabels
+from upscore.data.dataset import Dataset, InFiles, RawLabels
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.finding import Finding, Remedy
 from upscore.data.mask_rules import apply_rules
@@ -40,17 +40,11 @@ def check_dataset(dataset: Dataset, *, training: bool = True, progress: Callable
     progress : callable, optional
         Called with (masks read, number of masks), from this thread.
 
-    Returns
-    -------
-    DatasetStatistics
-
     Raises
     ------
     DataError
-        A mask cannot be read, is not of its image's size or holds a value that is no class;
-        or the masks together are one of the mistakes of :mod:`upscore.data.mask_rules`.
-        The one line names the files, the values, how many pixels, what they probably are
-        and what to do.
+        A mask cannot be read, is not of its image's size or holds a value that is no class; or the masks together
+        are one of the mistakes of :mod:`upscore.data.mask_rules`, with what they probably are and what to do.
     """
     return _without_fatal_finding(inspect_dataset(dataset, training=training, progress=progress))
 
@@ -100,12 +94,13 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
 
     def read(index: int) -> tuple[npt.NDArray[np.int64], tuple[int, ...], bytes] | str:
         try:
-            raw = dataset.raw_label(index) if isinstance(dataset, RawLabels) else _as_stored(dataset[index].label)
+            raw = dataset.raw_label(index) if isinstance(dataset, RawLabels) else None
+            values = dataset[index].label if raw is None else raw.values
         except UpscoreError as error:
             return str(error)
-        if raw is None:
+        if values is None:
             return f"{dataset.keys[index]}: the sample has no label, expected one"
-        return np.bincount(raw.values.ravel(), minlength=256), raw.values.shape, raw.palette
+        return np.bincount(values.ravel(), minlength=256), values.shape, raw.palette if raw else b""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, found in enumerate(pool.map(read, range(count))):
@@ -148,10 +143,6 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
     keys = tuple(dataset.keys[index] for index in unreadable)
     unread = tuple(files[index] for index in unreadable) if files else ()
     return statistics, [Finding("unreadable", True, f"{dataset.name} ({dataset.split})", what, keys, unread)], masks
-
-
-def _as_stored(label: npt.NDArray[np.uint8] | None) -> RawLabel | None:
-    return None if label is None else RawLabel(label)
 
 
 def _mapped(stored: npt.NDArray[np.int64], masks: StoredMasks) -> npt.NDArray[np.int64]:

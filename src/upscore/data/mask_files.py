@@ -24,24 +24,12 @@ __all__ = ["DecodedMask", "read_instances", "read_label", "read_mask"]
 
 @dataclass(frozen=True, eq=False)
 class DecodedMask:
-    """A mask, with what its file tells of it.
+    """A mask, with what is known from its file."""
 
-    Parameters
-    ----------
-    label : (H, W) uint8
-        Stored values; with a mapping, classes or 255.
-    orientation : int
-        The file's EXIF orientation, 1 to 8; 1 is upright as stored.
-    unnamed : tuple of int
-        Stored values that the mapping does not name and that are ignored; empty without a mapping.
-    palette : bytes
-        Red, green and blue of each number from 0, where the file has a palette; else empty.
-    """
-
-    label: npt.NDArray[np.uint8]
-    orientation: int
-    unnamed: tuple[int, ...] = ()
-    palette: bytes = b""
+    label: npt.NDArray[np.uint8]  #: (H, W) stored values; with a mapping, classes or 255
+    orientation: int  #: the file's EXIF orientation, 1 to 8; 1 is upright as stored
+    unnamed: tuple[int, ...] = ()  #: stored values that the mapping does not name and that are ignored
+    palette: bytes = b""  #: red, green and blue of each number from 0, where the file has a palette
 
 
 def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None = None) -> npt.NDArray[np.uint8]:
@@ -49,7 +37,7 @@ def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | Non
 
     Palette and grey masks give their values, two-tone ones 0 and 1, 16- and 32-bit ones
     their values where none is above 255, floating-point ones their values where all are
-    whole, and colour masks whose three channels agree one of them.
+    whole, and colour masks with three equal channels those of any.
 
     Parameters
     ----------
@@ -92,21 +80,9 @@ def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None
 
 
 def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
-    """Read a mask of object numbers; 0 is no object.
+    """Read a mask of object numbers, (H, W) int32; 0 is no object.
 
-    Parameters
-    ----------
-    path : path
-        As for :func:`read_label`, up to 32 bits deep.
-
-    Returns
-    -------
-    (H, W) int32
-
-    Raises
-    ------
-    DataError
-        As :func:`read_label`, but all values of 32 signed bits are allowed.
+    Files and errors are those of :func:`read_label`, but all values of 32 signed bits are allowed.
     """
     file = EncodedImage.read(Path(path))
     pixels, *_ = _decode_values(file)

@@ -41,21 +41,11 @@ SIDE = 250
 
 
 class Objects(NamedTuple):
-    """The objects of one image.
+    """The objects of one image."""
 
-    Attributes
-    ----------
-    numbers : (N,) int64
-        Numbers in the instance mask, ascending.
-    boxes : Boxes
-        Tight boxes.
-    classes : (N,) int64
-        The class of most of the object's labelled pixels.
-    """
-
-    numbers: npt.NDArray[np.int64]
-    boxes: Boxes
-    classes: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]  #: (N,) in the instance mask, ascending
+    boxes: Boxes  #: tight
+    classes: npt.NDArray[np.int64]  #: (N,) the most frequent class of the object's labelled pixels
 
 
 def find_objects(sample: Sample, labels: LabelSpace) -> Objects:
@@ -149,7 +139,7 @@ class CroppedObjects(_Crops):
         sample = self.dataset[int(table.image[index])]
         assert sample.label is not None
         assert sample.instances is not None
-        label = np.where(sample.instances == table.number[index], table.kind[index], self.background).astype(np.uint8)
+        label = np.where(sample.instances == table.number[index], table.label_class[index], self.background).astype(np.uint8)
         label[sample.label == IGNORE] = IGNORE
         return _crop(self.keys[index], sample.image, label, sample.instances, table.corners[index], self.side)
 
@@ -197,9 +187,9 @@ class CroppedProposals(_Crops):
             if len(tight):
                 height, width = sample.image.shape[:2]
                 boxes = propose.boxes(sample.key, (height, width)) if isinstance(propose, BoxFile) else propose(sample.image)
-                shared = pairwise_iou(boxes, tight)
-                meeting = np.flatnonzero((shared.max(1) >= min_overlap) & _large(boxes, min_side))
-                found.append(_CropTable.of(index, meeting, enlarge_boxes(boxes[meeting], enlarge), classes[shared[meeting].argmax(1)]))
+                overlaps = pairwise_iou(boxes, tight)
+                selected = np.flatnonzero((overlaps.max(1) >= min_overlap) & _large(boxes, min_side))
+                found.append(_CropTable.of(index, selected, enlarge_boxes(boxes[selected], enlarge), classes[overlaps[selected].argmax(1)]))
             progress(index + 1)
         super().__init__(dataset, _CropTable.joined(found, balanced=balanced), "proposal", side)
         if not len(self):
@@ -222,12 +212,12 @@ class _CropTable:
     image: npt.NDArray[np.int64]  # (N,)
     number: npt.NDArray[np.int64]  # (N,) of the object in the instance mask, or of the proposal in its order
     corners: npt.NDArray[np.int64]  # (N, 4)
-    kind: npt.NDArray[np.int64]  # (N,) class that is balanced
+    label_class: npt.NDArray[np.int64]  # (N,) by which crops are balanced
     repetition: npt.NDArray[np.int64]  # (N,) how often the same crop came before
 
     @classmethod
-    def of(cls, image: int, number: npt.NDArray[np.int64], boxes: Boxes, kind: npt.NDArray[np.int64]) -> _CropTable:
-        return cls(np.full(len(boxes), image), number, boxes.corners, kind, np.zeros(len(boxes), np.int64))
+    def of(cls, image: int, number: npt.NDArray[np.int64], boxes: Boxes, label_class: npt.NDArray[np.int64]) -> _CropTable:
+        return cls(np.full(len(boxes), image), number, boxes.corners, label_class, np.zeros(len(boxes), np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[_CropTable], *, balanced: bool) -> _CropTable:
@@ -235,13 +225,13 @@ class _CropTable:
         if not parts:
             return cls.of(0, np.empty(0, np.int64), Boxes([]), np.empty(0, np.int64))
         joined = cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
-        if not balanced or not len(joined.kind):
+        if not balanced or not len(joined.label_class):
             return joined
-        counts = np.bincount(joined.kind)
-        times = np.maximum(1, np.rint(np.median(counts[counts > 0]) / np.maximum(counts, 1)).astype(np.int64))[joined.kind]
+        counts = np.bincount(joined.label_class)
+        times = np.maximum(1, np.rint(np.median(counts[counts > 0]) / np.maximum(counts, 1)).astype(np.int64))[joined.label_class]
         which = np.repeat(np.arange(len(times)), times)
         repetition = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
-        return cls(joined.image[which], joined.number[which], joined.corners[which], joined.kind[which], repetition)
+        return cls(joined.image[which], joined.number[which], joined.corners[which], joined.label_class[which], repetition)
 
 
 class _Keys(Sequence[str]):

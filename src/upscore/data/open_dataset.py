@@ -44,10 +44,6 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
         For ``"shapes"`` ``size``, ``count`` and ``seed``, see :func:`~upscore.data.readers.shapes.open_shapes`;
         the other readers have none. None means not given.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     DataError
@@ -70,15 +66,8 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
 
 
 def list_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Return the names of the splits that :func:`open_dataset` opens at ``path``.
+    """Return the names of the splits that :func:`open_dataset` opens at ``path``; DataError where no reader recognises it.
 
-    Raises
-    ------
-    DataError
-        No reader recognises the path.
-
-    Examples
-    --------
     >>> list_splits("shapes")
     ('train', 'val', 'test')
     """

@@ -53,9 +53,7 @@ class PairedFiles:
     pairs : sequence of Pair
         At least one; keys are unique.
     labels : LabelSpace
-        The classes.
     split, name : str
-        Which part of which dataset this is.
     mapping : dict of int to int, optional
         Class of each stored value, which may be any 32-bit number, signed or not; 255 or -1
         means ignored. Values from 0 to 255 that are not named are ignored; others that are not
@@ -64,9 +62,8 @@ class PairedFiles:
     void_instance : int, optional
         An instance number that means no object, such as VOC's 255.
     read_mask : callable, optional
-        Reads a mask file as stored values, (H, W) uint8; as
-        :func:`~upscore.data.mask_files.read_mask` does
-        when not given. It goes to other processes with the dataset.
+        Reads a mask file as stored values, (H, W) uint8; :func:`~upscore.data.mask_files.read_mask` when not
+        given. It goes to other processes with the dataset.
     hint : str
         What to do where masks hold values that are no class, if not set ``label_mapping``.
     warnings : sequence of str
@@ -96,20 +93,15 @@ class PairedFiles:
         warnings: Sequence[str] = (),
         settings_file: Path | None = None,
     ) -> None:
-        self.pairs = tuple(pairs)
-        self.settings_file = settings_file
-        self.labels = labels
-        self.split = split
-        self.name = name
+        self.pairs, self.labels, self.split, self.name = tuple(pairs), labels, split, name
+        self.keys = [pair.key for pair in pairs]
+        self.hint, self.settings_file = hint, settings_file
+        self._void_instance, self._read_mask = void_instance, read_mask
         self._given_warnings = tuple(warnings)
         self._found: dict[str, set[int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
-        self.hint = hint
-        self.keys = [pair.key for pair in pairs]
         self._mapping: npt.NDArray[np.uint8] | None = None
         self.label_mapping = None if mapping is None else {value: IGNORE if label == -1 else label for value, label in mapping.items()}
-        self._void_instance = void_instance
-        self._read_mask = read_mask
         self._mapping_of_files: dict[int, int] | None = None
         if self.label_mapping is not None:
             if not all(0 <= value <= IGNORE for value in self.label_mapping):
@@ -138,13 +130,7 @@ class PairedFiles:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read sample ``index``.
-
-        Raises
-        ------
-        DataError
-            A file cannot be read, sizes differ, or the mask holds a value that is no class.
-        """
+        """Read sample ``index``; DataError where a file cannot be read, sizes differ, or the mask holds a value that is no class."""
         pair = self.pairs[index]
         image, mask = read_image_with_metadata(pair.image), self._decoded(pair.mask)
         size = image.pixels.shape[:2]
@@ -156,13 +142,8 @@ class PairedFiles:
             _check_size(pair, size, image.orientation, instances.shape, pair.instances)
             if self._void_instance is not None:
                 instances[instances == self._void_instance] = 0
-        return Sample(
-            pair.key,
-            image.pixels,
-            label,
-            instances,
-            warnings=(*_orientation_warnings(image.orientation, mask.orientation), *image.warnings),
-        )
+        warnings = (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings)
+        return Sample(pair.key, image.pixels, label, instances, warnings=warnings)
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.labels)} classes>"
@@ -180,14 +161,9 @@ class PairedFiles:
     def raw_label(self, index: int) -> RawLabel:
         """Return mask ``index`` as stored, after checking that its image is complete and of its size.
 
-        Decisions (a turned image, an alpha channel, values the mapping does not name) are
-        added to ``warnings``. Where the mapping names values outside 0 to 255, classes are
-        returned. About sixteen images of more than 8 bits are decoded, for the warning about dark ones.
-
-        Raises
-        ------
-        DataError
-            A file cannot be read, or the two differ in size.
+        Decisions (a turned image, an alpha channel, values the mapping does not name) are added to ``warnings``. Where the mapping
+        names values outside 0 to 255, classes are returned. About sixteen images of more than 8 bits are decoded, for the warning
+        about dark ones. A DataError is raised where a file cannot be read, or the two differ in size.
         """
         pair = self.pairs[index]
         mask = self._decoded(pair.mask)
@@ -220,13 +196,8 @@ class PairedFiles:
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return a folder's images, however deep, and its other files; both sorted.
 
-    Links are followed, never in circles. Names that begin with a dot are left out, and so
-    are the files Windows leaves in folders.
-
-    Raises
-    ------
-    DataError
-        The folder does not exist, cannot be listed, or holds millions of files.
+    Links are followed, never in circles. Names that begin with a dot are left out, and so are the files Windows leaves in folders.
+    A DataError is raised where the folder does not exist, cannot be listed, or holds millions of files.
     """
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder")

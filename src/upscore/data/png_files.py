@@ -19,21 +19,8 @@ __all__ = ["write_image", "write_label_map"]
 def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint8], labels: LabelSpace) -> None:
     """Write a label map as an 8-bit palette PNG: its pixels are class indices, shown in the classes' colours.
 
-    The file is written whole or not at all; folders on the way are made.
-
-    Parameters
-    ----------
-    path : path
-        Where to; a file already there is replaced.
-    label_map : (H, W) uint8
-        Class of each pixel, or 255.
-    labels : LabelSpace
-        Gives the palette, the ignored label's colour included.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
+    ``label_map`` is (H, W), classes or 255. The file is written whole or not at all, and replaces one that is there; folders on the
+    way are made. An OutputError is raised where it cannot be written.
     """
     assert label_map.ndim == 2
     assert label_map.dtype == np.uint8

@@ -15,7 +15,7 @@ from upscore.data.headers import Header
 __all__ = ["MAX_PLAIN", "pnm_values"]
 
 MAX_PLAIN = 2**24
-"""The most values of a plain-text file that are read; they take some seconds."""
+"""Maximum of values of a plain-text file; they take some seconds."""
 
 _BLOCK = 2**20
 _COMMENT = re.compile(rb"#[^\r\n]*")
@@ -24,10 +24,7 @@ _COMMENT = re.compile(rb"#[^\r\n]*")
 def pnm_values(header: Header) -> npt.NDArray[np.uint8 | np.uint16] | None:
     """Return the stored values, (H, W) or (H, W, 3); None for other files and the formats of one bit.
 
-    Raises
-    ------
-    DataError
-        There are too few values, one is above the maximum that the header gives, or a text has more than :data:`MAX_PLAIN` of them.
+    A DataError is raised where there are too few, one is above the header's maximum, or a text has more than :data:`MAX_PLAIN`.
     """
     file, (decoder, arguments) = header.file, header.coding
     if decoder not in ("ppm", "ppm_plain"):

@@ -12,27 +12,11 @@ __all__ = ["Reader"]
 
 @dataclass(frozen=True)
 class Reader:
-    """One layout of datasets that can be opened.
+    """One layout of datasets that can be opened."""
 
-    Parameters
-    ----------
-    name : str
-        A word for help texts; part of ``description``.
-    description : str
-        What can be opened, as a phrase that may follow "expected".
-    recognise : callable
-        ``recognise(path) -> bool``: whether ``path``, as the user wrote it, has this layout; False where it does not exist.
-    splits : callable
-        ``splits(path) -> tuple of str``: the names of the splits.
-    open : callable
-        ``open(path, split, **options) -> Dataset``.
-    options : tuple of str
-        Names of further arguments of ``open``.
-    """
-
-    name: str
-    description: str
-    recognise: Callable[[str], bool]
-    splits: Callable[[str], tuple[str, ...]]
-    open: Callable[..., Dataset]
-    options: tuple[str, ...] = ()
+    name: str  #: a word for help texts; part of the description
+    description: str  #: what can be opened, as a phrase that may follow "expected"
+    recognise: Callable[[str], bool]  #: whether a path, as the user wrote it, has this layout; False where it does not exist
+    splits: Callable[[str], tuple[str, ...]]  #: the names of the splits at a path
+    open: Callable[..., Dataset]  #: open(path, split, **options)
+    options: tuple[str, ...] = ()  #: names of further arguments of open

@@ -50,40 +50,17 @@ _IGNORE_WORD = "ignore_label"
 
 @dataclass(frozen=True)
 class Schema:
-    """The content of a ``dataset.yaml``.
-
-    Parameters
-    ----------
-    file : Path
-        The file it came from.
-    root : Path
-        Folder that ``splits`` are relative to.
-    splits : dict of str to tuple of str
-        Folders or ``.txt`` lists of each split that is given, by train, val and test; empty where the
-        folder is to be taken as it lies.
-    masks_dir : str, optional
-        What replaces ``images`` in an image's path; ``masks`` where the file gives none.
-    labels : LabelSpace
-        The classes.
-    mapping : dict of int to int, optional
-        Class of each stored value, 255 for ignored. Values are 32-bit integers.
-    masks_dir_given : bool
-        Whether the file gives ``masks_dir``.
-    download_given : bool
-        Whether the file gives ``download``.
-    warnings : tuple of str
-        What of the file was left out or read otherwise than it is written.
-    """
+    """The content of a ``dataset.yaml``."""
 
     file: Path
-    root: Path
-    splits: Mapping[str, tuple[str, ...]]
-    masks_dir: str
+    root: Path  #: which the splits are relative to
+    splits: Mapping[str, tuple[str, ...]]  #: folders or .txt lists of train, val and test; empty where the folder is taken as it lies
+    masks_dir: str  #: what replaces images in an image's path; masks where the file gives none
     labels: LabelSpace
-    mapping: Mapping[int, int] | None
-    masks_dir_given: bool = False
-    download_given: bool = False
-    warnings: tuple[str, ...] = ()
+    mapping: Mapping[int, int] | None  #: class of each stored value, which is a 32-bit integer; 255 is ignored
+    masks_dir_given: bool = False  #: whether the file gives masks_dir
+    download_given: bool = False  #: whether it gives download
+    warnings: tuple[str, ...] = ()  #: what was left out or read otherwise than it is written
 
 
 def read_schema(file: Path) -> Schema:

@@ -29,22 +29,14 @@ def canonical_split(name: str) -> str | None:
 
 
 def choose_split(source: Path, split: str, given: Iterable[str]) -> str:
-    """Return the one of the ``given`` splits that is called ``split``, or has another name of the same meaning.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """Return that of the ``given`` splits that is called ``split``, or means the same; DataError where there is none."""
     names = tuple(given)
     if split in names:
         return split
-    wanted = canonical_split(split)
-    if wanted is not None:
-        for other in SPLITS[wanted]:
-            for name in names:
-                if name.lower() == other:
-                    return name
+    for other in SPLITS.get(canonical_split(split) or "", ()):
+        for name in names:
+            if name.lower() == other:
+                return name
     raise DataError(f"{source}: no split '{split}'{nearest_name(split, names)}, expected one of {', '.join(names) or 'none'}")
 
 
@@ -53,11 +45,7 @@ def divide(root: Path, pairs: Sequence[Pair], split: str, warnings: list[str], *
 
     A fifth of the images, chosen by a hash of their keys, is val: the same ones wherever
     and whenever the data is opened. ``warnings`` gets a sentence that begins with ``because``.
-
-    Raises
-    ------
-    DataError
-        There are fewer than two.
+    A DataError is raised where there are fewer than two.
     """
     if len(pairs) < 2:
         raise DataError(f"{root}: found 1 image, expected at least 2 to divide into train and val")

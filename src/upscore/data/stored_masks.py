@@ -21,40 +21,18 @@ OBJECT_VALUES = {1, 127, 128, 254, 255}
 
 @dataclass(frozen=True, eq=False)
 class StoredMasks:
-    """The values that the masks of one split store.
-
-    Parameters
-    ----------
-    name, split : str
-        Which part of which dataset.
-    keys : sequence of str
-        The samples' keys.
-    names : tuple of str
-        The classes.
-    occurs : (masks, 256) bool
-        Which stored values each mask holds.
-    pixels : (256,) int64
-        Pixels of each stored value, over all masks.
-    mapping : mapping of int to int, optional
-        The label_mapping; 255 means ignored.
-    palettes : sequence of bytes
-        RGB of each mask's numbers, empty where it has none; empty altogether where masks are not files.
-    files : sequence of Path
-        The masks' files; empty where they are not files.
-    settings_file : Path, optional
-        The ``dataset.yaml`` in which names and label_mapping are set.
-    """
+    """The values that the masks of one split store."""
 
     name: str
     split: str
     keys: Sequence[str]
-    names: tuple[str, ...]
-    occurs: npt.NDArray[np.bool_]
-    pixels: npt.NDArray[np.int64]
-    mapping: Mapping[int, int] | None = None
-    palettes: Sequence[bytes] = ()
-    files: Sequence[Path] = ()
-    settings_file: Path | None = None
+    names: tuple[str, ...]  #: the classes
+    occurs: npt.NDArray[np.bool_]  #: (masks, 256) which stored values each mask holds
+    pixels: npt.NDArray[np.int64]  #: (256,) pixels of each stored value, over all masks
+    mapping: Mapping[int, int] | None = None  #: the label_mapping; 255 means ignored
+    palettes: Sequence[bytes] = ()  #: RGB of each mask's numbers, empty where it has none; empty altogether where masks are not files
+    files: Sequence[Path] = ()  #: empty where masks are not files
+    settings_file: Path | None = None  #: the dataset.yaml in which names and label_mapping are set
 
     def class_of(self, value: int) -> int:
         """Return the class of a stored value, 255 where it is ignored; a value that is no class is returned as it is."""
@@ -70,13 +48,7 @@ class StoredMasks:
 
 
 class AllMasks:
-    """The masks of all splits of a dataset, with common names and label_mapping.
-
-    Parameters
-    ----------
-    parts : sequence of StoredMasks
-        One for each split.
-    """
+    """The masks of all splits of a dataset, with common names and label_mapping; ``parts`` has those of each split."""
 
     def __init__(self, parts: Sequence[StoredMasks]) -> None:
         first = parts[0]

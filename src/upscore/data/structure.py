@@ -14,23 +14,19 @@ from upscore.data.encoded_image import EncodedImage
 __all__ = ["MAX_BLOCKS", "MAX_SCANS", "check_end", "check_structure"]
 
 MAX_BLOCKS = 2**18
-"""The most chunks, segments or blocks in a file: a PNG of a gibibyte has half as many."""
+"""Maximum of chunks, segments or blocks in a file: a PNG of a gibibyte has half as many."""
 
 MAX_SCANS = 100
-"""The most scans in a JPEG: progressive ones mostly have ten. At 134 megapixels one takes about a tenth of a second."""
+"""Maximum of scans in a JPEG: progressive ones mostly have ten. At 134 megapixels one takes about a tenth of a second."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
 def check_structure(file: EncodedImage) -> int:
-    """Return the number of frames of an image file, as far as its blocks tell: 1, or more for an animation.
+    """Return the number of frames of an image file, as far as its blocks show: 1, or more for an animation.
 
-    Only JPEG, PNG and GIF are examined; other files count as one frame.
-
-    Raises
-    ------
-    DataError
-        The file has more than :data:`MAX_BLOCKS` blocks, or a JPEG more than :data:`MAX_SCANS` scans.
+    Only JPEG, PNG and GIF are examined; other files count as one frame. A DataError is raised where a file has more than
+    :data:`MAX_BLOCKS` blocks, or a JPEG more than :data:`MAX_SCANS` scans.
     """
     if _is_jpeg(file):
         _walk_jpeg(file)

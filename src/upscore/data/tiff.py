@@ -30,33 +30,15 @@ _EXPORT = "export it as an 8-bit PNG"
 
 @dataclass(frozen=True)
 class TiffTags:
-    """The tags of the first page.
+    """The tags of the first page."""
 
-    Parameters
-    ----------
-    photometric : int
-        0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr, 8 CIELab.
-    bands : int
-        Samples per pixel.
-    bits : tuple of int
-        Of each band.
-    kind : int
-        1 unsigned, 2 signed, 3 floating-point.
-    extra : tuple of int
-        The bands beyond the colours: 0 not declared, 1 and 2 transparency.
-    orientation : int
-        EXIF's, 1 to 8.
-    pages : int
-        Full images in the file; overviews and transparency masks do not count.
-    """
-
-    photometric: int
-    bands: int
-    bits: tuple[int, ...]
-    kind: int
-    extra: tuple[int, ...]
-    orientation: int
-    pages: int
+    photometric: int  #: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr, 8 CIELab
+    bands: int  #: samples per pixel
+    bits: tuple[int, ...]  #: of each band
+    kind: int  #: 1 unsigned, 2 signed, 3 floating-point
+    extra: tuple[int, ...]  #: the bands beyond the colours: 0 not declared, 1 and 2 transparency
+    orientation: int  #: EXIF's, 1 to 8
+    pages: int  #: full images; overviews and transparency masks do not count
 
     @property
     def band_left_out(self) -> bool:

@@ -37,7 +37,7 @@ MAX_STRENGTHS = {
 """The largest value of each setting that 0 turns off."""
 
 ELASTIC_GRID = (2, 32)
-"""The fewest and the most knots along a side of the elastic grid."""
+"""Minimum and maximum of knots along a side of the elastic grid."""
 
 FILL = (124, 116, 104)
 """RGB of pixels beyond the image: ImageNet's mean, which the networks' first layer turns into about zero."""
@@ -48,19 +48,9 @@ _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.
 
 
 def rng_for(seed: int, epoch: int, key: str) -> np.random.Generator:
-    """Return the random generator of one sample in one epoch.
+    """Return the random generator of the sample ``key`` in one epoch, from 0, of the run with this seed.
 
-    Parameters
-    ----------
-    seed, epoch : int
-        The run's seed and the epoch, from 0.
-    key : str
-        The sample's key.
-
-    Returns
-    -------
-    numpy.random.Generator
-        Equal arguments give equal streams on every machine and in every process.
+    Equal arguments give equal streams on every machine and in every process.
     """
     digest = blake2b(f"{seed}\0{epoch}\0{key}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
@@ -127,29 +117,18 @@ class Augmentation:
         for name, limit in MAX_STRENGTHS.items():
             if not 0 <= getattr(self, name) <= limit:
                 raise RecipeError(f"{name} is {getattr(self, name)}, expected 0 to {limit:g}")
-        fewest, largest = ELASTIC_GRID
-        if not fewest <= self.elastic_grid <= largest:
-            raise RecipeError(f"elastic_grid is {self.elastic_grid}, expected {fewest} to {largest} knots")
+        min_knots, max_knots = ELASTIC_GRID
+        if not min_knots <= self.elastic_grid <= max_knots:
+            raise RecipeError(f"elastic_grid is {self.elastic_grid}, expected {min_knots} to {max_knots} knots")
         if self.border not in BORDERS:
             raise RecipeError(f"border is '{self.border}', expected one of {', '.join(BORDERS)}")
 
     def __call__(self, sample: Sample, *, rng: np.random.Generator) -> Sample:
         """Return an augmented copy of ``sample``, or ``sample`` itself where nothing changes.
 
-        Parameters
-        ----------
-        sample : Sample
-            Never written to.
-        rng : numpy.random.Generator
-            The same number of values is drawn whatever the settings, so that a setting does
-            not change the outcomes of the others; only the vectors of an elastic deformation
-            are drawn in addition, last.
-
-        Returns
-        -------
-        Sample
-            All of the crop's size, C-contiguous; label 255, instances and weights 0 beyond the
-            image, unless it is reflected there.
+        All planes of the copy are of the crop's size and C-contiguous; label is 255, instances and weights 0 beyond the image, unless
+        it is reflected there. The same number of values is drawn from ``rng`` whatever the settings, so that a setting does not change
+        the outcomes of the others; only the vectors of an elastic deformation are drawn in addition, last.
         """
         position_y, position_x, size, flip, angle, *colour = rng.random(9)
         low, high = self.scale

@@ -67,10 +67,7 @@ class BorderWeighting:
     def find_objects(self, sample: Sample) -> Sample:
         """Return ``sample`` with an instance mask: its own, or the connected components of ``object_classes``.
 
-        Raises
-        ------
-        DataError
-            It has none and no class is given.
+        A DataError is raised where it has none and no class is given.
         """
         if sample.instances is not None:
             return sample
@@ -171,25 +168,8 @@ def number_components(label: npt.NDArray[np.uint8], classes: Sequence[int]) -> n
     Pixels are connected by their sides (4-connectivity): a diagonal border one pixel wide
     separates two components.
 
-    Parameters
-    ----------
-    label : (H, W) uint8
-        Class of each pixel, or 255.
-    classes : sequence of int
-        Those whose connected components are objects.
+    ``label`` has two axes of integers, or a DataError is raised; the numbers are (H, W) int32, from 1 on.
 
-    Returns
-    -------
-    (H, W) int32
-        From 1 on.
-
-    Raises
-    ------
-    DataError
-        ``label`` is not a two-dimensional array of integers.
-
-    Examples
-    --------
     >>> number_components(np.array([[1, 0, 1, 1, 2]], np.uint8), [1, 2]).tolist()
     [[1, 0, 2, 2, 3]]
     """
@@ -215,19 +195,9 @@ def separate_touching(
     label : (H, W) uint8
         Class of each pixel, or 255, which is unchanged.
     instances : (H, W) integer
-        Number of the object each pixel belongs to, 0 for none.
+        Number of the object each pixel belongs to, 0 for none; a DataError is raised where its size is another.
     background : int
         Class of the border.
-
-    Returns
-    -------
-    (H, W) uint8, (H, W) integer
-        Copies.
-
-    Raises
-    ------
-    DataError
-        The two are not integer arrays of one size.
 
     Examples
     --------

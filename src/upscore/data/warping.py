@@ -56,19 +56,9 @@ class AxisCrop:
 def sample_axis_crop(size: int, crop: int | None, scale: float, position: float) -> AxisCrop:
     """Return one axis of a crop of the resized image.
 
-    Parameters
-    ----------
-    size : int
-        Of the image along this axis.
-    crop : int, optional
-        Size of the crop; the whole resized image when not given.
-    scale : float
-        Factor the image is resized by.
-    position : float in [0, 1)
-        Where it lies, as a fraction of the possible positions; of a smaller image, where it lies in the padded crop.
+    ``size`` is the image's, ``crop`` the crop's along this axis; without one it is the whole image, resized by ``scale``.
+    ``position`` in [0, 1) is that of the crop among all possible ones, or of a smaller image in its padded crop.
 
-    Examples
-    --------
     >>> sample_axis_crop(100, 20, 0.5, 0.0)
     AxisCrop(source=0, span=40, target=0, length=20, size=20)
     """
@@ -83,29 +73,15 @@ def sample_axis_crop(size: int, crop: int | None, scale: float, position: float)
 
 @dataclass(frozen=True)
 class GeometricTransform:
-    """Maps every pixel of the crop to the image: the same for each plane of a sample.
+    """Maps every pixel of the crop to the image: the same for each plane of a sample."""
 
-    Parameters
-    ----------
-    down, across : AxisCrop
-        The crop's rows and columns.
-    flip_x, flip_y : bool
-        Whether it is flipped left to right, and top to bottom.
-    angle : float
-        Its rotation about its centre, in radians.
-    field : (2, H, W) float64, optional
-        Displacement of each pixel of the crop down and across, in its pixels.
-    mirror : bool
-        Whether images are reflected beyond their edges.
-    """
-
-    down: AxisCrop
-    across: AxisCrop
-    flip_x: bool
-    flip_y: bool
-    angle: float
-    field: npt.NDArray[np.float64] | None
-    mirror: bool
+    down: AxisCrop  #: the crop's rows
+    across: AxisCrop  #: its columns
+    flip_x: bool  #: left to right
+    flip_y: bool  #: top to bottom
+    angle: float  #: of a rotation about the crop's centre, in radians
+    field: npt.NDArray[np.float64] | None  #: (2, H, W) displacement of each pixel of the crop down and across, in its pixels
+    mirror: bool  #: whether images are reflected beyond their edges
 
     def is_identity(self, height: int, width: int) -> bool:
         """Whether the crop is the unchanged image."""

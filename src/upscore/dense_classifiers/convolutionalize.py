@@ -70,22 +70,9 @@ class DenseClassifier(nn.Module):
         self.training = network.training
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return a grid of logits.
+        """Return a grid of logits (N, K, h', w') of images (N, C, H, W) in the classifier's own value range.
 
-        Parameters
-        ----------
-        images : (N, C, H, W) float
-            In the classifier's own value range; at least ``input_size``.
-
-        Returns
-        -------
-        Tensor
-            (N, K, h', w'); 1×1 at ``input_size``.
-
-        Raises
-        ------
-        ModelError
-            The images are smaller than a window.
+        It is 1×1 at ``input_size``; a ModelError is raised for images smaller than that.
         """
         if images.shape[-2] < self.input_size[0] or images.shape[-1] < self.input_size[1]:
             found, expected = (f"{height}×{width}" for height, width in (images.shape[-2:], self.input_size))
@@ -100,7 +87,7 @@ def convolutionalize(model: nn.Module, *, input_size: int | tuple[int, int] | No
     ----------
     model : nn.Module
         (N, C, H, W) to (N, K): our AlexNet, VGG16 and GoogLeNet, torchvision's, timm's, or
-        any other whose map is flattened or averaged. It is not changed; the result shares its
+        any other whose map is flattened or averaged. It is not changed; the result uses its very
         layers, except for linear ones, which are copied.
     input_size : int or (int, int), optional
         Image size of the classifier. By default the model's ``input_size`` (ours) or

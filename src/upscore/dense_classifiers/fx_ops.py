@@ -31,14 +31,7 @@ def argument(node: fx.Node, position: int, name: str, *default: Any) -> Any:
 def read_kernel(node: fx.Node, layer: nn.Module | None, weight: Tensor | None) -> KernelSpec | None:
     """Return the kernel of a convolution or pooling, and None for any other operation.
 
-    Parameters
-    ----------
-    node : fx.Node
-        An operation of the network.
-    layer : nn.Module, optional
-        The module it calls, if it calls one.
-    weight : Tensor, optional
-        The weight that a call of ``conv2d`` is given.
+    ``layer`` is the module that the node calls, ``weight`` what a call of ``conv2d`` is given, if any.
     """
     if isinstance(layer, nn.Conv2d):
         return _kernel_spec(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
@@ -70,15 +63,7 @@ def read_crop(node: fx.Node) -> list[tuple[int, int]] | None:
 
 
 def is_pointwise(node: fx.Node, layer: nn.Module | None, others: tuple[type[nn.Module], ...]) -> bool:
-    """Return whether each output cell depends on the channels of the same cell alone.
-
-    Parameters
-    ----------
-    node, layer
-        As in :func:`read_kernel`.
-    others : tuple of module types
-        Taken as pointwise without a check.
-    """
+    """Return whether each output cell depends on the channels of the same cell alone; ``others`` are taken to, without a check."""
     if layer is not None:
         return isinstance(layer, (*_LAYERS, *others)) or (isinstance(layer, nn.Softmax | nn.LogSoftmax) and layer.dim in (1, -3))
     if node.target in _OVER_CHANNELS:

@@ -78,19 +78,10 @@ def linear_to_conv(linear: nn.Linear, *, kernel: int | tuple[int, int], in_chann
 
 
 def rewrite_head(traced: fx.GraphModule, example: Tensor) -> None:
-    """Rewrite a traced classifier in place, so that it gives a grid of scores.
+    """Rewrite a traced classifier, in eval mode, in place, so that it gives a grid of scores; changed layers are replaced by copies.
 
-    Parameters
-    ----------
-    traced : fx.GraphModule
-        In eval mode; layers that change are replaced by copies.
-    example : (1, C, H, W) float
-        An image of the classifier's input size.
-
-    Raises
-    ------
-    ModelError
-        Its map becomes a vector in another way than those above, or a later layer is none of them.
+    ``example`` is an image (1, C, H, W) of the classifier's input size. A ModelError is raised where the map becomes a vector in
+    another way than those above, or a later layer is none of them.
     """
     survey = _Survey(traced)
     survey.run(example)
@@ -114,27 +105,16 @@ def rewrite_head(traced: fx.GraphModule, example: Tensor) -> None:
 
 
 class _Survey(fx.Interpreter):
-    """Run a classifier once and find the replacement of each operation of its head.
-
-    Attributes
-    ----------
-    replacements : dict of Node to module or None
-        In order; None where the operation is removed.
-    source : dict of Node to Node
-        The operation whose result each of them takes.
-    collapsed : bool
-        The map has become a vector.
-    """
+    """Run a classifier once and find the replacement of each operation of its head."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__(traced)
         self.extra_traceback = False
         self.dominators = set(dominators(traced.graph))
-        self.replacements: dict[fx.Node, nn.Module | None] = {}
-        self.source: dict[fx.Node, fx.Node] = {}
-        self.collapsed = False
-        self.cells = (0, 1, 1)
-        """C, h and w of the map that the vector was flattened from."""
+        self.replacements: dict[fx.Node, nn.Module | None] = {}  # in order; None where the operation is removed
+        self.source: dict[fx.Node, fx.Node] = {}  # the operation whose result each of them takes
+        self.collapsed = False  # whether the map has become a vector
+        self.cells = (0, 1, 1)  # C, h and w of the map that the vector was flattened from
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -227,7 +207,7 @@ class ChannelNorm(nn.Module):
 
 
 def _norm_of_cells(norm: nn.BatchNorm1d) -> nn.BatchNorm2d:
-    """Return the batch normalisation of maps that shares the tensors of one for vectors."""
+    """Return the batch normalisation of maps with the very tensors of one for vectors."""
     cells = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     cells.weight, cells.bias = norm.weight, norm.bias
     cells.running_mean, cells.running_var, cells.num_batches_tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked

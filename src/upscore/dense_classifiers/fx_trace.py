@@ -31,13 +31,7 @@ class _Tracer(fx.Tracer):
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
-    """Return a network's graph, which shares its layers.
-
-    Raises
-    ------
-    ModelError
-        Its forward pass depends on the values or sizes of its input.
-    """
+    """Return a network's graph, of its very layers; ModelError where its forward pass depends on the values or sizes of its input."""
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # as above

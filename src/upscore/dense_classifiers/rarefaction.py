@@ -44,21 +44,11 @@ __all__ = ["GridAxis", "output_grid", "rarefy"]
 
 @dataclass(frozen=True)
 class GridAxis:
-    """A grid of a network without padding, along one axis.
+    """A grid of a network without padding, along one axis."""
 
-    Parameters
-    ----------
-    geometry : Geometry
-        Of the original network's cells.
-    shrinkage : int
-        Pixels by which the dense output is smaller than the image: it has ``size - shrinkage`` cells.
-    stride : int
-        Of the rarefied network's cells; it divides the original stride.
-    """
-
-    geometry: Geometry = field(default_factory=Geometry)
-    shrinkage: int = 0
-    stride: int = 1
+    geometry: Geometry = field(default_factory=Geometry)  #: of the original network's cells
+    shrinkage: int = 0  #: pixels: the dense output has (size - shrinkage) cells
+    stride: int = 1  #: of the rarefied network's cells; it divides the original stride
 
     @property
     def dilation(self) -> int:
@@ -105,7 +95,7 @@ def rarefy(network: nn.Module, *, stride: int = 1, pointwise: tuple[type[nn.Modu
         normalisation and softmax over channels; sums and concatenations of branches whose
         grids agree; crops (``x[..., 1:-1, 1:-1]``). It is not changed.
     stride : int
-        Output stride, a divisor of the network's; the first layers keep their strides as far as
+        Output stride, a divisor of the network's; the strides of the first layers stay as far as
         it allows. 1 gives a cell for each pixel; DeepLab runs VGG16 at 8.
     pointwise : tuple of module types
         Your own layers that act on each cell alone; they are left unchanged.

@@ -28,94 +28,46 @@ _MAX_NUMBERED = 24
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a curve.
+    """A line of a chart, in its coordinates."""
 
-    Parameters
-    ----------
-    name : str
-        What it shows.
-    points : str
-        Of the polyline.
-    dots : list of (float, float)
-        Every point, where there are at most 40.
-    mark : (float, float)
-        The marked point.
-    value : (float, float, str)
-        Its value as text, and where the text stands.
-    """
-
-    name: str
-    points: str
-    dots: list[tuple[float, float]]
-    mark: tuple[float, float]
-    value: tuple[float, float, str]
+    name: str  #: what it shows
+    points: str  #: of the polyline
+    dots: list[tuple[float, float]]  #: every point, where there are at most 40
+    mark: tuple[float, float]  #: the marked point
+    value: tuple[float, float, str]  #: the position of its value's text, and the text
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One chart in the coordinates of its image.
-
-    Parameters
-    ----------
-    title : str
-        What is drawn.
-    lines : list of Line
-        At least one.
-    y_ticks, x_ticks : list of (float, str)
-        Coordinate and text of each tick.
-    summary : str
-        The chart in words, for screen readers.
-    unit : str
-        What the x axis counts.
-    width, height, left, right, bottom : int
-        Of the image, and the sides of the area with the lines.
-    """
+    """A chart with at least one line, in the coordinates of its image."""
 
     title: str
     lines: list[Line]
-    y_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]  #: coordinate and text
     x_ticks: list[tuple[float, str]]
-    summary: str
-    unit: str
+    summary: str  #: the chart in words, for screen readers
+    unit: str  #: what the x axis counts
     width: int = _WIDTH
     height: int = _HEIGHT
-    left: int = _LEFT
+    left: int = _LEFT  #: the sides of the area with the lines
     right: int = _WIDTH - _RIGHT
     bottom: int = _HEIGHT - _BOTTOM
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """The row-normalised confusion matrix in the coordinates of its image.
+    """The row-normalised confusion matrix in the coordinates of its image."""
 
-    Parameters
-    ----------
-    image : str
-        The cells, one pixel each, as a data URI; opacity grows with the fraction.
-    size, cell : float
-        Side of the matrix and of a cell.
-    left, top, right : float
-        Margins for the class names.
-    font_size : float
-        Of the names.
-    angle : int
-        Rotation of the names above the columns, in degrees.
-    names : list of (float, str)
-        Coordinate along the axis and text of each name.
-    numbers : list of (float, float, str, bool)
-        Percentages to print, and whether on a dark cell; empty for many classes.
-    """
-
-    image: str
-    size: float
-    cell: float
-    left: float
+    image: str  #: the cells, one pixel each, as a data URI; opacity grows with the fraction
+    size: float  #: side of the matrix
+    cell: float  #: side of a cell
+    left: float  #: margins for the class names
     top: float
     right: float
-    font_size: float
-    angle: int
-    names: list[tuple[float, str]]
-    numbers: list[tuple[float, float, str, bool]]
+    font_size: float  #: of the names
+    angle: int  #: rotation of the names above the columns, in degrees
+    names: list[tuple[float, str]]  #: coordinate along the axis and text
+    numbers: list[tuple[float, float, str, bool]]  #: percentages to print, and whether on a dark cell; empty for many classes
 
 
 def draw_curve(
@@ -123,26 +75,9 @@ def draw_curve(
 ) -> Curve | None:
     """Lay out columns of a table over another column: of a training history over its epochs.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Each with ``x`` and perhaps the columns; values that are missing or not finite are left out.
-    columns : mapping of str to str
-        Columns to draw, and their names on the page; those without a value are left out.
-    title : str
-        Of the chart.
-    x : str
-        The column along the x axis, of whole numbers.
-    mark : {"last", "max"}
-        Which point of each line is marked with its value.
-
-    Returns
-    -------
-    Curve or None
-        None where there is no value to draw.
-
-    Examples
-    --------
+    Values of ``rows`` that are missing or not finite are left out. ``columns`` are those to draw, with their names on the page; those
+    without a value are left out, and where no value is left the result is None. ``x`` is the column along the x axis, of whole numbers;
+    ``mark``, "last" or "max", is which point of each line is marked with its value.
     >>> curve = draw_curve([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}], {"loss": "training"}, title="Loss")
     >>> curve.summary
     'Loss, training: 2 at epoch 1, 1 at epoch 2; marked: 1 at epoch 2.'
@@ -157,7 +92,7 @@ def draw_curve(
     steps = [tick for tick in round_ticks(min(xs), max(xs), 6) if tick == int(tick) and min(xs) <= tick <= max(xs)]
     low, high, first, span = levels[0], levels[-1], min(xs), max(max(xs) - min(xs), 1.0)
 
-    def place(point: tuple[float, float]) -> tuple[float, float]:
+    def position(point: tuple[float, float]) -> tuple[float, float]:
         across = _LEFT + (point[0] - first) / span * (_WIDTH - _LEFT - _RIGHT)
         up = _HEIGHT - _BOTTOM - (point[1] - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
         return round(across, 1), round(up, 1)
@@ -166,7 +101,7 @@ def draw_curve(
     highest = max(marked, key=lambda name: marked[name][1])
     lines, summary = [], []
     for name, points in table.items():
-        dots, at = [place(point) for point in points], place(marked[name])
+        dots, at = [position(point) for point in points], position(marked[name])
         above = at[1] > 30 if name == highest else at[1] + 22 > _HEIGHT - _BOTTOM  # texts of two lines do not overlap
         text = min(max(at[0], _LEFT + 20), _WIDTH - _RIGHT - 20), at[1] - 13 if above else at[1] + 22, f"{marked[name][1]:.3g}"
         lines.append(Line(name, " ".join(f"{left},{top}" for left, top in dots), dots if len(dots) <= 40 else [], at, text))
@@ -174,20 +109,12 @@ def draw_curve(
             f"{title}, {name}: {points[0][1]:.3g} at {x} {points[0][0]:g}, {points[-1][1]:.3g} at {x} {points[-1][0]:g}; "
             f"marked: {marked[name][1]:.3g} at {x} {marked[name][0]:g}."
         )
-    y_ticks = [(place((first, level))[1], f"{level:g}") for level in levels]
-    return Curve(title, lines, y_ticks, [(place((step, low))[0], f"{step:g}") for step in steps], " ".join(summary), x)
+    y_ticks = [(position((first, level))[1], f"{level:g}") for level in levels]
+    return Curve(title, lines, y_ticks, [(position((step, low))[0], f"{step:g}") for step in steps], " ".join(summary), x)
 
 
 def draw_heatmap(counts: npt.NDArray[np.int64], labels: LabelSpace) -> Heatmap:
-    """Lay out a confusion matrix, each row as fractions of its true class.
-
-    Parameters
-    ----------
-    counts : (K, K) int64
-        Row is truth.
-    labels : LabelSpace
-        K names; long ones are truncated.
-    """
+    """Lay out a confusion matrix (K, K), row = truth, each row as fractions of its true class; long names are truncated."""
     fractions = _row_fractions(counts)
     classes = len(labels)
     cell = float(min(44.0, max(9.0, 760 / classes)))
@@ -222,8 +149,6 @@ def draw_heatmap(counts: npt.NDArray[np.int64], labels: LabelSpace) -> Heatmap:
 def list_confusions(counts: npt.NDArray[np.int64], labels: LabelSpace, *, max_pairs: int = 6) -> list[tuple[str, str, float, int]]:
     """Return the most frequent errors as (true class, predicted class, fraction of the true class, pixels), by pixels.
 
-    Examples
-    --------
     >>> list_confusions(np.array([[90, 10], [0, 50]]), LabelSpace(("road", "car")))
     [('road', 'car', 0.1, 10)]
     """
@@ -238,8 +163,6 @@ def list_confusions(counts: npt.NDArray[np.int64], labels: LabelSpace, *, max_pa
 def round_ticks(low: float, high: float, count: int) -> list[float]:
     """Return about ``count`` round numbers (1, 2 or 5 times a power of ten apart) that enclose ``low`` to ``high``.
 
-    Examples
-    --------
     >>> round_ticks(0.0, 0.83, 5)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """

@@ -15,15 +15,7 @@ __all__ = ["check_dataset", "check_mask", "refuse_repeated_keys"]
 
 
 def check_dataset(images: Dataset, labels: LabelSpace) -> None:
-    """Check that a network of these classes can be evaluated on a dataset.
-
-    Raises
-    ------
-    BundleError
-        The classes differ.
-    DataError
-        There is no image, or a key is repeated.
-    """
+    """Raise BundleError where a network of these classes cannot be evaluated on a dataset, DataError where this has no or repeated keys."""
     if difference := labels.difference(images.labels):
         raise BundleError(
             f"the model's classes are not those of {images.name}: {difference}: use the data it was trained for, or train on this"
@@ -34,13 +26,7 @@ def check_dataset(images: Dataset, labels: LabelSpace) -> None:
 
 
 def check_mask(sample: Sample) -> npt.NDArray[np.uint8]:
-    """Return the mask (H, W) uint8 of a sample.
-
-    Raises
-    ------
-    DataError
-        It has none, or one of another size.
-    """
+    """Return the mask (H, W) uint8 of a sample; raises DataError where it has none, or one of another size."""
     if sample.label is None:
         raise DataError(f"{sample.key}: the image has no truth: evaluation needs a mask for every image")
     if sample.label.shape != sample.image.shape[:2]:
@@ -52,13 +38,7 @@ def check_mask(sample: Sample) -> npt.NDArray[np.uint8]:
 
 
 def refuse_repeated_keys(keys: Sequence[str], name: str) -> None:
-    """Refuse a dataset, or shards of one, in which a key is repeated.
-
-    Raises
-    ------
-    DataError
-        An image would be counted twice.
-    """
+    """Raise DataError where a key of a dataset, or of shards of one, is repeated: an image would be counted twice."""
     seen: set[str] = set()
     for key in keys:
         if key in seen:

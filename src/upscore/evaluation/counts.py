@@ -12,15 +12,7 @@ __all__ = ["PixelCounts"]
 
 
 class PixelCounts:
-    """A confusion matrix and the counts near borders, over images.
-
-    Parameters
-    ----------
-    num_classes : int
-        K, 1 to 255.
-
-    Examples
-    --------
+    """A confusion matrix and the counts near borders, over images with K classes, 1 to 255.
     >>> counts = PixelCounts(2)
     >>> image_matrix = counts.add("a", np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8))
     >>> counts.metrics()["mean_iou"]
@@ -33,17 +25,8 @@ class PixelCounts:
     def add(self, key: str, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8]) -> ConfusionMatrix:
         """Count one image, and return its own matrix.
 
-        Parameters
-        ----------
-        key : str
-            Of the image, for the message of an error.
-        truth, predicted : (H, W) uint8
-            As in :meth:`upscore.metrics.ConfusionMatrix.add`.
-
-        Raises
-        ------
-        DataError
-            A label is not a class. Nothing is counted then.
+        Truth and prediction are (H, W) as in :meth:`upscore.metrics.ConfusionMatrix.add`. Raises DataError, which names the image by its
+        key, where a label is not a class. Nothing is counted then.
         """
         image = ConfusionMatrix(self.matrix.num_classes)
         try:

@@ -34,11 +34,8 @@ RANGES = {
 }
 """Ranges of the random settings, uniform in the logarithm; the refinement of the best may leave them."""
 
-COARSE_IMAGES = 16
-"""Images of the first half, evenly spaced, on which random settings are evaluated."""
-
-FINALISTS = 3
-"""The best random settings that are then evaluated on the whole half."""
+COARSE_IMAGES = 16  # images of the first half, evenly spaced, on which random settings are evaluated
+FINALISTS = 3  # the best random settings that are then evaluated on the whole half
 
 FIRST_FACTOR, MIN_FACTOR = 1.6, 1.1
 """The factor by which one setting is multiplied and divided at first; its root is taken when nothing gains, down to the minimum."""
@@ -59,38 +56,19 @@ class _StoredProbabilities:
 
 @dataclass(frozen=True)
 class FoundSettings:
-    """The best settings of a search, and the pixels counted with them.
-
-    Parameters
-    ----------
-    settings : CRFSettings
-        The best.
-    trials : int
-        How many were evaluated.
-    halves : ((PixelCounts, PixelCounts), (PixelCounts, PixelCounts))
-        The first half before and after the CRF, and the second.
-    """
+    """The best settings of a search, how many were evaluated, and the pixels counted with them."""
 
     settings: CRFSettings
     trials: int
-    halves: tuple[tuple[PixelCounts, PixelCounts], tuple[PixelCounts, PixelCounts]]
+    halves: tuple[tuple[PixelCounts, PixelCounts], tuple[PixelCounts, PixelCounts]]  #: the first before and after the CRF, and the second
 
 
 class CRFSearch:
     """The search on one network's probabilities.
 
-    Parameters
-    ----------
-    predictor : Predictor
-        The network; its CRF is not enabled.
-    images : Dataset
-        At least 2, with truth.
-    store : ProbabilityStore
-        Of as many images.
-    value : callable
-        The metrics of :meth:`upscore.evaluation.counts.PixelCounts.metrics` -> what is maximised.
-    progress : callable
-        As of :func:`upscore.evaluation.tune.tune`.
+    The predictor's CRF is not enabled; there are at least 2 images with truth, and the store is of as many. ``value`` takes the metrics
+    of :meth:`upscore.evaluation.counts.PixelCounts.metrics` and returns what is maximised; ``progress`` is that of
+    :func:`upscore.evaluation.tune.tune`.
     """
 
     def __init__(
@@ -111,13 +89,7 @@ class CRFSearch:
         self.trials = self.max_trials = 0
 
     def run(self, trials: int, seed: int) -> FoundSettings:
-        """Search with so many trials.
-
-        Raises
-        ------
-        DataError
-            A half has no evaluated pixel or border, or a truth holds a label that is no class.
-        """
+        """Search with so many trials; raises DataError where a half has no evaluated pixel or border, or a label is not a class."""
         coarse, first, second = (PixelCounts(len(self.images.labels)) for _ in range(3))
         for index in range(len(self.images)):
             self._predict(index, [first if index in self.first else second, *([coarse] if index in self.coarse else [])])

@@ -38,7 +38,7 @@ __all__ = ["ImagePredictor", "evaluate", "predict_sample"]
 
 
 class ImagePredictor(Protocol):
-    """What can be evaluated: a :class:`upscore.inference.predictor.Predictor`, or any object with these two."""
+    """What can be evaluated: a :class:`upscore.inference.predictor.Predictor`, or any object with these two members."""
 
     @property
     def labels(self) -> LabelSpace:
@@ -61,7 +61,10 @@ def evaluate(
     path: str = "",
     sinks: Callable[[Sample], Sequence[Sink]] = lambda sample: (),
 ) -> Evaluation:
-    """Evaluate a network on a dataset.
+    """Evaluate a network on a dataset; with a CRF, the network runs once for the evaluation and the one ``before`` it.
+
+    Raises DataError where keys are repeated, an image has no truth or one of another size, the truth holds a label that is not a class, or
+    there is no image, and BundleError where the network's classes are not the dataset's, or it returns another size.
 
     Parameters
     ----------
@@ -72,8 +75,7 @@ def evaluate(
     split : str
         Which part of a path's dataset; a Dataset is taken as it is.
     absent : {"union", "present", "all"}
-        Which classes the means are over: those in truth or prediction, those in the
-        truth, or all of them.
+        Which classes the means are over: those in truth or prediction, those in the truth, or all of them.
     progress : callable, optional
         Called with (images done, images in all) of this shard after each image.
     shard : (int, int)
@@ -82,19 +84,6 @@ def evaluate(
         Where a Dataset was opened; its other splits are searched for images that the network was trained on.
     sinks : callable
         Returns what else gets the probabilities of a sample, predicted by a Predictor.
-
-    Returns
-    -------
-    Evaluation
-        With ``before`` where the predictor's settings have a CRF; the network then runs once for both.
-
-    Raises
-    ------
-    DataError
-        Keys are repeated, an image has no truth or one of another size, the truth holds
-        a label that is not a class, or there is no image.
-    BundleError
-        The network's classes are not the dataset's, or it returns another size.
     """
     evaluated: ImagePredictor = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
     if isinstance(dataset, (str, os.PathLike)):

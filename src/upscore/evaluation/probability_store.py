@@ -18,17 +18,7 @@ __all__ = ["ProbabilityStore", "open_probability_store"]
 
 
 class ProbabilityStore:
-    """The probabilities of every image in one file, (K, H, W) float16 each.
-
-    Parameters
-    ----------
-    file : binary file
-        Of at least the size of all probabilities, open for reading and writing.
-    classes : int
-        K.
-    sizes : sequence of (int, int)
-        H and W of each image.
-    """
+    """The probabilities of every image in one file, (K, H, W) float16 each; the file is large enough for all, and open in mode r+."""
 
     def __init__(self, file: IO[bytes], classes: int, sizes: Sequence[tuple[int, ...]]) -> None:
         self.file, self.classes, self.sizes = file, classes, sizes
@@ -41,23 +31,13 @@ class ProbabilityStore:
 
 
 @contextmanager
-def open_probability_store(classes: int, sizes: Sequence[tuple[int, ...]], say: Callable[[str], None]) -> Iterator[ProbabilityStore]:
+def open_probability_store(classes: int, sizes: Sequence[tuple[int, ...]], report: Callable[[str], None]) -> Iterator[ProbabilityStore]:
     """Open a store in a temporary file, which is removed in any case.
 
-    Parameters
-    ----------
-    classes, sizes
-        As in :class:`ProbabilityStore`.
-    say : callable
-        Called with a line on how much space it takes, and where.
-
-    Raises
-    ------
-    OutputError
-        There is not enough space on the disk.
+    ``report`` is called with a line on how much space it takes, and where. Raises OutputError where there is not enough.
     """
     needed = sum(2 * classes * height * width for height, width in sizes)
-    say(f"the network's probabilities take {_format_size(needed)} in {tempfile.gettempdir()} while tuning runs")
+    report(f"the network's probabilities take {_format_size(needed)} in {tempfile.gettempdir()} while tuning runs")
     with ExitStack() as stack:
         try:
             if (free := shutil.disk_usage(tempfile.gettempdir()).free) < needed:

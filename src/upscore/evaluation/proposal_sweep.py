@@ -34,30 +34,15 @@ LabelMap = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class SweepImage:
-    """One image, predicted after each number of boxes and in each other inference mode.
-
-    Parameters
-    ----------
-    sample : Sample
-        Image and truth.
-    boxes : Boxes
-        The crops, best first; the image itself where no proposal was found.
-    has_proposals : bool
-        Whether any was found.
-    by_count : dict of int to (H, W) uint8
-        Labels after so many boxes; where there are fewer, after all of them.
-    by_mode : dict of str to (H, W) uint8
-        Labels of each inference mode: each network on the whole image, all boxes, the ensemble, the CRF.
-    mean_iou : dict of str to float
-        Of this image, by the number of boxes as text and by mode; nan where every pixel is ignored.
-    """
+    """One image, predicted after each number of boxes and in each other inference mode."""
 
     sample: Sample
-    boxes: Boxes
+    boxes: Boxes  #: the crops, best first; the image itself where no proposal was found
     has_proposals: bool
-    by_count: dict[int, LabelMap]
-    by_mode: dict[str, LabelMap]
+    by_count: dict[int, LabelMap]  #: labels after so many boxes; where there are fewer, after all of them
+    by_mode: dict[str, LabelMap]  #: of each network on the whole image, all boxes, the ensemble, the CRF
     mean_iou: dict[str, float] = field(default_factory=dict)
+    """Of this image, by the number of boxes as text and by mode; nan where every pixel is ignored."""
 
     def label_maps(self) -> dict[str, LabelMap]:
         """Return all label maps, by the number of boxes as text and by mode."""
@@ -66,30 +51,14 @@ class SweepImage:
 
 @dataclass(frozen=True, eq=False)
 class ProposalSweep:
-    """The confusion matrices over all images.
-
-    Parameters
-    ----------
-    labels : LabelSpace
-        The classes.
-    network : str
-        The name of the network that uses proposals.
-    counts : tuple of int
-        Numbers of boxes, ascending.
-    matrices : dict of str to ConfusionMatrix
-        By the number of boxes as text, and by mode.
-    images : int
-        How many were evaluated.
-    without_proposals : int
-        Images in which no proposal was found.
-    """
+    """The confusion matrices over all images."""
 
     labels: LabelSpace
-    network: str
-    counts: tuple[int, ...]
-    matrices: dict[str, ConfusionMatrix]
+    network: str  #: the name of the network that uses proposals
+    counts: tuple[int, ...]  #: numbers of boxes, ascending
+    matrices: dict[str, ConfusionMatrix]  #: by the number of boxes as text, and by mode
     images: int
-    without_proposals: int
+    without_proposals: int  #: images in which no proposal was found
 
     def mean_iou(self, name: str) -> float:
         """Return the mean IoU after a number of boxes, given as text, or of a mode; nan where nothing was evaluated."""
@@ -113,27 +82,12 @@ def sweep_proposals(
     show: Callable[[int, SweepImage], None] = lambda index, image: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProposalSweep:
-    """Evaluate a predictor that uses proposals over their number.
+    """Evaluate a predictor that uses proposals over their number, on images with truth.
 
-    Parameters
-    ----------
-    predictor : Predictor
-        At least one of its networks uses proposals; the first of these is swept.
-    dataset : Dataset
-        Images with truth.
-    counts : sequence of int
-        Numbers of boxes; those above the predictor's ``max_proposals`` are left out, and that number is added.
-    show : callable
-        Called with each image's index and its predictions.
-    progress : callable
-        Called with (images done, images in total).
-
-    Raises
-    ------
-    RecipeError
-        No network uses proposals, or a count is not positive.
-    DataError, BundleError
-        As :func:`upscore.evaluation.evaluate.evaluate`.
+    At least one of its networks uses proposals; the first of these is swept. Of ``counts``, those above the predictor's
+    ``max_proposals`` are left out, and that number is added. ``show`` is called with each image's index and its predictions, ``progress``
+    with (images done, images in total). Raises RecipeError where no network uses proposals or a count is not positive, and DataError and
+    BundleError as :func:`upscore.evaluation.evaluate.evaluate`.
     """
     counts = _checked_counts(predictor, counts)
     check_dataset(dataset, predictor.labels)

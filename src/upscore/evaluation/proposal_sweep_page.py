@@ -29,8 +29,7 @@ from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["ProposalSweepPages"]
 
-IN_COLOUR = 5
-"""Boxes that are drawn in colour, the best ones."""
+IN_COLOUR = 5  # boxes that are drawn in colour, the best ones
 
 _BOX, _OUTLINE, _FAINT = (255, 176, 0), (0, 0, 0), 0.35
 
@@ -58,20 +57,10 @@ class ImageLink:
 
 
 class ProposalSweepPages:
-    """Writes a page for some images as they are evaluated, and the index once all are.
+    """Writes a page for the images with indices ``shown`` as they are evaluated, and the index once all are.
 
-    Parameters
-    ----------
-    out : path
-        Folder; made if need be, files of these names are replaced.
-    labels : LabelSpace
-        The classes.
-    settings : InferenceSettings
-        In force.
-    shown : sequence of int
-        Indices of the images that get a page.
-    command : str
-        The command line that repeats this.
+    The folder is made if need be, and files of these names are replaced. ``settings`` are those in force, ``command`` is the command line
+    that repeats this.
     """
 
     def __init__(
@@ -81,19 +70,14 @@ class ProposalSweepPages:
         self.links: list[ImageLink] = []
 
     def show(self, index: int, image: SweepImage) -> None:
-        """Write the page of an image, if it gets one.
-
-        Raises
-        ------
-        OutputError
-            The folder cannot be written.
-        """
+        """Write the page of an image, if it gets one; raises OutputError where the folder cannot be written."""
         if index not in self.shown:
             return
         assert image.sample.label is not None
         labels, truth, file = self.labels, image.sample.label, f"image-{index + 1:04}.html"
         by_count = [
-            _view(_proposals(count), label_map, truth, labels, image.mean_iou[str(count)]) for count, label_map in image.by_count.items()
+            _view(f"{count} proposal{'s' * (count > 1)}", label_map, truth, labels, image.mean_iou[str(count)])
+            for count, label_map in image.by_count.items()
         ]
         by_mode = [_view(name, label_map, truth, labels, image.mean_iou[name]) for name, label_map in image.by_mode.items()]
         small = shrink(image.sample.image)
@@ -117,8 +101,8 @@ class ProposalSweepPages:
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         best = max(image.by_mode, key=lambda name: image.mean_iou[name])
         thumbnail = as_uri(shrink(image.sample.image, side=240), quality=80)
-        fewest, most = by_count[0].mean_iou, by_count[-1].mean_iou
-        self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest, most, (best, image.mean_iou[best])))
+        fewest_boxes, all_boxes = by_count[0].mean_iou, by_count[-1].mean_iou
+        self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest_boxes, all_boxes, (best, image.mean_iou[best])))
 
     def write_index(self, sweep: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``proposal-sweep.json``; return the page's path."""
@@ -182,7 +166,3 @@ def _present(image: SweepImage, classes: int) -> list[int]:
     maps = [image.sample.label, *image.label_maps().values()]
     counts = np.bincount(np.concatenate([label_map.ravel() for label_map in maps if label_map is not None]), minlength=256)
     return [k for k in range(classes) if counts[k]]
-
-
-def _proposals(count: int) -> str:
-    return f"{count} proposal{'s' * (count > 1)}"

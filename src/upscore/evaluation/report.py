@@ -40,11 +40,8 @@ from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
 
-WORST, BEST = 4, 2
-"""How many images of the lowest and the highest mean IoU are shown."""
-
-IMPROVED, WORSENED = 3, 3
-"""How many images are shown whose mean IoU a CRF raised most and lowered most."""
+WORST, BEST = 4, 2  # how many images of the lowest and the highest mean IoU are shown
+IMPROVED, WORSENED = 3, 3  # how many images are shown whose mean IoU a CRF raised most and lowered most
 
 LabelMap = npt.NDArray[np.uint8]
 
@@ -76,7 +73,9 @@ def write_report(
     dataset: Dataset | None = None,
     command: str | None = None,
 ) -> Path:
-    """Write ``report.html``, ``report.json`` and ``confusion.csv``.
+    """Write ``report.html``, ``report.json`` and ``confusion.csv``; return the path of the page.
+
+    Raises DataError where the dataset is not the one that was evaluated on, and OutputError where the folder cannot be written.
 
     Parameters
     ----------
@@ -93,18 +92,6 @@ def write_report(
         that a CRF improved and worsened most.
     command : str, optional
         The command line that repeats the evaluation; Python lines when not given.
-
-    Returns
-    -------
-    Path
-        Of ``report.html``.
-
-    Raises
-    ------
-    DataError
-        The dataset is not the one that was evaluated on.
-    OutputError
-        The folder cannot be written.
     """
     folder = Path(out)
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})
@@ -219,11 +206,7 @@ def _draw_image(metrics: ImageMetrics, kind: str, sample: Sample, predicted: Lab
         (as_uri(image, quality=82), "Image", f"The image {metrics.key}"),
         (_colours(truth, labels), "Truth", "Its true classes in colours"),
         (_colours(predicted, labels), "Prediction", "Its predicted classes in colours"),
-        (
-            as_uri(errors, quality=82),
-            "Errors",
-            f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} per cent of the evaluated pixels",
-        ),
+        (as_uri(errors, quality=82), "Errors", f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} % of the evaluated pixels"),
     ]
     return Panel(kind, metrics, views, image.shape[:2])
 

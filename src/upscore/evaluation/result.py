@@ -28,81 +28,36 @@ __all__ = ["Evaluation", "ImageMetrics", "merge_evaluations", "policy_of"]
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """The metrics of one image.
+    """The metrics of one image."""
 
-    Parameters
-    ----------
-    key : str
-        The sample's.
-    height, width : int
-        Its size in pixels.
-    pixel_accuracy : float in [0, 1]
-        nan where every pixel is ignored.
-    mean_iou : float in [0, 1]
-        Over the classes in this image's truth or prediction; nan likewise.
-    ignored : float in [0, 1]
-        Fraction of the pixels whose truth is 255.
-    digest : str
-        Of image and truth, 32 hexadecimal digits.
-    """
-
-    key: str
+    key: str  #: the sample's
     height: int
     width: int
-    pixel_accuracy: float
-    mean_iou: float
-    ignored: float
-    digest: str
+    pixel_accuracy: float  #: in [0, 1]; nan where every pixel is ignored
+    mean_iou: float  #: over the classes in this image's truth or prediction, in [0, 1]; nan likewise
+    ignored: float  #: fraction of the pixels whose truth is 255
+    digest: str  #: of image and truth, 32 hexadecimal digits
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The metrics of a network on a dataset, and how they were obtained.
+    """The metrics of a network on a dataset, and how they were obtained."""
 
-    Parameters
-    ----------
-    matrix : ConfusionMatrix
-        Over all images.
-    images : sequence of ImageMetrics
-        In the dataset's order; of a shard, only its own.
-    labels : LabelSpace
-        The dataset's names and colours.
-    absent : {"union", "present", "all"}
-        Which classes the means are over.
-    dataset, split : str
-        What was evaluated on.
-    model : str
-        What was evaluated: a bundle's path, or the class name of a network in memory.
-    settings : InferenceSettings, optional
-        In force; None where the predictor has none.
-    seconds : float
-        Spent predicting, without reading and counting.
-    path : str
-        Where the dataset was opened; "" for one that was passed as an object.
-    borders : BorderCounts, optional
-        The pixels near borders, over all images.
-    before : Evaluation, optional
-        The network alone on the same images, where a CRF refined its predictions.
-    image_warnings : dict of str to int
-        Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …".
-    shared_images : Finding, optional
-        Images that the network was trained on, as far as is known.
-    """
-
-    matrix: ConfusionMatrix
-    images: tuple[ImageMetrics, ...]
-    labels: LabelSpace
-    absent: str
+    matrix: ConfusionMatrix  #: over all images
+    images: tuple[ImageMetrics, ...]  #: in the dataset's order; of a shard, only its own
+    labels: LabelSpace  #: the dataset's names and colours
+    absent: str  #: "union", "present" or "all": which classes the means are over
     dataset: str
     split: str
-    model: str
-    settings: InferenceSettings | None
-    seconds: float
-    path: str = ""
-    borders: BorderCounts | None = None
-    before: Evaluation | None = None
+    model: str  #: a bundle's path, or the class name of a network in memory
+    settings: InferenceSettings | None  #: in force; None where the predictor has none
+    seconds: float  #: spent predicting, without reading and counting
+    path: str = ""  #: where the dataset was opened; "" for one that was passed as an object
+    borders: BorderCounts | None = None  #: the pixels near borders, over all images
+    before: Evaluation | None = None  #: the network alone on the same images, where a CRF refined its predictions
     image_warnings: dict[str, int] = field(default_factory=dict)
-    shared_images: Finding | None = None
+    """Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …"."""
+    shared_images: Finding | None = None  #: images that the network was trained on, as far as is known
 
     @cached_property
     def metrics(self) -> SegmentationMetrics:
@@ -186,13 +141,8 @@ class Evaluation:
         """Return everything as JSON-safe values; nan as None."""
         return {
             "model": self.model,
-            "dataset": {
-                "name": self.dataset,
-                "split": self.split,
-                "path": self.path,
-                "images": len(self.images),
-                "fingerprint": self.fingerprint,
-            },
+            "dataset": {"name": self.dataset, "split": self.split, "path": self.path}
+            | {"images": len(self.images), "fingerprint": self.fingerprint},
             "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
             "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
             "borders": self.border_metrics.as_dict(self.labels),
@@ -224,16 +174,8 @@ def policy_of(metrics: SegmentationMetrics, *, precision: str | None) -> str:
 def merge_evaluations(shards: Iterable[Evaluation]) -> Evaluation:
     """Merge the shards of one evaluation; the result is that of a single process.
 
-    Parameters
-    ----------
-    shards : iterable of Evaluation
-        In the order of their ranks, so that the images are in the dataset's order again.
-        Metrics and fingerprint do not depend on it.
-
-    Raises
-    ------
-    DataError
-        There is none, they are not of one dataset, or an image is in two of them.
+    The shards are in the order of their ranks, so that the images are in the dataset's order again; metrics and fingerprint do not depend
+    on it. Raises DataError where there is none, they are not of one dataset, or an image is in two of them.
     """
     parts = list(shards)
     if not parts:

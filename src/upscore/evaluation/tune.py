@@ -17,7 +17,6 @@ The number of iterations is not searched: five have mostly converged, and more o
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.crf_search import CRFSearch
 from upscore.evaluation.probability_store import open_probability_store
 from upscore.inference.predictor import Predictor
+from upscore.metrics.confusion import json_safe
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import CRFSettings
@@ -43,23 +43,14 @@ Metric: TypeAlias = Literal["mean_iou", "boundary_iou", "trimap_iou", "both"]
 
 Model = TypeVar("Model", bound=Bundle | Ensemble)
 
-MIN_GAIN = 1e-4
-"""A hundredth of a percentage point: a smaller gain is not worth the time the CRF takes."""
+MIN_GAIN = 1e-4  # a hundredth of a percentage point: a smaller gain is not worth the time the CRF takes
 
 
 @dataclass(frozen=True)
 class HalfMetrics:
-    """Metrics of some images before and after the CRF.
+    """Metrics of some images before and after the CRF: ``mean_iou``, ``boundary_iou`` and ``trimap_iou``, in [0, 1] or nan."""
 
-    Parameters
-    ----------
-    images : int
-        How many.
-    before, after : dict of str to float
-        ``mean_iou``, ``boundary_iou`` and ``trimap_iou``, in [0, 1] or nan.
-    """
-
-    images: int
+    images: int  #: how many
     before: dict[str, float]
     after: dict[str, float]
 
@@ -74,39 +65,22 @@ class HalfMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values; nan as None."""
-        metrics = {
-            when: {name: None if math.isnan(value) else value for name, value in values.items()}
-            for when, values in (("before", self.before), ("after", self.after))
-        }
-        return {"images": self.images} | metrics
+        before, after = ({name: json_safe(value) for name, value in values.items()} for values in (self.before, self.after))
+        return {"images": self.images, "before": before, "after": after}
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The settings that were found, and their metrics.
+    """The settings that were found, and their metrics."""
 
-    Parameters
-    ----------
-    settings : CRFSettings
-        The best; ``enabled`` where both halves gain.
-    metric : {"mean_iou", "boundary_iou", "trimap_iou", "both"}
-        What was maximised.
-    dataset, split : str
-        What it was evaluated on.
-    chosen_on, confirmed_on, whole : HalfMetrics
-        The first half, the second, and both together.
-    trials, seed : int
-        How many settings were evaluated, and the seed of the random ones.
-    """
-
-    settings: CRFSettings
+    settings: CRFSettings  #: the best; enabled where both halves gain
     metric: Metric
     dataset: str
     split: str
-    chosen_on: HalfMetrics
-    confirmed_on: HalfMetrics
+    chosen_on: HalfMetrics  #: the first half
+    confirmed_on: HalfMetrics  #: the second
     whole: HalfMetrics
-    trials: int
+    trials: int  #: how many settings were evaluated
     seed: int
 
     @property
@@ -129,18 +103,8 @@ class Tuning:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-safe values."""
-        return {
-            "settings": self.settings.model_dump(mode="json"),
-            "metric": self.metric,
-            "dataset": self.dataset,
-            "split": self.split,
-            "chosen_on": self.chosen_on.as_dict(),
-            "confirmed_on": self.confirmed_on.as_dict(),
-            "whole": self.whole.as_dict(),
-            "trials": self.trials,
-            "seed": self.seed,
-            "upscore": upscore.__version__,
-        }
+        halves = {name: getattr(self, name).as_dict() for name in ("chosen_on", "confirmed_on", "whole")}
+        return vars(self) | {"settings": self.settings.model_dump(mode="json")} | halves | {"upscore": upscore.__version__}
 
 
 def tune(
@@ -153,16 +117,19 @@ def tune(
     seed: int = 0,
     device: str = "auto",
     again: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, int, int, float | None], None] = lambda stage, done, total, best: None,
 ) -> Tuning:
     """Find the CRF's settings for a network on a split.
 
+    Raises BundleError where the bundle was tuned already, is damaged, or has other classes; DataError where there are fewer than 2 images
+    or classes, a half has nothing to evaluate, or an image or mask cannot be used; OutputError where the probabilities do not fit where
+    temporary files are written; and RecipeError where ``trials`` or ``metric`` is impossible, or a predictor has its CRF on.
+
     Parameters
     ----------
     network : Predictor, Bundle, Ensemble or path
-        Run with its inference settings, but without the CRF. It is not changed; see
-        :meth:`Tuning.apply`.
+        Run with its inference settings, but without the CRF. It is not changed; see :meth:`Tuning.apply`.
     dataset : Dataset or path
         What to evaluate on: not what the network was trained on, where the CRF has nothing to correct,
         and not what its results will be reported on. At least 2 images and 2 classes.
@@ -175,30 +142,13 @@ def tune(
     seed : int
         Of the random settings; the same seed finds the same settings.
     device : str
-        Where the network of a bundle runs; the CRF is on the processor.
+        Where the network of a bundle runs; the CRF is on the CPU.
     again : bool
         Tune a bundle that was tuned before.
-    say : callable
+    report : callable
         Called with a line for each warning of the dataset, and for the space that is needed.
     progress : callable
-        Called with (stage, images done, images in all, best gain so far or None); fewer
-        are done where nothing is left to gain.
-
-    Returns
-    -------
-    Tuning
-
-    Raises
-    ------
-    BundleError
-        The bundle was tuned already, is damaged, or has other classes.
-    DataError
-        There are fewer than 2 images or classes, a half has nothing to evaluate, or an image or
-        mask cannot be used.
-    OutputError
-        The probabilities do not fit where temporary files are written.
-    RecipeError
-        ``trials`` or ``metric`` is impossible, or a predictor has its CRF on.
+        Called with (stage, images done, images in all, best gain so far or None); fewer are done where nothing is left to gain.
     """
     if metric not in get_args(Metric):
         raise RecipeError(f"found metric '{metric}', expected {', '.join(get_args(Metric))}")
@@ -218,12 +168,12 @@ def tune(
     if len(images) < 2:
         raise DataError(f"{images.name}: found one image in '{images.split}', expected at least 2: one to choose on, one to confirm on")
     for warning in images.warnings:
-        say(warning)
+        report(warning)
     sizes = []
     for index in range(len(images)):
         sizes.append(check_mask(images[index]).shape)
         progress("checking masks", index + 1, len(images), None)
-    with open_probability_store(len(images.labels), sizes, say) as store:
+    with open_probability_store(len(images.labels), sizes, report) as store:
         found = CRFSearch(predictor, images, store, lambda values: _value(values, metric), progress).run(trials, seed)
     first, second = found.halves
     halves = (HalfMetrics.of(len(images) - len(images) // 2, *first), HalfMetrics.of(len(images) // 2, *second))

@@ -41,12 +41,7 @@ def colour_heat(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 def as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
     """Return an image as a WebP data URI, or as a PNG where a side is too long for WebP.
 
-    Parameters
-    ----------
-    pixels : (H, W, 3) or (H, W, 4) uint8
-        RGB, or RGB and opacity.
-    quality : int
-        1 to 100; 101 is lossless.
+    The image is (H, W, 3) RGB or (H, W, 4) with opacity; ``quality`` is 1 to 100, or 101 for lossless.
     """
     order = [2, 1, 0, 3][: pixels.shape[2]]
     form, options = ("webp", [cv2.IMWRITE_WEBP_QUALITY, quality]) if max(pixels.shape[:2]) <= _WEBP_MAX_SIDE else ("png", [])

@@ -18,15 +18,7 @@ __all__ = ["open_template"]
 
 
 def open_template(package: str, name: str) -> jinja2.Template:
-    """Return a template that escapes its values, and fails where one is missing.
-
-    Parameters
-    ----------
-    package : str
-        Folder of the template in ``upscore``, such as "evaluation".
-    name : str
-        Its file.
-    """
+    """Return the template ``name`` of the folder ``package`` in ``upscore``: it escapes its values, and fails where one is missing."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("upscore", package), jinja2.PackageLoader("upscore", "html")]),
         autoescape=True,

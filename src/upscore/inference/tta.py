@@ -45,7 +45,7 @@ def tta(segmenter: Segmenter, *, flips: bool = False, scales: Sequence[float] = 
     Raises
     ------
     RecipeError
-        As :func:`upscore.settings.check_scales`.
+        As :func:`upscore.settings.scales.scale_fractions`.
     """
     fractions = scale_fractions(scales)
     return segmenter if fractions == [1] and not flips else TTASegmenter(segmenter, fractions, flips=flips)

@@ -1,4 +1,4 @@
-"""Operations that the networks share; each file holds one.
+"""Operations that several networks use; each file holds one.
 
 ``geometry`` is the stride, offset and receptive field of a grid, ``upsample`` the bilinear transposed
 convolution, ``unpool`` max pooling with indices and its three inverses (``switches`` packs the

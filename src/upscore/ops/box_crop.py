@@ -36,7 +36,7 @@ Corners = tuple[int, int, int, int]
 
 
 def crop_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
-    """Return the boxes of an image, each resized to a square.
+    """Return the boxes of an image, each resized to a square: (N, C, side, side), channels-last in memory.
 
     Parameters
     ----------
@@ -46,11 +46,6 @@ def crop_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
         Left, top, right, bottom; each overlaps the image.
     side : int
         Height and width of the squares.
-
-    Returns
-    -------
-    Tensor
-        (N, C, side, side), channels-last in memory.
 
     Raises
     ------
@@ -89,17 +84,8 @@ def crop_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
 class Canvas:
     """Score maps of overlapping boxes, aggregated at each pixel.
 
-    Parameters
-    ----------
-    classes, height, width : int
-    aggregate : {"max", "mean"}
-        Over the scores at a pixel.
-    clip : bool
-        Replace negative scores by zero first.
-    device : torch.device
+    ``aggregate`` is the maximum or the mean of the scores at a pixel; with ``clip`` negative scores become zero before.
 
-    Examples
-    --------
     >>> canvas = Canvas(1, 2, 4, aggregate="mean", clip=False, device=torch.device("cpu"))
     >>> canvas.add(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), [(0, 0, 2, 1), (1, 0, 3, 1)])
     >>> canvas.scores().tolist()

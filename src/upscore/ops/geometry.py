@@ -25,15 +25,6 @@ __all__ = ["Geometry"]
 class Geometry:
     """A grid's ``stride``, ``offset`` and ``receptive_field``; the default is the image itself.
 
-    Parameters
-    ----------
-    stride : Fraction
-        Pixels between the centres of neighbouring cells.
-    offset : Fraction
-        Centre of cell 0, in pixels; negative if it lies on padding.
-    receptive_field : Fraction
-        Pixels along one axis that a cell depends on; ``math.inf`` after a global operation.
-
     Examples
     --------
     >>> grid = Geometry().conv(3, padding=1).pool(2, stride=2)
@@ -43,9 +34,9 @@ class Geometry:
     (4, 4)
     """
 
-    stride: Fraction = Fraction(1)
-    offset: Fraction = Fraction(0)
-    receptive_field: Fraction | float = Fraction(1)
+    stride: Fraction = Fraction(1)  #: pixels between the centres of neighbouring cells
+    offset: Fraction = Fraction(0)  #: centre of cell 0, in pixels; negative if it lies on padding
+    receptive_field: Fraction | float = Fraction(1)  #: pixels along one axis that a cell depends on; math.inf after a global operation
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride", Fraction(self.stride))
@@ -54,14 +45,7 @@ class Geometry:
             object.__setattr__(self, "receptive_field", Fraction(self.receptive_field))
 
     def conv(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Geometry:
-        """Return the grid after a convolution or pooling layer.
-
-        Parameters
-        ----------
-        kernel, stride, padding, dilation : int
-            Of the layer, along this axis. Ceil or floor rounding changes the number of cells,
-            not their positions.
-        """
+        """Return the grid after a convolution or pooling layer; rounding changes the number of cells, not their positions."""
         reach = dilation * (kernel - 1)
         return Geometry(
             self.stride * stride,
@@ -86,13 +70,8 @@ class Geometry:
     def crop_offset(self, reference: Geometry) -> int:
         """Return the number of leading cells to crop from this grid to align it with ``reference``.
 
-        Negative if ``reference`` must be cropped instead.
-
-        Raises
-        ------
-        GeometryError
-            The strides differ, or the offsets differ by a fraction of a cell; a kernel of the other
-            parity usually corrects that.
+        Negative if ``reference`` must be cropped instead. A GeometryError is raised where the strides differ, or the offsets differ by
+        a fraction of a cell; a kernel of the other parity usually corrects that.
         """
         if self.stride != reference.stride:
             raise GeometryError(
@@ -153,12 +132,7 @@ class Geometry:
         """Return the context in pixels, a multiple of the stride, that a tile needs on each side.
 
         Half the receptive field covers all that a cell depends on; one more stride covers the
-        neighbouring cells that bilinear upsampling interpolates.
-
-        Raises
-        ------
-        GeometryError
-            The receptive field is infinite: tiles cannot equal the whole image.
+        neighbouring cells that bilinear upsampling interpolates. A GeometryError is raised where the receptive field is infinite.
         """
         if self.receptive_field == math.inf:
             raise GeometryError("this network has an infinite receptive field: no margin makes tiles equal to the whole image")

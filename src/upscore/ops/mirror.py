@@ -14,22 +14,10 @@ __all__ = ["mirror"]
 
 
 def mirror(x: Tensor, *, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Return an image padded by reflection.
+    """Return an image (..., H, W) padded by reflection, with so many ``rows`` and ``columns`` before and after.
 
-    Parameters
-    ----------
-    x : (..., H, W)
-        Any H and W from 1; a single row or column is repeated.
-    rows, columns : (int, int)
-        Rows and columns to add before and after, from 0.
+    It is that of ``numpy.pad`` of mode "reflect", for any H and W from 1; a single row or column is repeated.
 
-    Returns
-    -------
-    Tensor
-        (..., rows[0] + H + rows[1], columns[0] + W + columns[1]), as ``numpy.pad`` of mode "reflect".
-
-    Examples
-    --------
     >>> mirror(torch.arange(4).view(1, 4), rows=(0, 0), columns=(3, 5)).tolist()
     [[3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]]
     """

@@ -10,7 +10,7 @@ __all__ = ["is_out_of_memory"]
 
 MESSAGES = (
     "out of memory",  # CUDA and MPS, also where it is a plain RuntimeError; a loader's shared memory
-    "can't allocate memory",  # PyTorch's allocator on a processor
+    "can't allocate memory",  # PyTorch's allocator on a CPU
     "cannot allocate memory",  # the system's text of ENOMEM
     "not enough memory",  # PyTorch's allocator on Windows
     "failed to allocate",  # OpenCV, oneDNN
@@ -29,21 +29,11 @@ ONEDNN = ("could not create a primitive", "could not execute a primitive", "coul
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` means that host, device or shared memory is exhausted.
+    """Return whether ``error`` means that host, device or shared memory is exhausted; causes in its chain are not considered.
 
-    Parameters
-    ----------
-    error : BaseException
-        As it was raised; causes in its chain are not considered.
+    True for ``MemoryError``, ``torch.OutOfMemoryError``, an ``OSError`` of ``ENOMEM``, and for errors of the generic types of
+    PyTorch and OpenCV (``RuntimeError``, ``cv2.error``, ``ValueError``) with a message of :data:`MESSAGES`.
 
-    Returns
-    -------
-    bool
-        True for ``MemoryError``, ``torch.OutOfMemoryError``, an ``OSError`` of ``ENOMEM``, and for errors of the
-        generic types of PyTorch and OpenCV (``RuntimeError``, ``cv2.error``, ``ValueError``) with a message of :data:`MESSAGES`.
-
-    Examples
-    --------
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("found 3 channels"))
     (True, False)
     """

@@ -35,21 +35,11 @@ LENGTHS = (1024, 2048, 4096, 8192)
 
 @dataclass(frozen=True)
 class MeasuredMap:
-    """The channels and the geometry of a feature map.
-
-    Parameters
-    ----------
-    channels : int
-        C.
-    geometry : Geometry
-        Without regard to global averages.
-    has_global_average : bool
-        A gate or a normalisation before it averages over the whole image.
-    """
+    """The channels and the geometry of a feature map."""
 
     channels: int
-    geometry: Geometry
-    has_global_average: bool
+    geometry: Geometry  #: without regard to global averages
+    has_global_average: bool  #: a gate or a normalisation before it averages over the whole image
 
 
 @torch.inference_mode(False)
@@ -70,11 +60,6 @@ def measure_receptive_fields(
         Smallest height and width of the network's images.
     axis : {-2, -1}, optional
         Measure along this axis only; by default along both, which must agree.
-
-    Returns
-    -------
-    list of MeasuredMap
-        In the order of the maps.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Max pooling with indices, and three kinds of unpooling, from one value a window to its four pixels.
+"""Max pooling with indices, and three kinds of unpooling, from one value for each window to its four pixels.
 
 ::
 
@@ -49,7 +49,7 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
         As ``torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)``: of equal values the
         first of a window, of several nan the last.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
-        Two bits a window, four neighbouring windows in a byte, the first in the lowest bits;
+        Two bits for each window, four neighbouring windows in a byte, the first in the lowest bits;
         0, 1, 2, 3 for upper left, upper right, lower left, lower right.
 
     Raises
@@ -77,7 +77,7 @@ def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
     Parameters
     ----------
     y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
-        One value a window.
+        One value for each window.
     switches : (N, C, ⌈H/2⌉, ⌈W/8⌉) uint8
         From :func:`max_pool`.
     size : (int, int)
@@ -103,24 +103,9 @@ def max_unpool(y: Tensor, switches: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def bed_of_nails(y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put each value at the upper left of its window, and zeros elsewhere.
+    """Put each value (N, C, ⌈H/2⌉, ⌈W/2⌉) at the upper left of its window, and zeros elsewhere: (N, C, H, W), H and W from ``size``.
 
-    Parameters
-    ----------
-    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
-        One value a window.
-    size : (int, int)
-        H and W of the output.
-
-    Returns
-    -------
-    Tensor
-        (N, C, H, W): :func:`max_unpool` with all switches at the upper left.
-
-    Raises
-    ------
-    ModelError
-        ``y`` does not have the number of windows of ``size``.
+    It is :func:`max_unpool` with all switches at the upper left; ModelError where ``y`` has another number of windows.
     """
     if torch.compiler.is_exporting():
         corners = torch.arange(0, size[0], 2, device=y.device)[:, None] * size[1] + torch.arange(0, size[1], 2, device=y.device)
@@ -130,25 +115,7 @@ def bed_of_nails(y: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def nearest_unpool(y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Fill each window with its value.
-
-    Parameters
-    ----------
-    y : (N, C, ⌈H/2⌉, ⌈W/2⌉) floating
-        One value a window.
-    size : (int, int)
-        H and W of the output.
-
-    Returns
-    -------
-    Tensor
-        (N, C, H, W).
-
-    Raises
-    ------
-    ModelError
-        ``y`` does not have the number of windows of ``size``.
-    """
+    """Fill each window with its value; shapes and errors are those of :func:`bed_of_nails`."""
     if not torch.compiler.is_exporting():
         _check(y, size)
     return F.interpolate(y, scale_factor=2.0, mode="nearest")[..., : size[0], : size[1]]

@@ -29,7 +29,7 @@ __all__ = ["BilinearUpsample", "bilinear_weights"]
 
 
 def bilinear_weights(kernel: int, factor: int) -> Tensor:
-    """Return the bilinear filter of a transposed convolution along one axis.
+    """Return the bilinear filter of a transposed convolution along one axis: the weights ``1 - |i - c| / f`` of Caffe's filler.
 
     Parameters
     ----------
@@ -48,10 +48,6 @@ def bilinear_weights(kernel: int, factor: int) -> Tensor:
     ------
     ModelError
         The factor is below 1 or the kernel has neither size.
-
-    References
-    ----------
-    Long, Shelhamer, Darrell (2015), §3.3; the weights ``1 - |i - c| / f`` of Caffe's filler.
 
     Examples
     --------

@@ -13,6 +13,5 @@
 from upscore.settings.crf import CRFSettings
 from upscore.settings.inference import Combine, InferenceSettings, Precision
 from upscore.settings.proposals import Aggregate, ProposalSettings, ProposerName
-from upscore.settings.scales import check_scales
 
-__all__ = ["Aggregate", "CRFSettings", "Combine", "InferenceSettings", "Precision", "ProposalSettings", "ProposerName", "check_scales"]
+__all__ = ["Aggregate", "CRFSettings", "Combine", "InferenceSettings", "Precision", "ProposalSettings", "ProposerName"]

@@ -22,34 +22,17 @@ class CRFSettings(BaseModel):
     """How probabilities are refined by the fully connected CRF; see :class:`upscore.crf.DenseCRF`.
 
     Tuning that finds no gain saves its numbers with ``enabled`` false; a later ``crf=True`` uses them.
-    The defaults are the numbers in general use.
-
-    Parameters
-    ----------
-    enabled : bool
-        Whether it is used.
-    iterations : int
-        Mean-field iterations, 1 to 100.
-    gaussian_sigma : float
-        Standard deviation of the smoothness kernel in pixels, 0.5 to 1000.
-    gaussian_weight : float
-        Weight of the smoothness kernel, 0 to 1000; 0 leaves it out.
-    bilateral_sigma : float
-        Standard deviation of the appearance kernel in pixels, 0.5 to 1000.
-    bilateral_sigma_colour : float
-        Its standard deviation in colours of 0 to 255, 0.5 to 1000.
-    bilateral_weight : float
-        Weight of the appearance kernel, 0 to 1000; 0 leaves it out.
+    The defaults are the numbers in general use. Each sigma is a standard deviation, 0.5 to 1000; a kernel of weight 0 is left out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     enabled: bool = True
-    iterations: int = Field(default=5, ge=1, le=100)
-    gaussian_sigma: Sigma = 3.0
+    iterations: int = Field(default=5, ge=1, le=100)  #: of mean field
+    gaussian_sigma: Sigma = 3.0  #: of the smoothness kernel, in pixels
     gaussian_weight: Weight = 3.0
-    bilateral_sigma: Sigma = 80.0
-    bilateral_sigma_colour: Sigma = 13.0
+    bilateral_sigma: Sigma = 80.0  #: of the appearance kernel, in pixels
+    bilateral_sigma_colour: Sigma = 13.0  #: in colours of 0 to 255
     bilateral_weight: Weight = 10.0
 
     def build(self) -> DenseCRF:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from upscore.errors import BundleError, RecipeError, nearest_name
 from upscore.settings.crf import CRFSettings
 from upscore.settings.proposals import ProposalSettings
-from upscore.settings.scales import MAX_SCALES, check_scales
+from upscore.settings.scales import MAX_SCALES, scale_fractions
 from upscore.text import literal
 
 __all__ = ["MAX_TILE", "Combine", "InferenceSettings", "Precision"]
@@ -41,19 +41,10 @@ class InferenceSettings(BaseModel):
         Context around a tile in pixels, 0 to 65536. The network's own when not given, with which tiles
         equal the whole image; less is faster and only nearly equal. A network with an unbounded receptive field
         has none of its own; with a given one its tiles are not blended.
-    flips : bool
-        Average with the mirrored image; twice the time.
-    scales : sequence of float
-        Average over these sizes of the image, at most 16 of them (:func:`upscore.settings.scales.check_scales`).
-    precision : {"fp32", "bf16"}
-        As in :class:`upscore.inference.segmenter.NetworkSegmenter`.
     proposals : ProposalSettings, optional
         Label the image by its object proposals. As an override also their number, True (as
         stored, or the defaults), False, or a mapping of the settings to change. In an ensemble
         each network has its own: see :meth:`upscore.models.ensemble.Ensemble.resolve_settings`.
-    combine : {"mean", "product"}
-        How the networks of an ensemble are combined: the mean of their probabilities, or the
-        softmax of the product of their scores.
     crf : CRFSettings, optional
         Refine the probabilities last. As an override also True (as stored, or the defaults),
         False, or a mapping of the settings to change, which enables it.
@@ -63,8 +54,8 @@ class InferenceSettings(BaseModel):
 
     tile: Literal["auto", "whole"] | int = "auto"
     margin: int | None = Field(default=None, ge=0, le=MAX_TILE)
-    flips: bool = False
-    scales: Annotated[tuple[float, ...], Field(max_length=MAX_SCALES)] = (1.0,)
+    flips: bool = False  #: average with the mirrored image; twice the time
+    scales: Annotated[tuple[float, ...], Field(max_length=MAX_SCALES)] = (1.0,)  #: sizes of the image to average over
     precision: Precision = "fp32"
     proposals: ProposalSettings | None = None
     combine: Combine = "mean"
@@ -85,7 +76,7 @@ class InferenceSettings(BaseModel):
     @field_validator("scales")
     @classmethod
     def _check_scales(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
-        check_scales(scales)
+        scale_fractions(scales)
         return scales
 
     @model_validator(mode="after")
@@ -96,15 +87,10 @@ class InferenceSettings(BaseModel):
 
     @classmethod
     def from_stored(cls, values: Mapping[str, object]) -> Self:
-        """Return the settings that a bundle or an ensemble stores.
+        """Return the settings that a bundle or an ensemble stores; raises BundleError where a setting is unknown or impossible.
 
         >>> InferenceSettings.from_stored({"tile": 512}).tile
         512
-
-        Raises
-        ------
-        BundleError
-            A setting is unknown or impossible.
         """
         try:
             return cls.model_validate(values)
@@ -114,15 +100,11 @@ class InferenceSettings(BaseModel):
     def with_overrides(self, **overrides: object) -> Self:
         """Return these settings with ``overrides`` in place of some of them.
 
-        Overrides that are None change nothing, so that flags which were not given can be passed on.
+        Overrides that are None change nothing, so that flags which were not given can be passed on. Raises RecipeError where an
+        override is unknown or impossible.
 
         >>> InferenceSettings(flips=True).with_overrides(tile=None, proposals={"min_side": 112}).proposals.min_side
         112
-
-        Raises
-        ------
-        RecipeError
-            An override is unknown or impossible.
         """
         known = list(type(self).model_fields)
         if unknown := next((name for name in overrides if name not in known), None):

@@ -20,7 +20,7 @@ Enlarge: TypeAlias = Annotated[float, Field(ge=1, le=10)]
 """Sides of a crop over those of its box."""
 
 MAX_BATCH_PIXELS = 2**22
-"""Pixels of a batch of crops: 83 crops of 224×224. DeconvNet takes some 2 GB for them."""
+"""Pixels of a batch of crops: 83 crops of 224×224. DeconvNet takes about 2 GB for them."""
 
 MAX_IMAGE_PIXELS = 2**30
 """Pixels of all crops of an image: 21,000 crops of 224×224."""
@@ -29,41 +29,20 @@ MAX_IMAGE_PIXELS = 2**30
 class ProposalSettings(BaseModel):
     """How a network labels an image by its object proposals; see :mod:`upscore.inference.proposal_aggregation`.
 
-    Parameters
-    ----------
-    max_proposals : int
-        How many of the best boxes are used, 1 to 10000; the paper's 50.
-    aggregate : {"max", "mean"}
-        The maximum score of the boxes over a pixel (eq. 1), or their mean.
-    proposer : {"edge-boxes", "selective-search", "windows"}
-        What finds the boxes.
-    enlarge : float
-        Sides of a crop over those of its box, as in training; 1 to 10.
-    min_side : int
-        Boxes with a shorter side, in pixels, are dropped; DeconvNet's release has 112.
-    clip : bool
-        Count scores below zero as zero, which the release does by taking its maximum with the empty canvas.
-    crop_side : int
-        Height and width of a crop as the network sees it, 1 to 2048 pixels.
-    batch_size : int
-        Crops the network sees at a time, 1 to 1024.
-
-    Notes
-    -----
     The network sees at most ``MAX_BATCH_PIXELS`` at a time and ``MAX_IMAGE_PIXELS`` of an image (:meth:`check_pixels`),
     so that no file's settings let memory or time run away.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_proposals: int = Field(default=50, ge=1, le=10_000)
+    max_proposals: int = Field(default=50, ge=1, le=10_000)  #: the best boxes; the paper's 50
     aggregate: Aggregate = "max"
     proposer: ProposerName = "edge-boxes"
-    enlarge: Enlarge = 1.2
-    min_side: int = Field(default=1, ge=1, le=100_000)
-    clip: bool = False
-    crop_side: int = Field(default=224, ge=1, le=2048)
-    batch_size: int = Field(default=8, ge=1, le=1024)
+    enlarge: Enlarge = 1.2  #: as in training
+    min_side: int = Field(default=1, ge=1, le=100_000)  #: boxes with a shorter side, in pixels, are dropped; DeconvNet's release has 112
+    clip: bool = False  #: count scores below zero as zero, as the release does by taking its maximum with the empty canvas
+    crop_side: int = Field(default=224, ge=1, le=2048)  #: height and width of a crop as the network sees it, in pixels
+    batch_size: int = Field(default=8, ge=1, le=1024)  #: crops the network sees at a time
 
     @model_validator(mode="after")
     def _check_pixels(self) -> Self:
@@ -71,17 +50,9 @@ class ProposalSettings(BaseModel):
         return self
 
     def check_pixels(self, *, max_scale: float = 1.0) -> None:
-        """Refuse settings under which the network would see too many pixels, at a time or in all.
+        """Raise RecipeError, with what to change, where the network would see too many pixels, at a time or in all.
 
-        Parameters
-        ----------
-        max_scale : float
-            The largest scale at which it sees each crop (:func:`upscore.inference.tta.tta`).
-
-        Raises
-        ------
-        RecipeError
-            A limit is passed; the message says what to change.
+        ``max_scale`` is the largest scale at which it sees each crop (:func:`upscore.inference.tta.tta`).
         """
         zoom = max(1.0, max_scale)
         area = self.crop_side**2 * zoom**2

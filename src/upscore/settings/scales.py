@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from upscore.errors import RecipeError
 
-__all__ = ["MAX_COMMON_DENOMINATOR", "MAX_DENOMINATOR", "MAX_SCALES", "check_scales", "scale_fractions"]
+__all__ = ["MAX_COMMON_DENOMINATOR", "MAX_DENOMINATOR", "MAX_SCALES", "scale_fractions"]
 
 MAX_SCALES = 16
 """Each scale is another pass of the network."""
@@ -22,28 +22,14 @@ MAX_COMMON_DENOMINATOR = 120
 """Images are padded to a multiple of the common denominator, and tiles begin on multiples of it times the stride."""
 
 
-def check_scales(scales: Sequence[float]) -> None:
-    """Refuse scales that cannot be averaged over.
-
-    Raises
-    ------
-    RecipeError
-        There is no scale, one is repeated, outside 0.1 to 8, or not a fraction with a small denominator; or the
-        denominators have no small multiple in common.
-    """
-    scale_fractions(scales)
-
-
 def scale_fractions(scales: Sequence[float]) -> list[Fraction]:
     """Return scales as exact fractions.
 
     >>> scale_fractions([0.75, 1])
     [Fraction(3, 4), Fraction(1, 1)]
 
-    Raises
-    ------
-    RecipeError
-        As :func:`check_scales`.
+    Raises RecipeError where there is no scale, one is repeated, outside 0.1 to 8, or not a fraction with a small denominator; or the
+    denominators have no small multiple in common.
     """
     fractions = [Fraction(scale).limit_denominator(MAX_DENOMINATOR) if math.isfinite(scale) else Fraction(0) for scale in scales]
     for scale, fraction in zip(scales, fractions, strict=True):

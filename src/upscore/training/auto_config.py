@@ -24,42 +24,21 @@ from upscore.training.recipe_sections import ModelSection
 
 __all__ = ["Choice", "Machine", "configure"]
 
-STRONG_AUGMENTATION = 60
-"""Epochs from which on images are varied more: in a short run they are not learned by heart (docs/measurements.md)."""
-
-VALIDATIONS = 20
-"""In a run, about."""
-
-MIN_STEPS_BETWEEN = 500
-"""Smallest number of steps between two validations inside an epoch."""
+STRONG_AUGMENTATION = 60  # epochs from which on images are varied more: in a short run they are not learned by heart (docs/measurements.md)
+VALIDATIONS = 20  # about how many there are in a run
+MIN_STEPS_BETWEEN = 500  # smallest number of steps between two validations inside an epoch
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware to train on.
+    """The hardware to train on."""
 
-    Parameters
-    ----------
-    device : str
-        "cuda", "mps" or "cpu".
-    devices : int
-        How many of them.
-    cores : int
-        Processor cores this process may use.
-    bf16 : bool
-        Whether bfloat16 arithmetic is native, so that it is faster than float32.
-    tensorboard : bool
-        Whether TensorBoard is installed.
-    memory : int, optional
-        Bytes of memory of a device: for a processor the machine's, or what its container may use. None where it is not known.
-    """
-
-    device: str
-    devices: int
-    cores: int
-    bf16: bool
-    tensorboard: bool
-    memory: int | None = None
+    device: str  #: "cuda", "mps" or "cpu"
+    devices: int  #: how many of them
+    cores: int  #: CPU cores this process may use
+    bf16: bool  #: whether bfloat16 arithmetic is native, so that it is faster than float32
+    tensorboard: bool  #: whether TensorBoard is installed
+    memory: int | None = None  #: bytes of memory of a device, for the CPU the machine's or its container's; None where it is not known
 
     @classmethod
     def detect(cls, device: str | None = None) -> Machine:
@@ -97,26 +76,18 @@ class Choice:
 
 
 def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tuple[Recipe, list[Choice]]:
-    """Return the recipe with every open setting chosen, and the choices.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Open settings are ``None``.
-    census : DatasetStatistics
-        Of the training split: how many images, of what size, and their classes.
-    machine : Machine
-        The hardware to train on.
-    """
+    """Return the recipe with every open setting (``None``) chosen for the census of the training split and the machine, and the choices."""
     chosen = recipe.model_copy(deep=True)
     choices: list[Choice] = []
 
-    def settle(setting: str, value: Any, why: str) -> None:
+    def settle(setting: str, value: Any, why: str) -> Any:
+        """Choose a setting if it is open; return its value."""
         section, key = setting.split(".")
         if getattr(getattr(chosen, section), key) is None:
             setattr(getattr(chosen, section), key, value)
             if value is not None:
                 choices.append(Choice(setting, value, why))
+        return getattr(getattr(chosen, section), key)
 
     on_cpu = (chosen.run.device or machine.device) == "cpu"
     images = census.images
@@ -125,7 +96,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
         machine.device,
         f"{machine.devices} of it found" if machine.device != "cpu" else f"no accelerator found; {machine.cores} cores",
     )
-    settle("run.devices", 1 if on_cpu else machine.devices, "one process uses every core" if on_cpu else "all that were found")
+    devices = settle("run.devices", 1 if on_cpu else machine.devices, "one process uses every core" if on_cpu else "all that were found")
     settle(
         "run.precision",
         "bf16" if machine.bf16 else "fp32",
@@ -136,7 +107,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
         settle(
             "model.backbone",
             "mobilenetv2_100" if on_cpu else "resnet50",
-            "light enough for a processor" if on_cpu else "a strong backbone for an accelerator",
+            "light enough for a CPU" if on_cpu else "a strong backbone for an accelerator",
         )
     weights, why = _weights(chosen.model)
     settle("model.weights", weights, why)
@@ -146,33 +117,28 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
     height, width = census.median
     longest = 512 if on_cpu else 768
     shrink = min(1.0, longest / max(height, width))
-    crop = [_multiple_of_32(height * shrink), _multiple_of_32(width * shrink)]
-    settle(
+    crop = settle(
         "augment.crop_size",
-        crop,
+        [_multiple_of_32(height * shrink), _multiple_of_32(width * shrink)],
         f"the median image is {height}×{width}, rounded down to multiples of 32" + (f", up to {longest}" if shrink < 1 else ""),
     )
-    assert chosen.augment.crop_size is not None
-    crop_pixels = chosen.augment.crop_size[0] * chosen.augment.crop_size[1]
+    crop_pixels = crop[0] * crop[1]
     budget = 4 * 512 * 512 if on_cpu else 16 * 512 * 512
     batch = max(2, min(4 if on_cpu else 16, budget // crop_pixels))
-    assert chosen.run.devices is not None
-    divisor = chosen.run.devices * chosen.run.accumulate
+    divisor = devices * chosen.run.accumulate
     batch = max(divisor, min(batch, images) // divisor * divisor)
-    settle("run.batch_size", batch, "more, smaller steps learn faster on a processor" if on_cpu else "fills the accelerator")
-    assert chosen.run.batch_size is not None
-    steps_per_epoch = -(-images // chosen.run.batch_size)
+    batch = settle("run.batch_size", batch, "more, smaller steps learn faster on a CPU" if on_cpu else "fills the accelerator")
+    steps_per_epoch = -(-images // batch)
     wanted = 4000 if on_cpu else 12000
     epochs = min(300, max(10, -(-wanted // max(steps_per_epoch, 1))))
     if chosen.run.steps:
         settle(
             "run.epochs", -(-chosen.run.steps // steps_per_epoch), f"{chosen.run.steps} steps are asked for, {steps_per_epoch} per epoch"
         )
-    settle("run.epochs", epochs, f"about {wanted} steps of {chosen.run.batch_size} images, between 10 and 300 epochs")
-    assert chosen.run.epochs is not None
+    epochs = settle("run.epochs", epochs, f"about {wanted} steps of {batch} images, between 10 and 300 epochs")
 
-    strong = chosen.run.epochs >= STRONG_AUGMENTATION
-    seen = f"each image is read {chosen.run.epochs} times"
+    strong = epochs >= STRONG_AUGMENTATION
+    seen = f"each image is read {epochs} times"
     settle("augment.scale", [0.5, 2.0] if strong else [0.75, 1.5], f"{seen}: {'strong' if strong else 'moderate'} change of size")
     settle("augment.flip", 0.5, "a mirrored image is as likely")
     settle("augment.rotation", 0.0, "images usually have an upright")
@@ -184,9 +150,7 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
         settle(f"augment.{name}", strength if strong else strength / 2, why)
     settle("augment.hue", 0.02 if strong else 0.01, "cameras vary a little")
 
-    settle("optimizer.name", "adamw", "forgiving about the learning rate")
-    assert chosen.optimizer.name is not None
-    optimizer = OPTIMIZERS[chosen.optimizer.name]
+    optimizer = OPTIMIZERS[settle("optimizer.name", "adamw", "forgiving about the learning rate")]
     rate, why = optimizer.lr
     if optimizer.scales_with_loss and chosen.loss.normalize == "none":
         rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
@@ -209,11 +173,10 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
     settle(
         "run.workers",
         0 if on_cpu else min(8, max(1, machine.cores - 1)),
-        "the processor is busy with the network" if on_cpu else "one core is left for the loop",
+        "the CPU is busy with the network" if on_cpu else "one core is left for the loop",
     )
-    settle("run.validate_every", *_validate_every(steps, steps_per_epoch))
-    assert chosen.run.validate_every is not None
-    validations = math.ceil(steps / steps_per_epoch / chosen.run.validate_every)
+    validate_every = settle("run.validate_every", *_validate_every(steps, steps_per_epoch))
+    validations = math.ceil(steps / steps_per_epoch / validate_every)
     settle("run.patience", max(5, validations // 2), "half the run without a better mIoU ends it")
     settle("run.tensorboard", machine.tensorboard, "it is installed" if machine.tensorboard else "it is not installed")
     chosen.chosen = {**recipe.chosen, **{choice.setting: choice.why for choice in choices}}

@@ -26,10 +26,7 @@ SHARED_MEMORY_ERRORS = ("out of shared memory", "No space left on device", "unab
 def build_border_weighting(settings: LossSection, labels: LabelSpace, *, class_weights: Tensor | None = None) -> BorderWeighting | None:
     """Return how a ``[loss]`` section separates touching objects, or None where it does not.
 
-    Raises
-    ------
-    RecipeError
-        It names a class that the data does not have, or objects that are not used.
+    Raises RecipeError where it names a class that the data does not have, or objects that are not used.
     """
     for name in (*settings.border_of, *([settings.separate_with] if settings.separate_with else [])):
         if name not in labels.names:
@@ -48,26 +45,13 @@ def build_border_weighting(settings: LossSection, labels: LabelSpace, *, class_w
 
 
 class BatchPlan(Sampler[list[tuple[int, int]]]):
-    """Which images each step reads: lists of (epoch, index).
+    """Which images each step reads: lists of (epoch, index), from step ``first_step`` to before ``steps``.
 
-    An epoch is a permutation by (seed, epoch), split into batches; its last batch is filled
+    An epoch is a permutation of the dataset's ``images`` by (seed, epoch), split into batches; its last batch is filled
     from the permutation's beginning, so that every batch is full and every image is read.
-    A step's batch is divided among parts (accumulation) and processes.
+    A step's ``batch_size`` images are divided evenly among ``parts`` (accumulation) and ``world`` processes; these are those of ``rank``.
 
-    Parameters
-    ----------
-    images : int
-        In the dataset.
-    batch_size : int
-        Images in a step, over all parts and processes; divisible by their product.
-    seed, first_step, steps : int
-        The plan begins with step ``first_step`` and ends before ``steps``.
-    parts, rank, world : int
-        Each step is ``parts`` batches in each of ``world`` processes; these are those of process ``rank``.
-
-    Examples
-    --------
-    >>> list(BatchPlan(3, 2, seed=0, first_step=0, steps=2))  # (epoch, index): the last batch is filled from the first
+    >>> list(BatchPlan(3, 2, seed=0, first_step=0, steps=2))  # the last batch is filled from the first
     [[(0, 1), (0, 0)], [(0, 2), (0, 1)]]
     """
 
@@ -95,29 +79,17 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
 
 
 def batches_from(
-    dataset: Any,
-    recipe: Recipe,
-    *,
-    first_step: int,
-    steps: int,
-    rank: int = 0,
-    world: int = 1,
-    class_weights: Tensor | None = None,
+    dataset: Any, recipe: Recipe, *, first_step: int, steps: int, shard: tuple[int, int] = (0, 1), class_weights: Tensor | None = None
 ) -> Iterator[Batch]:
-    """Return this process's batches from ``first_step`` to the end of the run, as one stream.
+    """Return the batches of process ``shard``, (rank, world), from ``first_step`` to the end of the run, as one stream.
 
-    It is one stream for the whole run: workers read ahead across epochs and during validation.
-    The (K,) ``class_weights`` are part of U-Net's weights of pixels, where the recipe has these.
-
-    Raises
-    ------
-    UpscoreError
-        An image cannot be read; in one line, also when a worker reads it.
+    Workers read ahead across epochs and during validation. The (K,) ``class_weights`` are part of U-Net's weights of pixels,
+    where the recipe has these. The UpscoreError of an image that cannot be read is one line, also when a worker reads it.
     """
     run = recipe.run
     assert run.batch_size
     plan = BatchPlan(
-        len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=rank, world=world
+        len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=shard[0], world=shard[1]
     )
     border_weighting = build_border_weighting(recipe.loss, dataset.labels, class_weights=class_weights)
     images = AugmentedDataset(dataset, recipe.augment.augmentation(), seed=run.seed, border_weighting=border_weighting)

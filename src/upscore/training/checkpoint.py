@@ -32,36 +32,17 @@ FORMAT = "upscore-checkpoint-1"
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """How far a run has come."""
 
-    Parameters
-    ----------
-    step : int
-        Optimiser steps taken.
-    best_miou : float
-        The best validation mIoU so far, in [0, 1]; -1 before the first.
-    best_epoch : float
-        Epochs after which it was reached, a fraction where epochs are validated in parts; 0 before the first.
-    stale : int
-        Validations since then.
-    stopped : bool
-        The run ended early, because validation did not improve.
-    seconds : float
-        Time spent training, without validation.
-    history : list of dict
-        A row for each finished epoch, or part of one between validations: what the log and the learning curves show.
-    running_loss : list of float
-        Sum of the step losses since the last row, and their number.
-    """
-
-    step: int = 0
-    best_miou: float = -1.0
-    best_epoch: float = 0
-    stale: int = 0
-    stopped: bool = False
-    seconds: float = 0.0
+    step: int = 0  #: optimiser steps taken
+    best_miou: float = -1.0  #: the best validation mIoU so far, in [0, 1]; -1 before the first
+    best_epoch: float = 0  #: epochs after which it was reached, a fraction where epochs are validated in parts; 0 before the first
+    stale: int = 0  #: validations since then
+    stopped: bool = False  #: the run ended early, because validation did not improve
+    seconds: float = 0.0  #: spent training, without validation
     history: list[dict[str, float]] = field(default_factory=list)
-    running_loss: list[float] = field(default_factory=lambda: [0.0, 0])
+    """A row for each finished epoch, or part of one between validations: what the log and the learning curves show."""
+    running_loss: list[float] = field(default_factory=lambda: [0.0, 0])  #: sum of the step losses since the last row, and their number
 
 
 def write_checkpoint(
@@ -76,22 +57,9 @@ def write_checkpoint(
 ) -> None:
     """Write the run's state to ``path``, atomically.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    model : Module
-        Its parameters and buffers are saved.
-    average : dict of str to Tensor, optional
-        The running mean of the weights, by the same names.
-    optimizer : Optimizer
-        Over the model's parameters; its state is saved under their names.
-    progress : Progress
-        Counters and history.
-    run : str
-        The recipe's digest, so that the state of another run is refused.
-    scaler : GradScaler, optional
-        Its scale, and the steps since that changed, are saved.
+    That is the model's parameters and buffers, their running mean (``average``, by the same names), the optimiser's state under the
+    names of its parameters, the progress, the recipe's digest (``run``), so that the state of another run is refused, and the scale of
+    ``scaler`` with the steps since that changed.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
@@ -117,15 +85,8 @@ def read_checkpoint(
 ) -> Progress:
     """Read a file of :func:`write_checkpoint` into the same values; return how far the run had come.
 
-    Parameters
-    ----------
-    runs : collection of str
-        Digests of the recipe, now and before the run was lengthened.
-
-    Raises
-    ------
-    TrainingError
-        The file is damaged, or belongs to a run with another recipe.
+    ``runs`` are the digests of the recipe, now and before the run was lengthened. Raises TrainingError where the file is damaged, or
+    belongs to a run with another recipe.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -148,7 +109,7 @@ def read_checkpoint(
             if kind == "optimizer":
                 parameter_name, _, key = rest.rpartition("/")
                 parameter = parameters[parameter_name]
-                # AdamW has its step counter on the processor; moments are stored with their parameter.
+                # AdamW has its step counter on the CPU; moments are stored with their parameter.
                 value: Any = tensor if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
                 if tensor.ndim == 4:
                     value = torch.empty_like(parameter).copy_(value)
@@ -178,10 +139,7 @@ def _check_run(path: Path, header: Mapping[str, str], runs: Collection[str]) -> 
 def read_progress(path: Path, *, runs: Collection[str] | None = None) -> Progress:
     """Return how far the run in checkpoint ``path`` has come, without reading its tensors.
 
-    Raises
-    ------
-    TrainingError
-        The file is missing or damaged, or, where ``runs`` are given, belongs to none of these recipes.
+    Raises TrainingError where the file is missing or damaged, or, where ``runs`` are given, belongs to none of these recipes.
     """
     try:
         with safe_open(path, framework="pt") as file:

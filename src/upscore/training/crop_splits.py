@@ -37,14 +37,7 @@ class CroppedSplits:
 
 
 class Subset:
-    """A dataset of up to ``max_samples`` samples of another dataset, evenly spread over it.
-
-    Examples
-    --------
-    >>> from upscore.data.open_dataset import open_dataset
-    >>> len(Subset(open_dataset("shapes", "val"), 3))
-    3
-    """
+    """A dataset of up to ``max_samples`` samples of another dataset, evenly spread over it."""
 
     def __init__(self, dataset: Dataset, max_samples: int) -> None:
         self.dataset = dataset
@@ -62,36 +55,22 @@ class Subset:
 def crop_splits(
     settings: CropsSection, train: Dataset, val: Dataset, *, progress: Callable[[int], None] = lambda read: None
 ) -> CroppedSplits:
-    """Return both splits as the ``[crops]`` section describes them.
+    """Return both splits of whole images as the ``[crops]`` section describes them.
 
-    Parameters
-    ----------
-    settings : CropsSection
-        What is cropped, and how.
-    train, val : Dataset
-        Whole images.
-    progress : callable, optional
-        Called with the number of images read so far.
-
-    Raises
-    ------
-    DataError
-        As :class:`~upscore.data.object_crops.CroppedObjects` and :class:`~upscore.data.object_crops.CroppedProposals`; a file of boxes or
-        an edge model cannot be read.
-    RecipeError
-        Settings that contradict one another.
+    ``progress`` is called with the number of images read so far. Raises RecipeError for settings that contradict one another, and
+    DataError as :class:`~upscore.data.object_crops.CroppedObjects` and :class:`~upscore.data.object_crops.CroppedProposals` do, or where
+    a file of boxes or an edge model cannot be read.
     """
     _check(settings)
     if settings.of == "images":
         return CroppedSplits(train, val)
-    crop = _crop_objects if settings.of == "objects" else _crop_proposals
-    crops = crop(settings, train, balanced=settings.balanced, progress=progress)
+    crops = _crop(settings, train, balanced=settings.balanced, progress=progress)
     trained = f"trains on {len(crops):,} crops around {settings.of} of {len(train):,} images"
     if val[0].instances is None:
         return CroppedSplits(
             crops, val, (trained, f"{val.split}: has no instance masks: validated on whole images, which it does not train on")
         )
-    validated = crop(settings, val, balanced=False, progress=lambda read: progress(len(train) + read))
+    validated = _crop(settings, val, balanced=False, progress=lambda read: progress(len(train) + read))
     return CroppedSplits(
         crops, Subset(validated, MAX_VALIDATED), (trained, "mean IoU during training is that of such crops, not of whole images")
     )
@@ -103,16 +82,11 @@ def count_crops(crops: Dataset) -> DatasetStatistics:
     return replace(counted, images=len(crops), sizes=np.full((len(crops), 2), counted.median))
 
 
-def _crop_objects(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
-    return CroppedObjects(dataset, background=settings.background, **_size_options(settings), **options)
-
-
-def _crop_proposals(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
-    return CroppedProposals(dataset, _box_source(settings), min_overlap=settings.min_overlap, **_size_options(settings), **options)
-
-
-def _size_options(settings: CropsSection) -> dict[str, Any]:
-    return {"enlarge": settings.enlarge, "side": settings.side, "min_side": settings.min_side}
+def _crop(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
+    options |= {"enlarge": settings.enlarge, "side": settings.side, "min_side": settings.min_side}
+    if settings.of == "objects":
+        return CroppedObjects(dataset, background=settings.background, **options)
+    return CroppedProposals(dataset, _box_source(settings), min_overlap=settings.min_overlap, **options)
 
 
 def _box_source(settings: CropsSection) -> Proposer | BoxFile:

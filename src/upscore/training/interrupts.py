@@ -23,16 +23,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Interrupts:
-    """The signals that a run received.
+    """The signals that a run received: ``asked`` is the number of the first that came, 0 while there is none."""
 
-    Attributes
-    ----------
-    asked : int
-        Number of the first signal that came; 0 while there is none.
-    """
-
-    def __init__(self) -> None:
-        self.asked = 0
+    asked: int = 0
 
 
 @contextlib.contextmanager
@@ -41,22 +34,10 @@ def recording_signals(
 ) -> Iterator[Interrupts]:
     """Record signals instead of being interrupted by them, until the block ends; then the handlers of before are restored.
 
-    Only Python's main thread receives signals; in another one nothing is changed. Signals that are
+    Only Python's main thread receives signals; in any other thread nothing is changed. Signals that are
     ignored (``nohup``) stay ignored, and the caller's own handlers stay installed, except that of Ctrl-C.
-
-    Parameters
-    ----------
-    insist : bool
-        A second signal raises at once, wherever Python is.
-    message : str
-        Written to standard error when the first one comes; nothing when empty.
-    forward : callable
-        Called with the number of each signal.
-
-    Raises
-    ------
-    RunInterrupted
-        A second signal came.
+    ``forward`` is called with the number of each signal; ``message``, unless empty, is written to standard error when the first one comes;
+    with ``insist`` a second one raises RunInterrupted at once, wherever Python is.
     """
     interrupts, owner = Interrupts(), os.getpid()
     replaced: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}

@@ -34,16 +34,14 @@ from upscore.training.memory import advise, checkpoint_clause, explain_out_of_me
 from upscore.training.network import architecture_arguments
 from upscore.training.objective import build_class_weights
 from upscore.training.plan import Plan, plan
-from upscore.training.progress_listener import ProgressListener, SilentListener
+from upscore.training.progress_listener import ProgressListener, RunLogger, SilentListener
 from upscore.training.recipe import Recipe
 from upscore.training.run_folder import refuse_taken, remove_remains, removed_if_not_begun
-from upscore.training.run_logger import RunLogger
 from upscore.training.run_state import TrainingInputs
 
 __all__ = ["Run", "launch", "train"]
 
-GRACE = 5.0
-"""Seconds that the other processes have to end by themselves when one has ended badly."""
+GRACE = 5.0  # seconds that the other processes have to end by themselves when one has ended badly
 
 STOPPING = "upscore: stopping after this step; a second Ctrl-C stops at once, and what came after the last checkpoint is lost"
 """Shown when a run is asked to stop."""
@@ -51,19 +49,7 @@ STOPPING = "upscore: stopping after this step; a second Ctrl-C stops at once, an
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
-
-    Parameters
-    ----------
-    folder : Path
-        Where everything is.
-    best : Path
-        The bundle with the best validation mIoU.
-    progress : Progress
-        ``progress.history`` has a row per epoch, or per part of one between validations.
-    warnings : list of str
-        The plan's.
-    """
+    """A finished run: its folder, the bundle with the best validation mIoU in it, its progress and the plan's warnings."""
 
     folder: Path
     best: Path
@@ -72,25 +58,10 @@ class Run:
 
 
 def train(recipe: Recipe | Plan, *, listener: Callable[[], ProgressListener] = SilentListener) -> Run:
-    """Train the network of ``recipe`` and return the finished run.
+    """Train the network of ``recipe``, which is planned first unless it is a plan, and return the finished run.
 
-    Parameters
-    ----------
-    recipe : Recipe or Plan
-        A recipe is planned first.
-    listener : callable
-        Makes what is told of progress, in the process that trains; importable by name when
-        ``run.devices`` is more than 1.
-
-    Returns
-    -------
-    Run
-        Its ``best`` is a bundle.
-
-    Raises
-    ------
-    UpscoreError
-        Anything a user can mend, before training where it can be known.
+    ``listener`` makes what is informed of progress, in the process that trains; importable by name when ``run.devices`` is more than 1.
+    Raises an UpscoreError for anything a user can correct, before training where it can be known.
     """
     ready = recipe if isinstance(recipe, Plan) else plan(recipe)
     refuse_taken(ready.folder)
@@ -113,7 +84,7 @@ def launch(ready: Plan, listener: Callable[[], ProgressListener]) -> Run:
         # Where the processes find each other. It is open before they start, so that no other program can take its port.
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
         _spawn(ready, (devices, store.port, _Timm(), ready, model, listener))
-    # The checkpoint is the one account of the run that every process agrees on.
+    # The checkpoint is the record of the run that every process agrees on.
     return Run(ready.folder, ready.folder / "best", read_progress(ready.folder / CHECKPOINT), ready.warnings)
 
 
@@ -202,10 +173,10 @@ def _work(ready: Plan, model: nn.Module, listener: Callable[[], ProgressListener
     weights = build_class_weights(recipe.loss, ready.census)
     inputs = TrainingInputs(model, ready.train.labels, ready.train, ready.val, weights, save_best, folder)
     is_first = int(os.environ.get("RANK", "0")) == 0
-    told: ProgressListener = RunLogger(listener(), folder, bool(recipe.run.tensorboard)) if is_first else SilentListener()
+    log: ProgressListener = RunLogger(listener(), folder, bool(recipe.run.tensorboard)) if is_first else SilentListener()
     alone = "WORLD_SIZE" not in os.environ  # else whoever started the processes stops them, or does not
     with recording_signals(insist=alone, message=STOPPING if alone else "") as interrupts, explain_out_of_memory(recipe, folder):
-        progress = fit(recipe, inputs, listener=told, interrupts=interrupts)
+        progress = fit(recipe, inputs, listener=log, interrupts=interrupts)
         if is_first:
             _bundle(ready, model, progress, None).save(folder / "last")
     if interrupts.asked:

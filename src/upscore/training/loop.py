@@ -2,7 +2,7 @@
 
 Everything random is a function of (seed, epoch, key) or (seed, step, process), everything
 scheduled a function of the step; so a run that was killed continues to the same weights,
-bit for bit on a processor, from its last checkpoint.
+bit for bit on a CPU, from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -26,31 +26,12 @@ MIN_INTERVAL = 20
 
 
 def fit(recipe: Recipe, inputs: TrainingInputs, *, listener: ProgressListener, interrupts: Interrupts | None = None) -> Progress:
-    """Train until the last epoch, or until validation has not improved for ``run.patience`` times.
+    """Train until the last epoch, or until validation has not improved for ``run.patience`` times; return the progress of the finished run.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Complete: nothing left to choose.
-    inputs : TrainingInputs
-        Network, data and the folder; a checkpoint there is continued.
-    listener : ProgressListener
-        Is told of steps, validations and rows.
-    interrupts : Interrupts, optional
-        Read between steps, between the images of a validation and between the batches of a measurement; a run
-        that was asked to stop saves its state and does. An exception raised anywhere saves nothing.
-
-    Returns
-    -------
-    Progress
-        Of the finished run.
-
-    Raises
-    ------
-    TrainingError
-        The loss is not finite, or memory ran out; the message names the step. The last checkpoint stays.
-    RunInterrupted
-        The run was asked to stop.
+    The recipe is complete; a checkpoint in the folder of ``inputs`` is continued. ``interrupts`` are read between steps, between the images
+    of a validation and between the batches of a measurement; a run that was asked to stop saves its state and raises RunInterrupted.
+    A TrainingError names the step at which the loss was not finite, or memory ran out. It saves nothing, nor does any other exception:
+    the last checkpoint stays.
     """
     state = RunState.begin(recipe, inputs, interrupts or Interrupts())
     progress = state.progress

@@ -26,15 +26,7 @@ __all__ = ["advise", "check_memory", "checkpoint_clause", "explain_out_of_memory
 
 
 def step_memory(model: nn.Module, recipe: Recipe) -> int:
-    """Return a lower bound of the bytes that a step of ``recipe`` needs, on one device.
-
-    Parameters
-    ----------
-    model : Module
-        On any device; not changed.
-    recipe : Recipe
-        Complete.
-    """
+    """Return a lower bound of the bytes that a step of a complete recipe needs on one device; the model, on any device, is not changed."""
     run, crop = recipe.run, recipe.augment.crop_size
     assert run.batch_size
     assert run.devices
@@ -76,23 +68,10 @@ def _saved_for_backward(model: nn.Module, images: Tensor) -> int:
 
 
 def check_memory(model: nn.Module, recipe: Recipe, *, memory: int | None) -> None:
-    """Refuse a step that cannot fit.
-
-    Parameters
-    ----------
-    model, recipe
-        As :func:`step_memory`.
-    memory : int, optional
-        Bytes there are on a device; None where that is not known, and nothing is refused.
-
-    Raises
-    ------
-    RecipeError
-        It needs more; the message names what to change.
-    """
+    """Raise RecipeError, with what to change, where a step cannot fit into ``memory``, a device's bytes; None is unknown, and accepted."""
     if memory is None:
         return
-    here = recipe.run.devices or 1 if recipe.run.device == "cpu" else 1  # processes on one processor use the same memory
+    here = recipe.run.devices or 1 if recipe.run.device == "cpu" else 1  # processes on one CPU use the same memory
     needed = here * step_memory(model, recipe)
     if needed > memory:
         raise RecipeError(f"a step needs {needed / 2**30:.1f} GiB of memory or more, found {memory / 2**30:.1f} GiB: {advise(recipe)}")
@@ -110,13 +89,7 @@ def advise(recipe: Recipe) -> str:
 
 @contextlib.contextmanager
 def explain_out_of_memory(recipe: Recipe, folder: Path, *, validating: bool = False) -> Iterator[None]:
-    """Replace errors of memory that ran out by one line with what to change.
-
-    Raises
-    ------
-    TrainingError
-        With that line.
-    """
+    """Replace errors of memory that ran out by a TrainingError of one line, with what to change."""
     try:
         yield
     except Exception as error:

@@ -22,23 +22,10 @@ __all__ = ["architecture_arguments", "build_network", "find_normalization", "wit
 def build_network(recipe: Recipe, labels: LabelSpace, *, empty: bool = False, report: Report = silent) -> nn.Module:
     """Return the network to train; equal recipes give equal weights.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Complete but for what does not concern the network.
-    labels : LabelSpace
-        The classes.
-    empty : bool
-        The weights will come from a checkpoint: those that the run started from are not read, and may no longer exist.
-    report : callable
-        Called with what was done to make weights fit.
-
-    Raises
-    ------
-    ModelError, BundleError
-        The architecture, its weights or the bundle to start from are unknown or do not fit.
-    RecipeError
-        A setting has no effect, or ``model.freeze`` names no part of the network.
+    The recipe is complete but for what does not concern the network. ``empty`` is for weights that will come from a checkpoint: those that
+    the run started from are not read, and may no longer exist. ``report`` is called with what was done to make weights fit.
+    Raises ModelError or BundleError where the architecture, its weights or the bundle to start from are unknown or do not fit, and
+    RecipeError where a setting has no effect, or ``model.freeze`` names no part of the network.
     """
     settings, channels = recipe.model, recipe.model.arguments.get("in_channels", 3)
     if channels not in (1, 3):

@@ -21,13 +21,7 @@ def longest_prefix(name: str, prefixes: Iterable[str]) -> str | None:
 
 
 def require_parts(model: nn.Module, prefixes: Iterable[str], *, setting: str, trainable: bool = False) -> None:
-    """Check that every prefix names a module or parameter of the model that has parameters, trainable ones if asked.
-
-    Raises
-    ------
-    RecipeError
-        One does not; the nearest name is offered.
-    """
+    """Raise RecipeError unless every prefix names a module or parameter of the model that has parameters, trainable ones if asked."""
     parameters = {name for name, parameter in model.named_parameters() if parameter.requires_grad or not trainable}
     for prefix in prefixes:
         if any(longest_prefix(name, [prefix]) for name in parameters):
@@ -40,13 +34,7 @@ def require_parts(model: nn.Module, prefixes: Iterable[str], *, setting: str, tr
 
 
 def freeze(model: nn.Module, prefixes: Iterable[str]) -> None:
-    """Exclude parts of a network from training, in place.
-
-    Raises
-    ------
-    RecipeError
-        A prefix names no part of the network, or nothing is left to train.
-    """
+    """Exclude parts of a network from training, in place; raises RecipeError where a prefix names no part, or nothing is left to train."""
     prefixes = tuple(prefixes)
     require_parts(model, prefixes, setting="model.freeze")
     for name, parameter in model.named_parameters():

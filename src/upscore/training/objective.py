@@ -16,32 +16,17 @@ __all__ = ["build_class_weights", "build_objective", "count_units"]
 
 
 def build_class_weights(settings: LossSection, census: DatasetStatistics) -> Tensor | None:
-    """Return the weight of each class (K,) float32, or None where all are 1.
-
-    Raises
-    ------
-    RecipeError
-        The recipe does not have one valid number for each class.
-    """
+    """Return the weight of each class (K,) float32, or None where all are 1; raises RecipeError unless each class has a valid number."""
     if settings.class_weights in (None, "none"):
         return None
     return class_weights(census.class_pixels, census.pixels_with_class, weighting=settings.class_weights)
 
 
 def build_objective(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
-    """Return the objective that a ``[loss]`` section describes.
+    """Return the objective that a complete ``[loss]`` section describes.
 
-    Parameters
-    ----------
-    settings : LossSection
-        Complete.
-    class_weights : (K,) floating, optional
-        Left to the weights of pixels where the section asks for U-Net's: w(x) is a sum with them.
-
-    Raises
-    ------
-    RecipeError
-        A setting would have no effect: no term uses it.
+    The (K,) ``class_weights`` are left to the weights of pixels where the section asks for U-Net's: w(x) is a sum with them.
+    Raises RecipeError where a setting would have no effect: no term uses it.
     """
     objective = Objective(
         settings.terms,

@@ -22,17 +22,12 @@ class Optimizer:
     """An optimiser that a recipe can name, with what :mod:`upscore.training.auto_config` chooses for it, and why."""
 
     description: str
-    build: Callable[[list[dict[str, Any]], OptimizerSection], torch.optim.Optimizer]
-    """(parameter groups, settings) -> torch optimiser."""
-    lr: tuple[float, str]
-    """For a loss that is a mean over pixels."""
+    build: Callable[[list[dict[str, Any]], OptimizerSection], torch.optim.Optimizer]  #: (parameter groups, settings) -> torch optimiser
+    lr: tuple[float, str]  #: for a loss that is a mean over pixels
     weight_decay: tuple[float, str]
-    stage_divisor: float
-    """What the learning rate is divided by in a stage that starts from a coarser network."""
-    scales_with_loss: bool
-    """Whether a loss that is larger by a factor makes the steps larger by the same."""
-    tensors_per_parameter: Callable[[OptimizerSection], int]
-    """Settings -> tensors of a parameter's size that the state holds."""
+    stage_divisor: float  #: what the learning rate is divided by in a stage that starts from a coarser network
+    scales_with_loss: bool  #: whether a loss that is larger by a factor makes the steps larger by the same
+    tensors_per_parameter: Callable[[OptimizerSection], int]  #: settings -> tensors of a parameter's size that the state holds
 
 
 OPTIMIZERS: Mapping[str, Optimizer] = {
@@ -68,23 +63,12 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
-    """Return the optimiser of the settings over the model's trainable parameters.
+    """Return the optimiser of complete settings over the model's trainable parameters.
 
     Weights of two or more dimensions decay; biases and norms do not, and learn at ``settings.bias_lr`` times the rate
     (2 in Long et al. 2015, and in Caffe's networks before it). ``settings.lr_factors`` multiply the rate of parts of the
     network; the longest prefix counts. Each group carries its factor of the learning rate as ``"scale"``.
-
-    Parameters
-    ----------
-    model : Module
-        Frozen parameters are left out.
-    settings : OptimizerSection
-        Complete.
-
-    Raises
-    ------
-    RecipeError
-        ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter.
+    Raises RecipeError where ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter.
     """
     assert settings.name is not None
     assert settings.weight_decay is not None
@@ -102,17 +86,11 @@ def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim
 
 
 def update_weights(optimizer: torch.optim.Optimizer, *, max_grad_norm: float = 0.0, scaler: torch.amp.GradScaler | None = None) -> None:
-    """Take one step along the gradients, and clear them.
+    """Take a step along the parameters' gradients, those of the whole step over all parts and processes, and clear them.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Its parameters hold the gradients of the whole step, over all parts and processes.
-    max_grad_norm : float
-        Gradients whose joint Euclidean norm is larger are scaled down to it (Pascanu, Mikolov and Bengio, 2013); 0 is off.
-    scaler : GradScaler, optional
-        The gradients are multiplied by its scale; a step with a gradient that is not finite is left out, and the scale
-        halved (Micikevicius et al., "Mixed Precision Training", 2018, §3.2).
+    Gradients whose joint Euclidean norm is above ``max_grad_norm`` are scaled down to it (Pascanu, Mikolov and Bengio, 2013); 0 is off.
+    The gradients are multiplied by the scale of ``scaler``; a step with a gradient that is not finite is left out, and the scale
+    halved (Micikevicius et al., "Mixed Precision Training", 2018, §3.2).
     """
     if scaler is not None:
         scaler.unscale_(optimizer)

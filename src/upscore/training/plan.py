@@ -36,37 +36,17 @@ __all__ = ["Plan", "plan"]
 
 @dataclass
 class Plan:
-    """A run that is ready to start: every setting chosen, the data checked, the network built.
+    """A run that is ready to start: every setting chosen, the data checked, the network built."""
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Complete.
-    choices : list of Choice
-        What was chosen, and why.
-    census : DatasetStatistics
-        Of the training split.
-    messages : list of str
-        How the data and the weights were read.
-    train, val : Dataset
-        What is trained and validated on: images, or crops of them.
-    warnings : list of str
-        What makes the network, or the metrics of its validation, mean less than they seem to.
-    identity : str
-        Which images are trained on; see :func:`upscore.data.overlap.dataset_identity`.
-    model : Module, optional
-        The network, until :meth:`take_model`.
-    """
-
-    recipe: Recipe
+    recipe: Recipe  #: complete
     choices: list[Choice]
-    census: DatasetStatistics
-    messages: list[str]
-    train: Dataset
+    census: DatasetStatistics  #: of the training split
+    messages: list[str]  #: how the data and the weights were read
+    train: Dataset  #: images, or crops of them
     val: Dataset
-    warnings: list[str]
-    identity: str
-    model: nn.Module | None
+    warnings: list[str]  #: what makes the network, or the metrics of its validation, mean less than they seem to
+    identity: str  #: of the images that are trained on: upscore.data.overlap.dataset_identity
+    model: nn.Module | None  #: the network, until take_model
 
     @property
     def folder(self) -> Path:
@@ -81,30 +61,14 @@ class Plan:
 
 
 def plan(
-    recipe: Recipe,
-    *,
-    machine: Machine | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    resumed: bool = False,
+    recipe: Recipe, *, machine: Machine | None = None, progress: Callable[[int, int], None] | None = None, resumed: bool = False
 ) -> Plan:
     """Check the data, choose every open setting, name the run folder and build the network; nothing is written.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        With ``data.path`` set.
-    machine : Machine, optional
-        Detected when not given.
-    progress : callable, optional
-        Called with (images read, of how many); those that are cropped are read twice.
-    resumed : bool
-        It is the recipe of a run to continue: the folder exists, and the weights that it started from may not.
-
-    Raises
-    ------
-    UpscoreError
-        Whatever can be known before training to be wrong with the data, the recipe, the
-        weights or the folder to write to.
+    The recipe has ``data.path`` set; the machine is detected when not given. ``progress`` is called with (images read, of how many);
+    those that are cropped are read twice. ``resumed`` is for the recipe of a run to continue: the folder exists, and the weights that it
+    started from may not. Raises an UpscoreError for whatever can be known before training to be wrong with the data, the recipe, the
+    weights or the folder to write to.
     """
     messages: list[str] = []
     if not resumed:

@@ -31,24 +31,12 @@ def measure_statistics(
     reduce: Callable[[Tensor], Tensor] = lambda mean: mean,
     frozen: Sequence[str] = (),
 ) -> None:
-    """Replace the running statistics of every batch normalisation by their mean over ``batches``, in place.
+    """Replace the running statistics of every batch normalisation by their mean over one or more ``batches``, in place.
 
-    Each batch is normalised by its own statistics, as in training; everything else is in evaluation mode:
+    Each batch is normalised by its own statistics, as in training; everything else is in evaluation mode, in which the model is left:
     dropout is off. Batches count alike; variances are torch's unbiased ones, and do not contain
-    how means differ between batches, as the papers' do not.
-
-    Parameters
-    ----------
-    model : Module
-        Its weights stay as they are; left in evaluation mode.
-    batches : iterable of Batch
-        One or more.
-    device : device or str
-        Where the model is.
-    reduce : callable
-        Takes a process's mean (C,) and returns that of all processes.
-    frozen : sequence of str
-        Parts of the network, by prefix, whose statistics stay as they are.
+    how means differ between batches, as the papers' do not. ``reduce`` takes a process's mean (C,) and returns that of all processes;
+    the statistics of ``frozen`` parts of the network, given by prefix, stay as they are.
     """
     norms = batch_norms(model, frozen=frozen)
     momenta = [norm.momentum for norm in norms]
@@ -68,13 +56,7 @@ def measure_statistics(
 
 
 def check_has_statistics(model: nn.Module, *, frozen: Sequence[str] = ()) -> None:
-    """Check that there is something to measure.
-
-    Raises
-    ------
-    RecipeError
-        The model has no batch normalisation, or only in frozen parts.
-    """
+    """Raise RecipeError where the model has no batch normalisation to measure, or only in frozen parts."""
     if not batch_norms(model, frozen=frozen):
         where = "outside of model.freeze" if batch_norms(model) else ""
         raise RecipeError(f"run.precise_bn: the network has no batch normalisation to measure{where and ' ' + where}: set it to 0")

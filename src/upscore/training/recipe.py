@@ -28,8 +28,7 @@ __all__ = ["MAY_CHANGE", "Recipe", "describe_settings", "parse_settings"]
 MAY_CHANGE = ("data.path", "run.device", "run.devices", "run.workers", "run.checkpoint_minutes", "run.tensorboard")
 """Settings a resumed run may be given anew: where its data is and how it is computed, not what is computed."""
 
-MAX_FILE = 1 << 20
-"""Bytes; a recipe is a page of text, and a larger file is something else."""
+MAX_FILE = 1 << 20  # bytes; a recipe is a page of text, and a larger file is something else
 
 NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps")
 """Settings that stay as they are when left out: they are given, found or absent."""
@@ -56,10 +55,7 @@ class Recipe(sections.Section):
     def parse(cls, values: dict[str, Any], *, source: str = "recipe") -> Recipe:
         """Return the recipe that nested ``values`` describe.
 
-        Raises
-        ------
-        RecipeError
-            A name is unknown (the nearest one is offered), or a value has the wrong type or range.
+        Raises RecipeError where a name is unknown (the nearest one is offered), or a value has the wrong type or range.
         """
         try:
             return cls.model_validate(values)
@@ -70,10 +66,7 @@ class Recipe(sections.Section):
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe from a TOML file, or one that comes with upscore by its name.
 
-        Raises
-        ------
-        RecipeError
-            There is no recipe of that name, or the file is missing, too large, not TOML, or holds what a recipe does not.
+        Raises RecipeError where none has that name, or the file is missing, too large, not TOML, or holds what a recipe does not.
         """
         path = find_recipe(path)
         text = read_text(path, max_bytes=MAX_FILE, what="a recipe", error=RecipeError)
@@ -94,10 +87,7 @@ class Recipe(sections.Section):
     def with_values(self, values: Mapping[str, Any], *, source: str = "flags") -> Recipe:
         """Return a copy with the values of dotted setting names changed; the rest stays as it is.
 
-        Raises
-        ------
-        RecipeError
-            A name is unknown or a value does not fit; ``source`` is what the error calls them.
+        Raises RecipeError where a name is unknown or a value does not fit; ``source`` is what the error calls them.
         """
         changed = self.model_dump()
         for name, value in values.items():
@@ -147,13 +137,7 @@ class Recipe(sections.Section):
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Return the dotted names and the values of ``section.key=value`` settings; values are TOML, bare words are strings.
-
-    Raises
-    ------
-    RecipeError
-        A setting is not of that form.
-    """
+    """Return ``section.key=value`` settings by dotted name; values are TOML, bare words strings. Raises RecipeError for any other form."""
     values = {}
     for setting in settings:
         name, equals, text = setting.partition("=")

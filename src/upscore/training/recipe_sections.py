@@ -84,17 +84,13 @@ class CropsSection(Section):
         "overlap one, with all labels (stage 2); both need instance masks",
     )
     background: str = Field("background", description="objects: the class of everything else")
-    enlarge: Annotated[float, Field(ge=1, le=10)] = Field(1.2, description="side of a crop divided by that of its box")
-    side: Annotated[int, Field(ge=1, le=4096)] = Field(250, description="height and width that a crop is resized to, in pixels")
-    min_side: Annotated[int, Field(ge=1, le=4096)] = Field(
-        1, description="objects or proposals narrower or lower than that many pixels are left out, such as slivers of hidden objects"
-    )
+    enlarge: float = Field(1.2, ge=1, le=10, description="side of a crop divided by that of its box")
+    side: int = Field(250, ge=1, le=4096, description="height and width that a crop is resized to, in pixels")
+    min_side: int = Field(1, ge=1, le=4096, description="objects or proposals with a shorter side, in pixels, are left out")
     balanced: bool = Field(True, description="repeat crops of rare classes, up to the number of the median class")
-    min_overlap: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="proposals: smallest intersection over union with the bounding box of an object"
-    )
+    min_overlap: float = Field(0.5, gt=0, le=1, description="proposals: smallest IoU with the bounding box of an object")
     proposer: Literal["edge-boxes", "selective-search", "windows"] = Field("edge-boxes", description="proposals: what finds them")
-    max_proposals: Annotated[int, Field(ge=1, le=100_000)] = Field(2000, description="proposals: largest number for an image")
+    max_proposals: int = Field(2000, ge=1, le=100_000, description="proposals: largest number for an image")
     boxes: str = Field("", description="proposals: a JSON file of boxes that replaces the proposer")
     edges: str = Field("", description="proposals: your own file of a structured-edge model, for edge-boxes")
 
@@ -108,19 +104,19 @@ class ModelSection(Section):
     start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
     new_classes: bool = Field(False, description="start_from: for other classes, with newly initialised score layers")
     freeze: list[str] = Field(
-        default_factory=list,
+        [],
         description="parts that are not trained, by the beginning of their modules' names, such as ['backbone']; "
         "their batch normalisation and dropout stay in evaluation mode",
     )
-    arguments: dict[str, Any] = Field(default_factory=dict, description="the architecture's own, such as width or upsampling")
+    arguments: dict[str, Any] = Field({}, description="the architecture's own, such as width or upsampling")
 
 
 class AugmentSection(Section):
     """How training images are varied; validation images never are."""
 
-    crop_size: Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(None, description="[H, W] in pixels")
-    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="[smallest, largest] factor that an image is resized by"
+    crop_size: list[int] | None = Field(None, min_length=2, max_length=2, description="[H, W] in pixels")
+    scale: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="[smallest, largest] factor that an image is resized by"
     )
     flip: float | None = Field(None, description="probability of flipping left to right")
     vertical_flip: float = Field(Augmentation.vertical_flip, description="probability of flipping top to bottom")
@@ -130,8 +126,7 @@ class AugmentSection(Section):
     saturation: float | None = Field(None, description="largest relative change, 0 is off")
     hue: float | None = Field(None, description="largest shift, in turns of the colour wheel, 0 is off")
     elastic: float = Field(
-        Augmentation.elastic,
-        description="standard deviation of elastic displacements, in pixels of the crop; 0 is off, U-Net's is 10",
+        Augmentation.elastic, description="standard deviation of elastic displacements, in pixels of the crop; 0 is off, U-Net's is 10"
     )
     elastic_grid: int = Field(Augmentation.elastic_grid, description="points on each side of the grid of random displacements")
     border: str = Field(
@@ -161,8 +156,7 @@ class LossSection(Section):
         {"cross_entropy": 1.0}, min_length=1, description=f"weight of each loss in the sum. {_described(LOSSES)}"
     )
     class_weights: str | list[float] | None = Field(
-        None,
-        description=f"a list of numbers, one for each class, or a weighting by frequency. {_described(CLASS_WEIGHTINGS)}",
+        None, description=f"a list of numbers, one for each class, or a weighting by frequency. {_described(CLASS_WEIGHTINGS)}"
     )
     normalize: Literal["valid", "none"] = Field(
         "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over an image, as the papers trained"
@@ -180,13 +174,9 @@ class LossSection(Section):
     ohem_threshold: float = Field(
         Objective.ohem_threshold, description="ohem: pixels whose class has a probability below this are used beyond that fraction"
     )
-    border_weight: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        0.0, description="weight added to background between two objects; 0 is off, U-Net's is 10"
-    )
-    border_sigma: Annotated[float, Field(gt=0, le=1000)] = Field(5.0, description="how far that weight reaches, in pixels of the crop")
-    border_of: list[str] = Field(
-        default_factory=list, description="classes whose connected components are the objects, for data without instance masks"
-    )
+    border_weight: float = Field(0.0, ge=0, le=1e6, description="weight added to background between two objects; 0 is off, U-Net's is 10")
+    border_sigma: float = Field(5.0, gt=0, le=1000, description="how far that weight reaches, in pixels of the crop")
+    border_of: list[str] = Field([], description="classes whose connected components are the objects, for data without instance masks")
     separate_with: str = Field("", description="a class put between touching objects, two pixels wide; '' for none")
 
     @field_validator("sampling", "label_smoothing", "focal_gamma", "ohem_fraction", "ohem_threshold")
@@ -214,19 +204,17 @@ class OptimizerSection(Section):
     """How gradients become steps."""
 
     name: Annotated[str, _one_of(OPTIMIZERS)] | None = Field(None, description=_described(OPTIMIZERS))
-    lr: Annotated[float, Field(gt=0, le=100)] | None = Field(None, description="learning rate at the schedule's peak")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
-    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="never on biases and norms")
-    bias_lr: Annotated[float, Field(gt=0, le=100)] = Field(
-        1.0, description="learning rate of biases divided by that of weights; the papers use 2"
-    )
+    lr: float | None = Field(None, gt=0, le=100, description="learning rate at the schedule's peak")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="never on biases and norms")
+    bias_lr: float = Field(1.0, gt=0, le=100, description="learning rate of biases divided by that of weights; the papers use 2")
     lr_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
-        default_factory=dict,
+        {},
         description="factor of the learning rate of parts of the network, by the beginning of their modules' names, "
         "such as {backbone = 0.1}; the longest that fits counts",
     )
-    max_grad_norm: Annotated[float, Field(ge=0, le=1e9)] = Field(
-        0.0, description="gradients of a step whose norm over all parameters is larger are scaled down to it; 0 is off"
+    max_grad_norm: float = Field(
+        0.0, ge=0, le=1e9, description="gradients of a step whose norm over all parameters is larger are scaled down to it; 0 is off"
     )
 
 
@@ -234,11 +222,11 @@ class ScheduleSection(Section):
     """How the learning rate changes over the run."""
 
     name: Annotated[str, _one_of(SCHEDULES)] = Field("poly", description=_described(SCHEDULES))
-    power: Annotated[float, Field(gt=0, le=10)] = Field(0.9, description="poly: the exponent")
-    step_epochs: Annotated[int, Field(ge=1)] = Field(10, description="step: epochs between two falls")
-    step_every: Annotated[int, Field(ge=0)] = Field(0, description="step: steps between two falls; above 0 it replaces step_epochs")
-    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="step: the factor of a fall")
-    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(None, description="steps of linear rise at the beginning")
+    power: float = Field(0.9, gt=0, le=10, description="poly: the exponent")
+    step_epochs: int = Field(10, ge=1, description="step: epochs between two falls")
+    step_every: int = Field(0, ge=0, description="step: steps between two falls; above 0 it replaces step_epochs")
+    gamma: float = Field(0.1, gt=0, le=1, description="step: the factor of a fall")
+    warmup_steps: int | None = Field(None, ge=0, description="steps of linear rise at the beginning")
 
 
 class Lengthening(Section):
@@ -256,40 +244,37 @@ class RunSection(Section):
     """How long, on what, and where to."""
 
     out: str | None = Field(None, description="the run folder")
-    epochs: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="times every image is read")
-    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        None, description="largest number of steps: the last epoch is shortened; gives run.epochs where that is not set"
+    epochs: int | None = Field(None, ge=1, le=1_000_000, description="times every image is read")
+    steps: int | None = Field(
+        None, ge=1, le=10**9, description="largest number of steps: the last epoch is shortened; gives run.epochs where that is not set"
     )
-    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = Field(None, description="images in one step over all devices")
-    accumulate: Annotated[int, Field(ge=1, le=65536)] = Field(
-        1, description="parts that a step is computed in; changes memory and not the objective"
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of everything random")
+    batch_size: int | None = Field(None, ge=1, le=65536, description="images in one step over all devices")
+    accumulate: int = Field(1, ge=1, le=65536, description="parts that a step is computed in; changes memory and not the objective")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
     device: Literal["cpu", "cuda", "mps"] | None = Field(None, description="cpu, cuda or mps")
-    devices: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="processes, one device each")
+    devices: int | None = Field(None, ge=1, le=1024, description="processes, one device each")
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
         None, description="fp32; bf16 where the arithmetic is native; fp16 with loss scaling, on cuda, validated and saved for fp32"
     )
     sync_batch_norm: bool = Field(False, description="batch normalisation by the statistics of all devices together, on cuda")
     channels_last: bool | None = Field(None, description="memory layout")
-    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(None, description="processes that read images, per device")
-    average: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None, description="decay per step of the running mean of the weights, which is validated and saved; 0 is off"
+    workers: int | None = Field(None, ge=0, le=256, description="processes that read images, per device")
+    average: float | None = Field(
+        None, ge=0, lt=1, description="decay per step of the running mean of the weights, which is validated and saved; 0 is off"
     )
-    precise_bn: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        0, description="batches that the statistics of batch normalisation are measured over before validating and saving; 0 is off"
+    precise_bn: int = Field(
+        0, ge=0, le=10**6, description="batches to measure the statistics of batch normalisation on, before validating and saving; 0 is off"
     )
-    validate_every: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="epochs between validations: a whole number, or a fraction of one: 0.1 is ten times in each"
+    validate_every: float | None = Field(
+        None, gt=0, description="epochs between validations: a whole number, or a fraction of one: 0.1 is ten times in each"
     )
-    patience: Annotated[int, Field(ge=1)] | None = Field(None, description="validations without a better mIoU before the run stops")
-    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="between checkpoints inside an epoch; every epoch that takes much longer than writing one ends with one"
+    patience: int | None = Field(None, ge=1, description="validations without a better mIoU before the run stops")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="between checkpoints inside an epoch; every epoch that takes much longer than writing one ends with one"
     )
     tensorboard: bool | None = Field(None, description="event files in the run folder")
     lengthened: list[Lengthening] = Field(
-        default_factory=list,
-        description="written where --resume is given more epochs: the step, the length until then, and that recipe's digest",
+        [], description="written where --resume is given more epochs: the step, the length until then, and that recipe's digest"
     )
 
     @field_validator("validate_every")

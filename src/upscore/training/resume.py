@@ -20,11 +20,8 @@ from upscore.training.run_folder import list_remains
 
 __all__ = ["resume"]
 
-LENGTH = ("run.epochs", "run.steps")
-"""Settings that a resumed run may be given anew to be lengthened."""
-
-OPTIONAL = ("model.start_from", "model.backbone", "run.steps")
-"""Settings that may stay open in a complete recipe."""
+LENGTH = ("run.epochs", "run.steps")  # settings that a resumed run may be given anew to be lengthened
+OPTIONAL = ("model.start_from", "model.backbone", "run.steps")  # settings that may stay open in a complete recipe
 
 
 def resume(
@@ -32,24 +29,16 @@ def resume(
 ) -> Run:
     """Continue the run in ``folder`` from its last checkpoint, to the weights it would have had without an interruption.
 
-    Parameters
-    ----------
-    folder : path
-        A run folder; a run that was killed before its first checkpoint starts at the beginning.
-    changes : mapping of str to value, optional
-        New values by dotted name, for settings of :data:`upscore.training.recipe.MAY_CHANGE`.
-        Another device, or another number of them, changes the weights by rounding (and what
-        batch normalisation averages over); the rest changes nothing. A larger ``run.epochs``, or ``run.steps``,
-        lengthens the run, whether it is finished, was stopped early or is neither: from the last checkpoint on,
-        the learning rate is that of the longer schedule, and the recipe's ``run.lengthened`` records where.
-    listener : callable
-        As :func:`upscore.training.launch.train` has it.
+    A run that was killed before its first checkpoint starts at the beginning. ``listener`` is as in :func:`upscore.training.launch.train`.
 
-    Raises
-    ------
-    TrainingError
-        The folder is no run, its data has changed, the checkpoint is damaged, or ``changes``
-        would make it another run.
+    ``changes`` are new values by dotted name, for settings of :data:`upscore.training.recipe.MAY_CHANGE`.
+    Another device, or another number of them, changes the weights by rounding (and what
+    batch normalisation averages over); the rest changes nothing. A larger ``run.epochs``, or ``run.steps``,
+    lengthens the run, whether it is finished, was stopped early or is neither: from the last checkpoint on,
+    the learning rate is that of the longer schedule, and the recipe's ``run.lengthened`` records where.
+
+    Raises TrainingError where the folder is no run, its data has changed, the checkpoint is damaged, or ``changes`` would make it
+    another run.
     """
     folder = Path(folder)
     if not os.path.isfile(folder / "recipe.toml"):
@@ -86,11 +75,7 @@ def _lengthen(recipe: Recipe, earlier: Recipe, folder: Path, *, steps_per_epoch:
     """Record in ``recipe``, which differs from the run's own in its length, from which step on it does.
 
     One file holds that, and what was saved until then stays: a process that is killed leaves the run as it was, or lengthened.
-
-    Raises
-    ------
-    TrainingError
-        It would be shorter, or the checkpoint is damaged or another run's.
+    Raises TrainingError where it would be shorter, or the checkpoint is damaged or another run's.
     """
     run, before = recipe.run, earlier.run.total_steps(steps_per_epoch)
     new_epochs, new_steps = (recipe.value_of(name) != earlier.value_of(name) for name in LENGTH)

@@ -27,13 +27,7 @@ def next_folder(recipe: Recipe) -> Path:
 
 
 def refuse_taken(folder: Path) -> None:
-    """Check that a run may begin in ``folder``.
-
-    Raises
-    ------
-    TrainingError
-        It holds a run, or something else.
-    """
+    """Raise TrainingError where ``folder`` holds a run already, or something else."""
     if os.path.isfile(folder / "recipe.toml"):
         raise TrainingError(f"{folder}: already holds a run: choose another --out, or continue that run with --resume")
     if os.path.exists(folder) and (not folder.is_dir() or list_remains(folder) is None):

@@ -57,30 +57,20 @@ class RunState:
     recipe: Recipe
     inputs: TrainingInputs
     interrupts: Interrupts
-    accelerator: Accelerator
-    """Device, processes and, in fp16, the scale of the loss."""
+    accelerator: Accelerator  #: device, processes and, in fp16, the scale of the loss
     objective: Objective
     model: nn.Module
-    network: nn.Module
-    """The model's parameters, wrapped for several processes."""
-    averaged: nn.Module
-    """Holds the running mean of the weights; the model itself where there is none."""
-    average: dict[str, Tensor] | None
-    """The mean's tensors by name."""
-    validated: nn.Module
-    """What is validated and saved: the averaged network, or a copy of it where that must not be changed."""
+    network: nn.Module  #: the model's parameters, wrapped for several processes
+    averaged: nn.Module  #: holds the running mean of the weights; the model itself where there is none
+    average: dict[str, Tensor] | None  #: the mean's tensors by name
+    validated: nn.Module  #: what is validated and saved: the averaged network, or a copy of it where that must not be changed
     optimizer: torch.optim.Optimizer
     progress: Progress
-    batches: Iterator[Batch]
-    """This process's, from the next step on."""
-    stop_signal: int = 0
-    """Number of the signal by which a process was asked to stop, once all of them know."""
-    saved_at: float = field(default_factory=time.monotonic)
-    """When the last checkpoint was written, or the run began."""
-    seconds_to_save: float = 0.0
-    """How long the last checkpoint took."""
-    saved: tuple[int, int] | None = None
-    """Steps and rows in the last checkpoint that this process wrote or read."""
+    batches: Iterator[Batch]  #: this process's, from the next step on
+    stop_signal: int = 0  #: number of the signal by which a process was asked to stop, once all of them know
+    saved_at: float = field(default_factory=time.monotonic)  #: when the last checkpoint was written, or the run began
+    seconds_to_save: float = 0.0  #: how long the last checkpoint took
+    saved: tuple[int, int] | None = None  #: steps and rows in the last checkpoint that this process wrote or read
 
     @classmethod
     def begin(cls, recipe: Recipe, inputs: TrainingInputs, interrupts: Interrupts) -> RunState:
@@ -101,15 +91,9 @@ class RunState:
         validated = _validation_copy(averaged, recipe, accelerator.device)  # before the model's forward is wrapped
         weights = None if inputs.class_weights is None else inputs.class_weights.to(accelerator.device)
         assert run.batch_size
-        batches = batches_from(
-            inputs.train,
-            recipe,
-            first_step=progress.step,
-            steps=run.total_steps(-(-len(inputs.train) // run.batch_size)),
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-            class_weights=inputs.class_weights,
-        )
+        steps = run.total_steps(-(-len(inputs.train) // run.batch_size))
+        shard = (accelerator.process_index, accelerator.num_processes)
+        batches = batches_from(inputs.train, recipe, first_step=progress.step, steps=steps, shard=shard, class_weights=inputs.class_weights)
         return cls(
             recipe=recipe,
             inputs=inputs,
@@ -178,11 +162,6 @@ class RunState:
         """Whether validation stopped the run, and the run was not lengthened there."""
         return self.progress.stopped and not self.recipe.run.lengthened_at(self.progress.step)
 
-    @property
-    def asked_to_stop(self) -> bool:
-        """Whether this run is to stop here; the same in all processes."""
-        return self.stop_signal > 0 or (self.accelerator.num_processes == 1 and self.interrupts.asked > 0)
-
     def exchange_signals(self) -> None:
         """Let every process know if one of them was asked to stop."""
         if self.accelerator.num_processes > 1:
@@ -216,14 +195,8 @@ def save_checkpoint(state: RunState) -> None:
 
 
 def stop_if_asked(state: RunState) -> None:
-    """Save and stop, if a signal asked for it; between steps, where the state is consistent.
-
-    Raises
-    ------
-    RunInterrupted
-        It did.
-    """
-    if not state.asked_to_stop:
+    """Save and raise RunInterrupted, if a signal asked for it; between steps, where the state is consistent, and in all processes alike."""
+    if not state.stop_signal and (state.accelerator.num_processes > 1 or not state.interrupts.asked):
         return
     progress, folder = state.progress, state.inputs.folder
     number = state.interrupts.asked or state.stop_signal

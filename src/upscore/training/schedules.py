@@ -42,21 +42,7 @@ SCHEDULES: Mapping[str, Schedule] = {
 
 
 def lr_factor(settings: ScheduleSection, *, step: int, steps: int, steps_per_epoch: int) -> float:
-    """Return the factor, in [0, 1], that the peak learning rate is multiplied by at ``step``.
-
-    Parameters
-    ----------
-    settings : ScheduleSection
-        Complete.
-    step : int
-        From 0.
-    steps : int
-        Of the whole run.
-    steps_per_epoch : int
-        Unit of ``step_epochs``.
-
-    Examples
-    --------
+    """Return the factor, in [0, 1], that the peak learning rate is multiplied by at ``step``, counted from 0, of a run of ``steps``.
     >>> from upscore.training.recipe_sections import ScheduleSection
     >>> cosine = ScheduleSection(name="cosine", warmup_steps=1)
     >>> [round(lr_factor(cosine, step=step, steps=4, steps_per_epoch=2), 3) for step in range(4)]

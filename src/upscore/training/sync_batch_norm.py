@@ -24,13 +24,7 @@ def synchronized_twin(model: nn.Module) -> nn.Module:
 
 
 def check_can_synchronize(model: nn.Module, *, device: str | None) -> None:
-    """Refuse what PyTorch cannot do, or what would have no effect.
-
-    Raises
-    ------
-    RecipeError
-        The device is not CUDA's, or the model has no batch normalisation.
-    """
+    """Raise RecipeError where the device is not CUDA's, the only one PyTorch can do it on, or the model has no batch normalisation."""
     if device != "cuda":
         raise RecipeError(
             f"run.sync_batch_norm = true: PyTorch synchronises batch normalisation on cuda only, found {device}: leave it out"

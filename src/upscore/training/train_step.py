@@ -7,7 +7,7 @@ import math
 import time
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from upscore.errors import TrainingError
 from upscore.training.memory import checkpoint_clause, explain_out_of_memory
@@ -15,28 +15,23 @@ from upscore.training.network_parts import set_training_mode
 from upscore.training.objective import count_units
 from upscore.training.optimizers import update_weights
 from upscore.training.run_state import RunState, stop_if_asked
-from upscore.training.weight_average import average_weights
 from upscore.types import Batch
 
-__all__ = ["train_step"]
+__all__ = ["average_weights", "train_step"]
 
 
 def train_step(state: RunState) -> float:
     """Take one step, computed in ``run.accumulate`` parts; return the objective.
 
-    Raises
-    ------
-    TrainingError
-        The loss is not finite, or memory ran out.
-    RunInterrupted
-        A signal asked the run to stop before the step.
+    Raises TrainingError where the loss is not finite or memory ran out, RunInterrupted where a signal asked for it before the step.
     """
     stop_if_asked(state)
     with explain_out_of_memory(state.recipe, state.inputs.folder):
         started, run, progress = time.monotonic(), state.recipe.run, state.progress
         if run.lengthened_at(progress.step):
             progress.stopped, progress.stale = False, 0
-        _seed(state)
+        # Dropout and loss sampling are a function of (seed, step, process).
+        torch.manual_seed((run.seed * 1_000_003 + progress.step) * 1024 + state.accelerator.process_index)
         _set_lr(state)
         parts = _next_parts(state)
         loss = _sum_over_processes(state, _backward(state, parts))
@@ -48,11 +43,6 @@ def train_step(state: RunState) -> float:
         progress.seconds += time.monotonic() - started
         progress.running_loss = [progress.running_loss[0] + loss, progress.running_loss[1] + 1]
         return loss
-
-
-def _seed(state: RunState) -> None:
-    """Seed dropout and loss sampling by (seed, step, process)."""
-    torch.manual_seed((state.recipe.run.seed * 1_000_003 + state.progress.step) * 1024 + state.accelerator.process_index)
 
 
 def _set_lr(state: RunState) -> None:
@@ -109,3 +99,18 @@ def _check_finite(state: RunState, loss: float, parts: list[Batch]) -> None:
         f"the loss became {loss} in epoch {step // state.steps_per_epoch + 1}, step {step + 1}, on {keys}: "
         f"lower optimizer.lr (now {state.recipe.optimizer.lr:g}){checkpoint_clause(state.inputs.folder)}"
     )
+
+
+@torch.no_grad()
+def average_weights(average: dict[str, Tensor], model: nn.Module, *, decay: float, step: int) -> None:
+    """Move the running mean a step towards the model's parameters and buffers, in place.
+
+    The decay grows with the steps, ``min(decay, (1 + step) / (10 + step))``, so that the
+    random beginning is forgotten. Counters (integer buffers) are copied.
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    state = model.state_dict()
+    floats = [name for name in average if average[name].is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in floats], [state[name] for name in floats], 1 - decay)
+    for name in average.keys() - set(floats):
+        average[name].copy_(state[name])

@@ -29,18 +29,8 @@ __all__ = ["measure_batch_norm", "validate"]
 def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationMetrics, float]:
     """Evaluate the network as :func:`upscore.evaluation.evaluate.evaluate` would its bundle: same path, same precision, same numbers.
 
-    Returns
-    -------
-    metrics : SegmentationMetrics
-    loss : float
-        The objective of training over the validation images, without loss sampling and weights of pixels.
-
-    Raises
-    ------
-    TrainingError
-        Memory ran out.
-    RunInterrupted
-        A signal asked the run to stop.
+    Returns the metrics, and the objective of training over the validation images, without loss sampling and weights of pixels.
+    Raises TrainingError where memory ran out, and RunInterrupted where a signal asked the run to stop.
     """
     recipe, accelerator = state.recipe, state.accelerator
     if state.validated is not state.averaged:
@@ -120,8 +110,8 @@ class _Interrupted(Exception):
 def measure_batch_norm(state: RunState, network: nn.Module) -> None:
     """Measure the statistics of batch normalisation over the run's first batches, on all processes together."""
     recipe, accelerator = state.recipe.model_copy(update={"loss": LossSection()}), state.accelerator
-    rank, world = accelerator.process_index, accelerator.num_processes
-    batches = batches_from(state.inputs.train, recipe, first_step=0, steps=recipe.run.precise_bn, rank=rank, world=world)
+    shard = (accelerator.process_index, accelerator.num_processes)
+    batches = batches_from(state.inputs.train, recipe, first_step=0, steps=recipe.run.precise_bn, shard=shard)
 
     def until_asked(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:

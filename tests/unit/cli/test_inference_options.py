@@ -5,7 +5,7 @@ import shlex
 import pytest
 import typer
 
-from upscore.cli.app import app
+from upscore.cli.app import UsageError, app
 from upscore.cli.arguments import given_command
 from upscore.cli.inference_options import InferenceOptions, inference_options
 
@@ -47,6 +47,12 @@ def test_flags_become_settings():
     }
     assert InferenceOptions().overrides() == {}
     assert InferenceOptions(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
+
+
+@pytest.mark.parametrize("setting", ["proposals=20", "crf=true"])
+def test_a_section_is_not_a_setting(setting):
+    with pytest.raises(UsageError, match=f"found '{setting}', expected NAME=VALUE"):
+        InferenceOptions(settings=[setting], max_proposals=5, crf=True).overrides()
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_shapes_become_crops_that_are_the_same_every_time():
         one, other = view[index], again[index]
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.label, other.label)
-        assert set(np.unique(one.label)) - {0, IGNORE} <= {int(view._table.kind[index])}
+        assert set(np.unique(one.label)) - {0, IGNORE} <= {int(view._table.label_class[index])}
     proposals = CroppedProposals(shapes, EdgeBoxes(300), side=40)
     assert len(proposals) > len(shapes)
     assert proposals[0].image.shape == (40, 40, 3)

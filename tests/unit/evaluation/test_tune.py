@@ -179,7 +179,7 @@ def test_what_cannot_be_tuned_is_said_before_the_work(monkeypatch: pytest.Monkey
 def test_room_is_asked_for_and_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     said, needed = [], sum(2 * 2 * (40 + i) * 52 for i in range(6))
-    tune(network(), Scenes(), trials=1, say=said.append)
+    tune(network(), Scenes(), trials=1, report=said.append)
     assert said == [f"the network's probabilities take {needed / 1e3:.1f} kB in {tmp_path} while tuning runs"]
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(probability_store.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))

@@ -42,25 +42,16 @@ class Engine(Protocol):
     @property
     def dtype(self) -> type[np.floating[Any]]:
         """What it computes in."""
-        ...
 
     def pairwise(self, features: npt.NDArray[Any], compatibility: npt.NDArray[np.float64], normalization: str) -> Any:
         """Build one kernel's pairwise term, which any unary may use.
 
-        Parameters
-        ----------
-        features : (N, d) floating
-            Finite, divided by their sigmas.
-        compatibility : (K,) or (K, K) float64
-            What filtered marginals (N, K) are multiplied by, elementwise or as matrices.
-        normalization : {"symmetric", "before", "after", "none"}
-            Where messages are divided by the kernel's row sums.
+        ``features`` are (N, d), finite and divided by their sigmas; filtered marginals (N, K) are multiplied by ``compatibility``,
+        (K,) elementwise or (K, K) as matrices; ``normalization`` is that of :mod:`upscore.crf.kernels`.
         """
-        ...
 
     def mean_field(self, unary: Unary, pairwise: Sequence[Any], *, self_message: bool) -> MeanField:
         """Return the mean field of N pixels and K labels."""
-        ...
 
 
 class MeanField(Protocol):
@@ -68,32 +59,20 @@ class MeanField(Protocol):
 
     def advance(self, marginals: Any, steps: int) -> Any:
         """Return the marginals after ``steps`` more steps; None starts from the softmax of the unary."""
-        ...
 
     def from_array(self, array: npt.NDArray[Any]) -> Any:
         """Return probabilities (N, K) as the engine's marginals."""
-        ...
 
     def to_array(self, marginals: Any) -> npt.NDArray[Any]:
         """Return the marginals as an array (N, K)."""
-        ...
 
     def divergence(self, marginals: Any) -> tuple[float, float]:
         """Return ``Σ Q log Q + Σ Q U`` and ``Σ_m Σ Q μ_m Q̃_m``, in which every pair counts twice."""
-        ...
 
 
 def check_engine(name: str, *, threads: int | None = None, device: str | None = None) -> None:
-    """Check an engine's name, number of threads and device without importing the engine.
+    """Check an engine's name, number of threads and device without importing the engine; CRFError where one does not fit.
 
-    Raises
-    ------
-    CRFError
-        No engine has this name, the number of threads is not 1 to 64, or the engine takes no device.
-
-    Examples
-    --------
-    >>> check_engine("torch_exact", device="cuda")
     >>> check_engine("numpy_exact", device="cuda")
     Traceback (most recent call last):
     upscore.errors.CRFError: found device 'cuda' for engine 'numpy_exact', expected none: only torch_lattice and torch_exact take one
@@ -107,24 +86,11 @@ def check_engine(name: str, *, threads: int | None = None, device: str | None = 
 
 
 def make_engine(name: EngineName, *, threads: int | None = None, device: str | None = None) -> Engine:
-    """Return an engine by name.
+    """Return the engine of this name in the module's table, with ``threads`` and ``device`` as for :class:`upscore.crf.DenseCRF`.
 
-    Parameters
-    ----------
-    name : str
-        One of the names in the module's table.
-    threads : int, optional
-        For the compiled lattice, 1 to 64; by default as many as the process may use.
-    device : str, optional
-        For the engines in PyTorch, as ``torch.device`` takes it; "cpu" by default.
+    A CRFError is raised where an argument is invalid, or what the engine needs (PyTorch, SciPy, the compiled module, the device)
+    is missing.
 
-    Raises
-    ------
-    CRFError
-        An argument is invalid, or what the engine needs (PyTorch, SciPy, the compiled module, the device) is missing.
-
-    Examples
-    --------
     >>> make_engine("numpy_exact").dtype.__name__
     'float64'
     """
@@ -133,7 +99,7 @@ def make_engine(name: EngineName, *, threads: int | None = None, device: str | N
         from upscore.crf.engines import native_lattice
 
         if native_lattice.is_compiled():
-            return native_lattice.NativeEngine(min(threads or native_lattice.count_processors(), MAX_THREADS))
+            return native_lattice.NativeEngine(min(threads or native_lattice.count_cores(), MAX_THREADS))
         if name == "native_lattice":
             raise CRFError(
                 "engine 'native_lattice' was not compiled: install upscore again where there is a C++ compiler, or use 'lattice'"

@@ -25,17 +25,11 @@ if TYPE_CHECKING:
     from upscore._native import Lattice
     from upscore.crf.engines import MeanField
 
-__all__ = ["NativeEngine", "NativeMeanField", "NativePairwise", "count_processors", "is_compiled"]
+__all__ = ["NativeEngine", "NativeMeanField", "NativePairwise", "count_cores", "is_compiled"]
 
 
 def is_compiled() -> bool:
-    """Return whether the compiled module exists and can be loaded.
-
-    Examples
-    --------
-    >>> is_compiled() in (True, False)
-    True
-    """
+    """Return whether the compiled module exists and can be loaded."""
     try:
         _native()
     except ImportError:
@@ -51,18 +45,10 @@ def _native() -> ModuleType:
 
 @dataclass(frozen=True)
 class NativeEngine:
-    """The engine of the compiled lattice.
+    """The engine of the compiled lattice."""
 
-    Parameters
-    ----------
-    threads : int
-        1 to 64. The same number gives the same bits, another nearly the same (within 1e-5).
-    instructions : {"best", "avx2", "portable"}
-        Which of the compiled loops run.
-    """
-
-    threads: int
-    instructions: str = "best"
+    threads: int  #: 1 to 64; the same number gives the same bits, another nearly the same (within 1e-5)
+    instructions: str = "best"  #: which of the compiled loops run: "best", "avx2" or "portable"
 
     dtype = np.float32
 
@@ -146,14 +132,8 @@ class NativeMeanField:
         return sum_divergence(marginals, self.unary.energy(np.float64), energies)
 
 
-def count_processors() -> int:
-    """Return how many processors this process may use.
-
-    Examples
-    --------
-    >>> count_processors() >= 1
-    True
-    """
+def count_cores() -> int:
+    """Return how many CPU cores this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system

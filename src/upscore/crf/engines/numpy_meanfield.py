@@ -20,18 +20,10 @@ NumpyFilter: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class NumpyEngine:
-    """The engine for a class of filters.
+    """The engine for a class of filters."""
 
-    Parameters
-    ----------
-    filter_factory : callable
-        features (N, d) -> NumpyFilter.
-    dtype : type
-        What the filter computes in.
-    """
-
-    filter_factory: Callable[[npt.NDArray[Any]], NumpyFilter]
-    dtype: type[np.floating[Any]]
+    filter_factory: Callable[[npt.NDArray[Any]], NumpyFilter]  #: features (N, d) -> filter
+    dtype: type[np.floating[Any]]  #: what the filter computes in
 
     def pairwise(self, features: npt.NDArray[Any], compatibility: npt.NDArray[np.float64], normalization: str) -> NumpyPairwise:
         """Build the filter and its row sums."""

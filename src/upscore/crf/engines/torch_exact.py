@@ -100,13 +100,7 @@ class TorchExactFilter:
             self.near = [(gap <= reach).nonzero()[:, 0] for gap in gaps]
 
     def multiply(self, values: Tensor, *, transposed: bool = False) -> Tensor:
-        """Return the kernel times ``values`` (N, C); it is symmetric, its own transpose.
-
-        Raises
-        ------
-        CRFError
-            The values have another number of pixels, dtype or device.
-        """
+        """Return the kernel, its own transpose, times ``values`` (N, C); CRFError where their number, dtype or device is another."""
         check_values(values, self.count, self.points.new_empty(0, dtype=self.dtype))
         tile_values = torch.cat([values, values.new_zeros((1, values.shape[1]))])[self.order]
         sums = torch.zeros_like(tile_values)

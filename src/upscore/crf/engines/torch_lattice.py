@@ -35,6 +35,8 @@ _FAR = 2.0**52
 class TorchLattice:
     """Multiply by the lattice's approximation of ``exp(-|f_i - f_j|² / 2)``.
 
+    It takes some 20 bytes for each corner of each pixel, and 16 (d + 1) for each vertex, and as much again while it is built.
+
     Parameters
     ----------
     features : (N, d) float64
@@ -47,11 +49,6 @@ class TorchLattice:
     ------
     CRFError
         A feature is not finite, or they spread too far for 64 bits.
-
-    Notes
-    -----
-    It takes some 20 bytes for each corner of each pixel, and 16 (d + 1) for each vertex, and as
-    much again while it is built.
 
     Examples
     --------
@@ -83,13 +80,7 @@ class TorchLattice:
         self.scale = 0.5**corners / (1 + 2.0 ** -(corners - 1))
 
     def multiply(self, values: Tensor, *, transposed: bool = False) -> Tensor:
-        """Return the kernel, or its transpose, times ``values`` (N, C).
-
-        Raises
-        ------
-        CRFError
-            The values have another number of pixels, dtype or device.
-        """
+        """Return the kernel, or its transpose, times ``values`` (N, C); CRFError where their number, dtype or device is another."""
         check_values(values, len(self.weights), self.weights)
         vertices = F.embedding_bag(self.pixels, values.contiguous(), self.starts, per_sample_weights=self.splat_weights, mode="sum")
         for around in reversed(self.blurs) if transposed else self.blurs:
@@ -98,17 +89,7 @@ class TorchLattice:
 
 
 def check_values(values: Tensor, pixels: int, like: Tensor) -> None:
-    """Check that values are (pixels, C), with the dtype and on the device of ``like``.
-
-    Raises
-    ------
-    CRFError
-        They are not.
-
-    Examples
-    --------
-    >>> check_values(torch.zeros(4, 2), 4, torch.zeros(1))
-    """
+    """Raise a CRFError where values are not (pixels, C), or not of the dtype and on the device of ``like``."""
     if values.ndim != 2 or len(values) != pixels:
         raise CRFError(f"found values of shape {tuple(values.shape)}, expected ({pixels}, C): one row for each pixel")
     if values.device != like.device or values.dtype != like.dtype:
@@ -176,18 +157,10 @@ class _Codes:
         self.filled = rows.stop
 
     def number(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Number the vertices and find their neighbours; frees the codes.
+        """Number the vertices in the order of their keys, and find their neighbours; frees the codes.
 
-        Returns
-        -------
-        vertices : (N, d + 1) int32
-            Vertices of each pixel, numbered in the order of their keys.
-        order : (N (d + 1)) int64
-            Corners of pixels, sorted by vertex, then by pixel.
-        starts : (V) int32
-            Where each vertex's corners start in ``order``.
-        neighbours : (d + 1, 2, V) int32
-            Previous and next vertex along each axis; V if missing.
+        Returns the vertices (N, d + 1) of each pixel; the corners (N (d + 1)) of pixels, sorted by vertex, then by pixel; where each
+        vertex's corners start (V) among these; and the previous and next vertex (d + 1, 2, V) along each axis, V if missing.
         """
         shape, tables = self.parts[0].shape, []
         numbers = order = starts = self.parts[0].new_empty(0)

@@ -45,7 +45,6 @@ class TorchFilter(Protocol):
 
     def multiply(self, values: Tensor, *, transposed: bool = False) -> Tensor:
         """Return the kernel, or its transpose, times ``values`` (N, C), of the same shape, type and device."""
-        ...
 
 
 FilterFactory: TypeAlias = Callable[[Tensor, torch.dtype], TorchFilter]
@@ -55,8 +54,6 @@ FilterFactory: TypeAlias = Callable[[Tensor, torch.dtype], TorchFilter]
 def apply_filter(kernel: TorchFilter, values: Tensor) -> Tensor:
     """Return ``kernel`` times ``values`` (N, C) floating, differentiable in the values any number of times.
 
-    Examples
-    --------
     >>> from upscore.crf.engines.torch_exact import TorchExactFilter
     >>> kernel = TorchExactFilter(torch.tensor([[0.0], [9.0]]).double())
     >>> values = torch.ones(2, 1, requires_grad=True)
@@ -81,19 +78,11 @@ class _ApplyFilter(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class NormalizedFilter:
-    """A filter with normalisation factors before and after it.
+    """A filter with normalisation factors before and after it."""
 
-    Parameters
-    ----------
-    kernel : TorchFilter
-        Of N pixels.
-    before, after : (N, 1), optional
-        Powers of the kernel's row sums.
-    """
-
-    kernel: TorchFilter
-    before: Tensor | None
-    after: Tensor | None
+    kernel: TorchFilter  #: of N pixels
+    before: Tensor | None  #: (N, 1), a power of the kernel's row sums
+    after: Tensor | None  #: likewise
 
     @classmethod
     def of(cls, kernel: TorchFilter, ones: Tensor, normalization: str) -> NormalizedFilter:
@@ -142,11 +131,6 @@ class TorchEngine:
     ------
     CRFError
         This machine has no such device.
-
-    Examples
-    --------
-    >>> TorchEngine().dtype.__name__
-    'float32'
     """
 
     device: str | torch.device = "cpu"
@@ -209,18 +193,7 @@ class TorchMeanField:
 
 
 def require_device(wanted: str | torch.device) -> torch.device:
-    """Return a device after a computation in double precision on it.
-
-    Raises
-    ------
-    CRFError
-        It does not exist, or has no double precision.
-
-    Examples
-    --------
-    >>> require_device("cpu")
-    device(type='cpu')
-    """
+    """Return a device after a computation in double precision on it; CRFError where it does not exist or has none."""
     try:
         device = torch.device(wanted)
         torch.zeros(1, dtype=torch.float64, device=device).sum().item()
@@ -236,8 +209,6 @@ def require_device(wanted: str | torch.device) -> torch.device:
 def full_precision() -> Iterator[None]:
     """Multiply matrices in their own precision inside the block: no autocast, no TF32, no bfloat16.
 
-    Examples
-    --------
     >>> with torch.autocast("cpu", torch.bfloat16), full_precision():
     ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
     torch.float32

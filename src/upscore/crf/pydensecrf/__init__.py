@@ -7,5 +7,5 @@
 
 Classes, methods, argument orders, units, signs and results are the same. Inputs that pydensecrf
 mishandles in silence or rejects with an error about buffers either work here (other float types
-and memory orders, images with an extra axis) or raise an error that says what to do.
+and memory orders, images with an extra axis) or raise an error with what to do.
 """

@@ -47,8 +47,6 @@ Matrix = npt.NDArray[np.float32]
 class ConstUnary:
     """Given energies (labels, pixels).
 
-    Examples
-    --------
     >>> ConstUnary([[0.1], [0.2]]).energy.shape
     (2, 1)
     """
@@ -60,8 +58,6 @@ class ConstUnary:
 class LogisticUnary:
     """Energies linear in features: ``u`` (labels, D) times ``f`` (D, pixels).
 
-    Examples
-    --------
     >>> LogisticUnary(np.ones((3, 2)), np.ones((2, 4))).energy.shape
     (3, 4)
     """
@@ -165,10 +161,8 @@ class DenseCRF:
             A shape or constant is invalid.
         """
         given = np.asarray(features)
-        if not given.size:
-            raise CRFError(f"found features of shape {given.shape}, expected (D, {self._pixels}): one column for each pixel")
-        flat = given.reshape(len(given), -1) if given.ndim > 1 else given
-        if flat.ndim != 2 or flat.shape[1] != self._pixels:
+        flat = given.reshape(len(given), -1) if given.ndim > 1 and given.size else given
+        if not given.size or flat.ndim != 2 or flat.shape[1] != self._pixels:
             raise CRFError(f"found features of shape {given.shape}, expected (D, {self._pixels}): one column for each pixel")
         self._add(flat.T, compat, kernel, normalization)
 
@@ -177,7 +171,7 @@ class DenseCRF:
         check_steps(niter)
         mean_field = self._mean_field()
         with bounded_memory(self._pixels):
-            return _as_matrix(mean_field.to_array(mean_field.advance(None, niter)))
+            return np.ascontiguousarray(mean_field.to_array(mean_field.advance(None, niter)).T, np.float32)
 
     def startInference(self) -> tuple[Matrix, Matrix, Matrix]:
         """Return the marginals Q and two arrays that :meth:`stepInference` takes and ignores."""
@@ -257,14 +251,9 @@ class DenseCRF2D(DenseCRF):
     def addPairwiseGaussian(
         self, sxy: float | Sequence[float], compat: Any, kernel: int = DIAG_KERNEL, normalization: int = NORMALIZE_SYMMETRIC
     ) -> None:
-        """Add a kernel over positions.
+        """Add a kernel over positions; ``sxy`` is the standard deviation in pixels along x and y.
 
-        Parameters
-        ----------
-        sxy : float or (float, float)
-            Standard deviation in pixels along x and y.
-        compat, kernel, normalization
-            As for :meth:`DenseCRF.addPairwiseEnergy`.
+        All else is as for :meth:`DenseCRF.addPairwiseEnergy`.
         """
         self._add(Gaussian(_rows_first(sxy)).features((self._height, self._width)), compat, kernel, normalization)
 
@@ -309,8 +298,3 @@ class DenseCRF2D(DenseCRF):
 def _rows_first(sxy: float | Sequence[float]) -> list[float]:
     """Return the sigmas of rows and columns from pydensecrf's x and y."""
     return [float(s) for s in np.atleast_1d(as_numbers(sxy, "sxy")).ravel()[::-1]]
-
-
-def _as_matrix(pixels: npt.NDArray[Any]) -> Matrix:
-    """Return (N, K) as (labels, pixels)."""
-    return np.ascontiguousarray(pixels.T, np.float32)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from upscore.crf.kernels import as_numbers
 from upscore.crf.limits import check_labels, check_size
-from upscore.crf.unary import SUM_TOLERANCE
+from upscore.crf.unary import SUM_TOLERANCE, energy_from_labels
 from upscore.errors import CRFError
 
 __all__ = [
@@ -28,7 +28,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 def unary_from_softmax(sm: npt.ArrayLike, scale: float | None = None, clip: float | None = 1e-5) -> Matrix:
-    """Return the energies of probabilities.
+    """Return the energies of probabilities, (labels, pixels) float32.
 
     Parameters
     ----------
@@ -38,10 +38,6 @@ def unary_from_softmax(sm: npt.ArrayLike, scale: float | None = None, clip: floa
         Confidence in them: they are mixed with equal probabilities of weight 1 - scale.
     clip : float, optional
         Minimum probability.
-
-    Returns
-    -------
-    (labels, pixels) float32
 
     Raises
     ------
@@ -78,7 +74,7 @@ def unary_from_softmax(sm: npt.ArrayLike, scale: float | None = None, clip: floa
 
 
 def unary_from_labels(labels: npt.ArrayLike, n_labels: int, gt_prob: float, zero_unsure: bool = True) -> Matrix:
-    """Return the energies of a label map, each label of which is right with probability ``gt_prob``.
+    """Return the energies of a label map, (n_labels, pixels) float32, each label of which is right with probability ``gt_prob``.
 
     Parameters
     ----------
@@ -90,10 +86,6 @@ def unary_from_labels(labels: npt.ArrayLike, n_labels: int, gt_prob: float, zero
         Probability of the given label; the others have the rest in equal parts.
     zero_unsure : bool
         Whether 0 is unknown.
-
-    Returns
-    -------
-    (n_labels, pixels) float32
 
     Raises
     ------
@@ -116,25 +108,13 @@ def unary_from_labels(labels: npt.ArrayLike, n_labels: int, gt_prob: float, zero
     if flat.size and not (flat.min() >= 0 and flat.max() <= last):
         hint = ": 0 is unknown and is not counted in n_labels; if it is a label, pass zero_unsure=False" if zero_unsure else ""
         raise CRFError(f"found labels from {flat.min()} to {flat.max()}, expected 0 to {last}{hint}")
-    energy = np.full((n_labels, flat.size), -np.log((1 - gt_prob) / max(1, n_labels - 1)), np.float32)
-    known = np.flatnonzero(flat >= first)
-    energy[flat[known] - first, known] = -np.log(gt_prob)
-    energy[:, flat < first] = np.log(n_labels)
-    return energy
+    energy = energy_from_labels(flat.astype(np.int64) - first, int(n_labels), confidence=gt_prob, unknown=-1)
+    return np.ascontiguousarray(energy.T)
 
 
 def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Matrix:
-    """Return positions divided by ``sdims``, rows first: (axes, pixels) float32.
+    """Return the positions of an image or volume of ``shape`` divided by ``sdims``, a sigma for each axis: (axes, pixels) float32.
 
-    Parameters
-    ----------
-    sdims : sequence of float
-        A sigma for each axis.
-    shape : sequence of int
-        Of the image or volume.
-
-    Examples
-    --------
     >>> create_pairwise_gaussian((2, 2), (1, 3)).tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.5, 1.0]]
     """

@@ -41,12 +41,10 @@ def find_missing_classes(masks: AllMasks, part: StoredMasks, *, trained: bool) -
         before = masks.parts[0].classes_shown()
         missing = [part.names[label] for label in before if label not in shown] if part is not masks.parts[0] else absent
         if len(shown) < 2:
-            yield masks.finding(
-                "one class",
-                f"all {count} masks show {alone} and nothing else{besides}: the mean IoU of one class tells nothing of how well classes "
-                f"are told apart, and nothing of {listed(missing, 6)}" if missing else f"all {count} masks show {alone} and nothing else",
-                fatal=False, part=part,
-            )  # fmt: skip
+            what = f"all {count} masks show {alone} and nothing else"
+            if missing:
+                what += f"{besides}: the mean IoU of one class does not measure how well it and {listed(missing, 6)} are distinguished"
+            yield masks.finding("one class", what, fatal=False, part=part)
         elif missing:
             yield masks.finding(
                 "class not shown",
@@ -57,13 +55,8 @@ def find_missing_classes(masks: AllMasks, part: StoredMasks, *, trained: bool) -
     blank = np.asarray(~part.occurs[:, [value for value in values if part.class_of(value) != IGNORE]].any(axis=1))
     if blank.any():
         keys = [part.keys[index] for index in np.flatnonzero(blank).tolist()]
-        yield masks.finding(
-            "all ignored",
-            f"{len(keys)} of {count} masks hold ignored pixels alone ({listed(keys)})",
-            fatal=False,
-            chosen=blank,
-            part=part,
-        )
+        what = f"{len(keys)} of {count} masks hold ignored pixels alone ({listed(keys)})"
+        yield masks.finding("all ignored", what, fatal=False, chosen=blank, part=part)
 
 
 def _remedies_for_one_class(masks: AllMasks, part: StoredMasks, ignored: Sequence[int]) -> list[Remedy]:

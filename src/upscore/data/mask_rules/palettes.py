@@ -39,13 +39,13 @@ def find_different_palettes(masks: AllMasks) -> Iterator[Finding]:
     usual = {number: max(seen, key=lambda colour: seen[colour]) for number, seen in votes.items()} | colours[most_common]
     other = {palette for palette, given in colours.items() if any(usual[number] != colour for number, colour in given.items())}
     chosen = np.array([palette in other for palette in masks.palettes])
-    like = masks.keys(np.array([palette == most_common for palette in masks.palettes]))[0]
+    usual_mask = masks.keys(np.array([palette == most_common for palette in masks.palettes]))[0]
     number = clashing[0]
     here, there = list(votes[number])[:2]
     remedies = [
         Remedy(
             when="if the colours are right",
-            advice=f"export all masks with the palette of {like}",
+            advice=f"export all masks with the palette of {usual_mask}",
             rewrite=_by_colour(masks, colours, usual),
         ),
         Remedy(when="if the numbers are right and the colours do not matter", advice="save them without palettes", rewrite="a"),

@@ -61,22 +61,10 @@ def yaml_splits(file: Path) -> tuple[str, ...]:
 
 
 def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = ()) -> PairedFiles:
-    """Open one split of a ``dataset.yaml``.
+    """Open the split ``train``, ``val`` or ``test``, also by another name for it, of a ``dataset.yaml``; see :mod:`upscore.data.schema`.
 
-    Parameters
-    ----------
-    file : Path
-        See :mod:`upscore.data.schema`.
-    split : str
-        ``train``, ``val`` or ``test``, as the file gives them, or another name for one.
-    warnings : sequence of str
-        Warnings that the dataset begins with.
-
-    Raises
-    ------
-    DataError
-        The file is wrong, the split is not given or empty, or images and masks do not
-        match one to one.
+    The dataset's warnings begin with ``warnings``. A DataError is raised where the file is wrong, the split is not given or empty, or
+    images and masks do not match one to one.
     """
     schema = read_schema(file)
     found_warnings = [*warnings, *schema.warnings]

@@ -44,14 +44,8 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
     """Open one split of a folder that holds ``images/`` and ``masks/``, or folders of other names for the same.
 
     Class names come from ``classes.txt`` (one a line) or another file of class names; without
-    one all masks are read once to count the classes. The dataset's ``warnings`` tell which.
-
-    Parameters
-    ----------
-    root : Path
-        The folder.
-    split : str
-        One of :func:`~upscore.data.folder_pairs.plain_splits`, or another name for one.
+    it all masks are read once to count the classes. The dataset's ``warnings`` contain where they come from. ``split`` is one of
+    :func:`~upscore.data.folder_pairs.plain_splits`, or another name for it.
 
     Raises
     ------
@@ -71,9 +65,8 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
         warnings.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
     settings_file = None if named and named.mapping else root / "dataset.yaml"
     split = choose_split(root, split, plain_splits(root))
-    return PairedFiles(
-        pairs, labels, split=split, name=root.resolve().name, mapping=mapping, warnings=warnings, settings_file=settings_file
-    )
+    name = root.resolve().name
+    return PairedFiles(pairs, labels, split=split, name=name, mapping=mapping, warnings=warnings, settings_file=settings_file)
 
 
 def _labels_in(root: Path, masks: Sequence[Path]) -> LabelSpace:

@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import RawLabel
 from upscore.data.reader import Reader
 from upscore.data.splits import choose_split
 from upscore.errors import DataError, nearest_name
@@ -78,7 +77,6 @@ class Shapes:
     name = "shapes"
     labels = SHAPES_LABELS
     warnings: tuple[str, ...] = ()
-    label_mapping: None = None
 
     def __init__(self, split: str, size: tuple[int, int], count: int, seed: int) -> None:
         self.split = split
@@ -92,16 +90,10 @@ class Shapes:
     def __getitem__(self, index: int) -> Sample:
         key = self.keys[index]
         digest = blake2b(f"shapes\0{self.seed}\0{key}".encode(), digest_size=16).digest()
-        return _draw(key, self.size, np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little"))))
+        return _draw_scene(key, self.size, np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little"))))
 
     def __repr__(self) -> str:
         return f"<shapes {self.split}: {len(self)} images of {self.size[0]}×{self.size[1]}, {len(self.labels)} classes>"
-
-    def raw_label(self, index: int) -> RawLabel:
-        """Return mask ``index``."""
-        label = self[index].label
-        assert label is not None
-        return RawLabel(label)
 
 
 class _Scene(NamedTuple):
@@ -114,7 +106,7 @@ class _Scene(NamedTuple):
     rng: np.random.Generator
 
 
-def _draw(key: str, size: tuple[int, int], rng: np.random.Generator) -> Sample:
+def _draw_scene(key: str, size: tuple[int, int], rng: np.random.Generator) -> Sample:
     height, width = size
     tint, sun = rng.uniform(0, 1), rng.uniform(0, math.tau)
     label, instances = np.zeros(size, np.uint8), np.zeros(size, np.int32)
@@ -122,10 +114,10 @@ def _draw(key: str, size: tuple[int, int], rng: np.random.Generator) -> Sample:
     count = max(1, int(rng.integers(11, 19) * height * width / (128 * 160)))
     longest = 0.3 * min(height, width)
     reaches = longest * np.exp(-rng.uniform(0, 1, count) * math.log(longest / 2.6))
-    # Big ones are laid first, so that small ones are seen; a few come out of turn and hide others.
+    # Large objects are drawn first, so that they do not hide small ones; 15 % are drawn out of this order, and may be hidden.
     order = np.argsort(-reaches * rng.choice([1.0, 4.0], count, p=[0.85, 0.15]))
     for number, reach in enumerate(reaches[order].tolist(), 1):
-        _lay(scene, int(rng.integers(1, len(SHAPES_LABELS))), reach, number)
+        _draw_object(scene, int(rng.integers(1, len(SHAPES_LABELS))), reach, number)
     # One light over the whole scene, then the camera's noise.
     ramp = rng.uniform(0.7, 1.25, (2, 2)).astype(np.float32)
     canvas = scene.canvas * cv2.resize(ramp, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -149,7 +141,7 @@ def _ground(size: tuple[int, int], tint: float, rng: np.random.Generator) -> _Ar
     return np.asarray(first + blend * (second - first))
 
 
-def _lay(scene: _Scene, kind: int, reach: float, number: int) -> None:
+def _draw_object(scene: _Scene, kind: int, reach: float, number: int) -> None:
     """Draw one object and its shadow at a random position; its label is ``kind``, its instance ``number``."""
     rng, name = scene.rng, SHAPES_LABELS.names[kind]
     height, width = scene.label.shape
@@ -175,7 +167,7 @@ def _lay(scene: _Scene, kind: int, reach: float, number: int) -> None:
     away = np.array([[1, 0, -light_x * cast], [0, 1, -light_y * cast]])
     under *= 1 - cv2.warpAffine(shade, away, shade.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
 
-    # Each kind has a hue it leans to, and strays from it, now and then past the next kind's: a hint, not the answer.
+    # Hues vary about one of each class, at times beyond the next class's: a hint at the class, no more.
     hue = (kind - 1) / (len(SHAPES_LABELS) - 1) + rng.normal(0, 0.06)
     first = _colour(hue, rng.uniform(0.35, 0.9), rng.uniform(120, 250))
     second = first * np.float32(rng.uniform(0.55, 0.85)) + np.float32(rng.uniform(0, 40))

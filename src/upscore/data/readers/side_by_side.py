@@ -15,9 +15,11 @@ splits a fifth of the images is val.
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 
 from upscore.data.class_names import find_class_names
+from upscore.data.folder_pairs import file_key
 from upscore.data.folder_roles import by_split, subfolders
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
@@ -49,11 +51,7 @@ def side_by_side_splits(root: Path) -> tuple[str, ...]:
 def open_side_by_side(root: Path, split: str) -> PairedFiles:
     """Open one split of a folder where :func:`has_masks_beside`.
 
-    Raises
-    ------
-    DataError
-        The split is missing, an image has no mask or a mask no image, or there is no
-        file of class names.
+    A DataError is raised where the split is missing, an image has no mask or a mask no image, or there is no file of class names.
     """
     found = _folders(root)
     split = choose_split(root, split, side_by_side_splits(root))
@@ -80,17 +78,13 @@ def _folders(root: Path) -> dict[str, Path]:
 
 
 def _first_mask(folder: Path) -> bool:
-    """Whether some image among the first files has a mask beside it."""
-    names = set()
+    """Whether any image among the first files has a mask beside it."""
     try:
         with os.scandir(folder) as entries:
-            for number, entry in enumerate(entries):
-                if number == _FILES_CHECKED:
-                    break
-                if not entry.name.startswith(".") and entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    names.add(entry.name.rpartition(".")[0].lower())
+            files = [entry.name.lower() for entry in islice(entries, _FILES_CHECKED) if not entry.name.startswith(".")]
     except OSError:
         return False
+    names = {name.rpartition(".")[0] for name in files if name.endswith(IMAGE_SUFFIXES)}
     return any(name.removesuffix(word) in names for name in names for word in MASK_WORDS if name.endswith(word))
 
 
@@ -100,7 +94,7 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
     masks: list[tuple[str, Path]] = []
     used = set()
     for path in files:
-        key = path.relative_to(folder).with_suffix("").as_posix()
+        key = file_key(path, folder)
         word = _mask_word(key)
         used.add(word.lower())
         (masks if word else images).append((key.removesuffix(word) if word else key, path))

@@ -26,7 +26,7 @@ from upscore.data.class_names import find_class_names
 from upscore.data.colour_masks import ColourTable
 from upscore.data.foreign_annotations import name_annotations
 from upscore.data.headers import IMAGE_SUFFIXES
-from upscore.data.image_lists import find_below, is_file, read_lines
+from upscore.data.image_lists import find_below, read_lines
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
@@ -57,19 +57,9 @@ def voc_splits(root: Path) -> tuple[str, ...]:
 def open_voc(root: Path, split: str) -> PairedFiles:
     """Open one split of a PASCAL VOC folder.
 
-    Parameters
-    ----------
-    root : Path
-        The folder that holds ``JPEGImages``.
-    split : str
-        The name of a list in ``ImageSets/Segmentation``, such as ``train``, ``val``,
-        ``trainval`` or one of your own; or train or val where the images are divided.
-
-    Raises
-    ------
-    DataError
-        There is no such list, it is empty or names an image twice, or an image or mask
-        it names is missing; or a file of class names is wrong.
+    ``split`` is the name of a list in ``ImageSets/Segmentation``, such as ``train``, ``val``, ``trainval`` or one of your own; or train
+    or val where the images are divided. A DataError is raised where there is no such list, it is empty or names an image twice, or
+    an image or mask it names is missing; or a file of class names is wrong.
     """
     given = _lists(root)
     warnings: list[str] = []
@@ -162,7 +152,7 @@ def _all_pairs(root: Path, warnings: list[str]) -> list[Pair]:
 
 
 class _Folder:
-    """Finds the images of one folder by their names without suffix; it is listed only where a file with the usual suffix is missing."""
+    """Find the images of one folder by their names without suffix; it is listed only where a file with the usual suffix is missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -170,7 +160,7 @@ class _Folder:
 
     def find(self, key: str, *, first: str = ".jpg") -> Path | None:
         usual = self._folder / f"{key}{first}"
-        if is_file(usual):
+        if os.path.isfile(usual):
             return usual
         if self._others is None:
             found = list_images(self._folder)[0] if self._folder.is_dir() else []

@@ -13,27 +13,13 @@ __all__ = ["ShippedRecipe", "find_recipe", "list_recipes"]
 
 @dataclass(frozen=True)
 class ShippedRecipe:
-    """A recipe that comes with upscore.
+    """A recipe that comes with upscore."""
 
-    Parameters
-    ----------
-    name : str
-        What ``--recipe`` takes.
-    path : Path
-        The file.
-    about : str
-        What it trains, and how: the comment at the file's beginning, as one paragraph.
-    claims : str
-        The numbers its source reports; "" where it has none.
-    command : str
-        How to start it, with what must be put where.
-    """
-
-    name: str
+    name: str  #: what --recipe takes
     path: Path
-    about: str
-    claims: str
-    command: str
+    about: str  #: what it trains, and how: the comment at the file's beginning, as one paragraph
+    claims: str  #: the numbers its source reports; "" where it has none
+    command: str  #: how to start it, with what must be put where
 
 
 def list_recipes() -> list[ShippedRecipe]:
@@ -42,13 +28,7 @@ def list_recipes() -> list[ShippedRecipe]:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """Return the file of a recipe: the one at this path, or the shipped one of this name.
-
-    Raises
-    ------
-    RecipeError
-        There is neither.
-    """
+    """Return the file of a recipe: the one at this path, or the shipped one of this name; raises RecipeError where there is neither."""
     path = Path(name)
     if path.suffix == ".toml" or os.path.isfile(path):
         return path
