@@ -96,12 +96,12 @@ def tune(
 
     with console.report_errors():
         from upscore.evaluation.tune import tune as search
-        from upscore.models.ensemble import check_place, find_model, load_model
+        from upscore.models.ensemble import check_output_folder, find_model, load_model
 
         # The output folder is checked before the work, not after it.
         network = load_model(bundle)
         folder = out or find_model(bundle)
-        check_place(folder, network)
+        check_output_folder(folder, network)
         with console.tuning_bar() as (report, progress):
             tuned = search(
                 network,

@@ -79,10 +79,10 @@ def ensemble(
     from upscore.cli import console, results
 
     with console.report_errors():
-        from upscore.models.ensemble import Ensemble, check_place, load_model
+        from upscore.models.ensemble import Ensemble, check_output_folder, load_model
 
         combined = Ensemble.of([load_model(bundle) for bundle in bundles]).resolve_settings(**options.overrides())
-        check_place(out, combined)
+        check_output_folder(out, combined)
         combined.save(out)
     results.print_ensemble(combined, out)
 

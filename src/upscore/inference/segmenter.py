@@ -69,7 +69,7 @@ class NetworkSegmenter:
     device : str or torch.device, optional
         Where to compute; the model is moved there. Where it already is, when not given.
     precision : {"fp32", "bf16"}
-        ``"bf16"`` runs the network under autocast: about twice as fast on processors that
+        ``"bf16"`` runs the network under autocast: about twice as fast on CPUs that
         know the format, probabilities differ by about 1e-2.
     channels_last : bool
         Store weights and activations in NHWC memory order (faster convolutions); this
@@ -211,5 +211,5 @@ def bf16_is_native(device: str) -> bool:
     """Return whether ``device``, such as "cpu" or "cuda", computes with bfloat16; else it is emulated, many times slower than float32."""
     if device == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    # On processors, AVX2 and plain AVX-512 emulate it; only these two instruction sets compute with it.
+    # On CPUs, AVX2 and plain AVX-512 emulate it; only these two instruction sets compute with it.
     return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

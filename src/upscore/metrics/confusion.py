@@ -333,7 +333,7 @@ def mean_over(values: npt.NDArray[np.float64], averaged: npt.NDArray[np.bool_]) 
 
 
 _BLOCK = 1 << 18
-"""Pixels counted at a time, to fit into the processor's cache."""
+"""Pixels counted at a time, to fit into the CPU's cache."""
 
 
 def _count_pairs(rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.int64]:

@@ -45,7 +45,7 @@ CHANNELS = {"caffe": (96, 256, 384, 384, 256, 4096, 4096), "torchvision": (64, 1
 
 
 class AlexNet(nn.Module):
-    """The backbone of FCN-AlexNet, from the image to fc7.
+    """The backbone of FCN-AlexNet, from the image to fc7; ModelError where an argument is out of range.
 
     Parameters
     ----------
@@ -59,11 +59,6 @@ class AlexNet(nn.Module):
         Of conv1. 100 or more is enough for every image; with less, the image is padded before.
     variant : {"caffe", "torchvision"}
         Whose layers: the paper's two towers, or one tower without normalisation.
-
-    Raises
-    ------
-    ModelError
-        An argument is out of range.
 
     Examples
     --------
@@ -108,13 +103,7 @@ class AlexNet(nn.Module):
         self.levels = {8: FeatureLevel(c1, pool1), 16: FeatureLevel(c2, pool2), 32: FeatureLevel(c7, fc7)}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Return pool1, pool2 and fc7 by their strides 8, 16 and 32.
-
-        Parameters
-        ----------
-        x : (N, C, H, W) float
-            Normalised images; with padding 100 any H and W from 1.
-        """
+        """Return pool1, pool2 and fc7 by their strides 8, 16 and 32, of normalised (N, C, H, W); with padding 100 any H and W from 1."""
         pool1 = _pool(F.relu(self.conv1(x)))
         pool2 = _pool(F.relu(self.conv2(self.norm(pool1))))
         conv3 = F.relu(self.conv3(self.norm(pool2)))

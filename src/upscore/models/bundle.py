@@ -28,14 +28,7 @@ from torch import Tensor, nn
 from upscore.errors import BundleError, DataError, ModelError, OutputError
 from upscore.files import beside, check_file, refuse_other_contents, replace_folder
 from upscore.models.factory import backbone_mismatch, create_model
-from upscore.models.manifest import (
-    Description,
-    Fingerprint,
-    Labels,
-    as_json,
-    read_document,
-    write_document,
-)
+from upscore.models.manifest import Description, Fingerprint, Labels, as_json, read_document, write_document
 from upscore.models.weights import name_mismatch, silent
 from upscore.settings import InferenceSettings
 from upscore.text import literal, reason
@@ -51,32 +44,15 @@ ENSEMBLE = "ensemble.json"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A network, its classes and its history.
+    """A network, its classes and its history."""
 
-    Parameters
-    ----------
-    architecture : str
-        Name in the zoo.
-    arguments : dict
-        The other arguments of :func:`upscore.models.factory.create_model`: ``backbone``,
-        ``num_classes`` and so on, but never ``weights``.
-    labels : LabelSpace
-        The classes, ``num_classes`` of them.
-    weights : dict of str to Tensor
-        The state of the network, on the CPU.
-    inference : InferenceSettings
-        Defaults for prediction.
-    card : dict
-        Where the network comes from: recipe digest, scores, fingerprint of the data, versions,
-        history; JSON values.
-    """
-
-    architecture: str
-    arguments: dict[str, Any]
-    labels: LabelSpace
-    weights: dict[str, Tensor] = field(repr=False)
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    architecture: str  #: a key of :data:`upscore.models.architectures.ARCHITECTURES`
+    arguments: dict[str, Any]  #: the others of :func:`upscore.models.factory.create_model`, but never ``weights``
+    labels: LabelSpace  #: the classes, ``num_classes`` of them
+    weights: dict[str, Tensor] = field(repr=False)  #: the state of the network, on the CPU
+    inference: InferenceSettings = field(default_factory=InferenceSettings)  #: defaults for prediction
     card: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Where the network comes from: recipe digest, metrics, fingerprint of the data, versions, history; JSON values."""
 
     @classmethod
     def of(
@@ -89,22 +65,10 @@ class Bundle:
         inference: InferenceSettings | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Return a bundle of a network as it is now; later training does not change it.
+        """Return a bundle of a network, on any device, as it is now; later training does not change it.
 
-        Parameters
-        ----------
-        architecture, arguments
-            What ``create_model`` was called with; ``weights`` is left out, and
-            ``num_classes`` may be.
-        model : nn.Module
-            The network, on any device.
-        labels, inference, card
-            As in the class.
-
-        Raises
-        ------
-        BundleError
-            Arguments, network and labels do not belong together, or ``card`` holds what JSON cannot.
+        ``architecture`` and ``arguments`` are what ``create_model`` was called with; ``weights`` is left out, and ``num_classes`` may be.
+        BundleError where arguments, network and labels do not belong together, or ``card`` holds what JSON cannot.
         """
         complete = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
         if arguments.get("num_classes", len(labels)) != len(labels):
@@ -126,19 +90,9 @@ class Bundle:
         return cls(architecture, complete, labels, weights, inference or InferenceSettings(), as_json(card or {}))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before.
+        """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before; return the folder.
 
-        A bundle that is there already is replaced.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        OutputError
-            The folder holds something else, or cannot be written.
+        A bundle that is there already is replaced. OutputError where the folder holds something else, or cannot be written.
         """
         try:
             with replace_folder(Path(folder), what="bundle", holds=(DESCRIPTION, WEIGHTS)) as partial:
@@ -152,17 +106,9 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read and check a bundle.
+        """Read and check a bundle, or that of a run's folder, ``best``.
 
-        Parameters
-        ----------
-        folder : path
-            A bundle, or a run's folder, whose ``best`` bundle is taken.
-
-        Raises
-        ------
-        BundleError
-            There is no bundle, or it is damaged, foreign or made by a newer version.
+        BundleError where there is none, or it is damaged, foreign or made by a newer version.
         """
         folder = _find(Path(folder))
         description = read_document(folder / DESCRIPTION, Description)
@@ -190,10 +136,7 @@ class Bundle:
         return cls(description.architecture, dict(description.arguments), labels, weights, inference, dict(description.card))
 
     def build(self) -> nn.Module:
-        """Return the network with its weights, in eval mode, on the CPU; nothing is downloaded.
-
-        Each call gives a network of its own.
-        """
+        """Return a new network with the weights, in eval mode, on the CPU; nothing is downloaded."""
         model = _skeleton(self.architecture, self.arguments)
         model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):  # some timm networks compute buffers that are not saved
@@ -240,13 +183,7 @@ def _arguments_refused(arguments: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_bundle(folder: str | Path) -> Path:
-    """Return the folder of the bundle that :meth:`Bundle.load` reads: this one, or a run's ``best``.
-
-    Raises
-    ------
-    BundleError
-        There is none.
-    """
+    """Return the folder that :meth:`Bundle.load` reads: this one, or a run's ``best``; BundleError where there is none."""
     found = _find(folder := Path(folder))
     return next((path for path in (folder, folder / "best") if found in (path, beside(path, "replaced"))), found)
 

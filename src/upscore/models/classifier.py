@@ -39,18 +39,10 @@ _MADE_FOR: dict[tuple[str, str], tuple[int, dict[str, int]]] = {
 
 
 class Classifier(nn.Module):
-    """A backbone, the average of its deepest map, and a linear layer.
+    """A backbone, the average of its feature level of stride 32, and a linear layer to K classes.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Its feature level of stride 32 is read.
-    num_classes : int
-        K.
-    input_size : int
-        Height and width of the images it was made for; larger ones can be given too.
-    normalization : nn.Module
-        From images in [0, 1] to what the backbone expects.
+    ``input_size`` is the height and width of the images it was made for; larger ones can be given too. ``normalization`` maps
+    images in [0, 1] to what the backbone expects.
     """
 
     def __init__(self, backbone: Backbone, *, num_classes: int, input_size: int, normalization: nn.Module) -> None:
@@ -77,27 +69,20 @@ def create_classifier(
     normalization: Normalization | None = None,
     **arguments: Any,
 ) -> Classifier:
-    """Build AlexNet, GoogLeNet or VGG16 as a classifier.
+    """Build AlexNet, GoogLeNet or VGG16 as a classifier: (N, C, H, W) in [0, 1] to logits (N, K); in train mode.
 
     Parameters
     ----------
     name : {"alexnet", "googlenet", "vgg16"}
         Whose backbone.
-    num_classes : int
-        K; ImageNet's 1000 by default.
-    in_channels : int
-        C of the images; 3 is RGB.
+    num_classes, in_channels : int
+        K, ImageNet's 1000 by default, and C of the images.
     weights : path, optional
         A file with all layers, under our names, torchvision's or Caffe's.
     normalization : Normalization, optional
         By default the backbone's own statistics.
     **arguments
         Of the backbone: ``variant``, ``width``, ``dropout``, ``batch_norm``.
-
-    Returns
-    -------
-    Classifier
-        Maps (N, C, H, W) in [0, 1] to logits (N, K); in train mode.
 
     Raises
     ------

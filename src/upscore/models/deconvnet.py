@@ -55,26 +55,9 @@ MIN_SIDE = 224
 class DeconvNet(nn.Module):
     """VGG16 up to fc7, its mirror image of unpooling and transposed convolutions, and a score.
 
-    Parameters
-    ----------
-    num_classes, normalization, in_channels
-        As in :class:`upscore.models.segnet.SegNet`.
-    width : float
-        Factor on the number of channels of every layer; 1 is the paper's 252 million
-        parameters, 1/4 sixteen times fewer.
+    Parameters, attributes and errors are those of :class:`upscore.models.segnet.SegNet`; a ``width`` of 1 is the paper's 252 million
+    parameters, 1/4 sixteen times fewer.
 
-    Attributes
-    ----------
-    geometry, stride, num_classes
-        As in :class:`upscore.models.segnet.SegNet`.
-
-    Raises
-    ------
-    ModelError
-        K or the width is out of range.
-
-    Examples
-    --------
     >>> from upscore.models.normalization import Normalization
     >>> model = DeconvNet(num_classes=21, normalization=Normalization.imagenet(), width=1 / 32).eval()
     >>> tuple(model(torch.zeros(1, 3, 50, 40)).shape)
@@ -117,23 +100,10 @@ class DeconvNet(nn.Module):
                 nn.init.constant_(layer.bias, 0.001)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits.
+        """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1.
 
-        Parameters
-        ----------
-        images : (N, C, H, W) float in [0, 1]
-            Any H and W from 1.
-
-        Returns
-        -------
-        Tensor
-            (N, K, H, W) float.
-
-        Raises
-        ------
-        ModelError
-            In training, a batch of one image of at most 224×224: fc6 has one cell, over which
-            batch normalisation is not defined.
+        ModelError for a batch of a single image of at most 224×224 in training: fc6 has one cell, over which batch normalisation is
+        not defined.
         """
         x, pooled = encode(self.encoder, _pad_to_minimum(self.normalization(images)))  # conv1, pool1 … conv5, pool5
         if self.training and x.shape[0] * (x.shape[2] - 6) * (x.shape[3] - 6) == 1:

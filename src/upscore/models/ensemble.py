@@ -28,7 +28,7 @@ from upscore.models.manifest import FORMAT_VERSION, Card, as_json, read_document
 from upscore.settings import InferenceSettings
 from upscore.types import LabelSpace
 
-__all__ = ["Ensemble", "check_place", "find_model", "load_model"]
+__all__ = ["Ensemble", "check_output_folder", "find_model", "load_model"]
 
 MAX_MEMBERS = 16
 """Members of an ensemble."""
@@ -48,26 +48,11 @@ class EnsembleManifest(BaseModel):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks of the same classes.
+    """Networks of the same classes; BundleError where there is no member, there are too many, or their classes differ."""
 
-    Parameters
-    ----------
-    members : tuple of Bundle
-        At most 16.
-    inference : InferenceSettings
-        Defaults for prediction that hold for all of them; ``combine`` says how they are combined.
-    card : dict
-        Where it comes from; JSON values.
-
-    Raises
-    ------
-    BundleError
-        There is no member, there are too many, or their classes differ.
-    """
-
-    members: tuple[Bundle, ...]
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
-    card: dict[str, Any] = field(default_factory=dict, repr=False)
+    members: tuple[Bundle, ...]  #: at most 16
+    inference: InferenceSettings = field(default_factory=InferenceSettings)  #: defaults for all; ``combine`` is how they are combined
+    card: dict[str, Any] = field(default_factory=dict, repr=False)  #: where it comes from; JSON values
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.members) <= MAX_MEMBERS:
@@ -78,13 +63,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, models: Sequence[Bundle | Ensemble], *, inference: InferenceSettings | None = None) -> Self:
-        """Return the ensemble of all networks in ``models``, with the settings of the first where none are given.
-
-        Raises
-        ------
-        BundleError
-            As the class.
-        """
+        """Return the ensemble of all networks in ``models``, with the settings of the first where none are given; errors as the class."""
         members = [member for model in models for member in (model.members if isinstance(model, Ensemble) else (model,))]
         return cls(tuple(members), inference or (models[0].inference if models else InferenceSettings()))
 
@@ -93,104 +72,70 @@ class Ensemble:
 
         ``settings``, or the ensemble's own, hold for all networks, but for ``proposals``, which each network has of
         its own: EDeconvNet is DeconvNet over proposals and FCN over whole images. Given ``proposals`` go to the
-        networks that use proposals anyway, or if none does to the first.
-
-        Returns
-        -------
-        Ensemble
-            ``inference.proposals`` are those of the first network that uses any; each member's are its own.
-
-        Raises
-        ------
-        RecipeError
-            An override is unknown or impossible.
+        networks that use proposals anyway, or if none does to the first. Then ``inference.proposals`` are those of the first
+        network that uses any. RecipeError where an override is unknown or impossible.
         """
         inference = (settings or self.inference).with_overrides(**overrides)
         given = overrides.get("proposals", settings.proposals if settings is not None else None)
         own = [member.inference for member in self.members]
-        receivers = [i for i, one in enumerate(own) if one.proposals is not None] or [0]
-        own = [one.with_overrides(proposals=given) if i in receivers else one for i, one in enumerate(own)]
-        used = [one.proposals for one in own if one.proposals is not None]
+        receivers = [i for i, its in enumerate(own) if its.proposals is not None] or [0]
+        own = [its.with_overrides(proposals=given) if i in receivers else its for i, its in enumerate(own)]
+        used = [its.proposals for its in own if its.proposals is not None]
         for proposals in used:  # each member's own, under the scales of all
             proposals.check_pixels(max_scale=max(inference.scales))
-        members = tuple(replace(member, inference=one) for member, one in zip(self.members, own, strict=True))
+        members = tuple(replace(member, inference=its) for member, its in zip(self.members, own, strict=True))
         return replace(self, members=members, inference=inference.model_copy(update={"proposals": used[0] if used else None}))
 
     @property
     def labels(self) -> LabelSpace:
-        """The classes of every member."""
+        """Those of every member."""
         return self.members[0].labels
 
     def save(self, folder: str | Path) -> Path:
-        """Write the ensemble to ``folder``, which afterwards holds all of it, or what it held before.
+        """Write the ensemble to ``folder``, which afterwards holds all of it, or what it held before; return the folder.
 
-        An ensemble that is there already is replaced.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        OutputError
-            The folder holds something else, or cannot be written.
+        An ensemble that is there already is replaced. OutputError where the folder holds something else, or cannot be written.
         """
         with replace_folder(Path(folder), what="ensemble", holds=_contents()) as partial:
             for path, member in zip(_member_paths(partial, len(self.members)), self.members, strict=True):
                 member.save(path)
-            together = EnsembleManifest(
+            manifest = EnsembleManifest(
                 members=len(self.members), inference=self.inference.model_dump(mode="json"), card=as_json(self.card)
             )
-            write_document(together, partial / ENSEMBLE)
+            write_document(manifest, partial / ENSEMBLE)
         return Path(folder).absolute()
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read and check an ensemble.
 
-        Raises
-        ------
-        BundleError
-            There is none, it or a member is damaged, foreign or made by a newer version, or the classes of its members differ.
+        BundleError where there is none, it or a member is damaged, foreign or made by a newer version, or the classes differ.
         """
         folder = _find(Path(folder)) or Path(folder)
-        together = read_document(folder / ENSEMBLE, EnsembleManifest)
+        manifest = read_document(folder / ENSEMBLE, EnsembleManifest)
         members = []
-        for path in _member_paths(folder, together.members):
+        for path in _member_paths(folder, manifest.members):
             if path.is_symlink() or not path.is_dir():
                 raise BundleError(f"the ensemble '{folder}' lacks {path.name}: copy it again")
             members.append(Bundle.load(path))
         try:
-            inference = InferenceSettings.from_stored(together.inference)
+            inference = InferenceSettings.from_stored(manifest.inference)
         except BundleError as error:
             raise BundleError(f"the ensemble '{folder}' cannot be used: {error}") from error
-        return cls(tuple(members), inference, dict(together.card))
+        return cls(tuple(members), inference, dict(manifest.card))
 
 
 def load_model(folder: str | Path) -> Bundle | Ensemble:
-    """Read what is in a folder: a bundle, a run's best, or an ensemble.
-
-    Raises
-    ------
-    BundleError
-        There is none of them, or it is damaged.
-    """
+    """Read what is in a folder: a bundle, a run's best, or an ensemble; BundleError where there is none, or it is damaged."""
     return Ensemble.load(folder) if _find(Path(folder)) is not None else Bundle.load(folder)
 
 
 def find_model(folder: str | Path) -> Path:
-    """Return the folder that :func:`load_model` reads.
-
-    Raises
-    ------
-    BundleError
-        There is none.
-    """
+    """Return the folder that :func:`load_model` reads; BundleError where there is none."""
     return Path(folder) if _find(Path(folder)) is not None else find_bundle(folder)
 
 
-def check_place(folder: Path, model: Bundle | Ensemble) -> None:
+def check_output_folder(folder: Path, model: Bundle | Ensemble) -> None:
     """Raise an OutputError where ``model`` could not be saved for what the folder holds."""
     if isinstance(model, Bundle):
         refuse_unless_bundle(folder)

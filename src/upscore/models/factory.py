@@ -190,13 +190,18 @@ class ListedModel:
     stride: int  #: pixels between the coarsest cells
     receptive_field: float  #: of such a cell, or of a score where the encoder is its own, in pixels along one axis; may be infinite
 
+    @property
+    def name(self) -> str:
+        """Of the architecture."""
+        return self.architecture.name
+
 
 def list_models(
     backbones: tuple[str, ...] = ("alexnet", "googlenet", "vgg16", "mobilenetv2_100", "resnet18", "resnet50", "convnext_tiny"),
 ) -> list[ListedModel]:
     """Return every architecture on each of ``backbones``, measured on the meta device: nothing is allocated.
 
-    >>> [(row.architecture.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]
+    >>> [(row.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]
     [('fcn8s', 'vgg16', 32), ('fcn8s-atonce', 'vgg16', 32), ('deconvnet', '', 32)]
     """
     rows = []

@@ -74,10 +74,8 @@ class FCN(nn.Module):
 
     Raises
     ------
-    ModelError
-        The backbone lacks a stride, or an argument is out of range.
-    GeometryError
-        The backbone's grids cannot be aligned with one another.
+    ModelError, GeometryError
+        The backbone lacks a stride, or an argument is out of range; or the backbone's grids cannot be aligned with one another.
     """
 
     stride, context = 32, 0
@@ -87,7 +85,9 @@ class FCN(nn.Module):
     ) -> None:
         super().__init__()
         *skips, fc7 = select_levels(backbone, *(stride for stride in (8, 16, 32) if stride >= finest))
-        learned = _is_learned(upsampling)
+        if upsampling not in ("frozen", "learned"):
+            raise ModelError(f"found upsampling '{upsampling}', expected 'frozen' or 'learned'")
+        learned = upsampling == "learned"
         scale4, scale3 = AT_ONCE_SCALES if check_flag("at_once", at_once) else (1.0, 1.0)
         self.num_classes = self.channels = num_classes
         self.finest, self.geometry = finest, fc7.geometry
@@ -115,12 +115,6 @@ class FCN(nn.Module):
             upscore_pool4, pool3 = self.at_pool3(scores, self.upscore_pool4, levels[8])
             scores = upscore_pool4 + self.score_pool3(pool3)
         return cast(Tensor, scores)
-
-
-def _is_learned(upsampling: str) -> bool:
-    if upsampling not in ("frozen", "learned"):
-        raise ModelError(f"found upsampling '{upsampling}', expected 'frozen' or 'learned'")
-    return upsampling == "learned"
 
 
 def _score_layer(level: FeatureLevel, num_classes: int) -> nn.Conv2d:

@@ -33,25 +33,12 @@ class FullResolution(nn.Module):
     Parameters
     ----------
     num_classes, normalization, in_channels
-        As in :class:`upscore.models.segnet.SegNet`.
-    depth : int
-        Number of 3×3 convolutions, 1 to 256.
-    width : int
-        Channels of each.
+        As in :class:`upscore.models.segnet.SegNet`, and so are the attributes; the geometry is that of the image's own pixels,
+        with a receptive field of ``1 + 2 * depth``, and the stride 1.
+    depth, width : int
+        Number of 3×3 convolutions, 1 to 256, and the channels of each, 1 to 4096; others are a ModelError.
     batch_norm : bool
         Normalise after each. In train mode a batch then needs more than one pixel.
-
-    Attributes
-    ----------
-    geometry : Geometry
-        The image's own pixels, with a receptive field of ``1 + 2 * depth``.
-    stride, num_classes : int
-        1, and K.
-
-    Raises
-    ------
-    ModelError
-        A setting is out of range.
 
     Examples
     --------

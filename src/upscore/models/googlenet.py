@@ -62,7 +62,7 @@ _LEVELS = {"3b": 8, "4e": 16, "5b": 32}
 
 
 class GoogLeNet(nn.Module):
-    """The backbone of FCN-GoogLeNet, from the image to inception 5b.
+    """The backbone of FCN-GoogLeNet, from the image to inception 5b; ModelError where an argument is out of range.
 
     Parameters
     ----------
@@ -74,11 +74,6 @@ class GoogLeNet(nn.Module):
         Probability on 5b, element by element.
     variant : {"caffe", "torchvision"}
         Whose layers: the paper's, as in Caffe's model, or torchvision's.
-
-    Raises
-    ------
-    ModelError
-        An argument is out of range.
 
     Examples
     --------
@@ -117,13 +112,7 @@ class GoogLeNet(nn.Module):
         init_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Return inceptions 3b, 4e and 5b by their strides 8, 16 and 32.
-
-        Parameters
-        ----------
-        x : (N, C, H, W) float
-            Normalised images, H and W from 15.
-        """
+        """Return inceptions 3b, 4e and 5b by their strides 8, 16 and 32, of normalised images (N, C, H, W), H and W from 15."""
         x = self.norm(_pool(self.conv1(x)))
         x = _pool(self.norm(self.conv2(self.conv2_reduce(x))))
         maps: dict[int, Tensor] = {}
@@ -137,16 +126,9 @@ class GoogLeNet(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches over the same cells, concatenated along the channels.
+    """Four branches over the same cells, concatenated along the channels; the channels are those of the six convolutions.
 
-    Parameters
-    ----------
-    in_channels : int
-        C of the map.
-    conv1, reduce3, conv3, reduce5, conv5, proj : int
-        Channels of the six convolutions.
-    batch_norm : bool
-        torchvision's: normalised, and its conv5x5 is a 3×3.
+    With ``batch_norm`` it is torchvision's: normalised, and its conv5x5 is a 3×3.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ DECODER = ((512, 512, 512), (512, 512, 256), (256, 256, 128), (128, 64), (64,))
 
 
 class SegNet(nn.Module):
-    """VGG16's thirteen convolutions and their mirror image.
+    """VGG16's thirteen convolutions and their mirror image; ModelError where K or the width is out of range.
 
     Parameters
     ----------
@@ -62,15 +62,8 @@ class SegNet(nn.Module):
     ----------
     geometry : Geometry
         Grid of pool5 on the image, with the receptive field of a score; its ``margin()`` is what a tile needs.
-    stride : int
-        32.
-    num_classes : int
-        K.
-
-    Raises
-    ------
-    ModelError
-        K or the width is out of range.
+    stride, num_classes : int
+        32, and K.
 
     Examples
     --------
@@ -114,18 +107,7 @@ class SegNetBasic(nn.Module):
 
     All layers have 64 channels. The decoder has no ReLU: the paper reports better results without.
     ``norm`` is the release's local response normalisation over the raw image's channels.
-
-    Parameters
-    ----------
-    num_classes, normalization, in_channels, width
-        As in :class:`SegNet`.
-
-    Attributes
-    ----------
-    geometry, num_classes
-        As in :class:`SegNet`.
-    stride : int
-        16.
+    Parameters and attributes are those of :class:`SegNet`; the stride is 16.
     """
 
     stride = 16

@@ -53,12 +53,10 @@ class SlidingWindow(nn.Module):
         As in :class:`upscore.models.segnet.SegNet`.
     patch : int
         P, odd, 1 to 255: side of a patch in pixels. Cireşan's four networks use 65 and 95.
-    width : int
-        Channels of every convolution.
-    hidden : int
-        Units between the convolutions and the scores.
+    width, hidden : int
+        Channels of every convolution, 1 to 4096, and units between the convolutions and the scores, 1 to 65536.
     every : int
-        Classify every n-th row and column alone, and interpolate between them; 1 is the paper's.
+        Classify every n-th row and column alone, 1 to 64, and interpolate between them; 1 is the paper's.
     patches_at_once : int
         Patches in one pass of the classifier. In training each pass is computed twice, which bounds
         memory. It changes memory and speed and no result.

@@ -57,29 +57,12 @@ GRAIN, MIN_TILE = 16, 188
 
 
 class UNet(nn.Module):
-    """Four poolings and four up-convolutions.
+    """Four poolings and four up-convolutions; ModelError where K, the width or the dropout is out of range.
 
-    Parameters
-    ----------
-    num_classes, normalization, in_channels, width
-        As in :class:`upscore.models.segnet.SegNet`; the paper's images have 1 channel.
-    dropout : float
-        Probability after each of the two deepest contracting stages, element by element.
+    Parameters and attributes are those of :class:`upscore.models.segnet.SegNet`; the geometry is that of the deepest map, the stride
+    is 16, and the paper's images have 1 channel. ``dropout`` is the probability after each of the two deepest contracting stages,
+    element by element.
 
-    Attributes
-    ----------
-    geometry, num_classes
-        As in :class:`upscore.models.segnet.SegNet`, the geometry of the deepest map.
-    stride : int
-        16.
-
-    Raises
-    ------
-    ModelError
-        K, the width or the dropout is out of range.
-
-    Examples
-    --------
     >>> from upscore.models.normalization import Normalization
     >>> model = UNet(num_classes=2, normalization=Normalization.imagenet(), width=1 / 16)
     >>> tuple(model(torch.zeros(1, 3, 50, 40)).shape), tuple(model.valid(torch.zeros(1, 3, 188, 188)).shape)
@@ -115,22 +98,9 @@ class UNet(nn.Module):
         return logits[..., :height, :width]
 
     def valid(self, x: Tensor) -> Tensor:
-        """Return the logits of the centre of a normalised tile, as in figure 1.
+        """Return the logits (N, K, H - 184, W - 184) of the centre of normalised tiles (N, C, H, W), as in figure 1.
 
-        Parameters
-        ----------
-        x : (N, C, H, W) float
-            H and W are 188, 204, 220, … 572, …
-
-        Returns
-        -------
-        Tensor
-            (N, K, H - 184, W - 184).
-
-        Raises
-        ------
-        ModelError
-            The tile is too small, or would not pool evenly.
+        H and W are 188, 204, 220, … 572, …; for others, which would not pool evenly, there is a ModelError.
         """
         for side in size_of(x):
             if side < MIN_TILE or (side - MIN_TILE) % GRAIN:

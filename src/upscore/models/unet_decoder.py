@@ -57,10 +57,8 @@ class UNetDecoder(nn.Module):
 
     Raises
     ------
-    ModelError
-        K or ``channels`` is out of range, or the backbone's strides do not double.
-    GeometryError
-        The backbone's grids cannot be aligned with one another.
+    ModelError, GeometryError
+        A number is out of range, or the backbone's strides do not double; or its grids cannot be aligned with one another.
     """
 
     def __init__(self, backbone: Backbone, *, num_classes: int, channels: int = 16) -> None:

@@ -26,7 +26,7 @@ __all__ = ["VGG16"]
 
 
 class VGG16(nn.Module):
-    """The backbone of FCN-32s, 16s and 8s, from the image to fc7.
+    """The backbone of FCN-32s, 16s and 8s, from the image to fc7; ModelError where an argument is out of range.
 
     Parameters
     ----------
@@ -44,11 +44,6 @@ class VGG16(nn.Module):
         Of conv1_1. 100 or more is enough for every image; with less, the image is padded before.
     finer : bool
         Also return pool1 and pool2, of stride 2 and 4.
-
-    Raises
-    ------
-    ModelError
-        An argument is out of range.
 
     Examples
     --------
@@ -95,10 +90,7 @@ class VGG16(nn.Module):
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return pool3, pool4 and fc7 by their strides 8, 16 and 32, and the finer ones if asked for.
 
-        Parameters
-        ----------
-        x : (N, C, H, W) float
-            Normalised images; with padding 100 any H and W from 1.
+        ``x`` are normalised images (N, C, H, W); with padding 100 any H and W from 1.
         """
         maps: dict[int, Tensor] = {}
         for block, widths in enumerate(VGG16_CHANNELS, start=1):

@@ -46,12 +46,8 @@ _KINDS |= {"2": "running_mean", "3": "running_var"}
 def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
     """Return a file's arrays as tensors named ``layer.weight``, ``layer.bias``, ``layer.running_mean`` and ``layer.running_var``.
 
-    Sizes are checked before anything is read, and nothing is unpickled.
-
-    Raises
-    ------
-    ModelError
-        The file is damaged or too large, an array holds no numbers, or its name has no layer and blob.
+    Sizes are checked before anything is read, and nothing is unpickled. ModelError where the file is damaged or too large, an array
+    holds no numbers, or its name has no layer and blob.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -152,16 +152,8 @@ def rename_to_timm(
 ) -> dict[str, Tensor]:
     """Return the tensors of a whole timm network under the names of its feature extractor, without those of its head.
 
-    Parameters
-    ----------
-    found : mapping of str to Tensor
-        By the file's names.
-    own : mapping of str to Tensor
-        The state of timm's feature extractor, to be filled.
-    classifier : mapping of str to Tensor
-        The state of timm's whole network.
-    torchvision_mobilenet : bool
-        It is MobileNetV2, which torchvision has too, under other names.
+    ``own`` is the state of timm's feature extractor, ``classifier`` that of timm's whole network; ``torchvision_mobilenet`` tells that
+    it is MobileNetV2, which torchvision has too, under other names.
     """
     if torchvision_mobilenet and "features.0.0.weight" in found:
         found = {f"{_MOBILENETV2_TORCHVISION.get(_layer(k), _layer(k))}.{k.rpartition('.')[2]}": tensor for k, tensor in found.items()}

@@ -36,15 +36,8 @@ def silent(message: str) -> None:
 
 
 def name_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Describe how ``found`` differs from ``expected`` in names, shapes or kinds of numbers.
+    """Describe how ``found`` differs from ``expected`` in names, shapes or kinds of numbers, after "the file"; ``""`` if it does not.
 
-    Returns
-    -------
-    str
-        The end of a sentence that begins with "the file"; ``""`` if there is no difference.
-
-    Examples
-    --------
     >>> import torch
     >>> name_mismatch({"a": torch.zeros(2)}, {"b": torch.zeros(2)})
     "lacks 'a' and holds 'b' instead"
@@ -85,15 +78,13 @@ def load_fitting(
     report: Report,
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
 ) -> None:
-    """Load a file's weights, with a trainer's prefixes removed from their names if all of them then fit.
+    """Load a file's weights into ``module``, with a trainer's prefixes removed from their names if all of them then fit.
 
     Counters of batch normalisation, which older and foreign files lack, stay the module's own;
     weights for RGB are adapted to a module of other channels as timm does.
 
     Parameters
     ----------
-    module : nn.Module
-        Filled in place.
     found : mapping of str to Tensor
         By the file's names.
     source : path
@@ -130,16 +121,10 @@ def load_fitting(
 
 
 def strippings(found: Mapping[str, Tensor]) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
-    """Yield a file's tensors with fewer and fewer prefixes before their names.
+    """Yield a file's tensors with fewer and fewer prefixes before their names, each with sentences that tell what was removed.
 
     First as they are, then without each of :data:`WRAPPERS` and :data:`ENCODERS` that all
     names have in common, and last the tensors of an encoder alone.
-
-    Yields
-    ------
-    changes : list of str
-        What was done, a sentence each; empty for the names as they are.
-    tensors : dict of str to Tensor
     """
     for prefix, tensors in _without_prefixes(found):
         changes = [f"the prefix '{prefix}' was removed from all names"] if prefix else []

@@ -37,14 +37,7 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
 
     A state dict inside a checkpoint is found under the keys of :data:`AVERAGED` and
     :data:`STATE`, that of a whole saved network under its modules' names. The rest of the file
-    is ignored, and none of it is run.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    report : callable
-        Receives a sentence if there are several state dicts: which of them was read.
+    is ignored, and none of it is run. ``report`` receives a sentence if there are several state dicts: which of them was read.
 
     Returns
     -------

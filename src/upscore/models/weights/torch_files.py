@@ -51,18 +51,10 @@ MAX_DEPTH = 100
 
 
 class Foreign:
-    """Stands for an object of a class that is not imported: it stores its state, and does nothing.
+    """Stands for an object of a class that is not imported: it stores its state, and does nothing."""
 
-    Attributes
-    ----------
-    origin : str
-        The class or function that the file names.
-    state : mapping
-        State that was saved; empty if that is no mapping.
-    """
-
-    origin: ClassVar[str] = ""
-    state: Mapping[Any, Any]
+    origin: ClassVar[str] = ""  #: the class or function that the file names
+    state: Mapping[Any, Any]  #: that was saved; empty if that is no mapping
 
     def __new__(cls, *args: Any, **values: Any) -> Foreign:
         """Create an object from whatever arguments the file passes to the class."""
@@ -93,12 +85,8 @@ class Foreign:
 def read_torch_file(path: Path) -> Any:
     """Return the content of a file of ``torch.save``: tensors on the CPU, and objects of other classes as :class:`Foreign`.
 
-    Raises
-    ------
-    ModelError
-        It is a TorchScript archive, or asks for more memory or work than its size explains.
-    Exception
-        Whatever torch raises for a damaged file.
+    ModelError where it is a TorchScript archive, or asks for more memory or work than its size explains; else whatever torch raises
+    for a damaged file.
     """
     archive = zipfile.is_zipfile(path)
     if archive:

@@ -37,27 +37,13 @@ def _is_whole_network(found: Mapping[str, Tensor]) -> bool:
 
 
 def normalization_of(weights: str | Path | None) -> NormalizationName | None:
-    """Return the normalisation of the images that a file's network was trained on, as far as its names show.
+    """Return the normalisation of the images that a file's network was trained on, as far as its names show; None where they do not.
 
     Caffe's networks, and torchfcn's, which were converted from them, take BGR from 0 to 255
-    minus a mean; SegNet's takes it without.
+    minus a mean; SegNet's takes it without. ``vgg16_from_caffe.pth`` has torchvision's names and Caffe's
+    numbers, which cannot be recognised: give ``normalization="caffe"`` with it.
 
-    Parameters
-    ----------
-    weights : path, "imagenet", "none" or None
-        Only a file is read. ``vgg16_from_caffe.pth`` has torchvision's names and Caffe's
-        numbers, which cannot be recognised: give ``normalization="caffe"`` with it.
-
-    Returns
-    -------
-    str or None
-        A normalisation of :func:`upscore.models.factory.create_model`; None where the names show
-        nothing, and the backbone's own is used.
-
-    Raises
-    ------
-    ModelError
-        The file cannot be read.
+    Of ``weights`` only a file is read, not "imagenet", "none" or None; ModelError where it cannot be read.
     """
     if weights is None or weights in ("none", "imagenet"):
         return None
@@ -77,18 +63,9 @@ def normalization_of(weights: str | Path | None) -> NormalizationName | None:
 
 
 def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16", report: Report = silent) -> None:
-    """Fill a network from a file that holds all of it; it is changed in place.
+    """Fill a segmentation network from a file that holds all of it, under our names, Caffe's or torchfcn's; it is changed in place.
 
-    Parameters
-    ----------
-    model : nn.Module
-        A segmentation network.
-    weights : path
-        Under our names, Caffe's or torchfcn's.
-    backbone : str
-        Name of its backbone.
-    report : callable
-        Receives a sentence for each change that made the file's names fit.
+    ``backbone`` is the name of its backbone; ``report`` receives a sentence for each change that made the file's names fit.
 
     Raises
     ------
@@ -113,23 +90,11 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
 
 
 def transplant_encoder(model: nn.Module, found: Mapping[str, Tensor], *, source: str | Path, report: Report = silent) -> None:
-    """Fill the layers that a network has in common with VGG16 (convolutions, fc6, fc7) from a file of that.
+    """Fill the layers that a network has in common with VGG16 (convolutions, fc6, fc7) from a file of that, in place.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Its layers have the paper's names, ``conv1_1`` and so on.
-    found : mapping of str to Tensor
-        VGG16 under our names, Caffe's, torchvision's or timm's.
-    source : str
-        Where it comes from, for errors.
-    report : callable
-        Receives a sentence for each change that made the file's names fit.
-
-    Raises
-    ------
-    ModelError
-        It lacks such a layer, has it in another shape, or holds something else.
+    ``model`` has the paper's names, ``conv1_1`` and so on; ``found`` is VGG16 under our names, Caffe's, torchvision's or timm's.
+    ``source`` is its origin, for errors; ``report`` receives a sentence for each change that made its names fit. ModelError where
+    it lacks such a layer, has it in another shape, or holds something else.
     """
     own = model.state_dict()
     encoder = {name: tensor for name, tensor in own.items() if is_vgg16_layer(name)}
