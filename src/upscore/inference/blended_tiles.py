@@ -45,7 +45,7 @@ def blend_tiles(
     height, width : int
         Of the image.
     tile, stride, multiple : int
-        As in :func:`upscore.inference.tile_grid.plan_spans`, along both axes.
+        As in :func:`upscore.inference.tile_grid.plan_spans`, along both axes; so are the errors.
     within : Window, optional
         Only windows that meet it are computed, and what they hold outside of it is not complete.
 
@@ -55,11 +55,6 @@ def blend_tiles(
         Without ``within`` every pixel is in exactly one.
     values : (N, K, h, w) tensor
         What was predicted there.
-
-    Raises
-    ------
-    GeometryError
-        As :func:`upscore.inference.tile_grid.plan_spans`.
     """
     within = within or Window(0, 0, height, width)
     rows = _meeting(plan_spans(height, span=tile, stride=stride, multiple=multiple), within.top, within.bottom)

@@ -1,7 +1,7 @@
 """The fully connected CRF as the last step: the network's probabilities, corrected by the image's colours.
 
 A network's borders are blurred by its strides. The CRF moves them to the edges of the image
-and removes specks (:mod:`upscore.crf`). It computes on the processor, wherever the network does.
+and removes specks (:mod:`upscore.crf`). It computes on the CPU, wherever the network does.
 
 Every pixel of a CRF depends on every other, so that it needs the whole image at once. Images beyond
 ``MAX_WINDOW_PIXELS``, or whose probabilities are more than ``MAX_WINDOW_VALUES`` numbers, are refined in
@@ -45,36 +45,19 @@ MAX_WINDOW_VALUES = 2**25
 
 
 class RefinedWindow(NamedTuple):
-    """A window of an image, before and after the CRF.
-
-    Attributes
-    ----------
-    window : Window
-        Where it lies.
-    before, after : (K, h, w) float32
-        The network's probabilities, and the refined ones.
-    seconds : float
-        Time that refining took.
-    """
+    """A window of an image: probabilities (K, h, w) before and after the CRF."""
 
     window: Window
-    before: npt.NDArray[np.float32]
+    before: npt.NDArray[np.float32]  #: the network's
     after: npt.NDArray[np.float32]
-    seconds: float
+    seconds: float  #: that refining took
 
 
 def crf(segmenter: Segmenter, dense: DenseCRF | None = None) -> CRFSegmenter:
-    """Wrap ``segmenter`` so that a CRF refines its probabilities.
+    """Wrap ``segmenter`` so that a CRF refines its probabilities; the default kernels where ``dense``, with colours 0 to 255, is not given.
 
     Put it outermost, around tiles, averages and ensembles, so that it refines their result and reads
     the whole image: ``crf(ensemble([tta(tiled(fcn)), …]))``.
-
-    Parameters
-    ----------
-    segmenter : Segmenter
-        images (N, 3, H, W) float32 in [0, 1] -> probs (N, K, H, W) float32.
-    dense : DenseCRF, optional
-        Its colours are 0 to 255; the default kernels when not given.
     """
     return CRFSegmenter(segmenter, DenseCRF() if dense is None else dense)
 
@@ -91,8 +74,8 @@ class CRFSegmenter(SegmenterWrapper):
         probs = self.inner[0](images)
         refined = np.empty(probs.shape, np.float32)
         for before, image, after in zip(probs.detach().float().cpu().numpy(), tensor_to_images(images), refined, strict=True):
-            for piece in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
-                after[(slice(None), *piece.window.slices)] = piece.after
+            for refined_window in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
+                after[(slice(None), *refined_window.window.slices)] = refined_window.after
         return torch.from_numpy(refined).to(probs.device)
 
     def scores(self, images: Tensor) -> Tensor:
@@ -103,47 +86,24 @@ class CRFSegmenter(SegmenterWrapper):
 def refine_windows(
     dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
 ) -> Iterator[RefinedWindow]:
-    """Refine one image window by window; memory is that of one window whatever the image's size.
+    """Refine one image window by window; memory is that of one window whatever the image's size, and every pixel is in exactly one.
 
-    Parameters
-    ----------
-    dense : DenseCRF
-        What refines.
-    source : ImageSource
-        The image.
-    read : callable
-        Window -> its (K, h, w) float32 probabilities; called once for each window, and these overlap.
-    classes : int
-        K.
-
-    Yields
-    ------
-    RefinedWindow
-        Every pixel is in exactly one.
+    ``read`` gives the (K, h, w) float32 probabilities of a window; it is called once for each window, and these overlap. ``classes``
+    is K.
     """
-    for piece in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
-        probs = read(piece.crop)
+    for tile in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
+        probs = read(tile.crop)
         began = time.perf_counter()
-        refined = dense.refine(probs, np.ascontiguousarray(source.read(piece.crop)), channels="first")
+        refined = dense.refine(probs, np.ascontiguousarray(source.read(tile.crop)), channels="first")
         seconds = time.perf_counter() - began
-        inside = (slice(None), *piece.inside)
-        yield RefinedWindow(piece.window, probs[inside], refined[inside], seconds)
+        inside = (slice(None), *tile.inside)
+        yield RefinedWindow(tile.window, probs[inside], refined[inside], seconds)
 
 
 def plan_refinement(height: int, width: int, *, classes: int, reach: float) -> Iterator[Tile]:
-    """Divide an image into what is refined at a time: itself, if it is small enough.
+    """Divide an image into what is refined at a time: itself, if it is small enough; the windows cover every pixel exactly once.
 
-    Parameters
-    ----------
-    height, width, classes : int
-        Of the image's probabilities.
-    reach : float
-        The widest kernel's sigma in pixels.
-
-    Yields
-    ------
-    Tile
-        The windows cover every pixel exactly once.
+    ``reach`` is the widest kernel's sigma in pixels.
     """
     pixels = min(MAX_WINDOW_PIXELS, max(MAX_WINDOW_VALUES // classes, 1))
     if height * width <= pixels:

@@ -14,20 +14,10 @@ __all__ = ["MeanEnsemble", "ProductEnsemble", "ensemble", "product"]
 
 
 def ensemble(segmenters: Sequence[Segmenter], *, weights: Sequence[float] | None = None) -> MeanEnsemble:
-    """Return a segmenter that averages the probabilities of several.
+    """Return a segmenter that averages the probabilities of several over the same classes.
 
-    Parameters
-    ----------
-    segmenters : sequence of Segmenter
-        Over the same classes.
-    weights : sequence of float, optional
-        Votes of each, positive; equal when not given. They are divided by their sum.
-
-    Raises
-    ------
-    RecipeError
-        There is no segmenter, or the weights do not fit them; when called, the segmenters
-        disagree about the number of classes.
+    ``weights`` are the votes of each, positive, divided by their sum; equal when not given. RecipeError where there is no segmenter, or
+    the weights do not fit them; when called, where the segmenters disagree about the number of classes.
     """
     votes = [1.0] * len(segmenters) if weights is None else [float(weight) for weight in weights]
     if not segmenters or len(votes) != len(segmenters) or not all(0 < vote < math.inf for vote in votes):
@@ -36,20 +26,10 @@ def ensemble(segmenters: Sequence[Segmenter], *, weights: Sequence[float] | None
 
 
 def product(segmenters: Sequence[Segmenter]) -> ProductEnsemble:
-    """Return a segmenter whose scores are the product of the scores of several, none below zero.
+    """Return a segmenter whose scores are the product of the scores of several over the same classes, none below zero.
 
     DeconvNet's release combines DeconvNet and FCN-8s so; its paper averages probabilities
-    (:func:`ensemble`). A class at which any of the scores is not above zero has the score 0.
-
-    Parameters
-    ----------
-    segmenters : sequence of Segmenter
-        Over the same classes.
-
-    Raises
-    ------
-    RecipeError
-        There is none; when called, they disagree about the number of classes.
+    (:func:`ensemble`). A class at which any of the scores is not above zero has the score 0. Errors are those of :func:`ensemble`.
     """
     if not segmenters:
         raise RecipeError("found no scores to multiply, expected those of at least one network")

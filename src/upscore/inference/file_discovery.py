@@ -34,37 +34,19 @@ _MAX_LISTED = 6
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image to label, and the name of its results.
-
-    Parameters
-    ----------
-    path : Path
-        Where the image is.
-    name : PurePosixPath
-        Relative to the output folder, without ending; unique among the images named together.
-    """
+    """An image to label, and the name of its results."""
 
     path: Path
-    name: PurePosixPath
+    name: PurePosixPath  #: relative to the output folder, without ending; unique among the images named together
 
 
 @dataclass(frozen=True)
 class DiscoveredImages:
-    """The images that were meant.
+    """The images that were meant."""
 
-    Parameters
-    ----------
-    images : tuple of NamedImage
-        Each once.
-    left_out : int
-        Files of the folders and patterns that are not among them.
-    warnings : tuple of str
-        A line for each kind of what was left out, files and folders: how many, which, why, and what to do.
-    """
-
-    images: tuple[NamedImage, ...]
-    left_out: int = 0
-    warnings: tuple[str, ...] = ()
+    images: tuple[NamedImage, ...]  #: each once
+    left_out: int = 0  #: files of the folders and patterns that are not among them
+    warnings: tuple[str, ...] = ()  #: a line for each kind of what was left out: how many, which, why, and what to do
 
 
 def discover_images(
@@ -100,8 +82,8 @@ def discover_images(
         raise DataError("no images given: name files, folders or patterns")
     found: dict[str, tuple[Path, PurePosixPath]] = {}
     left_out, warnings = 0, list[str]()
-    for one in given:
-        search = _Search(os.fspath(one), None if exclude is None else _real(exclude))
+    for path_or_pattern in given:
+        search = _Search(os.fspath(path_or_pattern), None if exclude is None else _real(exclude))
         for path, relative in search.images():
             found.setdefault(_real(path), (path, relative))
         left_out += search.count
@@ -163,7 +145,7 @@ class _Search:
             way = f"; convert {_enumerated(others)} to PNG or JPEG to have them labelled" if others else ""
             files = _counted(self.suffixes.total(), "file was", "files were")
             lines.append(f"{files} left out as not named like an image that can be read: {_enumerated(kinds + more)}{way}")
-        for names, one, several, why in (
+        for names, singular, plural, why in (
             (self.hidden, "hidden image was", "hidden images were", "left out (names that begin with a dot)"),
             (self.nowhere, "link was", "links were", "left out as leading nowhere (the target is missing, or they lead in a circle)"),
             (self.special, "file was", "files were", "left out as pipes, devices or sockets"),
@@ -175,7 +157,7 @@ class _Search:
             if names:
                 listed = [f"'{shortened(name)}'" for name in sorted(names)[:_MAX_LISTED]]
                 more = [f"{len(names) - _MAX_LISTED} more"] if len(names) > _MAX_LISTED else []
-                lines.append(f"{_counted(len(names), one, several)} {why}: {_enumerated(listed + more)}")
+                lines.append(f"{_counted(len(names), singular, plural)} {why}: {_enumerated(listed + more)}")
         if self.results:
             lines.append("the folder of the results was not searched")
         return [f"{self.given}: {line}" for line in lines]
@@ -213,20 +195,20 @@ class _Search:
         while waiting:
             files, folders = self._listed(waiting.pop())
             yield from files
-            waiting += [one.path for one in reversed(folders)]
+            waiting += [inner.path for inner in reversed(folders)]
 
     def _listed(self, folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
         """Return the files of a folder and the folders that are to be searched, each sorted."""
         files, folders = [], []
-        for one in self._entries(folder):
-            if not _is(one, "dir"):
-                files.append(one)
-            elif one.is_symlink():
-                self.linked.append(one.name)
-            elif one.name.startswith("."):
-                self.hidden_folders.append(one.name)
-            elif not self._holds_results(one.path):
-                folders.append(one)
+        for entry in self._entries(folder):
+            if not _is(entry, "dir"):
+                files.append(entry)
+            elif entry.is_symlink():
+                self.linked.append(entry.name)
+            elif entry.name.startswith("."):
+                self.hidden_folders.append(entry.name)
+            elif not self._holds_results(entry.path):
+                folders.append(entry)
         return files, folders
 
     def _holds_results(self, folder: str) -> bool:
@@ -239,7 +221,7 @@ class _Search:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(folder or ".") as entries:
-                return sorted(entries, key=lambda one: one.name)
+                return sorted(entries, key=lambda entry: entry.name)
         except (OSError, ValueError) as error:
             self.unread.append(f"{folder}: {getattr(error, 'strerror', None) or error}")
             return []
@@ -247,31 +229,31 @@ class _Search:
     def _matching(self, pattern: Path) -> Iterator[os.DirEntry[str]]:
         """Yield the files that a pattern matches; ``**`` is any folders, and follows no links."""
         parts = pattern.parts[len(_fixed_parts(pattern)) :]
-        places = [os.fspath(Path(*_fixed_parts(pattern)))]
+        folders = [os.fspath(Path(*_fixed_parts(pattern)))]
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             if part == "**" and last:
-                for place in places:
-                    yield from self._walk(Path(place))
+                for folder in folders:
+                    yield from self._walk(Path(folder))
             elif part == "**":
-                places = [below for place in places for below in self._below(place)]
+                folders = [below for folder in folders for below in self._below(folder)]
             elif last:
-                matching = [one for place in places for one in self._entries(place) if _matches(one.name, part)]
-                self.folders += [one.name for one in matching if _is(one, "dir") and "**" not in parts]
-                yield from (one for one in matching if not _is(one, "dir"))
+                matching = [entry for folder in folders for entry in self._entries(folder) if _matches(entry.name, part)]
+                self.folders += [entry.name for entry in matching if _is(entry, "dir") and "**" not in parts]
+                yield from (entry for entry in matching if not _is(entry, "dir"))
             elif glob.has_magic(part):
-                entries = [one for place in places for one in self._entries(place) if _matches(one.name, part) and _is(one, "dir")]
-                places = [one.path for one in entries if not self._holds_results(one.path)]
+                inner = [entry for folder in folders for entry in self._entries(folder) if _matches(entry.name, part) and _is(entry, "dir")]
+                folders = [entry.path for entry in inner if not self._holds_results(entry.path)]
             else:
-                inner = [os.path.join(place, part) for place in places]
-                places = [place for place in inner if os.path.isdir(place) and not self._holds_results(place)]
+                paths = [os.path.join(folder, part) for folder in folders]
+                folders = [path for path in paths if os.path.isdir(path) and not self._holds_results(path)]
 
     def _below(self, folder: str) -> Iterator[str]:
         """Yield a folder and all below it."""
         waiting = [folder]
         while waiting:
             yield (here := waiting.pop())
-            waiting += [one.path for one in reversed(self._listed(here)[1])]
+            waiting += [inner.path for inner in reversed(self._listed(here)[1])]
 
 
 def _is(entry: os.DirEntry[str], kind: str) -> bool:
@@ -299,8 +281,8 @@ def _real(path: str | os.PathLike[str]) -> str:
         return os.fspath(path)
 
 
-def _counted(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"
+def _counted(count: int, singular: str, plural: str) -> str:
+    return f"{count} {singular if count == 1 else plural}"
 
 
 def _enumerated(words: list[str]) -> str:
@@ -336,7 +318,7 @@ def _name(found: list[tuple[Path, PurePosixPath]]) -> list[NamedImage]:
 
 
 def _folded(name: PurePosixPath) -> str:
-    """Return what two names share that some file system takes for one."""
+    """Return what is equal for two names that some file system takes for the same."""
     return unicodedata.normalize("NFC", str(name)).casefold()
 
 

@@ -26,12 +26,9 @@ def tensor_to_images(images: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def check_tensor(images: Tensor) -> None:
-    """Refuse what are no images (N, 3, H, W), floats in [0, 1].
+    """Raise a DataError for what are no images (N, 3, H, W), floats in [0, 1].
 
-    Raises
-    ------
-    DataError
-        They are bytes, values from 0 to 255, normalised ones, channels last; the message says what to do.
+    Bytes, values from 0 to 255, normalised ones and channels last are told apart in the message, which names the remedy.
     """
     wanted = "expected RGB images (N, 3, H, W), floats from 0 to 1"
     if not isinstance(images, Tensor):

@@ -21,14 +21,7 @@ def out_of_memory_explained(
 ) -> Iterator[None]:
     """Raise a RecipeError that names the settings that take memory in place of an error for want of it.
 
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width of the image.
-    context, settings, device
-        As in :func:`upscore.inference.tile_choice.choose_tiles`.
-    name : str
-        Of the image.
+    ``size`` is the image's height and width, ``name`` its name; the others are as in :func:`upscore.inference.tile_choice.choose_tiles`.
     """
     try:
         yield

@@ -59,43 +59,22 @@ BLENDED = (
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One network of a predictor.
-
-    Parameters
-    ----------
-    segmenter : Segmenter
-        The network.
-    proposals : ProposalSettings, optional
-        How it uses proposals; it labels whole images when not given.
-    name : str
-        Such as "FCN".
-    canvas : (K, H, W) float32 tensor, optional
-        Its scores over the proposals of the one image that will be labelled, where they are known: it does not run again.
-    """
+    """One network of a predictor."""
 
     segmenter: Segmenter
-    proposals: ProposalSettings | None = None
-    name: str = ""
+    proposals: ProposalSettings | None = None  #: how it uses proposals; it labels whole images when not given
+    name: str = ""  #: such as "FCN"
     canvas: Tensor | None = None
+    """(K, H, W) float32: its scores over the proposals of the one image to label, where they are known: it does not run again."""
 
 
 class LabelledWindow(NamedTuple):
-    """A window of an image, labelled.
-
-    Attributes
-    ----------
-    window : Window
-        Where it lies.
-    probs, network_probs : (K, h, w) float32 tensor
-        After everything, and before the CRF; the same without one.
-    crf_seconds : float
-        Time that the CRF took.
-    """
+    """A window of an image, labelled: its probabilities (K, h, w) float32."""
 
     window: Window
-    probs: Tensor
-    network_probs: Tensor
-    crf_seconds: float = 0.0
+    probs: Tensor  #: after everything
+    network_probs: Tensor  #: before the CRF; the same without a CRF
+    crf_seconds: float = 0.0  #: that the CRF took
 
 
 class WindowLabeller(Protocol):
@@ -106,22 +85,10 @@ class WindowLabeller(Protocol):
 
 
 def segment_image(source: ImageSource, pipeline: WindowLabeller, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> float:
-    """Label one image: read its windows, and write their probabilities into every sink.
+    """Label one image: read its windows, write their probabilities into every sink, and return the seconds that the CRF took.
 
-    Parameters
-    ----------
-    source : ImageSource
-        The image.
-    pipeline : WindowLabeller
-        Mostly :func:`build_pipeline`'s.
-    sinks, network_sinks : sequence of Sink
-        They get the probabilities after everything, and those before the CRF. They are not closed: the caller closes
-        them when it will, and they are abandoned here if anything fails.
-
-    Returns
-    -------
-    float
-        Seconds that the CRF took.
+    ``sinks`` get the probabilities after everything, and ``network_sinks`` those before the CRF. They are not closed: the caller closes
+    them when it will, and they are abandoned here if anything fails.
     """
     seconds = 0.0
     with ExitStack() as failure:
@@ -182,10 +149,8 @@ def build_pipeline(
 
     Raises
     ------
-    DataError
-        The image is too large for proposals (:func:`upscore.inference.proposal_aggregation.check_canvas`).
-    GeometryError
-        As :func:`upscore.inference.tile_choice.choose_tiles`.
+    DataError, GeometryError
+        As :func:`upscore.inference.proposal_aggregation.check_canvas` and :func:`upscore.inference.tile_choice.choose_tiles`.
     """
     device = members[0].segmenter.device
     whole = [member.segmenter for member in members if member.proposals is None]
@@ -206,32 +171,17 @@ def build_pipeline(
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """The networks behind one segmenter, the tiles it works in, and the CRF; see :func:`build_pipeline`.
+    """The networks behind one segmenter, the tiles it works in, and the CRF; see :func:`build_pipeline`."""
 
-    Parameters
-    ----------
-    segmenter : Segmenter
-        All networks together.
-    tiles : Tiles
-        The outermost ones.
-    classes : int
-        How many it must give.
-    dense : DenseCRF, optional
-        Refines its probabilities.
-    """
-
-    segmenter: Segmenter
-    tiles: Tiles
-    classes: int
-    dense: DenseCRF | None = None
+    segmenter: Segmenter  #: all networks together
+    tiles: Tiles  #: the outermost ones
+    classes: int  #: how many it must give
+    dense: DenseCRF | None = None  #: refines its probabilities
 
     def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
         """Yield the labelled windows of an image, in bounded memory.
 
-        Raises
-        ------
-        BundleError
-            The network gives another number of classes, or what is no number.
+        BundleError where the network gives another number of classes, or what is no number.
         """
         if self.dense is None:
             for window, probs in self._tiles(source):

@@ -45,33 +45,15 @@ BYTES_A_PIXEL = 16
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """What became of one image; the rows of ``predictions.json``.
+    """What became of one image; the rows of ``predictions.json``."""
 
-    Parameters
-    ----------
-    file : str
-        The image's path.
-    size : (int, int), optional
-        Height and width in pixels; none if it could not be read.
-    class_fractions : dict of str to float
-        Each class's fraction of the pixels, by name.
-    confidence : float, optional
-        Mean over the pixels of the greatest class probability, 0 to 1.
-    outputs : dict of str to str
-        Files written, relative to the output folder, by kind: labels, overlay, probs.
-    error : str, optional
-        Why there are none.
-    warnings : list of str
-        What a user should know of how it was read and labelled: an alpha channel, that there were no proposals.
-    """
-
-    file: str
-    size: tuple[int, int] | None = None
-    class_fractions: dict[str, float] = field(default_factory=dict)
-    confidence: float | None = None
-    outputs: dict[str, str] = field(default_factory=dict)
-    error: str | None = None
-    warnings: list[str] = field(default_factory=list)
+    file: str  #: the image's path
+    size: tuple[int, int] | None = None  #: height and width in pixels; none if it could not be read
+    class_fractions: dict[str, float] = field(default_factory=dict)  #: each class's fraction of the pixels, by name
+    confidence: float | None = None  #: mean over the pixels of the greatest class probability, 0 to 1
+    outputs: dict[str, str] = field(default_factory=dict)  #: files written, relative to the output folder, by kind: labels, overlay, probs
+    error: str | None = None  #: why there are none
+    warnings: list[str] = field(default_factory=list)  #: what a user should know: an alpha channel, that there were no proposals
 
 
 def predict_files(
@@ -88,7 +70,7 @@ def predict_files(
     is checked before the first image. ``predictions.json`` is written at the end, also
     when the work is broken off: it lists every image whose files were written. Its ``failed`` counts the images that
     could not be labelled, its ``left_out`` the files of folders and patterns that were not taken for images, and its
-    ``warnings`` say which.
+    ``warnings`` name them.
 
     Parameters
     ----------
@@ -111,10 +93,9 @@ def predict_files(
 
     Raises
     ------
-    DataError
-        As :func:`discover_images`.
-    OutputError
-        The output folder, or a file in it, cannot be written, or a result would replace an image that is to be labelled.
+    DataError, OutputError
+        As :func:`discover_images`; or the output folder, or a file in it, cannot be written, or a result would replace an image that is
+        to be labelled.
     """
     folder = Path(out)
     found = paths if isinstance(paths, DiscoveredImages) else discover_images(paths, exclude=folder)

@@ -37,33 +37,18 @@ __all__ = ["Comparison", "Predictor", "Segmentation"]
 
 
 class Comparison(NamedTuple):
-    """One image as the network alone labels it, and as it is labelled with the CRF.
+    """One image as the network alone labels it, and as it is labelled with the CRF."""
 
-    Attributes
-    ----------
-    before, after : Prediction
-        Without and with the CRF.
-    seconds : float
-        Time that the CRF took.
-    """
-
-    before: Prediction
-    after: Prediction
-    seconds: float
+    before: Prediction  #: without the CRF
+    after: Prediction  #: with it
+    seconds: float  #: that the CRF took
 
 
 class Segmentation(NamedTuple):
-    """What :meth:`Predictor.segment` returns besides what it wrote.
-
-    Attributes
-    ----------
-    warnings : tuple of str
-        What a user should know of the image: the source's own warnings, that there were no proposals, that tiles were blended.
-    crf_seconds : float
-        Time that the CRF took.
-    """
+    """What :meth:`Predictor.segment` returns besides what it wrote."""
 
     warnings: tuple[str, ...]
+    """What a user should know of the image: the source's own warnings, that there were no proposals, that tiles were blended."""
     crf_seconds: float
 
 
@@ -86,7 +71,8 @@ class Predictor:
     **overrides
         Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its settings),
-        ``crf`` (True, False, a mapping of its settings, or CRFSettings).
+        ``crf`` (True, False, a mapping of its settings, or CRFSettings). Which hold where there are several bundles:
+        :meth:`upscore.models.ensemble.Ensemble.resolve_settings`.
 
     Attributes
     ----------
@@ -98,25 +84,15 @@ class Predictor:
         Where it computes.
     source : str
         Where the network came from: the bundle's path, its architecture, or the class of a live model.
-    card : dict
-        The (first) bundle's card; empty for a live model.
-    cards : tuple of dict
-        The cards of all networks; empty for a live model.
+    card, cards : dict, tuple of dict
+        The card of the (first) bundle, and those of all networks; empty for a live model.
     members : tuple of Member
         The networks, and how each uses proposals.
 
     Raises
     ------
-    BundleError
-        A bundle is damaged, or several differ in their classes.
-    DataError
-        The boxes cannot be read.
-    RecipeError
-        A setting or the device is impossible.
-
-    Notes
-    -----
-    Whose settings hold where there are several bundles: :meth:`upscore.models.ensemble.Ensemble.resolve_settings`.
+    BundleError, DataError, RecipeError
+        A bundle is damaged, or several differ in their classes; the boxes cannot be read; a setting or the device is impossible.
     """
 
     def __init__(
@@ -252,21 +228,10 @@ class Predictor:
         return Prediction(label_map.label_map, self.labels, None if result is None else result.probs, key, done.warnings)
 
     def compare(self, image: npt.NDArray[np.uint8], *, name: str = "", sinks: Sequence[Sink] = ()) -> Comparison:
-        """Label one image without and with the CRF; the network runs once.
+        """Label one image (H, W, 3) uint8 RGB without and with the CRF; the network runs once.
 
-        Parameters
-        ----------
-        image : (H, W, 3) uint8
-            RGB.
-        name, sinks
-            As :meth:`predict`; the probabilities are those with the CRF.
-
-        Raises
-        ------
-        RecipeError
-            The settings have no CRF, or it is not enabled; or as :meth:`predict`.
-        DataError, GeometryError
-            As :meth:`predict`.
+        ``name`` and ``sinks``, which get the probabilities with the CRF, are as in :meth:`predict`, and so are the errors. RecipeError
+        also where the settings have no CRF, or it is not enabled.
         """
         if not self.settings.uses_crf:
             raise RecipeError("found no CRF to compare with: give crf=True")
@@ -279,17 +244,7 @@ class Predictor:
     def segment(self, source: ImageSource, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> Segmentation:
         """Label one image, and write its probabilities into sinks, in bounded memory.
 
-        Parameters
-        ----------
-        source : ImageSource
-            The image.
-        sinks, network_sinks : sequence of Sink
-            As in :func:`upscore.inference.pipeline.segment_image`: the caller closes them.
-
-        Raises
-        ------
-        DataError, GeometryError, RecipeError
-            As :meth:`predict`.
+        Sinks are as in :func:`upscore.inference.pipeline.segment_image`: the caller closes them. Errors are those of :meth:`predict`.
         """
         warnings = [*source.warnings]
         with self._memory_explained(source.size, source.name):
@@ -300,7 +255,7 @@ class Predictor:
     def iterate(
         self, image: npt.NDArray[np.uint8], *, name: str = "", warn: Callable[[str], None] = lambda warning: None
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Yield the probabilities of one image window by window, in bounded memory.
+        """Yield the probabilities of one image window by window, in bounded memory; errors are those of :meth:`predict`.
 
         Parameters
         ----------
@@ -318,11 +273,6 @@ class Predictor:
             refined at a time (:mod:`upscore.inference.crf_postprocess`).
         probs : (K, h, w) float32 tensor
             Its probabilities, where they were computed.
-
-        Raises
-        ------
-        DataError, GeometryError, RecipeError
-            As :meth:`predict`.
         """
         source = ArraySource(image, name)
         with self._memory_explained(source.size, name):
@@ -330,19 +280,10 @@ class Predictor:
                 yield labelled.window, labelled.probs
 
     def predict_probs(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1].
+        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) floating in [0, 1], RGB before any normalisation.
 
-        The settings hold here too; only the result is whole. On the predictor's device.
-
-        Parameters
-        ----------
-        images : (N, 3, H, W) floating in [0, 1]
-            RGB, before any normalisation, which is the network's first layer. Of any size from 1×1.
-
-        Raises
-        ------
-        DataError
-            They are something else: bytes, values from 0 to 255, normalised ones, channels last.
+        The settings hold here too; only the result is whole, on the predictor's device. Any size from 1×1. DataError for anything
+        else: bytes, values from 0 to 255, normalised ones, channels last.
         """
         check_tensor(images)
         size = images.shape[-2], images.shape[-1]
@@ -375,10 +316,7 @@ class Predictor:
     def proposer(self, settings: ProposalSettings, name: str = "") -> Proposer:
         """Return what finds the boxes of the image ``name``: a file of them, the caller's own, or the one the settings name.
 
-        Raises
-        ------
-        RecipeError
-            Boxes are in a file, and the image has no name.
+        RecipeError where boxes are in a file, and the image has no name.
         """
         boxes = self._boxes
         if boxes is None:

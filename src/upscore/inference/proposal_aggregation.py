@@ -30,14 +30,7 @@ from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
 from upscore.settings import ProposalSettings
 
-__all__ = [
-    "MAX_CANVAS_VALUES",
-    "ProposalSegmenter",
-    "boxes_for",
-    "check_canvas",
-    "over_boxes",
-    "scores_over_boxes",
-]
+__all__ = ["MAX_CANVAS_VALUES", "ProposalSegmenter", "boxes_for", "check_canvas", "over_boxes", "scores_over_boxes"]
 
 MAX_CANVAS_VALUES = 2**28
 """Classes times pixels of an image whose boxes are aggregated: 12.8 megapixels of 21 classes, in some 4 GB."""
@@ -76,13 +69,7 @@ class ProposalSegmenter(SegmenterWrapper):
         return self.scores(images).softmax(1)
 
     def scores(self, images: Tensor) -> Tensor:
-        """Return the canvases (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1].
-
-        Raises
-        ------
-        DataError
-            As :func:`check_canvas`.
-        """
+        """Return the canvases (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]; DataError as :func:`check_canvas`."""
         canvases = []
         for image in images:
             boxes, found = boxes_for(image, self.propose, self.settings)
@@ -98,13 +85,7 @@ class ProposalSegmenter(SegmenterWrapper):
 
 
 def check_canvas(classes: int, height: int, width: int) -> None:
-    """Refuse an image whose scores, which proposals need whole, would take too much memory.
-
-    Raises
-    ------
-    DataError
-        It has more than ``MAX_CANVAS_VALUES`` pixels times classes.
-    """
+    """Raise a DataError for an image whose scores, which proposals need whole, are more than ``MAX_CANVAS_VALUES``."""
     if classes * height * width > MAX_CANVAS_VALUES:
         raise DataError(
             f"found an image of {height}×{width} pixels and {classes} classes, expected at most {MAX_CANVAS_VALUES // classes} pixels "
@@ -122,10 +103,7 @@ def boxes_for(image: Tensor, propose: Proposer, settings: ProposalSettings = DEF
 
 
 def over_boxes(score: Callable[[Tensor], Tensor], image: Tensor, boxes: Boxes, settings: ProposalSettings = DEFAULTS) -> Tensor:
-    """Return the probabilities (K, H, W) float32 of one image (3, H, W) from a network over boxes of it.
-
-    Arguments and errors as :func:`scores_over_boxes`.
-    """
+    """Return the probabilities (K, H, W) float32 of one image (3, H, W) from a network over boxes of it, as :func:`scores_over_boxes`."""
     ((_, canvas),) = scores_over_boxes(score, image, boxes, settings)
     return canvas.softmax(0)
 
@@ -139,6 +117,8 @@ def scores_over_boxes(
     at: Sequence[int] = (),
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the number of boxes on the canvas, and the canvas (K, H, W) float32: after all boxes, and before that after each of ``at``.
+
+    Each canvas is a copy.
 
     Parameters
     ----------
@@ -154,17 +134,10 @@ def scores_over_boxes(
     at : sequence of int
         Numbers of boxes.
 
-    Yields
-    ------
-    int, (K, H, W) tensor
-        Each canvas is a copy.
-
     Raises
     ------
-    RecipeError
-        There is no box, or one lies outside the image.
-    DataError
-        As :func:`check_canvas`.
+    RecipeError, DataError
+        There is no box, or one lies outside the image; or as :func:`check_canvas`.
     """
     height, width = image.shape[-2:]
     if not len(boxes) or len(boxes.clipped(height, width)) < len(boxes):

@@ -70,15 +70,10 @@ class NetworkSegmenter:
         Where to compute; the model is moved there. Where it already is, when not given.
     precision : {"fp32", "bf16"}
         ``"bf16"`` runs the network under autocast: about twice as fast on CPUs that
-        know the format, probabilities differ by about 1e-2.
+        know the format, probabilities differ by about 1e-2. Others are a RecipeError.
     channels_last : bool
         Store weights and activations in NHWC memory order (faster convolutions); this
         rearranges the model's weights in memory, not their values.
-
-    Raises
-    ------
-    RecipeError
-        The precision is not one of the two.
     """
 
     def __init__(
@@ -108,18 +103,7 @@ class NetworkSegmenter:
         self.stride: int = stride
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return class probabilities.
-
-        Parameters
-        ----------
-        images : (N, 3, H, W) float32 in [0, 1]
-            On any device.
-
-        Returns
-        -------
-        (N, K, H, W) float32
-            On the network's device; sums to 1 over K.
-        """
+        """Return probabilities (N, K, H, W) float32, on the network's device, of images (N, 3, H, W) float32 in [0, 1] on any device."""
         return self.scores(images).softmax(1)
 
     def scores(self, images: Tensor) -> Tensor:
@@ -156,7 +140,7 @@ class SegmenterWrapper:
     def geometry(self) -> Geometry | None:
         """The geometry that needs the widest margin; None where one is not known."""
         known = [segmenter.geometry for segmenter in self.inner]
-        return None if None in known else max((one for one in known if one is not None), key=_reach)
+        return None if None in known else max((geometry for geometry in known if geometry is not None), key=_reach)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]."""
@@ -176,18 +160,9 @@ def _reach(geometry: Geometry) -> float:
 
 
 def choose_device(wanted: str | torch.device = "auto") -> torch.device:
-    """Return the device to compute on.
+    """Return the device to compute on; RecipeError where this machine has none of that name.
 
-    Parameters
-    ----------
-    wanted : str or torch.device
-        ``"auto"`` takes CUDA, then Apple's MPS, then the CPU; any other name is used as it is
-        ("cpu", "cuda", "cuda:1", "mps").
-
-    Raises
-    ------
-    RecipeError
-        There is no such device on this machine.
+    ``"auto"`` takes CUDA, then Apple's MPS, then the CPU; any other name is used as it is ("cpu", "cuda", "cuda:1", "mps").
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

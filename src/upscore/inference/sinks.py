@@ -32,7 +32,8 @@ class Sink(Protocol):
     """What takes the probabilities of one image.
 
     :meth:`write` is called for windows that cover every pixel once, and then either :meth:`close`, perhaps in another
-    thread, or :meth:`abandon`, which leaves nothing behind. Whichever comes last may be repeated.
+    thread, or :meth:`abandon`, which leaves nothing behind. Whichever comes last may be repeated. A subclass whose
+    values stay in memory has nothing to do in these two.
     """
 
     def write(self, window: Window, probs: Tensor) -> None:
@@ -40,24 +41,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish: a file takes its name now."""
+        return
 
     def abandon(self) -> None:
         """Undo everything."""
+        return
 
 
-class LabelMapSink:
-    """The most probable class of each pixel.
-
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width of the image.
-
-    Attributes
-    ----------
-    label_map : (H, W) uint8
-        Of equally probable classes the first.
-    """
+class LabelMapSink(Sink):
+    """The most probable class of each pixel, ``label_map`` (H, W) uint8; of equally probable classes the first."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.label_map = np.empty(size, np.uint8)
@@ -72,25 +64,9 @@ class LabelMapSink:
         self.label_map[window.slices] = label.to(torch.uint8).cpu().numpy()
         return greatest
 
-    def close(self) -> None:
-        """Do nothing: the map is in memory."""
-
-    def abandon(self) -> None:
-        """Do nothing."""
-
 
 class PNGSink(LabelMapSink):
-    """The label map as a palette PNG, and the mean confidence.
-
-    Parameters
-    ----------
-    path : Path
-        A file already there is replaced.
-    labels : LabelSpace
-        Its palette.
-    size : (int, int)
-        Height and width of the image.
-    """
+    """The label map as a palette PNG, and the mean confidence; a file already there is replaced."""
 
     def __init__(self, path: Path, labels: LabelSpace, size: tuple[int, int]) -> None:
         super().__init__(size)
@@ -112,24 +88,10 @@ class PNGSink(LabelMapSink):
         write_label_map(self.path, self.label_map, self.labels)
 
 
-class OverlayFileSink:
+class OverlayFileSink(Sink):
     """The painted label map over the image: ``STEM.overlay.jpg``, or ``STEM.overlay.png`` where a side is too long for a JPEG.
 
-    Parameters
-    ----------
-    stem : Path
-        Path without the endings.
-    labels : LabelMapSink
-        Where the label map is; it gets the same windows.
-    space : LabelSpace
-        The palette.
-    source : ImageSource
-        The image.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
+    ``stem`` is the path without the endings; ``labels`` holds the label map and gets the same windows.
     """
 
     def __init__(self, stem: Path, labels: LabelMapSink, space: LabelSpace, source: ImageSource) -> None:
@@ -150,9 +112,6 @@ class OverlayFileSink:
         encoded = cv2.imencode(".jpg", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         write_atomically(self.path, encoded.tobytes())
 
-    def abandon(self) -> None:
-        """Do nothing: nothing was written."""
-
 
 def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return what :meth:`upscore.types.Prediction.overlay` returns, (H, W, 3) uint8, many times faster and in bytes alone."""
@@ -160,7 +119,7 @@ def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDA
     return np.asarray(cv2.addWeighted(image, 0.5, painted, 0.5, 0), np.uint8)
 
 
-class ProbsSink:
+class ProbsSink(Sink):
     """The probabilities in an array (K, H, W) of any floating type, which is filled."""
 
     def __init__(self, probs: npt.NDArray[np.floating]) -> None:
@@ -170,29 +129,11 @@ class ProbsSink:
         """Take the probabilities (K, h, w) of a window."""
         self.probs[(slice(None), *window.slices)] = probs.cpu().numpy()
 
-    def close(self) -> None:
-        """Do nothing: the array is filled."""
-
-    def abandon(self) -> None:
-        """Do nothing."""
-
 
 class ProbsFileSink(ProbsSink):
-    """The probabilities as a NumPy file, (K, H, W) float16, written and read in pieces.
+    """The probabilities as a NumPy file, (K, H, W) float16, written and read in parts.
 
-    Parameters
-    ----------
-    path : Path
-        The ``.npy`` file; it takes its name when it is closed.
-    classes : int
-        K.
-    size : (int, int)
-        Height and width of the image.
-
-    Raises
-    ------
-    OutputError
-        There is no room or no right to write.
+    The ``.npy`` file takes its name when it is closed. OutputError where there is no room or no right to write.
     """
 
     def __init__(self, path: Path, classes: int, size: tuple[int, int]) -> None:
@@ -230,4 +171,4 @@ class ProbsFileSink(ProbsSink):
         self._partial.unlink(missing_ok=True)
 
     def _error(self, error: OSError) -> OutputError:
-        return OutputError(f"{self.path}: cannot be written ({error.strerror or error}): free some space or choose another place")
+        return OutputError(f"{self.path}: cannot be written ({error.strerror or error}): free some space or choose another folder")

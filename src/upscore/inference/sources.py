@@ -45,26 +45,11 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
-    """An image in memory, or a memory map.
+    """An image in memory, or a memory map; DataError where the array is no such image."""
 
-    Parameters
-    ----------
-    pixels : (H, W, 3) uint8
-        RGB, of any size from 1×1.
-    name : str
-        What it is called.
-    warnings : tuple of str
-        What a user should know of how it was read.
-
-    Raises
-    ------
-    DataError
-        The array is no such image.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    name: str = ""
-    warnings: tuple[str, ...] = ()
+    pixels: npt.NDArray[np.uint8]  #: (H, W, 3) uint8 RGB, of any size from 1×1
+    name: str = ""  #: what it is called
+    warnings: tuple[str, ...] = ()  #: what a user should know of how it was read
 
     def __post_init__(self) -> None:
         image = self.pixels
@@ -95,12 +80,6 @@ class ArraySource:
 
 
 def open_source(path: str | os.PathLike[str]) -> ArraySource:
-    """Return the image of a file, decoded; its name is the path.
-
-    Raises
-    ------
-    DataError
-        The file is no image that can be read.
-    """
+    """Return the image of a file, decoded; its name is the path. DataError where the file is no image that can be read."""
     decoded = read_image_with_metadata(path)
     return ArraySource(decoded.pixels, os.fspath(path), tuple(decoded.warnings))

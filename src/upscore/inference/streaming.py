@@ -42,7 +42,10 @@ def stream(
     max_items: int = MAX_ITEMS,
     max_bytes: int = MAX_BYTES,
 ) -> Generator[Output, None, None]:
-    """Take each item through three steps, several items at a time.
+    """Take each item through three steps, several items at a time; yields what ``write`` returned, in the order of the items.
+
+    Whatever a step raises is raised here and ends the stream, as closing it does: what is not computed yet
+    is given up, what is computed is still written, and no thread is left.
 
     Parameters
     ----------
@@ -56,16 +59,6 @@ def stream(
         Bytes that an item takes from when it is read until it is written.
     max_items, max_bytes : int
         What may be under way.
-
-    Yields
-    ------
-    object
-        What ``write`` returned, in the order of the items.
-
-    Notes
-    -----
-    Whatever a step raises is raised here and ends the stream, as closing it does: what is not computed yet
-    is given up, what is computed is still written, and no thread is left.
     """
     coming = iter(items)
     item = next(coming, None)

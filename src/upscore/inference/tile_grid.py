@@ -63,12 +63,10 @@ class Span(NamedTuple):
 
 
 def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, multiple: int = 1) -> Iterator[Tile]:
-    """Divide an image into tiles, row by row.
+    """Divide an image of ``height`` × ``width`` pixels into tiles, row by row; their windows cover every pixel exactly once.
 
     Parameters
     ----------
-    height, width : int
-        Size of the image in pixels, each at least 1.
     tile : int
         Longest side of a tile in pixels, rounded up to a multiple of ``stride``.
         Tiles are then made as equal as the stride allows, so that none is a sliver.
@@ -80,11 +78,6 @@ def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, 
     multiple : int
         Multiple to which the segmenter first pads its images at the end
         (:func:`upscore.inference.tta.tta_context`); ``stride`` is a multiple of it.
-
-    Yields
-    ------
-    Tile
-        The windows cover every pixel exactly once.
 
     Raises
     ------
@@ -103,27 +96,12 @@ def plan_tiles(height: int, width: int, *, tile: int, margin: int, stride: int, 
 
 
 def plan_spans(size: int, *, span: int, stride: int, multiple: int = 1) -> list[Span]:
-    """Divide an axis into overlapping spans.
+    """Divide an axis of ``size`` pixels into overlapping spans; a single span where the axis is no longer than one.
 
-    Parameters
-    ----------
-    size : int
-        Length of the axis in pixels, at least 1.
-    span : int
-        Longest span in pixels, a multiple of ``stride``, at least twice it. Spans are then
-        made as equal as the stride allows.
-    stride, multiple : int
-        As in :func:`plan_tiles`: spans begin on multiples of the stride, and end a multiple of it before the end.
-
-    Returns
-    -------
-    list of Span
-        Neighbours overlap by a quarter of ``span``, rounded up to a multiple of ``stride``; one span where the axis is no longer than one.
-
-    Raises
-    ------
-    GeometryError
-        A value is outside its range.
+    Neighbours overlap by a quarter of ``span``, rounded up to a multiple of ``stride``. ``span`` is the longest in pixels, a multiple
+    of ``stride``, at least twice it; spans are then made as equal as the stride allows. ``stride`` and ``multiple`` are as in
+    :func:`plan_tiles`: spans begin on multiples of the stride, and end a multiple of it before the end. GeometryError where a value
+    is outside its range.
     """
     if min(size, stride, multiple) < 1 or stride % multiple or span % stride or span < 2 * stride:
         raise GeometryError(

@@ -37,33 +37,23 @@ __all__ = ["TiledSegmenter", "Tiles", "tiled"]
 class Tiles(NamedTuple):
     """How images are tiled; a tile as large as the image is the image.
 
-    Parameters
-    ----------
-    tile : int
-        Longest side of a tile in pixels.
-    margin : int or None
-        Context around a tile in pixels; None where no margin would do, and tiles overlap.
-    stride, multiple : int
-        As in :func:`upscore.inference.tile_grid.plan_tiles`. With the network's own margin and stride
-        (``Geometry.margin()``, ``Segmenter.stride``) the result equals the whole image's.
+    With the network's own margin and stride (``Geometry.margin()``, ``Segmenter.stride``) the result equals the whole image's.
     """
 
-    tile: int
-    margin: int | None
-    stride: int
+    tile: int  #: longest side of a tile in pixels
+    margin: int | None  #: context around a tile in pixels; None where no margin would do, and tiles overlap
+    stride: int  #: with ``multiple``, as in :func:`upscore.inference.tile_grid.plan_tiles`
     multiple: int = 1
 
     def walk(
         self, predict: Callable[[Window], Tensor], height: int, width: int, *, within: Window | None = None
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Predict an image tile by tile.
+        """Predict an image of ``height`` × ``width`` pixels tile by tile; errors are those of ``plan_tiles`` and ``plan_spans``.
 
         Parameters
         ----------
         predict : callable
             A crop's window -> its probabilities, or scores, (N, K, h, w).
-        height, width : int
-            Of the image.
         within : Window, optional
             Only as many tiles as it needs are predicted; what they hold outside of it does not count.
 
@@ -73,11 +63,6 @@ class Tiles(NamedTuple):
             Each pixel, or each of ``within``, is in exactly one.
         values : (N, K, h, w) tensor
             What was predicted there.
-
-        Raises
-        ------
-        GeometryError
-            As :func:`upscore.inference.tile_grid.plan_tiles` or :func:`upscore.inference.tile_grid.plan_spans`.
         """
         tile, margin, stride, multiple = self
         if margin is None:
@@ -86,9 +71,9 @@ class Tiles(NamedTuple):
         read = within or Window(0, 0, height, width)
         region = widen(read, height, width, margin=margin, stride=stride, multiple=multiple)
         size = region.bottom - region.top, region.right - region.left
-        for piece in plan_tiles(*size, tile=tile, margin=margin, stride=stride, multiple=multiple):
-            values = predict(piece.crop.moved(region.top, region.left))
-            yield piece.window.moved(region.top, region.left), values[(..., *piece.inside)]
+        for planned in plan_tiles(*size, tile=tile, margin=margin, stride=stride, multiple=multiple):
+            values = predict(planned.crop.moved(region.top, region.left))
+            yield planned.window.moved(region.top, region.left), values[(..., *planned.inside)]
 
 
 class TiledSegmenter(SegmenterWrapper):

@@ -27,6 +27,8 @@ __all__ = ["TTASegmenter", "tta", "tta_context"]
 def tta(segmenter: Segmenter, *, flips: bool = False, scales: Sequence[float] = (1.0,)) -> Segmenter:
     """Wrap ``segmenter`` so that it averages over mirrored and rescaled images.
 
+    Without flips and with the scale 1 alone it is ``segmenter`` itself. RecipeError where a scale is out of range.
+
     Parameters
     ----------
     segmenter : Segmenter
@@ -34,18 +36,8 @@ def tta(segmenter: Segmenter, *, flips: bool = False, scales: Sequence[float] = 
     flips : bool
         Average over the image and its left-right mirror image.
     scales : sequence of float
-        Sizes to average over, from 0.1 to 8; 1 is the image as it is. Images are resize
+        Sizes to average over, from 0.1 to 8; 1 is the image as it is. Images are resized
         bilinearly with antialiasing, and probabilities back to exactly the image's size.
-
-    Returns
-    -------
-    Segmenter
-        The mean over ``scales`` × flips. Without flips and with the scale 1 alone it is ``segmenter`` itself.
-
-    Raises
-    ------
-    RecipeError
-        As :func:`upscore.settings.scales.scale_fractions`.
     """
     fractions = scale_fractions(scales)
     return segmenter if fractions == [1] and not flips else TTASegmenter(segmenter, fractions, flips=flips)
@@ -81,23 +73,11 @@ def _view(function: Callable[[Tensor], Tensor], images: Tensor, scale: Fraction,
 
 
 def tta_context(*, margin: int, stride: int, scales: Sequence[float] = (1.0,)) -> tuple[int, int, int]:
-    """Return the (margin, stride, multiple) that tiles need when the segmenter is wrapped by :func:`tta`.
+    """Return the (margin, stride, multiple) that :func:`upscore.inference.tiling.tiled` needs when the segmenter is wrapped by :func:`tta`.
 
-    A network with a context of ``margin`` pixels has ``margin / scale`` pixels of the
-    image as its context; and a crop must begin where its rescaled pixels are on the network's
-    stride: at multiples of ``stride * q / gcd(stride, p)`` for the scale p/q.
-
-    Parameters
-    ----------
-    margin, stride : int
-        Of the segmenter itself, in pixels of its input.
-    scales : sequence of float
-        As in :func:`tta`. Mirroring needs nothing more.
-
-    Returns
-    -------
-    margin, stride, multiple : int
-        For :func:`upscore.inference.tiling.tiled`.
+    ``margin`` and ``stride`` are those of the segmenter itself, in pixels of its input; mirroring needs nothing more. A network with a
+    context of ``margin`` pixels has ``margin / scale`` pixels of the image as its context; and a crop must begin where its rescaled
+    pixels are on the network's stride: at multiples of ``stride * q / gcd(stride, p)`` for the scale p/q.
     """
     fractions = scale_fractions(scales)
     if fractions == [1]:
@@ -105,6 +85,8 @@ def tta_context(*, margin: int, stride: int, scales: Sequence[float] = (1.0,)) -
     multiple = math.lcm(*(scale.denominator for scale in fractions))
     step = math.lcm(*((stride / scale).numerator for scale in fractions))
     # Resizing the image reads max(1, 1/s) pixels of the image around; resizing back max(1, s) of the view.
-    one = Fraction(1)
-    reaches = [Fraction(margin) if scale == 1 else (margin + max(one, scale) + 1) / scale + max(one, 1 / scale) + 1 for scale in fractions]
+    unit = Fraction(1)
+    reaches = [
+        Fraction(margin) if scale == 1 else (margin + max(unit, scale) + 1) / scale + max(unit, 1 / scale) + 1 for scale in fractions
+    ]
     return math.ceil(max(reaches)), step, multiple
