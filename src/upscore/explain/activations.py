@@ -47,30 +47,15 @@ _STEPS = {"encoder": "pooled", "contracting": "pooled", "decoder": "unpooled", "
 
 @dataclass(frozen=True)
 class Activation:
-    """Some channels of one feature map.
+    """Several channels of one feature map."""
 
-    Parameters
-    ----------
-    name : str
-        The module's, such as ``decoder.deconv4``; ``backbone/16`` for a backbone's feature level of stride 16.
-    step : str
-        "" for the module's output; "pooled", "unpooled", "concatenated" or "added" for its input, by the operation that made it.
-    shape : (int, int, int)
-        C, H and W of the feature map.
-    channels : tuple of int
-        Those recorded: a chosen one, then those of the highest rank.
-    maps : (n, h, w) float32
-        The channels, averaged down where a side was above 440 cells.
-    mean : (h, w) float32
-        The mean over all channels.
-    """
-
-    name: str
+    name: str  #: the module's, such as ``decoder.deconv4``; ``backbone/16`` for a backbone's feature level of stride 16
     step: str
-    shape: tuple[int, int, int]
-    channels: tuple[int, ...]
-    maps: npt.NDArray[np.float32]
-    mean: npt.NDArray[np.float32]
+    """Of the module's input, the operation that made it: "pooled", "unpooled", "concatenated" or "added"; "" for its output."""
+    shape: tuple[int, int, int]  #: C, H and W of the feature map
+    channels: tuple[int, ...]  #: those recorded: a chosen one, then those of the highest rank
+    maps: npt.NDArray[np.float32]  #: (n, h, w): the channels, averaged down where a side was above 440 cells
+    mean: npt.NDArray[np.float32]  #: (h, w): the mean over all channels
 
     @property
     def key(self) -> str:
@@ -92,12 +77,7 @@ def record_activations(
     region : (H, W) bool
         Pixels of the object.
     channels : mapping of str to int, optional
-        By :attr:`Activation.key`, the channel that comes first, whatever its rank.
-
-    Raises
-    ------
-    RecipeError
-        ``channels`` names an unknown map, or a channel that it does not have.
+        By :attr:`Activation.key`, the channel that comes first, whatever its rank. RecipeError for an unknown map or channel.
     """
     chosen = dict(channels or {})
     recorder = _Recorder(chosen)

@@ -43,57 +43,23 @@ MAX_POINTS = 400
 
 @dataclass(frozen=True)
 class Explanation:
-    """One image, explained.
+    """One image, explained."""
 
-    Parameters
-    ----------
-    source : str
-        The bundle's path, or another name of where the network came from.
-    network : str
-        Its class, such as "SegNet".
-    key : str
-        The image's path, or "".
-    labels : LabelSpace
-        The classes.
-    size : (int, int)
-        H and W of the image before it was shrunk.
-    image : (H, W, 3) uint8
-        RGB, the network's input.
-    pixel : (int, int)
-        Row and column in ``image`` of the explained pixel.
-    pixel_given : bool
-        Whether the caller gave the pixel, or :func:`choose_pixel` chose it.
-    region : (H, W) bool
-        The object at the pixel: the connected component of its class.
-    label_map : (H, W) uint8
-        The most probable class.
-    probs : (K, H, W) float32 in [0, 1]
-        Sum to 1 over K.
-    activations : list of Activation
-        In the order in which they are computed.
-    skip_predictions : list of SkipPrediction
-        Of an FCN, coarse to fine; empty for other networks.
-    receptive_fields : list of ReceptiveField
-        The pixel's, then those of the grid's points, row by row.
-    grid : (int, int)
-        Rows and columns of points.
-    """
-
-    source: str
-    network: str
-    key: str
+    source: str  #: the bundle's path, or another name of where the network came from
+    network: str  #: its class, such as "SegNet"
+    key: str  #: the image's path, or ""
     labels: LabelSpace
-    size: tuple[int, int]
-    image: npt.NDArray[np.uint8]
-    pixel: tuple[int, int]
-    pixel_given: bool
-    region: npt.NDArray[np.bool_]
-    label_map: npt.NDArray[np.uint8]
-    probs: npt.NDArray[np.float32]
-    activations: list[Activation]
-    skip_predictions: list[SkipPrediction]
-    receptive_fields: list[ReceptiveField]
-    grid: tuple[int, int]
+    size: tuple[int, int]  #: H and W of the image before it was shrunk
+    image: npt.NDArray[np.uint8]  #: (H, W, 3) uint8 RGB, the network's input
+    pixel: tuple[int, int]  #: row and column in ``image`` of the explained pixel
+    pixel_given: bool  #: whether the caller gave the pixel, or :func:`choose_pixel` chose it
+    region: npt.NDArray[np.bool_]  #: (H, W), the object at the pixel: the connected component of its class
+    label_map: npt.NDArray[np.uint8]  #: (H, W), the most probable class
+    probs: npt.NDArray[np.float32]  #: (K, H, W) in [0, 1]; sum to 1 over K
+    activations: list[Activation]  #: in the order in which they are computed
+    skip_predictions: list[SkipPrediction]  #: of an FCN, coarse to fine; empty for other networks
+    receptive_fields: list[ReceptiveField]  #: the pixel's, then those of the grid's points, row by row
+    grid: tuple[int, int]  #: rows and columns of points
 
 
 def explain_image(
@@ -134,12 +100,8 @@ def explain_image(
 
     Raises
     ------
-    BundleError
-        The bundle is damaged.
-    DataError
-        The image cannot be read, or the pixel is outside it.
-    RecipeError
-        A setting is impossible.
+    BundleError, DataError, RecipeError
+        The bundle is damaged; the image cannot be read, or the pixel is outside it; a setting is impossible.
     """
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
     key = "" if isinstance(image, np.ndarray) else os.fspath(image)
@@ -164,7 +126,7 @@ def explain_model(
     source: str = "a network in memory",
     key: str = "",
 ) -> Explanation:
-    """Explain what a network in memory predicts for one image.
+    """Explain what a network in memory predicts for one image, as :func:`explain_image`, whose arguments and errors are the same.
 
     Parameters
     ----------
@@ -174,15 +136,8 @@ def explain_model(
         K classes.
     image : (H, W, 3) uint8
         RGB.
-    pixel, channels, grid, max_pixels, progress
-        As in :func:`explain_image`.
     source, key : str
         Names of the network and the image on the page.
-
-    Raises
-    ------
-    BundleError, DataError, RecipeError
-        As there.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected an image (H, W, 3) uint8 RGB")

@@ -93,26 +93,10 @@ class PointView:
 
 
 def write_explanation(explanation: Explanation, out: str | os.PathLike[str], *, command: str | None = None) -> Path:
-    """Write an explanation as one HTML file.
+    """Write an explanation of :func:`upscore.explain.explain_image` as one HTML file, and return its path.
 
-    Parameters
-    ----------
-    explanation : Explanation
-        Of :func:`upscore.explain.explain_image`.
-    out : path
-        The file; its folder is made if need be, and a file of this name is replaced.
-    command : str, optional
-        The command line that writes this page; Python lines when not given.
-
-    Returns
-    -------
-    Path
-        Of the file.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
+    The folder of ``out`` is made if need be, and a file of this name is replaced; OutputError where it cannot be written. ``command`` is
+    the command line that writes this page, which shows Python lines when it is not given.
     """
     e, path = explanation, Path(out)
     encoder, decoder = split_at_coarsest(e.activations)

@@ -45,48 +45,23 @@ SIDE = 220
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The receptive field of the score of the class predicted at one pixel.
+    """The receptive field of the score of the class predicted at one pixel."""
 
-    Parameters
-    ----------
-    pixel : (int, int)
-        Row and column.
-    theoretical : Window
-        The part of the image that can change the score.
-    theoretical_side : int or float
-        Side of the theoretical square, of which ``theoretical`` is the part inside the image; may be infinite.
-    effective : (h, w) float32
-        The effective receptive field, averaged down where a side was above 220 pixels.
-    effective_side : int
-        Side of the smallest square around the pixel that encloses 95 % of the effective receptive field; 0 where
-        the score is a constant.
-    """
-
-    pixel: tuple[int, int]
-    theoretical: Window
-    theoretical_side: int | float
-    effective: npt.NDArray[np.float32]
+    pixel: tuple[int, int]  #: row and column
+    theoretical: Window  #: the part of the image that can change the score
+    theoretical_side: int | float  #: of the square of which ``theoretical`` is the part inside the image; may be infinite
+    effective: npt.NDArray[np.float32]  #: (h, w), averaged down where a side was above 220 pixels
     effective_side: int
+    """Side of the smallest square around the pixel that encloses 95 % of the effective receptive field; 0 where the score is a constant."""
 
 
 def theoretical_side(model: nn.Module) -> int | float:
     """Return the side in pixels of the square around a pixel outside which nothing can change its scores.
 
     That is the receptive field of a cell of the coarsest grid plus one stride on either side: a pixel's score
-    interpolates the cells around it, and the pixel need not lie in the middle of one.
+    interpolates the cells around it, and the pixel need not lie in the middle of one. It follows from the model's ``geometry``, is
+    odd, and infinite where a layer depends on the whole image, or the network has no geometry.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Its ``geometry`` gives stride and receptive field.
-
-    Returns
-    -------
-    int or float
-        Odd; infinite where a layer depends on the whole image, or the network has no geometry.
-
-    Examples
-    --------
     >>> from upscore.models.factory import create_model
     >>> theoretical_side(create_model("segnet-basic", num_classes=2, width=1 / 64))
     227
@@ -99,16 +74,9 @@ def theoretical_side(model: nn.Module) -> int | float:
 
 
 def theoretical_receptive_field(model: nn.Module, pixel: tuple[int, int], size: tuple[int, int]) -> Window:
-    """Return the part of the image that can change the scores of a pixel.
+    """Return the part of an image of ``size``, H and W, that can change the scores of a pixel, row and column; it ends at the edges.
 
-    Parameters
-    ----------
-    model : nn.Module
-        As in :func:`theoretical_side`.
-    pixel : (int, int)
-        Row and column.
-    size : (int, int)
-        H and W of the image, at whose edges the receptive field ends.
+    ``model`` is as in :func:`theoretical_side`.
     """
     side = theoretical_side(model)
     if side == math.inf:
@@ -123,7 +91,8 @@ def effective_receptive_fields(
 ) -> list[npt.NDArray[np.float32]]:
     """Return how strongly each pixel of the image changes the score of the class predicted at each point.
 
-    The network runs forward once, and backward for each point.
+    The network runs forward once, and backward for each point. Each result is (H, W) float32 of at least 0, in logits per unit of a
+    channel; all 0 where the score is a constant.
 
     Parameters
     ----------
@@ -135,11 +104,6 @@ def effective_receptive_fields(
         Rows and columns.
     progress : callable, optional
         Called with (done, total) after each point.
-
-    Returns
-    -------
-    list of (H, W) float32
-        At least 0, in logits per unit of a channel; all 0 where the score is a constant.
 
     Raises
     ------
@@ -168,22 +132,9 @@ def effective_receptive_fields(
 def enclosing_side(effective: npt.NDArray[np.float32], pixel: tuple[int, int], *, fraction: float = ENCLOSED) -> int:
     """Return the side of the smallest square around a pixel that encloses a fraction of its effective receptive field.
 
-    Parameters
-    ----------
-    effective : (H, W) float
-        Of :func:`effective_receptive_fields`.
-    pixel : (int, int)
-        Row and column, the square's centre; the square may extend beyond the image.
-    fraction : float in (0, 1]
-        Of the sum over the image.
+    It is odd, and 0 where ``effective`` (H, W) is 0 everywhere. The square is centred on ``pixel``, row and column, and may extend beyond
+    the image; ``fraction`` in (0, 1] is that of the sum over the image.
 
-    Returns
-    -------
-    int
-        Odd; 0 where ``effective`` is 0 everywhere.
-
-    Examples
-    --------
     >>> enclosing_side(np.ones((9, 9), np.float32), (4, 4), fraction=0.3)
     5
     """
@@ -198,13 +149,7 @@ def enclosing_side(effective: npt.NDArray[np.float32], pixel: tuple[int, int], *
 def measure_receptive_fields(
     model: nn.Module, images: Tensor, points: Sequence[tuple[int, int]], *, progress: Callable[[int, int], None] | None = None
 ) -> list[ReceptiveField]:
-    """Return the receptive fields of points, averaged down to a size that can be stored.
-
-    Parameters
-    ----------
-    model, images, points, progress
-        As in :func:`effective_receptive_fields`.
-    """
+    """Return the receptive fields of points, averaged down to a size to be stored; arguments as :func:`effective_receptive_fields`."""
     side, measured = theoretical_side(model), []
     for pixel, effective in zip(points, effective_receptive_fields(model, images, points, progress=progress), strict=True):
         theoretical = theoretical_receptive_field(model, pixel, (effective.shape[0], effective.shape[1]))

@@ -33,40 +33,18 @@ PARTIAL_SUMS = {"score_fr": "32s", "score_pool4": "+ pool4", "score_pool3": "+ p
 
 @dataclass(frozen=True)
 class SkipPrediction:
-    """What a fully convolutional network predicts from the sum up to one skip.
+    """What a fully convolutional network predicts from the sum up to one skip."""
 
-    Parameters
-    ----------
-    name : str
-        "32s", "+ pool4" or "+ pool3".
-    label_map : (H, W) uint8
-        The most probable class.
-    confidence : (H, W) float32 in [0, 1]
-        Its probability.
-    changed : (H, W) bool
-        Where the class differs from that of the sum before; False everywhere in the first.
-    """
-
-    name: str
-    label_map: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.float32]
-    changed: npt.NDArray[np.bool_]
+    name: str  #: "32s", "+ pool4" or "+ pool3"
+    label_map: npt.NDArray[np.uint8]  #: (H, W), the most probable class
+    confidence: npt.NDArray[np.float32]  #: (H, W) in [0, 1], its probability
+    changed: npt.NDArray[np.bool_]  #: (H, W), where the class differs from that of the sum before; False everywhere in the first
 
 
 def split_logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return the terms whose sum is the logits.
+    """Return the terms whose sum is the logits: score layer to (N, K, H, W), from coarse to fine; empty for networks other than an FCN.
 
-    Parameters
-    ----------
-    model : nn.Module
-        FCN-32s, 16s or 8s; run in evaluation mode, and left in the mode it was in.
-    images : (N, C, H, W) float in [0, 1]
-        On the network's device.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Score layer to (N, K, H, W), from coarse to fine; empty for other networks.
+    ``model`` is run in evaluation mode, and left in the mode it was in; ``images`` (N, C, H, W) float in [0, 1] are on its device.
     """
     layers = [name for name in PARTIAL_SUMS if hasattr(getattr(model, "decoder", None), name)]
     terms = {}
@@ -80,15 +58,7 @@ def split_logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 def accumulate_terms(terms: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the logits without any skip, with the coarsest, …, with all: the last are the network's own.
 
-    Parameters
-    ----------
-    terms : dict of str to Tensor
-        Of :func:`split_logits`.
-
-    Returns
-    -------
-    dict of str to Tensor
-        "32s", "+ pool4", "+ pool3", those the network has, to (N, K, H, W).
+    ``terms`` are those of :func:`split_logits`; the result is "32s", "+ pool4", "+ pool3", those the network has, to (N, K, H, W).
     """
     sums: dict[str, Tensor] = {}
     total = None
@@ -99,17 +69,9 @@ def accumulate_terms(terms: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def predict_by_skips(model: nn.Module, images: Tensor) -> list[SkipPrediction]:
-    """Return what a network predicts for one image without any skip, with the coarsest, …, with all.
+    """Return what a network predicts for one image without any skip, with the coarsest, …, with all; empty for networks other than an FCN.
 
-    Parameters
-    ----------
-    model, images
-        As in :func:`split_logits`; only the first image is used.
-
-    Returns
-    -------
-    list of SkipPrediction
-        Empty for networks other than an FCN.
+    Arguments are those of :func:`split_logits`; only the first image is used.
     """
     predictions: list[SkipPrediction] = []
     for name, logits in accumulate_terms(split_logits(model, images)).items():
