@@ -2,7 +2,7 @@
 
 ::
 
-    pixelwise   cross-entropy; checks, weights and sampling that sums over pixels share
+    pixelwise   cross-entropy; checks, weights and sampling for sums over pixels
     focal       cross-entropy with less weight on easy pixels
     ohem        cross-entropy over each image's hardest pixels
     per_image   losses that are one number for all pixels of an image
@@ -17,7 +17,7 @@ ignored pixels, and returns a sum over images that the caller divides by the val
 whole step (:func:`count_valid`). Cross-entropy, focal and boundary loss are sums over pixels.
 The others are one number for all pixels of an image; they are taken **of each image alone and
 multiplied by its valid pixels**, so that after the division they are a mean over images, weighted
-by valid pixels. So no loss depends on which images share a batch: neither gradient accumulation nor
+by valid pixels. So no loss depends on which images are in a batch: neither gradient accumulation nor
 ranks change the objective, and weights between terms have the same effect for every image size.
 
 Losses are computed in float32 for every precision but float64. The gradient of an ignored pixel is

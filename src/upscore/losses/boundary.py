@@ -29,23 +29,9 @@ def boundary_loss(logits: Tensor, labels: Tensor) -> Tensor:
     where a network predicts nothing of a class: add it to another loss, with a weight such as the
     paper's 0.01.
 
-    Distances are computed on the CPU, to which labels are copied.
-
-    Parameters
-    ----------
-    logits, labels
-        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32 (float64 for float64 logits), in pixels; below 0 for good predictions. An
-        image of one class adds nothing: it has no contour.
-
-    Raises
-    ------
-    DataError
-        Shapes or types do not fit together, or a label is neither a class nor 255.
+    Distances are computed on the CPU, to which labels are copied. Arguments, errors and the type of the result are those of
+    :func:`~upscore.losses.pixelwise.pixel_cross_entropy`; it is in pixels, and below 0 for good predictions. An image of one
+    class adds nothing: it has no contour.
     """
     logits, labels = check_batch(logits, labels)
     total = logits[:0].sum()

@@ -22,20 +22,8 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     absent class has D = 0 and no gradient for any prediction, so it is left out. Nothing is added
     to numerator or denominator. At one-hot probabilities D is the F1 score.
 
-    Parameters
-    ----------
-    logits, labels
-        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32 (float64 for float64 logits); in [0, 1] when divided by the valid pixels.
-
-    Raises
-    ------
-    DataError
-        Shapes or types do not fit together, or a label is neither a class nor 255.
+    Arguments, errors and the type of the result are those of :func:`~upscore.losses.pixelwise.pixel_cross_entropy`; it is
+    in [0, 1] when divided by the valid pixels.
 
     Examples
     --------

@@ -32,19 +32,9 @@ def focal_loss(
     Parameters
     ----------
     logits, labels, class_weights, pixel_weights, sampling, generator
-        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
-    gamma : float, at least 0
-        Exponent that reduces the weight of easy pixels; 0 is cross-entropy, 2 the paper's choice.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32 (float64 for float64 logits).
-
-    Raises
-    ------
-    DataError, RecipeError
-        As for cross-entropy; or ``gamma`` is below 0 or not finite.
+        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`, and so are the type of the result and the errors.
+    gamma : float, finite, at least 0
+        Exponent that reduces the weight of easy pixels; 0 is cross-entropy, 2 the paper's choice. Others are a RecipeError.
     """
     if not 0 <= gamma < float("inf"):
         raise RecipeError(f"found focal gamma {gamma:g}, expected a finite number of at least 0; 0 is cross-entropy")

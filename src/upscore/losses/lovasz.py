@@ -27,20 +27,8 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     takes it over a batch, which approximates the IoU of a data set but depends on how a step is
     divided into batches; per image it does not.
 
-    Parameters
-    ----------
-    logits, labels
-        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32 (float64 for float64 logits); in [0, 1] when divided by the valid pixels.
-
-    Raises
-    ------
-    DataError
-        Shapes or types do not fit together, or a label is neither a class nor 255.
+    Arguments, errors and the type of the result are those of :func:`~upscore.losses.pixelwise.pixel_cross_entropy`; it is
+    in [0, 1] when divided by the valid pixels.
 
     Examples
     --------

@@ -23,29 +23,17 @@ __all__ = ["LOSSES", "Loss", "Objective", "losses_reading"]
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss that an objective can contain.
+    """A loss that an objective can contain."""
 
-    Parameters
-    ----------
-    name : str
-        In recipes.
-    function : callable
-        Logits (N, K, H, W), labels (N, H, W) and the settings, to a scalar: a sum over images that
-        the caller divides by the valid pixels of the step.
-    description : str
-        One line for help and documents.
-    paper : str
-        Where it is defined.
-    settings : mapping of str to str
-        Keyword of ``function`` by field of :class:`Objective`. A loss that reads ``class_weights``
-        takes ``pixel_weights`` too, one that reads ``sampling`` a ``generator``.
-    """
-
-    name: str
+    name: str  #: in recipes
     function: Callable[..., Tensor]
-    description: str
-    paper: str
+    """Logits (N, K, H, W), labels (N, H, W) and the settings, to a scalar: a sum over images that the caller divides by the valid
+    pixels of the step."""
+    description: str  #: one line for help and documents
+    paper: str  #: where it is defined
     settings: Mapping[str, str] = field(default_factory=dict)
+    """Keyword of ``function`` by field of :class:`Objective`. A loss that reads ``class_weights`` takes ``pixel_weights`` too, one that
+    reads ``sampling`` a ``generator``."""
 
 
 _OF_PIXELS = {"class_weights": "class_weights", "sampling": "sampling"}
@@ -167,7 +155,7 @@ class Objective:
     def __call__(
         self, logits: Tensor, labels: Tensor, *, pixel_weights: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return the weighted sum of the terms, to be divided by the valid pixels of the step.
+        """Return the weighted sum of the terms, a scalar, to be divided by the valid pixels of the step; float32, or float64 as the logits.
 
         Parameters
         ----------
@@ -179,17 +167,10 @@ class Objective:
         generator : torch.Generator, optional
             For the samples.
 
-        Returns
-        -------
-        Tensor
-            Scalar, float32 (float64 for float64 logits).
-
         Raises
         ------
-        DataError
-            Shapes or types do not fit together, or a label is neither a class nor 255.
-        RecipeError
-            A setting is out of its range.
+        DataError, RecipeError
+            Shapes or types do not fit together, or a label is neither a class nor 255; a setting is out of its range.
         """
         total = []
         for name, weight in self.terms.items():

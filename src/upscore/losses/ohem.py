@@ -38,23 +38,13 @@ def hard_pixel_cross_entropy(
     Parameters
     ----------
     logits, labels
-        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
+        As for :func:`~upscore.losses.pixelwise.pixel_cross_entropy`, and so are the type of the result and the errors.
     fraction : float in (0, 1]
         Of an image's valid pixels, rounded up, that is selected at least.
     threshold : float in [0, 1)
         All pixels whose true class has a probability below this are selected as well.
     class_weights, pixel_weights : Tensor, optional
         As for cross-entropy. They weight the selected pixels; selection is by the unweighted loss.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32 (float64 for float64 logits).
-
-    Raises
-    ------
-    DataError, RecipeError
-        As for cross-entropy; or ``fraction`` or ``threshold`` is out of range.
     """
     if not 0 < fraction <= 1 or not 0 <= threshold < 1:
         raise RecipeError(f"found OHEM fraction {fraction:g} and threshold {threshold:g}, expected above 0 to 1, and 0 to below 1")

@@ -13,25 +13,10 @@ __all__ = ["sum_over_images"]
 
 
 def sum_over_images(logits: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return the loss of each image's valid pixels times their number, summed over images.
+    """Return the loss of each image's valid pixels times their number, summed over images; zero, with zero gradient, without any.
 
-    Parameters
-    ----------
-    logits : (N, K, H, W) floating
-    labels : (N, H, W) integer
-        Class of each pixel, or 255.
-    loss : callable
-        Probabilities (K, n) and labels (n,) of the n > 0 valid pixels of an image, to a scalar.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32 (float64 for float64 logits). Zero, with zero gradient, without valid pixels.
-
-    Raises
-    ------
-    DataError
-        Shapes or types do not fit together, or a label is neither a class nor 255.
+    ``loss`` maps the probabilities (K, n) and labels (n,) of the n > 0 valid pixels of an image to a scalar. Logits, labels, errors and
+    the type of the result are those of :func:`~upscore.losses.pixelwise.pixel_cross_entropy`.
     """
     logits, labels = check_batch(logits, labels)
     total = logits[:0].sum()

@@ -1,4 +1,4 @@
-"""Cross-entropy summed over valid pixels, and what sums over pixels share: checks, weights, sampling.
+"""Cross-entropy summed over valid pixels, and what all sums over pixels need: checks, weights, sampling.
 
 The sum is returned, and the number of valid pixels separately, because only the caller knows the
 divisor: the papers divide by nothing (FCN's unnormalised recipe) or by the valid pixels of the
@@ -21,15 +21,8 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def count_valid(labels: Tensor) -> Tensor:
-    """Return how many pixels of ``labels`` (any shape, integer) are not 255, as an int64 scalar.
+    """Return how many pixels of ``labels`` (any shape, integer) are not 255, as an int64 scalar; DataError for other types.
 
-    Raises
-    ------
-    DataError
-        Labels are not integers.
-
-    Examples
-    --------
     >>> count_valid(torch.tensor([[0, 2, 255]]))
     tensor(2)
     """
@@ -116,15 +109,7 @@ def check_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return ``logits`` as float32 (float64 stays) and ``labels`` as int64, after all checks.
 
-    The values checked are fetched from the device in one transfer.
-
-    Raises
-    ------
-    DataError
-        Shapes, types or devices do not fit together, a label is neither a class nor 255, or a
-        pixel's weight is negative or not finite.
-    RecipeError
-        There is not one finite weight of at least 0 for each class.
+    The values checked are fetched from the device in one transfer. Errors are those of :func:`pixel_cross_entropy`.
     """
     if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
         hint = ""
@@ -180,10 +165,7 @@ def _check_values(labels: Tensor, classes: int, class_weights: Tensor | None, pi
 def sample_labels(labels: Tensor, sampling: float, *, generator: torch.Generator | None = None) -> Tensor:
     """Return a copy of ``labels`` in which each pixel is ignored with probability ``1 - sampling``; ``labels`` itself if that is 0.
 
-    Raises
-    ------
-    RecipeError
-        The probability is not in (0, 1].
+    RecipeError where ``sampling`` is not in (0, 1].
     """
     if not 0 < sampling <= 1:
         raise RecipeError(f"found sampling {sampling:g}, expected a probability above 0 and at most 1")

@@ -154,16 +154,7 @@ class BorderCounts:
     def metrics(self, absent: str = "union") -> BorderMetrics:
         """Return the metrics of all pixels counted so far.
 
-        Parameters
-        ----------
-        absent : {"union", "present", "all"}
-            Which classes the means are over, as in :meth:`ConfusionMatrix.metrics`; a class occurs
-            if it has pixels near a border.
-
-        Raises
-        ------
-        RecipeError
-            ``absent`` is none of the three.
+        ``absent`` is as in :meth:`ConfusionMatrix.metrics`; a class occurs if it has pixels near a border.
         """
         trimap = self.trimap.metrics(absent)
         class_boundary_iou = divide(self.intersection.astype(np.float64), self.union)
@@ -180,27 +171,15 @@ class BorderCounts:
 
 @dataclass(frozen=True, eq=False)
 class BorderMetrics:
-    """The metrics of pixels near borders; nan where there is no border.
-
-    Parameters
-    ----------
-    boundary_iou, trimap_iou : float in [0, 1]
-        See :class:`BorderCounts`.
-    class_boundary_iou, class_trimap_iou : (K,) float64
-        nan for a class without pixels near a border in truth and prediction.
-    diagonal_fraction, trimap_width : float, int
-        The distances: a fraction of the diagonal, and pixels.
-    absent : {"union", "present", "all"}
-        Which classes the means are over.
-    """
+    """The metrics of pixels near borders, in [0, 1] (see :class:`BorderCounts`); nan where there is no border."""
 
     boundary_iou: float
     trimap_iou: float
-    class_boundary_iou: npt.NDArray[np.float64]
-    class_trimap_iou: npt.NDArray[np.float64]
-    diagonal_fraction: float
-    trimap_width: int
-    absent: str
+    class_boundary_iou: npt.NDArray[np.float64]  #: (K,); nan for a class without pixels near a border in truth and prediction
+    class_trimap_iou: npt.NDArray[np.float64]  #: likewise
+    diagonal_fraction: float  #: the distance of boundary IoU, as a fraction of the image's diagonal
+    trimap_width: int  #: the distance of trimap IoU, in pixels
+    absent: str  #: "union", "present" or "all": which classes the means are over
 
     @property
     def policy(self) -> str:
@@ -212,13 +191,7 @@ class BorderMetrics:
         )
 
     def as_dict(self, labels: LabelSpace) -> dict[str, Any]:
-        """Return everything as JSON-safe values, classes by name, nan as None.
-
-        Raises
-        ------
-        DataError
-            ``labels`` has another number of classes.
-        """
+        """Return everything as JSON-safe values, classes by name, nan as None; DataError where ``labels`` has another number of classes."""
         if len(labels) != len(self.class_boundary_iou):
             raise DataError(
                 f"found {len(labels)} class names for metrics of {len(self.class_boundary_iou)} classes, expected one name each"

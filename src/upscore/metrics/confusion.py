@@ -52,12 +52,7 @@ MAX_COUNT = 2**45
 
 
 class ConfusionMatrix:
-    """Pixels counted by true and predicted class.
-
-    Parameters
-    ----------
-    num_classes : int
-        K, 1 to 255.
+    """Pixels counted by true and predicted class; DataError where ``num_classes`` is not 1 to 255.
 
     Attributes
     ----------
@@ -65,11 +60,6 @@ class ConfusionMatrix:
         Row is truth, column is prediction.
     ignored : int
         Pixels whose truth is 255; they are in no other count.
-
-    Raises
-    ------
-    DataError
-        ``num_classes`` is not 1 to 255.
 
     Examples
     --------
@@ -90,10 +80,7 @@ class ConfusionMatrix:
     def of(cls, counts: npt.NDArray[np.int64], *, ignored: int = 0) -> ConfusionMatrix:
         """Return the matrix that holds ``counts`` (K, K) integer, row = truth: from a file, or summed over processes.
 
-        Raises
-        ------
-        DataError
-            The counts are not square, or one is negative.
+        DataError where the counts are not square, or one is negative or too large for sums to fit into 64 bits.
         """
         counts = np.asarray(counts)
         if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.dtype.kind not in "iu" or (counts < 0).any() or ignored < 0:
@@ -161,16 +148,11 @@ class ConfusionMatrix:
         Parameters
         ----------
         absent : {"union", "present", "all"}
-            Which classes the means are over; see :data:`ABSENT_POLICIES`. "union" is the FCN
+            Which classes the means are over; see :data:`ABSENT_POLICIES`. Others are a RecipeError. "union" is the FCN
             authors' code, "present" their SIFT Flow table, "all" the paper's formula as printed
             and SegNet's script. Under each, the means of IoU, precision, recall and F1 are over
             the same classes, an undefined precision or recall counting as 0; mean accuracy never
             includes a class that is only predicted, so that under "union" it may exceed mean recall.
-
-        Raises
-        ------
-        RecipeError
-            ``absent`` is none of the three.
         """
         if absent not in ABSENT_POLICIES:
             raise RecipeError(f"found policy '{absent}' for absent classes, expected one of {', '.join(ABSENT_POLICIES)}")
@@ -203,26 +185,10 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationMetrics:
-    """The metrics of a confusion matrix; nan where the denominator is 0.
+    """The metrics of a confusion matrix, in [0, 1]; nan where the denominator is 0.
 
-    Parameters
-    ----------
-    pixel_accuracy, mean_accuracy, mean_iou, frequency_weighted_iou : float in [0, 1]
-        nan when no valid pixel was counted.
-    mean_precision, mean_recall, mean_f1 : float in [0, 1]
-        Over the classes of ``mean_iou``; nan when no valid pixel was counted.
-    class_iou, class_f1 : (K,) float64
-        nan for a class in neither truth nor prediction. F1 is ``2 IoU / (1 + IoU)``.
-    class_accuracy : (K,) float64
-        Recall; nan for a class that is not in the truth.
-    class_precision : (K,) float64
-        nan for a class that is not predicted.
-    class_pixels : (K,) int64
-        Pixels of each class in the truth.
-    ignored_pixels : int
-        Pixels whose truth is 255.
-    absent : {"union", "present", "all"}
-        Which classes the means are over.
+    The means are nan when no valid pixel was counted; those of precision, recall and F1 are over the classes of ``mean_iou``.
+    F1 is ``2 IoU / (1 + IoU)``.
     """
 
     pixel_accuracy: float
@@ -232,13 +198,13 @@ class SegmentationMetrics:
     mean_precision: float
     mean_recall: float
     mean_f1: float
-    class_iou: npt.NDArray[np.float64]
-    class_accuracy: npt.NDArray[np.float64]
-    class_precision: npt.NDArray[np.float64]
-    class_f1: npt.NDArray[np.float64]
-    class_pixels: npt.NDArray[np.int64]
-    ignored_pixels: int
-    absent: str
+    class_iou: npt.NDArray[np.float64]  #: (K,), as all of a class; nan for a class in neither truth nor prediction
+    class_accuracy: npt.NDArray[np.float64]  #: recall; nan for a class that is not in the truth
+    class_precision: npt.NDArray[np.float64]  #: nan for a class that is not predicted
+    class_f1: npt.NDArray[np.float64]  #: nan for a class in neither truth nor prediction
+    class_pixels: npt.NDArray[np.int64]  #: (K,) pixels of each class in the truth
+    ignored_pixels: int  #: pixels whose truth is 255
+    absent: str  #: "union", "present" or "all": which classes the means are over
 
     @property
     def class_recall(self) -> npt.NDArray[np.float64]:
@@ -259,13 +225,7 @@ class SegmentationMetrics:
         )
 
     def as_dict(self, labels: LabelSpace) -> dict[str, Any]:
-        """Return everything as JSON-safe values, classes by name, nan as None.
-
-        Raises
-        ------
-        DataError
-            ``labels`` has another number of classes.
-        """
+        """Return everything as JSON-safe values, classes by name, nan as None; DataError where ``labels`` has another number of classes."""
         if len(labels) != len(self.class_pixels):
             raise DataError(f"found {len(labels)} class names for metrics of {len(self.class_pixels)} classes, expected one name each")
         of_class = ("iou", "accuracy", "precision", "recall", "f1")

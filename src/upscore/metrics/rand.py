@@ -15,26 +15,11 @@ __all__ = ["connected_components", "rand_error"]
 
 
 def connected_components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """Number the connected components of a mask.
+    """Number the connected components of a mask (H, W) bool, True inside cells: (H, W) int32 from 1, and 0 outside.
 
-    Parameters
-    ----------
-    mask : (H, W) bool
-        True inside cells.
+    Pixels that touch only at a corner are not connected, so that a membrane one pixel wide separates two cells. DataError where the
+    mask is not (H, W) bool.
 
-    Returns
-    -------
-    (H, W) int32
-        From 1; 0 outside. Pixels that touch only at a corner are not connected, so that a
-        membrane one pixel wide separates two cells.
-
-    Raises
-    ------
-    DataError
-        The mask is not (H, W) bool.
-
-    Examples
-    --------
     >>> connected_components(np.array([[True, False], [False, True]]))
     array([[1, 0],
            [0, 2]], dtype=int32)
@@ -47,7 +32,7 @@ def connected_components(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
 
 
 def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer]) -> float:
-    """Return one minus the F-score of the pairs of pixels in the same segment.
+    """Return one minus the F-score of the pairs of pixels in the same segment, in [0, 1]; 0 where neither has a pair.
 
     Over all pairs of pixels that belong to cells in the truth, *together* meaning in the same
     segment::
@@ -64,11 +49,6 @@ def rand_error(truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer
     truth, predicted : (H, W) integer
         Number of each pixel's segment, 0 for none. Pixels of no true segment are left out;
         pixels of no predicted segment are together with no other pixel.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 0 where neither has a pair.
 
     Raises
     ------
