@@ -28,14 +28,9 @@ class Boxes:
     ----------
     corners : (N, 4) whole numbers
         Left, top, right, bottom in pixels; right and bottom are exclusive. They may lie outside
-        the image, as those of enlarged boxes do.
+        the image, as those of enlarged boxes do. Stored as int64.
     objectness : (N,) numbers, optional
-        Higher is more likely an object; only the order matters. 1 where not given.
-
-    Attributes
-    ----------
-    corners : (N, 4) int64
-    objectness : (N,) float64
+        Higher is more likely an object; only the order matters. 1 where not given. Stored as float64.
 
     Raises
     ------
@@ -108,15 +103,7 @@ def whole_image(height: int, width: int) -> Boxes:
 def boxes_of_objects(instances: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], Boxes]:
     """Return the numbers of the objects, ascending, and the bounding box of each.
 
-    Parameters
-    ----------
-    instances : (H, W) integer
-        Number of each pixel's object, 0 for none.
-
-    Raises
-    ------
-    DataError
-        ``instances`` is not (H, W) integers of at least 0.
+    ``instances`` (H, W) integer holds the number of each pixel's object, 0 for none; DataError where it is anything else.
     """
     if instances.ndim != 2 or instances.dtype.kind not in "iu" or instances.min(initial=0) < 0:
         raise DataError(f"found objects of shape {instances.shape} and type {instances.dtype}, expected (H, W) integers from 0 on")
@@ -151,20 +138,9 @@ def pairwise_iou(boxes: Boxes, others: Boxes) -> npt.NDArray[np.float64]:
 
 
 def non_maximum_suppression(boxes: Boxes, max_iou: float, *, max_boxes: int | None = None) -> Boxes:
-    """Return the boxes without those that overlap a better one: greedy non-maximum suppression.
+    """Return the boxes without those that overlap a better one, in decreasing order of objectness: greedy non-maximum suppression.
 
-    Parameters
-    ----------
-    boxes : Boxes
-    max_iou : float in [0, 1]
-        A box is removed if its IoU with a better one that remains is higher.
-    max_boxes : int, optional
-        Stop after as many.
-
-    Returns
-    -------
-    Boxes
-        In decreasing order of objectness.
+    A box is removed if its IoU with a better one that remains is above ``max_iou`` in [0, 1]. It stops after ``max_boxes``.
     """
     ranked = boxes.best(len(boxes))
     selected: list[int] = []

@@ -29,18 +29,12 @@ _MAX_BYTES = 2**28
 class CachedProposer:
     """A proposer with a cache on disk, one file for each image.
 
-    Parameters
-    ----------
-    proposer : callable
-        One of upscore's, or one whose ``repr`` contains everything its boxes depend on.
-    folder : Path
-        Created with the first file. A file's name is a hash of the image's pixels and the
-        proposer's ``repr``, so that images and settings cannot be mixed up. Where nothing can
-        be written, boxes are computed every time.
+    A file's name is a hash of the image's pixels and the proposer's ``repr``, so that images and settings cannot be mixed up. Where
+    nothing can be written, boxes are computed every time.
     """
 
-    proposer: Proposer
-    folder: Path
+    proposer: Proposer  #: one of upscore's, or one whose ``repr`` contains everything its boxes depend on
+    folder: Path  #: created with the first file
 
     def __call__(self, image: ImageArray) -> Boxes:
         """Return the boxes of an image (H, W, 3) uint8 RGB; a file that cannot be read is written again."""
@@ -75,7 +69,7 @@ def _load(file: Path) -> Boxes | None:
 
 
 class BoxFile:
-    """A JSON file of boxes from elsewhere, by image.
+    """A JSON file, of at most 256 MiB, of boxes from elsewhere, by image; DataError where it cannot be read, or is not of this form.
 
     ::
 
@@ -83,16 +77,6 @@ class BoxFile:
 
     A box is left, top, right, bottom in pixels, right and bottom exclusive, and optionally an
     objectness. The name is a sample's key, or an image's file name with or without its suffix.
-
-    Parameters
-    ----------
-    path : path
-        A JSON file of at most 256 MiB.
-
-    Raises
-    ------
-    DataError
-        It cannot be read, or is not of this form.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -109,19 +93,10 @@ class BoxFile:
         self._images: dict[str, Any] = images
 
     def boxes(self, name: str, size: tuple[int, int]) -> Boxes:
-        """Return the boxes of one image.
+        """Return the boxes of one image of a ``size``, its height and width in pixels.
 
-        Parameters
-        ----------
-        name : str
-            Its key or path; only the file name of a path matters.
-        size : (int, int)
-            Its height and width in pixels.
-
-        Raises
-        ------
-        DataError
-            The file has none for it, or they are for another image size, lie outside the image or are no boxes.
+        Only the file name counts where ``name`` is a path. DataError where the file has none for it, or they are for another image size,
+        lie outside the image or are no boxes.
         """
         entry = next((self._images[key] for key in (name, Path(name).name, Path(name).stem) if key in self._images), None)
         if entry is None:

@@ -40,28 +40,14 @@ _OPTIONS = (
 
 
 class Edges(NamedTuple):
-    """The edges of one image.
+    """The edges of one image."""
 
-    Attributes
-    ----------
-    strength : (H, W) float32 in [0, 1]
-        0 except on the ridges, so that lines are one or two pixels wide.
-    normal : (H, W) float32 in [0, π)
-        The direction across the edge, from the x axis towards the y axis, which points down.
-    """
-
-    strength: npt.NDArray[np.float32]
-    normal: npt.NDArray[np.float32]
+    strength: npt.NDArray[np.float32]  #: (H, W) in [0, 1]; 0 except on the ridges, so that lines are one or two pixels wide
+    normal: npt.NDArray[np.float32]  #: (H, W) in [0, π): the direction across the edge, from the x axis towards the y axis, down
 
 
 def check_image(image: npt.NDArray[np.uint8]) -> None:
-    """Refuse an array that is not an image.
-
-    Raises
-    ------
-    DataError
-        It is not (H, W, 3) uint8 RGB, or it is empty.
-    """
+    """Raise a DataError for an array that is not (H, W, 3) uint8 RGB, or is empty."""
     if not isinstance(image, np.ndarray):
         raise DataError(f"found {type(image).__name__}, expected an image (H, W, 3) uint8 RGB in a NumPy array")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
@@ -69,15 +55,8 @@ def check_image(image: npt.NDArray[np.uint8]) -> None:
 
 
 def detect_edges(image: npt.NDArray[np.uint8]) -> Edges:
-    """Return the edges of an image, (H, W, 3) uint8 RGB of any size.
+    """Return the edges of an image, (H, W, 3) uint8 RGB of any size; DataError where the array is no such image.
 
-    Raises
-    ------
-    DataError
-        The array is no such image.
-
-    Examples
-    --------
     >>> image = np.zeros((40, 40, 3), np.uint8)
     >>> image[:, 20:] = 255
     >>> np.unique(detect_edges(image).strength.nonzero()[1]).tolist()  # columns
@@ -103,19 +82,10 @@ def detect_edges(image: npt.NDArray[np.uint8]) -> Edges:
 
 
 class LearnedEdges:
-    """A structured forest from a file in OpenCV's format (``model.yml`` or ``model.yml.gz``).
+    """A structured forest from a file in OpenCV's format (``model.yml`` or ``model.yml.gz``); DataError where it is no such model.
 
     Use only files that you trust: that all parts exist is checked, but OpenCV does not check the
     indices in them.
-
-    Parameters
-    ----------
-    model : path
-
-    Raises
-    ------
-    DataError
-        There is no such file, or it is no such model.
     """
 
     def __init__(self, model: str | Path) -> None:

@@ -38,6 +38,8 @@ MAX_PIXELS = {"EdgeBoxes": 2**24, "SelectiveSearch": 2**22}
 class EdgeBoxes:
     """Boxes that contain whole contours: edges inside that do not cross the box.
 
+    Zitnick and Dollár, "Edge Boxes: Locating Object Proposals from Edges", ECCV 2014.
+
     Parameters
     ----------
     max_proposals : int
@@ -53,14 +55,8 @@ class EdgeBoxes:
 
     Raises
     ------
-    RecipeError
-        A number is outside its range.
-    DataError
-        The model cannot be read.
-
-    Notes
-    -----
-    Zitnick and Dollár, "Edge Boxes: Locating Object Proposals from Edges", ECCV 2014.
+    RecipeError, DataError
+        A number is outside its range; the model cannot be read.
     """
 
     max_proposals: int = 2000
@@ -95,23 +91,14 @@ class EdgeBoxes:
 class SelectiveSearch:
     """Boxes around regions of similar colour and texture, merged step by step.
 
-    Parameters
-    ----------
-    max_proposals : int
-        1 to 100,000.
-    thorough : bool
-        OpenCV's "quality" mode: more merging strategies, and slower.
-
-    Notes
-    -----
     Uijlings et al., "Selective Search for Object Recognition", IJCV 2013. The paper ranks a region
     by its level in the hierarchy, the whole image first, times a random number. OpenCV exposes
     neither the level nor a seed, so here the rank by area replaces the level, and the random numbers
     are the same for every image.
     """
 
-    max_proposals: int = 2000
-    thorough: bool = False
+    max_proposals: int = 2000  #: 1 to 100,000; others are a RecipeError
+    thorough: bool = False  #: OpenCV's "quality" mode: more merging strategies, and slower
 
     def __post_init__(self) -> None:
         _check_count(self.max_proposals)
@@ -134,24 +121,12 @@ class SelectiveSearch:
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """The image, and windows of a few shapes all over it, from large to small, whatever the image shows.
+    """The image, and windows of several shapes all over it, from large to small, whatever the image shows."""
 
-    Parameters
-    ----------
-    max_proposals : int
-        1 to 100,000; the smallest windows are left out.
-    min_side : int
-        Of a square window, in pixels.
-    aspects : tuple of float
-        Ratios of width to height.
-    step : float in (0, 1]
-        Stride of a window, as a fraction of its side.
-    """
-
-    max_proposals: int = 2000
-    min_side: int = 16
-    aspects: tuple[float, ...] = (0.5, 1.0, 2.0)
-    step: float = 0.5
+    max_proposals: int = 2000  #: 1 to 100,000; the smallest windows are left out
+    min_side: int = 16  #: of a square window, in pixels
+    aspects: tuple[float, ...] = (0.5, 1.0, 2.0)  #: ratios of width to height, 0.01 to 100
+    step: float = 0.5  #: stride of a window, as a fraction of its side, in (0, 1]
 
     def __post_init__(self) -> None:
         _check_count(self.max_proposals)
@@ -170,14 +145,14 @@ class SlidingWindows:
         for step in range(math.floor(2 * octaves + 1e-9) + 1):
             side = min(height, width) / 2 ** (step / 2)
             sizes = [(side / aspect**0.5, side * aspect**0.5) for aspect in self.aspects]
-            corners = np.concatenate([corners, *(self._placed(height, width, high, wide) for high, wide in sizes)])
+            corners = np.concatenate([corners, *(self._windows(height, width, high, wide) for high, wide in sizes)])
             corners = corners[np.sort(np.unique(corners, axis=0, return_index=True)[1])]
             if len(corners) >= self.max_proposals:
                 break
         corners = corners[: self.max_proposals]
         return Boxes(corners, -np.arange(len(corners)))
 
-    def _placed(self, height: int, width: int, high: float, wide: float) -> npt.NDArray[np.int64]:
+    def _windows(self, height: int, width: int, high: float, wide: float) -> npt.NDArray[np.int64]:
         """Return windows of one size at equal distances, the outermost at the image's edges."""
         tall, broad = min(height, max(1, round(high))), min(width, max(1, round(wide)))
         columns = self._starts(width, broad)
@@ -198,10 +173,7 @@ PROPOSERS: dict[str, Callable[..., Proposer]] = {"edge-boxes": EdgeBoxes, "selec
 def create_proposer(name: str, *, max_proposals: int = 2000) -> Proposer:
     """Return the proposer of a name in :data:`PROPOSERS`.
 
-    Raises
-    ------
-    RecipeError
-        There is none of that name, or ``max_proposals`` is outside 1 to 100000.
+    RecipeError where there is none of that name, or ``max_proposals`` is outside 1 to 100000.
     """
     if name not in PROPOSERS:
         raise RecipeError(f"no proposer '{name}'{nearest_name(name, list(PROPOSERS))}: expected one of {', '.join(PROPOSERS)}")
@@ -215,11 +187,7 @@ def _learned(model: str | Path) -> LearnedEdges:
 
 
 def _from_sides(found: npt.ArrayLike, objectness: npt.ArrayLike) -> Boxes:
-    """Return boxes from OpenCV's x, y, width and height.
-
-    In tiny images it returns empty boxes and objectness that is nan, and there may be a value
-    without a box.
-    """
+    """Return boxes from OpenCV's x, y, width and height, without the empty boxes, nan and surplus values that it returns in tiny images."""
     sides = np.asarray(found, np.int64).reshape(-1, 4)
     scored = np.asarray(objectness, np.float64).reshape(-1)[: len(sides)]
     valid = (sides[:, 2:] > 0).all(1) & np.isfinite(scored)

@@ -13,13 +13,9 @@ __all__ = ["best_ious", "proposal_recall"]
 
 
 def best_ious(objects: Boxes, proposals: Boxes, counts: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Return the highest IoU of each object with the best ``counts`` boxes.
+    """Return the highest IoU of each object with the best boxes, (N, C) float64 in [0, 1].
 
-    Returns
-    -------
-    (N, C) float64 in [0, 1]
-        Highest intersection over union of object n with the ``counts[c]`` boxes of highest
-        objectness; 0 where there are none.
+    Of object n with the ``counts[c]`` boxes of highest objectness; 0 where there are none.
     """
     ranked = proposals.best(max(counts, default=0))
     running = np.zeros((len(objects), len(ranked) + 1))
@@ -30,23 +26,16 @@ def best_ious(objects: Boxes, proposals: Boxes, counts: Sequence[int]) -> npt.ND
 def proposal_recall(
     images: Iterable[tuple[Boxes, Boxes]], counts: Sequence[int], *, min_ious: Sequence[float] = (0.5, 0.7)
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Return the fraction of objects that are found, by the number of boxes for each image.
+    """Return the fraction of objects that are found, (C, T) float64 in [0, 1], by the number of boxes for each image, and their number.
 
     Parameters
     ----------
     images : iterable of (Boxes, Boxes)
-        The objects of each image and its proposals.
+        The objects of each image and its proposals. Without any object the recall is nan.
     counts : sequence of int
-        Numbers of boxes.
+        Numbers of boxes, C of them.
     min_ious : sequence of float
-        Intersection over union from which an object counts as found.
-
-    Returns
-    -------
-    recall : (C, T) float64 in [0, 1]
-        nan if there is no object.
-    objects : int
-        Their number.
+        Intersection over union from which an object counts as found, T of them.
 
     Examples
     --------
