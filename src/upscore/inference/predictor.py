@@ -109,17 +109,17 @@ class Predictor:
         if not given:
             raise BundleError("found no bundle, expected at least one")
         opened = [model if isinstance(model, (Bundle, Ensemble)) else load_model(Path(model)) for model in given]
-        together = Ensemble.of(opened).resolve_settings(settings, **overrides)
+        combined = Ensemble.of(opened).resolve_settings(settings, **overrides)
         chosen = choose_device(device)
         networks = [
-            _network(member.build().to(chosen), together.inference, channels_last=runs_channels_last(chosen)) for member in together.members
+            _network(member.build().to(chosen), combined.inference, channels_last=runs_channels_last(chosen)) for member in combined.members
         ]
-        proposals = [member.inference.proposals for member in together.members]
-        self._assemble(networks, proposals, together.labels, together.inference)
+        proposals = [member.inference.proposals for member in combined.members]
+        self._assemble(networks, proposals, combined.labels, combined.inference)
         self._set_boxes(boxes, propose)
         self.source = ", ".join(_source(model) for model in given)
         self.card |= opened[0].card
-        self.cards += tuple(member.card for member in together.members)
+        self.cards += tuple(member.card for member in combined.members)
 
     @classmethod
     def of(

@@ -28,7 +28,7 @@ LONGEST_HISTORY = 100_000
 """Rows of a training history, of which a run writes one an epoch."""
 
 
-def _with_a_history_of_numbers(card: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _check_history(card: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Refuse a card whose history cannot be drawn."""
     history = card.get("history", [])
     if not isinstance(history, list) or len(history) > LONGEST_HISTORY:
@@ -39,7 +39,7 @@ def _with_a_history_of_numbers(card: dict[str, JsonValue]) -> dict[str, JsonValu
     return card
 
 
-Card = Annotated[dict[str, JsonValue], AfterValidator(_with_a_history_of_numbers)]
+Card = Annotated[dict[str, JsonValue], AfterValidator(_check_history)]
 """Where a network comes from; free, but for the history that reports draw."""
 
 
