@@ -109,7 +109,7 @@ def test_gradients_are_those_of_finite_differences(name, seed):
     labels = torch.randint(3, (2, 3, 4), generator=drawn(seed))
     labels[0, 0] = 255
     weights = torch.rand(2, 3, 4, dtype=torch.float64, generator=drawn(seed))
-    weighs = None if name in ("dice", "lovasz", "boundary") else torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    weighs = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64) if name in losses_reading("class_weights") else None
     objective = Objective({name: 1.3}, class_weights=weighs, focal_gamma=0.7, ohem_fraction=0.4)
     assert torch.autograd.gradcheck(lambda scores: objective(scores, labels, pixel_weights=weights), logits)
 

@@ -91,8 +91,8 @@ class CRFSegmenter(SegmenterWrapper):
         probs = self.inner[0](images)
         refined = np.empty(probs.shape, np.float32)
         for before, image, after in zip(probs.detach().float().cpu().numpy(), tensor_to_images(images), refined, strict=True):
-            for piece in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
-                after[(slice(None), *piece.window.slices)] = piece.after
+            for tile in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
+                after[(slice(None), *tile.window.slices)] = tile.after
         return torch.from_numpy(refined).to(probs.device)
 
     def scores(self, images: Tensor) -> Tensor:
@@ -121,13 +121,13 @@ def refine_windows(
     RefinedWindow
         Every pixel is in exactly one.
     """
-    for piece in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
-        probs = read(piece.crop)
+    for tile in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
+        probs = read(tile.crop)
         began = time.perf_counter()
-        refined = dense.refine(probs, np.ascontiguousarray(source.read(piece.crop)), channels="first")
+        refined = dense.refine(probs, np.ascontiguousarray(source.read(tile.crop)), channels="first")
         seconds = time.perf_counter() - began
-        inside = (slice(None), *piece.inside)
-        yield RefinedWindow(piece.window, probs[inside], refined[inside], seconds)
+        inside = (slice(None), *tile.inside)
+        yield RefinedWindow(tile.window, probs[inside], refined[inside], seconds)
 
 
 def plan_refinement(height: int, width: int, *, classes: int, reach: float) -> Iterator[Tile]:

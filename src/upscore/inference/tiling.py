@@ -86,9 +86,9 @@ class Tiles(NamedTuple):
         read = within or Window(0, 0, height, width)
         region = widen(read, height, width, margin=margin, stride=stride, multiple=multiple)
         size = region.bottom - region.top, region.right - region.left
-        for piece in plan_tiles(*size, tile=tile, margin=margin, stride=stride, multiple=multiple):
-            values = predict(piece.crop.moved(region.top, region.left))
-            yield piece.window.moved(region.top, region.left), values[(..., *piece.inside)]
+        for planned in plan_tiles(*size, tile=tile, margin=margin, stride=stride, multiple=multiple):
+            values = predict(planned.crop.moved(region.top, region.left))
+            yield planned.window.moved(region.top, region.left), values[(..., *planned.inside)]
 
 
 class TiledSegmenter(SegmenterWrapper):
