@@ -74,8 +74,8 @@ class CRFSegmenter(SegmenterWrapper):
         probs = self.inner[0](images)
         refined = np.empty(probs.shape, np.float32)
         for before, image, after in zip(probs.detach().float().cpu().numpy(), tensor_to_images(images), refined, strict=True):
-            for refined_window in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
-                after[(slice(None), *refined_window.window.slices)] = refined_window.after
+            for tile in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
+                after[(slice(None), *tile.window.slices)] = tile.after
         return torch.from_numpy(refined).to(probs.device)
 
     def scores(self, images: Tensor) -> Tensor:

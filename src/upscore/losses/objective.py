@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -112,8 +112,8 @@ class Objective:
     Raises
     ------
     RecipeError
-        There is no term, a name is unknown, or a weight is not above 0 and finite; or class
-        weights, sampling or label smoothing are given and no term reads them.
+        There is no term, a name is unknown, or a weight is not above 0 and finite; or a setting
+        differs from its default and no term reads it.
 
     Examples
     --------
@@ -138,15 +138,11 @@ class Objective:
                 raise RecipeError(f"found loss term '{name}'{nearest_name(name, tuple(LOSSES))}, expected one of {', '.join(LOSSES)}")
             if not 0 < weight < math.inf:
                 raise RecipeError(f"found weight {weight:g} of loss term '{name}', expected above 0: leave out what is not to count")
-        given = {
-            "class_weights": self.class_weights is not None,
-            "sampling": self.sampling != 1,
-            "label_smoothing": self.label_smoothing != 0,
-        }
-        for setting, is_given in given.items():
-            if is_given and not self.reads(setting):
-                names = ", ".join(losses_reading(setting))
-                raise RecipeError(f"found {setting.replace('_', ' ')} but no loss term that reads it: add one of {names}, or leave it out")
+        for setting in (item for item in fields(self) if item.name != "terms"):
+            value, default = getattr(self, setting.name), setting.default
+            if (value is not None if default is None else value != default) and not self.reads(setting.name):
+                names, what = ", ".join(losses_reading(setting.name)), setting.name.replace("_", " ")
+                raise RecipeError(f"found {what} but no loss term that reads it: add one of {names}, or leave it out")
 
     def reads(self, setting: str) -> bool:
         """Return whether any term reads a field of this class, such as ``"class_weights"``."""

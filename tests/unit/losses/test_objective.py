@@ -50,6 +50,8 @@ def test_settings_reach_their_terms(batch):
         ({"terms": {"dice": float("nan")}}, "expected above 0"),
         ({"terms": {"dice": 1.0}, "sampling": 0.5}, "no loss term that reads it: add one of cross_entropy, focal, or"),
         ({"terms": {"focal": 1.0}, "label_smoothing": 0.1}, "label smoothing but no loss term that reads it: add one of cross_entropy, or"),
+        ({"terms": {"dice": 1.0}, "focal_gamma": 1.0}, "focal gamma but no loss term that reads it: add one of focal, or"),
+        ({"terms": {"focal": 1.0}, "ohem_threshold": 0.5}, "ohem threshold but no loss term that reads it: add one of ohem, or"),
         (
             {"terms": {"lovasz": 1.0}, "class_weights": torch.ones(3)},
             "no loss term that reads it: add one of cross_entropy, focal, ohem, or",

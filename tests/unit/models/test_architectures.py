@@ -30,7 +30,7 @@ def test_a_record_is_complete(name):
     assert "\n" not in architecture.description
 
 
-ON_BACKBONES = {"fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "unet-backbone"}
+ON_BACKBONES = {name for name, architecture in ARCHITECTURES.items() if architecture.encoder == "backbone"}
 
 
 @every
