@@ -28,8 +28,20 @@ if TYPE_CHECKING:
     from upscore.training.plan import Plan
     from upscore.training.recipes import ShippedRecipe
 
-__all__ = ["print_demonstration", "print_ensemble", "print_evaluation", "print_explanation", "print_image", "print_models", "print_plan",
-           "print_predictions", "print_recipes", "print_run", "print_sweep", "print_tuning"]  # fmt: skip
+__all__ = [
+    "print_demonstration",
+    "print_ensemble",
+    "print_evaluation",
+    "print_explanation",
+    "print_image",
+    "print_models",
+    "print_plan",
+    "print_predictions",
+    "print_recipes",
+    "print_run",
+    "print_sweep",
+    "print_tuning",
+]
 
 
 def print_plan(plan: Plan) -> None:

@@ -20,7 +20,7 @@ from upscore.inference.sources import ImageSource
 from upscore.inference.tile_grid import Window
 from upscore.types import LabelSpace
 
-__all__ = ["LabelMapSink", "OverlayFileSink", "PNGSink", "ProbsFileSink", "ProbsSink", "Sink"]
+__all__ = ["LabelMapSink", "MemorySink", "OverlayFileSink", "PNGSink", "ProbsFileSink", "ProbsSink", "Sink"]
 
 MAX_JPEG_SIDE = 65500
 """libjpeg's own limit, a little below the format's."""
@@ -32,8 +32,7 @@ class Sink(Protocol):
     """What takes the probabilities of one image.
 
     :meth:`write` is called for windows that cover every pixel once, and then either :meth:`close`, perhaps in another
-    thread, or :meth:`abandon`, which leaves nothing behind. Whichever comes last may be repeated. A subclass whose
-    values stay in memory has nothing to do in these two.
+    thread, or :meth:`abandon`, which leaves nothing behind. Whichever comes last may be repeated.
     """
 
     def write(self, window: Window, probs: Tensor) -> None:
@@ -41,14 +40,22 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish: a file takes its name now."""
-        return
 
     def abandon(self) -> None:
         """Undo everything."""
-        return
 
 
-class LabelMapSink(Sink):
+class MemorySink:
+    """A sink whose values stay in memory: nothing is to be finished or undone."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+
+class LabelMapSink(MemorySink):
     """The most probable class of each pixel, ``label_map`` (H, W) uint8; of equally probable classes the first."""
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -88,7 +95,7 @@ class PNGSink(LabelMapSink):
         write_label_map(self.path, self.label_map, self.labels)
 
 
-class OverlayFileSink(Sink):
+class OverlayFileSink:
     """The painted label map over the image: ``STEM.overlay.jpg``, or ``STEM.overlay.png`` where a side is too long for a JPEG.
 
     ``stem`` is the path without the endings; ``labels`` holds the label map and gets the same windows.
@@ -112,6 +119,9 @@ class OverlayFileSink(Sink):
         encoded = cv2.imencode(".jpg", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         write_atomically(self.path, encoded.tobytes())
 
+    def abandon(self) -> None:
+        """Do nothing: the file is written only when this is closed."""
+
 
 def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return what :meth:`upscore.types.Prediction.overlay` returns, (H, W, 3) uint8, many times faster and in bytes alone."""
@@ -119,7 +129,7 @@ def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDA
     return np.asarray(cv2.addWeighted(image, 0.5, painted, 0.5, 0), np.uint8)
 
 
-class ProbsSink(Sink):
+class ProbsSink(MemorySink):
     """The probabilities in an array (K, H, W) of any floating type, which is filled."""
 
     def __init__(self, probs: npt.NDArray[np.floating]) -> None:

@@ -18,8 +18,13 @@ from upscore.types import Batch, LabelSpace
 
 __all__ = ["BatchPlan", "batches_from", "build_border_weighting"]
 
-SHARED_MEMORY_ERRORS = ("out of shared memory", "No space left on device", "unable to open shared memory", "unable to mmap",
-                        "unable to allocate shared")  # fmt: skip
+SHARED_MEMORY_ERRORS = (
+    "out of shared memory",
+    "No space left on device",
+    "unable to open shared memory",
+    "unable to mmap",
+    "unable to allocate shared",
+)
 """Parts of PyTorch's messages where batches cannot be passed on from the processes that read them."""
 
 

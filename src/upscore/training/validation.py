@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import runs_channels_last
-from upscore.inference.sinks import Sink
+from upscore.inference.sinks import MemorySink, Sink
 from upscore.inference.tile_grid import Window
 from upscore.metrics import ConfusionMatrix, SegmentationMetrics
 from upscore.training.batches import batches_from
@@ -88,7 +88,7 @@ class ValidationLoss:
         return [_LossSink(self, labels)]
 
 
-class _LossSink:
+class _LossSink(MemorySink):
     def __init__(self, loss: ValidationLoss, labels: Tensor) -> None:
         self.loss, self.labels = loss, labels
 
@@ -97,10 +97,6 @@ class _LossSink:
         logits = probs.clamp(min=torch.finfo(probs.dtype).tiny).log()[None]
         labels = self.labels[(slice(None), *window.slices)].to(probs.device)
         self.loss.total += float(self.loss.objective(logits, labels))
-
-    def close(self) -> None: ...
-
-    def abandon(self) -> None: ...
 
 
 class _Interrupted(Exception):
