@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.errors import DataError
+from upscore.input_spec import Image
 from upscore.text import listed, shortened
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ class Sample:
     ----------
     key : str
         Unique and stable within a dataset: augmentation and reports are keyed by it.
-    image : (H, W, 3) uint8
-        RGB.
+    image : (H, W, C) uint8, uint16 or float32
+        The bands of the dataset's ``input``; RGB of 8 bits in most.
     label : (H, W) uint8, optional
         Class of each pixel, or 255.
     instances : (H, W) integer, optional
@@ -141,7 +142,7 @@ class Sample:
     """
 
     key: str
-    image: npt.NDArray[np.uint8]
+    image: Image
     label: npt.NDArray[np.uint8] | None = None
     instances: npt.NDArray[np.integer] | None = None
     weights: npt.NDArray[np.float32] | None = None
@@ -154,8 +155,9 @@ class Batch:
 
     Parameters
     ----------
-    images : (N, 3, H, W) float32 in [0, 1]
-        RGB, not normalised: that is the network's first layer.
+    images : (N, C, H, W) float32
+        Stored values divided by the largest of their type, so that RGB is in [0, 1]; floating-point ones as they are. Not
+        normalised: that is the network's first layer.
     labels : (N, H, W) int64
         Class of each pixel; 255 where ignored or padded.
     keys : tuple of str

@@ -10,13 +10,18 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from upscore.errors import DataError
+from upscore.input_spec import RGB, InputSpec
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels"]
+__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels", "input_of", "read_as"]
 
 
 class Dataset(Protocol):
-    """Images with masks, by index."""
+    """Images with masks, by index.
+
+    Images of other bands than RGB of 8 bits are described by one more attribute, ``input``, an InputSpec (:func:`input_of`).
+    """
 
     @property
     def name(self) -> str:
@@ -67,6 +72,9 @@ class RawLabels(Protocol):
 class InFiles(Protocol):
     """A dataset whose images and masks are files."""
 
+    def read_as(self, spec: InputSpec) -> Dataset:
+        """Return the dataset with its images read as those of ``spec``."""
+
     @property
     def image_files(self) -> Sequence[Path]:
         """The images, in order."""
@@ -78,3 +86,22 @@ class InFiles(Protocol):
     @property
     def settings_file(self) -> Path | None:
         """The ``dataset.yaml`` in which names and label_mapping may be set, which need not exist; None where the layout has none."""
+
+
+def input_of(dataset: Dataset) -> InputSpec:
+    """Return the bands of a dataset's images and their type: its attribute ``input``, or RGB of 8 bits where it has none."""
+    spec: InputSpec = getattr(dataset, "input", RGB)
+    return spec
+
+
+def read_as(dataset: Dataset, spec: InputSpec) -> Dataset:
+    """Return the dataset with images as ``spec`` describes them, such as those that a network takes.
+
+    Files are read as such images, and one of other bands is an error when it is read. For other datasets a DataError that shows both is
+    raised where their images differ.
+    """
+    if isinstance(dataset, InFiles):
+        return dataset.read_as(spec)
+    if not spec.fits(found := input_of(dataset)):
+        raise DataError(f"{dataset.name} {dataset.split}: the images have {found}, expected {spec}, which the network takes")
+    return dataset

@@ -65,17 +65,19 @@ def _cubic(length: int, knots: int) -> npt.NDArray[np.float64]:
     return weights
 
 
-def remap(plane: npt.NDArray[Any], rows: _Coordinates, columns: _Coordinates, *, fill: Any, mirror: bool) -> npt.NDArray[Any]:
+def remap(
+    plane: npt.NDArray[Any], rows: _Coordinates, columns: _Coordinates, *, fill: Any, mirror: bool, smooth: bool = False
+) -> npt.NDArray[Any]:
     """Resample ``plane``: pixel (i, j) of the result is ``plane`` at (``rows[i, j]``, ``columns[i, j]``), centres at whole numbers.
 
-    ``plane`` is (H, W, C) uint8 or (H, W), ``rows`` and ``columns`` are (h, w), and the result is (h, w, C) or (h, w), C-contiguous.
-    Colours and floating-point planes are interpolated linearly, integers taken from the nearest pixel. Beyond its edges the plane is
-    ``fill``, or reflected with ``mirror``.
+    ``plane`` is (H, W, C) of up to four bands or (H, W), ``rows`` and ``columns`` are (h, w), and the result is (h, w, C) or (h, w),
+    C-contiguous. Bands and floating-point planes, and others with ``smooth``, are interpolated linearly, integers taken from the nearest
+    pixel. Beyond its edges the plane is ``fill``, or reflected with ``mirror``.
     """
     height, width = plane.shape[:2]
     if mirror:
         rows, columns = _mirrored(rows, height), _mirrored(columns, width)
-    if plane.ndim == 3 or plane.dtype.kind == "f":
+    if smooth or plane.ndim == 3 or plane.dtype.kind == "f":
         border = cv2.BORDER_REPLICATE if mirror else cv2.BORDER_CONSTANT
         (top, bottom), (left, right) = _range_read(rows, height), _range_read(columns, width)  # cv2.remap's positions have 16 bits
         x, y, plane = (columns - left).astype(np.float32), (rows - top).astype(np.float32), plane[top:bottom, left:right]

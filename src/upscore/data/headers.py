@@ -19,7 +19,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from upscore.data.encoded_image import EncodedImage
 from upscore.data.structure import check_structure
-from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, unreadable_tiff_error
+from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, refuse_other_bands, unreadable_tiff_error
 
 __all__ = ["EXIF_TRANSPOSE", "FORMATS", "IMAGE_SUFFIXES", "JPEG_FORMATS", "MAX_PIXELS", "Header", "decode", "open_header"]
 
@@ -34,7 +34,7 @@ JPEG_FORMATS = ("JPEG", "MPO")
 
 _JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg")
 
-IMAGE_SUFFIXES = (*_JPEG_SUFFIXES, ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm")
+IMAGE_SUFFIXES = (*_JPEG_SUFFIXES, ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm", ".npy")
 """File name endings, in lower case, of the images of a folder."""
 
 EXIF_TRANSPOSE = {
@@ -95,6 +95,8 @@ def open_header(file: EncodedImage) -> Header:
     limit = f"expected at most {MAX_PIXELS} pixels: divide it into tiles"
     frames = check_structure(file)
     tags = read_tiff_tags(file) if is_tiff(file.data) else None
+    if tags is not None:
+        refuse_other_bands(file, tags)
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our own limit has a better message, and doubtful tags do not matter
         try:
@@ -126,7 +128,6 @@ def open_header(file: EncodedImage) -> Header:
             "write the frame that is meant to a file of its own, for example with ImageMagick's 'magick in.gif[0] frame.png'"
         )
     alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    alpha = alpha and not (tags is not None and tags.band_left_out)
     header = Header(file, image, orientation if tags is None else 1, orientation, _coding(image), alpha, tags)
     if header.coding[0] == "bmp_rle" and len(file.data) > _MAX_RLE_BYTES:
         raise file.error(f"the run-length BMP has {len(file.data)} bytes, expected at most {_MAX_RLE_BYTES}: save it as a PNG")

@@ -1,8 +1,8 @@
-"""Read images from untrusted files, as upright RGB.
+"""Read images from untrusted files, upright: as RGB of 8 bits, or as the bands that a network takes.
 
-Decoding is OpenCV for JPEG, for speed, and Pillow for everything else: OpenCV turns the
-indices of a palette PNG, which masks are made of, into colours. Sizes are read from the
-header and checked before a pixel is decoded.
+RGB is what every common file can be read as. Decoding is then OpenCV for JPEG, for speed, and Pillow for everything
+else: OpenCV turns the indices of a palette PNG, which masks are made of, into colours. Other bands are read as they are
+stored (:mod:`upscore.data.stored_bands`). Sizes are read from the header and checked before a pixel is decoded.
 """
 
 from __future__ import annotations
@@ -20,27 +20,42 @@ from upscore.data.encoded_image import EncodedImage
 from upscore.data.headers import EXIF_TRANSPOSE, JPEG_FORMATS, Header, decode, open_header
 from upscore.data.pixel_blocks import boxes, slices
 from upscore.data.pnm import pnm_values
+from upscore.data.stored_bands import ALPHA_WARNING, StoredBands, is_npy, open_stored_bands
 from upscore.data.structure import check_end
 from upscore.errors import DataError
+from upscore.input_spec import RGB, InputSpec
+from upscore.input_spec import Image as Bands
 
-__all__ = ["DecodedImage", "ImageFacts", "check_image", "decode_image", "inspect_image", "read_image", "read_image_with_metadata"]
+__all__ = [
+    "ALPHA_WARNING",
+    "DecodedImage",
+    "ImageFacts",
+    "check_image",
+    "decode_image",
+    "find_stored_input",
+    "inspect_image",
+    "read_image",
+    "read_image_with_metadata",
+]
 
 DARK_BELOW = 2**14
 """An image of more than 8 bits whose largest value is below this, and not 0, gets a warning: it is decoded to the darkest quarter."""
 
-ALPHA_WARNING = "alpha channel taken for transparency over white; if it holds data, such as near infrared, save the image without it"
-BAND_WARNING = "fourth band left out, since no tag declares it as transparency; red, green and blue are read"
 DARK_WARNING = (
     f"all values below {DARK_BELOW} of 65535, as when 10, 12 or 14 bits are stored in 16, so read as nearly black; "
     "multiply the values of all images by one factor (64, 16 or 4) and save them again"
 )
 
 
+GREY = InputSpec.unnamed(1, "uint8")
+"""How grey images of 8 bits are stored; they are read as RGB, and may be mixed with it."""
+
+
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
     """An image, with its EXIF orientation and what a user should know about its decoding."""
 
-    pixels: npt.NDArray[np.uint8]  #: (H, W, 3) RGB, upright
+    pixels: Bands  #: (H, W, C), upright; RGB of 8 bits where no other bands were asked for
     orientation: int  #: the file's EXIF orientation, 1 to 8; 1 is upright as stored
     warnings: tuple[str, ...] = ()
 
@@ -59,8 +74,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
     EXIF orientation is applied. Grey is repeated in the three channels; 16-bit grey is
     scaled from its full range (``v / 257``, rounded) and 16-bit colour is reduced to its
-    upper eight bits; palette, CMYK and the like become RGB; transparency is laid over white; a
-    TIFF's fourth band that no tag declares as transparency is left out. Warnings of these:
+    upper eight bits; palette, CMYK and the like become RGB; transparency is laid over white. Warnings of these:
     :func:`read_image_with_metadata`.
 
     Parameters
@@ -80,17 +94,46 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         values, several pages or frames, or other bands beyond grey or RGB that no tag
         declares as transparency; or it has more than :data:`~upscore.data.headers.MAX_PIXELS` pixels.
     """
-    return read_image_with_metadata(path).pixels
+    return np.asarray(read_image_with_metadata(path).pixels, np.uint8)
 
 
 def decode_image(data: bytes, *, name: str = "image") -> npt.NDArray[np.uint8]:
     """Do what :func:`read_image` does with a file's content; errors call it ``name``."""
-    return _decode_image(EncodedImage(name, data)).pixels
+    return np.asarray(_decode_rgb(EncodedImage(name, data)).pixels, np.uint8)
 
 
-def read_image_with_metadata(path: str | os.PathLike[str]) -> DecodedImage:
-    """Do what :func:`read_image` does; also return the EXIF orientation and warnings."""
-    return _decode_image(EncodedImage.read(Path(path)))
+def read_image_with_metadata(path: str | os.PathLike[str], spec: InputSpec = RGB) -> DecodedImage:
+    """Read an image, its EXIF orientation and warnings: as :func:`read_image` does, or where ``spec`` is not RGB of 8 bits as its bands.
+
+    A DataError is raised as by :func:`read_image` and :func:`~upscore.data.stored_bands.open_stored_bands`, and where the file's bands
+    are not those of ``spec``.
+    """
+    file = EncodedImage.read(Path(path))
+    if spec.is_rgb:
+        return _decode_rgb(file)
+    stored = _stored_as(file, spec)
+    pixels, warnings = stored.decode()
+    return DecodedImage(pixels, stored.orientation, warnings)
+
+
+def find_stored_input(path: str | os.PathLike[str]) -> InputSpec:
+    """Return the bands of an image as they are stored, with their type; RGB for grey and colour images of 8 bits.
+
+    Only the header is read; errors are those of :func:`~upscore.data.stored_bands.open_stored_bands`.
+    """
+    found = open_stored_bands(EncodedImage.read(Path(path))).spec
+    return RGB if found == GREY else found
+
+
+def _stored_as(file: EncodedImage, spec: InputSpec) -> StoredBands:
+    """Return a file's bands, which are those of ``spec``."""
+    stored = open_stored_bands(file)
+    if not spec.fits(stored.spec):
+        raise file.error(
+            f"the image has {stored.spec}, expected {spec}: a network takes images of the bands and the type that it was trained on; "
+            "convert the image, or train on images like this one"
+        )
+    return stored
 
 
 def check_image(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -107,29 +150,45 @@ def check_image(path: str | os.PathLike[str]) -> tuple[int, int]:
     return inspect_image(path).size
 
 
-def inspect_image(path: str | os.PathLike[str], *, values: bool = False) -> ImageFacts:
-    """Do what :func:`check_image` does; also return the EXIF orientation and the warnings that the header gives.
+def _stored_as_rgb(file: EncodedImage) -> StoredBands:
+    """Return an array's bands, where they are RGB or grey of 8 bits."""
+    stored = open_stored_bands(file)
+    return stored if stored.spec == GREY else _stored_as(file, RGB)
 
-    With ``values`` an image of more than 8 bits is decoded too, for the warning about a dark one.
+
+def inspect_image(path: str | os.PathLike[str], spec: InputSpec = RGB, *, values: bool = False) -> ImageFacts:
+    """Do what :func:`check_image` does, for images of the bands of ``spec``; also return the EXIF orientation and the header's warnings.
+
+    With ``values`` an image of more than 8 bits that is read as RGB is decoded too, for the warning about a dark one.
     """
     file = EncodedImage.read(Path(path))
+    if not spec.is_rgb:
+        stored = _stored_as(file, spec)
+        check_end(file)
+        return ImageFacts(stored.size, stored.orientation)
+    if is_npy(file):
+        return ImageFacts(_stored_as_rgb(file).size, 1)
     header = open_header(file)
     check_end(file)
     if values and header.bits > 8:
-        return ImageFacts(header.size, header.orientation, _decode_image(file).warnings)
-    return ImageFacts(header.size, header.orientation, (*_band_warnings(header), *((ALPHA_WARNING,) if header.alpha else ())))
+        return ImageFacts(header.size, header.orientation, _decode_rgb(file).warnings)
+    return ImageFacts(header.size, header.orientation, (ALPHA_WARNING,) if header.alpha else ())
 
 
-def _decode_image(file: EncodedImage) -> DecodedImage:
+def _decode_rgb(file: EncodedImage) -> DecodedImage:
+    if is_npy(file):
+        pixels, warnings = _stored_as_rgb(file).decode()
+        return DecodedImage(np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), 1, warnings)
     header = open_header(file)
     image = header.image
     check_end(file)
     try:
         if image.format in JPEG_FORMATS and image.mode in ("L", "RGB"):  # not CMYK: Pillow knows Adobe's inverted files
-            pixels = cv2.imdecode(np.frombuffer(file.data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-            if pixels is not None:
-                pixels = pixels if header.turn == 1 else np.array(Image.fromarray(pixels).transpose(EXIF_TRANSPOSE[header.turn]))
-                return DecodedImage(pixels, header.orientation)
+            decoded = cv2.imdecode(np.frombuffer(file.data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+            if decoded is not None:
+                rgb = np.asarray(decoded, np.uint8)
+                rgb = rgb if header.turn == 1 else np.array(Image.fromarray(rgb).transpose(EXIF_TRANSPOSE[header.turn]))
+                return DecodedImage(rgb, header.orientation)
         if (stored := pnm_values(header)) is not None:
             return _scaled(stored, int(header.coding[1][1]))
         pixels, warnings = _as_rgb(header, decode(header))
@@ -185,8 +244,4 @@ def _as_rgb(header: Header, image: Image.Image) -> tuple[npt.NDArray[np.uint8], 
         raise header.file.error(f"the image holds values from {low} to {high}, expected {expected}: scale and export it again")
     of_16_bits = high if deep else high * 257
     dark = header.bits > 8 and declared == 65535 and 0 < of_16_bits < DARK_BELOW
-    return pixels, (*_band_warnings(header), *((ALPHA_WARNING,) if translucent else ()), *((DARK_WARNING,) if dark else ()))
-
-
-def _band_warnings(header: Header) -> tuple[str, ...]:
-    return (BAND_WARNING,) if header.tiff is not None and header.tiff.band_left_out else ()
+    return pixels, (*((ALPHA_WARNING,) if translucent else ()), *((DARK_WARNING,) if dark else ()))

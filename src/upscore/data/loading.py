@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
-from upscore.data.transforms import FILL, Augmentation, rng_for
+from upscore.data.transforms import Augmentation, fill_values, rng_for
 from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import DataError
+from upscore.input_spec import RGB, InputSpec
 from upscore.types import IGNORE, Batch, Sample
 
 __all__ = ["AugmentedDataset", "collate", "epoch_order", "init_worker"]
@@ -75,19 +76,21 @@ def init_worker(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample], spec: InputSpec = RGB) -> Batch:
     """Stack samples into a batch.
 
     Parameters
     ----------
     samples : sequence of Sample
         At least one. Smaller ones are padded below and on the right, images with
-        :data:`~upscore.data.transforms.FILL`, labels with 255 and weights with 0.
+        :func:`~upscore.data.transforms.fill_values`, labels with 255 and weights with 0.
+    spec : InputSpec
+        The bands of their images.
 
     Returns
     -------
     Batch
-        Images (N, 3, H, W) float32 in [0, 1] in channels-last memory order, labels
+        Images (N, C, H, W) float32, in [0, 1] but for floating-point ones, in channels-last memory order, labels
         (N, H, W) int64, all 255 for a sample without one; H and W of the largest. Weights
         (N, H, W) float32 where any sample has some, 1 for those that have none.
 
@@ -100,14 +103,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     height = max(sample.image.shape[0] for sample in samples)
     width = max(sample.image.shape[1] for sample in samples)
-    images = np.empty((len(samples), height, width, 3), np.uint8)
+    images, fill = np.empty((len(samples), height, width, len(spec)), spec.dtype), fill_values(spec)
     labels = np.full((len(samples), height, width), IGNORE, np.int64)
     weights = np.zeros(labels.shape, np.float32) if any(sample.weights is not None for sample in samples) else None
     for i, sample in enumerate(samples):
         h, w = sample.image.shape[:2]
         images[i, :h, :w] = sample.image
-        images[i, h:] = FILL
-        images[i, :h, w:] = FILL
+        images[i, h:] = fill
+        images[i, :h, w:] = fill
         if sample.label is not None:
             if sample.label.shape != (h, w):
                 raise DataError(f"{sample.key}: the label is {sample.label.shape} and the image {(h, w)}: they must agree")
@@ -116,7 +119,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
             if sample.weights is not None and sample.weights.shape != (h, w):
                 raise DataError(f"{sample.key}: the weights are {sample.weights.shape} and the image {(h, w)}: they must agree")
             weights[i, :h, :w] = 1 if sample.weights is None else sample.weights
-    # A permuted (N, H, W, 3) array is channels-last already: pixels are only converted.
-    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
+    # A permuted (N, H, W, C) array is channels-last already: pixels are only converted.
+    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
+    if spec.unit != 1:
+        scaled.div_(spec.unit)
     keys = tuple(sample.key for sample in samples)
     return Batch(scaled, torch.from_numpy(labels), keys, None if weights is None else torch.from_numpy(weights))

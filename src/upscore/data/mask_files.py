@@ -98,8 +98,6 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
 def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], Header, str, bytes]:
     """Return a mask's stored values, channels in a third axis, its header, the format's name if it is lossy, and the palette."""
     header = open_header(file)
-    if header.tiff is not None and header.tiff.band_left_out:
-        raise file.error(f"the mask has {header.tiff}, expected one band: extract it ('gdal_translate -b 1 in.tif out.tif')")
     lossy_webp = file.data[:4] == b"RIFF" and file.data[12:16] == b"VP8 "
     lossy = "JPEG" if header.image.format in JPEG_FORMATS else "lossy WebP" if lossy_webp else ""
     try:

@@ -27,8 +27,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import Dataset
+from upscore.data.band_groups import map_bands
+from upscore.data.dataset import Dataset, input_of
 from upscore.errors import DataError, RecipeError
+from upscore.input_spec import Image
 from upscore.proposals import BoxFile
 from upscore.proposals.boxes import Boxes, boxes_of_objects, enlarge_boxes, pairwise_iou
 from upscore.proposals.proposers import Proposer
@@ -74,6 +76,7 @@ class _Crops:
     def __init__(self, dataset: Dataset, table: _CropTable, kind: str, side: int) -> None:
         self.dataset, self._table, self.side = dataset, table, side
         self.name, self.split, self.labels, self.warnings = f"{dataset.name}, {kind}s", dataset.split, dataset.labels, dataset.warnings
+        self.input = input_of(dataset)
         self.keys: Sequence[str] = _Keys(dataset.keys, table, kind)
 
     def __len__(self) -> int:
@@ -186,7 +189,11 @@ class CroppedProposals(_Crops):
             _, tight, classes = find_objects(sample, dataset.labels)
             if len(tight):
                 height, width = sample.image.shape[:2]
-                boxes = propose.boxes(sample.key, (height, width)) if isinstance(propose, BoxFile) else propose(sample.image)
+                boxes = (
+                    propose.boxes(sample.key, (height, width))
+                    if isinstance(propose, BoxFile)
+                    else propose(input_of(dataset).display(sample.image))
+                )
                 overlaps = pairwise_iou(boxes, tight)
                 selected = np.flatnonzero((overlaps.max(1) >= min_overlap) & _large(boxes, min_side))
                 found.append(_CropTable.of(index, selected, enlarge_boxes(boxes[selected], enlarge), classes[overlaps[selected].argmax(1)]))
@@ -253,13 +260,13 @@ class _Keys(Sequence[str]):
 
 def _crop(
     key: str,
-    image: npt.NDArray[np.uint8],
+    image: Image,
     label: npt.NDArray[np.uint8],
     instances: npt.NDArray[np.integer] | None,
     corners: npt.NDArray[np.int64],
     side: int,
 ) -> Sample:
-    """Crop one box and resize it: colours are interpolated, labels taken from the nearest pixel."""
+    """Crop one box and resize it: bands are interpolated, labels taken from the nearest pixel."""
     left, top, right, bottom = (int(corner) for corner in corners)
     height, width = label.shape
     rows, columns = slice(max(0, top), min(height, bottom)), slice(max(0, left), min(width, right))
@@ -267,12 +274,13 @@ def _crop(
     smooth = cv2.INTER_AREA if min(bottom - top, right - left) >= 2 * side else cv2.INTER_LINEAR
 
     def crop(plane: npt.NDArray, fill: float, interpolation: int) -> npt.NDArray:  # type: ignore[type-arg]  # of any type
-        inside = cv2.copyMakeBorder(plane[rows, columns], *beyond, cv2.BORDER_CONSTANT, value=(fill,) * 3)
+        inside = cv2.copyMakeBorder(plane[rows, columns], *beyond, cv2.BORDER_CONSTANT, value=(fill,) * 4)
         return np.asarray(cv2.resize(inside, (side, side), interpolation=interpolation))
 
     nearest = cv2.INTER_NEAREST_EXACT
     moved = None if instances is None else crop(instances.astype(np.int32), 0, nearest)
-    return Sample(key, crop(image, 0, smooth), crop(label, IGNORE, nearest), moved)
+    bands = map_bands(lambda part, _: crop(part, 0, smooth), image)
+    return Sample(key, bands, crop(label, IGNORE, nearest), moved)
 
 
 def _large(boxes: Boxes, min_side: int) -> npt.NDArray[np.bool_]:

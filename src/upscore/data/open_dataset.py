@@ -41,7 +41,7 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
         Which part; :func:`list_splits` returns what there is. Other names in use for train,
         val and test are understood (:mod:`upscore.data.splits`).
     **options
-        For ``"shapes"`` ``size``, ``count`` and ``seed``, see :func:`~upscore.data.readers.shapes.open_shapes`;
+        For ``"shapes"`` ``size``, ``count``, ``seed``, ``bands`` and ``dtype``, see :func:`~upscore.data.readers.shapes.open_shapes`;
         the other readers have none. None means not given.
 
     Raises

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -13,9 +15,10 @@ import numpy.typing as npt
 
 from upscore.data.dataset import RawLabel
 from upscore.data.headers import IMAGE_SUFFIXES
-from upscore.data.image_files import inspect_image, read_image_with_metadata
+from upscore.data.image_files import find_stored_input, inspect_image, read_image_with_metadata
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
 from upscore.errors import DataError
+from upscore.input_spec import InputSpec
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
 
@@ -32,6 +35,7 @@ TURNED_MASK_WARNING = (
     "mask turned upright by its own EXIF orientation tag, which differs from its image's; "
     "if it matches the image as stored, remove the tag (exiftool -Orientation= FILE)"
 )
+_IMAGES_INSPECTED = 16  # of which the bands are found
 _IMAGES_DECODED = 16  # about, of more than 8 bits, for the warning about dark ones while masks are counted
 
 
@@ -111,6 +115,33 @@ class PairedFiles:
             for value, label in self.label_mapping.items():
                 self._mapping[value] = label
 
+    @cached_property
+    def input(self) -> InputSpec:
+        """The images' bands and type: those of :meth:`read_as`, or found in the headers of about sixteen images, evenly spaced.
+
+        Images of 8-bit grey and colour are RGB. Others must be equal in their bands, which every image is checked for when it is read.
+        A DataError is raised where they differ, or a file is no image.
+        """
+        step = max(1, len(self) // _IMAGES_INSPECTED)
+        found: dict[InputSpec, list[str]] = {}
+        for pair in self.pairs[::step]:
+            found.setdefault(find_stored_input(pair.image), []).append(pair.image.name)
+        specs = sorted(found, key=lambda spec: -len(found[spec]))
+        if len(specs) > 1:
+            kinds = "; ".join(f"{len(found[spec])} have {spec}, such as {found[spec][0]}" for spec in specs[:4])
+            raise DataError(
+                f"the images of {self.name} {self.split} differ in their bands: of {sum(map(len, found.values()))} that were looked into, "
+                f"{kinds}: convert them to one kind, or read all as RGB of 8 bits with --set input.dtype=uint8"
+            )
+        return specs[0]
+
+    def read_as(self, spec: InputSpec) -> PairedFiles:
+        """Return the dataset with its images read as those of ``spec``; an image of other bands is a DataError when it is read."""
+        other = copy.copy(self)
+        other._found, other._unnamed = {}, {}
+        other.__dict__["input"] = spec
+        return other
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Decisions that a user should know: those given, and what :meth:`raw_label` found in masks and headers."""
@@ -132,7 +163,7 @@ class PairedFiles:
     def __getitem__(self, index: int) -> Sample:
         """Read sample ``index``; DataError where a file cannot be read, sizes differ, or the mask holds a value that is no class."""
         pair = self.pairs[index]
-        image, mask = read_image_with_metadata(pair.image), self._decoded(pair.mask)
+        image, mask = read_image_with_metadata(pair.image, self.input), self._decoded(pair.mask)
         size = image.pixels.shape[:2]
         _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
         label = self._to_classes(pair, mask.label)
@@ -167,7 +198,7 @@ class PairedFiles:
         """
         pair = self.pairs[index]
         mask = self._decoded(pair.mask)
-        image = inspect_image(pair.image, values=index % max(1, len(self) // _IMAGES_DECODED) == 0)
+        image = inspect_image(pair.image, self.input, values=index % max(1, len(self) // _IMAGES_DECODED) == 0)
         _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
         for warning in (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings):
             self._found.setdefault(warning, set()).add(index)

@@ -1,7 +1,8 @@
 """Read the tags of a TIFF: its bands, bits and pages, without decoding a pixel.
 
 Pillow takes an undeclared fourth band for transparency, reads the first of several pages, and
-reports what it does not know as no image. Here a file is checked before.
+reports what it does not know as no image. Here a file is checked before; what is no grey or colour
+image of 8 bits is decoded by :mod:`upscore.data.stored_bands`.
 
 TIFF 6.0 (1992); its Technical Note 1 for ``NewSubfileType``; BigTIFF is read too.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from upscore.data.encoded_image import EncodedImage
 from upscore.errors import DataError
 
-__all__ = ["TiffTags", "is_tiff", "read_tiff_tags", "unreadable_tiff_error"]
+__all__ = ["TiffTags", "is_tiff", "read_tiff_tags", "refuse_other_bands", "unreadable_tiff_error"]
 
 _MAX_ENTRIES = 2**18  # in all directories together
 _MAX_STRIPS = 2**20  # or tiles: Pillow lists them all
@@ -39,15 +40,22 @@ class TiffTags:
     extra: tuple[int, ...]  #: the bands beyond the colours: 0 not declared, 1 and 2 transparency
     orientation: int  #: EXIF's, 1 to 8
     pages: int  #: full images; overviews and transparency masks do not count
+    size: tuple[int, int] = (0, 0)  #: height and width as stored
 
     @property
-    def band_left_out(self) -> bool:
-        """Whether a fourth band follows red, green and blue that no tag declares as transparency, such as near infrared."""
-        return self.photometric == 2 and self.bands == 4 and not self._alpha
+    def colours(self) -> int:
+        """How many of the bands are colours, by the photometric interpretation."""
+        return min(_COLOURS.get(self.photometric, 1), self.bands)
 
     @property
-    def _alpha(self) -> bool:
-        return self.extra[:1] in ((1,), (2,), (999,))  # 999: of an older Corel Draw
+    def has_alpha(self) -> bool:
+        """Whether the one band beyond the colours is declared as transparency."""
+        return self.bands == self.colours + 1 and self.extra[:1] in ((1,), (2,), (999,))  # 999: of an older Corel Draw
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a grey or colour image of up to 8 bits, with or without transparency, and nothing else."""
+        return self.kind == 1 and max(self.bits) <= 8 and (self.bands == self.colours or self.has_alpha)
 
     def __str__(self) -> str:
         bands = "1 band" if self.bands == 1 else f"{self.bands} bands"
@@ -60,15 +68,7 @@ def is_tiff(data: bytes) -> bool:
 
 
 def read_tiff_tags(file: EncodedImage) -> TiffTags:
-    """Read the tags, and refuse a file that would be misread.
-
-    Raises
-    ------
-    DataError
-        Several pages; bands beyond the colours that no tag declares as transparency, except a
-        fourth one after red, green and blue (``band_left_out``); an unsupported compression;
-        more strips, tiles or directories than are sensible.
-    """
+    """Read the tags; DataError where a compression is not read, or there are more directories, strips or tiles than sensible."""
     first: dict[int, tuple[int, ...]] = {}
     pages, entries, strips = 0, 0, 0
     for directory in _directories(file.data):
@@ -89,28 +89,32 @@ def read_tiff_tags(file: EncodedImage) -> TiffTags:
         extra=first.get(338, ()),
         orientation=_first(first, 274, 1),
         pages=pages,
+        size=(_first(first, 257, 0), _first(first, 256, 0)),
     )
-    if pages > 1:
-        raise file.error(
-            f"the TIFF holds {pages} pages, expected one image: "
-            "write each page to a file of its own, for example with ImageMagick's 'magick stack.tif page-%03d.tif'"
-        )
-    if first and (fault := _fault(tags, first, strips)):
+    if first and (fault := _fault(first, strips)):
         raise file.error(fault)
     return tags
 
 
-def _fault(tags: TiffTags, first: dict[int, tuple[int, ...]], strips: int) -> str:
-    """Return why a TIFF of one page cannot be read as it is meant; ``""`` if it can."""
-    compression = _first(first, 259, 1)
-    colours = _COLOURS.get(tags.photometric, 1)
-    beyond = tags.bands - colours
-    if beyond > 1 or (beyond == 1 and not tags._alpha and not tags.band_left_out):
-        return (
+def refuse_other_bands(file: EncodedImage, tags: TiffTags) -> None:
+    """Raise a DataError for several pages, and for bands beyond grey or colours that are no transparency."""
+    if tags.pages > 1:
+        raise file.error(
+            f"the TIFF holds {tags.pages} pages, expected one image: "
+            "write each page to a file of its own, for example with ImageMagick's 'magick stack.tif page-%03d.tif'"
+        )
+    beyond = tags.bands - tags.colours
+    if beyond > 1 or (beyond == 1 and not tags.has_alpha):
+        raise file.error(
             f"the TIFF has {tags}, and its tags declare {'one' if beyond == 1 else beyond} of them neither as colour nor as alpha; "
-            " expected grey or RGB, with or without alpha: extract the bands that are meant, for example "
+            "expected grey or RGB, with or without alpha: extract the bands that are meant, for example "
             "'gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB in.tif out.tif'"
         )
+
+
+def _fault(first: dict[int, tuple[int, ...]], strips: int) -> str:
+    """Return why the strips or tiles of a TIFF cannot be read; ``""`` if they can."""
+    compression = _first(first, 259, 1)
     if compression not in _COMPRESSIONS:
         return f"the TIFF's compression {compression} is not read: write it again with LZW or Deflate, or as a PNG"
     if strips > _MAX_STRIPS:

@@ -13,13 +13,15 @@ from hashlib import blake2b
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from upscore.data.elastic import displacement_field
 from upscore.data.warping import GeometricTransform, sample_axis_crop
 from upscore.errors import RecipeError
+from upscore.input_spec import RGB, Image, InputSpec
 from upscore.types import IGNORE, Sample
 
-__all__ = ["BORDERS", "ELASTIC_GRID", "FILL", "MAX_CROP", "MAX_SCALE", "MAX_STRENGTHS", "Augmentation", "rng_for"]
+__all__ = ["BORDERS", "ELASTIC_GRID", "FILL", "MAX_CROP", "MAX_SCALE", "MAX_STRENGTHS", "Augmentation", "fill_values", "rng_for"]
 
 BORDERS = ("ignore", "mirror")
 """What may lie beyond an image."""
@@ -42,6 +44,10 @@ ELASTIC_GRID = (2, 32)
 FILL = (124, 116, 104)
 """RGB of pixels beyond the image: ImageNet's mean, which the networks' first layer turns into about zero."""
 
+MEAN_DEVIATIONS = 2.0
+"""The mean of a photograph's bands in their deviations, about as in ImageNet: brightness changes bands that are no colours
+as if theirs were so too, since their zero may lie anywhere."""
+
 _HALF_OF_THE_BITS = 2**26
 _LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -54,6 +60,18 @@ def rng_for(seed: int, epoch: int, key: str) -> np.random.Generator:
     """
     digest = blake2b(f"{seed}\0{epoch}\0{key}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+
+
+def fill_values(spec: InputSpec) -> tuple[float, ...]:
+    """Return the value of each band beyond an image: :data:`FILL`, or the band's mean where it is known.
+
+    >>> fill_values(InputSpec(("height",), "uint16", (0.5,), (0.1,)))
+    (32768.0,)
+    """
+    if not spec.mean:
+        return FILL if spec.is_rgb else (0.0,) * len(spec)
+    values = np.multiply(spec.mean, spec.unit)
+    return tuple(float(value) for value in (values if spec.dtype == "float32" else np.rint(values)))
 
 
 @dataclass(frozen=True)
@@ -77,9 +95,11 @@ class Augmentation:
         Largest angle in degrees, either way, about the crop's centre; corners are filled.
     brightness, contrast, saturation : float
         Largest relative change: 0.2 multiplies by 0.8 to 1.2. Contrast is changed about the
-        image's mean grey, saturation about each pixel's grey.
+        image's mean grey, saturation about each pixel's grey. Bands that are no colours have no
+        saturation; their contrast is changed about the band's mean in the image, and brightness
+        adds as many deviations as it adds to a photograph (:data:`MEAN_DEVIATIONS`).
     hue : float
-        Largest rotation of the colour circle, either way, in turns; grey does not change.
+        Largest rotation of the colour circle, either way, in turns; grey does not change, nor do bands that are no colours.
     elastic : float
         Standard deviation of the random displacements, in pixels of the resulting image;
         0 is off, U-Net's is 10. See :mod:`upscore.data.elastic`.
@@ -88,6 +108,8 @@ class Augmentation:
     border : {"ignore", "mirror"}
         What lies beyond the image: :data:`FILL` with ignored labels, or the image, its label,
         instances and weights reflected at its edges, as often as needed.
+    input : InputSpec
+        The bands of the images; of others than RGB of 8 bits the means fill what lies beyond the image.
 
     Raises
     ------
@@ -107,6 +129,7 @@ class Augmentation:
     elastic: float = 0.0
     elastic_grid: int = 3
     border: str = "ignore"
+    input: InputSpec = RGB
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -147,7 +170,12 @@ class Augmentation:
         if not transform.is_identity(height, width):
             image, label, instances, weights = (
                 None if plane is None else transform(plane, fill=fill)
-                for plane, fill in ((sample.image, FILL), (sample.label, IGNORE), (sample.instances, 0), (sample.weights, 0))
+                for plane, fill in (
+                    (sample.image, fill_values(self.input)),
+                    (sample.label, IGNORE),
+                    (sample.instances, 0),
+                    (sample.weights, 0),
+                )
             )
             assert image is not None
             sample = replace(sample, image=image, label=label, instances=instances, weights=weights)
@@ -164,8 +192,30 @@ class Augmentation:
         )
         in_yiq = np.eye(3)
         in_yiq[1:, 1:] = chroma
-        linear = np.linalg.solve(_YIQ, in_yiq @ _YIQ)
-        matrix = np.empty((3, 4), np.float32)
-        matrix[:, :3] = (1 + brightness) * (1 + contrast) * linear
-        matrix[:, 3] = (1 + brightness) * -contrast * float(_LUMA @ cv2.mean(sample.image)[:3])
-        return replace(sample, image=cv2.transform(sample.image, matrix))
+        linear = (1 + brightness) * (1 + contrast) * np.linalg.solve(_YIQ, in_yiq @ _YIQ)
+        if self.input.is_rgb:
+            return replace(sample, image=_recolour_rgb(sample.image, linear, (1 + brightness) * -contrast))
+        image = sample.image.astype(np.float32)
+        colours = list(self.input.colours)
+        if colours:
+            image[..., colours] = _recolour_rgb(np.ascontiguousarray(image[..., colours]), linear, (1 + brightness) * -contrast)
+        for band in sorted(set(range(image.shape[2])) - set(colours)):
+            plane = image[..., band]
+            mean = float(np.nanmean(plane)) if not np.isnan(plane).all() else 0.0
+            deviation = self.input.std[band] * self.input.unit if self.input.std else mean / MEAN_DEVIATIONS
+            plane *= np.float32(1 + contrast)
+            plane += np.float32(brightness * MEAN_DEVIATIONS * deviation - contrast * mean)
+        if self.input.dtype != "float32":
+            np.rint(image, out=image)
+            np.clip(image, 0, self.input.unit, out=image)
+        return replace(sample, image=image.astype(self.input.dtype))
+
+
+def _recolour_rgb(image: Image, linear: npt.NDArray[np.float64], offset: float) -> Image:
+    """Return (H, W, 3) with its colours mapped by ``linear``, (3, 3), after which ``offset`` times the image's mean grey is added."""
+    matrix = np.empty((3, 4), np.float32)
+    matrix[:, :3] = linear
+    mean = cv2.mean(image)[:3] if image.dtype == np.uint8 else [float(np.nanmean(image[..., i])) for i in range(3)]
+    matrix[:, 3] = offset * float(_LUMA @ mean)
+    transformed: Image = cv2.transform(image, matrix)
+    return transformed

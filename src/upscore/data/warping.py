@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.band_groups import map_bands
 from upscore.data.elastic import remap
 
 __all__ = ["AxisCrop", "GeometricTransform", "sample_axis_crop"]
@@ -89,8 +90,15 @@ class GeometricTransform:
         return not moved and self.down.is_identity(height) and self.across.is_identity(width)
 
     def __call__(self, plane: npt.NDArray[Any], *, fill: Any) -> npt.NDArray[Any]:
-        """Transform ``plane``: colours and floating-point planes are interpolated, integers taken from the nearest pixel."""
-        smooth = plane.ndim == 3 or plane.dtype.kind == "f"
+        """Transform ``plane``: the bands of an image and floating-point planes are interpolated, integers taken from the nearest pixel.
+
+        ``fill`` is a number, or one for each band.
+        """
+        if plane.ndim == 3:
+            return map_bands(lambda bands, values: self._of_plane(bands, fill=values, smooth=True), plane, tuple(fill))
+        return self._of_plane(plane, fill=fill, smooth=plane.dtype.kind == "f")
+
+    def _of_plane(self, plane: npt.NDArray[Any], *, fill: Any, smooth: bool) -> npt.NDArray[Any]:
         if self.angle == 0 and self.field is None:
             return self._resized(plane, fill=fill, smooth=smooth)
         return self._warped(plane, fill=fill, smooth=smooth)
@@ -126,7 +134,7 @@ class GeometricTransform:
             rows, columns = self._displaced
             if smooth and shrink != (1, 1):
                 rows, columns = to_plane[1, 1] * rows + to_plane[1, 2], to_plane[0, 0] * columns + to_plane[0, 2]
-            return remap(plane, rows, columns, fill=fill, mirror=self.mirror)
+            return remap(plane, rows, columns, fill=fill, mirror=self.mirror, smooth=smooth)
         to_source = (to_plane @ self._affine)[:2]
         warp = partial(cv2.warpAffine, M=to_source, dsize=(self.across.size, self.down.size), borderMode=self._beyond, borderValue=fill)
         if smooth:

@@ -110,7 +110,7 @@ class CRFSearch:
         sample = self.images[index]
         truth = check_mask(sample)
         label_map = LabelMapSink((truth.shape[0], truth.shape[1]))
-        self.predictor.segment(ArraySource(sample.image, sample.key), [label_map, ProbsSink(self.store[index])])
+        self.predictor.segment(ArraySource(sample.image, sample.key, spec=self.predictor.input), [label_map, ProbsSink(self.store[index])])
         for count in counts:
             count.add(sample.key, truth, label_map.label_map)
 
@@ -121,7 +121,7 @@ class CRFSearch:
             sample = self.images[index]
             truth = check_mask(sample)
             label_map = LabelMapSink((truth.shape[0], truth.shape[1]))
-            segment_image(ArraySource(sample.image), _StoredProbabilities(dense, self.store[index]), [label_map])
+            segment_image(ArraySource(sample.image, spec=self.predictor.input), _StoredProbabilities(dense, self.store[index]), [label_map])
             counts.add(sample.key, truth, label_map.label_map)
             self.done += 1
             self.progress(self.stage, self.done, self.total, self.best_gain)

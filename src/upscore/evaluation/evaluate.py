@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import Dataset
+from upscore.data.dataset import Dataset, read_as
 from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
@@ -28,6 +28,7 @@ from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import Sink
+from upscore.input_spec import Image
 from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
@@ -45,8 +46,8 @@ class ImagePredictor(Protocol):
         """The classes of its label maps."""
         ...
 
-    def predict(self, image: npt.NDArray[np.uint8], /) -> Prediction:
-        """Predict the classes of an image (H, W, 3) uint8 RGB."""
+    def predict(self, image: Image, /) -> Prediction:
+        """Predict the classes of an image (H, W, C) of the dataset's bands."""
         ...
 
 
@@ -89,6 +90,8 @@ def evaluate(
     if isinstance(dataset, (str, os.PathLike)):
         path, dataset = os.fspath(dataset), open_dataset(dataset, split)
     check_dataset(dataset, evaluated.labels)
+    if isinstance(evaluated, Predictor):
+        dataset = read_as(dataset, evaluated.input)
     rank, world = shard
     if not 0 <= rank < world:
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import Dataset
+from upscore.data.dataset import Dataset, read_as
 from upscore.errors import DataError, RecipeError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.inference.image_tensors import image_to_tensor
@@ -91,6 +91,7 @@ def sweep_proposals(
     """
     counts = _checked_counts(predictor, counts)
     check_dataset(dataset, predictor.labels)
+    dataset = read_as(dataset, predictor.input)
     first = next(i for i, member in enumerate(predictor.members) if member.proposals is not None)
     names = _member_names(predictor)
     matrices: dict[str, ConfusionMatrix] = {}
@@ -118,7 +119,7 @@ def _predict_modes(predictor: Predictor, sample: Sample, counts: tuple[int, ...]
     segmenter = predictor.member(first, name=sample.key)
     assert isinstance(segmenter, ProposalSegmenter)
     image = image_to_tensor(sample.image)
-    boxes, has_proposals = boxes_for(image, segmenter.propose, segmenter.settings)
+    boxes, has_proposals = boxes_for(image, segmenter.propose, segmenter.settings, predictor.input)
     canvases = dict(segmenter.grow(image, boxes, at=counts))
     maps = {count: canvas.argmax(0).byte().cpu().numpy() for count, canvas in canvases.items()}
     by_count = {count: maps[min(count, len(boxes))] for count in counts}

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 import upscore
-from upscore.data.dataset import Dataset
+from upscore.data.dataset import Dataset, read_as
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.checks import check_dataset, check_mask
@@ -163,6 +163,7 @@ def tune(
         )
     images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
     check_dataset(images, predictor.labels)
+    images = read_as(images, predictor.input)
     if len(images.labels) < 2:
         raise DataError(f"{images.name}: found one class, expected at least 2: there is no border for a CRF to move")
     if len(images) < 2:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from upscore.inference.image_tensors import tensor_to_images
 from upscore.inference.segmenter import Segmenter, SegmenterWrapper
 from upscore.inference.sources import ArraySource, ImageSource
 from upscore.inference.tile_grid import Tile, Window, plan_tiles
+from upscore.input_spec import RGB, InputSpec
 
 __all__ = ["MAX_WINDOW_PIXELS", "MAX_WINDOW_VALUES", "CRFSegmenter", "RefinedWindow", "crf", "plan_refinement", "refine_windows"]
 
@@ -53,28 +54,30 @@ class RefinedWindow(NamedTuple):
     seconds: float  #: that refining took
 
 
-def crf(segmenter: Segmenter, dense: DenseCRF | None = None) -> CRFSegmenter:
+def crf(segmenter: Segmenter, dense: DenseCRF | None = None, *, spec: InputSpec = RGB, bands: Sequence[str] = ()) -> CRFSegmenter:
     """Wrap ``segmenter`` so that a CRF refines its probabilities; the default kernels where ``dense``, with colours 0 to 255, is not given.
 
     Put it outermost, around tiles, averages and ensembles, so that it refines their result and reads
-    the whole image: ``crf(ensemble([tta(tiled(fcn)), …]))``.
+    the whole image: ``crf(ensemble([tta(tiled(fcn)), …]))``. ``spec`` describes the images, of which it compares ``bands``, one or three,
+    as they are displayed; those that are shown when not given.
     """
-    return CRFSegmenter(segmenter, DenseCRF() if dense is None else dense)
+    return CRFSegmenter(segmenter, DenseCRF() if dense is None else dense, spec, bands)
 
 
 class CRFSegmenter(SegmenterWrapper):
     """A segmenter whose probabilities a CRF refines; large images in windows."""
 
-    def __init__(self, segmenter: Segmenter, dense: DenseCRF) -> None:
+    def __init__(self, segmenter: Segmenter, dense: DenseCRF, spec: InputSpec = RGB, bands: Sequence[str] = ()) -> None:
         super().__init__(segmenter)
-        self.dense = dense
+        self.dense, self.spec, self.bands = dense, spec, bands
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return refined probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]."""
+        """Return refined probabilities (N, K, H, W) float32 of images (N, C, H, W) float32."""
         probs = self.inner[0](images)
         refined = np.empty(probs.shape, np.float32)
-        for before, image, after in zip(probs.detach().float().cpu().numpy(), tensor_to_images(images), refined, strict=True):
-            for tile in refine_windows(self.dense, ArraySource(image), _reader(before), classes=len(before)):
+        for before, image, after in zip(probs.detach().float().cpu().numpy(), tensor_to_images(images, self.spec), refined, strict=True):
+            source = ArraySource(image, spec=self.spec)
+            for tile in refine_windows(self.dense, source, _reader(before), classes=len(before), bands=self.bands):
                 after[(slice(None), *tile.window.slices)] = tile.after
         return torch.from_numpy(refined).to(probs.device)
 
@@ -84,17 +87,17 @@ class CRFSegmenter(SegmenterWrapper):
 
 
 def refine_windows(
-    dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
+    dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int, bands: Sequence[str] = ()
 ) -> Iterator[RefinedWindow]:
     """Refine one image window by window; memory is that of one window whatever the image's size, and every pixel is in exactly one.
 
     ``read`` gives the (K, h, w) float32 probabilities of a window; it is called once for each window, and these overlap. ``classes``
-    is K.
+    is K; ``bands``, one or three, are compared as they are displayed, those that are shown when not given.
     """
     for tile in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
         probs = read(tile.crop)
         began = time.perf_counter()
-        refined = dense.refine(probs, np.ascontiguousarray(source.read(tile.crop)), channels="first")
+        refined = dense.refine(probs, np.ascontiguousarray(source.spec.display(source.read(tile.crop), bands)), channels="first")
         seconds = time.perf_counter() - began
         inside = (slice(None), *tile.inside)
         yield RefinedWindow(tile.window, probs[inside], refined[inside], seconds)

@@ -42,6 +42,7 @@ from upscore.inference.tile_choice import choose_tiles, context_of
 from upscore.inference.tile_grid import Window
 from upscore.inference.tiling import TiledSegmenter, Tiles
 from upscore.inference.tta import tta
+from upscore.input_spec import RGB, InputSpec
 from upscore.proposals import Proposer
 from upscore.settings import InferenceSettings, ProposalSettings
 
@@ -109,6 +110,7 @@ def build_member(
     settings: InferenceSettings,
     proposer: Callable[[ProposalSettings], Proposer],
     *,
+    images: InputSpec = RGB,
     tiles: Tiles | None = None,
     on_no_proposals: Callable[[], None] = lambda: None,
 ) -> Segmenter:
@@ -117,7 +119,7 @@ def build_member(
         return _KnownCanvas(member.segmenter, member.canvas)
     averaged = tta(member.segmenter, flips=settings.flips, scales=settings.scales)
     if member.proposals is not None:
-        return ProposalSegmenter(averaged, proposer(member.proposals), member.proposals, on_no_proposals=on_no_proposals)
+        return ProposalSegmenter(averaged, proposer(member.proposals), member.proposals, spec=images, on_no_proposals=on_no_proposals)
     return averaged if tiles is None else TiledSegmenter(averaged, tiles)
 
 
@@ -127,6 +129,7 @@ def build_pipeline(
     *,
     size: tuple[int, int],
     classes: int,
+    images: InputSpec = RGB,
     proposer: Callable[[ProposalSettings], Proposer],
     warn: Callable[[str], None] = lambda warning: None,
 ) -> Pipeline:
@@ -142,6 +145,8 @@ def build_pipeline(
         Height and width of the image in pixels.
     classes : int
         How many the networks must give.
+    images : InputSpec
+        The bands of the image.
     proposer : callable
         Gives what finds the boxes for settings of proposals.
     warn : callable
@@ -163,10 +168,13 @@ def build_pipeline(
         if tiles.margin is None:
             warn(BLENDED.format(tile=tiles.tile))
         outer, inner = (outer, tiles) if uses_proposals else (tiles, None)
-    built = [build_member(member, settings, proposer, tiles=inner, on_no_proposals=lambda: warn(NO_PROPOSALS)) for member in members]
+    built = [
+        build_member(member, settings, proposer, images=images, tiles=inner, on_no_proposals=lambda: warn(NO_PROPOSALS))
+        for member in members
+    ]
     combined = built[0] if len(built) == 1 else product(built) if settings.combine == "product" else ensemble(built)
     dense = settings.crf.build() if settings.crf is not None and settings.uses_crf else None
-    return Pipeline(combined, outer, classes, dense)
+    return Pipeline(combined, outer, classes, dense, images, settings.crf.bands if settings.crf is not None else ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +185,8 @@ class Pipeline:
     tiles: Tiles  #: the outermost ones
     classes: int  #: how many it must give
     dense: DenseCRF | None = None  #: refines its probabilities
+    images: InputSpec = RGB  #: the bands of the image
+    crf_bands: Sequence[str] = ()  #: those that the CRF compares, as :func:`~upscore.inference.crf_postprocess.crf`
 
     def windows(self, source: ImageSource) -> Iterator[LabelledWindow]:
         """Yield the labelled windows of an image, in bounded memory.
@@ -191,13 +201,13 @@ class Pipeline:
         whole = self._read(source, Window(0, 0, *source.size)) if self.tiles.tile >= max(source.size) else None
         yield from refined_windows(
             self.dense, source, lambda window: self._read(source, window) if whole is None else whole[(slice(None), *window.slices)],
-            classes=self.classes,
+            classes=self.classes, bands=self.crf_bands,
         )  # fmt: skip
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]: the same steps, the result whole."""
+        """Return probabilities (N, K, H, W) float32 of images (N, C, H, W) float32: the same steps, the result whole."""
         checked = _Checked(TiledSegmenter(self.segmenter, self.tiles), self.classes)
-        return (checked if self.dense is None else crf(checked, self.dense))(images)
+        return (checked if self.dense is None else crf(checked, self.dense, spec=self.images, bands=self.crf_bands))(images)
 
     def _tiles(self, source: ImageSource, within: Window | None = None) -> Iterator[tuple[Window, Tensor]]:
         def predict(crop: Window) -> Tensor:
@@ -221,10 +231,10 @@ class Pipeline:
 
 
 def refined_windows(
-    dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int
+    dense: DenseCRF, source: ImageSource, read: Callable[[Window], npt.NDArray[np.float32]], *, classes: int, bands: Sequence[str] = ()
 ) -> Iterator[LabelledWindow]:
     """Yield the refined windows of an image whose probabilities ``read`` gives; arguments as :func:`refine_windows`."""
-    for window, before, after, seconds in refine_windows(dense, source, read, classes=classes):
+    for window, before, after, seconds in refine_windows(dense, source, read, classes=classes, bands=bands):
         yield LabelledWindow(window, torch.from_numpy(after), torch.from_numpy(before), seconds)
 
 

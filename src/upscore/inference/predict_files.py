@@ -23,7 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from upscore.data.image_files import check_image
+import numpy as np
+
+from upscore.data.image_files import inspect_image
 from upscore.errors import OutputError, UpscoreError
 from upscore.files import write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
@@ -39,8 +41,8 @@ __all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "discover_images",
 OVERLAY_WARNING = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
 """The warning of an image whose overlay is no JPEG."""
 
-BYTES_A_PIXEL = 16
-"""An image while it is decoded, its label map, and its overlay while it is encoded."""
+BYTES_A_PIXEL = 13
+"""An image's label map, and its overlay while it is encoded; the image itself comes on top."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages) -> Generator[Labe
         return row
 
     try:
-        with closing(stream(found.images, read=work.read, compute=work.label, write=write, weigh=_weigh)) as labelled:
+        with closing(stream(found.images, read=work.read, compute=work.label, write=write, weigh=work.weigh)) as labelled:
             yield from labelled
     finally:
         done = [rows[image] for image in found.images if image in rows]
@@ -157,9 +159,18 @@ class _FilePrediction:
     overlay: bool
     probs: bool
 
+    def weigh(self, image: NamedImage) -> int:
+        """Return the bytes an image takes while it is under way, by its header; 0 where that cannot be read, which reading reports."""
+        spec = self.predictor.input
+        try:
+            height, width = inspect_image(image.path, spec).size
+        except Exception:
+            return 0
+        return (BYTES_A_PIXEL + len(spec) * np.dtype(spec.dtype).itemsize) * height * width
+
     def read(self, image: NamedImage) -> ImageSource | str:
         """Return the decoded image, or why there is none."""
-        return _attempt(image, lambda: open_source(image.path))
+        return _attempt(image, lambda: open_source(image.path, self.predictor.input))
 
     def label(self, image: NamedImage, source: ImageSource | str) -> _Labelled:
         """Return the labels, not written yet."""
@@ -225,15 +236,6 @@ def _attempt(image: NamedImage, step: Callable[[], Value]) -> Value | str:
             raise
         less = "close other programs, leave out overlays and probabilities, or divide it into smaller images"
         return f"{image.path}: out of memory while it was read or its labels were written: {less}"
-
-
-def _weigh(image: NamedImage) -> int:
-    """Return the bytes an image takes while it is under way, by its header; 0 where that cannot be read, which reading reports."""
-    try:
-        height, width = check_image(image.path)
-    except Exception:
-        return 0
-    return BYTES_A_PIXEL * height * width
 
 
 def _check_nothing_replaced(found: DiscoveredImages, folder: Path) -> None:

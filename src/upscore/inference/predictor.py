@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from upscore.errors import BundleError, DataError, RecipeError
+from upscore.errors import BundleError, DataError, RecipeError, nearest_name
 from upscore.inference.image_tensors import check_tensor
 from upscore.inference.memory_advice import out_of_memory_explained
 from upscore.inference.pipeline import Member, Pipeline, build_member, build_pipeline, segment_image
@@ -27,6 +26,7 @@ from upscore.inference.sinks import LabelMapSink, ProbsSink, Sink
 from upscore.inference.sources import ArraySource, ImageSource, open_source
 from upscore.inference.tile_choice import context_of
 from upscore.inference.tile_grid import Window
+from upscore.input_spec import RGB, Image, InputSpec
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
 from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
@@ -78,6 +78,8 @@ class Predictor:
     ----------
     labels : LabelSpace
         What the numbers of a label map mean.
+    input : InputSpec
+        The images that it takes.
     settings : InferenceSettings
         In force; ``proposals`` are those of the first network that uses any.
     device : torch.device
@@ -115,7 +117,7 @@ class Predictor:
             _network(member.build().to(chosen), combined.inference, channels_last=runs_channels_last(chosen)) for member in combined.members
         ]
         proposals = [member.inference.proposals for member in combined.members]
-        self._assemble(networks, proposals, combined.labels, combined.inference)
+        self._assemble(networks, proposals, combined.labels, combined.inference, combined.input)
         self._set_boxes(boxes, propose)
         self.source = ", ".join(_source(model) for model in given)
         self.card |= opened[0].card
@@ -127,6 +129,7 @@ class Predictor:
         model: nn.Module | Segmenter,
         labels: LabelSpace,
         *,
+        input: InputSpec = RGB,
         device: str | torch.device | None = None,
         settings: InferenceSettings | None = None,
         channels_last: bool = False,
@@ -140,12 +143,14 @@ class Predictor:
         Parameters
         ----------
         model : nn.Module or Segmenter
-            images (N, 3, H, W) in [0, 1] -> logits (N, K, H, W). Its ``geometry`` attribute,
+            images (N, C, H, W), of RGB in [0, 1] -> logits (N, K, H, W). Its ``geometry`` attribute,
             a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an int, make exact tiles possible;
             without them large images are labelled in overlapping tiles. A segmenter computes as it will:
             ``device``, ``channels_last`` and ``precision`` are its own.
         labels : LabelSpace
             K classes.
+        input : InputSpec
+            The images.
         device : str or torch.device, optional
             The model is moved there; it stays where it is when not given.
         channels_last : bool
@@ -159,13 +164,22 @@ class Predictor:
             network = _network(model if device is None else model.to(choose_device(device)), chosen, channels_last=channels_last)
         else:
             network = Member(model, name=type(model).__name__)
-        predictor._assemble([network], [chosen.proposals], labels, chosen)
+        predictor._assemble([network], [chosen.proposals], labels, chosen, input)
         return predictor
 
     def _assemble(
-        self, networks: list[Member], proposals: list[ProposalSettings | None], labels: LabelSpace, settings: InferenceSettings
+        self,
+        networks: list[Member],
+        proposals: list[ProposalSettings | None],
+        labels: LabelSpace,
+        settings: InferenceSettings,
+        input: InputSpec,
     ) -> None:
         self.labels = labels
+        self.input = input
+        if settings.crf is not None and (unknown := [band for band in settings.crf.bands if band not in input.bands]):
+            near = nearest_name(unknown[0], input.bands)
+            raise RecipeError(f"crf.bands names '{unknown[0]}'{near}, expected bands of the network's images: {', '.join(input.bands)}")
         self.settings = settings
         self.device = networks[0].segmenter.device
         self.source = f"live {networks[0].name}"
@@ -185,14 +199,14 @@ class Predictor:
         self._propose = propose
 
     def predict(
-        self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()
+        self, image: Image | str | os.PathLike[str], *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()
     ) -> Prediction:
         """Label one image.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8 RGB, or path
-            Any size from 1×1.
+        image : (H, W, C) array, or path
+            Of the bands and the type of ``input``: (H, W, 3) uint8 for RGB. Any size from 1×1.
         probs : bool
             Return the probabilities too: K × 4 bytes a pixel.
         name : str
@@ -217,25 +231,30 @@ class Predictor:
         """
         if not isinstance(image, np.ndarray | str | os.PathLike):
             raise DataError(
-                f"found {type(image).__name__}, expected an image (H, W, 3) uint8 RGB as a NumPy array, or a path; "
-                "predict_probs takes tensors (N, 3, H, W)"
+                f"found {type(image).__name__}, expected an image (H, W, {len(self.input)}) {self.input.dtype}{' RGB' * self.input.is_rgb} "
+                f"as a NumPy array, or a path; predict_probs takes tensors (N, {len(self.input)}, H, W)"
             )
-        source = ArraySource(image, name) if isinstance(image, np.ndarray) else replace(open_source(image), name=name or os.fspath(image))
+        source = self._source(image, name)
         label_map = LabelMapSink(source.size)
         result = ProbsSink(np.empty((len(self.labels), *source.size), np.float32)) if probs else None
         done = self.segment(source, [label_map, *([] if result is None else [result]), *sinks])
         key = "" if isinstance(image, np.ndarray) else os.fspath(image)
         return Prediction(label_map.label_map, self.labels, None if result is None else result.probs, key, done.warnings)
 
-    def compare(self, image: npt.NDArray[np.uint8], *, name: str = "", sinks: Sequence[Sink] = ()) -> Comparison:
-        """Label one image (H, W, 3) uint8 RGB without and with the CRF; the network runs once.
+    def _source(self, image: Image | str | os.PathLike[str], name: str) -> ArraySource:
+        if isinstance(image, np.ndarray):
+            return ArraySource(image, name, spec=self.input)
+        return replace(open_source(image, self.input), name=name or os.fspath(image))
+
+    def compare(self, image: Image, *, name: str = "", sinks: Sequence[Sink] = ()) -> Comparison:
+        """Label one image (H, W, C) without and with the CRF; the network runs once.
 
         ``name`` and ``sinks``, which get the probabilities with the CRF, are as in :meth:`predict`, and so are the errors. RecipeError
         also where the settings have no CRF, or it is not enabled.
         """
         if not self.settings.uses_crf:
             raise RecipeError("found no CRF to compare with: give crf=True")
-        source = ArraySource(image, name)
+        source = self._source(image, name)
         before, after = LabelMapSink(source.size), LabelMapSink(source.size)
         done = self.segment(source, [after, *sinks], network_sinks=[before])
         plain, refined = (Prediction(sink.label_map, self.labels, warnings=done.warnings) for sink in (before, after))
@@ -253,14 +272,14 @@ class Predictor:
         return Segmentation(tuple(warnings), seconds)
 
     def iterate(
-        self, image: npt.NDArray[np.uint8], *, name: str = "", warn: Callable[[str], None] = lambda warning: None
+        self, image: Image, *, name: str = "", warn: Callable[[str], None] = lambda warning: None
     ) -> Iterator[tuple[Window, Tensor]]:
         """Yield the probabilities of one image window by window, in bounded memory; errors are those of :meth:`predict`.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8
-            RGB; may be a memory map.
+        image : (H, W, C) array
+            Of the bands and the type of ``input``; may be a memory map.
         name : str
             As :meth:`predict`.
         warn : callable
@@ -274,18 +293,18 @@ class Predictor:
         probs : (K, h, w) float32 tensor
             Its probabilities, where they were computed.
         """
-        source = ArraySource(image, name)
+        source = self._source(image, name)
         with self._memory_explained(source.size, name):
             for labelled in self.pipeline(source.size, name=name, warn=warn).windows(source):
                 yield labelled.window, labelled.probs
 
     def predict_probs(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) floating in [0, 1], RGB before any normalisation.
+        """Return probabilities (N, K, H, W) float32 of images (N, C, H, W), before any normalisation: of RGB floating in [0, 1].
 
         The settings hold here too; only the result is whole, on the predictor's device. Any size from 1×1. DataError for anything
         else: bytes, values from 0 to 255, normalised ones, channels last.
         """
-        check_tensor(images)
+        check_tensor(images, self.input)
         size = images.shape[-2], images.shape[-1]
         with self._memory_explained(size):
             return self.pipeline(size)(images)
@@ -293,12 +312,18 @@ class Predictor:
     def pipeline(self, size: tuple[int, int], *, name: str = "", warn: Callable[[str], None] = lambda warning: None) -> Pipeline:
         """Return what labels an image of ``size``, its height and width; the other arguments are those of :meth:`iterate`."""
         return build_pipeline(
-            self.members, self.settings, size=size, classes=len(self.labels), proposer=lambda own: self.proposer(own, name), warn=warn
+            self.members,
+            self.settings,
+            size=size,
+            classes=len(self.labels),
+            images=self.input,
+            proposer=lambda own: self.proposer(own, name),
+            warn=warn,
         )
 
     def member(self, index: int, *, name: str = "") -> Segmenter:
         """Return one network with its TTA and, of the image ``name``, its proposals; without tiles, ensemble and CRF."""
-        return build_member(self.members[index], self.settings, lambda own: self.proposer(own, name))
+        return build_member(self.members[index], self.settings, lambda own: self.proposer(own, name), images=self.input)
 
     def alone(self, index: int) -> Predictor:
         """Return a predictor of one of the networks on whole images, without proposals and CRF."""

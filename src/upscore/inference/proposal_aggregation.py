@@ -25,6 +25,7 @@ from torch import Tensor
 from upscore.errors import DataError, RecipeError
 from upscore.inference.image_tensors import tensor_to_images
 from upscore.inference.segmenter import Segmenter, SegmenterWrapper
+from upscore.input_spec import RGB, InputSpec
 from upscore.ops.box_crop import Canvas, Corners, crop_boxes
 from upscore.proposals.boxes import Boxes, enlarge_boxes, whole_image
 from upscore.proposals.proposers import Proposer
@@ -44,11 +45,13 @@ class ProposalSegmenter(SegmenterWrapper):
     Parameters
     ----------
     segmenter : Segmenter
-        Its scores (B, K, side, side) of crops (B, 3, side, side) float32 in [0, 1] are aggregated.
+        Its scores (B, K, side, side) of crops (B, C, side, side) float32 are aggregated.
     propose : callable
         Finds the boxes of an image (H, W, 3) uint8.
     settings : ProposalSettings
         How many boxes, how they are cropped, and how their scores are aggregated.
+    spec : InputSpec
+        The bands of the images; boxes are found on them as they are displayed.
     on_no_proposals : callable, optional
         Called for an image without proposals, which is then one box itself.
     """
@@ -59,20 +62,21 @@ class ProposalSegmenter(SegmenterWrapper):
         propose: Proposer,
         settings: ProposalSettings = DEFAULTS,
         *,
+        spec: InputSpec = RGB,
         on_no_proposals: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(segmenter)
-        self.propose, self.settings, self.on_no_proposals = propose, settings, on_no_proposals
+        self.propose, self.settings, self.spec, self.on_no_proposals = propose, settings, spec, on_no_proposals
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]."""
+        """Return probabilities (N, K, H, W) float32 of images (N, C, H, W) float32."""
         return self.scores(images).softmax(1)
 
     def scores(self, images: Tensor) -> Tensor:
-        """Return the canvases (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]; DataError as :func:`check_canvas`."""
+        """Return the canvases (N, K, H, W) float32 of images (N, C, H, W) float32; DataError as :func:`check_canvas`."""
         canvases = []
         for image in images:
-            boxes, found = boxes_for(image, self.propose, self.settings)
+            boxes, found = boxes_for(image, self.propose, self.settings, self.spec)
             if not found:
                 self.on_no_proposals()
             ((_, canvas),) = self.grow(image, boxes)
@@ -80,7 +84,7 @@ class ProposalSegmenter(SegmenterWrapper):
         return torch.stack(canvases)
 
     def grow(self, image: Tensor, boxes: Boxes, *, at: Sequence[int] = ()) -> Iterator[tuple[int, Tensor]]:
-        """Yield the canvas of an image (3, H, W) after all ``boxes``, and before that after each number of ``at``."""
+        """Yield the canvas of an image (C, H, W) after all ``boxes``, and before that after each number of ``at``."""
         return scores_over_boxes(self.inner[0].scores, image, boxes, self.settings, at=at)
 
 
@@ -93,9 +97,9 @@ def check_canvas(classes: int, height: int, width: int) -> None:
         )
 
 
-def boxes_for(image: Tensor, propose: Proposer, settings: ProposalSettings = DEFAULTS) -> tuple[Boxes, bool]:
-    """Return the boxes by which an image (3, H, W) in [0, 1] is labelled, best first, and whether any were found; else it is one itself."""
-    pixels = tensor_to_images(image)
+def boxes_for(image: Tensor, propose: Proposer, settings: ProposalSettings = DEFAULTS, spec: InputSpec = RGB) -> tuple[Boxes, bool]:
+    """Return the boxes by which an image (C, H, W) is labelled, best first, and whether any were found; else it is one itself."""
+    pixels = spec.display(tensor_to_images(image, spec))
     boxes = propose(pixels)
     sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
     best = boxes[(sides >= settings.min_side).all(1)].best(settings.max_proposals)
@@ -103,7 +107,7 @@ def boxes_for(image: Tensor, propose: Proposer, settings: ProposalSettings = DEF
 
 
 def over_boxes(score: Callable[[Tensor], Tensor], image: Tensor, boxes: Boxes, settings: ProposalSettings = DEFAULTS) -> Tensor:
-    """Return the probabilities (K, H, W) float32 of one image (3, H, W) from a network over boxes of it, as :func:`scores_over_boxes`."""
+    """Return the probabilities (K, H, W) float32 of one image (C, H, W) from a network over boxes of it, as :func:`scores_over_boxes`."""
     ((_, canvas),) = scores_over_boxes(score, image, boxes, settings)
     return canvas.softmax(0)
 
@@ -123,10 +127,10 @@ def scores_over_boxes(
     Parameters
     ----------
     score : callable
-        images (B, 3, side, side) float32 in [0, 1] -> scores before softmax (B, K, side, side), as
+        images (B, C, side, side) float32 -> scores before softmax (B, K, side, side), as
         :meth:`upscore.inference.segmenter.Segmenter.scores` gives them.
-    image : (3, H, W) tensor
-        In [0, 1].
+    image : (C, H, W) tensor
+        Of what the network takes.
     boxes : Boxes
         They may reach beyond the image, where its pixels are 0, but must meet it. All are used.
     settings : ProposalSettings

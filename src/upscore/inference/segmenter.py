@@ -48,7 +48,7 @@ class Segmenter(Protocol):
         """Where its results are."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32, which sum to 1 over K, of images (N, 3, H, W) float32 in [0, 1]."""
+        """Return probabilities (N, K, H, W) float32, which sum to 1 over K, of images (N, C, H, W) float32."""
 
     def scores(self, images: Tensor) -> Tensor:
         """Return the logits (N, K, H, W) float32, of which :meth:`__call__` gives the softmax."""
@@ -64,7 +64,7 @@ class NetworkSegmenter:
     Parameters
     ----------
     model : nn.Module
-        Maps images (N, 3, H, W) in [0, 1] to logits (N, K, H, W); normalises by itself. Its attributes ``geometry``
+        Maps images (N, C, H, W), of RGB in [0, 1], to logits (N, K, H, W); normalises by itself. Its attributes ``geometry``
         and ``stride``, where it has them, become those of the segmenter.
     device : str or torch.device, optional
         Where to compute; the model is moved there. Where it already is, when not given.
@@ -103,7 +103,7 @@ class NetworkSegmenter:
         self.stride: int = stride
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32, on the network's device, of images (N, 3, H, W) float32 in [0, 1] on any device."""
+        """Return probabilities (N, K, H, W) float32, on the network's device, of images (N, C, H, W) float32 on any device."""
         return self.scores(images).softmax(1)
 
     def scores(self, images: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class SegmenterWrapper:
         return None if None in known else max((geometry for geometry in known if geometry is not None), key=_reach)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K, H, W) float32 of images (N, 3, H, W) float32 in [0, 1]."""
+        """Return probabilities (N, K, H, W) float32 of images (N, C, H, W) float32."""
         return self.apply(self.inner[0], images)
 
     def scores(self, images: Tensor) -> Tensor:

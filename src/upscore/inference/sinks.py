@@ -112,7 +112,7 @@ class OverlayFileSink:
     def close(self) -> None:
         """Paint and write the file."""
         height, width = self.source.size
-        overlay = lay_over(self.labels.label_map, self.space, self.source.read(Window(0, 0, height, width)))
+        overlay = lay_over(self.labels.label_map, self.space, self.source.spec.display(self.source.read(Window(0, 0, height, width))))
         if not self.is_jpeg:
             write_image(self.path, overlay)
             return

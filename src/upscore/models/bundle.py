@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
 from upscore.files import beside, check_file, refuse_other_contents, replace_folder
+from upscore.input_spec import RGB, InputSpec
 from upscore.models.factory import backbone_mismatch, create_model
-from upscore.models.manifest import Description, Fingerprint, Labels, as_json, read_document, write_document
+from upscore.models.manifest import Description, Fingerprint, Input, Labels, as_json, read_document, write_document
 from upscore.models.weights import name_mismatch, silent
 from upscore.settings import InferenceSettings
 from upscore.text import literal, reason
@@ -50,6 +51,7 @@ class Bundle:
     arguments: dict[str, Any]  #: the others of :func:`upscore.models.factory.create_model`, but never ``weights``
     labels: LabelSpace  #: the classes, ``num_classes`` of them
     weights: dict[str, Tensor] = field(repr=False)  #: the state of the network, on the CPU
+    input: InputSpec = RGB  #: the images that it takes
     inference: InferenceSettings = field(default_factory=InferenceSettings)  #: defaults for prediction
     card: dict[str, Any] = field(default_factory=dict, repr=False)
     """Where the network comes from: recipe digest, metrics, fingerprint of the data, versions, history; JSON values."""
@@ -62,6 +64,7 @@ class Bundle:
         model: nn.Module,
         labels: LabelSpace,
         *,
+        input: InputSpec = RGB,
         inference: InferenceSettings | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -73,7 +76,9 @@ class Bundle:
         complete = {name: value for name, value in arguments.items() if name != "weights"} | {"num_classes": len(labels)}
         if arguments.get("num_classes", len(labels)) != len(labels):
             raise BundleError(f"found a network of {arguments['num_classes']} classes and {len(labels)} labels: they must agree")
-        skeleton = _skeleton(architecture, complete)
+        if not input.is_rgb:
+            complete["in_channels"] = len(input)
+        skeleton = _skeleton(architecture, complete, input)
         for setting in ("bgr", "span"):
             asked, found = (getattr(getattr(network, "normalization", None), setting, None) for network in (skeleton, model))
             if asked != found:
@@ -87,7 +92,7 @@ class Bundle:
         if mismatch:
             raise BundleError(f"the network is not '{architecture}' with the given arguments: it {mismatch}")
         weights = {name: state[name].detach().to("cpu", expected[name].dtype, copy=True).contiguous() for name in expected}
-        return cls(architecture, complete, labels, weights, inference or InferenceSettings(), as_json(card or {}))
+        return cls(architecture, complete, labels, weights, input, inference or InferenceSettings(), as_json(card or {}))
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before; return the folder.
@@ -116,6 +121,14 @@ class Bundle:
             labels = LabelSpace(tuple(description.labels.names), tuple(description.labels.palette))
         except DataError as error:
             raise BundleError(f"the bundle '{folder}' has impossible classes: {error}") from error
+        given = description.input
+        try:
+            images = InputSpec(tuple(given.bands), given.dtype, tuple(given.mean), tuple(given.std), tuple(given.shown))
+        except DataError as error:
+            raise BundleError(f"the bundle '{folder}' has an impossible input: {error}") from error
+        channels = description.arguments.get("in_channels", 3)
+        if type(channels) is int and channels != len(images) and not (images.is_rgb and channels == 1):
+            raise BundleError(f"the bundle '{folder}' names {images} for a network of in_channels {channels}: it was altered")
         if description.arguments.get("num_classes") != len(labels):
             made_for = description.arguments.get("num_classes")
             raise BundleError(f"the bundle '{folder}' names {len(labels)} classes for a network of {made_for}: it was altered")
@@ -127,20 +140,20 @@ class Bundle:
         found = _read_header(folder / WEIGHTS, description.weights)
         try:
             mismatch = _of_backbone(description.architecture, description.arguments, found)
-            expected = {} if mismatch else _skeleton(description.architecture, description.arguments).state_dict()
+            expected = {} if mismatch else _skeleton(description.architecture, description.arguments, images).state_dict()
         except BundleError as error:
             raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
         if mismatch := mismatch or _unlike(expected, found):
             raise BundleError(f"'{folder / WEIGHTS}' does not fit its architecture: it {mismatch}")
         weights = _read_weights(folder / WEIGHTS, description.weights)
-        return cls(description.architecture, dict(description.arguments), labels, weights, inference, dict(description.card))
+        return cls(description.architecture, dict(description.arguments), labels, weights, images, inference, dict(description.card))
 
     def build(self) -> nn.Module:
         """Return a new network with the weights, in eval mode, on the CPU; nothing is downloaded."""
-        model = _skeleton(self.architecture, self.arguments)
+        model = _skeleton(self.architecture, self.arguments, self.input)
         model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):  # some timm networks compute buffers that are not saved
-            model = create_model(self.architecture, **self.arguments, report=silent)
+            model = create_model(self.architecture, **self.arguments, input=self.input, report=silent)
             model.load_state_dict(self.weights)
         return model.eval()
 
@@ -148,6 +161,13 @@ class Bundle:
         return Description(
             architecture=self.architecture,
             arguments=self.arguments,
+            input=Input(
+                bands=list(self.input.bands),
+                dtype=self.input.dtype,
+                mean=list(self.input.mean),
+                std=list(self.input.std),
+                shown=list(self.input.shown),
+            ),
             labels=Labels(names=list(self.labels.names), palette=list(self.labels.palette)),
             inference=self.inference.model_dump(mode="json"),
             card=self.card,
@@ -155,14 +175,14 @@ class Bundle:
         )
 
 
-def _skeleton(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _skeleton(architecture: str, arguments: Mapping[str, Any], images: InputSpec) -> nn.Module:
     """Return the network on the meta device: names and shapes, no numbers."""
     if "weights" in arguments:
         raise BundleError("its arguments ask for other weights than its own: it was altered")
     if not all(isinstance(value, bool | int | float | str | None) for value in arguments.values()):
         raise BundleError("an argument of the network is not a number, a word or a yes or no")
     with _arguments_refused(arguments), torch.device("meta"):
-        return create_model(architecture, **arguments, report=silent)
+        return create_model(architecture, **arguments, input=images, report=silent)
 
 
 def _of_backbone(architecture: str, arguments: Mapping[str, Any], found: Mapping[str, Tensor]) -> str:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from upscore.errors import BundleError
 from upscore.files import beside, refuse_other_contents, replace_folder
+from upscore.input_spec import InputSpec
 from upscore.models.bundle import ENSEMBLE, Bundle, find_bundle, refuse_unless_bundle
 from upscore.models.manifest import FORMAT_VERSION, Card, as_json, read_document, write_document
 from upscore.settings import InferenceSettings
@@ -60,6 +61,8 @@ class Ensemble:
         for other in self.members[1:]:
             if difference := self.members[0].labels.difference(other.labels):
                 raise BundleError(f"the bundles' classes differ: {difference}: an ensemble needs the same labels")
+            if difference := self.members[0].input.difference(other.input):
+                raise BundleError(f"the bundles' images differ: {difference}: an ensemble needs networks of the same images")
 
     @classmethod
     def of(cls, models: Sequence[Bundle | Ensemble], *, inference: InferenceSettings | None = None) -> Self:
@@ -90,6 +93,11 @@ class Ensemble:
     def labels(self) -> LabelSpace:
         """Those of every member."""
         return self.members[0].labels
+
+    @property
+    def input(self) -> InputSpec:
+        """The images that every member takes; the statistics, by which pages show bands, are the first one's."""
+        return self.members[0].input
 
     def save(self, folder: str | Path) -> Path:
         """Write the ensemble to ``folder``, which afterwards holds all of it, or what it held before; return the folder.

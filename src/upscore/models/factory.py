@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import ModelError, nearest_name
+from upscore.input_spec import InputSpec
 from upscore.models.architectures import ARCHITECTURES, Architecture, find_architecture, settings_of
 from upscore.models.arguments import check_in_channels
 from upscore.models.backbones import OWN_BACKBONES, build_backbone, current_name, parameters_mismatch
@@ -28,13 +29,14 @@ def create_model(
     *,
     backbone: str | None = None,
     num_classes: int,
-    in_channels: int = 3,
+    in_channels: int | None = None,
+    input: InputSpec | None = None,
     weights: str | Path | None = None,
     normalization: str | None = None,
     report: Report = warn,
     **arguments: Any,
 ) -> nn.Module:
-    """Build a segmentation network: (N, C, H, W) in [0, 1] to logits (N, K, H, W); in train mode.
+    """Build a segmentation network: (N, C, H, W), of RGB in [0, 1], to logits (N, K, H, W); in train mode.
 
     Parameters
     ----------
@@ -44,7 +46,9 @@ def create_model(
         "alexnet", "googlenet", "vgg16", the default, or one of timm's names; none for DeconvNet, SegNet
         and the others that have their own encoder.
     num_classes, in_channels : int
-        K, and C of the images; 3 is RGB. A network of 1 also takes RGB and uses its luminance.
+        K, and C of the images: the bands of ``input``, or 3, when not given. A network of 1 also takes RGB and uses its luminance.
+    input : InputSpec, optional
+        The images: their statistics, where they are known, make up the first layer in place of the weights' own.
     weights : None, "imagenet" or path
         Of the backbone; see :func:`upscore.models.backbones.build_backbone`. For a network with its own
         encoder, or an FCN on one of the papers' backbones, a file may also hold everything; otherwise
@@ -79,15 +83,20 @@ def create_model(
             f"found ImageNet weights with normalization '{normalization}', which they were not trained with: "
             "leave normalization out, or give a weights file that goes with it"
         )
-    check_in_channels(in_channels)
+    in_channels = check_in_channels((len(input) if input else 3) if in_channels is None else in_channels)
+    measured = input if input is not None and input.mean else None
+    if measured is not None and len(measured) != in_channels:
+        raise ModelError(f"found in_channels {in_channels}, expected {len(measured)} for images of {measured}: leave in_channels out")
     if not architecture.takes_backbone:
         if backbone is not None:
             advice = ": 'unet-backbone' takes one" if name == "unet" else ""
             raise ModelError(f"found backbone '{str(backbone)[:80]}' for '{name}', which has its own encoder: leave it out{advice}")
         _refuse_unknown(arguments, architecture.settings, f"'{name}'")
         if normalization is None:
-            normalization = _normalization_of(weights, in_channels) or (architecture.normalization if in_channels == 3 else None)
-        layer0 = _normalization(normalization, IMAGENET_MEAN, IMAGENET_STD, in_channels)
+            normalization = _normalization_of(weights, in_channels, measured)
+            if normalization is None and measured is None and in_channels == 3:
+                normalization = architecture.normalization
+        layer0 = _normalization(normalization, IMAGENET_MEAN, IMAGENET_STD, in_channels, input)
         model = architecture.build(num_classes=num_classes, in_channels=in_channels, normalization=layer0, **arguments)
         if weights is not None:
             _fill(model, architecture, weights, width=arguments.get("width", 1), report=report)
@@ -100,30 +109,41 @@ def create_model(
     _refuse_unknown(arguments, (*for_decoder, *for_backbone), f"'{name}' with backbone '{backbone}'")
     whole = own is not None and weights is not None and weights != "imagenet" and holds_whole_network(weights)
     if normalization is None and own:
-        normalization = _normalization_of(weights, in_channels)
+        normalization = _normalization_of(weights, in_channels, measured)
     of_backbone = {k: v for k, v in arguments.items() if k in for_backbone} | {"weights": None if whole else weights}
     features = build_backbone(backbone, in_channels=in_channels, finer=architecture.finer, report=report, **of_backbone)
     decoder: Any = architecture.build(features, num_classes=num_classes, **{k: v for k, v in arguments.items() if k in for_decoder})
-    model = OnBackbone(features, decoder, _normalization(normalization, features.mean, features.std, in_channels))
+    model = OnBackbone(features, decoder, _normalization(normalization, features.mean, features.std, in_channels, input))
     if whole:
         transplant(model, str(weights), backbone=backbone, report=report)
+    if weights == "imagenet" and in_channels != 3:
+        report(f"ImageNet's weights are for RGB: those of the first convolution are adapted to {in_channels} bands, as timm does")
     return model
 
 
-def _normalization_of(weights: str | Path | None, in_channels: int) -> str | None:
-    """Return the normalization that a file's names show; Caffe's BGR from 0 to 255 has no meaning for other channels."""
+def _normalization_of(weights: str | Path | None, in_channels: int, measured: InputSpec | None) -> str | None:
+    """Return the normalization that a file's names show; Caffe's BGR from 0 to 255 has no meaning for other images than RGB of 8 bits."""
     found = normalization_of(weights)
-    if in_channels == 3 or found is None:
+    if (in_channels == 3 and measured is None) or found is None:
         return found
     if found != "imagenet":
+        given = f"in_channels {in_channels}" if measured is None else str(measured)
         raise ModelError(
-            f"the weights '{weights}' expect images as Caffe's networks do ('{found}', three channels from 0 to 255), found in_channels "
-            f"{in_channels}: give weights trained on images from 0 to 1, or none"
+            f"the weights '{weights}' expect images as Caffe's networks do ('{found}', three channels from 0 to 255), found "
+            f"{given}: give weights trained on images from 0 to 1, or none"
         )
     return None
 
 
-def _normalization(name: str | None, mean: tuple[float, ...], std: tuple[float, ...], in_channels: int) -> Normalization:
+def _normalization(
+    name: str | None, mean: tuple[float, ...], std: tuple[float, ...], in_channels: int, images: InputSpec | None
+) -> Normalization:
+    if images is not None and images.mean:
+        if name not in (None, "imagenet"):
+            raise ModelError(
+                f"found normalization '{name}' for images of {images}, which are normalised by their own statistics: leave it out"
+            )
+        return Normalization(images.mean, images.std, has_gaps=images.dtype == "float32")
     return Normalization.for_channels(mean, std, in_channels) if name is None else Normalization.named(name, in_channels)
 
 

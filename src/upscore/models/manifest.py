@@ -11,12 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from upscore.errors import BundleError
 from upscore.files import read_text
+from upscore.input_spec import MAX_BANDS
 from upscore.text import reason
 
-__all__ = ["FORMAT_VERSION", "Card", "Description", "Fingerprint", "Labels", "as_json", "read_document", "write_document"]
+__all__ = ["FORMAT_VERSION", "Card", "Description", "Fingerprint", "Input", "Labels", "as_json", "read_document", "write_document"]
 
-FORMAT_VERSION = 2
-"""Of ``bundle.json`` and ``ensemble.json``. In 2 the inference settings have new names and are complete."""
+FORMAT_VERSION = 3
+"""Of ``bundle.json`` and ``ensemble.json``. In 2 the inference settings have new names and are complete; in 3 a bundle has its input."""
 
 LARGEST = 16 * 2**20
 """Bytes; a card with a long history has some hundred thousand."""
@@ -52,6 +53,18 @@ class Labels(BaseModel):
     palette: list[tuple[int, int, int]]
 
 
+class Input(BaseModel):
+    """The images that the network takes: an :class:`~upscore.input_spec.InputSpec`."""
+
+    model_config = _STRICT
+
+    bands: list[str] = Field(min_length=1, max_length=MAX_BANDS)
+    dtype: Literal["uint8", "uint16", "float32"]
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(allow_inf_nan=False)]]
+    shown: list[str]
+
+
 class Fingerprint(BaseModel):
     """What the weights file must be."""
 
@@ -71,6 +84,7 @@ class Description(BaseModel):
     architecture: str
     arguments: dict[str, bool | int | float | str | None]
     labels: Labels
+    input: Input
     inference: dict[str, JsonValue]
     card: Card
     weights: Fingerprint

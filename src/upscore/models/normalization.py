@@ -45,6 +45,8 @@ class Normalization(nn.Module):
         1 for backbones trained on [0, 1], 255 for those trained on 0 to 255.
     bgr : bool
         Reverse the channels first.
+    has_gaps : bool
+        Values that are no number (NaN) are no data, and become the mean; elsewhere they would spread over the whole result.
 
     Raises
     ------
@@ -60,8 +62,11 @@ class Normalization(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], *, span: float = 1.0, bgr: bool = False) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], *, span: float = 1.0, bgr: bool = False, has_gaps: bool = False
+    ) -> None:
         super().__init__()
+        self.has_gaps = has_gaps
         if len(mean) != len(std) or not mean or not all(value > 0 for value in std):
             raise ModelError(f"found {len(mean)} means and {len(std)} deviations, expected one of each per channel, deviations above 0")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
@@ -117,7 +122,7 @@ class Normalization(nn.Module):
 
         Parameters
         ----------
-        images : (N, C, H, W) float in [0, 1]
+        images : (N, C, H, W) float in [0, 1], or of any range where the statistics are those of such images
             RGB where C is 3. A network for grey images, C = 1, also takes RGB and uses its
             luminance (Rec. 601), which for a grey image is its grey value. Any other C is a ModelError.
         """
@@ -126,4 +131,5 @@ class Normalization(nn.Module):
         if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
             raise ModelError(f"found images of shape {tuple(images.shape)}, expected (N, {self.mean.shape[0]}, H, W)")
         x = images.flip(1) if self.bgr else images
-        return (x * self.span - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+        normalized = (x * self.span - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+        return normalized.nan_to_num(nan=0.0) if self.has_gaps else normalized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from upscore.crf import DenseCRF
@@ -34,6 +34,14 @@ class CRFSettings(BaseModel):
     bilateral_sigma: Sigma = 80.0  #: of the appearance kernel, in pixels
     bilateral_sigma_colour: Sigma = 13.0  #: in colours of 0 to 255
     bilateral_weight: Weight = 10.0
+    bands: tuple[str, ...] = ()  #: one or three of the image's bands, whose values are compared; empty for those that pages show
+
+    @field_validator("bands")
+    @classmethod
+    def _check_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        if len(bands) not in (0, 1, 3):
+            raise ValueError(f"found {len(bands)} bands, expected one or three names, or none for those that pages show")
+        return bands
 
     def build(self) -> DenseCRF:
         """Return the CRF that these settings describe."""
@@ -50,4 +58,5 @@ class CRFSettings(BaseModel):
             f"{self.iterations} iteration{'s' * (self.iterations > 1)}; "
             f"Gaussian sigma {self.gaussian_sigma:.3g}, weight {self.gaussian_weight:.3g}; "
             f"bilateral sigma {self.bilateral_sigma:.3g}, colour {self.bilateral_sigma_colour:.3g}, weight {self.bilateral_weight:.3g}"
+            + (f"; of {', '.join(self.bands)}" if self.bands else "")
         )

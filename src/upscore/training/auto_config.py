@@ -17,6 +17,7 @@ import torch
 
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.inference.segmenter import bf16_is_native
+from upscore.input_spec import RGB, InputSpec
 from upscore.models.architectures import find_architecture
 from upscore.training.optimizers import OPTIMIZERS
 from upscore.training.recipe import Recipe
@@ -75,8 +76,11 @@ class Choice:
     why: str
 
 
-def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tuple[Recipe, list[Choice]]:
-    """Return the recipe with every open setting (``None``) chosen for the census of the training split and the machine, and the choices."""
+def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine, spec: InputSpec = RGB) -> tuple[Recipe, list[Choice]]:
+    """Return the recipe with every open setting (``None``) chosen, and the choices.
+
+    They are chosen for the census of the training split, the machine and the bands of the images.
+    """
     chosen = recipe.model_copy(deep=True)
     choices: list[Choice] = []
 
@@ -88,6 +92,12 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
             if value is not None:
                 choices.append(Choice(setting, value, why))
         return getattr(getattr(chosen, section), key)
+
+    settle("input.bands", list(spec.bands), "RGB, as common files are read" if spec.is_rgb else "found in the images")
+    settle("input.dtype", spec.dtype, "8 bits" if spec.is_rgb else "found in the images")
+    settle("input.mean", list(spec.mean) or None, "measured on the training images")
+    settle("input.std", list(spec.std) or None, "measured on the training images")
+    settle("input.shown", list(spec.shown), "the colours" if spec.colours else "the first of them")
 
     on_cpu = (chosen.run.device or machine.device) == "cpu"
     images = census.images
@@ -147,8 +157,13 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine) -> tu
         ("contrast", 0.2, "light varies"),
         ("saturation", 0.2, "cameras vary"),
     ):
+        if name == "saturation" and not spec.colours:
+            strength, why = 0.0, "the bands are no colours"
         settle(f"augment.{name}", strength if strong else strength / 2, why)
-    settle("augment.hue", 0.02 if strong else 0.01, "cameras vary a little")
+    if spec.colours:
+        settle("augment.hue", 0.02 if strong else 0.01, "cameras vary a little")
+    else:
+        settle("augment.hue", 0.0, "the bands are no colours")
 
     optimizer = OPTIMIZERS[settle("optimizer.name", "adamw", "forgiving about the learning rate")]
     rate, why = optimizer.lr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -97,12 +98,13 @@ def batches_from(
         len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=shard[0], world=shard[1]
     )
     border_weighting = build_border_weighting(recipe.loss, dataset.labels, class_weights=class_weights)
-    images = AugmentedDataset(dataset, recipe.augment.augmentation(), seed=run.seed, border_weighting=border_weighting)
+    spec = recipe.input.spec()
+    images = AugmentedDataset(dataset, recipe.augment.augmentation(spec), seed=run.seed, border_weighting=border_weighting)
     loader: DataLoader[Batch] = DataLoader(
         cast(Any, images),  # a sequence by (epoch, index)
         batch_sampler=plan,
         num_workers=run.workers or 0,
-        collate_fn=collate,
+        collate_fn=partial(collate, spec=spec),
         pin_memory=run.device == "cuda",
         worker_init_fn=init_worker,
         generator=torch.Generator(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from upscore.data.dataset import Dataset
+from upscore.data.dataset import Dataset, input_of
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import inspect_dataset
 from upscore.data.object_crops import CroppedObjects, CroppedProposals
@@ -43,6 +43,7 @@ class Subset:
         self.dataset = dataset
         self._indices = np.linspace(0, len(dataset) - 1, min(max_samples, len(dataset))).round().astype(int)
         self.name, self.split, self.labels, self.warnings = dataset.name, dataset.split, dataset.labels, dataset.warnings
+        self.input = input_of(dataset)
         self.keys: Sequence[str] = [dataset.keys[int(index)] for index in self._indices]
 
     def __len__(self) -> int:

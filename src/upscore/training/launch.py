@@ -201,7 +201,8 @@ def _bundle(ready: Plan, network: nn.Module, progress: Progress, metrics: dict[s
         "versions": {"upscore": upscore.__version__, "torch": torch.__version__},
     } | ({"metrics": metrics} if metrics else {})
     inference = InferenceSettings(precision=recipe.run.inference_precision)
-    return Bundle.of(recipe.model.name, architecture_arguments(recipe, labels), network, labels, inference=inference, card=card)
+    arguments, images = architecture_arguments(recipe, labels), recipe.input.spec()
+    return Bundle.of(recipe.model.name, arguments, network, labels, input=images, inference=inference, card=card)
 
 
 def _as_one_line(error: Exception) -> TrainingError:

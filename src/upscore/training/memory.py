@@ -31,7 +31,7 @@ def step_memory(model: nn.Module, recipe: Recipe) -> int:
     assert run.batch_size
     assert run.devices
     assert crop
-    images = torch.empty((run.batch_size // (run.devices * run.accumulate), 3, *crop), device="meta")
+    images = torch.empty((run.batch_size // (run.devices * run.accumulate), len(recipe.input.spec()), *crop), device="meta")
     weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     assert recipe.optimizer.name
     states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer)

@@ -27,18 +27,21 @@ def build_network(recipe: Recipe, labels: LabelSpace, *, empty: bool = False, re
     Raises ModelError or BundleError where the architecture, its weights or the bundle to start from are unknown or do not fit, and
     RecipeError where a setting has no effect, or ``model.freeze`` names no part of the network.
     """
-    settings, channels = recipe.model, recipe.model.arguments.get("in_channels", 3)
-    if channels not in (1, 3):
+    settings, images = recipe.model, recipe.input.spec()
+    channels = recipe.model.arguments.get("in_channels", len(images))
+    if channels != len(images) and not (images.is_rgb and channels == 1):
+        luminance = ", or 1, which is their luminance" if images.is_rgb else ""
         raise RecipeError(
-            f"model.arguments.in_channels = {channels!r}: images are read as RGB, for networks of 3 channels, "
-            "or of 1, which is its luminance: leave it out"
+            f"model.arguments.in_channels = {channels!r}: expected {len(images)} for images of {images}{luminance}: leave it out"
         )
     torch.manual_seed(recipe.run.seed)
     weights = None if empty or settings.weights in (None, "none") else settings.weights
     arguments = settings.arguments | {"backbone": settings.backbone, "num_classes": len(labels)}
-    model = create_model(settings.name, weights=weights, report=report, **arguments)
+    model = create_model(settings.name, weights=weights, input=images, report=report, **arguments)
     if settings.start_from and not empty:
         earlier = Bundle.load(settings.start_from)
+        if not earlier.input.fits(images):
+            raise ModelError(f"{settings.start_from}: its images differ from the data's: {earlier.input.difference(images)}")
         difference = earlier.labels.difference(labels)
         if difference and not settings.new_classes:
             raise ModelError(
@@ -77,7 +80,7 @@ def find_normalization(recipe: Recipe) -> tuple[str, str] | None:
     """Return the normalisation that a weights file or a coarser network requires, and why; None where the recipe or the backbone has it."""
     model = recipe.model
     has_own = model.backbone in OWN_BACKBONES or not find_architecture(model.name).takes_backbone
-    if not has_own or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3:
+    if not has_own or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3 or recipe.input.mean:
         return None
     if model.start_from:
         found, why = Bundle.load(model.start_from).arguments.get("normalization"), "the network it starts from has it"

@@ -11,12 +11,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from upscore.data.dataset import Dataset
+from upscore.data.band_statistics import MAX_IMAGES, measure_bands
+from upscore.data.dataset import Dataset, input_of, read_as
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
 from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
 from upscore.errors import DataError, ModelError, RecipeError
+from upscore.input_spec import RGB
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
 from upscore.training.batches import build_border_weighting
@@ -80,12 +82,18 @@ def plan(
     if difference := train.labels.difference(val.labels):
         raise DataError(f"{recipe.data.path}: the splits differ in their classes: {difference}")
     images = len(train) + len(val)
-    total = images if recipe.crops.of == "images" else 2 * images
+    spec = recipe.input.spec(input_of(train) if recipe.input.is_open else RGB)
+    train, val = read_as(train, spec), read_as(val, spec)
+    measured = 0 if spec.is_rgb or spec.mean else min(len(train), MAX_IMAGES)
+    total = measured + (images if recipe.crops.of == "images" else 2 * images)
     report = progress or (lambda done, of: None)
     counted, _ = check_splits(train, val, progress=lambda done, _: report(done, total))
     cropped = crop_splits(recipe.crops, train, val, progress=lambda read: report(images + read, total))
     census = counted if recipe.crops.of == "images" else count_crops(cropped.train)
-    complete, choices = configure(recipe, census, machine)
+    if measured:
+        spec = measure_bands(train, progress=lambda done, _: report(total - measured + done, total))
+        train, val = read_as(train, spec), read_as(val, spec)
+    complete, choices = configure(recipe, census, machine, spec)
     if not resumed and (found := find_normalization(complete)):
         complete, choices = _with_choice(complete, choices, Choice("model.arguments.normalization", *found))
     complete.data.fingerprint = _fingerprint(train, counted)
@@ -154,7 +162,7 @@ def _check_machine(recipe: Recipe, machine: Machine) -> None:
 
 def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics) -> None:
     """Refuse what would have no effect, is out of range, or needs what the data does not have."""
-    recipe.augment.augmentation()
+    recipe.augment.augmentation(recipe.input.spec())
     build_objective(recipe.loss, class_weights=build_class_weights(recipe.loss, census))
     border_weighting = build_border_weighting(recipe.loss, train.labels)
     if border_weighting is not None:

@@ -30,7 +30,7 @@ MAY_CHANGE = ("data.path", "run.device", "run.devices", "run.workers", "run.chec
 
 MAX_FILE = 1 << 20  # bytes; a recipe is a page of text, and a larger file is something else
 
-NEVER_CHOSEN = ("data.path", "data.fingerprint", "model.start_from", "run.steps")
+NEVER_CHOSEN = ("data.path", "data.fingerprint", "input.mean", "input.std", "model.start_from", "run.steps")
 """Settings that stay as they are when left out: they are given, found or absent."""
 
 
@@ -42,6 +42,7 @@ class Recipe(sections.Section):
     """
 
     data: sections.DataSection = sections.DataSection()
+    input: sections.InputSection = sections.InputSection()
     crops: sections.CropsSection = sections.CropsSection()
     model: sections.ModelSection = sections.ModelSection()
     augment: sections.AugmentSection = sections.AugmentSection()

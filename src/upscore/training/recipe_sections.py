@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from upscore.data.open_dataset import describe_readers
 from upscore.data.transforms import Augmentation
-from upscore.errors import nearest_name
+from upscore.errors import DataError, RecipeError, nearest_name
+from upscore.input_spec import RGB, InputSpec
 from upscore.losses import CLASS_WEIGHTINGS, LOSSES, Objective, class_weights, losses_reading
 from upscore.training.optimizers import OPTIMIZERS
 from upscore.training.schedules import SCHEDULES
@@ -23,6 +24,7 @@ __all__ = [
     "AugmentSection",
     "CropsSection",
     "DataSection",
+    "InputSection",
     "Lengthening",
     "LossSection",
     "ModelSection",
@@ -73,6 +75,41 @@ class DataSection(Section):
     train: str = Field("train", description="the split to train on")
     val: str = Field("val", description="the split to validate on")
     fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")
+
+
+class InputSection(Section):
+    """The images: their bands and the type of their values; RGB of 8 bits, unless the files hold something else."""
+
+    bands: list[str] | None = Field(
+        None, description="name of each band, in order; found in the files, which name red, green and blue at most"
+    )
+    dtype: Literal["uint8", "uint16", "float32"] | None = Field(
+        None, description="type of the values; found in the files. 'uint8' without bands reads every image as RGB of 8 bits"
+    )
+    mean: list[float] | None = Field(
+        None,
+        description="of each band, in fractions of the type's largest value (floats as they are); measured on the training images, but for "
+        "RGB of 8 bits, where the weights determine it",
+    )
+    std: list[float] | None = Field(None, description="standard deviation of each band, likewise")
+    shown: list[str] | None = Field(
+        None, description="the band that pages show as grey, or the three that they show as red, green and blue"
+    )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether bands or type are still to be found in the files."""
+        return self.bands is None or self.dtype is None
+
+    def spec(self, found: InputSpec = RGB) -> InputSpec:
+        """Return the images that the section describes; what it leaves open is as in ``found``. RecipeError where it is impossible."""
+        bands = self.bands or (RGB.bands if self.dtype == "uint8" else found.bands)
+        try:
+            return InputSpec(
+                tuple(bands), self.dtype or found.dtype, tuple(self.mean or ()), tuple(self.std or ()), tuple(self.shown or ())
+            )
+        except DataError as error:
+            raise RecipeError(f"[input]: {error}") from None
 
 
 class CropsSection(Section):
@@ -141,12 +178,12 @@ class AugmentSection(Section):
             Augmentation(**given)
         return value
 
-    def augmentation(self) -> Augmentation:
-        """Return the augmentation that the complete section describes."""
+    def augmentation(self, images: InputSpec = RGB) -> Augmentation:
+        """Return the augmentation that the complete section describes, of images of these bands."""
         assert self.crop_size is not None
         assert self.scale is not None
         values = self.model_dump(exclude={"crop_size", "scale"})
-        return Augmentation(crop=(self.crop_size[0], self.crop_size[1]), scale=(self.scale[0], self.scale[1]), **values)
+        return Augmentation(crop=(self.crop_size[0], self.crop_size[1]), scale=(self.scale[0], self.scale[1]), input=images, **values)
 
 
 class LossSection(Section):

@@ -21,7 +21,8 @@ from upscore.training.run_folder import list_remains
 __all__ = ["resume"]
 
 LENGTH = ("run.epochs", "run.steps")  # settings that a resumed run may be given anew to be lengthened
-OPTIONAL = ("model.start_from", "model.backbone", "run.steps")  # settings that may stay open in a complete recipe
+OPTIONAL = ("input.mean", "input.std", "model.start_from", "model.backbone", "run.steps")
+"""Settings that may stay open in a complete recipe."""
 
 
 def resume(

@@ -52,6 +52,7 @@ def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationM
         predictor = Predictor.of(
             state.validated,
             state.inputs.labels,
+            input=recipe.input.spec(),
             device=str(accelerator.device),
             precision=recipe.run.inference_precision,
             channels_last=runs_channels_last(accelerator.device),

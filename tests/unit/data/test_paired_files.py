@@ -14,6 +14,7 @@ from upscore.data.mask_check import check_dataset
 from upscore.data.paired_files import TURNED_MASK_WARNING, TURNED_WARNING, Pair, PairedFiles
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
+from upscore.input_spec import RGB
 from upscore.types import LabelSpace, Prediction
 
 LABELS = LabelSpace(("ground", "box"))
@@ -128,6 +129,11 @@ def test_training_and_evaluation_say_the_same_of_a_reading(tmp_path: Path) -> No
     clear = np.dstack([MASK * 200] * 3 + [MASK * 99])
     dark = MASK.astype(np.uint16) * 4095
     data = files([pair(tmp_path, "a", clear, MASK), pair(tmp_path, "b", dark, MASK), pair(tmp_path, "c", dark, MASK, exif=4)])
+    with pytest.raises(
+        DataError, match=r"differ in their bands: of 3 .* 2 have 1 band of uint16 \(band 1\), such as b.* --set input.dtype"
+    ):
+        _ = data.input
+    data = data.read_as(RGB)
     check_dataset(data)
     assert data.warnings == (
         f"2 of 3 images of train (b, c): {DARK_WARNING}",
@@ -142,9 +148,11 @@ def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Pat
 
     one = pair(tmp_path, "a", MASK.astype(np.uint16) * 4095, MASK)
     data = files([Pair(str(number), one.image, one.mask) for number in range(100)])
+    assert str(data.input) == "1 band of uint16 (band 1)"
+    data = data.read_as(RGB)
     decoded = []
-    whole = image_files._decode_image
-    monkeypatch.setattr(image_files, "_decode_image", lambda file: decoded.append(file.name) or whole(file))
+    whole = image_files._decode_rgb
+    monkeypatch.setattr(image_files, "_decode_rgb", lambda file: decoded.append(file.name) or whole(file))
     check_dataset(data)
     assert 10 <= len(decoded) <= 20
     assert DARK_WARNING in data.warnings[0]

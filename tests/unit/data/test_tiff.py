@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from upscore.data.encoded_image import EncodedImage
-from upscore.data.image_files import ALPHA_WARNING, BAND_WARNING, check_image, inspect_image, read_image, read_image_with_metadata
+from upscore.data.image_files import ALPHA_WARNING, check_image, find_stored_input, inspect_image, read_image, read_image_with_metadata
 from upscore.data.mask_files import read_instances, read_label
 from upscore.data.tiff import read_tiff_tags
 from upscore.errors import DataError
@@ -61,20 +61,18 @@ def refused(read: object, path: Path, content: bytes) -> str:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("extra", [(), (0,)])
-def test_a_fourth_band_that_no_tag_says_is_alpha_is_left_out_and_said(file: Path, extra: tuple[int, ...], order: str) -> None:
-    file.write_bytes(tiff(COLOURS, order=order, tags={338: extra}))
-    found = read_image_with_metadata(file)
-    assert np.array_equal(found.pixels, COLOURS[..., :3])
-    assert found.warnings == (BAND_WARNING,)
-    assert inspect_image(file).warnings == (BAND_WARNING,)
-    assert "4 bands" in refused(read_label, file, file.read_bytes())
-
-
-def test_sixteen_bits_and_a_fourth_band(file: Path) -> None:
-    file.write_bytes(tiff(COLOURS.astype(np.uint16) * 257))
-    found = read_image_with_metadata(file)
-    assert np.array_equal(found.pixels, COLOURS[..., :3])
-    assert found.warnings == (BAND_WARNING,)
+def test_a_fourth_band_that_no_tag_says_is_alpha_is_data(file: Path, extra: tuple[int, ...], order: str) -> None:
+    for kind, dtype in ((np.uint8, "uint8"), (np.uint16, "uint16")):
+        stored = COLOURS.astype(kind) * (1 if kind is np.uint8 else 257)
+        file.write_bytes(tiff(stored, order=order, tags={338: extra}))
+        spec = find_stored_input(file)
+        assert str(spec) == f"4 bands of {dtype} (red, green, blue, band 4)"
+        found = read_image_with_metadata(file, spec)
+        assert np.array_equal(found.pixels, stored)
+        assert found.pixels.dtype == dtype
+        assert found.warnings == inspect_image(file, spec).warnings == ()
+        for read in (read_image, check_image, read_label):
+            assert "4 bands" in refused(read, file, file.read_bytes())
 
 
 def test_alpha_is_laid_over_white_and_said_where_it_hides_something(file: Path) -> None:

@@ -26,6 +26,7 @@ from upscore.inference.sources import ArraySource
 from upscore.inference.tile_grid import Window
 from upscore.ops.geometry import Geometry
 from upscore.settings import CRFSettings, InferenceSettings, ProposalSettings
+from upscore.input_spec import RGB
 from upscore.types import LabelSpace, Prediction, Sample
 
 LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))
@@ -238,7 +239,7 @@ def test_the_png_has_the_labels_and_knows_the_confidence(tmp_path: Path):
 class WindowedSource:
     """A source that can only be read in windows, and says how large they were."""
 
-    name, bands, dtype, warnings = "windowed", 3, np.dtype(np.uint8), ("it was read in windows",)
+    name, spec, warnings = "windowed", RGB, ("it was read in windows",)
 
     def __init__(self, image: np.ndarray) -> None:
         self._image, self.size, self.read_sizes = image, image.shape[:2], []

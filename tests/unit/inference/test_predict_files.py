@@ -21,6 +21,7 @@ from upscore.inference import sinks, sources
 from upscore.inference.predict_files import discover_images, predict_files
 from upscore.inference.predictor import Predictor
 from upscore.ops.geometry import Geometry
+from upscore.input_spec import InputSpec
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))
@@ -213,8 +214,8 @@ def test_large_images_are_under_way_one_at_a_time(tmp_path: Path, monkeypatch: p
         write_image(tmp_path / "shots" / f"{number}.png", np.zeros((*size, 3), np.uint8))
     held, most, lock = [0], [0], threading.Lock()
 
-    def open_counted(path: Path) -> sources.ArraySource:
-        source = sources.open_source(path)
+    def open_counted(path: Path, spec: InputSpec) -> sources.ArraySource:
+        source = sources.open_source(path, spec)
         with lock:
             held[0] += source.pixels.size
             most[0] = max(most[0], held[0])
@@ -227,7 +228,7 @@ def test_large_images_are_under_way_one_at_a_time(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(module, "open_source", open_counted)
     monkeypatch.setattr(sinks, "write_label_map", write_counted)
-    monkeypatch.setattr(module, "stream", partial(module.stream, max_bytes=module.BYTES_A_PIXEL * 2000 * 2000))
+    monkeypatch.setattr(module, "stream", partial(module.stream, max_bytes=(module.BYTES_A_PIXEL + 3) * 2000 * 2000))
     assert len(list(predict_files(PREDICTOR, tmp_path / "shots", tmp_path / "out"))) == 6
     assert most[0] == 3 * 2000 * 2000
 
@@ -269,7 +270,9 @@ def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_o
     write_image(shots / "b" / "a.png", np.zeros((101, 3, 3), np.uint8))
     if place == "reading":
         monkeypatch.setattr(
-            sources, "read_image_with_metadata", lambda path: small_only(read_image(path)) is not None and read_image_with_metadata(path)
+            sources,
+            "read_image_with_metadata",
+            lambda path, spec: small_only(read_image(path)) is not None and read_image_with_metadata(path),
         )
     rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
     assert [row.error is None for row in rows] == [True, False, True]

@@ -12,6 +12,7 @@ is its clipped value, the rounded rim its gradient. Labels are therefore exact.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ import numpy.typing as npt
 from upscore.data.reader import Reader
 from upscore.data.splits import choose_split
 from upscore.errors import DataError, nearest_name
+from upscore.input_spec import DTYPES, MAX_BANDS, RGB, DType, InputSpec
+from upscore.text import shortened
 from upscore.types import LabelSpace, Sample
 
 __all__ = ["READER", "SHAPES_LABELS", "Shapes", "open_shapes", "shapes_splits"]
@@ -37,12 +40,41 @@ _COUNTS = {"train": 800, "val": 200, "test": 200}
 _Array = npt.NDArray[Any]
 
 
+def _options_in(path: str) -> dict[str, Any]:
+    """Return the options that follow the word, as in ``shapes:bands=4,dtype=uint16,count=100``."""
+    options: dict[str, Any] = {}
+    for option in path.partition(":")[2].split(","):
+        name, _, value = option.partition("=")
+        number = int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+        height, _, width = value.partition("x")
+        if name in ("bands", "count", "seed") and number is not None:
+            options[name] = number
+        elif name == "dtype":
+            options[name] = value
+        elif name == "size" and height.isdecimal() and width.isdecimal() and len(value) < 12:
+            options[name] = (int(height), int(width))
+        elif option or ":" in path:
+            raise DataError(
+                f"found '{shortened(option)}' in '{shortened(path)}', expected bands=N, dtype={'|'.join(DTYPES)}, size=HxW, count=N "
+                "or seed=N, as in shapes:bands=4,dtype=uint16"
+            )
+    return options
+
+
 def shapes_splits() -> tuple[str, ...]:
     """Return ``("train", "val", "test")``."""
     return tuple(_COUNTS)
 
 
-def open_shapes(split: str, *, size: tuple[int, int] = (128, 160), count: int | None = None, seed: int = 0) -> Shapes:
+def open_shapes(
+    split: str,
+    *,
+    size: tuple[int, int] = (128, 160),
+    count: int | None = None,
+    seed: int = 0,
+    bands: int = 3,
+    dtype: DType = "uint8",
+) -> Shapes:
     """Open a split of the generated dataset.
 
     Parameters
@@ -68,20 +100,31 @@ def open_shapes(split: str, *, size: tuple[int, int] = (128, 160), count: int | 
     count = _COUNTS[split] if count is None else count
     if not 1 <= count <= 10**6:
         raise DataError(f"shapes: found count {count}, expected 1 to 1000000")
-    return Shapes(split, size, count, seed)
+    if not isinstance(bands, int) or not 1 <= bands <= MAX_BANDS:
+        raise DataError(f"shapes: found {bands!r:.80} bands, expected 1 to {MAX_BANDS}")
+    if dtype not in DTYPES:
+        raise DataError(f"shapes: found dtype {dtype!r:.80}, expected {', '.join(DTYPES)}")
+    return Shapes(split, size, count, seed, input=RGB if (bands, dtype) == (3, "uint8") else _band_spec(bands, dtype))
+
+
+def _band_spec(bands: int, dtype: DType) -> InputSpec:
+    if bands < 3:
+        return InputSpec.unnamed(bands, dtype)
+    return InputSpec(("red", "green", "blue", *(f"mixture {number}" for number in range(1, bands - 2))), dtype)
 
 
 class Shapes:
-    """The generated dataset; sample ``i`` is a function of (seed, split, i) and the size alone. See :func:`open_shapes`."""
+    """The generated dataset; sample ``i`` is a function of (seed, split, i), the size and the bands alone. See :func:`open_shapes`."""
 
     name = "shapes"
     labels = SHAPES_LABELS
     warnings: tuple[str, ...] = ()
 
-    def __init__(self, split: str, size: tuple[int, int], count: int, seed: int) -> None:
+    def __init__(self, split: str, size: tuple[int, int], count: int, seed: int, *, input: InputSpec = RGB) -> None:
         self.split = split
         self.size = size
         self.seed = seed
+        self.input = input
         self.keys = [f"{split}-{i:05d}" for i in range(count)]
 
     def __len__(self) -> int:
@@ -90,10 +133,26 @@ class Shapes:
     def __getitem__(self, index: int) -> Sample:
         key = self.keys[index]
         digest = blake2b(f"shapes\0{self.seed}\0{key}".encode(), digest_size=16).digest()
-        return _draw_scene(key, self.size, np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little"))))
+        sample = _draw_scene(key, self.size, np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little"))))
+        return sample if self.input.is_rgb else replace(sample, image=_as_bands(sample.image, self.input))
 
     def __repr__(self) -> str:
         return f"<shapes {self.split}: {len(self)} images of {self.size[0]}×{self.size[1]}, {len(self.labels)} classes>"
+
+
+def _as_bands(rgb: _Array, spec: InputSpec) -> _Array:
+    """Return an RGB image as other bands: a fixed mixture of the colours, a gain and an offset for each."""
+    rng = np.random.default_rng(len(spec))
+    mixtures = rng.dirichlet((0.7, 0.7, 0.7), len(spec))
+    if len(spec) >= 3:
+        mixtures[:3] = np.eye(3)
+    else:
+        mixtures[0] = 0.299, 0.587, 0.114
+    gains, offsets = rng.uniform(0.05, 0.9, len(spec)), rng.uniform(0, 0.1, len(spec))
+    values = rgb.astype(np.float32) / np.float32(255) @ (mixtures * gains[:, None]).T.astype(np.float32) + offsets.astype(np.float32)
+    if spec.dtype == "float32":
+        return np.asarray(100 * values - 20, np.float32)
+    return np.asarray(np.rint(values * np.float32(spec.unit)), spec.dtype)
 
 
 class _Scene(NamedTuple):
@@ -248,8 +307,8 @@ _OUTLINES = {"disc": _disc, "square": _square, "triangle": _triangle, "ring": _r
 READER = Reader(
     "shapes",
     "the word shapes (generated scenes)",
-    recognise=lambda path: path == "shapes",
+    recognise=lambda path: path.partition(":")[0] == "shapes",
     splits=lambda path: shapes_splits(),
-    open=lambda path, split, **options: open_shapes(choose_split(Path(path), split, shapes_splits()), **options),
-    options=("size", "count", "seed"),
+    open=lambda path, split, **options: open_shapes(choose_split(Path(path), split, shapes_splits()), **(_options_in(path) | options)),
+    options=("size", "count", "seed", "bands", "dtype"),
 )
