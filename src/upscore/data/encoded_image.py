@@ -1,7 +1,11 @@
-"""The content of an image file, not yet decoded, with the name that errors give it."""
+"""The content of an image file, not yet decoded, with the name that errors give it.
+
+A page of a TIFF is named by a path below the file: the third of ``stack.tif`` is ``stack.tif/page-0003``.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +13,29 @@ from upscore.errors import DataError
 from upscore.files import check_file, read_file
 from upscore.text import reason
 
-__all__ = ["EncodedImage"]
+__all__ = ["EncodedImage", "page_path", "split_page"]
 
 _MAX_BYTES = 2**30
+_PAGE = re.compile(r"page-([0-9]{4,6})")
+
+
+def page_path(file: Path, number: int) -> Path:
+    """Return the path that names a page of a file, counted from 1.
+
+    >>> page_path(Path("stack.tif"), 3).as_posix()
+    'stack.tif/page-0003'
+    """
+    return file / f"page-{number:04d}"
+
+
+def split_page(path: Path) -> tuple[Path, int]:
+    """Return the file that a path names, and which page of it; 0 where the path is a file's own.
+
+    >>> split_page(Path("folder/page-0003"))  # there is no such file
+    (PosixPath('folder/page-0003'), 0)
+    """
+    found = _PAGE.fullmatch(path.name)
+    return (path.parent, int(found[1])) if found and path.parent.is_file() else (path, 0)
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,13 +44,15 @@ class EncodedImage:
 
     name: str  #: what errors call it
     data: bytes  #: all of it
+    page: int = 0  #: which of its pages is meant, counted from 1; 0 for the file as a whole
 
     @classmethod
     def read(cls, path: Path) -> EncodedImage:
         """Read a regular file of at most a gibibyte; an empty one is an error."""
-        if check_file(path, what="an image") == 0:
-            raise DataError(f"{path}: the file is empty, expected an image")
-        return cls(str(path), read_file(path, max_bytes=_MAX_BYTES, what="an image"))
+        file, page = split_page(path)
+        if check_file(file, what="an image") == 0:
+            raise DataError(f"{file}: the file is empty, expected an image")
+        return cls(str(path), read_file(file, max_bytes=_MAX_BYTES, what="an image"), page)
 
     def error(self, message: str) -> DataError:
         """Return the error with ``message`` about this file."""

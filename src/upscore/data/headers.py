@@ -101,6 +101,8 @@ def open_header(file: EncodedImage) -> Header:
         warnings.simplefilter("ignore")  # our own limit has a better message, and doubtful tags do not matter
         try:
             image = Image.open(io.BytesIO(file.data), formats=FORMATS)
+            if tags is not None and tags.index:
+                image.seek(tags.index)
         except Image.DecompressionBombError as error:
             raise file.error(f"the image is far too large ({error}), {limit}") from error
         except UnidentifiedImageError:

@@ -17,6 +17,7 @@ from upscore.data.dataset import RawLabel
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_files import find_stored_input, inspect_image, read_image_with_metadata
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
+from upscore.data.tiff import count_pages, list_pages
 from upscore.errors import DataError
 from upscore.input_spec import InputSpec
 from upscore.text import listed
@@ -97,11 +98,17 @@ class PairedFiles:
         warnings: Sequence[str] = (),
         settings_file: Path | None = None,
     ) -> None:
-        self.pairs, self.labels, self.split, self.name = tuple(pairs), labels, split, name
-        self.keys = [pair.key for pair in pairs]
+        self.pairs, self.labels, self.split, self.name = tuple(page for pair in pairs for page in _pages_of(pair)), labels, split, name
+        self.keys = [pair.key for pair in self.pairs]
         self.hint, self.settings_file = hint, settings_file
         self._void_instance, self._read_mask = void_instance, read_mask
         self._given_warnings = tuple(warnings)
+        if stacks := [pair.key for pair in pairs if count_pages(pair.mask) > 1]:
+            pages = len(self.pairs) - len(pairs) + len(stacks)
+            self._given_warnings += (
+                f"{len(stacks)} of {len(pairs)} images of {split} ({listed(stacks)}) are stacks whose masks have as many pages: "
+                f"each of the {pages} pages is an image",
+            )
         self._found: dict[str, set[int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
         self._mapping: npt.NDArray[np.uint8] | None = None
@@ -222,6 +229,19 @@ class PairedFiles:
                 f"or {IGNORE} for ignored: {self.hint or 'map the values with label_mapping'}"
             )
         return stored
+
+
+def _pages_of(pair: Pair) -> list[Pair]:
+    """Return a pair for each page of a stack whose mask has pages too; pages under a single mask are the image's bands."""
+    masks = list_pages(pair.mask)
+    if len(masks) == 1:
+        return [pair]
+    planes = []
+    for file in (pair.image, *([pair.instances] if pair.instances else [])):
+        planes.append(list_pages(file))
+        if len(planes[-1]) != len(masks):
+            raise DataError(f"{pair.mask}: the mask has {len(masks)} pages and {file.name} has {len(planes[-1])}, expected as many")
+    return [Pair(f"{pair.key}/{page[0].name}", page[0], mask, *page[1:]) for mask, *page in zip(masks, *planes, strict=True)]
 
 
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -200,7 +200,10 @@ def _decode_tiff(file: EncodedImage, tags: TiffTags, spec: InputSpec) -> tuple[n
 
     planes = []
     with tifffile.TiffFile(io.BytesIO(file.data), _multifile=False) as tiff:
-        pages = [page for page in tiff.pages if not page.is_reduced and not page.is_mask][: tags.pages]
+        if file.page or tags.pages == 1:
+            pages = [tiff.pages[tags.index]]
+        else:
+            pages = [page for page in tiff.pages if not page.is_reduced and not page.is_mask][: tags.pages]
         for page in pages:
             page = page.aspage()
             if page.shape[-2:] != tags.size and page.shape[:2] != tags.size:

@@ -9,14 +9,16 @@ TIFF 6.0 (1992); its Technical Note 1 for ``NewSubfileType``; BigTIFF is read to
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from upscore.data.encoded_image import EncodedImage
+from upscore.data.encoded_image import EncodedImage, page_path
 from upscore.errors import DataError
 
-__all__ = ["TiffTags", "is_tiff", "read_tiff_tags", "refuse_other_bands", "unreadable_tiff_error"]
+__all__ = ["TiffTags", "count_pages", "is_tiff", "list_pages", "read_tiff_tags", "refuse_other_bands", "unreadable_tiff_error"]
 
 _MAX_ENTRIES = 2**18  # in all directories together
 _MAX_STRIPS = 2**20  # or tiles: Pillow lists them all
@@ -31,7 +33,7 @@ _EXPORT = "export it as an 8-bit PNG"
 
 @dataclass(frozen=True)
 class TiffTags:
-    """The tags of the first page."""
+    """The tags of the first page, or of the one that is meant."""
 
     photometric: int  #: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr, 8 CIELab
     bands: int  #: samples per pixel
@@ -39,8 +41,9 @@ class TiffTags:
     kind: int  #: 1 unsigned, 2 signed, 3 floating-point
     extra: tuple[int, ...]  #: the bands beyond the colours: 0 not declared, 1 and 2 transparency
     orientation: int  #: EXIF's, 1 to 8
-    pages: int  #: full images; overviews and transparency masks do not count
+    pages: int  #: full images; overviews and transparency masks do not count; 1 where one is meant
     size: tuple[int, int] = (0, 0)  #: height and width as stored
+    index: int = 0  #: of the page among all directories of the file
 
     @property
     def colours(self) -> int:
@@ -70,17 +73,18 @@ def is_tiff(data: bytes) -> bool:
 def read_tiff_tags(file: EncodedImage) -> TiffTags:
     """Read the tags; DataError where a compression is not read, or there are more directories, strips or tiles than sensible."""
     first: dict[int, tuple[int, ...]] = {}
-    pages, entries, strips = 0, 0, 0
-    for directory in _directories(file.data):
+    pages, entries, strips, position = 0, 0, 0, 0
+    for index, directory in enumerate(_directories(file.data)):
         entries += len(directory)
         if entries > _MAX_ENTRIES:
             raise file.error(f"the TIFF has more than {_MAX_ENTRIES} tags: it is damaged: export it again")
-        if not pages:
-            first = {tag: values for tag, (_, values) in directory.items()}
+        is_page = not pages or not _is_reduced(directory)
+        pages += is_page
+        if is_page and pages == max(1, file.page):
+            first, position = {tag: values for tag, (_, values) in directory.items()}, index
             strips = max((directory[tag][0] for tag in (273, 324) if tag in directory), default=0)
-        kind, older = (directory.get(tag, (0, (0,)))[1] for tag in (254, 255))
-        reduced = older[:1] == (2,) or bool(kind[:1] and kind[0] & 5)  # an overview, or a mask of transparency
-        pages += not pages or not reduced
+    if file.page > pages:
+        raise file.error(f"the TIFF has {pages} pages, expected page {file.page} among them")
     tags = TiffTags(
         photometric=_first(first, 262, 0),
         bands=_first(first, 277, len(first.get(258, (1,))) or 1),
@@ -88,12 +92,44 @@ def read_tiff_tags(file: EncodedImage) -> TiffTags:
         kind=_first(first, 339, 1),
         extra=first.get(338, ()),
         orientation=_first(first, 274, 1),
-        pages=pages,
+        pages=1 if file.page else pages,
         size=(_first(first, 257, 0), _first(first, 256, 0)),
+        index=position,
     )
     if first and (fault := _fault(first, strips)):
         raise file.error(fault)
     return tags
+
+
+def count_pages(path: Path) -> int:
+    """Return how many pages a TIFF has; 1 for a file of another name, and for one that cannot be read. Its pixels are not read."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if not is_tiff(data[:4]):
+                return 1
+            pages = entries = 0
+            for directory in _directories(data):
+                entries += len(directory)
+                if entries > _MAX_ENTRIES:
+                    return 1
+                pages += not pages or not _is_reduced(directory)
+            return max(1, pages)
+    except (OSError, ValueError):
+        return 1
+
+
+def list_pages(path: Path) -> list[Path]:
+    """Return a path for each page of a TIFF of several; that of any other file itself."""
+    pages = count_pages(path)
+    return [path] if pages == 1 else [page_path(path, number) for number in range(1, pages + 1)]
+
+
+def _is_reduced(directory: dict[int, tuple[int, tuple[int, ...]]]) -> bool:
+    """Return whether a directory is an overview or a mask of transparency."""
+    kind, older = (directory.get(tag, (0, (0,)))[1] for tag in (254, 255))
+    return older[:1] == (2,) or bool(kind[:1] and kind[0] & 5)
 
 
 def refuse_other_bands(file: EncodedImage, tags: TiffTags) -> None:
@@ -101,7 +137,7 @@ def refuse_other_bands(file: EncodedImage, tags: TiffTags) -> None:
     if tags.pages > 1:
         raise file.error(
             f"the TIFF holds {tags.pages} pages, expected one image: "
-            "write each page to a file of its own, for example with ImageMagick's 'magick stack.tif page-%03d.tif'"
+            "name one page as 'stack.tif/page-0001', or write each to a file of its own"
         )
     beyond = tags.bands - tags.colours
     if beyond > 1 or (beyond == 1 and not tags.has_alpha):
@@ -134,7 +170,7 @@ def _first(tags: dict[int, tuple[int, ...]], tag: int, default: int) -> int:
     return values[0] if values else default
 
 
-def _directories(data: bytes) -> Iterator[dict[int, tuple[int, tuple[int, ...]]]]:
+def _directories(data: bytes | mmap.mmap) -> Iterator[dict[int, tuple[int, tuple[int, ...]]]]:
     """Yield each directory of the chain as {tag: (number of values, the first few)}; of a damaged one what can be read."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
@@ -154,7 +190,7 @@ def _directories(data: bytes) -> Iterator[dict[int, tuple[int, tuple[int, ...]]]
         return
 
 
-def _entry(data: bytes, at: int, order: str, big: bool) -> tuple[int, tuple[int, tuple[int, ...]] | None]:
+def _entry(data: bytes | mmap.mmap, at: int, order: str, big: bool) -> tuple[int, tuple[int, tuple[int, ...]] | None]:
     """Return a tag and its (number of values, the first few integers); None for a tag of an unsupported type."""
     tag, form, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, at)
     if form not in _SIZES:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from upscore.data.encoded_image import split_page
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.errors import DataError, OutputError
 from upscore.text import shortened
@@ -57,7 +58,7 @@ def discover_images(
     Parameters
     ----------
     paths : path or iterable of path
-        Files (of any ending), folders (searched recursively for the endings of
+        Files (of any ending), pages of a TIFF (``stack.tif/page-0001``), folders (searched recursively for the endings of
         ``IMAGE_SUFFIXES``; links to folders and names that begin with a dot are left
         out) and glob patterns such as ``"shots/**/*.jpg"``.
     exclude : path, optional
@@ -118,6 +119,8 @@ class _Search:
             yield from ((found, _below(found, path)) for found in images)
         elif os.path.exists(self.given):
             yield path, PurePosixPath(path.stem)
+        elif split_page(path)[1]:
+            yield path, PurePosixPath(path.parent.stem, path.name)
         elif os.path.islink(path):
             raise DataError(f"{self.given!r}: the link leads nowhere: its target is missing, or it leads back to itself")
         elif glob.has_magic(self.given):

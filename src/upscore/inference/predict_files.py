@@ -19,20 +19,22 @@ import os
 import secrets
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from upscore.data.image_files import inspect_image
-from upscore.errors import OutputError, UpscoreError
+from upscore.data.image_files import find_stored_input, inspect_image
+from upscore.data.tiff import list_pages
+from upscore.errors import DataError, OutputError, UpscoreError
 from upscore.files import write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
 from upscore.inference.streaming import stream
+from upscore.input_spec import InputSpec
 from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.types import Prediction
 
@@ -101,6 +103,7 @@ def predict_files(
     """
     folder = Path(out)
     found = paths if isinstance(paths, DiscoveredImages) else discover_images(paths, exclude=folder)
+    found = _with_pages(found, predictor.input)
     _check_nothing_replaced(found, folder)
     _check_writable(folder)
     return _label_all(_FilePrediction(predictor, folder, overlay, probs), found)
@@ -236,6 +239,27 @@ def _attempt(image: NamedImage, step: Callable[[], Value]) -> Value | str:
             raise
         less = "close other programs, leave out overlays and probabilities, or divide it into smaller images"
         return f"{image.path}: out of memory while it was read or its labels were written: {less}"
+
+
+def _with_pages(found: DiscoveredImages, spec: InputSpec) -> DiscoveredImages:
+    """Return the images with each page of a TIFF as an image of its own, unless its pages together are the bands of ``spec``."""
+    images: list[NamedImage] = []
+    warnings = list(found.warnings)
+    for image in found.images:
+        pages = list_pages(image.path)
+        if len(pages) == 1 or _holds_bands(image.path, spec):
+            images.append(image)
+            continue
+        warnings.append(f"{image.path}: {len(pages)} pages, each of which is an image of its own")
+        images += [NamedImage(page, image.name / page.name) for page in pages]
+    return replace(found, images=tuple(images), warnings=tuple(warnings))
+
+
+def _holds_bands(path: Path, spec: InputSpec) -> bool:
+    try:
+        return not spec.is_rgb and find_stored_input(path).fits(spec)
+    except DataError:
+        return False
 
 
 def _check_nothing_replaced(found: DiscoveredImages, folder: Path) -> None:

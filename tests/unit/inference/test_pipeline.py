@@ -24,9 +24,9 @@ from upscore.inference.segmenter import NetworkSegmenter, Segmenter, SegmenterWr
 from upscore.inference.sinks import LabelMapSink, OverlayFileSink, PNGSink, ProbsFileSink, ProbsSink
 from upscore.inference.sources import ArraySource
 from upscore.inference.tile_grid import Window
+from upscore.input_spec import RGB
 from upscore.ops.geometry import Geometry
 from upscore.settings import CRFSettings, InferenceSettings, ProposalSettings
-from upscore.input_spec import RGB
 from upscore.types import LabelSpace, Prediction, Sample
 
 LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))

@@ -20,8 +20,8 @@ from upscore.inference import predict_files as module
 from upscore.inference import sinks, sources
 from upscore.inference.predict_files import discover_images, predict_files
 from upscore.inference.predictor import Predictor
-from upscore.ops.geometry import Geometry
 from upscore.input_spec import InputSpec
+from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))

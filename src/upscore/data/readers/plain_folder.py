@@ -33,6 +33,7 @@ from upscore.data.paired_files import PairedFiles, list_images
 from upscore.data.reader import Reader
 from upscore.data.splits import choose_split
 from upscore.data.stored_masks import StoredMasks
+from upscore.data.tiff import list_pages
 from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
@@ -61,7 +62,7 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
         if named.file.name != "classes.txt":
             warnings.append(named.warning)
     else:
-        labels, mapping = _labels_in(root, [mask for folder in masks for mask in list_images(folder)[0]]), None
+        labels, mapping = _labels_in(root, [page for folder in masks for mask in list_images(folder)[0] for page in list_pages(mask)]), None
         warnings.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
     settings_file = None if named and named.mapping else root / "dataset.yaml"
     split = choose_split(root, split, plain_splits(root))
