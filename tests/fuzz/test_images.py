@@ -6,12 +6,13 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from fuzz.examples import altered, each_of, fuzz, taken_or_refused
-from upscore.data.image_files import check_image, decode_image, read_image
+from upscore.data.image_files import check_image, decode_image, find_stored_input, read_image, read_image_with_metadata
 from upscore.data.mask_files import read_instances, read_label
 
 CHUNKS = (
@@ -26,6 +27,18 @@ CHUNKS = (
 def _encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _tiff(pixels: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, photometric="minisblack", metadata=None, **options)
+    return file.getvalue()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
     return file.getvalue()
 
 
@@ -68,6 +81,11 @@ def _valid() -> dict[str, bytes]:
         "ppm": _encoded(colour, "PPM"),
         "pgm-16": b"P5 5 7 65535\n" + bytes(70),
         "pbm": b"P4 5 7\n" + bytes(7),
+        "tiff-bands": _tiff(rng.integers(0, 65536, (7, 5, 4), np.uint16), planarconfig="contig", compression="lzw", predictor=True),
+        "tiff-planes": _tiff(rng.random((8, 7, 5), np.float32), planarconfig="separate", compression="deflate"),
+        "tiff-tiles": _tiff(rng.random((40, 50), np.float32), tile=(16, 16), compression="zstd"),
+        "tiff-stack": _tiff(rng.integers(0, 65536, (3, 7, 5), np.uint16)),
+        "npy": _npy(rng.random((7, 5, 4))),
         "text-pnm": b"P2 2 2 9\n1 2 3 4\n",
     }
 
@@ -86,6 +104,9 @@ def looked_at(file, content: bytes) -> None:
             assert size is None or pixels.shape[:2] == size
     with taken_or_refused():
         decode_image(content)
+    with taken_or_refused():
+        spec = find_stored_input(file)
+        spec.check(read_image_with_metadata(file, spec).pixels)
 
 
 @pytest.mark.parametrize("kind", VALID)

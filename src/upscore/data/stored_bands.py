@@ -15,6 +15,7 @@ size are bands, in their order. tifffile decodes what Pillow cannot; sizes are c
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from upscore.data.encoded_image import EncodedImage
 from upscore.data.headers import EXIF_TRANSPOSE, MAX_PIXELS, Header, decode, open_header
 from upscore.data.pnm import pnm_values
 from upscore.data.structure import check_end
-from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags
+from upscore.data.tiff import TiffTags, is_tiff, read_tiff_tags, refuse_tags_beyond
 from upscore.errors import DataError
 from upscore.input_spec import MAX_BANDS, RGB, DType, Image, InputSpec
 
@@ -38,6 +39,10 @@ MAX_BYTES = 2**31
 """The largest image in bytes once it is decoded, all bands together."""
 
 ALPHA_WARNING = "alpha channel taken for transparency over white; if it holds data, such as near infrared, save the image without it"
+
+_SMALL = 2**26
+_MAX_RATIO = 4000
+"""Bytes of an image over those of its file, above which it is damaged, or made to take memory; LZW and Deflate stay below it."""
 
 _NPY = b"\x93NUMPY"
 _MAX_NPY_HEADER = 10_000
@@ -164,6 +169,10 @@ def _check_size(file: EncodedImage, height: int, width: int, bands: int, itemsiz
             f"the image has {height}×{width} pixels of {bands} bands, {height * width * bands * itemsize} bytes, expected at most "
             f"{MAX_PIXELS} pixels and {MAX_BYTES} bytes: divide it into tiles"
         )
+    if height * width * bands * itemsize > max(_SMALL, _MAX_RATIO * len(file.data)):
+        raise file.error(
+            f"the file has {len(file.data)} bytes for {height}×{width} pixels of {bands} bands, which no compression would: it is damaged"
+        )
 
 
 def _open_tiff(file: EncodedImage, tags: TiffTags) -> StoredBands:
@@ -198,14 +207,13 @@ def _type_of(tags: TiffTags) -> DType | None:
 def _decode_tiff(file: EncodedImage, tags: TiffTags, spec: InputSpec) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it prints what it finds wrong where nobody has set up logging
+    refuse_tags_beyond(file, tags)
     planes = []
     with tifffile.TiffFile(io.BytesIO(file.data), _multifile=False) as tiff:
-        if file.page or tags.pages == 1:
-            pages = [tiff.pages[tags.index]]
-        else:
-            pages = [page for page in tiff.pages if not page.is_reduced and not page.is_mask][: tags.pages]
-        for page in pages:
-            page = page.aspage()
+        for offset in tags.offsets:
+            tiff.filehandle.seek(offset)  # page by page: tifffile's own list follows every directory of a damaged file
+            page = tifffile.TiffPage(tiff, index=0)
             if page.shape[-2:] != tags.size and page.shape[:2] != tags.size:
                 raise file.error(
                     f"the TIFF's pages differ in size ({tags.size[0]}×{tags.size[1]} and {page.shape}), expected the same for all, which "
@@ -218,8 +226,6 @@ def _decode_tiff(file: EncodedImage, tags: TiffTags, spec: InputSpec) -> tuple[n
             if tags.photometric == 0 and values.dtype.kind == "u":
                 values = np.asarray(2 ** max(tags.bits) - 1 - values, values.dtype)
             planes.append(_without_nodata(page, values, spec))
-    if len(planes) != tags.pages:
-        raise file.error(f"the TIFF has {len(planes)} pages that can be read of {tags.pages}: it is damaged: export it again")
     pixels = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     warnings: tuple[str, ...] = ()
     if tags.has_alpha:

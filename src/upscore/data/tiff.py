@@ -18,13 +18,23 @@ from pathlib import Path
 from upscore.data.encoded_image import EncodedImage, page_path
 from upscore.errors import DataError
 
-__all__ = ["TiffTags", "count_pages", "is_tiff", "list_pages", "read_tiff_tags", "refuse_other_bands", "unreadable_tiff_error"]
+__all__ = [
+    "TiffTags",
+    "count_pages",
+    "is_tiff",
+    "list_pages",
+    "read_tiff_tags",
+    "refuse_other_bands",
+    "refuse_tags_beyond",
+    "unreadable_tiff_error",
+]
 
 _MAX_ENTRIES = 2**18  # in all directories together
 _MAX_STRIPS = 2**20  # or tiles: Pillow lists them all
 _MAX_TILE = 2**27  # pixels
 _VALUES_READ = 16  # of each tag
 _SIZES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_ALL_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _KINDS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 _COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 50000, 50001)
@@ -44,6 +54,7 @@ class TiffTags:
     pages: int  #: full images; overviews and transparency masks do not count; 1 where one is meant
     size: tuple[int, int] = (0, 0)  #: height and width as stored
     index: int = 0  #: of the page among all directories of the file
+    offsets: tuple[int, ...] = ()  #: where the directory of each page begins in the file; of the one that is meant alone
 
     @property
     def colours(self) -> int:
@@ -73,13 +84,15 @@ def is_tiff(data: bytes) -> bool:
 def read_tiff_tags(file: EncodedImage) -> TiffTags:
     """Read the tags; DataError where a compression is not read, or there are more directories, strips or tiles than sensible."""
     first: dict[int, tuple[int, ...]] = {}
-    pages, entries, strips, position = 0, 0, 0, 0
-    for index, directory in enumerate(_directories(file.data)):
+    pages, entries, strips, position, offsets = 0, 0, 0, 0, list[int]()
+    for index, (at, directory) in enumerate(_directories(file.data)):
         entries += len(directory)
         if entries > _MAX_ENTRIES:
             raise file.error(f"the TIFF has more than {_MAX_ENTRIES} tags: it is damaged: export it again")
         is_page = not pages or not _is_reduced(directory)
         pages += is_page
+        if is_page and file.page in (0, pages):
+            offsets.append(at)
         if is_page and pages == max(1, file.page):
             first, position = {tag: values for tag, (_, values) in directory.items()}, index
             strips = max((directory[tag][0] for tag in (273, 324) if tag in directory), default=0)
@@ -95,6 +108,7 @@ def read_tiff_tags(file: EncodedImage) -> TiffTags:
         pages=1 if file.page else pages,
         size=(_first(first, 257, 0), _first(first, 256, 0)),
         index=position,
+        offsets=tuple(offsets),
     )
     if first and (fault := _fault(first, strips)):
         raise file.error(fault)
@@ -110,7 +124,7 @@ def count_pages(path: Path) -> int:
             if not is_tiff(data[:4]):
                 return 1
             pages = entries = 0
-            for directory in _directories(data):
+            for _, directory in _directories(data):
                 entries += len(directory)
                 if entries > _MAX_ENTRIES:
                     return 1
@@ -170,8 +184,30 @@ def _first(tags: dict[int, tuple[int, ...]], tag: int, default: int) -> int:
     return values[0] if values else default
 
 
-def _directories(data: bytes | mmap.mmap) -> Iterator[dict[int, tuple[int, tuple[int, ...]]]]:
-    """Yield each directory of the chain as {tag: (number of values, the first few)}; of a damaged one what can be read."""
+def refuse_tags_beyond(file: EncodedImage, tags: TiffTags) -> None:
+    """Raise a DataError where a page's tag has an unknown type, or values that lie beyond the file's end: decoders make room for them."""
+    data, order = file.data, "<" if file.data[:2] == b"II" else ">"
+    big = 43 in data[2:4]
+    count, width, entry, room = ("Q", 20, "HHQ", 8) if big else ("H", 12, "HHI", 4)
+    (first,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    entries = []
+    for offset in {first, *tags.offsets}:
+        (number,) = struct.unpack_from(order + count, data, offset)
+        entries += [offset + struct.calcsize(count) + i * width for i in range(number)]
+    for at in entries:
+        tag, form, values = struct.unpack_from(order + entry, data, at)
+        size = values * _ALL_SIZES.get(form, 2**62)
+        begin = at + struct.calcsize("=" + entry)
+        if size > room:
+            (begin,) = struct.unpack_from(order + ("Q" if big else "I"), data, begin)
+        if begin + size > len(data):
+            raise file.error(
+                f"the TIFF's tag {tag} has {values} values of type {form}, beyond the file's end: it is damaged: export it again"
+            )
+
+
+def _directories(data: bytes | mmap.mmap) -> Iterator[tuple[int, dict[int, tuple[int, tuple[int, ...]]]]]:
+    """Yield the offset of each directory of the chain, and the directory as {tag: (number of values, the first few)}, as far as it is whole."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
     pointer, count, width = ("Q", "Q", 20) if big else ("I", "H", 12)
@@ -184,7 +220,10 @@ def _directories(data: bytes | mmap.mmap) -> Iterator[dict[int, tuple[int, tuple
             begin = at + struct.calcsize(count)
             if number > _MAX_ENTRIES or begin + number * width > len(data):
                 return
-            yield {tag: found for tag, found in (_entry(data, begin + i * width, order, big) for i in range(number)) if found is not None}
+            yield (
+                at,
+                {tag: found for tag, found in (_entry(data, begin + i * width, order, big) for i in range(number)) if found is not None},
+            )
             (at,) = struct.unpack_from(order + pointer, data, begin + number * width)
     except struct.error:
         return
