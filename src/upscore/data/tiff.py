@@ -207,7 +207,7 @@ def refuse_tags_beyond(file: EncodedImage, tags: TiffTags) -> None:
 
 
 def _directories(data: bytes | mmap.mmap) -> Iterator[tuple[int, dict[int, tuple[int, tuple[int, ...]]]]]:
-    """Yield the offset of each directory of the chain, and the directory as {tag: (number of values, the first few)}, as far as it is whole."""
+    """Yield each directory of the chain: its offset, and {tag: (number of values, the first few)} as far as it is whole."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]
     pointer, count, width = ("Q", "Q", 20) if big else ("I", "H", 12)
