@@ -201,3 +201,13 @@ def test_rgb_stays_rgb(tmp_path):
     assert ready.recipe.input.spec() == RGB
     assert InputSpec() == RGB
     torch.testing.assert_close(ready.model.normalization.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_the_number_of_bands_in_a_dataset_yaml_is_checked(runs):
+    data, _ = runs["four"]
+    text = (data / "dataset.yaml").read_text()
+    (data / "five.yaml").write_text(f"{text}channels: 5\n")
+    (data / "four.yaml").write_text(f"{text}channels: 4\n")
+    with pytest.raises(DataError, match=r"five\.yaml: channels is 5, but the images have 4 bands of uint16"):
+        _ = open_dataset(data / "five.yaml", "train").input
+    assert len(open_dataset(data / "four.yaml", "train").input) == 4

@@ -75,6 +75,8 @@ class PairedFiles:
         Decisions of the reader that a user should know.
     settings_file : Path, optional
         The ``dataset.yaml`` that sets names and label_mapping, or may be written to set them.
+    bands : int, optional
+        How many bands the images must have, where a description of the dataset says so.
 
     Attributes
     ----------
@@ -97,10 +99,11 @@ class PairedFiles:
         hint: str = "",
         warnings: Sequence[str] = (),
         settings_file: Path | None = None,
+        bands: int | None = None,
     ) -> None:
         self.pairs, self.labels, self.split, self.name = tuple(page for pair in pairs for page in _pages_of(pair)), labels, split, name
         self.keys = [pair.key for pair in self.pairs]
-        self.hint, self.settings_file = hint, settings_file
+        self.hint, self.settings_file, self._bands = hint, settings_file, bands
         self._void_instance, self._read_mask = void_instance, read_mask
         self._given_warnings = tuple(warnings)
         if stacks := [pair.key for pair in pairs if count_pages(pair.mask) > 1]:
@@ -140,6 +143,8 @@ class PairedFiles:
                 f"the images of {self.name} {self.split} differ in their bands: of {sum(map(len, found.values()))} that were looked into, "
                 f"{kinds}: convert them to one kind, or read all as RGB of 8 bits with --set input.dtype=uint8"
             )
+        if self._bands not in (None, len(specs[0])):
+            raise DataError(f"{self.settings_file}: channels is {self._bands}, but the images have {specs[0]}: correct it, or leave it out")
         return specs[0]
 
     def read_as(self, spec: InputSpec) -> PairedFiles:

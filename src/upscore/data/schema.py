@@ -31,6 +31,7 @@ from upscore.data.splits import SPLITS
 from upscore.documents import parse_yaml
 from upscore.errors import DataError, nearest_name
 from upscore.files import read_text
+from upscore.input_spec import MAX_BANDS
 from upscore.text import listed, shortened
 from upscore.types import IGNORE, LabelSpace
 
@@ -60,6 +61,7 @@ class Schema:
     mapping: Mapping[int, int] | None  #: class of each stored value, which is a 32-bit integer; 255 is ignored
     masks_dir_given: bool = False  #: whether the file gives masks_dir
     download_given: bool = False  #: whether it gives download
+    channels: int | None = None  #: bands of the images, where the file gives another number than 1 or 3
     warnings: tuple[str, ...] = ()  #: what was left out or read otherwise than it is written
 
 
@@ -75,7 +77,7 @@ def read_schema(file: Path) -> Schema:
     written = _load(file)
     warnings: list[str] = []
     content = _by_known_keys(file, written, warnings)
-    _check_channels(file, content.get("channels"), warnings)
+    channels = _channels(file, content.get("channels"))
     path = _text(file, "path", content.get("path", "."))
     masks_dir = _text(file, "masks_dir", content.get("masks_dir", "masks")).replace("\\", "/").strip("/")
     if not masks_dir or ".." in PurePosixPath(masks_dir).parts:
@@ -96,6 +98,7 @@ def read_schema(file: Path) -> Schema:
         masks_dir=masks_dir,
         labels=labels,
         mapping=mapping,
+        channels=channels,
         masks_dir_given=content.get("masks_dir") is not None,
         download_given=written.get("download") is not None,
         warnings=tuple(warnings),
@@ -142,13 +145,11 @@ def _is_near(key: str) -> bool:
     return len(key) < 100 and any(SequenceMatcher(None, key, known).ratio() >= 0.75 for known in _KEYS)
 
 
-def _check_channels(file: Path, channels: Any, warnings: list[str]) -> None:
-    if channels is None or (type(channels) is int and channels == 3):
-        return
-    if type(channels) is int and channels == 1:
-        warnings.append(f"{file.name} has channels: 1, and images are read as RGB: the one channel three times")
-        return
-    raise DataError(f"{file}: channels is {_shown(channels)}, expected 3: images are read as RGB; other bands cannot be trained on yet")
+def _channels(file: Path, channels: Any) -> int | None:
+    """Return the number of bands that the file gives; None for grey and colour, which are both read as RGB where they have 8 bits."""
+    if channels is not None and not (type(channels) is int and 1 <= channels <= MAX_BANDS):
+        raise DataError(f"{file}: channels is {_shown(channels)}, expected the number of the images' bands, 1 to {MAX_BANDS}")
+    return None if channels in (None, 1, 3) else channels
 
 
 def _root(file: Path, path: str, splits: Mapping[str, Sequence[str]], warnings: list[str]) -> Path:

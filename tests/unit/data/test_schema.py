@@ -59,7 +59,7 @@ def test_every_key_is_understood(tmp_path: Path) -> None:
         (GOOD + "ignore_label: a\n", "ignore_label is a, expected the stored value"),
         (GOOD + "ignore_label: true\n", "ignore_label is True, expected the stored value"),
         (GOOD + "label_mapping: {0: 1}\nignore_label: 0\n", "0 is ignored by ignore_label and class 1 by label_mapping"),
-        (GOOD + "channels: 4\n", "channels is 4, expected 3"),
+        (GOOD + "channels: 65\n", "channels is 65, expected the number of the images' bands, 1 to 64"),
         (GOOD + "nmaes: x\n", r"unknown key 'nmaes' \(did you mean 'names'\?\)"),
         (GOOD + "label_maping: {0: 0}\n", r"unknown key 'label_maping' \(did you mean 'label_mapping'\?\)"),
         (GOOD + "msks_dir: x\n", r"unknown key 'msks_dir' \(did you mean 'masks_dir'\?\)"),

@@ -82,6 +82,7 @@ def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = ()) -> Paired
         mapping=schema.mapping,
         warnings=tuple(dict.fromkeys(found_warnings)),
         settings_file=file,
+        bands=schema.channels,
     )
 
 
