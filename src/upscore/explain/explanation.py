@@ -148,7 +148,7 @@ def explain_model(
             f"found pixel {pixel[0]},{pixel[1]} outside the image: expected rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}"
         )
     image = _shrink_to(image, max_pixels)
-    predictor = Predictor.of(model, labels, tile="whole")
+    predictor = Predictor(model, labels=labels, tile="whole")
     predicted = predictor.predict(image, probs=True)
     label_map, probs = predicted.label_map, predicted.probs
     assert probs is not None

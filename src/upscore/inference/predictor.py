@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from upscore.data.array_like import image_array
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.inference.image_tensors import check_tensor
 from upscore.inference.memory_advice import out_of_memory_explained
@@ -31,9 +33,12 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
 from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
 from upscore.settings import InferenceSettings, ProposalSettings
-from upscore.types import LabelSpace, Prediction
+from upscore.types import LabelSpace, Prediction, as_label_space
 
-__all__ = ["Comparison", "Predictor", "Segmentation"]
+__all__ = ["Comparison", "ImageLike", "Predictor", "Segmentation"]
+
+ImageLike: TypeAlias = "npt.NDArray[np.uint8] | Tensor | Image.Image | str | os.PathLike[str]"
+"""One image, as Python libraries hand it over: an array, a tensor, a PIL image, or a path."""
 
 
 class Comparison(NamedTuple):
@@ -53,14 +58,26 @@ class Segmentation(NamedTuple):
 
 
 class Predictor:
-    """Labels images with the network of a bundle, or with several.
+    """Labels images with the network of a bundle, with several of them, or with a network in memory.
+
+    A network in memory is borrowed as it is, and may be in the middle of its training: its weights are neither copied nor
+    rearranged, unless ``channels_last`` asks for it, and its training mode is what it was after every call.
 
     Parameters
     ----------
-    bundle : Bundle, Ensemble, path, or sequence of them
-        Several are combined as ``combine`` says; they must have the same classes.
-    device : str or torch.device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    model : Bundle, Ensemble, path, or sequence of them; or nn.Module, or Segmenter
+        Several bundles are combined as ``combine`` says; they must have the same classes. A module maps images (N, 3, H, W) in [0, 1] to
+        logits (N, K, H, W). Its ``geometry`` attribute, a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an int, make exact
+        tiles possible; without them large images are labelled in overlapping tiles. A segmenter is another engine, and computes as it
+        will: ``device``, ``channels_last`` and ``precision`` are its own.
+    labels : LabelSpace or sequence of str
+        The K classes of a module or segmenter; bundles have their own.
+    build : callable or str
+        For a path to the bundle of a network of your own: what builds it (:meth:`upscore.models.bundle.Bundle.load`).
+    device : str or torch.device, optional
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. When not given, the best for bundles, and where it is for a module.
+    channels_last : bool
+        Compute with a module in NHWC memory order, as a bundle's network does: its weights are rearranged in memory.
     settings : InferenceSettings, optional
         In place of the (first) bundle's own.
     boxes : BoxFile or path, optional
@@ -92,23 +109,58 @@ class Predictor:
     Raises
     ------
     BundleError, DataError, RecipeError
-        A bundle is damaged, or several differ in their classes; the boxes cannot be read; a setting or the device is impossible.
+        A bundle is damaged, or several differ in their classes; the boxes cannot be read; a setting or the device is impossible;
+        ``labels`` are missing, or given for a bundle.
+
+    Examples
+    --------
+    >>> network = nn.Conv2d(3, 2, 1)
+    >>> Predictor(network, labels=["road", "car"]).predict(np.zeros((4, 5, 3), np.uint8)).label_map.shape
+    (4, 5)
     """
 
     def __init__(
         self,
-        bundle: Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
+        model: nn.Module | Segmenter | Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
         *,
-        device: str | torch.device = "auto",
+        labels: LabelSpace | Sequence[str] | None = None,
+        build: Callable[..., nn.Module] | str | None = None,
+        device: str | torch.device | None = None,
+        channels_last: bool = False,
         settings: InferenceSettings | None = None,
         boxes: BoxFile | str | os.PathLike[str] | None = None,
         propose: Proposer | None = None,
         **overrides: object,
     ) -> None:
-        given = [bundle] if isinstance(bundle, (Bundle, Ensemble, str, os.PathLike)) else list(bundle)
+        if isinstance(model, nn.Module) or _is_segmenter(model):
+            if labels is None:
+                raise DataError(f"found {type(model).__name__} without labels, expected the names of its classes: give labels=")
+            chosen = (settings or InferenceSettings()).with_overrides(**overrides)
+            if isinstance(model, nn.Module):
+                network = _network(model if device is None else model.to(choose_device(device)), chosen, channels_last=channels_last)
+            else:
+                network = Member(model, name=type(model).__name__)
+            self._assemble([network], [chosen.proposals], as_label_space(labels), chosen)
+        else:
+            if labels is not None or channels_last:
+                raise RecipeError(
+                    f"found {'labels' if labels is not None else 'channels_last'} for a bundle, which has its own: leave it out"
+                )
+            self._open(cast(Any, model), build, device or "auto", settings, overrides)
+        self._set_boxes(boxes, propose)
+
+    def _open(
+        self,
+        model: Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
+        build: Callable[..., nn.Module] | str | None,
+        device: str | torch.device,
+        settings: InferenceSettings | None,
+        overrides: Mapping[str, object],
+    ) -> None:
+        given = [model] if isinstance(model, (Bundle, Ensemble, str, os.PathLike)) else list(model)
         if not given:
             raise BundleError("found no bundle, expected at least one")
-        opened = [model if isinstance(model, (Bundle, Ensemble)) else load_model(Path(model)) for model in given]
+        opened = [each if isinstance(each, (Bundle, Ensemble)) else load_model(Path(each), build=build) for each in given]
         combined = Ensemble.of(opened).resolve_settings(settings, **overrides)
         chosen = choose_device(device)
         networks = [
@@ -116,51 +168,9 @@ class Predictor:
         ]
         proposals = [member.inference.proposals for member in combined.members]
         self._assemble(networks, proposals, combined.labels, combined.inference)
-        self._set_boxes(boxes, propose)
-        self.source = ", ".join(_source(model) for model in given)
+        self.source = ", ".join(_source(each) for each in given)
         self.card |= opened[0].card
         self.cards += tuple(member.card for member in combined.members)
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module | Segmenter,
-        labels: LabelSpace,
-        *,
-        device: str | torch.device | None = None,
-        settings: InferenceSettings | None = None,
-        channels_last: bool = False,
-        **overrides: object,
-    ) -> Predictor:
-        """Return a predictor around a live model, which is borrowed as it is, or around another engine.
-
-        The model may be in the middle of its training: its weights are neither copied nor
-        rearranged, unless ``channels_last`` asks for it, and its training mode is what it was after every call.
-
-        Parameters
-        ----------
-        model : nn.Module or Segmenter
-            images (N, 3, H, W) in [0, 1] -> logits (N, K, H, W). Its ``geometry`` attribute,
-            a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an int, make exact tiles possible;
-            without them large images are labelled in overlapping tiles. A segmenter computes as it will:
-            ``device``, ``channels_last`` and ``precision`` are its own.
-        labels : LabelSpace
-            K classes.
-        device : str or torch.device, optional
-            The model is moved there; it stays where it is when not given.
-        channels_last : bool
-            Compute in NHWC memory order, as a bundle's network does: the weights are rearranged in memory.
-        settings, **overrides
-            As for the class.
-        """
-        predictor = cls.__new__(cls)
-        chosen = (settings or InferenceSettings()).with_overrides(**overrides)
-        if isinstance(model, nn.Module):
-            network = _network(model if device is None else model.to(choose_device(device)), chosen, channels_last=channels_last)
-        else:
-            network = Member(model, name=type(model).__name__)
-        predictor._assemble([network], [chosen.proposals], labels, chosen)
-        return predictor
 
     def _assemble(
         self, networks: list[Member], proposals: list[ProposalSettings | None], labels: LabelSpace, settings: InferenceSettings
@@ -172,7 +182,6 @@ class Predictor:
         self.card: dict[str, object] = {}
         self.cards: tuple[Mapping[str, object], ...] = ()
         self.members = tuple(replace(member, proposals=own) for member, own in zip(networks, proposals, strict=True))
-        self._set_boxes(None, None)
 
     def _set_boxes(self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None) -> None:
         if boxes is not None and propose is not None:
@@ -184,15 +193,14 @@ class Predictor:
         self._boxes = boxes if isinstance(boxes, BoxFile) or boxes is None else BoxFile(Path(boxes))
         self._propose = propose
 
-    def predict(
-        self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()
-    ) -> Prediction:
+    def predict(self, image: ImageLike, *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()) -> Prediction:
         """Label one image.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8 RGB, or path
-            Any size from 1×1.
+        image : array, tensor, PIL image, or path
+            Of any size from 1×1. An array is (H, W, 3) uint8 RGB; tensors and PIL images are read as
+            :func:`upscore.data.array_like.image_array` describes: (3, H, W), bytes or floats in [0, 1].
         probs : bool
             Return the probabilities too: K × 4 bytes a pixel.
         name : str
@@ -209,22 +217,17 @@ class Predictor:
         Raises
         ------
         DataError
-            The array or file is not such an image, or there are no boxes for it in the file of them.
+            It is not such an image, but a list or a folder of them, for instance; or there are no boxes for it in the file of them.
         GeometryError
             As :func:`upscore.inference.tile_choice.choose_tiles`.
         RecipeError
             Memory does not suffice with these settings; the message names those to change.
         """
-        if not isinstance(image, np.ndarray | str | os.PathLike):
-            raise DataError(
-                f"found {type(image).__name__}, expected an image (H, W, 3) uint8 RGB as a NumPy array, or a path; "
-                "predict_probs takes tensors (N, 3, H, W)"
-            )
-        source = ArraySource(image, name) if isinstance(image, np.ndarray) else replace(open_source(image), name=name or os.fspath(image))
+        source = _image_source(image, name)
         label_map = LabelMapSink(source.size)
         result = ProbsSink(np.empty((len(self.labels), *source.size), np.float32)) if probs else None
         done = self.segment(source, [label_map, *([] if result is None else [result]), *sinks])
-        key = "" if isinstance(image, np.ndarray) else os.fspath(image)
+        key = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
         return Prediction(label_map.label_map, self.labels, None if result is None else result.probs, key, done.warnings)
 
     def compare(self, image: npt.NDArray[np.uint8], *, name: str = "", sinks: Sequence[Sink] = ()) -> Comparison:
@@ -328,6 +331,19 @@ class Predictor:
     def _memory_explained(self, size: tuple[int, int], name: str = "") -> AbstractContextManager[None]:
         context = context_of([member.segmenter for member in self.members if member.proposals is None], self.settings)
         return out_of_memory_explained(size, context, self.settings, self.device, name)
+
+
+def _is_segmenter(model: object) -> TypeGuard[Segmenter]:
+    return all(hasattr(model, member) for member in ("geometry", "stride", "device", "scores")) and callable(model)
+
+
+def _image_source(image: object, name: str) -> ArraySource:
+    if isinstance(image, list | tuple) or (isinstance(image, str | os.PathLike) and os.path.isdir(image)):
+        found = f"a {type(image).__name__} of {len(image)}" if isinstance(image, list | tuple) else f"the folder '{os.fspath(image)}'"
+        raise DataError(f"found {found}, expected one image: upscore.predict_files labels many files, a loop many arrays")
+    if isinstance(image, str | os.PathLike):
+        return replace(open_source(image), name=name or os.fspath(image))
+    return ArraySource(image_array(image), name)
 
 
 def _network(model: nn.Module, settings: InferenceSettings, *, channels_last: bool) -> Member:

@@ -49,9 +49,9 @@ def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationM
 
     # A process that is asked to stop still takes part in the sums below, which the others wait for.
     with contextlib.suppress(_Interrupted), explain_out_of_memory(recipe, state.inputs.folder, validating=True):
-        predictor = Predictor.of(
+        predictor = Predictor(
             state.validated,
-            state.inputs.labels,
+            labels=state.inputs.labels,
             device=str(accelerator.device),
             precision=recipe.run.inference_precision,
             channels_last=runs_channels_last(accelerator.device),

@@ -148,7 +148,7 @@ def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
 
 
 def refining(**settings: object) -> Predictor:
-    return Predictor.of(Speckled(), RED_AND_BLUE, **({"crf": {"iterations": 2}} | settings))
+    return Predictor(Speckled(), labels=RED_AND_BLUE, **({"crf": {"iterations": 2}} | settings))
 
 
 def test_before_the_crf_is_the_network_alone_and_after_it_the_predictor():
