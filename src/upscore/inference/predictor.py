@@ -164,7 +164,9 @@ class Predictor:
         combined = Ensemble.of(opened).resolve_settings(settings, **overrides)
         chosen = choose_device(device)
         networks = [
-            _network(member.build().to(chosen), combined.inference, channels_last=runs_channels_last(chosen)) for member in combined.members
+            # A network of somebody's own may expect the usual layout.
+            _network(member.build().to(chosen), combined.inference, channels_last=runs_channels_last(chosen) and not member.built_by)
+            for member in combined.members
         ]
         proposals = [member.inference.proposals for member in combined.members]
         self._assemble(networks, proposals, combined.labels, combined.inference)

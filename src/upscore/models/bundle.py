@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -137,10 +137,16 @@ class Bundle:
 
     @classmethod
     def of_trained(
-        cls, model: nn.Module, labels: LabelSpace, *, inference: InferenceSettings | None = None, card: Mapping[str, Any] | None = None
+        cls,
+        model: nn.Module,
+        labels: LabelSpace,
+        *,
+        defined: str,
+        inference: InferenceSettings | None = None,
+        card: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Return a bundle of a network of the caller's own, of which only its class is known: to load it, a caller gives what builds it."""
-        return cls._own(model, labels, type(model), {}, inference, card)
+        """Return a bundle of a network of the caller's own, of which only is known where it is ``defined``: it can be saved, not built."""
+        return replace(cls._own(model, labels, type(model), {}, inference, card), built_by=defined, builder=None)
 
     @classmethod
     def _own(
@@ -234,6 +240,10 @@ class Bundle:
             network = _build_own(self.builder, self.arguments)
             network.load_state_dict(self.weights)
             return network.eval()
+        if self.built_by:
+            raise BundleError(
+                f"the network is somebody's own, {self.built_by}, and what builds it is not known: save it, and load it with build="
+            )
         model = _skeleton(self.architecture, self.arguments)
         model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):  # some timm networks compute buffers that are not saved

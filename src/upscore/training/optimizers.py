@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from upscore.errors import RecipeError
+from upscore.text import reason
 from upscore.training.network_parts import longest_prefix, require_parts
 
 if TYPE_CHECKING:
     from upscore.training.recipe_sections import OptimizerSection
 
-__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "update_weights"]
+__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "build_own_optimizer", "update_weights"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,34 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     ),
 }
 """By the name that ``optimizer.name`` takes."""
+
+
+def build_own_optimizer(model: nn.Module, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """Return the optimiser that a caller's function makes of the model's trainable parameters.
+
+    The learning rate of each group is its peak; ``"scale"`` is what divides it by that of the first. Raises RecipeError where it is no
+    optimiser, needs more than gradients, or has other parameters.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        optimizer = make(parameters)
+    except Exception as error:  # anybody's code
+        raise RecipeError(f"optimizer= raised {type(error).__name__} ({reason(error)}): it is called with a list of parameters") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise RecipeError(f"optimizer= returned {type(optimizer).__name__}, expected a torch.optim.Optimizer of the parameters it gets")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise RecipeError(
+            "optimizer= returned LBFGS, which evaluates the loss several times in a step, expected one that needs gradients alone"
+        )
+    known = set(map(id, parameters))
+    if any(id(parameter) not in known for group in optimizer.param_groups for parameter in group["params"]):
+        raise RecipeError("optimizer= has parameters that it was not given, expected only those: a run trains a copy of the network")
+    peak = float(optimizer.param_groups[0]["lr"])
+    if not 0 < peak < math.inf:
+        raise RecipeError(f"optimizer= has a learning rate of {peak:g}, expected one above 0 in its first group: the peak of the schedule")
+    for group in optimizer.param_groups:
+        group["scale"] = float(group["lr"]) / peak
+    return optimizer
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:

@@ -65,7 +65,7 @@ def test_a_network_of_ones_own_is_the_same_bit_for_bit(saved, network):
 
 def test_a_predictor_opens_it_by_what_builds_it(saved, network):
     image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
-    live = Predictor(network, labels=LABELS, channels_last=True).predict(image, probs=True)
+    live = Predictor(network, labels=LABELS).predict(image, probs=True)
     opened = Predictor(saved, build=make_network).predict(image, probs=True)
     np.testing.assert_array_equal(opened.probs, live.probs)
 
