@@ -89,13 +89,14 @@ class _CheckedDataset:
         self.dataset, self.name, self.split = dataset, name, str(getattr(dataset, "split", split))
         self.labels = as_label_space(dataset.labels if labels is None else labels)
         if len(dataset) == 0:
-            raise DataError(f"the dataset {name} holds no sample, expected at least one")
+            raise DataError(f"the dataset {name} holds no image, expected at least one")
         keys = getattr(dataset, "keys", None)
         self.keys = tuple(map(str, range(len(dataset)) if keys is None or callable(keys) else keys))
-        if len(self.keys) != len(dataset) or len(set(self.keys)) < len(self.keys):
-            raise DataError(
-                f"the dataset {name} has {len(set(self.keys))} different keys for {len(dataset)} samples, expected one for each"
-            )
+        if len(self.keys) != len(dataset):
+            raise DataError(f"the dataset {name} has {len(self.keys)} keys for {len(dataset)} samples, expected one for each")
+        if len(set(self.keys)) < len(self.keys):
+            repeated = next(key for key in self.keys if self.keys.count(key) > 1)
+            raise DataError(f"the dataset {name}: the key '{repeated}' occurs twice, expected each once")
 
     @property
     def warnings(self) -> tuple[str, ...]:
