@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from upscore.errors import TrainingError
 from upscore.files import write_atomically
 from upscore.import_path import import_path
+from upscore.models.weights import name_mismatch
 
-__all__ = ["CHECKPOINT", "Progress", "read_checkpoint", "read_progress", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "Progress", "check_fit", "read_checkpoint", "read_progress", "write_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Its name in a run folder."""
@@ -110,10 +111,6 @@ def read_checkpoint(
             _check_run(path, header, runs)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safetensors file is no dict)
         progress = Progress(**json.loads(header["progress"]))
-        if header["optimizer"] != import_path(optimizer):
-            raise TrainingError(
-                f"{path}: the run has the optimizer {header['optimizer']}, found {import_path(optimizer)}: give the same again"
-            )
         for group, values in zip(optimizer.param_groups, json.loads(header["groups"]), strict=True):
             group |= {key: value for key, value in values.items() if _is_number(value) and key in group}
         _copy(tensors, "model/", model.state_dict())
@@ -138,6 +135,21 @@ def read_checkpoint(
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{path}: the checkpoint is damaged ({error}): delete it to start the run again") from None
     return progress
+
+
+def check_fit(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise TrainingError where the checkpoint is of another network or optimiser, or damaged; its tensors are not read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            recorded = (file.metadata() or {})["optimizer"]
+            names = [name for name in file.keys() if name.startswith("model/")]  # noqa: SIM118
+            found = {name.removeprefix("model/"): torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise TrainingError(f"{path}: cannot be read as a checkpoint ({error})") from None
+    if mismatch := name_mismatch(model.state_dict(), found):
+        raise TrainingError(f"{path}: belongs to another network: it {mismatch}: resume with the one that the run was begun with")
+    if recorded != import_path(optimizer):
+        raise TrainingError(f"{path}: the run has the optimizer {recorded}, found {import_path(optimizer)}: give the same again")
 
 
 def _is_number(value: object) -> bool:

@@ -17,7 +17,7 @@ from upscore.training.network_parts import longest_prefix, require_parts
 if TYPE_CHECKING:
     from upscore.training.recipe_sections import OptimizerSection
 
-__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "build_own_optimizer", "update_weights"]
+__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "update_weights"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,38 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 """By the name that ``optimizer.name`` takes."""
 
 
-def build_own_optimizer(model: nn.Module, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSection, own: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimiser of complete settings over the model's trainable parameters, or what ``own`` makes of these.
+
+    Weights of two or more dimensions decay; biases and norms do not, and learn at ``settings.bias_lr`` times the rate
+    (2 in Long et al. 2015, and in Caffe's networks before it). ``settings.lr_factors`` multiply the rate of parts of the
+    network; the longest prefix counts. Each group carries its factor of the learning rate as ``"scale"``.
+    Raises RecipeError where ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter;
+    or where ``own`` makes no optimiser, one that needs more than gradients, or one of other parameters.
+    """
+    if own is not None:
+        return _build_own(model, own)
+    assert settings.name is not None
+    assert settings.weight_decay is not None
+    factors = settings.lr_factors
+    require_parts(model, factors, setting="optimizer.lr_factors", trainable=True)
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for decays in (True, False):
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and (parameter.ndim > 1) == decays:
+                prefix = longest_prefix(name, factors)
+                factor = (1.0 if prefix is None else factors[prefix]) * (1.0 if decays else settings.bias_lr)
+                empty = {"params": [], "weight_decay": settings.weight_decay if decays else 0.0, "scale": factor}
+                groups.setdefault((decays, factor), empty)["params"].append(parameter)
+    return OPTIMIZERS[settings.name].build(list(groups.values()), settings)
+
+
+def _build_own(model: nn.Module, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> torch.optim.Optimizer:
     """Return the optimiser that a caller's function makes of the model's trainable parameters.
 
-    The learning rate of each group is its peak; ``"scale"`` is what divides it by that of the first. Raises RecipeError where it is no
-    optimiser, needs more than gradients, or has other parameters.
+    The learning rate of each group is its peak; ``"scale"`` is its factor of the first one's.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -91,29 +118,6 @@ def build_own_optimizer(model: nn.Module, make: Callable[[list[nn.Parameter]], t
     for group in optimizer.param_groups:
         group["scale"] = float(group["lr"]) / peak
     return optimizer
-
-
-def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
-    """Return the optimiser of complete settings over the model's trainable parameters.
-
-    Weights of two or more dimensions decay; biases and norms do not, and learn at ``settings.bias_lr`` times the rate
-    (2 in Long et al. 2015, and in Caffe's networks before it). ``settings.lr_factors`` multiply the rate of parts of the
-    network; the longest prefix counts. Each group carries its factor of the learning rate as ``"scale"``.
-    Raises RecipeError where ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter.
-    """
-    assert settings.name is not None
-    assert settings.weight_decay is not None
-    factors = settings.lr_factors
-    require_parts(model, factors, setting="optimizer.lr_factors", trainable=True)
-    groups: dict[tuple[bool, float], dict[str, Any]] = {}
-    for decays in (True, False):
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and (parameter.ndim > 1) == decays:
-                prefix = longest_prefix(name, factors)
-                factor = (1.0 if prefix is None else factors[prefix]) * (1.0 if decays else settings.bias_lr)
-                empty = {"params": [], "weight_decay": settings.weight_decay if decays else 0.0, "scale": factor}
-                groups.setdefault((decays, factor), empty)["params"].append(parameter)
-    return OPTIMIZERS[settings.name].build(list(groups.values()), settings)
 
 
 def update_weights(optimizer: torch.optim.Optimizer, *, max_grad_norm: float = 0.0, scaler: torch.amp.GradScaler | None = None) -> None:

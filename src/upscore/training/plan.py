@@ -25,7 +25,7 @@ from upscore.training.crop_splits import count_crops, crop_splits
 from upscore.training.memory import check_memory, explain_out_of_memory
 from upscore.training.network import build_network, find_normalization, with_current_backbone_name
 from upscore.training.objective import build_class_weights, build_objective, check_own_loss
-from upscore.training.optimizers import build_optimizer, build_own_optimizer
+from upscore.training.optimizers import build_optimizer
 from upscore.training.own_objects import OwnObjects, schedule_factor
 from upscore.training.precise_bn import check_has_statistics
 from upscore.training.recipe import Recipe
@@ -184,10 +184,9 @@ def _check_network(
     recipe: Recipe, choices: list[Choice], model: nn.Module, machine: Machine, own: OwnObjects, *, images: int
 ) -> tuple[Recipe, list[Choice]]:
     """Refuse a network that the settings do not fit, or a step that does not fit into memory; add what an own optimiser determines."""
-    if own.optimizer is None:
-        build_optimizer(model, recipe.optimizer)
-    else:
-        rate = build_own_optimizer(model, own.optimizer).param_groups[0]["lr"]
+    optimizer = build_optimizer(model, recipe.optimizer, own.optimizer)
+    if own.optimizer is not None:
+        rate = optimizer.param_groups[0]["lr"]
         if recipe.optimizer.lr not in (None, float(rate)):
             raise RecipeError(f"optimizer= has a learning rate of {rate:g}, this run's is {recipe.optimizer.lr:g}: give the same again")
         recipe, choices = _with_choice(recipe, choices, Choice("optimizer.lr", float(rate), "of the optimizer given"))

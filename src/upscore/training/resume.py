@@ -12,8 +12,9 @@ from typing import Any
 from torch import nn
 
 from upscore.errors import TrainingError
-from upscore.training.checkpoint import CHECKPOINT, read_progress
+from upscore.training.checkpoint import CHECKPOINT, check_fit, read_progress
 from upscore.training.launch import Run, launch
+from upscore.training.optimizers import build_optimizer
 from upscore.training.own_objects import Data, Decoder, Loss, MakeOptimizer, OwnObjects, Schedule, separate_own
 from upscore.training.plan import plan
 from upscore.training.progress_bar import Show, listener_for, reading_bar
@@ -93,6 +94,9 @@ def resume(
         raise TrainingError(
             f"{recipe.data.path or ready.train.name}: the images or masks have changed since {folder} was started: start a new run"
         )
+    if own.paths and (folder / CHECKPOINT).exists():
+        assert ready.model is not None
+        check_fit(folder / CHECKPOINT, model=ready.model, optimizer=build_optimizer(ready.model, recipe.optimizer, own.optimizer))
     recipe = ready.recipe
     if any(recipe.value_of(name) != earlier.value_of(name) for name in LENGTH):
         _lengthen(recipe, earlier, folder, steps_per_epoch=-(-len(ready.train) // (recipe.run.batch_size or 1)))

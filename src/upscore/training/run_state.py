@@ -26,7 +26,7 @@ from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, write_checkpoint
 from upscore.training.interrupts import SIGNALS, Interrupts
 from upscore.training.objective import OwnObjective, build_objective
-from upscore.training.optimizers import build_optimizer, build_own_optimizer
+from upscore.training.optimizers import build_optimizer
 from upscore.training.own_objects import Loss, OwnObjects, schedule_factor
 from upscore.training.recipe import Recipe
 from upscore.training.schedules import lr_factor
@@ -85,7 +85,7 @@ class RunState:
         averaged = copy.deepcopy(model) if run.average else model
         average = dict(averaged.state_dict()) if run.average else None
         own = inputs.own
-        optimizer = build_own_optimizer(model, own.optimizer) if own.optimizer else build_optimizer(model, recipe.optimizer)
+        optimizer = build_optimizer(model, recipe.optimizer, own.optimizer)
         progress, saved = Progress(), None
         if checkpoint.exists():
             parts: dict[str, Any] = {"model": model, "average": average, "optimizer": optimizer, "scaler": accelerator.scaler}
