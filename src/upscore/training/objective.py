@@ -93,7 +93,7 @@ def check_own_loss(loss: Callable[[Tensor, Tensor], Tensor], num_classes: int) -
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise RecipeError(f"loss= returned {found}, {wanted}")
     if not bool(value.isfinite()):
-        raise RecipeError(f"loss= returned {float(value)} for plain logits, {wanted}")
+        raise RecipeError(f"loss= returned {value.item()} for plain logits, {wanted}")
     if not value.requires_grad:
         raise RecipeError(f"loss= returned a number without a gradient, {wanted}: compute it from the logits, without .item() or .detach()")
     (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
