@@ -41,6 +41,6 @@ class Scenes:
         image = np.where(truth[..., None] == 1, np.array([210, 40, 40]), np.array([40, 60, 200]))
         image = (image + rng.integers(-15, 16, image.shape)).clip(0, 255).astype(np.uint8)
         if index in self.stubborn:
-            truth = Predictor.of(Speckled(), LABELS).predict(image).label_map
+            truth = Predictor(Speckled(), labels=LABELS).predict(image).label_map
         truth[0] = 255
         return Sample(self.keys[index], image, truth)

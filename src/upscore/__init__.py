@@ -4,7 +4,7 @@ The verbs, from Python::
 
     import upscore
 
-    run = upscore.train(upscore.Recipe.parse({"data": {"path": "street/dataset.yaml"}}))
+    run = upscore.train(train="street/dataset.yaml", epochs=20)
     evaluation = upscore.evaluate(run.best, "street/dataset.yaml")
     tuning = upscore.tune(run.best, "street/dataset.yaml")
     prediction = upscore.Predictor(run.best).predict("image.jpg")
@@ -21,7 +21,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from upscore.data.dataset import Dataset as Dataset
     from upscore.data.open_dataset import open_dataset as open_dataset
+    from upscore.data.own_dataset import ImagesWithMasks as ImagesWithMasks
+    from upscore.data.own_dataset import as_dataset as as_dataset
     from upscore.demo import run_demo as run_demo
     from upscore.errors import UpscoreError as UpscoreError
     from upscore.evaluation.evaluate import evaluate as evaluate
@@ -30,13 +33,20 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import tune as tune
     from upscore.explain.explanation import explain_image as explain_image
     from upscore.explain.page import write_explanation as write_explanation
+    from upscore.inference.predict_files import predict_files as predict_files
     from upscore.inference.predictor import Predictor as Predictor
+    from upscore.models.backbone import FeatureLevel as FeatureLevel
+    from upscore.models.backbone import measure_levels as measure_levels
     from upscore.models.bundle import Bundle as Bundle
     from upscore.models.ensemble import Ensemble as Ensemble
     from upscore.models.factory import create_model as create_model
     from upscore.models.factory import list_models as list_models
     from upscore.ops.geometry import Geometry as Geometry
+    from upscore.training.launch import Run as Run
     from upscore.training.launch import train as train
+    from upscore.training.own_objects import OwnObjects as OwnObjects
+    from upscore.training.plan import Plan as Plan
+    from upscore.training.plan import plan as plan
     from upscore.training.recipe import Recipe as Recipe
     from upscore.training.resume import resume as resume
     from upscore.types import LabelSpace as LabelSpace
@@ -47,20 +57,30 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "models.bundle",
+    "Dataset": "data.dataset",
     "Ensemble": "models.ensemble",
     "Evaluation": "evaluation.result",
+    "FeatureLevel": "models.backbone",
     "Geometry": "ops.geometry",
+    "ImagesWithMasks": "data.own_dataset",
     "LabelSpace": "types",
+    "OwnObjects": "training.own_objects",
+    "Plan": "training.plan",
     "Prediction": "types",
     "Predictor": "inference.predictor",
     "Recipe": "training.recipe",
+    "Run": "training.launch",
     "Sample": "types",
     "UpscoreError": "errors",
+    "as_dataset": "data.own_dataset",
     "create_model": "models.factory",
     "evaluate": "evaluation.evaluate",
     "explain_image": "explain.explanation",
     "list_models": "models.factory",
+    "measure_levels": "models.backbone",
     "open_dataset": "data.open_dataset",
+    "plan": "training.plan",
+    "predict_files": "inference.predict_files",
     "resume": "training.resume",
     "run_demo": "demo",
     "train": "training.launch",

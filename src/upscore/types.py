@@ -7,6 +7,7 @@ probabilities stay plain (N, K, H, W) tensors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from upscore.text import listed, shortened
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["IGNORE", "Batch", "LabelSpace", "Prediction", "Sample", "voc_palette"]
+__all__ = ["IGNORE", "Batch", "LabelSpace", "Prediction", "Sample", "as_label_space", "voc_palette"]
 
 IGNORE = 255
 """The label of a pixel that is neither learned from nor evaluated (VOC's void)."""
@@ -119,6 +120,19 @@ class LabelSpace:
             return f"{len(self)} classes ({listed(self.names, 6)}) against {len(other)} ({listed(other.names, 6)})"
         changed = [f"class {i} is '{a}' against '{b}'" for i, (a, b) in enumerate(zip(self.names, other.names, strict=True)) if a != b]
         return "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
+
+
+def as_label_space(labels: LabelSpace | Sequence[str]) -> LabelSpace:
+    """Return class names, in the order of their numbers, as a LabelSpace; DataError where they are no names.
+
+    >>> as_label_space(["road", "car"]).names
+    ('road', 'car')
+    """
+    if isinstance(labels, LabelSpace):
+        return labels
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or not all(isinstance(name, str) for name in labels):
+        raise DataError(f"found labels of type {type(labels).__name__}, expected a list of class names, or a LabelSpace")
+    return LabelSpace(tuple(labels))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ TOPICS = {
     "inference/test_smallest_proposals.py",
     "losses/test_labels.py",
     "models/test_hostile_bundles.py",
+    "models/test_own_bundles.py",
     "models/test_papers_backbones.py",
     "settings/test_settings.py",
 }

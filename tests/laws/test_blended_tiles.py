@@ -180,8 +180,8 @@ def test_a_real_network_with_squeeze_and_excitation_is_near_its_whole_result() -
     nn.init.normal_(network.decoder.score_fr.weight, std=0.05)
     image = np.kron(np.random.default_rng(0).integers(0, 256, (12, 18, 3), dtype=np.uint8), np.ones((32, 32, 1), np.uint8))[:361, :557]
     labels = LabelSpace(("a", "b", "c"))
-    whole = Predictor.of(network, labels, tile="whole").predict(image, probs=True)
-    parts = Predictor.of(network, labels, tile=256).predict(image, probs=True)
+    whole = Predictor(network, labels=labels, tile="whole").predict(image, probs=True)
+    parts = Predictor(network, labels=labels, tile=256).predict(image, probs=True)
     assert whole.probs is not None
     assert parts.probs is not None
     assert 0 < np.abs(parts.probs - whole.probs).mean() < 0.1 * whole.probs.std() + 0.02

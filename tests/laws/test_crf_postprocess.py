@@ -168,8 +168,8 @@ def test_windows_come_near_the_whole_and_nearer_with_their_margin(monkeypatch: p
 def test_the_predictor_streams_what_the_composition_holds(monkeypatch: pytest.MonkeyPatch, override, size):
     """Tiles within windows: every pixel once, and the probabilities of the whole."""
     network, image = Strided(), scene(*size)
-    plain = Predictor.of(network, LABELS, **override)
-    predictor = Predictor.of(network, LABELS, crf=SETTINGS, **override)
+    plain = Predictor(network, labels=LABELS, **override)
+    predictor = Predictor(network, labels=LABELS, crf=SETTINGS, **override)
     monkeypatch.setattr(module, "MAX_WINDOW_PIXELS", 48 * 48)
     expected = predictor.predict_probs(as_images(image))[0].numpy()
     covered, found = np.zeros(size, int), np.empty((3, *size), np.float32)
@@ -196,5 +196,5 @@ def test_a_network_that_is_not_cut_runs_once(monkeypatch: pytest.MonkeyPatch):
             return super().forward(images)
 
     monkeypatch.setattr(module, "MAX_WINDOW_PIXELS", 32 * 32)
-    assert len(list(Predictor.of(Counting(), LABELS, tile="whole", crf=True).iterate(scene(60, 80)))) > 4
+    assert len(list(Predictor(Counting(), labels=LABELS, tile="whole", crf=True).iterate(scene(60, 80)))) > 4
     assert len(calls) == 1

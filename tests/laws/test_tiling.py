@@ -140,8 +140,8 @@ def test_real_networks_are_exact_under_tiling(name: str, backbone: str, argument
     labels = LabelSpace(("a", "b", "c", "d"))
     for height, width, tile in ((651, 33, 128), (40, 333, 160), (17, 9, 32)):
         image = (random_images(height, width)[0] * 255).to(torch.uint8).permute(1, 2, 0).numpy()
-        whole = Predictor.of(network, labels, tile="whole").predict(image, probs=True)
-        parts = Predictor.of(network, labels, tile=tile).predict(image, probs=True)
+        whole = Predictor(network, labels=labels, tile="whole").predict(image, probs=True)
+        parts = Predictor(network, labels=labels, tile=tile).predict(image, probs=True)
         assert whole.probs is not None
         assert parts.probs is not None
         np.testing.assert_allclose(parts.probs, whole.probs, rtol=0, atol=1e-5)

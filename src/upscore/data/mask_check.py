@@ -103,7 +103,8 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
         return np.bincount(values.ravel(), minlength=256), values.shape, raw.palette if raw else b""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for index, found in enumerate(pool.map(read, range(count))):
+        read_all = pool.map if isinstance(dataset, RawLabels) else map  # a caller's own dataset may not be safe in threads
+        for index, found in enumerate(read_all(read, range(count))):
             if isinstance(found, str):
                 unreadable[index] = found
             else:

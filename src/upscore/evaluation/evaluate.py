@@ -17,11 +17,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from upscore.data.dataset import Dataset, read_as
 from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
+from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
@@ -33,7 +35,7 @@ from upscore.metrics import ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import InferenceSettings
-from upscore.types import LabelSpace, Prediction, Sample
+from upscore.types import LabelSpace, Prediction, Sample, as_label_space
 
 __all__ = ["ImagePredictor", "evaluate", "predict_sample"]
 
@@ -52,9 +54,10 @@ class ImagePredictor(Protocol):
 
 
 def evaluate(
-    predictor: ImagePredictor | Bundle | Ensemble | str | os.PathLike[str],
-    dataset: Dataset | str | os.PathLike[str],
+    predictor: ImagePredictor | nn.Module | Bundle | Ensemble | str | os.PathLike[str],
+    dataset: Dataset | ImagesWithMasks | Sequence[Any] | str | os.PathLike[str],
     *,
+    labels: LabelSpace | Sequence[str] | None = None,
     split: str = "val",
     absent: str = "union",
     progress: Callable[[int, int], None] | None = None,
@@ -69,10 +72,13 @@ def evaluate(
 
     Parameters
     ----------
-    predictor : Predictor, Bundle, Ensemble, path, or anything with ``labels`` and ``predict``
-        A bundle is opened with its own inference settings on the best device.
-    dataset : Dataset or path
-        A path is opened by :func:`upscore.data.open_dataset.open_dataset`.
+    predictor : Predictor, nn.Module, Bundle, Ensemble, path, or anything with ``labels`` and ``predict``
+        A bundle is opened with its own inference settings on the best device. A module, images in [0, 1] to logits, is used where it is.
+    dataset : dataset or path
+        A path is opened by :func:`upscore.data.open_dataset.open_dataset`; any object will do that
+        :func:`upscore.data.own_dataset.as_dataset` takes.
+    labels : LabelSpace or sequence of str, optional
+        Classes of a module, or of a dataset of your own, where the dataset does not name them.
     split : str
         Which part of a path's dataset; a Dataset is taken as it is.
     absent : {"union", "present", "all"}
@@ -86,9 +92,18 @@ def evaluate(
     sinks : callable
         Returns what else gets the probabilities of a sample, predicted by a Predictor.
     """
-    evaluated: ImagePredictor = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
     if isinstance(dataset, (str, os.PathLike)):
-        path, dataset = os.fspath(dataset), open_dataset(dataset, split)
+        path, opened = os.fspath(dataset), open_dataset(dataset, split)
+        if labels is not None and (difference := as_label_space(labels).difference(opened.labels)):
+            raise DataError(f"{path}: the labels given are not its own: {difference}: leave labels out")
+    else:
+        opened = as_dataset(dataset, split=split, labels=labels)
+    dataset = opened
+    evaluated: ImagePredictor
+    if isinstance(predictor, nn.Module):
+        evaluated = Predictor(predictor, labels=dataset.labels)
+    else:
+        evaluated = Predictor(predictor) if isinstance(predictor, (Bundle, Ensemble, str, os.PathLike)) else predictor
     check_dataset(dataset, evaluated.labels)
     if isinstance(evaluated, Predictor):
         dataset = read_as(dataset, evaluated.input)

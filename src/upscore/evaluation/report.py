@@ -26,6 +26,7 @@ import torch
 
 import upscore
 from upscore.data.dataset import Dataset
+from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
 from upscore.evaluation.checks import check_mask
@@ -70,7 +71,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]] | None = None,
     card: Mapping[str, Any] | None = None,
     predictor: ImagePredictor | None = None,
-    dataset: Dataset | None = None,
+    dataset: Dataset | ImagesWithMasks | None = None,
     command: str | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.json`` and ``confusion.csv``; return the path of the page.
@@ -96,6 +97,7 @@ def write_report(
     folder = Path(out)
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})
     rows = [dict(row) for row in (history if history is not None else card.get("history") or [])]
+    dataset = None if dataset is None else as_dataset(dataset, labels=evaluation.labels)
     panels = _image_panels(evaluation, predictor, dataset) if predictor is not None and dataset is not None else []
     crf_panels = _crf_panels(evaluation, predictor, dataset) if isinstance(predictor, Predictor) and dataset is not None else []
     losses = {"loss": "training", "val_loss": "validation"}

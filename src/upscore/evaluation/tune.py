@@ -25,6 +25,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 import upscore
 from upscore.data.dataset import Dataset, read_as
 from upscore.data.open_dataset import open_dataset
+from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
@@ -109,7 +110,7 @@ class Tuning:
 
 def tune(
     network: Predictor | Bundle | Ensemble | str | os.PathLike[str],
-    dataset: Dataset | str | os.PathLike[str],
+    dataset: Dataset | ImagesWithMasks | str | os.PathLike[str],
     *,
     split: str = "val",
     trials: int = 30,
@@ -130,7 +131,7 @@ def tune(
     ----------
     network : Predictor, Bundle, Ensemble or path
         Run with its inference settings, but without the CRF. It is not changed; see :meth:`Tuning.apply`.
-    dataset : Dataset or path
+    dataset : dataset or path
         What to evaluate on: not what the network was trained on, where the CRF has nothing to correct,
         and not what its results will be reported on. At least 2 images and 2 classes.
     split : str
@@ -161,7 +162,7 @@ def tune(
         raise BundleError(
             f"the bundle was tuned already, on {_tuned_on(predictor.card['crf'])}: give --again (again=True) to tune it again"
         )
-    images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else dataset
+    images = open_dataset(dataset, split) if isinstance(dataset, (str, os.PathLike)) else as_dataset(dataset, split=split)
     check_dataset(images, predictor.labels)
     images = read_as(images, predictor.input)
     if len(images.labels) < 2:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +22,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from upscore.data.array_like import image_array
 from upscore.data.image_files import read_image
 from upscore.errors import DataError, RecipeError
 from upscore.explain.activations import Activation, record_activations
 from upscore.explain.receptive_fields import ReceptiveField, measure_receptive_fields
 from upscore.explain.skip_contributions import SkipPrediction, predict_by_skips
 from upscore.inference.image_tensors import image_to_tensor
-from upscore.inference.predictor import Predictor
+from upscore.inference.predictor import ImageLike, Predictor
 from upscore.inference.segmenter import choose_device
 from upscore.models.bundle import Bundle
-from upscore.types import LabelSpace
+from upscore.types import LabelSpace, as_label_space
 
 __all__ = ["MAX_PIXELS", "Explanation", "choose_pixel", "explain_image", "explain_model", "find_object"]
 
@@ -63,27 +64,30 @@ class Explanation:
 
 
 def explain_image(
-    bundle: Bundle | str | os.PathLike[str],
-    image: npt.NDArray[np.uint8] | str | os.PathLike[str],
+    model: Bundle | nn.Module | str | os.PathLike[str],
+    image: ImageLike,
     *,
+    labels: LabelSpace | Sequence[str] | None = None,
     pixel: tuple[int, int] | None = None,
     channels: Mapping[str, int] | None = None,
     grid: tuple[int, int] = (5, 7),
     max_pixels: int = MAX_PIXELS,
-    device: str | torch.device = "auto",
+    device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Explain what a bundle's network predicts for one image.
+    """Explain what a network predicts for one image.
 
     The network runs alone, in single precision: without the flips, scales, tiles and CRF
     of the bundle's inference settings.
 
     Parameters
     ----------
-    bundle : Bundle or path
-        Whose network.
-    image : (H, W, 3) uint8 RGB, or path
-        Any size from 1×1.
+    model : Bundle, path, or nn.Module
+        The network of a bundle, or one in memory, images (N, 3, H, W) in [0, 1] to logits (N, K, H, W).
+    image : array, tensor, PIL image, or path
+        As for :meth:`upscore.inference.predictor.Predictor.predict`.
+    labels : LabelSpace or sequence of str
+        The K classes of a module; a bundle has its own.
     pixel : (int, int), optional
         Row and column, in the image before it is shrunk, of the pixel to explain; :func:`choose_pixel` when not given.
     channels : mapping of str to int, optional
@@ -93,8 +97,8 @@ def explain_image(
         most 400, and no more than the image has pixels. (0, 0) for none.
     max_pixels : int
         Larger images are shrunk to this many pixels.
-    device : str or torch.device
-        As in :func:`upscore.inference.segmenter.choose_device`.
+    device : str or torch.device, optional
+        As in :func:`upscore.inference.segmenter.choose_device`. When not given, the best for a bundle, and where it is for a module.
     progress : callable, optional
         Called with (done, total) after each receptive field.
 
@@ -103,13 +107,21 @@ def explain_image(
     BundleError, DataError, RecipeError
         The bundle is damaged; the image cannot be read, or the pixel is outside it; a setting is impossible.
     """
-    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
-    key = "" if isinstance(image, np.ndarray) else os.fspath(image)
-    array = image if isinstance(image, np.ndarray) else read_image(image)
+    if isinstance(model, nn.Module):
+        if labels is None:
+            raise DataError(f"found {type(model).__name__} without labels, expected the names of its classes: give labels=")
+        network, source = model if device is None else model.to(choose_device(device)), f"live {type(model).__name__}"
+        classes = as_label_space(labels)
+    else:
+        if labels is not None:
+            raise RecipeError("found labels for a bundle, which has its own: leave it out")
+        loaded = model if isinstance(model, Bundle) else Bundle.load(Path(model))
+        network, classes = loaded.build().to(choose_device(device or "auto")), loaded.labels
+        source = loaded.architecture if isinstance(model, Bundle) else os.fspath(model)
     return explain_model(
-        loaded.build().to(choose_device(device)), loaded.labels, array,
+        network, classes, read_image(image) if isinstance(image, str | os.PathLike) else image_array(image),
         pixel=pixel, channels=channels, grid=grid, max_pixels=max_pixels, progress=progress,
-        source=loaded.architecture if isinstance(bundle, Bundle) else os.fspath(bundle), key=key,
+        source=source, key=os.fspath(image) if isinstance(image, str | os.PathLike) else "",
     )  # fmt: skip
 
 
@@ -148,7 +160,7 @@ def explain_model(
             f"found pixel {pixel[0]},{pixel[1]} outside the image: expected rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}"
         )
     image = _shrink_to(image, max_pixels)
-    predictor = Predictor.of(model, labels, tile="whole")
+    predictor = Predictor(model, labels=labels, tile="whole")
     predicted = predictor.predict(image, probs=True)
     label_map, probs = predicted.label_map, predicted.probs
     assert probs is not None

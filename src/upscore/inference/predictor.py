@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import torch
+from PIL.Image import Image as PILImage
 from torch import Tensor, nn
 
+from upscore.data.array_like import image_array
 from upscore.errors import BundleError, DataError, RecipeError, nearest_name
 from upscore.inference.image_tensors import check_tensor
 from upscore.inference.memory_advice import out_of_memory_explained
@@ -31,9 +33,12 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
 from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
 from upscore.settings import InferenceSettings, ProposalSettings
-from upscore.types import LabelSpace, Prediction
+from upscore.types import LabelSpace, Prediction, as_label_space
 
-__all__ = ["Comparison", "Predictor", "Segmentation"]
+__all__ = ["Comparison", "ImageLike", "Predictor", "Segmentation"]
+
+ImageLike: TypeAlias = "Image | Tensor | PILImage | str | os.PathLike[str]"
+"""One image, as Python libraries hand it over: an array, a tensor, a PIL image, or a path."""
 
 
 class Comparison(NamedTuple):
@@ -53,14 +58,28 @@ class Segmentation(NamedTuple):
 
 
 class Predictor:
-    """Labels images with the network of a bundle, or with several.
+    """Labels images with the network of a bundle, with several of them, or with a network in memory.
+
+    A network in memory is borrowed as it is, and may be in the middle of its training: its weights are neither copied nor
+    rearranged, unless ``channels_last`` asks for it, and its training mode is what it was after every call.
 
     Parameters
     ----------
-    bundle : Bundle, Ensemble, path, or sequence of them
-        Several are combined as ``combine`` says; they must have the same classes.
-    device : str or torch.device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    model : Bundle, Ensemble, path, or sequence of them; or nn.Module, or Segmenter
+        Several bundles are combined as ``combine`` says; they must have the same classes. A module maps images (N, C, H, W), of RGB
+        in [0, 1], to logits (N, K, H, W). Its ``geometry`` attribute, a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an
+        int, make exact tiles possible; without them large images are labelled in overlapping tiles. A segmenter is another engine,
+        and computes as it will: ``device``, ``channels_last`` and ``precision`` are its own.
+    labels : LabelSpace or sequence of str
+        The K classes of a module or segmenter; bundles have their own.
+    input : InputSpec, optional
+        The images of a module or segmenter; RGB of 8 bits when not given.
+    build : callable or str
+        For a path to the bundle of a network of your own: what builds it (:meth:`upscore.models.bundle.Bundle.load`).
+    device : str or torch.device, optional
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. When not given, the best for bundles, and where it is for a module.
+    channels_last : bool
+        Compute with a module in NHWC memory order, as a bundle's network does: its weights are rearranged in memory.
     settings : InferenceSettings, optional
         In place of the (first) bundle's own.
     boxes : BoxFile or path, optional
@@ -94,78 +113,70 @@ class Predictor:
     Raises
     ------
     BundleError, DataError, RecipeError
-        A bundle is damaged, or several differ in their classes; the boxes cannot be read; a setting or the device is impossible.
+        A bundle is damaged, or several differ in their classes; the boxes cannot be read; a setting or the device is impossible;
+        ``labels`` are missing, or given for a bundle.
+
+    Examples
+    --------
+    >>> network = nn.Conv2d(3, 2, 1)
+    >>> Predictor(network, labels=["road", "car"]).predict(np.zeros((4, 5, 3), np.uint8)).label_map.shape
+    (4, 5)
     """
 
     def __init__(
         self,
-        bundle: Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
+        model: nn.Module | Segmenter | Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
         *,
-        device: str | torch.device = "auto",
+        labels: LabelSpace | Sequence[str] | None = None,
+        input: InputSpec | None = None,
+        build: Callable[..., nn.Module] | str | None = None,
+        device: str | torch.device | None = None,
+        channels_last: bool = False,
         settings: InferenceSettings | None = None,
         boxes: BoxFile | str | os.PathLike[str] | None = None,
         propose: Proposer | None = None,
         **overrides: object,
     ) -> None:
-        given = [bundle] if isinstance(bundle, (Bundle, Ensemble, str, os.PathLike)) else list(bundle)
+        if isinstance(model, nn.Module) or _is_segmenter(model):
+            if labels is None:
+                raise DataError(f"found {type(model).__name__} without labels, expected the names of its classes: give labels=")
+            chosen = (settings or InferenceSettings()).with_overrides(**overrides)
+            if isinstance(model, nn.Module):
+                network = _network(model if device is None else model.to(choose_device(device)), chosen, channels_last=channels_last)
+            else:
+                network = Member(model, name=type(model).__name__)
+            self._assemble([network], [chosen.proposals], as_label_space(labels), chosen, input or RGB)
+        else:
+            own = {"labels": labels is not None, "input": input is not None, "channels_last": channels_last}
+            if found := next((name for name, given in own.items() if given), ""):
+                raise RecipeError(f"found {found} for a bundle, which has its own: leave it out")
+            self._open(cast(Any, model), build, device or "auto", settings, overrides)
+        self._set_boxes(boxes, propose)
+
+    def _open(
+        self,
+        model: Bundle | Ensemble | str | os.PathLike[str] | Sequence[Bundle | Ensemble | str | os.PathLike[str]],
+        build: Callable[..., nn.Module] | str | None,
+        device: str | torch.device,
+        settings: InferenceSettings | None,
+        overrides: Mapping[str, object],
+    ) -> None:
+        given = [model] if isinstance(model, (Bundle, Ensemble, str, os.PathLike)) else list(model)
         if not given:
             raise BundleError("found no bundle, expected at least one")
-        opened = [model if isinstance(model, (Bundle, Ensemble)) else load_model(Path(model)) for model in given]
+        opened = [each if isinstance(each, (Bundle, Ensemble)) else load_model(Path(each), build=build) for each in given]
         combined = Ensemble.of(opened).resolve_settings(settings, **overrides)
         chosen = choose_device(device)
         networks = [
-            _network(member.build().to(chosen), combined.inference, channels_last=runs_channels_last(chosen)) for member in combined.members
+            # A network of somebody's own may expect the usual layout.
+            _network(member.build().to(chosen), combined.inference, channels_last=runs_channels_last(chosen) and not member.built_by)
+            for member in combined.members
         ]
         proposals = [member.inference.proposals for member in combined.members]
         self._assemble(networks, proposals, combined.labels, combined.inference, combined.input)
-        self._set_boxes(boxes, propose)
-        self.source = ", ".join(_source(model) for model in given)
+        self.source = ", ".join(_source(each) for each in given)
         self.card |= opened[0].card
         self.cards += tuple(member.card for member in combined.members)
-
-    @classmethod
-    def of(
-        cls,
-        model: nn.Module | Segmenter,
-        labels: LabelSpace,
-        *,
-        input: InputSpec = RGB,
-        device: str | torch.device | None = None,
-        settings: InferenceSettings | None = None,
-        channels_last: bool = False,
-        **overrides: object,
-    ) -> Predictor:
-        """Return a predictor around a live model, which is borrowed as it is, or around another engine.
-
-        The model may be in the middle of its training: its weights are neither copied nor
-        rearranged, unless ``channels_last`` asks for it, and its training mode is what it was after every call.
-
-        Parameters
-        ----------
-        model : nn.Module or Segmenter
-            images (N, C, H, W), of RGB in [0, 1] -> logits (N, K, H, W). Its ``geometry`` attribute,
-            a :class:`upscore.ops.geometry.Geometry`, and ``stride``, an int, make exact tiles possible;
-            without them large images are labelled in overlapping tiles. A segmenter computes as it will:
-            ``device``, ``channels_last`` and ``precision`` are its own.
-        labels : LabelSpace
-            K classes.
-        input : InputSpec
-            The images.
-        device : str or torch.device, optional
-            The model is moved there; it stays where it is when not given.
-        channels_last : bool
-            Compute in NHWC memory order, as a bundle's network does: the weights are rearranged in memory.
-        settings, **overrides
-            As for the class.
-        """
-        predictor = cls.__new__(cls)
-        chosen = (settings or InferenceSettings()).with_overrides(**overrides)
-        if isinstance(model, nn.Module):
-            network = _network(model if device is None else model.to(choose_device(device)), chosen, channels_last=channels_last)
-        else:
-            network = Member(model, name=type(model).__name__)
-        predictor._assemble([network], [chosen.proposals], labels, chosen, input)
-        return predictor
 
     def _assemble(
         self,
@@ -186,7 +197,6 @@ class Predictor:
         self.card: dict[str, object] = {}
         self.cards: tuple[Mapping[str, object], ...] = ()
         self.members = tuple(replace(member, proposals=own) for member, own in zip(networks, proposals, strict=True))
-        self._set_boxes(None, None)
 
     def _set_boxes(self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None) -> None:
         if boxes is not None and propose is not None:
@@ -198,15 +208,14 @@ class Predictor:
         self._boxes = boxes if isinstance(boxes, BoxFile) or boxes is None else BoxFile(Path(boxes))
         self._propose = propose
 
-    def predict(
-        self, image: Image | str | os.PathLike[str], *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()
-    ) -> Prediction:
+    def predict(self, image: ImageLike, *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()) -> Prediction:
         """Label one image.
 
         Parameters
         ----------
-        image : (H, W, C) array, or path
-            Of the bands and the type of ``input``: (H, W, 3) uint8 for RGB. Any size from 1×1.
+        image : array, tensor, PIL image, or path
+            Of the bands and the type of ``input``, of any size from 1×1. An array is (H, W, C), (H, W, 3) uint8 for RGB; tensors and PIL
+            images are read as :func:`upscore.data.array_like.image_array` describes: (C, H, W), bytes or floats in [0, 1].
         probs : bool
             Return the probabilities too: K × 4 bytes a pixel.
         name : str
@@ -223,28 +232,18 @@ class Predictor:
         Raises
         ------
         DataError
-            The array or file is not such an image, or there are no boxes for it in the file of them.
+            It is not such an image, but a list or a folder of them, for instance; or there are no boxes for it in the file of them.
         GeometryError
             As :func:`upscore.inference.tile_choice.choose_tiles`.
         RecipeError
             Memory does not suffice with these settings; the message names those to change.
         """
-        if not isinstance(image, np.ndarray | str | os.PathLike):
-            raise DataError(
-                f"found {type(image).__name__}, expected an image (H, W, {len(self.input)}) {self.input.dtype}{' RGB' * self.input.is_rgb} "
-                f"as a NumPy array, or a path; predict_probs takes tensors (N, {len(self.input)}, H, W)"
-            )
-        source = self._source(image, name)
+        source = _image_source(image, name, self.input)
         label_map = LabelMapSink(source.size)
         result = ProbsSink(np.empty((len(self.labels), *source.size), np.float32)) if probs else None
         done = self.segment(source, [label_map, *([] if result is None else [result]), *sinks])
-        key = "" if isinstance(image, np.ndarray) else os.fspath(image)
+        key = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
         return Prediction(label_map.label_map, self.labels, None if result is None else result.probs, key, done.warnings)
-
-    def _source(self, image: Image | str | os.PathLike[str], name: str) -> ArraySource:
-        if isinstance(image, np.ndarray):
-            return ArraySource(image, name, spec=self.input)
-        return replace(open_source(image, self.input), name=name or os.fspath(image))
 
     def compare(self, image: Image, *, name: str = "", sinks: Sequence[Sink] = ()) -> Comparison:
         """Label one image (H, W, C) without and with the CRF; the network runs once.
@@ -254,7 +253,7 @@ class Predictor:
         """
         if not self.settings.uses_crf:
             raise RecipeError("found no CRF to compare with: give crf=True")
-        source = self._source(image, name)
+        source = _image_source(image, name, self.input)
         before, after = LabelMapSink(source.size), LabelMapSink(source.size)
         done = self.segment(source, [after, *sinks], network_sinks=[before])
         plain, refined = (Prediction(sink.label_map, self.labels, warnings=done.warnings) for sink in (before, after))
@@ -293,7 +292,7 @@ class Predictor:
         probs : (K, h, w) float32 tensor
             Its probabilities, where they were computed.
         """
-        source = self._source(image, name)
+        source = _image_source(image, name, self.input)
         with self._memory_explained(source.size, name):
             for labelled in self.pipeline(source.size, name=name, warn=warn).windows(source):
                 yield labelled.window, labelled.probs
@@ -353,6 +352,19 @@ class Predictor:
     def _memory_explained(self, size: tuple[int, int], name: str = "") -> AbstractContextManager[None]:
         context = context_of([member.segmenter for member in self.members if member.proposals is None], self.settings)
         return out_of_memory_explained(size, context, self.settings, self.device, name)
+
+
+def _is_segmenter(model: object) -> TypeGuard[Segmenter]:
+    return all(hasattr(model, member) for member in ("geometry", "stride", "device", "scores")) and callable(model)
+
+
+def _image_source(image: object, name: str, spec: InputSpec) -> ArraySource:
+    if isinstance(image, list | tuple) or (isinstance(image, str | os.PathLike) and os.path.isdir(image)):
+        found = f"a {type(image).__name__} of {len(image)}" if isinstance(image, list | tuple) else f"the folder '{os.fspath(image)}'"
+        raise DataError(f"found {found}, expected one image: upscore.predict_files labels many files, a loop many arrays")
+    if isinstance(image, str | os.PathLike):
+        return replace(open_source(image, spec), name=name or os.fspath(image))
+    return ArraySource(image_array(image, spec), name, spec=spec)
 
 
 def _network(model: nn.Module, settings: InferenceSettings, *, channels_last: bool) -> Member:

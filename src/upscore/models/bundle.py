@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,13 +27,14 @@ from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
 from upscore.files import beside, check_file, refuse_other_contents, replace_folder
+from upscore.import_path import import_named, import_path
 from upscore.input_spec import RGB, InputSpec
 from upscore.models.factory import backbone_mismatch, create_model
 from upscore.models.manifest import Description, Fingerprint, Input, Labels, as_json, read_document, write_document
 from upscore.models.weights import name_mismatch, silent
 from upscore.settings import InferenceSettings
 from upscore.text import literal, reason
-from upscore.types import LabelSpace
+from upscore.types import LabelSpace, as_label_space
 
 __all__ = ["Bundle", "find_bundle", "refuse_unless_bundle"]
 
@@ -47,7 +48,7 @@ ENSEMBLE = "ensemble.json"
 class Bundle:
     """A network, its classes and its history."""
 
-    architecture: str  #: a key of :data:`upscore.models.architectures.ARCHITECTURES`
+    architecture: str  #: a key of :data:`upscore.models.architectures.ARCHITECTURES`, or the class of a network of somebody's own
     arguments: dict[str, Any]  #: the others of :func:`upscore.models.factory.create_model`, but never ``weights``
     labels: LabelSpace  #: the classes, ``num_classes`` of them
     weights: dict[str, Tensor] = field(repr=False)  #: the state of the network, on the CPU
@@ -55,6 +56,10 @@ class Bundle:
     inference: InferenceSettings = field(default_factory=InferenceSettings)  #: defaults for prediction
     card: dict[str, Any] = field(default_factory=dict, repr=False)
     """Where the network comes from: recipe digest, metrics, fingerprint of the data, versions, history; JSON values."""
+    built_by: str = ""
+    """Import path of what builds a network of somebody's own, whose class ``architecture`` then names; "" for those of upscore."""
+    builder: Callable[..., nn.Module] | None = field(default=None, repr=False, compare=False)
+    """What builds it, from ``arguments``; never from a file."""
 
     @classmethod
     def of(
@@ -94,6 +99,85 @@ class Bundle:
         weights = {name: state[name].detach().to("cpu", expected[name].dtype, copy=True).contiguous() for name in expected}
         return cls(architecture, complete, labels, weights, input, inference or InferenceSettings(), as_json(card or {}))
 
+    @classmethod
+    def of_network(
+        cls,
+        model: nn.Module,
+        labels: LabelSpace | Sequence[str],
+        *,
+        build: Callable[..., nn.Module] | str,
+        arguments: Mapping[str, bool | int | float | str | None] | None = None,
+        input: InputSpec = RGB,
+        inference: InferenceSettings | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return a bundle of a network of your own, as it is now.
+
+        Parameters
+        ----------
+        model : nn.Module
+            Maps images (N, C, H, W), of RGB in [0, 1], to logits (N, K, H, W).
+        labels : LabelSpace or sequence of str
+            K classes.
+        build : callable or str
+            Builds such a network, called with ``arguments``; or its import path, ``"mypackage.networks:make_network"``. The bundle
+            records the path for people. It is never imported because a file names it: :meth:`load` is given ``build`` again.
+        arguments : mapping, optional
+            Keyword arguments of ``build``: numbers, words, true or false.
+        input : InputSpec
+            The images.
+        inference, card
+            As for :meth:`of`.
+
+        Raises
+        ------
+        BundleError
+            What ``build`` returns has other tensors than ``model``; an argument or the card holds what JSON cannot.
+        """
+        given, labels = as_json(arguments or {}), as_label_space(labels)
+        if not all(isinstance(value, bool | int | float | str | None) for value in given.values()):
+            raise BundleError("an argument of the network is not a number, a word or a yes or no")
+        builder = import_named(build, error=BundleError) if isinstance(build, str) else build
+        state = model.state_dict()
+        if mismatch := _unlike(_build_own(builder, given).state_dict(), state):
+            raise BundleError(f"the network is not what {import_path(builder)} builds from {literal(given, 200)}: it {mismatch}")
+        return cls._own(model, labels, builder, given, input, inference, card)
+
+    @classmethod
+    def of_trained(
+        cls,
+        model: nn.Module,
+        labels: LabelSpace,
+        *,
+        defined: str,
+        input: InputSpec = RGB,
+        inference: InferenceSettings | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return a bundle of a network of the caller's own, of which only is known where it is ``defined``: it can be saved, not built."""
+        return replace(cls._own(model, labels, type(model), {}, input, inference, card), built_by=defined, builder=None)
+
+    @classmethod
+    def _own(
+        cls,
+        model: nn.Module,
+        labels: LabelSpace,
+        builder: Callable[..., nn.Module],
+        arguments: dict[str, Any],
+        input: InputSpec,
+        inference: InferenceSettings | None,
+        card: Mapping[str, Any] | None,
+    ) -> Self:
+        weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
+        for name, tensor in weights.items():
+            if tensor.dtype not in _DTYPES.values():
+                found = f"the network has '{name}' of type {tensor.dtype}"
+                raise BundleError(f"{found}, which no bundle holds: register it with persistent=False")
+        return cls(
+            type(model).__name__, arguments, labels, weights, input, inference or InferenceSettings(), as_json(card or {}),
+            import_path(builder), builder,
+        )  # fmt: skip
+
     def save(self, folder: str | Path) -> Path:
         """Write the bundle to ``folder``, which afterwards holds all of it, or what it held before; return the folder.
 
@@ -110,10 +194,22 @@ class Bundle:
         return Path(folder).absolute()
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, build: Callable[..., nn.Module] | str | None = None) -> Self:
         """Read and check a bundle, or that of a run's folder, ``best``.
 
-        BundleError where there is none, or it is damaged, foreign or made by a newer version.
+        Parameters
+        ----------
+        folder : path
+            The bundle's, or the run's.
+        build : callable or str, optional
+            For a network of your own, what builds it from the bundle's arguments, or its import path. It is code that you name; nothing is
+            imported because the file names it.
+
+        Raises
+        ------
+        BundleError
+            There is none, or it is damaged, foreign or made by a newer version; ``build`` is missing or superfluous, or builds a
+            network with other tensors.
         """
         folder = _find(Path(folder))
         description = read_document(folder / DESCRIPTION, Description)
@@ -126,10 +222,12 @@ class Bundle:
             images = InputSpec(tuple(given.bands), given.dtype, tuple(given.mean), tuple(given.std), tuple(given.shown))
         except DataError as error:
             raise BundleError(f"the bundle '{folder}' has an impossible input: {error}") from error
+        if (build is None) == bool(description.built_by):
+            raise BundleError(_explain_build(folder, description))
         channels = description.arguments.get("in_channels", 3)
-        if type(channels) is int and channels != len(images) and not (images.is_rgb and channels == 1):
+        if not description.built_by and type(channels) is int and channels != len(images) and not (images.is_rgb and channels == 1):
             raise BundleError(f"the bundle '{folder}' names {images} for a network of in_channels {channels}: it was altered")
-        if description.arguments.get("num_classes") != len(labels):
+        if not description.built_by and description.arguments.get("num_classes") != len(labels):
             made_for = description.arguments.get("num_classes")
             raise BundleError(f"the bundle '{folder}' names {len(labels)} classes for a network of {made_for}: it was altered")
         try:
@@ -138,18 +236,32 @@ class Bundle:
             raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
         # A backbone that takes a minute to measure is measured for weights that are its own, and for no others.
         found = _read_header(folder / WEIGHTS, description.weights)
+        builder = import_named(build, error=BundleError) if isinstance(build, str) else build
         try:
-            mismatch = _of_backbone(description.architecture, description.arguments, found)
-            expected = {} if mismatch else _skeleton(description.architecture, description.arguments, images).state_dict()
+            if builder is not None:
+                mismatch, expected = "", _build_own(builder, description.arguments).state_dict()
+            else:
+                mismatch = _of_backbone(description.architecture, description.arguments, found)
+                expected = {} if mismatch else _skeleton(description.architecture, description.arguments, images).state_dict()
         except BundleError as error:
             raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
         if mismatch := mismatch or _unlike(expected, found):
-            raise BundleError(f"'{folder / WEIGHTS}' does not fit its architecture: it {mismatch}")
+            what = "its architecture" if builder is None else f"the network that {import_path(builder)} builds"
+            raise BundleError(f"'{folder / WEIGHTS}' does not fit {what}: it {mismatch}")
         weights = _read_weights(folder / WEIGHTS, description.weights)
-        return cls(description.architecture, dict(description.arguments), labels, weights, images, inference, dict(description.card))
+        arguments, card = dict(description.arguments), dict(description.card)
+        return cls(description.architecture, arguments, labels, weights, images, inference, card, description.built_by, builder)
 
     def build(self) -> nn.Module:
         """Return a new network with the weights, in eval mode, on the CPU; nothing is downloaded."""
+        if self.builder is not None:
+            network = _build_own(self.builder, self.arguments)
+            network.load_state_dict(self.weights)
+            return network.eval()
+        if self.built_by:
+            raise BundleError(
+                f"the network is somebody's own, {self.built_by}, and what builds it is not known: save it, and load it with build="
+            )
         model = _skeleton(self.architecture, self.arguments, self.input)
         model.load_state_dict({name: tensor.clone() for name, tensor in self.weights.items()}, assign=True)
         if any(buffer.is_meta for buffer in model.buffers()):  # some timm networks compute buffers that are not saved
@@ -160,6 +272,7 @@ class Bundle:
     def _describe(self, weights: Path) -> Description:
         return Description(
             architecture=self.architecture,
+            built_by=self.built_by,
             arguments=self.arguments,
             input=Input(
                 bands=list(self.input.bands),
@@ -173,6 +286,27 @@ class Bundle:
             card=self.card,
             weights=Fingerprint(sha256=_digest(weights), bytes=weights.stat().st_size),
         )
+
+
+def _build_own(builder: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
+    """Return what a caller's code builds, whatever goes wrong in it a BundleError."""
+    what = f"{import_path(builder)} called with {literal(dict(arguments), 200)}"
+    try:
+        network = builder(**arguments)
+    except Exception as error:  # anybody's code
+        raise BundleError(f"{what} raised {type(error).__name__} ({reason(error)}): give build= that returns the network") from error
+    if not isinstance(network, nn.Module):
+        raise BundleError(f"{what} returned {type(network).__name__}, expected an nn.Module")
+    return network
+
+
+def _explain_build(folder: Path, description: Description) -> str:
+    if not description.built_by:
+        return f"'{folder}' holds '{description.architecture}', which upscore builds: leave build= out"
+    return (
+        f"'{folder}' holds a network of somebody's own code, {literal(description.built_by, 200)}, which is never imported because a file "
+        "names it: open it from Python, Bundle.load(folder, build=...) or Predictor(folder, build=...)"
+    )
 
 
 def _skeleton(architecture: str, arguments: Mapping[str, Any], images: InputSpec) -> nn.Module:

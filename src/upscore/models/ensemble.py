@@ -14,12 +14,13 @@ may: reading one runs no code, and follows no path in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from torch import nn
 
 from upscore.errors import BundleError
 from upscore.files import beside, refuse_other_contents, replace_folder
@@ -133,9 +134,12 @@ class Ensemble:
         return cls(tuple(members), inference, dict(manifest.card))
 
 
-def load_model(folder: str | Path) -> Bundle | Ensemble:
-    """Read what is in a folder: a bundle, a run's best, or an ensemble; BundleError where there is none, or it is damaged."""
-    return Ensemble.load(folder) if _find(Path(folder)) is not None else Bundle.load(folder)
+def load_model(folder: str | Path, *, build: Callable[..., nn.Module] | str | None = None) -> Bundle | Ensemble:
+    """Read what is in a folder: a bundle, a run's best, or an ensemble; BundleError where there is none, or it is damaged.
+
+    ``build`` is as in :meth:`upscore.models.bundle.Bundle.load`.
+    """
+    return Ensemble.load(folder) if _find(Path(folder)) is not None else Bundle.load(folder, build=build)
 
 
 def find_model(folder: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from upscore.models.arguments import check_in_channels
 from upscore.models.backbones import OWN_BACKBONES, build_backbone, current_name, parameters_mismatch
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from upscore.models.on_backbone import OnBackbone
+from upscore.models.own_parts import check_backbone, own_architecture
 from upscore.models.timm_backbone import pretrained
 from upscore.models.weights import Report, read_weights, silent, warn
 from upscore.models.weights.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
@@ -25,9 +26,9 @@ __all__ = ["ListedModel", "backbone_mismatch", "create_model", "list_models", "s
 
 
 def create_model(
-    name: str,
+    name: str | Callable[[Any, int], Any],
     *,
-    backbone: str | None = None,
+    backbone: str | nn.Module | None = None,
     num_classes: int,
     in_channels: int | None = None,
     input: InputSpec | None = None,
@@ -40,11 +41,12 @@ def create_model(
 
     Parameters
     ----------
-    name : str
-        A key of :data:`upscore.models.architectures.ARCHITECTURES`.
-    backbone : str, optional
+    name : str or callable
+        A key of :data:`upscore.models.architectures.ARCHITECTURES`; or a decoder of your own, a function or class of a backbone and a
+        number of classes that gives a :class:`upscore.models.on_backbone.Decoder`.
+    backbone : str or nn.Module, optional
         "alexnet", "googlenet", "vgg16", the default, or one of timm's names; none for DeconvNet, SegNet
-        and the others that have their own encoder.
+        and the others that have their own encoder. Or one of your own, a :class:`upscore.models.backbone.Backbone` with its weights.
     num_classes, in_channels : int
         K, and C of the images: the bands of ``input``, or 3, when not given. A network of 1 also takes RGB and uses its luminance.
     input : InputSpec, optional
@@ -77,20 +79,26 @@ def create_model(
     >>> tuple(model(torch.rand(1, 3, 50, 40)).shape)
     (1, 21, 50, 40)
     """
-    architecture = find_architecture(name)
+    architecture = find_architecture(name) if isinstance(name, str) else own_architecture(name)
+    in_channels = check_in_channels((len(input) if input else 3) if in_channels is None else in_channels)
+    name = architecture.name
+    if backbone is not None and not isinstance(backbone, str):
+        if weights is not None:
+            raise ModelError(f"found weights for the backbone {type(backbone).__name__}, which is given with its own: leave weights out")
+        check_backbone(backbone, in_channels=in_channels)
     if weights == "imagenet" and normalization not in (None, "imagenet"):
         raise ModelError(
             f"found ImageNet weights with normalization '{normalization}', which they were not trained with: "
             "leave normalization out, or give a weights file that goes with it"
         )
-    in_channels = check_in_channels((len(input) if input else 3) if in_channels is None else in_channels)
     measured = input if input is not None and input.mean else None
     if measured is not None and len(measured) != in_channels:
         raise ModelError(f"found in_channels {in_channels}, expected {len(measured)} for images of {measured}: leave in_channels out")
     if not architecture.takes_backbone:
         if backbone is not None:
             advice = ": 'unet-backbone' takes one" if name == "unet" else ""
-            raise ModelError(f"found backbone '{str(backbone)[:80]}' for '{name}', which has its own encoder: leave it out{advice}")
+            called = backbone if isinstance(backbone, str) else type(backbone).__name__
+            raise ModelError(f"found backbone '{called[:80]}' for '{name}', which has its own encoder: leave it out{advice}")
         _refuse_unknown(arguments, architecture.settings, f"'{name}'")
         if normalization is None:
             normalization = _normalization_of(weights, in_channels, measured)
@@ -101,6 +109,11 @@ def create_model(
         if weights is not None:
             _fill(model, architecture, weights, width=arguments.get("width", 1), report=report)
         return model
+    if isinstance(backbone, nn.Module):
+        _refuse_unknown(arguments, architecture.settings, f"'{name}' with backbone {type(backbone).__name__}")
+        on_own: Any = architecture.build(backbone, num_classes=num_classes, **arguments)
+        statistics: Any = backbone
+        return OnBackbone(statistics, on_own, _normalization(normalization, statistics.mean, statistics.std, in_channels, input))
     backbone = "vgg16" if backbone is None else backbone
     own = OWN_BACKBONES.get(backbone)
     if own is None:

@@ -82,6 +82,8 @@ class Description(BaseModel):
     format: Literal["upscore-bundle"] = "upscore-bundle"
     version: int = FORMAT_VERSION
     architecture: str
+    built_by: str = Field("", max_length=500)
+    """Import path of what built a network of somebody's own; for people, and imported by nobody."""
     arguments: dict[str, bool | int | float | str | None]
     labels: Labels
     input: Input

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,15 +114,20 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine, spec:
         "native bfloat16" if machine.bf16 else "bfloat16 would be emulated here, and slower",
     )
 
-    if find_architecture(chosen.model.name).takes_backbone:
+    is_own = bool(chosen.own.keys() & {"model", "decoder"})
+    if "decoder" in chosen.own or (not is_own and find_architecture(chosen.model.name).takes_backbone):
         settle(
             "model.backbone",
             "mobilenetv2_100" if on_cpu else "resnet50",
             "light enough for a CPU" if on_cpu else "a strong backbone for an accelerator",
         )
-    weights, why = _weights(chosen.model)
+    weights, why = ("imagenet", "a pretrained backbone is worth many points") if is_own else _weights(chosen.model)
     settle("model.weights", weights, why)
-    plain = chosen.run.precision == "fp32" and (chosen.model.backbone == "vgg16" or not find_architecture(chosen.model.name).takes_backbone)
+    plain = chosen.run.precision == "fp32" and (
+        chosen.model.backbone == "vgg16" or not (is_own or find_architecture(chosen.model.name).takes_backbone)
+    )
+    if chosen.own.keys() & {"model", "backbone", "decoder"}:
+        settle("run.channels_last", False, "a network of your own may expect the usual layout")
     settle("run.channels_last", not plain, "slower for wide plain convolutions in float32" if plain else "faster convolutions")
 
     height, width = census.median
@@ -165,18 +171,11 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine, spec:
     else:
         settle("augment.hue", 0.0, "the bands are no colours")
 
-    optimizer = OPTIMIZERS[settle("optimizer.name", "adamw", "forgiving about the learning rate")]
-    rate, why = optimizer.lr
-    if optimizer.scales_with_loss and chosen.loss.normalize == "none":
-        rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
-    if chosen.model.start_from:
-        paper = " (FCN §4.3)" if optimizer.scales_with_loss else ""
-        rate /= optimizer.stage_divisor
-        why = f"{why}; ÷{optimizer.stage_divisor:g} for a stage that starts from a coarser network{paper}"
-    settle("optimizer.lr", rate, why)
-    settle("optimizer.weight_decay", *optimizer.weight_decay)
     steps = chosen.run.total_steps(steps_per_epoch)
-    settle("schedule.warmup_steps", min(100, steps // 20), "the statistics of the gradients are poor at first")
+    if "optimizer" not in chosen.own:
+        _settle_optimizer(chosen, settle, crop_pixels)
+    if "schedule" not in chosen.own:
+        settle("schedule.warmup_steps", min(100, steps // 20), "the statistics of the gradients are poor at first")
     settle("loss.class_weights", "none", "plain cross-entropy is what mean IoU was reported with")
     average = 0.0 if steps < 200 else min(0.999, 1 - 20 / steps)
     settle(
@@ -196,6 +195,20 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine, spec:
     settle("run.tensorboard", machine.tensorboard, "it is installed" if machine.tensorboard else "it is not installed")
     chosen.chosen = {**recipe.chosen, **{choice.setting: choice.why for choice in choices}}
     return chosen, choices
+
+
+def _settle_optimizer(chosen: Recipe, settle: Callable[[str, Any, str], Any], crop_pixels: int) -> None:
+    """Choose the optimiser, its learning rate and its weight decay."""
+    optimizer = OPTIMIZERS[settle("optimizer.name", "adamw", "forgiving about the learning rate")]
+    rate, why = optimizer.lr
+    if optimizer.scales_with_loss and chosen.loss.normalize == "none":
+        rate, why = rate / crop_pixels, f"{why}, over the {crop_pixels} pixels that this loss sums"
+    if chosen.model.start_from:
+        paper = " (FCN §4.3)" if optimizer.scales_with_loss else ""
+        rate /= optimizer.stage_divisor
+        why = f"{why}; ÷{optimizer.stage_divisor:g} for a stage that starts from a coarser network{paper}"
+    settle("optimizer.lr", rate, why)
+    settle("optimizer.weight_decay", *optimizer.weight_decay)
 
 
 def _validate_every(steps: int, steps_per_epoch: int) -> tuple[float, str]:

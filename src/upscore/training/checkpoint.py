@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from upscore.errors import TrainingError
 from upscore.files import write_atomically
+from upscore.import_path import import_path
+from upscore.models.weights import name_mismatch
 
-__all__ = ["CHECKPOINT", "Progress", "read_checkpoint", "read_progress", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "Progress", "check_fit", "read_checkpoint", "read_progress", "write_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 """Its name in a run folder."""
@@ -58,15 +60,26 @@ def write_checkpoint(
     """Write the run's state to ``path``, atomically.
 
     That is the model's parameters and buffers, their running mean (``average``, by the same names), the optimiser's state under the
-    names of its parameters, the progress, the recipe's digest (``run``), so that the state of another run is refused, and the scale of
-    ``scaler`` with the steps since that changed.
+    names of its parameters with the numbers of its groups, the progress, the recipe's digest (``run``), so that the state of another
+    run is refused, and the scale of ``scaler`` with the steps since that changed.
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"average/{name}": tensor for name, tensor in (average or {}).items()}
+    numbers: dict[str, float] = {}
     for parameter, state in optimizer.state.items():
-        tensors |= {f"optimizer/{names[parameter]}/{key}": value for key, value in state.items() if value is not None}
-    header = {"format": FORMAT, "run": run, "progress": json.dumps(asdict(progress))}
+        for key, value in state.items():
+            name = f"optimizer/{names[parameter]}/{key}"
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif isinstance(value, int | float):
+                numbers[name] = value
+            elif value is not None:
+                found = f"the optimizer {type(optimizer).__name__} stores {type(value).__name__} under '{key}'"
+                raise TrainingError(f"{found}, which a checkpoint cannot hold: expected tensors and numbers")
+    groups = [{key: value for key, value in group.items() if _is_number(value)} for group in optimizer.param_groups]
+    header = {"format": FORMAT, "run": run, "progress": json.dumps(asdict(progress)), "numbers": json.dumps(numbers)}
+    header |= {"groups": json.dumps(groups), "optimizer": import_path(optimizer)}
     if scaler is not None:
         header["scaler"] = json.dumps(scaler.state_dict())
     # A copy unties tensors in the same memory: safetensors stores each under its own name.
@@ -98,6 +111,8 @@ def read_checkpoint(
             _check_run(path, header, runs)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a safetensors file is no dict)
         progress = Progress(**json.loads(header["progress"]))
+        for group, values in zip(optimizer.param_groups, json.loads(header["groups"]), strict=True):
+            group |= {key: value for key, value in values.items() if _is_number(value) and key in group}
         _copy(tensors, "model/", model.state_dict())
         if average is not None:
             _copy(tensors, "average/", average)
@@ -111,12 +126,34 @@ def read_checkpoint(
                 parameter = parameters[parameter_name]
                 # AdamW has its step counter on the CPU; moments are stored with their parameter.
                 value: Any = tensor if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
-                if tensor.ndim == 4:
+                if tensor.ndim == 4 and tensor.shape == parameter.shape:
                     value = torch.empty_like(parameter).copy_(value)
                 optimizer.state[parameter][key] = value
+        for name, number in json.loads(header["numbers"]).items():
+            parameter_name, _, key = name.removeprefix("optimizer/").rpartition("/")
+            optimizer.state[parameters[parameter_name]][key] = number
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{path}: the checkpoint is damaged ({error}): delete it to start the run again") from None
     return progress
+
+
+def check_fit(path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise TrainingError where the checkpoint is of another network or optimiser, or damaged; its tensors are not read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            recorded = (file.metadata() or {})["optimizer"]
+            names = [name for name in file.keys() if name.startswith("model/")]  # noqa: SIM118
+            found = {name.removeprefix("model/"): torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+    except (SafetensorError, OSError, KeyError) as error:
+        raise TrainingError(f"{path}: cannot be read as a checkpoint ({error})") from None
+    if mismatch := name_mismatch(model.state_dict(), found):
+        raise TrainingError(f"{path}: belongs to another network: it {mismatch}: resume with the one that the run was begun with")
+    if recorded != import_path(optimizer):
+        raise TrainingError(f"{path}: the run has the optimizer {recorded}, found {import_path(optimizer)}: give the same again")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _copy(tensors: dict[str, Tensor], prefix: str, into: dict[str, Tensor]) -> None:

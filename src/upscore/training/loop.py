@@ -72,8 +72,8 @@ def finish_row(state: RunState, number: int, listener: ProgressListener) -> None
     is_best, metrics = False, None
     if state.rows_per_epoch > 1 or number % (run.validate_every or 1) == 0 or number == state.rows:
         metrics, loss = validate(state, listener)
+        row |= {} if loss is None else {"val_loss": loss}
         row |= {
-            "val_loss": loss,
             "miou": metrics.mean_iou,
             "pixel_accuracy": metrics.pixel_accuracy,
             "mean_accuracy": metrics.mean_accuracy,

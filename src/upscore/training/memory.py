@@ -33,8 +33,7 @@ def step_memory(model: nn.Module, recipe: Recipe) -> int:
     assert crop
     images = torch.empty((run.batch_size // (run.devices * run.accumulate), len(recipe.input.spec()), *crop), device="meta")
     weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    assert recipe.optimizer.name
-    states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer)
+    states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer) if recipe.optimizer.name else 0  # a caller's own
     fixed: int = sum(tensor.nbytes for tensor in model.state_dict().values()) + (1 + states) * weights
     saved = _saved_for_backward(_on_meta_device(model), images)
     # Autocast stores nearly all of it in half the bytes.

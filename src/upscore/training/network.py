@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
@@ -10,17 +12,22 @@ from upscore.models.architectures import find_architecture
 from upscore.models.backbones import OWN_BACKBONES, current_name
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model, score_layers
+from upscore.models.own_parts import check_network
 from upscore.models.weights import Report, silent
 from upscore.models.weights.transplant import normalization_of, start_from
+from upscore.text import reason
 from upscore.training.network_parts import freeze
+from upscore.training.own_objects import OwnObjects
 from upscore.training.recipe import Recipe
 from upscore.types import LabelSpace
 
 __all__ = ["architecture_arguments", "build_network", "find_normalization", "with_current_backbone_name"]
 
 
-def build_network(recipe: Recipe, labels: LabelSpace, *, empty: bool = False, report: Report = silent) -> nn.Module:
-    """Return the network to train; equal recipes give equal weights.
+def build_network(
+    recipe: Recipe, labels: LabelSpace, *, own: OwnObjects | None = None, empty: bool = False, report: Report = silent
+) -> nn.Module:
+    """Return the network to train; equal recipes give equal weights. A copy of a network or backbone of the caller's ``own``.
 
     The recipe is complete but for what does not concern the network. ``empty`` is for weights that will come from a checkpoint: those that
     the run started from are not read, and may no longer exist. ``report`` is called with what was done to make weights fit.
@@ -37,7 +44,14 @@ def build_network(recipe: Recipe, labels: LabelSpace, *, empty: bool = False, re
     torch.manual_seed(recipe.run.seed)
     weights = None if empty or settings.weights in (None, "none") else settings.weights
     arguments = settings.arguments | {"backbone": settings.backbone, "num_classes": len(labels)}
-    model = create_model(settings.name, weights=weights, input=images, report=report, **arguments)
+    own = own or OwnObjects()
+    if own.model is not None:
+        model = _copy(own.model)
+    else:
+        arguments["backbone"] = settings.backbone if own.backbone is None else _copy(own.backbone)
+        model = create_model(own.decoder or settings.name, weights=weights, input=images, report=report, **arguments)
+    if own.network:
+        check_network(model, len(labels), in_channels=channels)
     if settings.start_from and not empty:
         earlier = Bundle.load(settings.start_from)
         if not earlier.input.fits(images):
@@ -62,6 +76,15 @@ def build_network(recipe: Recipe, labels: LabelSpace, *, empty: bool = False, re
     return model
 
 
+def _copy(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # anybody's code
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied ({reason(error)}), expected a module that copy.deepcopy copies"
+        ) from error
+
+
 def architecture_arguments(recipe: Recipe, labels: LabelSpace) -> dict[str, object]:
     """Return the arguments that a bundle of the run builds its network with."""
     backbone = {"backbone": recipe.model.backbone} if recipe.model.backbone else {}
@@ -71,7 +94,7 @@ def architecture_arguments(recipe: Recipe, labels: LabelSpace) -> dict[str, obje
 def with_current_backbone_name(recipe: Recipe, *, report: Report) -> Recipe:
     """Return the recipe with timm's present name of its backbone, where it has an earlier one."""
     name = recipe.model.backbone
-    if name is None or name in OWN_BACKBONES or (present := current_name(name, report=report)) == name:
+    if name is None or name in OWN_BACKBONES or "backbone" in recipe.own or (present := current_name(name, report=report)) == name:
         return recipe
     return recipe.with_values({"model.backbone": present})
 
@@ -79,6 +102,8 @@ def with_current_backbone_name(recipe: Recipe, *, report: Report) -> Recipe:
 def find_normalization(recipe: Recipe) -> tuple[str, str] | None:
     """Return the normalisation that a weights file or a coarser network requires, and why; None where the recipe or the backbone has it."""
     model = recipe.model
+    if recipe.own.keys() & {"model", "backbone", "decoder"}:
+        return None
     has_own = model.backbone in OWN_BACKBONES or not find_architecture(model.name).takes_backbone
     if not has_own or "normalization" in model.arguments or model.arguments.get("in_channels", 3) != 3 or recipe.input.mean:
         return None

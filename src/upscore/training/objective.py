@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.errors import RecipeError
 from upscore.losses import Objective, class_weights, count_valid, losses_reading
+from upscore.text import reason
 from upscore.training.recipe_sections import LossSection
+from upscore.types import IGNORE
 
-__all__ = ["build_class_weights", "build_objective", "count_units"]
+__all__ = ["OwnObjective", "build_class_weights", "build_objective", "check_own_loss", "count_units"]
 
 
 def build_class_weights(settings: LossSection, census: DatasetStatistics) -> Tensor | None:
@@ -48,3 +52,54 @@ def build_objective(settings: LossSection, *, class_weights: Tensor | None = Non
 def count_units(settings: LossSection, labels: Tensor) -> Tensor:
     """Return what the losses of ``labels`` (N, H, W) are divided by: their labelled pixels, or N; an int64 scalar."""
     return count_valid(labels) if settings.normalize == "valid" else torch.tensor(len(labels), device=labels.device)
+
+
+@dataclass(frozen=True)
+class OwnObjective:
+    """A caller's own loss in the form of an objective: the sum over labelled pixels, of a mean over them.
+
+    A step's objective is then the mean of its parts' losses, weighted by their labelled pixels: for a loss that is a mean over pixels
+    exactly that of the whole step. A part without a labelled pixel does not count.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, logits: Tensor, labels: Tensor, *, pixel_weights: Tensor | None = None) -> Tensor:
+        """Return the loss of logits (N, K, H, W) and labels (N, H, W), times the labelled pixels; a scalar."""
+        valid = count_valid(labels)
+        return self.loss(logits.float(), labels) * valid if valid else logits.sum() * 0
+
+
+def check_own_loss(loss: Callable[[Tensor, Tensor], Tensor], num_classes: int) -> None:
+    """Try a caller's own loss on small logits; RecipeError where it is no mean over the labelled pixels that can be minimised."""
+    if isinstance(loss, nn.Module):
+        if any(parameter.requires_grad for parameter in loss.parameters()):
+            raise RecipeError("loss= has trainable parameters, which no optimiser gets: make them part of the network")
+        loss = copy.deepcopy(loss).cpu()
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(num_classes, (2, 8, 8), generator=generator)
+    labels[:, :, :3] = IGNORE
+    logits = torch.randn(2, num_classes, 8, 8, generator=generator).requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            value, doubled = loss(logits, labels), loss(torch.cat([logits, logits]), torch.cat([labels, labels]))
+        except Exception as error:  # anybody's code
+            raise RecipeError(
+                f"loss= raised {type(error).__name__} ({reason(error)}) for logits (2, {num_classes}, 8, 8) and labels (2, 8, 8) int64, "
+                f"{IGNORE} where ignored, as in CrossEntropyLoss(ignore_index={IGNORE})"
+            ) from error
+    wanted = "expected a scalar tensor, the mean over the labelled pixels"
+    if not isinstance(value, Tensor) or value.ndim:
+        found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise RecipeError(f"loss= returned {found}, {wanted}")
+    if not bool(value.isfinite()):
+        raise RecipeError(f"loss= returned {value.item()} for plain logits, {wanted}")
+    if not value.requires_grad:
+        raise RecipeError(f"loss= returned a number without a gradient, {wanted}: compute it from the logits, without .item() or .detach()")
+    (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
+    if gradient is not None and bool(gradient[:, :, :, :3].any()):
+        raise RecipeError(
+            f"loss= counts pixels of label {IGNORE}, which are ignored, {wanted}: leave them out, as ignore_index={IGNORE} does"
+        )
+    if value != 0 and abs(float((doubled / value).detach()) - 2) < 1e-3:
+        raise RecipeError(f"loss= is twice as large for the same images twice, as a sum is, {wanted}: divide it by their number")

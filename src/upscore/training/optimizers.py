@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from upscore.errors import RecipeError
+from upscore.text import reason
 from upscore.training.network_parts import longest_prefix, require_parts
 
 if TYPE_CHECKING:
@@ -62,14 +65,19 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 """By the name that ``optimizer.name`` takes."""
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.Optimizer:
-    """Return the optimiser of complete settings over the model's trainable parameters.
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSection, own: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimiser of complete settings over the model's trainable parameters, or what ``own`` makes of these.
 
     Weights of two or more dimensions decay; biases and norms do not, and learn at ``settings.bias_lr`` times the rate
     (2 in Long et al. 2015, and in Caffe's networks before it). ``settings.lr_factors`` multiply the rate of parts of the
     network; the longest prefix counts. Each group carries its factor of the learning rate as ``"scale"``.
-    Raises RecipeError where ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter.
+    Raises RecipeError where ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter;
+    or where ``own`` makes no optimiser, one that needs more than gradients, or one of other parameters.
     """
+    if own is not None:
+        return _build_own(model, own)
     assert settings.name is not None
     assert settings.weight_decay is not None
     factors = settings.lr_factors
@@ -83,6 +91,33 @@ def build_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim
                 empty = {"params": [], "weight_decay": settings.weight_decay if decays else 0.0, "scale": factor}
                 groups.setdefault((decays, factor), empty)["params"].append(parameter)
     return OPTIMIZERS[settings.name].build(list(groups.values()), settings)
+
+
+def _build_own(model: nn.Module, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """Return the optimiser that a caller's function makes of the model's trainable parameters.
+
+    The learning rate of each group is its peak; ``"scale"`` is its factor of the first one's.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        optimizer = make(parameters)
+    except Exception as error:  # anybody's code
+        raise RecipeError(f"optimizer= raised {type(error).__name__} ({reason(error)}): it is called with a list of parameters") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise RecipeError(f"optimizer= returned {type(optimizer).__name__}, expected a torch.optim.Optimizer of the parameters it gets")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise RecipeError(
+            "optimizer= returned LBFGS, which evaluates the loss several times in a step, expected one that needs gradients alone"
+        )
+    known = set(map(id, parameters))
+    if any(id(parameter) not in known for group in optimizer.param_groups for parameter in group["params"]):
+        raise RecipeError("optimizer= has parameters that it was not given, expected only those: a run trains a copy of the network")
+    peak = float(optimizer.param_groups[0]["lr"])
+    if not 0 < peak < math.inf:
+        raise RecipeError(f"optimizer= has a learning rate of {peak:g}, expected one above 0 in its first group: the peak of the schedule")
+    for group in optimizer.param_groups:
+        group["scale"] = float(group["lr"]) / peak
+    return optimizer
 
 
 def update_weights(optimizer: torch.optim.Optimizer, *, max_grad_norm: float = 0.0, scaler: torch.amp.GradScaler | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,8 +26,9 @@ from upscore.training.checkpoint import CHECKPOINT
 from upscore.training.crop_splits import count_crops, crop_splits
 from upscore.training.memory import check_memory, explain_out_of_memory
 from upscore.training.network import build_network, find_normalization, with_current_backbone_name
-from upscore.training.objective import build_class_weights, build_objective
+from upscore.training.objective import build_class_weights, build_objective, check_own_loss
 from upscore.training.optimizers import build_optimizer
+from upscore.training.own_objects import OwnObjects, schedule_factor
 from upscore.training.precise_bn import check_has_statistics
 from upscore.training.recipe import Recipe
 from upscore.training.run_folder import next_folder, refuse_taken
@@ -49,6 +50,7 @@ class Plan:
     warnings: list[str]  #: what makes the network, or the metrics of its validation, mean less than they seem to
     identity: str  #: of the images that are trained on: upscore.data.overlap.dataset_identity
     model: nn.Module | None  #: the network, until take_model
+    own: OwnObjects = field(default_factory=OwnObjects)  #: the caller's, in place of what the recipe names
 
     @property
     def folder(self) -> Path:
@@ -59,28 +61,34 @@ class Plan:
     def take_model(self) -> nn.Module:
         """Return the network to train. Training changes it: whoever launches the plan again gets another, built alike."""
         model, self.model = self.model, None
-        return build_network(self.recipe, self.census.labels) if model is None else model
+        return build_network(self.recipe, self.census.labels, own=self.own) if model is None else model
 
 
 def plan(
-    recipe: Recipe, *, machine: Machine | None = None, progress: Callable[[int, int], None] | None = None, resumed: bool = False
+    recipe: Recipe,
+    *,
+    own: OwnObjects | None = None,
+    machine: Machine | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    resumed: bool = False,
 ) -> Plan:
     """Check the data, choose every open setting, name the run folder and build the network; nothing is written.
 
-    The recipe has ``data.path`` set; the machine is detected when not given. ``progress`` is called with (images read, of how many);
+    The recipe has ``data.path`` set, unless the data is the caller's ``own``; objects that it records have to be given. The machine is
+    detected when not given. ``progress`` is called with (images read, of how many);
     those that are cropped are read twice. ``resumed`` is for the recipe of a run to continue: the folder exists, and the weights that it
     started from may not. Raises an UpscoreError for whatever can be known before training to be wrong with the data, the recipe, the
     weights or the folder to write to.
     """
     messages: list[str] = []
+    own = own or OwnObjects()
+    own.require(recipe)
     if not resumed:
         recipe = with_current_backbone_name(recipe, report=messages.append)
-    if not recipe.data.path:
-        raise RecipeError(f"no data given: name {describe_readers()}")
     machine = machine or Machine.detect(recipe.run.device)
-    train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
+    train, val = _open_splits(recipe, own)
     if difference := train.labels.difference(val.labels):
-        raise DataError(f"{recipe.data.path}: the splits differ in their classes: {difference}")
+        raise DataError(f"{recipe.data.path or train.name}: the splits differ in their classes: {difference}")
     images = len(train) + len(val)
     spec = recipe.input.spec(input_of(train) if recipe.input.is_open else RGB)
     train, val = read_as(train, spec), read_as(val, spec)
@@ -98,33 +106,42 @@ def plan(
         complete, choices = _with_choice(complete, choices, Choice("model.arguments.normalization", *found))
     complete.data.fingerprint = _fingerprint(train, counted)
     if complete.run.out is None:
-        complete.run.out = str(next_folder(recipe))
+        complete.run.out = str(next_folder(recipe, data=train.name))
     if not resumed:
         refuse_taken(Path(complete.run.out))
     _check_machine(complete, machine)
-    _check_loss(complete, cropped.train, census)
+    _check_loss(complete, cropped.train, census, own)
     begun = resumed and (Path(complete.run.out) / CHECKPOINT).exists()
     with explain_out_of_memory(complete, Path(complete.run.out)):
-        complete, choices, model = _build(complete, choices, census, empty=begun, report=messages.append)
-    _check_network(complete, model, machine)
+        complete, choices, model = _build(complete, choices, census, own, empty=begun, report=messages.append)
+        complete, choices = _check_network(complete, choices, model, machine, own, images=len(cropped.train))
     shared = shared_images_finding(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val))
     warnings = [finding.text() for finding in (*counted.findings, shared) if finding is not None]
     messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
-    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model)
+    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model, own)
+
+
+def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
+    """Return the data to train on and to validate."""
+    if own.train is not None and own.val is not None:
+        return own.train, own.val
+    if not recipe.data.path:
+        raise RecipeError(f"no data given: name {describe_readers()}")
+    return open_dataset(recipe.data.path, recipe.data.train), open_dataset(recipe.data.path, recipe.data.val)
 
 
 def _build(
-    recipe: Recipe, choices: list[Choice], census: DatasetStatistics, *, empty: bool, report: Report
+    recipe: Recipe, choices: list[Choice], census: DatasetStatistics, own: OwnObjects, *, empty: bool, report: Report
 ) -> tuple[Recipe, list[Choice], nn.Module]:
     """Build the network; without ImageNet's weights where these cannot be downloaded and no user asked for them."""
     try:
-        return recipe, choices, build_network(recipe, census.labels, empty=empty, report=report)
+        return recipe, choices, build_network(recipe, census.labels, own=own, empty=empty, report=report)
     except ModelError:
         if not any(choice.setting == "model.weights" and choice.value == "imagenet" for choice in choices):
             raise
     why = "ImageNet's cannot be downloaded here; give --weights FILE for a far better result"
     recipe, choices = _with_choice(recipe, choices, Choice("model.weights", "none", why))
-    return recipe, choices, build_network(recipe, census.labels, report=report)
+    return recipe, choices, build_network(recipe, census.labels, own=own, report=report)
 
 
 def _with_choice(recipe: Recipe, choices: list[Choice], choice: Choice) -> tuple[Recipe, list[Choice]]:
@@ -160,20 +177,35 @@ def _check_machine(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
 
 
-def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics) -> None:
+def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics, own: OwnObjects) -> None:
     """Refuse what would have no effect, is out of range, or needs what the data does not have."""
     recipe.augment.augmentation(recipe.input.spec())
     build_objective(recipe.loss, class_weights=build_class_weights(recipe.loss, census))
+    if own.loss is not None:
+        check_own_loss(own.loss, len(census.labels))
     border_weighting = build_border_weighting(recipe.loss, train.labels)
     if border_weighting is not None:
         border_weighting.find_objects(train[0])
 
 
-def _check_network(recipe: Recipe, model: nn.Module, machine: Machine) -> None:
-    """Refuse a network that the settings do not fit, or a step that does not fit into memory."""
-    build_optimizer(model, recipe.optimizer)
+def _check_network(
+    recipe: Recipe, choices: list[Choice], model: nn.Module, machine: Machine, own: OwnObjects, *, images: int
+) -> tuple[Recipe, list[Choice]]:
+    """Refuse a network that the settings do not fit, or a step that does not fit into memory; add what an own optimiser determines."""
+    optimizer = build_optimizer(model, recipe.optimizer, own.optimizer)
+    if own.optimizer is not None:
+        rate = optimizer.param_groups[0]["lr"]
+        if recipe.optimizer.lr not in (None, float(rate)):
+            raise RecipeError(f"optimizer= has a learning rate of {rate:g}, this run's is {recipe.optimizer.lr:g}: give the same again")
+        recipe, choices = _with_choice(recipe, choices, Choice("optimizer.lr", float(rate), "of the optimizer given"))
+    if own.schedule is not None:
+        assert recipe.run.batch_size
+        steps = recipe.run.total_steps(-(-images // recipe.run.batch_size))
+        for step in (0, steps // 2, steps - 1):
+            schedule_factor(own.schedule, step, steps)
     if recipe.run.precise_bn:
         check_has_statistics(model, frozen=recipe.model.freeze)
     if recipe.run.sync_batch_norm:
         check_can_synchronize(model, device=recipe.run.device)
     check_memory(model, recipe, memory=machine.memory)
+    return recipe, choices

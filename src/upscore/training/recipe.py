@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from upscore.text import literal
 from upscore.training import recipe_sections as sections
 from upscore.training.recipes import find_recipe
 
-__all__ = ["MAY_CHANGE", "Recipe", "describe_settings", "parse_settings"]
+__all__ = ["MAY_CHANGE", "Recipe", "describe_settings", "parse_settings", "read_recipe"]
 
 MAY_CHANGE = ("data.path", "run.device", "run.devices", "run.workers", "run.checkpoint_minutes", "run.tensorboard")
 """Settings a resumed run may be given anew: where its data is and how it is computed, not what is computed."""
@@ -50,6 +51,7 @@ class Recipe(sections.Section):
     optimizer: sections.OptimizerSection = sections.OptimizerSection()
     schedule: sections.ScheduleSection = sections.ScheduleSection()
     run: sections.RunSection = sections.RunSection()
+    own: dict[str, str] = Field({}, description="where objects are defined that a caller gave from Python, in place of what is named here")
     chosen: dict[str, str] = Field(default_factory=dict, description="why each setting that was left open is what it is")
 
     @classmethod
@@ -128,13 +130,48 @@ class Recipe(sections.Section):
             f"{section}.{key}": value
             for section, values in self.model_dump(mode="json", exclude={"chosen"}).items()
             for key, value in values.items()
-            if f"{section}.{key}" not in excluded and value != defaults[section][key]
+            if f"{section}.{key}" not in excluded and value != defaults[section].get(key)
         }
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def digests(self) -> tuple[str, ...]:
         """Return the digest, and those the recipe had before the run was lengthened."""
         return (self.digest(), *(before.recipe for before in self.run.lengthened))
+
+
+def read_recipe(recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that a caller gives in one of many forms, with settings by the last part of their names.
+
+    Raises RecipeError where it is no recipe, or a setting's name is unknown, or that of several.
+
+    >>> read_recipe({"model": {"name": "unet"}}, {"epochs": 3}).run.epochs
+    3
+    """
+    if isinstance(recipe, str | os.PathLike):
+        if Path(recipe).suffix in (".yaml", ".yml") or os.path.isdir(recipe):
+            raise RecipeError(f"found the data '{os.fspath(recipe)}' as recipe: give it as train=")
+        recipe = Recipe.load(Path(recipe))
+        recipe.run.out = None  # it names the folder of another run
+    elif isinstance(recipe, Mapping):
+        recipe = Recipe.parse(dict(recipe))
+    elif recipe is None:
+        recipe = Recipe()
+    elif not isinstance(recipe, Recipe):
+        raise RecipeError(f"found {type(recipe).__name__} as recipe, expected a Recipe, a mapping, or a TOML file")
+    by_key: dict[str, list[str]] = {}
+    for name, _, _ in describe_settings():
+        by_key.setdefault(name.rpartition(".")[2], []).append(name)
+    for key in settings:
+        names = by_key.get(key, [])
+        if len(names) != 1:
+            near = nearest_name(key, list(by_key))
+            raise RecipeError(
+                f"no setting '{key}'{near}"
+                if not names
+                else f"'{key}' may be {' or '.join(names)}: give a recipe, such as {{'model': {{...}}}}"
+            )
+    values = {by_key[key][0]: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in settings.items()}
+    return recipe.with_values(values, source="upscore.train")
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

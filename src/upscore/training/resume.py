@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from upscore.errors import TrainingError
-from upscore.training.checkpoint import CHECKPOINT, read_progress
+from upscore.training.checkpoint import CHECKPOINT, check_fit, read_progress
 from upscore.training.launch import Run, launch
+from upscore.training.optimizers import build_optimizer
+from upscore.training.own_objects import Data, Decoder, Loss, MakeOptimizer, OwnObjects, Schedule, separate_own
 from upscore.training.plan import plan
-from upscore.training.progress_listener import ProgressListener, SilentListener
+from upscore.training.progress_bar import Show, listener_for, reading_bar
+from upscore.training.progress_listener import ProgressListener
 from upscore.training.recipe import MAY_CHANGE, Recipe
 from upscore.training.recipe_sections import Lengthening
 from upscore.training.run_folder import list_remains
+from upscore.types import LabelSpace
 
 __all__ = ["resume"]
 
@@ -26,11 +32,25 @@ OPTIONAL = ("input.mean", "input.std", "model.start_from", "model.backbone", "ru
 
 
 def resume(
-    folder: str | Path, *, changes: Mapping[str, Any] | None = None, listener: Callable[[], ProgressListener] = SilentListener
+    folder: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    train: Data | None = None,
+    val: Data | None = None,
+    labels: LabelSpace | Sequence[str] | None = None,
+    model: nn.Module | None = None,
+    backbone: nn.Module | None = None,
+    decoder: Decoder | None = None,
+    loss: Loss | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Schedule | None = None,
+    progress: Show = True,
+    listener: Callable[[], ProgressListener] | None = None,
 ) -> Run:
     """Continue the run in ``folder`` from its last checkpoint, to the weights it would have had without an interruption.
 
-    A run that was killed before its first checkpoint starts at the beginning. ``listener`` is as in :func:`upscore.training.launch.train`.
+    A run that was killed before its first checkpoint starts at the beginning. ``progress``, ``listener`` and the objects of your own
+    are as in :func:`upscore.training.launch.train`; those that the run was begun with are given again.
 
     ``changes`` are new values by dotted name, for settings of :data:`upscore.training.recipe.MAY_CHANGE`.
     Another device, or another number of them, changes the weights by rounding (and what
@@ -38,8 +58,8 @@ def resume(
     lengthens the run, whether it is finished, was stopped early or is neither: from the last checkpoint on,
     the learning rate is that of the longer schedule, and the recipe's ``run.lengthened`` records where.
 
-    Raises TrainingError where the folder is no run, its data has changed, the checkpoint is damaged, or ``changes`` would make it
-    another run.
+    Raises TrainingError where the folder is no run, its data has changed, the checkpoint is damaged, or ``changes`` or an object would
+    make it another run; RecipeError where an object is missing.
     """
     folder = Path(folder)
     if not os.path.isfile(folder / "recipe.toml"):
@@ -55,13 +75,29 @@ def resume(
                 f"{folder}: this run has {name} = {before!r}, found {now!r}: --resume finishes a run as it "
                 f"was begun; leave that out, or begin another run{_from_these_weights(folder, name, now)}"
             )
+    recipe, own = separate_own(
+        recipe, train=train, val=val, labels=labels, model=model, backbone=backbone, decoder=decoder, loss=loss, optimizer=optimizer,
+        schedule=schedule,
+    )  # fmt: skip
+    own.require(earlier)
+    for name in own.paths:
+        if earlier.own.get(name) != own.paths[name]:
+            before = earlier.own.get(name, "no object")
+            raise TrainingError(f"{folder}: this run has {before} as {name}, found {own.paths[name]}: give what it was begun with")
+    recipe.optimizer.lr = earlier.optimizer.lr
     recipe.run.out = str(folder)
     recipe.run.lengthened = earlier.run.lengthened
-    if still_open := [name for name in recipe.open_settings() if name not in OPTIONAL]:
+    if still_open := [name for name in recipe.open_settings() if name not in (*OPTIONAL, *_replaced(own))]:
         raise TrainingError(f"{folder}/recipe.toml: {still_open[0]} is not set: it is not the recipe this run was started with")
-    ready = plan(recipe, resumed=True)
+    with reading_bar(False if listener else progress) as bar:
+        ready = plan(recipe, own=own, resumed=True, progress=bar)
     if recipe.data.fingerprint != ready.recipe.data.fingerprint:
-        raise TrainingError(f"{recipe.data.path}: the images or masks have changed since {folder} was started: start a new run")
+        raise TrainingError(
+            f"{recipe.data.path or ready.train.name}: the images or masks have changed since {folder} was started: start a new run"
+        )
+    if own.paths and (folder / CHECKPOINT).exists():
+        assert ready.model is not None
+        check_fit(folder / CHECKPOINT, model=ready.model, optimizer=build_optimizer(ready.model, recipe.optimizer, own.optimizer))
     recipe = ready.recipe
     if any(recipe.value_of(name) != earlier.value_of(name) for name in LENGTH):
         _lengthen(recipe, earlier, folder, steps_per_epoch=-(-len(ready.train) // (recipe.run.batch_size or 1)))
@@ -69,7 +105,13 @@ def resume(
         part.unlink(missing_ok=True)
     if recipe != earlier:
         recipe.save(folder / "recipe.toml")
-    return launch(ready, listener)
+    return launch(ready, listener or listener_for(progress))
+
+
+def _replaced(own: OwnObjects) -> set[str]:
+    """Return the settings that stay open where objects take their place."""
+    settings = {"train": ["data.path"], "optimizer": ["optimizer.name", "optimizer.weight_decay"], "schedule": ["schedule.warmup_steps"]}
+    return {setting for name in own.paths for setting in settings.get(name, [])}
 
 
 def _lengthen(recipe: Recipe, earlier: Recipe, folder: Path, *, steps_per_epoch: int) -> None:

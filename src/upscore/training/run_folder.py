@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -18,9 +19,9 @@ REMAINS = (".*.part", "recipe.toml", "log.csv", "events.out.tfevents.*", ".best.
 """Names, as patterns, of what a run writes before its first checkpoint or bundle is complete."""
 
 
-def next_folder(recipe: Recipe) -> Path:
-    """Return the first of ``runs/DATA-MODEL``, ``runs/DATA-MODEL-2``, … that does not exist."""
-    path = Path(recipe.data.path or "")
+def next_folder(recipe: Recipe, *, data: str = "") -> Path:
+    """Return the first of ``runs/DATA-MODEL``, ``runs/DATA-MODEL-2``, … that does not exist; ``data`` names data without a path."""
+    path = Path(recipe.data.path or re.sub(r"[^\w.-]+", "-", data))
     name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
     stem = Path("runs") / f"{name or 'data'}-{recipe.model.name}"
     return next(folder for n in range(1, 100_000) if not os.path.exists(folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")))

@@ -25,14 +25,15 @@ from upscore.metrics import SegmentationMetrics
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, write_checkpoint
 from upscore.training.interrupts import SIGNALS, Interrupts
-from upscore.training.objective import build_objective
+from upscore.training.objective import OwnObjective, build_objective
 from upscore.training.optimizers import build_optimizer
+from upscore.training.own_objects import Loss, OwnObjects, schedule_factor
 from upscore.training.recipe import Recipe
 from upscore.training.schedules import lr_factor
 from upscore.training.sync_batch_norm import synchronized_twin
 from upscore.types import Batch, LabelSpace
 
-__all__ = ["RunState", "TrainingInputs", "save_checkpoint", "stop_if_asked"]
+__all__ = ["RunState", "TrainingInputs", "resume_command", "save_checkpoint", "stop_if_asked", "validates_channels_last"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TrainingInputs:
     class_weights: Tensor | None
     save_best: Callable[[nn.Module, Progress, SegmentationMetrics], None]
     folder: Path
+    own: OwnObjects = field(default_factory=OwnObjects)  #: the caller's loss, optimiser and schedule
 
 
 @dataclass
@@ -58,7 +60,7 @@ class RunState:
     inputs: TrainingInputs
     interrupts: Interrupts
     accelerator: Accelerator  #: device, processes and, in fp16, the scale of the loss
-    objective: Objective
+    objective: Objective | OwnObjective
     model: nn.Module
     network: nn.Module  #: the model's parameters, wrapped for several processes
     averaged: nn.Module  #: holds the running mean of the weights; the model itself where there is none
@@ -82,7 +84,8 @@ class RunState:
         model = cast(Any, inputs.model).to(accelerator.device, memory_format=layout)  # its stub lacks memory_format
         averaged = copy.deepcopy(model) if run.average else model
         average = dict(averaged.state_dict()) if run.average else None
-        optimizer = build_optimizer(model, recipe.optimizer)
+        own = inputs.own
+        optimizer = build_optimizer(model, recipe.optimizer, own.optimizer)
         progress, saved = Progress(), None
         if checkpoint.exists():
             parts: dict[str, Any] = {"model": model, "average": average, "optimizer": optimizer, "scaler": accelerator.scaler}
@@ -99,7 +102,7 @@ class RunState:
             inputs=inputs,
             interrupts=interrupts,
             accelerator=accelerator,
-            objective=build_objective(recipe.loss, class_weights=weights),
+            objective=_own_objective(own.loss, accelerator.device) if own.loss else build_objective(recipe.loss, class_weights=weights),
             model=model,
             network=accelerator.prepare_model(synchronized_twin(model) if run.sync_batch_norm else model),
             averaged=averaged,
@@ -155,6 +158,8 @@ class RunState:
         assert self.recipe.optimizer.lr is not None
         per_epoch = self.steps_per_epoch
         planned = self.recipe.run.planned_steps(step, steps_per_epoch=per_epoch)
+        if self.inputs.own.schedule is not None:
+            return self.recipe.optimizer.lr * schedule_factor(self.inputs.own.schedule, step, planned)
         return self.recipe.optimizer.lr * lr_factor(self.recipe.schedule, step=step, steps=planned, steps_per_epoch=per_epoch)
 
     @property
@@ -206,9 +211,24 @@ def stop_if_asked(state: RunState) -> None:
         save_checkpoint(state)
     state.accelerator.wait_for_everyone()  # a process that leaves may take the others with it
     raise RunInterrupted(
-        f"interrupted after step {progress.step} of {state.steps}, and saved: go on with upscore train --resume --out {folder}",
+        f"interrupted after step {progress.step} of {state.steps}, and saved: go on with {resume_command(state.recipe, folder)}",
         number=number,
     )
+
+
+def resume_command(recipe: Recipe, folder: Path) -> str:
+    """Return what continues a run."""
+    given = "".join(f", {name}=..." for name in recipe.own)
+    return f"upscore.resume({str(folder)!r}{given}), from Python" if given else f"upscore train --resume --out {folder}"
+
+
+def validates_channels_last(recipe: Recipe, device: torch.device) -> bool:
+    """Return whether the run's bundle will compute in NHWC memory order."""
+    return runs_channels_last(device) and not recipe.own.keys() & {"model", "backbone", "decoder"}
+
+
+def _own_objective(loss: Loss, device: torch.device) -> OwnObjective:
+    return OwnObjective(copy.deepcopy(loss).to(device) if isinstance(loss, nn.Module) else loss)
 
 
 def _validation_copy(averaged: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
@@ -217,8 +237,9 @@ def _validation_copy(averaged: nn.Module, recipe: Recipe, device: torch.device) 
     It is a copy where that is another layout than in training, and where statistics are measured for it, which must not flow
     back into training.
     """
-    as_trained = bool(recipe.run.channels_last) == runs_channels_last(device)
+    validated_last = validates_channels_last(recipe, device)
+    as_trained = bool(recipe.run.channels_last) == validated_last
     if as_trained and not recipe.run.precise_bn:
         return averaged
-    layout = torch.channels_last if runs_channels_last(device) else torch.contiguous_format
+    layout = torch.channels_last if validated_last else torch.contiguous_format
     return cast(nn.Module, cast(Any, copy.deepcopy(averaged)).to(memory_format=layout))

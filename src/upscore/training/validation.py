@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.predictor import Predictor
-from upscore.inference.segmenter import runs_channels_last
 from upscore.inference.sinks import MemorySink, Sink
 from upscore.inference.tile_grid import Window
 from upscore.metrics import ConfusionMatrix, SegmentationMetrics
@@ -20,16 +19,17 @@ from upscore.training.objective import build_objective, count_units
 from upscore.training.precise_bn import measure_statistics
 from upscore.training.progress_listener import ProgressListener
 from upscore.training.recipe_sections import LossSection
-from upscore.training.run_state import RunState, stop_if_asked
+from upscore.training.run_state import RunState, stop_if_asked, validates_channels_last
 from upscore.types import Batch, Sample
 
 __all__ = ["measure_batch_norm", "validate"]
 
 
-def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationMetrics, float]:
+def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationMetrics, float | None]:
     """Evaluate the network as :func:`upscore.evaluation.evaluate.evaluate` would its bundle: same path, same precision, same numbers.
 
-    Returns the metrics, and the objective of training over the validation images, without loss sampling and weights of pixels.
+    Returns the metrics, and the objective of training over the validation images, without loss sampling and weights of pixels; None
+    in its place for a loss of the caller's own, since validation has probabilities, of which such a loss may not be a function.
     Raises TrainingError where memory ran out, and RunInterrupted where a signal asked the run to stop.
     """
     recipe, accelerator = state.recipe, state.accelerator
@@ -49,24 +49,30 @@ def validate(state: RunState, listener: ProgressListener) -> tuple[SegmentationM
 
     # A process that is asked to stop still takes part in the sums below, which the others wait for.
     with contextlib.suppress(_Interrupted), explain_out_of_memory(recipe, state.inputs.folder, validating=True):
-        predictor = Predictor.of(
+        predictor = Predictor(
             state.validated,
-            state.inputs.labels,
+            labels=state.inputs.labels,
             input=recipe.input.spec(),
             device=str(accelerator.device),
             precision=recipe.run.inference_precision,
-            channels_last=runs_channels_last(accelerator.device),
+            channels_last=validates_channels_last(recipe, accelerator.device),
         )
         shard = (accelerator.process_index, accelerator.num_processes)
         if not state.interrupts.asked:
-            matrix = evaluate(predictor, state.inputs.val, shard=shard, progress=report, sinks=loss.sinks).matrix
+            sinks = loss.sinks if state.inputs.own.loss is None else _no_sinks
+            matrix = evaluate(predictor, state.inputs.val, shard=shard, progress=report, sinks=sinks).matrix
     device = accelerator.device
     total_type = torch.float32 if device.type == "mps" else torch.float64
     sums = torch.from_numpy(matrix.counts), torch.tensor([matrix.ignored, loss.units]), torch.tensor(loss.total, dtype=total_type)
     counts, (ignored, units), total = (accelerator.reduce(number.to(device), reduction="sum").cpu() for number in sums)
     state.exchange_signals()
     stop_if_asked(state)
-    return ConfusionMatrix.of(counts.numpy(), ignored=int(ignored)).metrics(), float(total) / max(1, int(units))
+    metrics = ConfusionMatrix.of(counts.numpy(), ignored=int(ignored)).metrics()
+    return metrics, float(total) / max(1, int(units)) if state.inputs.own.loss is None else None
+
+
+def _no_sinks(sample: Sample) -> list[Sink]:
+    return []
 
 
 class ValidationLoss:

@@ -99,7 +99,7 @@ def test_other_classes_are_refused_with_the_difference():
         (Fixed(sample(), sample()), "'k' occurs twice"),
         (Fixed(), "no image"),
         (Fixed(Sample("k", PLAIN)), "k: the image has no truth"),
-        (Fixed(sample(truth=((0, 1),))), "k: the truth is"),
+        (Fixed(sample(truth=((0, 1),))), r"fixed\[0\]: found an array of shape \(1, 2\) .* as mask of an image of 2×3"),
         (Fixed(sample(truth=((0, 7, 1), (0, 0, 0)))), "k: found label 7"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_bundle_and_a_folder_by_path(tmp_path: Path):
 
 
 def refining(**settings: object) -> Predictor:
-    return Predictor.of(Speckled(), RED_AND_BLUE, **({"crf": {"iterations": 2}} | settings))
+    return Predictor(Speckled(), labels=RED_AND_BLUE, **({"crf": {"iterations": 2}} | settings))
 
 
 def test_before_the_crf_is_the_network_alone_and_after_it_the_predictor():

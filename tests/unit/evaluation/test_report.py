@@ -244,7 +244,7 @@ def test_an_unwritable_place_is_an_output_error(evaluation: Evaluation, tmp_path
 @pytest.fixture(scope="module")
 def refined() -> tuple[Predictor, Scenes, Evaluation]:
     """Specks that a CRF mends in two images, and takes for specks in the other two where they are the truth."""
-    predictor, scenes = Predictor.of(Speckled(), RED_AND_BLUE, crf={"iterations": 3}), Scenes(range(2), count=4)
+    predictor, scenes = Predictor(Speckled(), labels=RED_AND_BLUE, crf={"iterations": 3}), Scenes(range(2), count=4)
     return predictor, scenes, evaluate(predictor, scenes)
 
 
@@ -289,6 +289,7 @@ def test_without_a_crf_nothing_is_said_of_it(refined: tuple[Predictor, Scenes, E
     assert "What the CRF changed" in page.text
     assert page.images == []
     assert json.loads((tmp_path / "a" / "report.json").read_text())["before"] is None
-    gaining = evaluate(Predictor.of(Speckled(), RED_AND_BLUE, crf=True), Scenes(count=2))
-    page = read(write_report(gaining, tmp_path / "c", predictor=Predictor.of(Speckled(), RED_AND_BLUE, crf=True), dataset=Scenes(count=2)))
+    gaining = evaluate(Predictor(Speckled(), labels=RED_AND_BLUE, crf=True), Scenes(count=2))
+    predictor = Predictor(Speckled(), labels=RED_AND_BLUE, crf=True)
+    page = read(write_report(gaining, tmp_path / "c", predictor=predictor, dataset=Scenes(count=2)))
     assert "No image's mean IoU fell." in page.text

@@ -25,7 +25,7 @@ from upscore.types import LabelSpace, Sample
 
 
 def network(**settings: object) -> Predictor:
-    return Predictor.of(Speckled(), LABELS, **settings)
+    return Predictor(Speckled(), labels=LABELS, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ SETTINGS = [
 def test_another_engine_gives_what_the_network_gives(settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
     engine: Segmenter = NumPyEngine()
-    ours, theirs = Predictor.of(engine, LABELS, **settings), Predictor.of(TorchTwin(), LABELS, **settings)
+    ours, theirs = Predictor(engine, labels=LABELS, **settings), Predictor(TorchTwin(), labels=LABELS, **settings)
     image = make_image()
     np.testing.assert_array_equal(ours.predict(image, probs=True).probs, theirs.predict(image, probs=True).probs)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
@@ -127,9 +127,9 @@ def test_another_engine_gives_what_the_network_gives(settings: dict[str, object]
 
 def test_tiles_of_another_engine_are_bounded_and_equal_the_whole():
     engine, image = NumPyEngine(), make_image(101, 203)
-    whole = Predictor.of(engine, LABELS, tile="whole").predict(image, probs=True)
+    whole = Predictor(engine, labels=LABELS, tile="whole").predict(image, probs=True)
     engine.sizes.clear()
-    tiled = Predictor.of(engine, LABELS, tile=20).predict(image, probs=True)
+    tiled = Predictor(engine, labels=LABELS, tile=20).predict(image, probs=True)
     assert max(max(size) for size in engine.sizes) <= 20 + 2 * (engine.geometry.margin() + 4)
     np.testing.assert_allclose(tiled.probs, whole.probs, atol=1e-6)
 
@@ -177,7 +177,7 @@ class Failing:
 
 
 def test_every_sink_is_abandoned_when_one_fails_and_nothing_is_left(tmp_path: Path):
-    predictor, source, failing = Predictor.of(NumPyEngine(), LABELS, tile=24), ArraySource(make_image()), Failing()
+    predictor, source, failing = Predictor(NumPyEngine(), labels=LABELS, tile=24), ArraySource(make_image()), Failing()
     probs = ProbsFileSink(tmp_path / "a.probs.npy", 3, source.size)
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(OSError, match="full"):
@@ -187,10 +187,10 @@ def test_every_sink_is_abandoned_when_one_fails_and_nothing_is_left(tmp_path: Pa
 
 
 def test_sinks_of_the_network_get_what_the_crf_has_not_refined():
-    predictor, source = Predictor.of(NumPyEngine(), LABELS, crf={"iterations": 2}), ArraySource(make_image())
+    predictor, source = Predictor(NumPyEngine(), labels=LABELS, crf={"iterations": 2}), ArraySource(make_image())
     before, after = (ProbsSink(np.empty((3, *source.size), np.float32)) for _ in range(2))
     done = predictor.segment(source, [after], network_sinks=[before])
-    plain = Predictor.of(NumPyEngine(), LABELS).predict(source.pixels, probs=True)
+    plain = Predictor(NumPyEngine(), labels=LABELS).predict(source.pixels, probs=True)
     np.testing.assert_allclose(before.probs, plain.probs, atol=1e-6)
     assert np.abs(after.probs - before.probs).max() > 0.05
     assert done.crf_seconds > 0
@@ -225,8 +225,8 @@ def test_the_png_has_the_labels_and_knows_the_confidence(tmp_path: Path):
     source = ArraySource(make_image())
     png = PNGSink(tmp_path / "a.png", LABELS, source.size)
     overlay = OverlayFileSink(tmp_path / "a", png, LABELS, source)
-    expected = Predictor.of(NumPyEngine(), LABELS).predict(source.pixels, probs=True)
-    Predictor.of(NumPyEngine(), LABELS, tile=24).segment(source, [png, overlay])
+    expected = Predictor(NumPyEngine(), labels=LABELS).predict(source.pixels, probs=True)
+    Predictor(NumPyEngine(), labels=LABELS, tile=24).segment(source, [png, overlay])
     assert list(tmp_path.iterdir()) == []
     png.close()
     overlay.close()
@@ -253,7 +253,7 @@ class WindowedSource:
 def test_a_source_is_read_window_by_window(settings: dict[str, object]):
     image = make_image(120, 200)
     source, label_map = WindowedSource(image), LabelMapSink((120, 200))
-    predictor = Predictor.of(NumPyEngine(), LABELS, tile=20, **settings)
+    predictor = Predictor(NumPyEngine(), labels=LABELS, tile=20, **settings)
     assert predictor.segment(source, [label_map]).warnings == ("it was read in windows",)
     np.testing.assert_array_equal(label_map.label_map, predictor.predict(image).label_map)
     tiles = [size for size in source.read_sizes if size != (120, 200)]

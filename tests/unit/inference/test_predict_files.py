@@ -41,7 +41,7 @@ class Brightest(nn.Module):
         return 5 * torch.cat([torch.full_like(images[:, :1], 0.5), images[:, :1], images[:, 2:]], 1)
 
 
-PREDICTOR = Predictor.of(Brightest(), LABELS)
+PREDICTOR = Predictor(Brightest(), labels=LABELS)
 
 
 def make_image() -> np.ndarray:
@@ -104,7 +104,7 @@ def test_links_in_a_circle_end(shots: Path):
 
 
 def test_everything_is_written(shots: Path, tmp_path: Path):
-    predictor = Predictor.of(Brightest(), LABELS, tile=8)
+    predictor = Predictor(Brightest(), labels=LABELS, tile=8)
     out = tmp_path / "out"
     rows = list(predict_files(predictor, shots, out, overlay=True, probs=True))
     assert [row.error for row in rows] == [None] * 3
@@ -131,20 +131,20 @@ def test_everything_is_written(shots: Path, tmp_path: Path):
 @pytest.mark.parametrize(("width", "ending"), [(65_500, ".jpg"), (65_501, ".png"), (65_536, ".png")])
 def test_overlays_that_jpeg_cannot_hold_are_png(width: int, ending: str, tmp_path: Path):
     write_image(tmp_path / "thin.png", np.full((1, width, 3), 200, np.uint8))
-    (row,) = predict_files(Predictor.of(Brightest(), LABELS), tmp_path / "thin.png", tmp_path / "out", overlay=True)
+    (row,) = predict_files(Predictor(Brightest(), labels=LABELS), tmp_path / "thin.png", tmp_path / "out", overlay=True)
     assert row.outputs["overlay"] == f"thin.overlay{ending}"
     assert read_image(tmp_path / "out" / row.outputs["overlay"]).shape == (1, width, 3)
 
 
 def test_a_second_run_does_not_label_the_first_ones_results(shots: Path):
-    predictor = Predictor.of(Brightest(), LABELS)
+    predictor = Predictor(Brightest(), labels=LABELS)
     for _ in range(2):
         assert len(list(predict_files(predictor, shots, shots / "out", overlay=True))) == 3
 
 
 def test_one_bad_image_is_reported_and_the_rest_go_on(shots: Path, tmp_path: Path):
     (shots / "b" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnonsense")
-    rows = list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", probs=True))
+    rows = list(predict_files(Predictor(Brightest(), labels=LABELS), shots, tmp_path / "out", probs=True))
     assert [row.error is None for row in rows] == [True, False, True]
     assert "a.png" in rows[1].error
     account = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -156,7 +156,7 @@ def test_an_unwritable_place_is_known_before_any_work(shots: Path, tmp_path: Pat
     (tmp_path / "file").write_text("in the way")
     model = Brightest()
     with pytest.raises(OutputError, match="file"):
-        predict_files(Predictor.of(model, LABELS), shots, tmp_path / "file")
+        predict_files(Predictor(model, labels=LABELS), shots, tmp_path / "file")
     assert model.calls == 0
 
 
@@ -165,7 +165,7 @@ def test_a_place_that_fills_up_ends_the_work_and_leaves_no_parts(shots: Path, tm
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sinks.os, "posix_fallocate", full)
-    rows = predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", probs=True)
+    rows = predict_files(Predictor(Brightest(), labels=LABELS), shots, tmp_path / "out", probs=True)
     with pytest.raises(OutputError, match="No space"):
         list(rows)
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_written_ends_the_work_and_leaves_no_parts(shots: 
 
     monkeypatch.setattr(sinks, "write_label_map", full)
     with pytest.raises(OutputError, match="No space"):
-        list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out", overlay=True, probs=True))
+        list(predict_files(Predictor(Brightest(), labels=LABELS), shots, tmp_path / "out", overlay=True, probs=True))
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["predictions.json"]
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labelled"] == 0
 
@@ -197,7 +197,7 @@ def test_rows_come_in_the_order_of_the_files_whatever_takes_long(tmp_path: Path)
 
 
 def test_breaking_off_still_accounts_for_what_was_done(shots: Path, tmp_path: Path):
-    rows = predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out")
+    rows = predict_files(Predictor(Brightest(), labels=LABELS), shots, tmp_path / "out")
     next(rows)
     rows.close()
     account = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -237,7 +237,7 @@ def test_names_that_are_no_text_survive(tmp_path: Path):
     name = os.fsdecode(b"caf\xe9.png")
     write_image(tmp_path / "shots" / "a.png", make_image())
     os.rename(tmp_path / "shots" / "a.png", tmp_path / "shots" / name)
-    (row,) = predict_files(Predictor.of(Brightest(), LABELS), tmp_path / "shots", tmp_path / "out")
+    (row,) = predict_files(Predictor(Brightest(), labels=LABELS), tmp_path / "shots", tmp_path / "out")
     assert row.error is None
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labelled"] == 1
 
@@ -245,7 +245,7 @@ def test_names_that_are_no_text_survive(tmp_path: Path):
 def test_results_do_not_depend_on_the_tiles(shots: Path, tmp_path: Path):
     torch.manual_seed(0)
     for tile in (4, "whole"):
-        list(predict_files(Predictor.of(Brightest(), LABELS, tile=tile), shots, tmp_path / str(tile), probs=True))
+        list(predict_files(Predictor(Brightest(), labels=LABELS, tile=tile), shots, tmp_path / str(tile), probs=True))
     one, other = (json.loads((tmp_path / tile / "predictions.json").read_text())["predictions"] for tile in ("4", "whole"))
     for a, b in zip(one, other, strict=True):
         assert a.pop("confidence") == pytest.approx(b.pop("confidence"), abs=1e-6)
@@ -274,14 +274,14 @@ def test_an_image_that_memory_does_not_suffice_for_is_reported_and_the_rest_go_o
             "read_image_with_metadata",
             lambda path, spec: small_only(read_image(path)) is not None and read_image_with_metadata(path),
         )
-    rows = list(predict_files(Predictor.of(Small(), LABELS), shots, tmp_path / "out"))
+    rows = list(predict_files(Predictor(Small(), labels=LABELS), shots, tmp_path / "out"))
     assert [row.error is None for row in rows] == [True, False, True]
     assert rows[1].error.startswith(f"{shots / 'b' / 'a.png'}: out of memory while")
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"] == 1
 
 
 def test_what_was_left_out_is_in_the_account(shots: Path, tmp_path: Path):
-    list(predict_files(Predictor.of(Brightest(), LABELS), shots, tmp_path / "out"))
+    list(predict_files(Predictor(Brightest(), labels=LABELS), shots, tmp_path / "out"))
     account = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert account["left_out"] == 2
     assert account["warnings"] == [
@@ -293,18 +293,18 @@ def test_what_was_left_out_is_in_the_account(shots: Path, tmp_path: Path):
 def test_an_image_to_label_is_never_replaced_by_labels(shots: Path):
     before = (shots / "a.png").read_bytes()
     with pytest.raises(OutputError, match=r"a\.png: the labels of .*a\.png' would replace this image: choose another"):
-        predict_files(Predictor.of(Brightest(), LABELS), shots / "a.png", shots)
+        predict_files(Predictor(Brightest(), labels=LABELS), shots / "a.png", shots)
     (shots / "x.jpg").write_bytes(before)
     with pytest.raises(OutputError, match="would replace this image"):
-        predict_files(Predictor.of(Brightest(), LABELS), [shots / "x.jpg", shots / "b" / ".." / "a.png"], shots / "b" / "..")
+        predict_files(Predictor(Brightest(), labels=LABELS), [shots / "x.jpg", shots / "b" / ".." / "a.png"], shots / "b" / "..")
     assert (shots / "a.png").read_bytes() == before
-    rows = list(predict_files(Predictor.of(Brightest(), LABELS), shots / "x.jpg", shots))
+    rows = list(predict_files(Predictor(Brightest(), labels=LABELS), shots / "x.jpg", shots))
     assert [row.error for row in rows] == [None]
 
 
 def test_an_output_folder_whose_name_is_no_text(shots: Path, tmp_path: Path):
     out = tmp_path / os.fsdecode(b"caf\xe9")
-    (row, *_) = list(predict_files(Predictor.of(Brightest(), LABELS), shots, out, overlay=True, probs=True))
+    (row, *_) = list(predict_files(Predictor(Brightest(), labels=LABELS), shots, out, overlay=True, probs=True))
     assert (out / row.outputs["overlay"]).is_file()
     assert json.loads((out / "predictions.json").read_bytes().decode("utf-8"))["labelled"] == 3
 

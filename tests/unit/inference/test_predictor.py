@@ -52,7 +52,7 @@ def small_bundle(seed: int = 0, labels: LabelSpace = LABELS, **inference: object
 def test_colours_are_red_green_blue():
     image = np.zeros((2, 3, 3), np.uint8)
     image[0, 0], image[1, 2] = (255, 0, 0), (0, 0, 255)
-    prediction = Predictor.of(Brightest(), LABELS).predict(image)
+    prediction = Predictor(Brightest(), labels=LABELS).predict(image)
     assert prediction.label_map.tolist() == [[1, 0, 0], [0, 0, 2]]
     assert prediction.label_map.dtype == np.uint8
     assert prediction.probs is None
@@ -62,7 +62,7 @@ def test_colours_are_red_green_blue():
 def test_arrays_paths_and_tensors_agree(tmp_path: Path):
     image = make_image()
     write_image(tmp_path / "a.png", image)
-    predictor = Predictor.of(Brightest(), LABELS)
+    predictor = Predictor(Brightest(), labels=LABELS)
     whole = predictor.predict(image, probs=True)
     read = predictor.predict(tmp_path / "a.png", probs=True)
     assert read.key == str(tmp_path / "a.png")
@@ -76,17 +76,17 @@ def test_arrays_paths_and_tensors_agree(tmp_path: Path):
 def test_the_chain_is_what_the_settings_say():
     image = make_image(64, 96)
     model = Brightest()
-    Predictor.of(model, LABELS, tile=32, margin=8, flips=True, scales=(1.0, 0.5)).predict(image)
+    Predictor(model, labels=LABELS, tile=32, margin=8, flips=True, scales=(1.0, 0.5)).predict(image)
     assert len(model.calls) == 2 * 3 * 2 * 2
     model.calls.clear()
-    Predictor.of(model, LABELS, tile="whole").predict(image)
+    Predictor(model, labels=LABELS, tile="whole").predict(image)
     assert model.calls == [(64, 96)]
 
 
 def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(tile_choice.WHOLE_PIXELS, "cpu", 300 * 300)
     model = Brightest()
-    predictor = Predictor.of(model, LABELS, margin=10)
+    predictor = Predictor(model, labels=LABELS, margin=10)
     predictor.predict(make_image(300, 300))
     assert model.calls == [(300, 300)]
     model.calls.clear()
@@ -94,9 +94,9 @@ def test_auto_cuts_only_what_is_large(monkeypatch: pytest.MonkeyPatch):
     labels = predictor.predict(large).label_map
     assert len(model.calls) > 1
     assert max(height * width for height, width in model.calls) <= 300 * 300
-    np.testing.assert_array_equal(labels, Predictor.of(model, LABELS, tile="whole").predict(large).label_map)
+    np.testing.assert_array_equal(labels, Predictor(model, labels=LABELS, tile="whole").predict(large).label_map)
     model.calls.clear()
-    Predictor.of(model, LABELS, margin=10, scales=(2.0,)).predict(make_image(300, 300))
+    Predictor(model, labels=LABELS, margin=10, scales=(2.0,)).predict(make_image(300, 300))
     assert len(model.calls) > 1  # what counts is the image the network sees
 
 
@@ -115,7 +115,7 @@ class Sees(Brightest):
 def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(tile_choice.WHOLE_PIXELS, "cpu", 300 * 300)
     model = Sees()
-    predictor = Predictor.of(model, LABELS)
+    predictor = Predictor(model, labels=LABELS)
     small = predictor.predict(make_image(290, 300))
     assert (model.calls, small.warnings) == ([(290, 300)], ())
     model.calls.clear()
@@ -124,12 +124,12 @@ def test_networks_that_look_at_the_whole_image_get_overlapping_tiles_and_it_is_s
     assert len(model.calls) > 2
     assert max(height * width for height, width in model.calls) <= (288 + 32) ** 2
     assert cut.warnings == (pipeline.BLENDED.format(tile=288),)
-    whole = Predictor.of(model, LABELS, tile="whole").predict(large, probs=True)
+    whole = Predictor(model, labels=LABELS, tile="whole").predict(large, probs=True)
     assert whole.warnings == ()
     assert 0 < np.abs(cut.probs - whole.probs).max() < 0.02
     tensor = torch.from_numpy(large).permute(2, 0, 1)[None].float() / 255
     np.testing.assert_allclose(predictor.predict_probs(tensor)[0].numpy(), cut.probs, atol=1e-6)
-    assert Predictor.of(model, LABELS, crf={"iterations": 1}).compare(large).before.warnings == cut.warnings
+    assert Predictor(model, labels=LABELS, crf={"iterations": 1}).compare(large).before.warnings == cut.warnings
 
 
 def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_ways_out_that_work():
@@ -137,10 +137,10 @@ def test_small_tiles_of_networks_that_look_at_the_whole_image_are_refused_with_w
     unknown = nn.Conv2d(3, 3, 3, padding=1)
     for network in (model, unknown):
         with pytest.raises(GeometryError, match=r"tile 256 or more.*'auto' or 'whole'.*margin"):
-            Predictor.of(network, LABELS, tile=64).predict(large)
+            Predictor(network, labels=LABELS, tile=64).predict(large)
         for ways in ({"tile": 256}, {"tile": "auto"}, {"tile": "whole"}, {"tile": 64, "margin": 4}):
-            assert Predictor.of(network, LABELS, **ways).predict(large).label_map.shape == (280, 600)
-    assert Predictor.of(model, LABELS, tile=8).predict(make_image()).warnings == ()  # the whole image is no more than a tile
+            assert Predictor(network, labels=LABELS, **ways).predict(large).label_map.shape == (280, 600)
+    assert Predictor(model, labels=LABELS, tile=8).predict(make_image()).warnings == ()  # the whole image is no more than a tile
 
 
 def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch):
@@ -148,14 +148,14 @@ def test_the_crf_hears_blended_tiles_as_they_are(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("upscore.inference.crf_postprocess.MAX_WINDOW_PIXELS", 150 * 150)
     large = make_image(400, 700)
     settings = {"tile": 256}
-    plain = Predictor.of(Sees(), LABELS, **settings).predict(large).label_map
-    refined = Predictor.of(Sees(), LABELS, crf={"gaussian_sigma": 1, "bilateral_sigma": 1, "iterations": 1}, **settings)
+    plain = Predictor(Sees(), labels=LABELS, **settings).predict(large).label_map
+    refined = Predictor(Sees(), labels=LABELS, crf={"gaussian_sigma": 1, "bilateral_sigma": 1, "iterations": 1}, **settings)
     np.testing.assert_array_equal(refined.compare(large).before.label_map, plain)
 
 
 def test_a_live_model_is_only_borrowed():
     model = Brightest().train()
-    predictor = Predictor.of(model, LABELS)
+    predictor = Predictor(model, labels=LABELS)
     before = predictor.predict(make_image()).label_map
     assert model.training
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_several_bundles_are_averaged():
 )
 def test_impossible_overrides_are_refused(override: dict[str, object], message: str):
     with pytest.raises(RecipeError, match=message):
-        Predictor.of(Brightest(), LABELS, **override)
+        Predictor(Brightest(), labels=LABELS, **override)
 
 
 def test_settings_from_strings_and_from_bundles():
@@ -205,9 +205,9 @@ def test_settings_from_strings_and_from_bundles():
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
 def test_other_arrays_are_refused(shape: tuple[int, ...]):
     with pytest.raises(DataError, match="expected an image"):
-        Predictor.of(Brightest(), LABELS).predict(np.zeros(shape, np.uint8))
+        Predictor(Brightest(), labels=LABELS).predict(np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match="float64"):
-        Predictor.of(Brightest(), LABELS).predict(np.zeros((4, 4, 3)))
+        Predictor(Brightest(), labels=LABELS).predict(np.zeros((4, 4, 3)))
 
 
 def breaks(change: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -220,9 +220,9 @@ def breaks(change: Callable[[Tensor], Tensor]) -> nn.Module:
 
 def test_networks_that_do_not_fit_are_found_out():
     with pytest.raises(BundleError, match="2 classes, but its labels name 3"):
-        Predictor.of(breaks(lambda logits: logits[:, :2]), LABELS).predict(make_image())
+        Predictor(breaks(lambda logits: logits[:, :2]), labels=LABELS).predict(make_image())
     with pytest.raises(BundleError, match="not numbers"):
-        Predictor.of(breaks(lambda logits: logits * float("nan")), LABELS).predict(make_image())
+        Predictor(breaks(lambda logits: logits * float("nan")), labels=LABELS).predict(make_image())
 
 
 def take_too_much(logits: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ def test_out_of_memory_is_one_line_that_names_what_to_change(fails: Callable[[Te
         result = fails(logits)
         raise result if isinstance(result, BaseException) else AssertionError("memory without end")
 
-    predictor = Predictor.of(breaks(change), LABELS, **settings)
+    predictor = Predictor(breaks(change), labels=LABELS, **settings)
     image = make_image(540, 530)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     for call in (lambda: predictor.predict(image, name="a.png"), lambda: predictor.predict_probs(tensor)):
@@ -257,7 +257,7 @@ def test_out_of_memory_is_one_line_that_names_what_to_change(fails: Callable[[Te
             call()
         assert "\n" not in str(error.value)
     with pytest.raises(RecipeError, match=r"^a\.png: out of memory"):
-        Predictor.of(breaks(change), LABELS, crf=True, **settings).compare(image, name="a.png")
+        Predictor(breaks(change), labels=LABELS, crf=True, **settings).compare(image, name="a.png")
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -265,7 +265,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="multiplied"):
-        Predictor.of(breaks(change), LABELS).predict(make_image())
+        Predictor(breaks(change), labels=LABELS).predict(make_image())
 
 
 def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
@@ -276,11 +276,11 @@ def test_a_smaller_tile_is_a_way_out_of_too_little_memory():
             raise MemoryError
         return logits
 
-    predictor, image = Predictor.of(breaks(change), LABELS), make_image(540, 530)
+    predictor, image = Predictor(breaks(change), labels=LABELS), make_image(540, 530)
     with pytest.raises(RecipeError) as error:
         predictor.predict(image)
     tile = int(re.findall(r"--tile (\d+)", str(error.value))[0])
-    assert Predictor.of(breaks(change), LABELS, tile=tile).predict(image).label_map.shape == (540, 530)
+    assert Predictor(breaks(change), labels=LABELS, tile=tile).predict(image).label_map.shape == (540, 530)
 
 
 IMAGES = torch.from_numpy(make_image()).permute(2, 0, 1)[None].float() / 255
@@ -311,11 +311,11 @@ IMAGES = torch.from_numpy(make_image()).permute(2, 0, 1)[None].float() / 255
 @pytest.mark.parametrize("crf", [False, True])
 def test_images_in_other_numbers_are_refused_with_what_to_do(images: Tensor, said: str, crf: bool):
     with pytest.raises(DataError, match=said):
-        Predictor.of(Brightest(), LABELS, crf=crf).predict_probs(images)
+        Predictor(Brightest(), labels=LABELS, crf=crf).predict_probs(images)
 
 
 def test_what_messages_say_to_do_with_images_works():
-    predictor = Predictor.of(Brightest(), LABELS)
+    predictor = Predictor(Brightest(), labels=LABELS)
     expected = predictor.predict_probs(IMAGES)
     for remedied in (IMAGES * 255 / 255, (IMAGES * 255).byte() / 255, IMAGES.permute(0, 2, 3, 1).permute(0, 3, 1, 2)):
         torch.testing.assert_close(predictor.predict_probs(remedied), expected, atol=1e-4, rtol=0)
@@ -332,19 +332,19 @@ def test_what_messages_say_to_do_with_images_works():
         (make_image() > 100, "type bool"),
         (make_image()[..., 0], r"shape \(20, 30\)"),
         (np.zeros(3, np.uint8), r"shape \(3,\)"),
-        (IMAGES, "found Tensor.*predict_probs"),
-        ([[1, 2, 3]], "found list"),
+        (IMAGES, "found a tensor.*predict_probs"),
+        ([[1, 2, 3]], "found a list of 1, .*predict_files"),
         (None, "found NoneType"),
         (b"image.png", "found bytes"),
     ],
     ids=str,
 )
 def test_what_is_no_image_is_refused_with_what_to_do(image: object, said: str):
-    predictor = Predictor.of(Brightest(), LABELS)
+    predictor = Predictor(Brightest(), labels=LABELS)
     with pytest.raises(DataError, match=said):
         predictor.predict(image)  # type: ignore[arg-type]
     if isinstance(image, np.ndarray):
         with pytest.raises(DataError, match=said):
             next(predictor.iterate(image))
         with pytest.raises(DataError, match=said):
-            Predictor.of(Brightest(), LABELS, crf=True).compare(image)
+            Predictor(Brightest(), labels=LABELS, crf=True).compare(image)

@@ -28,7 +28,7 @@ def test_every_row_is_laid_over(tmp_path, size):
     rows = np.linspace(20, 100, height)[:, None] + np.where(np.arange(width) < width // 2, 0, 130)
     image = np.repeat(rows.astype(np.uint8)[..., None], 3, axis=2)
     write_image(tmp_path / "image.png", image)
-    predictor = Predictor.of(Brightness(), LABELS)
+    predictor = Predictor(Brightness(), labels=LABELS)
     (result,) = predict_files(predictor, discover_images(tmp_path / "image.png"), tmp_path / "out", overlay=True)
     overlay = read_image(tmp_path / "out" / result.outputs["overlay"]).astype(int)
     expected = predictor.predict(image).overlay(image).astype(int)

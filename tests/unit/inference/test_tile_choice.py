@@ -36,7 +36,7 @@ class Watched(nn.Module):
 @pytest.mark.parametrize("size", [(300, 1000), (600, 1000), (1100, 1000), (1600, 1000)])
 def test_a_network_sees_no_more_pixels_than_it_may(scales, size):
     network = Watched()
-    Predictor.of(network, LabelSpace(("a", "b")), scales=scales).predict(np.zeros((*size, 3), np.uint8))
+    Predictor(network, labels=LabelSpace(("a", "b")), scales=scales).predict(np.zeros((*size, 3), np.uint8))
     assert max(network.pixels) <= MAX_PIXELS
     fits = size[0] * size[1] * max(1.0, *scales) ** 2 <= MAX_PIXELS
     assert (len(network.pixels) == len(scales)) == fits, "what fits is labelled whole"
@@ -67,5 +67,5 @@ def test_an_image_within_one_tile_is_whole_whatever_the_margin():
 @pytest.mark.parametrize("receptive_field", [101, 401, 601])
 def test_a_network_sees_no_more_pixels_than_it_may_with_the_margins_of_its_tiles(receptive_field):
     network = Watched(receptive_field)
-    Predictor.of(network, LabelSpace(("a", "b"))).predict(np.zeros((2900, 2800, 3), np.uint8))
+    Predictor(network, labels=LabelSpace(("a", "b"))).predict(np.zeros((2900, 2800, 3), np.uint8))
     assert 0.5 * MAX_PIXELS < max(network.pixels) <= MAX_PIXELS
