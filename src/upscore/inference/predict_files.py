@@ -3,7 +3,7 @@
 For an image ``street/0001.jpg`` of a folder ``shots`` given on the command line::
 
     out/street/0001.png           label map: palette PNG, exactly the image's size
-    out/street/0001.overlay.jpg   the label map over the image          (overlay=True)
+    out/street/0001.overlay.jpg   the classes over the image, a legend   (overlay=True)
     out/street/0001.probs.npy     (K, H, W) float16, can be memory-mapped (probs=True)
     out/predictions.json          what became of every image
 
@@ -81,7 +81,8 @@ def predict_files(
     out : path
         Folder for the results; made if need be. Files of the same name are replaced.
     overlay : bool
-        Write ``.overlay.jpg`` (``.overlay.png`` for an image with more than 65500 pixels a side, which no JPEG can hold).
+        Write ``.overlay.jpg`` (``.overlay.png`` where it has more than 65500 pixels a side with its legend, which no JPEG can hold):
+        :func:`upscore.overlay.draw_overlay` with a legend.
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in parts: 2 × K bytes a pixel.
@@ -199,7 +200,7 @@ class _FilePrediction:
             if isinstance(sink, ProbsFileSink):
                 outputs["probs"] = f"{name}.probs.npy"
             elif isinstance(sink, OverlayFileSink):
-                outputs["overlay"] = f"{name}{sink.path.name.removeprefix(Path(name).name)}"
+                outputs["overlay"] = f"{name}.overlay.{'jpg' if sink.is_jpeg else 'png'}"
                 warnings += [] if sink.is_jpeg else [OVERLAY_WARNING]
         prediction = Prediction(label_map.label_map, self.predictor.labels)
         return LabelledImage(

@@ -115,7 +115,7 @@ def test_everything_is_written(shots: Path, tmp_path: Path):
     assert (probs.dtype, probs.shape) == (np.float16, (3, 20, 30))
     np.testing.assert_allclose(probs, expected.probs, atol=1e-3)
     mixed = read_image(out / "b" / "c.overlay.jpg").astype(int)
-    assert abs(mixed - expected.overlay(make_image())).mean() < 12
+    assert abs(mixed - expected.overlay(make_image(), legend=True)).mean() < 12
     account = json.loads((out / "predictions.json").read_text())
     assert (account["labelled"], account["failed"], account["classes"]) == (3, 0, list(LABELS.names))
     first = account["predictions"][0]
@@ -132,7 +132,8 @@ def test_overlays_that_jpeg_cannot_hold_are_png(width: int, ending: str, tmp_pat
     write_image(tmp_path / "thin.png", np.full((1, width, 3), 200, np.uint8))
     (row,) = predict_files(Predictor.of(Brightest(), LABELS), tmp_path / "thin.png", tmp_path / "out", overlay=True)
     assert row.outputs["overlay"] == f"thin.overlay{ending}"
-    assert read_image(tmp_path / "out" / row.outputs["overlay"]).shape == (1, width, 3)
+    height, found, _ = read_image(tmp_path / "out" / row.outputs["overlay"]).shape
+    assert (height > 1, found) == (True, width)
 
 
 def test_a_second_run_does_not_label_the_first_ones_results(shots: Path):
@@ -313,20 +314,13 @@ def test_an_image_longer_than_any_jpeg_is_laid_over_in_a_png(shape: tuple[int, i
     (row,) = predict_files(PREDICTOR, tmp_path / "long.png", tmp_path / "out", overlay=True)
     assert row.error is None
     assert read_label(tmp_path / "out" / row.outputs["labels"]).shape == shape
-    assert read_image(tmp_path / "out" / row.outputs["overlay"]).shape == image.shape
+    expected = PREDICTOR.predict(image).overlay(image, legend=True)
+    assert read_image(tmp_path / "out" / row.outputs["overlay"]).shape == expected.shape
     long = max(shape) > 65500
     assert row.outputs["overlay"] == f"long.overlay.{'png' if long else 'jpg'}"
     assert row.warnings == ([module.OVERLAY_WARNING] if long else [])
     if long:
-        expected = PREDICTOR.predict(image).overlay(image)
         assert np.array_equal(read_image(tmp_path / "out" / row.outputs["overlay"]), expected)
-
-
-def test_an_overlay_is_that_of_a_prediction_to_its_last_row():
-    for shape in ((1, 1), (1, 7), (300, 1), (257, 400), (1100, 1000)):
-        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-        prediction = PREDICTOR.predict(image)
-        assert np.array_equal(sinks.lay_over(prediction.label_map, LABELS, image), prediction.overlay(image))
 
 
 def test_what_the_reader_decided_is_noted_of_a_prediction(tmp_path: Path):
