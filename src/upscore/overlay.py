@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["draw_overlay", "is_background"]
 
 BACKGROUND_NAMES = frozenset(
-    "background bg void other others unlabelled unlabeled unknown none nothing rest ignore ignored clutter 배경".split()
-)
+    (
+        "background", "bg", "void", "other", "others", "unlabelled", "unlabeled", "unknown", "none", "nothing", "rest", "ignore",
+        "ignored", "clutter", "배경",
+    )
+)  # fmt: skip
 """Names, in lower case and without underscores around them, of a class that means "everything else"."""
 
 OPACITY, LIGHT_OPACITY = 0.5, 0.35
@@ -140,7 +143,7 @@ def _draw_legend(label_map: npt.NDArray[np.uint8], labels: LabelSpace, backgroun
     present = np.flatnonzero(counts[: len(labels)])
     height = int(min(200, max(12, math.sqrt(label_map.size) / 40)))  # of the letters and their squares, in pixels
     space = height // 2
-    texts = [_text_of(labels.names[k], int(k), height) for k in present]
+    texts = [_text_of(labels.names[k], k, height) for k in present.tolist()]
     widths = [math.ceil(font.getlength(text)) + height + 3 * space for text, font in texts]  # square, space, text, space twice
     width = max([label_map.shape[1], *(needed + space for needed in widths)])
     positions: list[tuple[int, int]] = []
@@ -152,7 +155,7 @@ def _draw_legend(label_map: npt.NDArray[np.uint8], labels: LabelSpace, backgroun
         left += needed
     strip = Image.new("RGB", (width, top + height + 2 * space), PAPER)
     draw = ImageDraw.Draw(strip)
-    for k, (text, font), (left, top) in zip(present, texts, positions, strict=True):
+    for k, (text, font), (left, top) in zip(present.tolist(), texts, positions, strict=True):
         fill = PAPER if background[k] else labels.palette[k]
         draw.rectangle((left, top, left + height - 1, top + height - 1), fill=fill, outline=INK, width=max(1, height // 14))
         draw.text((left + height + space, top + height // 2), text, fill=INK, font=font, anchor="lm")

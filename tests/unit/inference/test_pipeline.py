@@ -26,7 +26,7 @@ from upscore.inference.sources import ArraySource
 from upscore.inference.tile_grid import Window
 from upscore.ops.geometry import Geometry
 from upscore.settings import CRFSettings, InferenceSettings, ProposalSettings
-from upscore.types import LabelSpace, Prediction, Sample
+from upscore.types import LabelSpace, Sample
 
 LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))
 
