@@ -134,7 +134,8 @@ def _draw_rows(
 def _near_border(label_map: npt.NDArray[np.uint8], distance: int) -> npt.NDArray[np.uint8]:
     """Return 1 for pixels within ``distance`` of another label, along rows, columns or both."""
     window = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    return (cv2.dilate(label_map, window) != cv2.erode(label_map, window)).astype(np.uint8)
+    differs: npt.NDArray[np.bool_] = cv2.dilate(label_map, window) != cv2.erode(label_map, window)
+    return differs.astype(np.uint8)
 
 
 def _draw_legend(label_map: npt.NDArray[np.uint8], labels: LabelSpace, background: Sequence[bool]) -> npt.NDArray[np.uint8]:
@@ -159,7 +160,7 @@ def _draw_legend(label_map: npt.NDArray[np.uint8], labels: LabelSpace, backgroun
         fill = PAPER if background[k] else labels.palette[k]
         draw.rectangle((left, top, left + height - 1, top + height - 1), fill=fill, outline=INK, width=max(1, height // 14))
         draw.text((left + height + space, top + height // 2), text, fill=INK, font=font, anchor="lm")
-    return np.asarray(strip)
+    return np.array(strip, dtype=np.uint8)
 
 
 def _text_of(name: str, k: int, height: int) -> tuple[str, Font]:
