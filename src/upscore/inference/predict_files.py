@@ -24,20 +24,28 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from upscore.data.image_files import check_image
+from upscore.documents import parse_json
 from upscore.errors import OutputError, UpscoreError
-from upscore.files import write_atomically
+from upscore.files import read_text, write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
 from upscore.inference.streaming import stream
 from upscore.ops.out_of_memory import is_out_of_memory
+from upscore.text import reason
 from upscore.types import Prediction
 
 __all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "discover_images", "predict_files"]
 
+ACCOUNT = "predictions.json"
+"""What lists the images of a folder of results."""
+
 OVERLAY_WARNING = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
 """The warning of an image whose overlay is no JPEG."""
+
+MAX_ACCOUNT = 2**28
+"""Bytes of the largest account that is read."""
 
 BYTES_A_PIXEL = 16
 """An image while it is decoded, its label map, and its overlay while it is encoded."""
@@ -63,6 +71,8 @@ def predict_files(
     *,
     overlay: bool = False,
     probs: bool = False,
+    resume: bool = False,
+    progress: Callable[[Path, int, int], None] | None = None,
 ) -> Generator[LabelledImage, None, None]:
     """Label images and write the results; yields one row for each, in order, when its files are written.
 
@@ -86,42 +96,47 @@ def predict_files(
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in parts: 2 × K bytes a pixel.
+    resume : bool
+        Leave out the images that the ``predictions.json`` of ``out`` lists as labelled, with all these files, and list them again. It
+        must be of the same network and settings.
+    progress : callable, optional
+        Called with (path, pixels done, pixels in all) of the image that is being labelled, after each tile.
 
     Yields
     ------
     LabelledImage
-        With ``error`` set where an image could not be labelled.
+        With ``error`` set where an image could not be labelled. Images that are left out are not among them.
 
     Raises
     ------
     DataError, OutputError
         As :func:`discover_images`; or the output folder, or a file in it, cannot be written, or a result would replace an image that is
-        to be labelled.
+        to be labelled; or ``predictions.json`` is of another network or other settings than those to resume with.
     """
     folder = Path(out)
     found = paths if isinstance(paths, DiscoveredImages) else discover_images(paths, exclude=folder)
     _check_nothing_replaced(found, folder)
     _check_writable(folder)
-    return _label_all(_FilePrediction(predictor, folder, overlay, probs), found)
+    work = _FilePrediction(predictor, folder, overlay, probs, progress)
+    return _label_all(work, found, _read_labelled(work) if resume else {})
 
 
-def _label_all(work: _FilePrediction, found: DiscoveredImages) -> Generator[LabelledImage, None, None]:
-    rows: dict[NamedImage, LabelledImage] = {}
+def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str, LabelledImage]) -> Generator[LabelledImage, None, None]:
+    rows = {image: row for image in found.images if (row := earlier.get(str(image.path))) and work.is_complete(image, row)}
+    left = [image for image in found.images if image not in rows]
 
     def write(labelled: _Labelled) -> LabelledImage:
         rows[labelled.image] = row = work.write(labelled)
         return row
 
     try:
-        with closing(stream(found.images, read=work.read, compute=work.label, write=write, weigh=_weigh)) as labelled:
+        with closing(stream(left, read=work.read, compute=work.label, write=write, weigh=_weigh)) as labelled:
             yield from labelled
     finally:
         done = [rows[image] for image in found.images if image in rows]
         failed = sum(row.error is not None for row in done)
         account = {
-            "model": work.predictor.source,
-            "classes": list(work.predictor.labels.names),
-            "settings": work.predictor.settings.model_dump(mode="json"),
+            **work.origin,
             "images": len(found.images),
             "labelled": len(done) - failed,
             "failed": failed,
@@ -129,7 +144,27 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages) -> Generator[Labe
             "warnings": list(found.warnings),
             "predictions": [asdict(row) for row in done],
         }
-        write_atomically(work.folder / "predictions.json", _as_json(account))
+        write_atomically(work.folder / ACCOUNT, _as_json(account))
+
+
+def _read_labelled(work: _FilePrediction) -> dict[str, LabelledImage]:
+    """Return the rows of the images that an earlier call labelled, by path."""
+    path = work.folder / ACCOUNT
+    if not path.exists():
+        return {}
+    try:
+        account = parse_json(read_text(path, max_bytes=MAX_ACCOUNT, what="an account of predictions", error=OutputError))
+        origin = {name: account[name] for name in work.origin}
+        rows = [LabelledImage(**row) for row in account["predictions"]]
+        if not all(isinstance(row.file, str) and isinstance(row.outputs, dict) for row in rows):
+            raise TypeError("files and outputs are of other types")
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path}: is no account of predictions ({reason(error)}): leave --resume out, or choose another folder") from None
+    if different := [name for name, value in work.origin.items() if origin[name] != value]:
+        raise OutputError(
+            f"{path}: differs from this prediction in its {', '.join(different)}: leave --resume out, or choose another folder"
+        )
+    return {row.file: row for row in rows if row.error is None}
 
 
 def _as_json(account: dict[str, object]) -> bytes:
@@ -157,6 +192,22 @@ class _FilePrediction:
     folder: Path
     overlay: bool
     probs: bool
+    progress: Callable[[Path, int, int], None] | None = None
+
+    @property
+    def origin(self) -> dict[str, object]:
+        """What the results depend on besides the images, as JSON."""
+        return {
+            "model": self.predictor.source,
+            "classes": list(self.predictor.labels.names),
+            "settings": self.predictor.settings.model_dump(mode="json"),
+        }
+
+    def is_complete(self, image: NamedImage, row: LabelledImage) -> bool:
+        """Return whether an earlier row of an image has every file that is asked for, under the name it has now."""
+        kinds = {"labels", *(["overlay"] if self.overlay else []), *(["probs"] if self.probs else [])}
+        named = row.outputs.get("labels") == f"{image.name}.png"
+        return named and kinds <= row.outputs.keys() and all((self.folder / path).is_file() for path in row.outputs.values())
 
     def read(self, image: NamedImage) -> ImageSource | str:
         """Return the decoded image, or why there is none."""
@@ -177,7 +228,9 @@ class _FilePrediction:
             sinks.append(ProbsFileSink(stem.with_name(f"{stem.name}.probs.npy"), len(labels), source.size))
         if self.overlay:
             sinks.append(OverlayFileSink(stem, label_map, labels, source))
-        return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks).warnings)
+        show = self.progress
+        report = None if show is None else lambda done, total: show(image.path, done, total)
+        return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks, progress=report).warnings)
 
     def write(self, labelled: _Labelled) -> LabelledImage:
         """Write the files and return the row; every file of an image whose writing fails is abandoned, if it is not written yet."""
@@ -254,5 +307,5 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{folder}: results cannot be written there ({reason}): choose another folder") from None
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"{folder}: results cannot be written there ({why}): choose another folder") from None
