@@ -36,7 +36,7 @@ from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.text import reason
 from upscore.types import Prediction
 
-__all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "discover_images", "predict_files"]
+__all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "count_labelled", "discover_images", "predict_files"]
 
 ACCOUNT = "predictions.json"
 """What lists the images of a folder of results."""
@@ -145,6 +145,14 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str
             "predictions": [asdict(row) for row in done],
         }
         write_atomically(work.folder / ACCOUNT, _as_json(account))
+
+
+def count_labelled(out: str | os.PathLike[str]) -> int:
+    """Return how many images the ``predictions.json`` of a folder lists as labelled; 0 where there is none."""
+    try:
+        return int(parse_json((Path(out) / ACCOUNT).read_text(encoding="utf-8", errors="replace"))["labelled"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _read_labelled(work: _FilePrediction) -> dict[str, LabelledImage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -12,7 +13,7 @@ from pathlib import Path
 from upscore.errors import TrainingError
 from upscore.training.recipe import Recipe
 
-__all__ = ["list_remains", "next_folder", "refuse_taken", "remove_remains", "removed_if_not_begun"]
+__all__ = ["list_remains", "next_folder", "refuse_taken", "remove_remains", "removed_if_not_begun", "resume_command"]
 
 REMAINS = (".*.part", "recipe.toml", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
 """Names, as patterns, of what a run writes before its first checkpoint or bundle is complete."""
@@ -24,6 +25,15 @@ def next_folder(recipe: Recipe) -> Path:
     name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
     stem = Path("runs") / f"{name or 'data'}-{recipe.model.name}"
     return next(folder for n in range(1, 100_000) if not os.path.exists(folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")))
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that continues the run in a folder, quoted for a shell.
+
+    >>> resume_command(Path("my runs/a"))
+    "upscore train --resume --out 'my runs/a'"
+    """
+    return shlex.join(["upscore", "train", "--resume", "--out", str(folder)])
 
 
 def refuse_taken(folder: Path) -> None:

@@ -28,6 +28,7 @@ from upscore.training.interrupts import SIGNALS, Interrupts
 from upscore.training.objective import build_objective
 from upscore.training.optimizers import build_optimizer
 from upscore.training.recipe import Recipe
+from upscore.training.run_folder import resume_command
 from upscore.training.schedules import lr_factor
 from upscore.training.sync_batch_norm import synchronized_twin
 from upscore.types import Batch, LabelSpace
@@ -206,7 +207,7 @@ def stop_if_asked(state: RunState) -> None:
         save_checkpoint(state)
     state.accelerator.wait_for_everyone()  # a process that leaves may take the others with it
     raise RunInterrupted(
-        f"interrupted after step {progress.step} of {state.steps}, and saved: go on with upscore train --resume --out {folder}",
+        f"interrupted after step {progress.step} of {state.steps}, and saved: go on with {resume_command(folder)}",
         number=number,
     )
 
