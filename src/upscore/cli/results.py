@@ -69,7 +69,7 @@ MATTERING = (
 
 def print_plan(plan: Plan, *, verbose: bool = False) -> None:
     """Print what is trained on what, the choices that matter and why, or all of them, and how long it will take."""
-    from upscore.evaluation.hints import warn_of_few_images
+    from upscore.evaluation.hints import describe_small_split
 
     recipe, census = plan.recipe, plan.census
     console.print(
@@ -79,7 +79,8 @@ def print_plan(plan: Plan, *, verbose: bool = False) -> None:
     )
     for message in plan.messages:
         console.print(f"  {escape(message)}", soft_wrap=True)
-    print_warnings([*plan.warnings, *filter(None, [warn_of_few_images(len(plan.val), recipe.data.val)])])
+    print_warnings(plan.warnings)
+    _print_hint(describe_small_split(len(plan.val), recipe.data.val))
     choices = [choice for choice in plan.choices if verbose or choice.setting in MATTERING]
     choices = [choice for choice in choices if verbose or (choice.setting, choice.value) != ("run.devices", 1)]
     if choices:
@@ -127,7 +128,7 @@ def print_run(run: Run) -> None:
     if is_still_rising(progress.history) and not progress.stopped:
         epochs = run.recipe.run.epochs or 1
         words = ["upscore", "train", "--resume", "--out", str(run.folder), "--epochs", str(epochs + max(1, epochs // 2))]
-        console.print(f"validation was still rising: train longer: {escape(shlex.join(words))}", soft_wrap=True)
+        _print_hint(f"validation was still rising: train longer with {shlex.join(words)}")
     words = ["upscore", "evaluate", str(run.folder), str(data.path), *(["--split", data.val] if data.val != "val" else [])]
     _print_next(shlex.join(words))
 
@@ -152,6 +153,11 @@ def _print_weakest(class_iou: Mapping[str, float | None]) -> None:
         console.print(f"lowest IoU: {weakest}", soft_wrap=True)
 
 
+def _print_hint(text: str | None) -> None:
+    if text is not None:
+        console.print(f"[bold]hint:[/bold] {escape(text, MAX_COMMAND)}", soft_wrap=True)
+
+
 def _print_next(command: str | None) -> None:
     """Print the command to run next, on one line so that it can be copied."""
     if command is not None:
@@ -163,7 +169,7 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
     if as_json:
         print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
         return
-    from upscore.evaluation.hints import warn_of_few_images
+    from upscore.evaluation.hints import describe_small_split
 
     before, after = evaluation.before, evaluation
     versions = [after] if before is None else [before, after]
@@ -186,7 +192,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
         _print_crf(after.settings.crf)
     _print_baseline(evaluation.baseline, after.metrics.mean_iou)
     _print_weakest(dict(zip(after.labels.names, after.metrics.class_iou.tolist(), strict=True)))
-    print_warnings([*evaluation.warnings, *filter(None, [warn_of_few_images(len(evaluation.images), evaluation.split)])])
+    print_warnings(evaluation.warnings)
+    _print_hint(describe_small_split(len(evaluation.images), evaluation.split))
     for warning, count in evaluation.image_warnings.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(warning)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")

@@ -10,7 +10,7 @@ import numpy as np
 
 from upscore.metrics import ConfusionMatrix
 
-__all__ = ["Baseline", "find_weakest_classes", "is_still_rising", "one_class_baseline", "warn_of_few_images"]
+__all__ = ["Baseline", "describe_small_split", "find_weakest_classes", "is_still_rising", "one_class_baseline"]
 
 FEW_IMAGES = 20  # below which the mean IoU of a split changes by points with the images that happen to be in it
 MIN_RISE = 0.001  # of mean IoU, over the last validations, that is worth going on for
@@ -72,10 +72,10 @@ def is_still_rising(history: Sequence[Mapping[str, Any]]) -> bool:
     return slope * (len(last) - 1) > MIN_RISE
 
 
-def warn_of_few_images(images: int, split: str) -> str | None:
-    """Return a warning where a split is too small for its metrics to be exact; None where it is not.
+def describe_small_split(images: int, split: str) -> str | None:
+    """Return a hint where a split is so small that its metrics depend on which images are in it; None where it is not.
 
-    >>> warn_of_few_images(4, "val")
+    >>> describe_small_split(4, "val")
     'val has 4 images: metrics are noisy'
     """
     return f"{split} has {images} image{'s' * (images != 1)}: metrics are noisy" if images < FEW_IMAGES else None

@@ -7,7 +7,7 @@ import pytest
 
 from upscore.data.open_dataset import open_dataset
 from upscore.evaluation.evaluate import evaluate
-from upscore.evaluation.hints import find_weakest_classes, is_still_rising, one_class_baseline, warn_of_few_images
+from upscore.evaluation.hints import describe_small_split, find_weakest_classes, is_still_rising, one_class_baseline
 from upscore.types import Prediction
 
 
@@ -74,6 +74,6 @@ def test_a_run_that_is_not(history):
 
 
 def test_a_small_split_is_said_to_be():
-    assert warn_of_few_images(1, "val") == "val has 1 image: metrics are noisy"
-    assert warn_of_few_images(19, "test") == "test has 19 images: metrics are noisy"
-    assert warn_of_few_images(20, "val") is None
+    assert describe_small_split(1, "val") == "val has 1 image: metrics are noisy"
+    assert describe_small_split(19, "test") == "test has 19 images: metrics are noisy"
+    assert describe_small_split(20, "val") is None
