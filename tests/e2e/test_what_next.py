@@ -164,7 +164,7 @@ def test_memory_that_runs_out_is_one_line_with_its_levers(upscore, painted, trai
     assert "Traceback" not in aside
 
 
-def test_an_account_that_cannot_be_read_counts_nothing(tmp_path):
-    assert predict_files.count_labelled(tmp_path) == 0
+def test_an_account_that_cannot_be_read_lists_nothing(tmp_path):
+    assert predict_files.list_labelled(tmp_path) == set()
     (tmp_path / "predictions.json").write_text("{")
-    assert predict_files.count_labelled(tmp_path) == 0
+    assert predict_files.list_labelled(tmp_path) == set()

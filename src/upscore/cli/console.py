@@ -9,7 +9,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -189,36 +189,42 @@ def _plain_lines(task: str) -> Callable[[int, int], None]:
 
 
 class ImageBar:
-    """Progress over images, and inside one that takes more than one tile."""
+    """Progress over the pixels of images, and inside one that takes more than one tile; ``sizes`` are the pixels of each by its path."""
 
-    def __init__(self, images: int, show: Callable[[float, str], None]) -> None:
-        self.images, self.show, self.done = images, show, 0
+    def __init__(self, sizes: Mapping[str, int], show: Callable[[int, int, str], None]) -> None:
+        self.sizes, self.show = sizes, show
+        self.images = self.pixels = 0  # done
 
     def inside(self, path: Path, pixels: int, total: int) -> None:
-        """Show the fraction of the image that is labelled now."""
+        """Show how much of the image is labelled that is being labelled."""
         shown = "" if pixels >= total else f"{escape(shortened(path.name, MAX_FILE))} {100 * pixels // total:>2} %"
-        self.show(min(self.images, self.done + pixels / total), shown)
+        self.show(self.images, self.pixels + pixels, shown)
 
-    def advance(self) -> None:
-        """Show that another image is done."""
-        self.done += 1
-        self.show(self.done, "")
+    def advance(self, path: str) -> None:
+        """Show that an image is done."""
+        self.images += 1
+        self.pixels += self.sizes.get(path, 1)
+        self.show(self.images, self.pixels, "")
 
 
 @contextlib.contextmanager
-def image_bar(task: str, images: int) -> Iterator[ImageBar]:
-    """Show a progress bar over images whose large ones advance it tile by tile, with their names; or a plain line now and then."""
+def image_bar(task: str, sizes: Mapping[str, int]) -> Iterator[ImageBar]:
+    """Show a progress bar over images that large ones advance tile by tile, with their names; or a plain line now and then."""
     if not draws_bars():
         lines = _plain_lines(task)
-        yield ImageBar(images, lambda done, inside: lines(int(done), images))
+        yield ImageBar(sizes, lambda images, pixels, inside: lines(images, len(sizes)))
         return
     columns = (
         TextColumn(task), BarColumn(BAR_WIDTH), TextColumn("{task.fields[done]}"), TimeRemainingColumn(),
         TextColumn("{task.fields[inside]}"),
     )  # fmt: skip
     with Progress(*columns, console=aside, transient=True) as progress:
-        bar = progress.add_task(task, total=images, done=f"0/{images}", inside="")
-        yield ImageBar(images, lambda done, inside: progress.update(bar, completed=done, done=f"{int(done)}/{images}", inside=inside))
+        bar = progress.add_task(task, total=sum(sizes.values()), done=f"0/{len(sizes)}", inside="")
+
+        def show(images: int, pixels: int, inside: str) -> None:
+            progress.update(bar, completed=pixels, done=f"{images}/{len(sizes)}", inside=inside)
+
+        yield ImageBar(sizes, show)
 
 
 @contextlib.contextmanager

@@ -49,28 +49,31 @@ def predict(
     with console.report_errors("no image was labelled", memory="give fewer images at a time, or another --device"):
         with console.loading():
             from upscore.errors import RunInterrupted
-            from upscore.inference.predict_files import count_labelled, discover_images, predict_files
+            from upscore.inference.predict_files import count_pixels, discover_images, list_labelled, predict_files
 
         found = discover_images(images, exclude=out)
         console.print_aside(found.warnings)
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
+        done = list_labelled(out) if resume else set()
+        sizes = {str(image.path): count_pixels(image) for image in found.images if str(image.path) not in done}
         predictions = []
         try:
             with (
-                console.image_bar("predicting", len(found.images)) as bar,
+                console.image_bar("predicting", sizes) as bar,
                 contextlib.closing(
                     predict_files(predictor, found, out, overlay=overlay, probs=probs, resume=resume, progress=bar.inside)
                 ) as labelled,
             ):
                 for prediction in labelled:
                     predictions.append(prediction)
-                    bar.advance()
+                    bar.advance(prediction.file)
                     results.print_image(prediction)
         except KeyboardInterrupt:
+            count, rest = len(list_labelled(out)), given_command(context, "--resume", leave_out=["resume"])
             raise RunInterrupted(
-                f"interrupted: {count_labelled(out)} of {len(found.images)} images are labelled, {out / 'predictions.json'} lists them; "
-                f"label the rest with {given_command(context, '--resume', leave_out=['resume'])}",
+                f"interrupted: {count} of {len(found.images)} images are labelled, {out / 'predictions.json'} lists them; "
+                f"label the rest with {rest}",
                 number=signal.SIGINT,
             ) from None
     results.print_predictions(predictions, found, out, predictor.settings)

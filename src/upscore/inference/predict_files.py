@@ -36,7 +36,7 @@ from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.text import reason
 from upscore.types import Prediction
 
-__all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "count_labelled", "discover_images", "predict_files"]
+__all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "count_pixels", "discover_images", "list_labelled", "predict_files"]
 
 ACCOUNT = "predictions.json"
 """What lists the images of a folder of results."""
@@ -147,12 +147,22 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str
         write_atomically(work.folder / ACCOUNT, _as_json(account))
 
 
-def count_labelled(out: str | os.PathLike[str]) -> int:
-    """Return how many images the ``predictions.json`` of a folder lists as labelled; 0 where there is none."""
+def list_labelled(out: str | os.PathLike[str]) -> set[str]:
+    """Return the paths of the images that the ``predictions.json`` of a folder lists as labelled; none where there is no such file."""
     try:
-        return int(parse_json((Path(out) / ACCOUNT).read_text(encoding="utf-8", errors="replace"))["labelled"])
+        account = parse_json((Path(out) / ACCOUNT).read_text(encoding="utf-8", errors="replace"))
+        return {str(row["file"]) for row in account["predictions"] if row["error"] is None}
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return set()
+
+
+def count_pixels(image: NamedImage) -> int:
+    """Return the pixels of an image by its header; 1 where that cannot be read."""
+    try:
+        height, width = check_image(image.path)
+    except Exception:  # labelling it reports why
+        return 1
+    return height * width
 
 
 def _read_labelled(work: _FilePrediction) -> dict[str, LabelledImage]:
@@ -290,12 +300,8 @@ def _attempt(image: NamedImage, step: Callable[[], Value]) -> Value | str:
 
 
 def _weigh(image: NamedImage) -> int:
-    """Return the bytes an image takes while it is under way, by its header; 0 where that cannot be read, which reading reports."""
-    try:
-        height, width = check_image(image.path)
-    except Exception:
-        return 0
-    return BYTES_A_PIXEL * height * width
+    """Return the bytes an image takes while it is under way."""
+    return BYTES_A_PIXEL * count_pixels(image)
 
 
 def _check_nothing_replaced(found: DiscoveredImages, folder: Path) -> None:

@@ -128,13 +128,15 @@ def test_a_large_image_advances_the_bar_tile_by_tile_with_its_name(monkeypatch):
 
     monkeypatch.setattr(console, "Progress", Immediate)
     written = terminal(monkeypatch)
-    with console.image_bar("predicting", 2) as bar:
+    with console.image_bar("predicting", {"a.tif": 100, "b.tif": 300}) as bar:
         bar.inside(Path("a mosaic of a very long name indeed, longer than any.tif"), 25, 100)
-        bar.inside(Path("b.tif"), 100, 100)
-        bar.advance()
+        bar.advance("a.tif")
+        bar.inside(Path("b.tif"), 300, 300)
+        bar.advance("b.tif")
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue())
     assert re.search(r"0/2 .*a mosaic.*….* 25 %", plain)
-    assert re.search(r"1/2", plain)
+    assert re.search(r"predicting ━━━━━╺━+ 1/2", plain), "a quarter of the pixels"
+    assert re.search(r"predicting ━{20} 2/2", plain)
     assert "100 %" not in plain
     assert max(map(len, re.split(r"[\r\n]", plain))) <= 80
 
@@ -144,11 +146,11 @@ def test_where_no_bar_can_be_drawn_there_is_a_plain_line_now_and_then(monkeypatc
     clock = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
     written = terminal(monkeypatch, dumb=True) if dumb else None
-    with console.progress_bar("evaluating") as show, console.image_bar("predicting", 9) as bar:
+    with console.progress_bar("evaluating") as show, console.image_bar("predicting", dict.fromkeys("abcdefghi", 4)) as bar:
         for done in range(10):
             show(done, 9)
-            bar.inside(Path("a.png"), 1, 4)
-            bar.advance()
+            bar.inside(Path("a"), 1, 4)
+            bar.advance("a")
             clock[0] += console.PLAIN_SECONDS / 4
     lines = (written.getvalue() if dumb else capsys.readouterr().err).splitlines()
     assert lines == ["evaluating: 4 of 9", "predicting: 4 of 9", "evaluating: 8 of 9", "predicting: 8 of 9"]
