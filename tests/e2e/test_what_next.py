@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 
 import pytest
@@ -54,6 +55,24 @@ def test_train_then_evaluate_then_predict_as_printed(upscore, painted, tmp_path,
     assert code == 0, aside
     account = json.loads((tmp_path / "predictions-train" / "predictions.json").read_text())
     assert (account["labelled"], account["settings"]["flips"]) == (6, True)
+
+
+def test_images_among_masks_are_named_one_by_one(upscore, painted, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flat = tmp_path / "my flat"
+    flat.mkdir()
+    for path in (painted.parent / "images" / "train").iterdir():
+        shutil.copy(path, flat / path.name)
+        shutil.copy(painted.parent / "masks" / "train" / path.name, flat / f"{path.stem}_mask.png")
+    (flat / "classes.txt").write_text("ground\nsquare\nbar\n")
+    code, printed, aside = upscore("evaluate", trained, "my flat")
+    assert code == 0, aside
+    words = command_after("next: ", printed)
+    code, _, aside = upscore(*words)
+    assert code == 0, aside
+    found = json.loads((tmp_path / "predictions-val" / "predictions.json").read_text())
+    assert found["labelled"] > 0
+    assert not any("mask" in row["file"] for row in found["predictions"])
 
 
 def test_a_run_that_was_still_rising_goes_on_as_printed(upscore, painted, tmp_path, monkeypatch):

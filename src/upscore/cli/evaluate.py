@@ -23,6 +23,8 @@ commands = typer.Typer()
 MEMORY = "use smaller images, or another --device"
 """What to change where memory runs out outside of the network, which names its own settings."""
 
+FEW = 4  # images that the command to run next names
+
 Split = Annotated[str, typer.Option(help="The split to evaluate on.")]
 
 
@@ -186,13 +188,18 @@ def proposal_sweep(
 
 
 def _predict_evaluated(run: str, dataset: Dataset, given: list[str]) -> str | None:
-    """Return the command that labels the images that were evaluated, with the options that were given; None where they are no files."""
+    """Return the command that labels images that were evaluated, with the options that were given; None where they are no files.
+
+    It names their folder where that holds nothing else, such as masks or other splits, and a few of them where it does.
+    """
     from upscore.data.dataset import InFiles
 
     if not isinstance(dataset, InFiles):
         return None
-    folder = os.path.commonpath([path.parent for path in dataset.image_files])
-    return shlex.join(["upscore", "predict", run, folder or ".", "--out", f"predictions-{dataset.split}", *given])
+    images = [str(path) for path in dataset.image_files]
+    folder = os.path.dirname(images[0]) or "."
+    alone = {os.path.join(folder, name) for name in os.listdir(folder)} == set(images)
+    return shlex.join(["upscore", "predict", run, *([folder] if alone else images[:FEW]), "--out", f"predictions-{dataset.split}", *given])
 
 
 def _beside(run: str, name: str) -> Path:
