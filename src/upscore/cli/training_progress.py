@@ -44,7 +44,7 @@ class TrainingProgressBar:
     """
 
     def __init__(self, estimate: float | None = None) -> None:
-        self.estimate = estimate
+        self.estimate = self.left = estimate
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(BAR), TextColumn("{task.percentage:>3.0f}%"), _Status(self),
             console=aside, transient=True, disable=not draws_bars(),
@@ -54,7 +54,7 @@ class TrainingProgressBar:
         self.epochs = self.steps = self.steps_per_epoch = 0
         self.step_number = self.first_step = 0
         self.images, self.rate = 0, 0.0  # trained on since the last validation, and in a second
-        self.began = self.rate_since = self.printed = time.monotonic()
+        self.began = self.rate_since = self.left_since = self.printed = time.monotonic()
         self.best = -1.0
 
     def begin(self, *, recipe: Recipe, progress: RunProgress, steps_per_epoch: int) -> None:
@@ -72,7 +72,7 @@ class TrainingProgressBar:
         if progress.step:
             aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_per_epoch} of {self.epochs}")
         self.bar.update(self.task, total=self.steps, completed=progress.step)
-        self.began = self.rate_since = self.printed = time.monotonic()
+        self.began = self.rate_since = self.left_since = self.printed = time.monotonic()
         self.bar.start()
 
     def step(self, *, epoch: int, loss: float, images: int) -> None:
@@ -80,18 +80,21 @@ class TrainingProgressBar:
         self.images += images
         self.step_number += 1
         self.rate = self.images / max(1e-9, time.monotonic() - self.rate_since)
+        self._estimate()
         self.bar.update(self.task, completed=self.step_number, description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}")
 
     def seconds_left(self) -> float | None:
         """Return about how long the run still takes, with its validations; None where nothing is known yet."""
-        taken, left = self.step_number - self.first_step, self.steps - self.step_number
-        if not taken or not self.steps:
-            return self.estimate
-        measured = (time.monotonic() - self.began) / taken
-        if self.estimate is None:
-            return left * measured
-        known = min(1.0, taken / self.steps_per_epoch)
-        return left * (known * measured + (1 - known) * self.estimate / self.steps)
+        return None if self.left is None else max(0.0, self.left - (time.monotonic() - self.left_since))
+
+    def _estimate(self) -> None:
+        """Correct the time that is left; between steps it is counted down."""
+        now, taken, left = time.monotonic(), self.step_number - self.first_step, self.steps - self.step_number
+        if taken:
+            measured = left * (now - self.began) / taken
+            known = 1.0 if self.estimate is None else min(1.0, taken / self.steps_per_epoch)
+            self.left = known * measured + (1 - known) * left * (self.estimate or 0.0) / self.steps
+        self.left_since = now
 
     def validating(self, done: int, total: int) -> None:
         """Show how many images are validated, in a bar of their own."""
@@ -108,7 +111,8 @@ class TrainingProgressBar:
             self.best = max(self.best, row["miou"])
         self.bar.console.print(line, soft_wrap=True)
         self.bar.update(self.validation, visible=False)
-        now, left = time.monotonic(), self.seconds_left()
+        self._estimate()  # with the validation
+        now, left = time.monotonic(), self.left
         if not draws_bars() and left and now - self.printed >= PLAIN_SECONDS:
             aside.print(f"about {describe_duration(left)} left")
             self.printed = now

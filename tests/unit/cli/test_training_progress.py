@@ -67,6 +67,9 @@ def test_the_estimate_is_corrected_as_the_run_proceeds(clock):
         bar.step(epoch=1, loss=1.0, images=8)
         known = min(1.0, step / 5)
         assert bar.seconds_left() == pytest.approx((20 - step) * (4 * known + 2 * (1 - known)))
+        clock[0] += 0.5
+        assert bar.seconds_left() == pytest.approx(max(0, (20 - step) * (4 * known + 2 * (1 - known)) - 0.5)), "it is counted down"
+        clock[0] -= 0.5
     assert bar.rate == pytest.approx(2.0)
     assert bar.seconds_left() == 0
 
