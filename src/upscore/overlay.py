@@ -116,11 +116,11 @@ def _draw_rows(
     opacity: float,
     line: int,
 ) -> npt.NDArray[np.uint8]:
-    """Return some rows; ``tinted`` is 1 for the classes that are, (256,)."""
+    """Return the overlay of these rows; ``tinted`` (256,) is 1 for the classes that are tinted."""
     mask = cv2.LUT(label_map, tinted)
     painted = cv2.LUT(cv2.merge([label_map] * 3), colours[:, None, :])
     mixed = cv2.addWeighted(image, 1 - opacity, painted, opacity, 0)
-    # A contour keeps to its class's side of a border, in black or white first, so that it shows on an image of the class's own colour.
+    # A contour lies on its class's side of a border, in black or white first, so that it shows on an image of the class's own colour.
     cv2.copyTo(painted, _near_border(label_map, line), mixed)
     if line > 1:
         bright = colours.astype(int) @ (299, 587, 114) > 128_000

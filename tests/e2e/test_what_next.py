@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from painting import paint, small_recipe
+from upscore import demo
+from upscore.data.open_dataset import open_dataset
 from upscore.evaluation.hints import one_class_baseline
 from upscore.inference import predict_files, predictor
 from upscore.models.bundle import Bundle
@@ -94,6 +96,18 @@ def test_tuning_names_what_evaluates_it(upscore, painted, trained, tmp_path):
     words = command_after("next: ", printed)
     code, _, aside = upscore(*words)
     assert (words[0], code) == ("evaluate", 0), aside
+
+
+def test_the_demo_names_what_explains_one_of_its_images(upscore, painted, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "demo_recipe", lambda out, seed: small_recipe(painted, out / "run", **{"run.epochs": 1}))
+    monkeypatch.setattr(demo, "open_dataset", lambda name, split: open_dataset(painted, "val"))
+    monkeypatch.setattr(demo, "IMAGES", 2)
+    code, printed, aside = upscore("demo", "--out", tmp_path / "my demo")
+    assert code == 0, aside
+    words = command_after("next: ", printed)
+    code, _, aside = upscore(*words, "--grid", "0x0")
+    assert (words[0], code) == ("explain", 0), aside
+    assert (tmp_path / "my demo" / "explained.html").is_file()
 
 
 def interrupting(function, *, at):

@@ -23,7 +23,7 @@ commands = typer.Typer()
 MEMORY = "use smaller images, or another --device"
 """What to change where memory runs out outside of the network, which names its own settings."""
 
-FEW = 4  # images that the command to run next names
+MAX_NAMED = 4  # images that the command to run next names
 
 Split = Annotated[str, typer.Option(help="The split to evaluate on.")]
 
@@ -199,7 +199,9 @@ def _predict_evaluated(run: str, dataset: Dataset, given: list[str]) -> str | No
     images = [str(path) for path in dataset.image_files]
     folder = os.path.dirname(images[0]) or "."
     alone = {os.path.join(folder, name) for name in os.listdir(folder)} == set(images)
-    return shlex.join(["upscore", "predict", run, *([folder] if alone else images[:FEW]), "--out", f"predictions-{dataset.split}", *given])
+    return shlex.join(
+        ["upscore", "predict", run, *([folder] if alone else images[:MAX_NAMED]), "--out", f"predictions-{dataset.split}", *given]
+    )
 
 
 def _beside(run: str, name: str) -> Path:

@@ -12,7 +12,7 @@ from upscore.metrics import ConfusionMatrix
 
 __all__ = ["Baseline", "describe_small_split", "find_weakest_classes", "is_still_rising", "one_class_baseline"]
 
-FEW_IMAGES = 20  # below which the mean IoU of a split changes by points with the images that happen to be in it
+MIN_IMAGES = 20  # below which the mean IoU of a split changes by points with the images that happen to be in it
 MIN_RISE = 0.001  # of mean IoU, over the last validations, that is worth going on for
 LAST = 0.25  # fraction of the validations that are the last ones; at least three
 
@@ -78,4 +78,4 @@ def describe_small_split(images: int, split: str) -> str | None:
     >>> describe_small_split(4, "val")
     'val has 4 images: metrics are noisy'
     """
-    return f"{split} has {images} image{'s' * (images != 1)}: metrics are noisy" if images < FEW_IMAGES else None
+    return f"{split} has {images} image{'s' * (images != 1)}: metrics are noisy" if images < MIN_IMAGES else None

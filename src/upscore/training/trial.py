@@ -31,7 +31,7 @@ __all__ = ["Trial", "find_parts", "try_step"]
 FRACTION = 0.25
 """A step is tried whole on a CPU where its lower bound is below this fraction of the memory: a process that takes more is killed."""
 
-FEW = 2  # images that are tried where the whole part of a step is not; batch normalisation may need more than one
+MAX_TRIED = 2  # images that are tried where the whole part of a step is not; batch normalisation may need more than one
 
 LONG = 10.0  # seconds of a step that is not repeated to be timed when everything is warm
 
@@ -101,7 +101,7 @@ def try_step(model: nn.Module, recipe: Recipe, *, classes: int, class_weights: T
     part = run.batch_size // (run.devices * run.accumulate)
     on_cpu = device.type == "cpu"
     whole = not on_cpu or (memory is not None and run.devices * step_memory(model, recipe) < FRACTION * memory)
-    images = part if whole else min(FEW, part)
+    images = part if whole else min(MAX_TRIED, part)
     cuda = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), _peak(device) as peak:
         step = _Step(model, recipe, images=images, classes=classes, class_weights=class_weights, device=device)
