@@ -14,6 +14,7 @@ from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.report import write_report
 from upscore.inference.predict_files import predict_files
 from upscore.inference.predictor import Predictor
+from upscore.input_spec import RGB
 from upscore.models.bundle import Bundle
 from upscore.training.launch import train
 from upscore.training.plan import plan
@@ -89,7 +90,7 @@ def run_demo(
     test = open_dataset("shapes", "test")
     images = [out / "images" / f"{Path(test[i].key).name}.png" for i in range(IMAGES)]
     for i, path in enumerate(images):
-        write_image(path, test[i].image)
+        write_image(path, RGB.display(test[i].image))
     failed = [result for result in predict_files(predictor, images, out / "predictions", overlay=True) if result.error]
     assert not failed
     report_step("4/4  writing the report")

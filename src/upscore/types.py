@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from upscore.errors import DataError
 from upscore.input_spec import Image
+from upscore.overlay import draw_overlay
 from upscore.text import listed, shortened
 
 if TYPE_CHECKING:
@@ -224,7 +225,9 @@ class Prediction:
         """Return the label map in the palette's colours, (H, W, 3) uint8 RGB."""
         return self.labels.colours()[self.label_map]
 
-    def overlay(self, image: npt.NDArray[np.uint8], opacity: float = 0.5) -> npt.NDArray[np.uint8]:
-        """Return ``image`` (H, W, 3) uint8 blended with the coloured label map at ``opacity`` in [0, 1]."""
-        mixed = image.astype(np.float32) * (1 - opacity) + self.colours().astype(np.float32) * opacity
-        return np.rint(mixed).astype(np.uint8)
+    def overlay(self, image: npt.NDArray[np.uint8], opacity: float | None = None, *, legend: bool = False) -> npt.NDArray[np.uint8]:
+        """Return ``image`` (H, W, 3) uint8 RGB with its classes tinted and outlined, and a legend below it if asked for.
+
+        Arguments and result are those of :func:`upscore.overlay.draw_overlay`.
+        """
+        return draw_overlay(image, self.label_map, self.labels, opacity=opacity, legend=legend)

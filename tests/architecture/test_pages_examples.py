@@ -47,7 +47,7 @@ def helped():
 def check(line):
     """Parse a command line as it would be run, and its settings."""
     words = shlex.split(line.partition(" > ")[0], comments=True)[1:]
-    if words in (["--help"], ["--version"]):
+    if words in (["--help"], ["--version"], ["--install-completion"]):
         return
     verb, *words = words
     command = COMMAND.commands[verb]

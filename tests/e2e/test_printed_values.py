@@ -13,6 +13,7 @@ import pytest
 from painting import paint, small_recipe
 from tables import percent, read_table
 from upscore.cli.inference_options import InferenceOptions
+from upscore.cli.results import MATTERING
 from upscore.explain import explain_image
 from upscore.inference.predictor import Predictor
 from upscore.models.factory import list_models
@@ -246,16 +247,22 @@ def test_a_proposal_sweep(upscore, painted, trained, tmp_path, monkeypatch):
 
 
 def test_networks(upscore):
-    code, printed, _ = upscore("models", "--backbone", "resnet18")
+    code, printed, _ = upscore("models", "--backbone", "resnet18", "--backbone", "mobilenetv3_large_100")
     assert code == 0
-    rows = list(list_models(backbones=("resnet18",)))
-    lines = printed.splitlines()
-    assert lines[0].split("  ")[0] == "model"
-    for line, row in zip(lines[1:], rows, strict=False):
-        cells = re.split(r"  +", line)
-        assert cells[:2] == [row.name, row.backbone or "its own"]
-        assert cells[2:] == [f"{row.parameters:.2f} M", str(row.stride), f"{row.receptive_field:g}"]
+    rows = list(list_models(backbones=("resnet18", "mobilenetv3_large_100")))
+    for row in rows:
+        section = next(part for part in re.split(r"\n\s*\n", printed) if part.startswith(f"{row.name}: "))
+        heading, columns, *lines = section.splitlines()
+        assert heading == f"{row.name}: {row.architecture.description} ({row.architecture.paper})"
+        assert re.split(r"  +", columns.strip()) == ["backbone", "parameters", "coarsest stride", "finest stride", "receptive field"]
+        field = "the whole image" if row.receptive_field == float("inf") else f"{row.receptive_field:g}"
+        cells = [row.backbone or "its own", f"{row.parameters:.2f} M", str(row.stride), str(row.finest), field]
+        assert cells in [re.split(r"  +", line.strip()) for line in lines]
     assert len(rows) >= 10
+    assert "the whole image" in printed
+    found = {row.name: (row.stride, row.finest) for row in rows if row.backbone in ("", "resnet18")}
+    assert (found["fcn32s"], found["fcn16s"], found["fcn8s"]) == ((32, 32), (32, 16), (32, 8))
+    assert (found["unet-backbone"], found["segnet"]) == ((32, 1), (32, 1))
 
 
 def test_an_ensemble_and_what_it_saves(upscore, trained, tmp_path):
@@ -292,13 +299,19 @@ def test_a_plan(upscore, painted, tmp_path):
     words = ("train", painted, "--backbone", "test_resnet", "--weights", "none", "--device", "cpu", "--epochs", 1, "--seed", 3)
     code, printed, aside = upscore(*words, "--dry-run", "--out", tmp_path / "run")
     assert code == 0, aside
-    assert f"{painted}: 6 training images, 3 classes" in printed
-    block = printed.partition("chosen ")[2].partition("run folder")[0].splitlines()
+    assert f"{painted}: 6 training and 3 validation images, 3 classes" in printed
+    assert re.search(r"network: fcn8s on test_resnet, \d+\.\d\d M parameters, initialised at random", printed)
+    assert re.search(r"about \d+ \w+ on cpu, if it is not stopped early", printed)
+    block = printed.partition("chosen ")[2].partition("network: ")[0].splitlines()
     table = {row[0]: row[1] for row in (re.split(r"  +", line, maxsplit=2) for line in block[2:]) if row[0]}
     assert len(table) > 8
     assert {"run.epochs", "run.device", "run.seed"}.isdisjoint(table), "what was given is not chosen"
-    code, _, aside = upscore(*words, "--out", tmp_path / "run")
+    code, printed, aside = upscore(*words, "--out", tmp_path / "run")
     assert code == 0, aside
+    shown = printed.partition("chosen ")[2].partition("\nand ")[0].splitlines()[2:]
+    shown = {re.split(r"  +", line)[0] for line in shown}
+    assert shown == set(table) & set(MATTERING) - {"run.devices"}
+    assert f"and {len(table) - len(shown)} more, all in recipe.toml; --verbose shows them" in printed
     recipe = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text())
     assert set(recipe["chosen"]) == set(table)
     for setting, value in table.items():

@@ -52,7 +52,7 @@ def test_a_run_leaves_everything_needed_to_use_and_repeat_it(unbroken, painted):
     folder = unbroken.folder
     assert {path.name for path in folder.iterdir()} == {"recipe.toml", "log.csv", "checkpoint.safetensors", "best", "last"}
     recipe = Recipe.load(folder / "recipe.toml")
-    assert set(recipe.open_settings()) <= {"model.start_from", "run.steps"}
+    assert set(recipe.open_settings()) <= {"input.mean", "input.std", "model.start_from", "run.steps"}
     assert recipe.chosen["optimizer.lr"]
     rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     assert [int(row["epoch"]) for row in rows] == [1, 2]

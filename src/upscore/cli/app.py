@@ -22,7 +22,6 @@ app = typer.Typer(
     name="upscore",
     help="Semantic segmentation: train, evaluate and use networks that label every pixel.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -33,8 +32,30 @@ for module in (train, evaluate, predict, overview):
     app.add_typer(module.commands)
 
 
+def _print_version(asked: bool) -> None:
+    """Print the versions of what computes, without loading it, and end."""
+    if not asked:
+        return
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import upscore
+
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:  # put there by other means
+        torch = "of unknown version"
+    print(f"upscore {upscore.__version__}\nPyTorch {torch}, Python {platform.python_version()}")
+    raise typer.Exit
+
+
 @app.callback()
-def _upscore(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _upscore(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the versions of upscore, PyTorch and Python.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
     pass
 
 

@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Bundle", "Data", "Device", "examples", "given_command", "parse_channels", "parse_crop_size", "parse_pair"]
+__all__ = [
+    "Data",
+    "Device",
+    "Run",
+    "complete_devices",
+    "complete_models",
+    "complete_recipes",
+    "examples",
+    "given_command",
+    "given_words",
+    "parse_channels",
+    "parse_crop_size",
+    "parse_pair",
+]
 
 # The readers' own words: importing them here would load NumPy and OpenCV for every help text, so a test holds them equal.
 DATA_HELP = (
     "The word shapes (generated scenes), a dataset.yaml or a folder with one, a PASCAL VOC folder (JPEGImages, SegmentationClass, "
     "ImageSets/Segmentation), a folder with images/ and masks/, or a folder of images with masks beside them (a.jpg, a_mask.png)."
 )
-RUN_HELP = "A run folder of 'upscore train', or a bundle in it (best/, last/)."
+MODELS = (
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone", "sliding-window",
+    "full-resolution",
+)  # fmt: skip
+"""The architectures, for shell completion; a test holds them equal too."""
 
-Bundle = Annotated[
-    str, typer.Argument(help="A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble.", show_default=False)
-]
-Data = Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+RUN_HELP = "A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble."
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Return the architectures that begin so, for a shell."""
+    return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Return the shipped recipes that begin so, for a shell."""
+    from upscore.training.recipes import list_recipes
+
+    return [recipe.name for recipe in list_recipes() if recipe.name.startswith(incomplete)]
+
+
+def complete_devices(incomplete: str) -> list[str]:
+    """Return the kinds of device that begin so, for a shell."""
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
+Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=complete_devices)]
 
 
 def examples(*lines: str) -> str:
@@ -28,14 +64,20 @@ def examples(*lines: str) -> str:
     return "\n\n".join(["[bold]Examples[/bold]" if len(lines) > 1 else "[bold]Example[/bold]", *lines])
 
 
-def given_command(context: typer.Context) -> str:
-    """Return the command line of a verb with every argument and option that was given, quoted for a shell."""
+def given_command(context: typer.Context, *added: str, leave_out: Collection[str] = ()) -> str:
+    """Return the command line of a verb with every argument and option that was given but ``leave_out``, quoted for a shell."""
+    names = {str(parameter.name) for parameter in context.command.params} - set(leave_out)
+    return shlex.join(["upscore", str(context.info_name), *given_words(context, names), *added])
+
+
+def given_words(context: typer.Context, names: Collection[str]) -> list[str]:
+    """Return the words of a command line that gave the parameters of these names, the arguments first."""
     arguments: list[str] = []
     options: list[str] = []
     for parameter in context.command.params:
         value: Any = context.params.get(str(parameter.name))
         source = context.get_parameter_source(str(parameter.name))
-        if value is None or source is None or source.name != "COMMANDLINE":
+        if parameter.name not in names or value is None or source is None or source.name != "COMMANDLINE":
             continue
         values = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
         if parameter.param_type_name == "argument":
@@ -44,7 +86,7 @@ def given_command(context: typer.Context) -> str:
             options.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
             options += [word for item in values for word in (parameter.opts[0], item)]
-    return shlex.join(["upscore", str(context.info_name), *arguments, *options])
+    return [*arguments, *options]
 
 
 def parse_crop_size(text: str | None) -> list[int] | None:

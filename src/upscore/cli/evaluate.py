@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscore.cli.arguments import Bundle, Data, Device, examples, given_command
+from upscore.cli.arguments import Data, Device, Run, examples, given_command, given_words
 from upscore.cli.inference_options import InferenceOptions, inference_options
+
+if TYPE_CHECKING:
+    from upscore.data.dataset import Dataset
 
 __all__ = ["commands"]
 
 commands = typer.Typer()
+
+MEMORY = "use smaller images, or another --device"
+"""What to change where memory runs out outside of the network, which names its own settings."""
+
+MAX_NAMED = 4  # images that the command to run next names
 
 Split = Annotated[str, typer.Option(help="The split to evaluate on.")]
 
@@ -29,7 +39,7 @@ Split = Annotated[str, typer.Option(help="The split to evaluate on.")]
 def evaluate(
     context: typer.Context,
     *,
-    bundle: Bundle,
+    run: Run,
     data: Data,
     split: Split = "val",
     out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="RUN/evaluation-SPLIT")] = None,
@@ -51,19 +61,22 @@ def evaluate(
     """
     from upscore.cli import console, results
 
-    with console.report_errors():
-        from upscore.data.open_dataset import open_dataset
-        from upscore.evaluation.evaluate import evaluate as evaluate
-        from upscore.evaluation.report import write_report
+    with console.report_errors("nothing was written: metrics are of all images", memory=MEMORY):
+        with console.loading():
+            from upscore.data.open_dataset import open_dataset
+            from upscore.evaluation.evaluate import evaluate as evaluate
+            from upscore.evaluation.report import write_report
 
-        predictor = options.predictor(bundle, device=device)
+        with console.loading("the network"):
+            predictor = options.predictor(run, device=device)
         dataset = open_dataset(data, split)
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data)
-        folder = out or _beside(bundle, f"evaluation-{split}")
+        folder = out or _beside(run, f"evaluation-{split}")
         page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context))
-    results.print_evaluation(evaluation, page, as_json=json)
+    given = given_words(context, {"device", *(field.name for field in dataclasses.fields(InferenceOptions))})
+    results.print_evaluation(evaluation, page, as_json=json, next_command=_predict_evaluated(run, dataset, given))
 
 
 @commands.command(
@@ -73,7 +86,7 @@ def evaluate(
     )
 )
 def tune(
-    bundle: Bundle,
+    run: Run,
     data: Data,
     split: Annotated[str, typer.Option(help="The split to tune on; report metrics on another.")] = "val",
     trials: Annotated[int, typer.Option(min=1, help="How many settings to try.")] = 30,
@@ -82,25 +95,26 @@ def tune(
     ] = "mean_iou",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random search.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Where to write the tuned bundle.", show_default="over the old one")
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write the tuned network.", show_default="over the old one")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Tune a bundle that was tuned before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Tune a network that was tuned before.")] = False,
     device: Device = "auto",
 ) -> None:
     """Search the CRF's settings for a trained network, and switch the CRF on if it helps.
 
     The settings are chosen on the first half of the split and confirmed on the second. Only if both halves gain is the CRF switched on in
-    the bundle.
+    what is saved.
     """
     from upscore.cli import console, results
 
-    with console.report_errors():
-        from upscore.evaluation.tune import tune as search
-        from upscore.models.ensemble import check_output_folder, find_model, load_model
+    with console.report_errors("the settings are as they were", memory=MEMORY):
+        with console.loading():
+            from upscore.evaluation.tune import tune as search
+            from upscore.models.ensemble import check_output_folder, find_model, load_model
 
         # The output folder is checked before the work, not after it.
-        network = load_model(bundle)
-        folder = out or find_model(bundle)
+        network = load_model(run)
+        folder = out or find_model(run)
         check_output_folder(folder, network)
         with console.tuning_bar() as (report, progress):
             tuned = search(
@@ -116,7 +130,7 @@ def tune(
                 progress=progress,
             )
         tuned.apply(network).save(folder)
-    results.print_tuning(tuned, folder)
+    results.print_tuning(tuned, folder, next_command=shlex.join(["upscore", "evaluate", str(folder), data, "--split", split]))
 
 
 @commands.command(
@@ -130,7 +144,7 @@ def tune(
 def proposal_sweep(
     context: typer.Context,
     *,
-    bundle: Bundle,
+    run: Run,
     data: Data,
     split: Split = "val",
     pages: Annotated[
@@ -150,16 +164,18 @@ def proposal_sweep(
     numbers = [part.strip() for part in counts.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < len(part) < 6 for part in numbers):
         raise typer.BadParameter(f"found '{counts}', expected whole numbers such as 1,5,10,20,50", param_hint="--counts")
-    with console.report_errors():
-        from upscore.data.open_dataset import open_dataset
-        from upscore.evaluation.proposal_sweep import sweep_proposals
-        from upscore.evaluation.proposal_sweep_page import ProposalSweepPages
+    with console.report_errors("pages of images that were done stay, the curve needs all of them", memory=MEMORY):
+        with console.loading():
+            from upscore.data.open_dataset import open_dataset
+            from upscore.evaluation.proposal_sweep import sweep_proposals
+            from upscore.evaluation.proposal_sweep_page import ProposalSweepPages
 
-        predictor = options.predictor(bundle, device=device)
+        with console.loading("the network"):
+            predictor = options.predictor(run, device=device)
         dataset = open_dataset(data, split)
         console.print_aside(dataset.warnings)
         writer = ProposalSweepPages(
-            out or _beside(bundle, f"proposal-sweep-{split}"),
+            out or _beside(run, f"proposal-sweep-{split}"),
             labels=dataset.labels,
             settings=predictor.settings,
             shown=sorted({round(i * (len(dataset) - 1) / max(1, pages - 1)) for i in range(min(pages, len(dataset)))}),
@@ -171,9 +187,26 @@ def proposal_sweep(
     results.print_sweep(sweep, page)
 
 
-def _beside(bundle: str, name: str) -> Path:
+def _predict_evaluated(run: str, dataset: Dataset, given: list[str]) -> str | None:
+    """Return the command that labels images that were evaluated, with the options that were given; None where they are no files.
+
+    It names their folder where that holds nothing else, such as masks or other splits, and a few of them where it does.
+    """
+    from upscore.data.dataset import InFiles
+
+    if not isinstance(dataset, InFiles):
+        return None
+    images = [str(path) for path in dataset.image_files]
+    folder = os.path.dirname(images[0]) or "."
+    alone = {os.path.join(folder, name) for name in os.listdir(folder)} == set(images)
+    return shlex.join(
+        ["upscore", "predict", run, *([folder] if alone else images[:MAX_NAMED]), "--out", f"predictions-{dataset.split}", *given]
+    )
+
+
+def _beside(run: str, name: str) -> Path:
     """Return where a bundle's report goes: into its run folder, or into the current folder where the bundle is in none."""
-    path = Path(bundle)
+    path = Path(run)
     for folder in (path, path.parent):
         if os.path.isfile(folder / "recipe.toml"):
             return folder / name

@@ -13,11 +13,19 @@ import typer
 if TYPE_CHECKING:
     from upscore.inference.predictor import Predictor
 
-__all__ = ["InferenceOptions", "inference_options"]
+__all__ = ["PANELS", "InferenceOptions", "inference_options"]
 
 
-def _flag(*names: str, default: str | bool = "the bundle's", **values: Any) -> Any:
-    return typer.Option(*names, show_default=default, rich_help_panel="Inference options", **values)
+PANELS = ("Inference options", "Proposals, ensembles and the CRF")
+"""The groups of flags in a verb's help; the last one is of those that few need."""
+
+
+def _flag(*names: str, default: str | bool = "the run's", panel: str = PANELS[0], **values: Any) -> Any:
+    return typer.Option(*names, show_default=default, rich_help_panel=panel, **values)
+
+
+def _rare(*names: str, **values: Any) -> Any:
+    return _flag(*names, panel=PANELS[1], **values)
 
 
 @dataclass(frozen=True)
@@ -36,36 +44,8 @@ class InferenceOptions:
             "differs a little, and a warning is printed.",
         ),
     ] = None
-    max_proposals: Annotated[
-        int | None,
-        _flag(
-            metavar="N",
-            min=1,
-            help="Predict inside the N best proposals of each image, as DeconvNet does with 50; in an ensemble, only the networks "
-            "made for proposals do.",
-        ),
-    ] = None
-    no_proposals: Annotated[bool, _flag("--no-proposals", default=False, help="Predict whole images, whatever the bundle has.")] = False
-    aggregate: Annotated[
-        str | None, _flag(metavar="max|mean", help="Where proposals overlap, take the maximum of their scores or the mean.")
-    ] = None
-    boxes: Annotated[Path | None, _flag(metavar="FILE.json", default="computed", help="Take each image's proposals from a file.")] = None
-    edges: Annotated[
-        Path | None,
-        _flag(metavar="MODEL", default="computed without one", help="A structured-edge model file of your own for the edge boxes."),
-    ] = None
-    ensemble: Annotated[
-        list[str] | None,
-        _flag("--ensemble", metavar="BUNDLE", default=False, help="Another network to combine with the first; may be repeated."),
-    ] = None
-    combine: Annotated[
-        str | None, _flag(metavar="mean|product", help="In an ensemble, average the probabilities or multiply the scores.")
-    ] = None
     precision: Annotated[
         str | None, _flag(metavar="fp32|bf16", help="Precision of the network's computation; results differ a little.")
-    ] = None
-    crf: Annotated[
-        bool | None, _flag("--crf/--no-crf", help="Refine the prediction by the image's colours, with the fully connected CRF.")
     ] = None
     settings: Annotated[
         list[str] | None,
@@ -76,9 +56,37 @@ class InferenceOptions:
             help="Any other setting, such as proposals.min_side=112 or crf.iterations=10; may be repeated.",
         ),
     ] = None
+    max_proposals: Annotated[
+        int | None,
+        _rare(
+            metavar="N",
+            min=1,
+            help="Predict inside the N best proposals of each image, as DeconvNet does with 50; in an ensemble, only the networks "
+            "made for proposals do.",
+        ),
+    ] = None
+    no_proposals: Annotated[bool, _rare("--no-proposals", default=False, help="Predict whole images, whatever the run has.")] = False
+    aggregate: Annotated[
+        str | None, _rare(metavar="max|mean", help="Where proposals overlap, take the maximum of their scores or the mean.")
+    ] = None
+    boxes: Annotated[Path | None, _rare(metavar="FILE.json", default="computed", help="Take each image's proposals from a file.")] = None
+    edges: Annotated[
+        Path | None,
+        _rare(metavar="MODEL", default="computed without one", help="A structured-edge model file of your own for the edge boxes."),
+    ] = None
+    ensemble: Annotated[
+        list[str] | None,
+        _rare("--ensemble", metavar="RUN", default=False, help="Another network to combine with the first; may be repeated."),
+    ] = None
+    combine: Annotated[
+        str | None, _rare(metavar="mean|product", help="In an ensemble, average the probabilities or multiply the scores.")
+    ] = None
+    crf: Annotated[
+        bool | None, _rare("--crf/--no-crf", help="Refine the prediction by the image's colours, with the fully connected CRF.")
+    ] = None
 
-    def predictor(self, bundle: str, *, device: str) -> Predictor:
-        """Return the predictor of a bundle with these options."""
+    def predictor(self, run: str, *, device: str) -> Predictor:
+        """Return the predictor of a run, a bundle or an ensemble with these options."""
         from upscore.cli.console import print_aside
         from upscore.inference import segmenter
         from upscore.inference.predictor import Predictor
@@ -88,7 +96,7 @@ class InferenceOptions:
             raise typer.BadParameter("boxes of a file need no edge model: leave one of them out", param_hint="--edges and --boxes")
         propose = None if self.edges is None else CachedProposer(EdgeBoxes(model=self.edges), proposals_folder())
         overrides = self.overrides()
-        predictor = Predictor([bundle, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
+        predictor = Predictor([run, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
         if predictor.settings.precision == "bf16" and not segmenter.bf16_is_native(predictor.device.type):
             print_aside(["the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its results differ a little"])
         return predictor

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import examples
+from upscore.cli.arguments import complete_recipes, examples
 
 __all__ = ["commands"]
 
@@ -20,18 +20,24 @@ def models(
         list[str] | None, typer.Option(help="A backbone to list the networks for; may be repeated.", show_default="some common ones")
     ] = None,
 ) -> None:
-    """List the networks: parameters, stride and receptive field."""
+    """List the networks: what each is, its parameters, strides and receptive field."""
     from upscore.cli import console, results
 
     with console.report_errors():
-        from upscore.models.factory import list_models
+        with console.loading():
+            from upscore.models.factory import list_models
 
-        rows = list_models(backbones=tuple(backbone)) if backbone else list_models()
+        with console.loading("the networks"):
+            rows = list_models(backbones=tuple(backbone)) if backbone else list_models()
     results.print_models(rows)
 
 
 @commands.command(epilog=examples("upscore recipes", "upscore recipes segnet-camvid > mine.toml"))
-def recipes(name: Annotated[str | None, typer.Argument(help="Print the file of this recipe.", show_default="list all")] = None) -> None:
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="Print the file of this recipe.", show_default="list all", autocompletion=complete_recipes)
+    ] = None,
+) -> None:
     """List the recipes of the papers: what they train, what the authors report, and the command that starts them."""
     from upscore.cli import console, results
 
@@ -54,8 +60,9 @@ def demo(
     from upscore.cli import console, results
     from upscore.cli.training_progress import TrainingProgressBar
 
-    with console.report_errors():
-        from upscore.demo import run_demo
+    with console.report_errors(f"what is done is in {out}; to begin again, remove it"):
+        with console.loading():
+            from upscore.demo import run_demo
 
         demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, report_step=console.print_line)
     results.print_demonstration(demonstration)

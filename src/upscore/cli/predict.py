@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import RUN_HELP, Bundle, Device, examples, given_command, parse_channels, parse_pair
+from upscore.cli.arguments import Device, Run, examples, given_command, parse_channels, parse_pair
 from upscore.cli.inference_options import InferenceOptions, inference_options
 
 __all__ = ["commands"]
@@ -25,12 +27,16 @@ commands = typer.Typer()
 )
 @inference_options()
 def predict(
+    context: typer.Context,
     *,
-    bundle: Bundle,
-    images: Annotated[list[str], typer.Argument(help="Files, folders and globs.", show_default=False)],
+    run: Run,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES…", help="Files, folders and globs.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
-    overlay: Annotated[bool, typer.Option(help="Also write the classes laid over the image.")] = True,
+    overlay: Annotated[bool, typer.Option(help="Also write the classes laid over the image, with a legend.")] = True,
     probs: Annotated[bool, typer.Option("--probs", help="Also write each class's probabilities (.npy, float16).")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after an interruption: leave out the images that predictions.json in --out lists.")
+    ] = False,
     options: InferenceOptions,
     device: Device = "auto",
 ) -> None:
@@ -40,18 +46,37 @@ def predict(
     """
     from upscore.cli import console, results
 
-    with console.report_errors():
-        from upscore.inference.predict_files import discover_images, predict_files
+    with console.report_errors("no image was labelled", memory="give fewer images at a time, or another --device"):
+        with console.loading():
+            from upscore.errors import RunInterrupted
+            from upscore.inference.predict_files import count_pixels, discover_images, expand_pages, list_labelled, predict_files
 
         found = discover_images(images, exclude=out)
+        with console.loading("the network"):
+            predictor = options.predictor(run, device=device)
+        found = expand_pages(found, predictor.input)
         console.print_aside(found.warnings)
-        predictor = options.predictor(bundle, device=device)
-        with console.progress_bar("predicting") as progress:
-            predictions = []
-            for prediction in predict_files(predictor, found, out, overlay=overlay, probs=probs):
-                predictions.append(prediction)
-                progress(len(predictions), len(found.images))
-                results.print_image(prediction)
+        done = list_labelled(out) if resume else set()
+        sizes = {str(image.path): count_pixels(image, predictor.input) for image in found.images if str(image.path) not in done}
+        predictions = []
+        try:
+            with (
+                console.image_bar("predicting", sizes) as bar,
+                contextlib.closing(
+                    predict_files(predictor, found, out, overlay=overlay, probs=probs, resume=resume, progress=bar.inside)
+                ) as labelled,
+            ):
+                for prediction in labelled:
+                    predictions.append(prediction)
+                    bar.advance(prediction.file)
+                    results.print_image(prediction)
+        except KeyboardInterrupt:
+            count, rest = len(list_labelled(out)), given_command(context, "--resume", leave_out=["resume"])
+            raise RunInterrupted(
+                f"interrupted: {count} of {len(found.images)} images are labelled, {out / 'predictions.json'} lists them; "
+                f"label the rest with {rest}",
+                number=signal.SIGINT,
+            ) from None
     results.print_predictions(predictions, found, out, predictor.settings)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(1)
@@ -67,11 +92,11 @@ def predict(
 @inference_options(leave_out=("boxes", "edges", "ensemble"))
 def ensemble(
     *,
-    bundles: Annotated[list[str], typer.Argument(metavar="BUNDLE…", help="Runs, bundles or ensembles.", show_default=False)],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, bundles or ensembles.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to save the ensemble.", show_default=False)],
     options: InferenceOptions,
 ) -> None:
-    """Combine trained networks into one folder, which every verb takes like a bundle.
+    """Combine trained networks into one folder, which verbs take like a run.
 
     Their classes must be the same. The inference settings are saved with the ensemble: each network has proposal settings of its own, the
     other settings are those of the first network, overridden by the flags.
@@ -79,9 +104,10 @@ def ensemble(
     from upscore.cli import console, results
 
     with console.report_errors():
-        from upscore.models.ensemble import Ensemble, check_output_folder, load_model
+        with console.loading():
+            from upscore.models.ensemble import Ensemble, check_output_folder, load_model
 
-        combined = Ensemble.of([load_model(bundle) for bundle in bundles]).resolve_settings(**options.overrides())
+        combined = Ensemble.of([load_model(run) for run in runs]).resolve_settings(**options.overrides())
         check_output_folder(out, combined)
         combined.save(out)
     results.print_ensemble(combined, out)
@@ -96,8 +122,11 @@ def ensemble(
 )
 def explain(
     context: typer.Context,
-    bundle: Annotated[str, typer.Argument(help=RUN_HELP, show_default=False)],
-    image: Annotated[str, typer.Argument(help="One image.", show_default=False)],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run folder of 'upscore train', or a bundle in it (best/, last/).", show_default=False),
+    ],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image.", show_default=False)],
     pixel: Annotated[
         str | None, typer.Option(metavar="ROW,COL", help="The pixel to explain.", show_default="deep inside the second largest class")
     ] = None,
@@ -123,12 +152,15 @@ def explain(
     at = None if pixel is None else parse_pair(pixel, ",", "--pixel", "a row and a column, such as 120,200")
     points = parse_pair(grid, "x", "--grid", "rows and columns of points, such as 5x7, or 0x0 for none")
     channels = parse_channels(channel or [])
-    with console.report_errors():
-        from upscore.explain import explain_image, write_explanation
+    with console.report_errors(
+        "no page was written", memory=f"lower --max-pixels (now {max_pixels}), or choose another --device (now {device})"
+    ):
+        with console.loading():
+            from upscore.explain import explain_image, write_explanation
 
         with console.progress_bar("explaining") as progress:
             explanation = explain_image(
-                bundle, image, pixel=at, channels=channels, grid=points, max_pixels=max_pixels, device=device, progress=progress
+                run, image, pixel=at, channels=channels, grid=points, max_pixels=max_pixels, device=device, progress=progress
             )
         write_explanation(explanation, page, command=given_command(context))
     results.print_explanation(explanation, page)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
 from rich.table import Table
 
-from upscore.cli.console import aside, console, escape, make_table, print_warnings, short_name
+from upscore.cli.console import aside, console, describe_duration, escape, make_table, print_warnings, short_name
 from upscore.text import visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
+    from upscore.evaluation.hints import Baseline
     from upscore.evaluation.proposal_sweep import ProposalSweep
     from upscore.evaluation.result import Evaluation
     from upscore.evaluation.tune import Tuning
@@ -44,36 +47,130 @@ __all__ = [
 ]
 
 
-def print_plan(plan: Plan) -> None:
-    """Print the settings that were chosen, and why."""
-    census = plan.census
-    console.print(f"[bold]{escape(plan.recipe.data.path)}[/bold]: {census.images} training images, {len(census.labels)} classes")
+MAX_COMMAND = 20_000  # characters of the longest command that is printed in full
+
+MATTERING = (
+    "model.backbone",
+    "model.weights",
+    "augment.crop_size",
+    "run.batch_size",
+    "run.accumulate",
+    "run.epochs",
+    "optimizer.name",
+    "optimizer.lr",
+    "run.device",
+    "run.devices",
+    "run.precision",
+    "run.validate_every",
+    "run.patience",
+)
+"""The choices that a plan shows; all are in the recipe, and shown with --verbose."""
+
+
+def print_plan(plan: Plan, *, verbose: bool = False) -> None:
+    """Print what is trained on what, the choices that matter and why, or all of them, and how long it will take."""
+    from upscore.evaluation.hints import describe_small_split
+
+    recipe, census = plan.recipe, plan.census
+    console.print(
+        f"[bold]{escape(recipe.data.path)}[/bold]: {census.images:,} training and {len(plan.val):,} validation images, "
+        f"{len(census.labels)} classes",
+        soft_wrap=True,
+    )
     for message in plan.messages:
-        console.print(f"  {escape(message)}")
+        console.print(f"  {escape(message)}", soft_wrap=True)
     print_warnings(plan.warnings)
-    if plan.choices:
+    _print_hint(describe_small_split(len(plan.val), recipe.data.val))
+    choices = [choice for choice in plan.choices if verbose or choice.setting in MATTERING]
+    choices = [choice for choice in choices if verbose or (choice.setting, choice.value) != ("run.devices", 1)]
+    if choices:
         table = Table(box=None, pad_edge=False, header_style="dim", title="chosen", title_justify="left", title_style="bold")
         for column in ("setting", "value", "why"):
             table.add_column(column, overflow="fold")
-        for choice in plan.choices:
+        for choice in choices:
             table.add_row(escape(choice.setting), escape(choice.value), f"[dim]{escape(choice.why)}[/dim]")
         console.print(table)
-    console.print(f"run folder: [bold]{escape(plan.folder)}[/bold]")
+    if hidden := len(plan.choices) - len(choices):
+        console.print(f"[dim]and {hidden} more, all in recipe.toml; --verbose shows them[/dim]")
+    console.print(_describe_network(plan), soft_wrap=True)
+    if plan.seconds is not None:
+        console.print(f"about {describe_duration(plan.seconds)} on {escape(recipe.run.device)}, if it is not stopped early")
+    console.print(f"run folder: [bold]{escape(plan.folder)}[/bold]", soft_wrap=True)
 
 
-def print_run(run: Run, *, data: str | None) -> None:
-    """Print the best mIoU of a run, and the command to run next."""
-    progress = run.progress
-    console.print(f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}")
+def _describe_network(plan: Plan) -> str:
+    """Return the network, its size and the weights it starts from."""
+    model = plan.recipe.model
+    on = f" on {model.backbone}" if model.backbone else ""
+    weights = {"none": "initialised at random", "imagenet": "backbone with ImageNet's weights"}.get(
+        str(model.weights), f"weights of {model.weights}"
+    )
+    if model.start_from:
+        weights = f"weights of {model.start_from}"
+    parameters = "" if plan.model is None else f", {sum(weight.numel() for weight in plan.model.parameters()) / 1e6:.2f} M parameters"
+    return f"network: {escape(model.name)}{escape(on)}{parameters}, {escape(weights)}"
+
+
+def print_run(run: Run) -> None:
+    """Print the best metrics of a run beside the baseline, its weakest classes, hints, and the command to run next."""
+    from upscore.evaluation.hints import is_still_rising, one_class_baseline
+    from upscore.models.bundle import Bundle
+
+    progress, data = run.progress, run.recipe.data
+    console.print(
+        f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}", soft_wrap=True
+    )
+    metrics: Any = Bundle.load(run.best).card["metrics"]
+    classes = metrics["classes"]
+    _print_baseline(one_class_baseline({name: of["pixels"] for name, of in classes.items()}, absent=metrics["absent"]), metrics["mean_iou"])
+    _print_weakest({name: of["iou"] for name, of in classes.items()})
     print_warnings(run.warnings)
-    console.print(f"next: upscore evaluate {escape(shlex.quote(str(run.folder)))} {escape(shlex.quote(data or 'DATA'))}")
+    if is_still_rising(progress.history) and not progress.stopped:
+        epochs = run.recipe.run.epochs or 1
+        words = ["upscore", "train", "--resume", "--out", str(run.folder), "--epochs", str(epochs + max(1, epochs // 2))]
+        _print_hint(f"validation was still rising: train longer with {shlex.join(words)}")
+    words = ["upscore", "evaluate", str(run.folder), str(data.path), *(["--split", data.val] if data.val != "val" else [])]
+    _print_next(shlex.join(words))
 
 
-def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> None:
+def _print_baseline(baseline: Baseline | None, mean_iou: float | None) -> None:
+    """Print what labelling every pixel as the most frequent class gets, and whether the network is better."""
+    if baseline is None:
+        return
+    verdict = "" if mean_iou is None or mean_iou > baseline.mean_iou else ": [bold yellow]the network is no better[/bold yellow]"
+    console.print(
+        f"baseline, every pixel {short_name(baseline.name)}: mean IoU {_percent(baseline.mean_iou)}, "
+        f"pixel accuracy {_percent(baseline.pixel_accuracy)}{verdict}",
+        soft_wrap=True,
+    )
+
+
+def _print_weakest(class_iou: Mapping[str, float | None]) -> None:
+    from upscore.evaluation.hints import find_weakest_classes
+
+    weakest = ", ".join(f"{short_name(name)} {_percent(iou)}" for name, iou in find_weakest_classes(class_iou))
+    if weakest:
+        console.print(f"lowest IoU: {weakest}", soft_wrap=True)
+
+
+def _print_hint(text: str | None) -> None:
+    if text is not None:
+        console.print(f"[bold]hint:[/bold] {escape(text, MAX_COMMAND)}", soft_wrap=True)
+
+
+def _print_next(command: str | None) -> None:
+    """Print the command to run next, on one line so that it can be copied."""
+    if command is not None:
+        console.print(f"next: {escape(command, MAX_COMMAND)}", soft_wrap=True)
+
+
+def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_command: str | None = None) -> None:
     """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
     if as_json:
         print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
         return
+    from upscore.evaluation.hints import describe_small_split
+
     before, after = evaluation.before, evaluation
     versions = [after] if before is None else [before, after]
     times = [""] if before is None else ["\nbefore", "\nafter"]
@@ -93,14 +190,18 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool) -> No
     console.print(totals)
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
+    _print_baseline(evaluation.baseline, after.metrics.mean_iou)
+    _print_weakest(dict(zip(after.labels.names, after.metrics.class_iou.tolist(), strict=True)))
     print_warnings(evaluation.warnings)
+    _print_hint(describe_small_split(len(evaluation.images), evaluation.split))
     for warning, count in evaluation.image_warnings.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(warning)}", soft_wrap=True)
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
-    console.print(f"report: [bold]{escape(page)}[/bold]")
+    console.print(f"report: [bold]{escape(page)}[/bold]", soft_wrap=True)
+    _print_next(next_command)
 
 
-def print_tuning(tuning: Tuning, folder: Path) -> None:
+def print_tuning(tuning: Tuning, folder: Path, *, next_command: str | None = None) -> None:
     """Print the metrics of both halves, the CRF's settings, whether it is on, and where the bundle is."""
     columns = [f"{name}\n{time}" for name in ("mean IoU", "boundary IoU", "trimap IoU") for time in ("before", "after")]
     table = make_table(["", "images", *columns], left=[""])
@@ -110,7 +211,8 @@ def print_tuning(tuning: Tuning, folder: Path) -> None:
     console.print(table)
     _print_crf(tuning.settings)
     console.print(f"[bold]{escape(tuning.verdict)}[/bold]", soft_wrap=True)
-    console.print(f"bundle: [bold]{escape(folder)}[/bold]")
+    console.print(f"bundle: [bold]{escape(folder)}[/bold]", soft_wrap=True)
+    _print_next(next_command)
 
 
 def print_ensemble(ensemble: Ensemble, folder: Path) -> None:
@@ -178,15 +280,21 @@ def print_sweep(sweep: ProposalSweep, page: Path) -> None:
 
 
 def print_models(rows: Sequence[ListedModel]) -> None:
-    """Print the networks, one a row."""
-    table = make_table(["model", "backbone", "parameters", "stride", "receptive field"], left=["model", "backbone"])
-    for row in rows:
-        size = f"{row.parameters:.2f} M"
-        table.add_row(escape(row.name), escape(row.backbone or "its own"), size, str(row.stride), f"{row.receptive_field:g}")
-    console.print(table)
+    """Print what each network is, and a row for each backbone it is put on."""
+    for name, listed in itertools.groupby(rows, key=lambda row: row.name):
+        same = list(listed)
+        architecture = same[0].architecture
+        console.print(f"[bold]{escape(name)}[/bold]: {escape(architecture.description)} [dim]({escape(architecture.paper)})[/dim]")
+        table = make_table(["backbone", "parameters", "coarsest stride", "finest stride", "receptive field"], left=["backbone"])
+        for row in same:
+            field = "the whole image" if math.isinf(row.receptive_field) else f"{row.receptive_field:g}"
+            table.add_row(escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), str(row.finest), field)
+        console.print(Padding(table, (0, 0, 0, 2), expand=False))
+        console.print()
     console.print(
-        "[dim]with 21 classes; receptive field: of a cell of the backbone's coarsest features, or of a score of a network with its own "
-        "encoder, in pixels. --backbone takes alexnet, googlenet, vgg16 and any timm backbone with strides 8, 16 and 32.[/dim]"
+        "[dim]with 21 classes. Coarsest stride: between the backbone's coarsest features; finest: between the scores that are upsampled to "
+        "the image. Receptive field: of a cell of these features, or of a score of a network with its own encoder, in pixels. --backbone "
+        "takes alexnet, googlenet, vgg16 and any timm backbone with strides 8, 16 and 32.[/dim]"
     )
 
 
@@ -203,7 +311,10 @@ def print_recipes(recipes: Sequence[ShippedRecipe]) -> None:
 def print_demonstration(demonstration: Demonstration) -> None:
     """Print where the demo's results are."""
     for name, path in demonstration.paths().items():
-        console.print(f"{name:<12} [bold]{escape(path)}[/bold]")
+        console.print(f"{name:<12} [bold]{escape(path)}[/bold]", soft_wrap=True)
+    image = min(demonstration.images.iterdir())
+    page = demonstration.report.parent.parent / "explained.html"
+    _print_next(shlex.join(["upscore", "explain", str(demonstration.run), str(image), "--out", str(page)]))
 
 
 def _print_crf(settings: CRFSettings) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from upscore.cli.arguments import DATA_HELP, examples, parse_crop_size
+from upscore.cli.arguments import DATA_HELP, complete_devices, complete_models, complete_recipes, examples, parse_crop_size
 
 __all__ = ["commands"]
 
@@ -34,8 +35,11 @@ def _option(text: str, *names: str, default: str | bool = "chosen", **values: An
     )
 )
 def train(
-    data: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
-    model: Annotated[str | None, _option("An architecture; 'upscore models' lists them.  [default: fcn8s]", default=False)] = None,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)] = None,
+    model: Annotated[
+        str | None,
+        _option("An architecture; 'upscore models' lists them.  [default: fcn8s]", default=False, autocompletion=complete_models),
+    ] = None,
     backbone: Annotated[str | None, _option(BACKBONE_HELP)] = None,
     weights: Annotated[str | None, _option("Weights of the backbone: a FILE, 'imagenet' or 'none'.")] = None,
     start_from: Annotated[str | None, _option(START_HELP, "--start-from", default=False)] = None,
@@ -46,28 +50,26 @@ def train(
     batch_size: Annotated[int | None, _option("Images in a step, over all devices.", min=1)] = None,
     crop_size: Annotated[str | None, _option("Size of the training crops, in pixels.", metavar="N|HxW")] = None,
     lr: Annotated[float | None, _option("Peak learning rate.")] = None,
-    device: Annotated[str | None, _option("cpu, cuda or mps.")] = None,
+    device: Annotated[str | None, _option("cpu, cuda or mps.", autocompletion=complete_devices)] = None,
     devices: Annotated[int | None, _option("Number of processes, one for each device.", min=1)] = None,
     precision: Annotated[str | None, _option("fp32, bf16, or fp16 on cuda.")] = None,
     workers: Annotated[int | None, _option("Number of processes that read images.", min=0)] = None,
     seed: Annotated[int | None, _option("Seed of everything random.  [default: 0]", min=0, default=False)] = None,
     out: Annotated[Path | None, _option("The run folder.", default="runs/DATA-MODEL")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its last checkpoint.")] = False,
-    recipe: Annotated[str | None, _option(RECIPE_HELP, metavar="NAME|FILE.toml", default=False)] = None,
+    recipe: Annotated[str | None, _option(RECIPE_HELP, metavar="NAME|FILE.toml", default=False, autocompletion=complete_recipes)] = None,
     settings: Annotated[
         list[str] | None, _option("Any other setting; may be repeated.", "--set", metavar="SECTION.KEY=VALUE", default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the plan, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the whole plan, and stop.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print every choice and its reason.")] = False,
 ) -> None:
     """Train a network on images and masks; save the best and the last.
 
-    Settings that are not given are chosen from the data and the machine. The choices and their reasons are printed, and saved in the
-    recipe.
+    Settings that are not given are chosen from the data and the machine. The choices that matter are printed, and all of them are saved
+    with their reasons in the recipe.
     """
     from upscore.cli import console, results
-    from upscore.cli.training_progress import TrainingProgressBar
-    from upscore.errors import RecipeError
-    from upscore.training.recipe import Recipe, parse_settings
 
     flags: dict[str, Any] = {
         "data.path": data,
@@ -88,12 +90,16 @@ def train(
         "run.out": None if out is None else str(out),
     }
     flags = {name: value for name, value in flags.items() if value is not None}
-    overrides = parse_settings(settings or [])
-    with console.report_errors():
-        from upscore.training.launch import train as launch_training
-        from upscore.training.plan import plan as plan_training
-        from upscore.training.resume import resume as resume_training
+    with console.report_errors("nothing was started, and nothing written"):
+        with console.loading():
+            from upscore.cli.training_progress import TrainingProgressBar
+            from upscore.errors import RecipeError
+            from upscore.training.launch import train as launch_training
+            from upscore.training.plan import plan as plan_training
+            from upscore.training.recipe import Recipe, parse_settings
+            from upscore.training.resume import resume as resume_training
 
+        overrides = parse_settings(settings or [])
         if resume:
             if out is None:
                 raise RecipeError("--resume: expected the run in --out, as in: upscore train --resume --out runs/street-fcn8s")
@@ -105,10 +111,10 @@ def train(
             start = start.with_values(flags).with_values(overrides, source=f"--set {' '.join(settings or [])}")
             if recipe and out is None:
                 start.run.out = None  # the recipe of another run names that run's folder
-            with console.progress_bar("reading the data") as progress:
-                plan = plan_training(start, progress=progress)
-            results.print_plan(plan)
+            with console.progress_bar("reading the data", then="building the network, trying a step") as progress:
+                plan = plan_training(start, progress=progress, timed=True)
+            results.print_plan(plan, verbose=verbose or dry_run)
             if dry_run:
                 return
-            finished = launch_training(plan, listener=TrainingProgressBar)
-    results.print_run(finished, data=data)
+            finished = launch_training(plan, listener=functools.partial(TrainingProgressBar, estimate=plan.seconds))
+    results.print_run(finished)

@@ -1,14 +1,14 @@
-"""The progress of a training run: a bar, and a line for each epoch."""
+"""The progress of a training run: a bar with the time that is left, one for each validation, and a line for each epoch."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from upscore.cli.console import aside
+from upscore.cli.console import aside, describe_duration, draws_bars
 
 if TYPE_CHECKING:
     from upscore.training.checkpoint import Progress as RunProgress
@@ -16,58 +16,89 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingProgressBar"]
 
+BAR = 12  # characters: what stands beside it fits into a line of 80
 
-class _Rate(ProgressColumn):
-    """Images per second, as text."""
+PLAIN_SECONDS = 300.0
+"""Between two lines with the time that is left, where bars cannot be drawn."""
+
+
+class _Status(ProgressColumn):
+    """What stands after a bar: the rate and the time left of a run, or the images of a validation."""
+
+    def __init__(self, bar: TrainingProgressBar) -> None:
+        super().__init__()
+        self.bar = bar
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.fields.get('rate', 0.0):.1f} images/s", style="cyan")
+        if task.id == self.bar.validation:
+            return Text(f"{int(task.completed)}/{int(task.total or 0)} images")
+        left = self.bar.seconds_left()
+        return Text(f"{self.bar.rate:.1f} images/s" + ("" if left is None else f", {describe_duration(left)} left"))
 
 
 class TrainingProgressBar:
-    """A bar over the whole run, and a line for each epoch or validated part of one."""
+    """A bar over the whole run, another while it is validated, and a line for each epoch or validated part of one.
 
-    def __init__(self) -> None:
+    ``estimate`` is about how many seconds the whole run takes, as far as is known beforehand. It is corrected as the run proceeds: with
+    each step of the first epoch the measured time counts for more, and from then on alone.
+    """
+
+    def __init__(self, estimate: float | None = None) -> None:
+        self.estimate = self.left = estimate
         self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=aside,
-            transient=True,
-        )
-        self.task = self.bar.add_task("starting", total=None, rate=0.0)
-        self.epochs = self.images = 0
-        self.started = 0.0
+            TextColumn("{task.description}"), BarColumn(BAR), TextColumn("{task.percentage:>3.0f}%"), _Status(self),
+            console=aside, transient=True, disable=not draws_bars(),
+        )  # fmt: skip
+        self.task = self.bar.add_task("starting", total=None)
+        self.validation = self.bar.add_task("validating", total=None, visible=False)
+        self.epochs = self.steps = self.steps_per_epoch = 0
+        self.step_number = self.first_step = 0
+        self.images, self.rate = 0, 0.0  # trained on since the last validation, and in a second
+        self.began = self.rate_since = self.left_since = self.printed = time.monotonic()
         self.best = -1.0
 
     def begin(self, *, recipe: Recipe, progress: RunProgress, steps_per_epoch: int) -> None:
         """Start the bar, at the step that a resumed run had reached."""
-        steps = recipe.run.total_steps(steps_per_epoch)
-        self.epochs = -(-steps // steps_per_epoch)
+        self.steps, self.steps_per_epoch = recipe.run.total_steps(steps_per_epoch), steps_per_epoch
+        self.step_number = self.first_step = progress.step
+        self.epochs = -(-self.steps // steps_per_epoch)
         self.best = progress.best_miou
         if recipe.run.lengthened_at(progress.step):
             before = recipe.run.lengthened[-1].of
             aside.print(
-                f"lengthened from {before} to {steps} steps: the learning rate is that of the longer schedule from here on", soft_wrap=True
+                f"lengthened from {before} to {self.steps} steps: the learning rate is that of the longer schedule from here on",
+                soft_wrap=True,
             )
         if progress.step:
             aside.print(f"continuing after step {progress.step}, epoch {progress.step // steps_per_epoch} of {self.epochs}")
-        self.bar.update(self.task, total=steps, completed=progress.step)
-        self.started = time.monotonic()
+        self.bar.update(self.task, total=self.steps, completed=progress.step)
+        self.began = self.rate_since = self.left_since = self.printed = time.monotonic()
         self.bar.start()
 
     def step(self, *, epoch: int, loss: float, images: int) -> None:
         """Advance by a step."""
         self.images += images
-        rate = self.images / max(1e-9, time.monotonic() - self.started)
-        self.bar.update(self.task, advance=1, description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}", rate=rate)
+        self.step_number += 1
+        self.rate = self.images / max(1e-9, time.monotonic() - self.rate_since)
+        self._estimate()
+        self.bar.update(self.task, completed=self.step_number, description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}")
+
+    def seconds_left(self) -> float | None:
+        """Return about how long the run still takes, with its validations; None where nothing is known yet."""
+        return None if self.left is None else max(0.0, self.left - (time.monotonic() - self.left_since))
+
+    def _estimate(self) -> None:
+        """Correct the time that is left; between steps it is counted down."""
+        now, taken, left = time.monotonic(), self.step_number - self.first_step, self.steps - self.step_number
+        if taken:
+            measured = left * (now - self.began) / taken
+            known = 1.0 if self.estimate is None else min(1.0, taken / self.steps_per_epoch)
+            self.left = known * measured + (1 - known) * left * (self.estimate or 0.0) / self.steps
+        self.left_since = now
 
     def validating(self, done: int, total: int) -> None:
-        """Show that validation is running."""
-        self.bar.update(self.task, description=f"validating {done}/{total}")
+        """Show how many images are validated, in a bar of their own."""
+        self.bar.update(self.validation, completed=done, total=total, visible=done < total)
 
     def row(self, row: dict[str, float]) -> None:
         """Print the line of an epoch."""
@@ -79,7 +110,13 @@ class TrainingProgressBar:
             line += "  [green]best[/green]" if row["miou"] > self.best else ""
             self.best = max(self.best, row["miou"])
         self.bar.console.print(line, soft_wrap=True)
-        self.started, self.images = time.monotonic(), 0
+        self.bar.update(self.validation, visible=False)
+        self._estimate()  # with the validation
+        now, left = time.monotonic(), self.left
+        if not draws_bars() and left and now - self.printed >= PLAIN_SECONDS:
+            aside.print(f"about {describe_duration(left)} left")
+            self.printed = now
+        self.rate_since, self.images = now, 0
 
     def end(self, progress: RunProgress) -> None:
         """Remove the bar."""

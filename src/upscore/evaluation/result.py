@@ -17,6 +17,7 @@ from typing import Any
 from upscore.data.finding import Finding
 from upscore.errors import DataError
 from upscore.evaluation.checks import refuse_repeated_keys
+from upscore.evaluation.hints import Baseline, one_class_baseline
 from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
 from upscore.metrics.confusion import json_safe
 from upscore.settings import InferenceSettings
@@ -95,6 +96,12 @@ class Evaluation:
             found.append(Finding("class not shown", False, "", what))
         return found
 
+    @cached_property
+    def baseline(self) -> Baseline | None:
+        """The metrics of labelling every pixel as the truth's most frequent class; None where every pixel is ignored."""
+        pixels = dict(zip(self.labels.names, self.metrics.class_pixels.tolist(), strict=True))
+        return one_class_baseline(pixels, absent=self.absent)
+
     @property
     def fingerprint(self) -> str:
         """A digest of every key, image and truth, whatever their order."""
@@ -133,6 +140,7 @@ class Evaluation:
         numbers = self.metrics.as_dict(self.labels) | {
             "policy": self.policy,
             "borders": self.border_metrics.as_dict(self.labels),
+            "baseline": None if self.baseline is None else self.baseline._asdict(),
             "warnings": self.warnings,
         }
         return numbers if self.before is None else numbers | {"before": self.before.numbers()}
@@ -146,6 +154,7 @@ class Evaluation:
             "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
             "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
             "borders": self.border_metrics.as_dict(self.labels),
+            "baseline": None if self.baseline is None else self.baseline._asdict(),
             "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},

@@ -85,13 +85,21 @@ class WindowLabeller(Protocol):
         """Yield the labelled windows; every pixel is in exactly one."""
 
 
-def segment_image(source: ImageSource, pipeline: WindowLabeller, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> float:
+def segment_image(
+    source: ImageSource,
+    pipeline: WindowLabeller,
+    sinks: Sequence[Sink],
+    *,
+    network_sinks: Sequence[Sink] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
     """Label one image: read its windows, write their probabilities into every sink, and return the seconds that the CRF took.
 
     ``sinks`` get the probabilities after everything, and ``network_sinks`` those before the CRF. They are not closed: the caller closes
-    them when it will, and they are abandoned here if anything fails.
+    them when it will, and they are abandoned here if anything fails. ``progress`` is called after each window, a tile or what a CRF
+    refines at a time, with (pixels done, pixels in all).
     """
-    seconds = 0.0
+    seconds, done, (height, width) = 0.0, 0, source.size
     with ExitStack() as failure:
         for sink in (*sinks, *network_sinks):
             failure.callback(sink.abandon)
@@ -101,6 +109,10 @@ def segment_image(source: ImageSource, pipeline: WindowLabeller, sinks: Sequence
             for sink in network_sinks:
                 sink.write(labelled.window, labelled.network_probs)
             seconds += labelled.crf_seconds
+            if progress is not None:
+                rows, columns = labelled.window.slices
+                done += (rows.stop - rows.start) * (columns.stop - columns.start)
+                progress(done, height * width)
         failure.pop_all()
     return seconds
 

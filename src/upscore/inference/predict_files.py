@@ -3,7 +3,7 @@
 For an image ``street/0001.jpg`` of a folder ``shots`` given on the command line::
 
     out/street/0001.png           label map: palette PNG, exactly the image's size
-    out/street/0001.overlay.jpg   the label map over the image          (overlay=True)
+    out/street/0001.overlay.jpg   the classes over the image, a legend   (overlay=True)
     out/street/0001.probs.npy     (K, H, W) float16, can be memory-mapped (probs=True)
     out/predictions.json          what became of every image
 
@@ -27,21 +27,38 @@ import numpy as np
 
 from upscore.data.image_files import find_stored_input, inspect_image
 from upscore.data.tiff import list_pages
+from upscore.documents import parse_json
 from upscore.errors import DataError, OutputError, UpscoreError
-from upscore.files import write_atomically
+from upscore.files import read_text, write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
 from upscore.inference.streaming import stream
-from upscore.input_spec import InputSpec
+from upscore.input_spec import RGB, InputSpec
 from upscore.ops.out_of_memory import is_out_of_memory
+from upscore.text import reason
 from upscore.types import Prediction
 
-__all__ = ["DiscoveredImages", "LabelledImage", "NamedImage", "discover_images", "predict_files"]
+__all__ = [
+    "DiscoveredImages",
+    "LabelledImage",
+    "NamedImage",
+    "count_pixels",
+    "discover_images",
+    "expand_pages",
+    "list_labelled",
+    "predict_files",
+]
+
+ACCOUNT = "predictions.json"
+"""What lists the images of a folder of results."""
 
 OVERLAY_WARNING = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
 """The warning of an image whose overlay is no JPEG."""
+
+MAX_ACCOUNT = 2**28
+"""Bytes of the largest account that is read."""
 
 BYTES_A_PIXEL = 13
 """An image's label map, and its overlay while it is encoded; the image itself comes on top."""
@@ -67,6 +84,8 @@ def predict_files(
     *,
     overlay: bool = False,
     probs: bool = False,
+    resume: bool = False,
+    progress: Callable[[Path, int, int], None] | None = None,
 ) -> Generator[LabelledImage, None, None]:
     """Label images and write the results; yields one row for each, in order, when its files are written.
 
@@ -85,47 +104,53 @@ def predict_files(
     out : path
         Folder for the results; made if need be. Files of the same name are replaced.
     overlay : bool
-        Write ``.overlay.jpg`` (``.overlay.png`` for an image with more than 65500 pixels a side, which no JPEG can hold).
+        Write ``.overlay.jpg`` (``.overlay.png`` where it has more than 65500 pixels a side with its legend, which no JPEG can hold):
+        :func:`upscore.overlay.draw_overlay` with a legend.
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in parts: 2 × K bytes a pixel.
+    resume : bool
+        Leave out the images that the ``predictions.json`` of ``out`` lists as labelled, with all these files, and list them again. It
+        must be of the same network and settings.
+    progress : callable, optional
+        Called with (path, pixels done, pixels in all) of the image that is being labelled, after each tile.
 
     Yields
     ------
     LabelledImage
-        With ``error`` set where an image could not be labelled.
+        With ``error`` set where an image could not be labelled. Images that are left out are not among them.
 
     Raises
     ------
     DataError, OutputError
         As :func:`discover_images`; or the output folder, or a file in it, cannot be written, or a result would replace an image that is
-        to be labelled.
+        to be labelled; or ``predictions.json`` is of another network or other settings than those to resume with.
     """
     folder = Path(out)
     found = paths if isinstance(paths, DiscoveredImages) else discover_images(paths, exclude=folder)
-    found = _with_pages(found, predictor.input)
+    found = expand_pages(found, predictor.input)
     _check_nothing_replaced(found, folder)
     _check_writable(folder)
-    return _label_all(_FilePrediction(predictor, folder, overlay, probs), found)
+    work = _FilePrediction(predictor, folder, overlay, probs, progress)
+    return _label_all(work, found, _read_labelled(work) if resume else {})
 
 
-def _label_all(work: _FilePrediction, found: DiscoveredImages) -> Generator[LabelledImage, None, None]:
-    rows: dict[NamedImage, LabelledImage] = {}
+def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str, LabelledImage]) -> Generator[LabelledImage, None, None]:
+    rows = {image: row for image in found.images if (row := earlier.get(str(image.path))) and work.is_complete(image, row)}
+    left = [image for image in found.images if image not in rows]
 
     def write(labelled: _Labelled) -> LabelledImage:
         rows[labelled.image] = row = work.write(labelled)
         return row
 
     try:
-        with closing(stream(found.images, read=work.read, compute=work.label, write=write, weigh=work.weigh)) as labelled:
+        with closing(stream(left, read=work.read, compute=work.label, write=write, weigh=work.weigh)) as labelled:
             yield from labelled
     finally:
         done = [rows[image] for image in found.images if image in rows]
         failed = sum(row.error is not None for row in done)
         account = {
-            "model": work.predictor.source,
-            "classes": list(work.predictor.labels.names),
-            "settings": work.predictor.settings.model_dump(mode="json"),
+            **work.origin,
             "images": len(found.images),
             "labelled": len(done) - failed,
             "failed": failed,
@@ -133,7 +158,45 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages) -> Generator[Labe
             "warnings": list(found.warnings),
             "predictions": [asdict(row) for row in done],
         }
-        write_atomically(work.folder / "predictions.json", _as_json(account))
+        write_atomically(work.folder / ACCOUNT, _as_json(account))
+
+
+def list_labelled(out: str | os.PathLike[str]) -> set[str]:
+    """Return the paths of the images that the ``predictions.json`` of a folder lists as labelled; none where there is no such file."""
+    try:
+        account = parse_json((Path(out) / ACCOUNT).read_text(encoding="utf-8", errors="replace"))
+        return {str(row["file"]) for row in account["predictions"] if row["error"] is None}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def count_pixels(image: NamedImage, spec: InputSpec = RGB) -> int:
+    """Return the pixels of an image of the bands of ``spec`` by its header; 1 where that cannot be read."""
+    try:
+        height, width = inspect_image(image.path, spec).size
+    except Exception:  # labelling it reports why
+        return 1
+    return height * width
+
+
+def _read_labelled(work: _FilePrediction) -> dict[str, LabelledImage]:
+    """Return the rows of the images that an earlier call labelled, by path."""
+    path = work.folder / ACCOUNT
+    if not path.exists():
+        return {}
+    try:
+        account = parse_json(read_text(path, max_bytes=MAX_ACCOUNT, what="an account of predictions", error=OutputError))
+        origin = {name: account[name] for name in work.origin}
+        rows = [LabelledImage(**row) for row in account["predictions"]]
+        if not all(isinstance(row.file, str) and isinstance(row.outputs, dict) for row in rows):
+            raise TypeError("files and outputs are of other types")
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path}: is no account of predictions ({reason(error)}): leave --resume out, or choose another folder") from None
+    if different := [name for name, value in work.origin.items() if origin[name] != value]:
+        raise OutputError(
+            f"{path}: differs from this prediction in its {', '.join(different)}: leave --resume out, or choose another folder"
+        )
+    return {row.file: row for row in rows if row.error is None}
 
 
 def _as_json(account: dict[str, object]) -> bytes:
@@ -161,15 +224,27 @@ class _FilePrediction:
     folder: Path
     overlay: bool
     probs: bool
+    progress: Callable[[Path, int, int], None] | None = None
+
+    @property
+    def origin(self) -> dict[str, object]:
+        """What the results depend on besides the images, as JSON."""
+        return {
+            "model": self.predictor.source,
+            "classes": list(self.predictor.labels.names),
+            "settings": self.predictor.settings.model_dump(mode="json"),
+        }
+
+    def is_complete(self, image: NamedImage, row: LabelledImage) -> bool:
+        """Return whether an earlier row of an image has every file that is asked for, under the name it has now."""
+        kinds = {"labels", *(["overlay"] if self.overlay else []), *(["probs"] if self.probs else [])}
+        named = row.outputs.get("labels") == f"{image.name}.png"
+        return named and kinds <= row.outputs.keys() and all((self.folder / path).is_file() for path in row.outputs.values())
 
     def weigh(self, image: NamedImage) -> int:
-        """Return the bytes an image takes while it is under way, by its header; 0 where that cannot be read, which reading reports."""
+        """Return the bytes an image takes while it is under way."""
         spec = self.predictor.input
-        try:
-            height, width = inspect_image(image.path, spec).size
-        except Exception:
-            return 0
-        return (BYTES_A_PIXEL + len(spec) * np.dtype(spec.dtype).itemsize) * height * width
+        return (BYTES_A_PIXEL + len(spec) * np.dtype(spec.dtype).itemsize) * count_pixels(image, spec)
 
     def read(self, image: NamedImage) -> ImageSource | str:
         """Return the decoded image, or why there is none."""
@@ -190,7 +265,9 @@ class _FilePrediction:
             sinks.append(ProbsFileSink(stem.with_name(f"{stem.name}.probs.npy"), len(labels), source.size))
         if self.overlay:
             sinks.append(OverlayFileSink(stem, label_map, labels, source))
-        return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks).warnings)
+        show = self.progress
+        report = None if show is None else lambda done, total: show(image.path, done, total)
+        return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks, progress=report).warnings)
 
     def write(self, labelled: _Labelled) -> LabelledImage:
         """Write the files and return the row; every file of an image whose writing fails is abandoned, if it is not written yet."""
@@ -213,7 +290,7 @@ class _FilePrediction:
             if isinstance(sink, ProbsFileSink):
                 outputs["probs"] = f"{name}.probs.npy"
             elif isinstance(sink, OverlayFileSink):
-                outputs["overlay"] = f"{name}{sink.path.name.removeprefix(Path(name).name)}"
+                outputs["overlay"] = f"{name}.overlay.{'jpg' if sink.is_jpeg else 'png'}"
                 warnings += [] if sink.is_jpeg else [OVERLAY_WARNING]
         prediction = Prediction(label_map.label_map, self.predictor.labels)
         return LabelledImage(
@@ -241,7 +318,7 @@ def _attempt(image: NamedImage, step: Callable[[], Value]) -> Value | str:
         return f"{image.path}: out of memory while it was read or its labels were written: {less}"
 
 
-def _with_pages(found: DiscoveredImages, spec: InputSpec) -> DiscoveredImages:
+def expand_pages(found: DiscoveredImages, spec: InputSpec) -> DiscoveredImages:
     """Return the images with each page of a TIFF as an image of its own, unless its pages together are the bands of ``spec``."""
     images: list[NamedImage] = []
     warnings = list(found.warnings)
@@ -279,5 +356,5 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{folder}: results cannot be written there ({reason}): choose another folder") from None
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"{folder}: results cannot be written there ({why}): choose another folder") from None

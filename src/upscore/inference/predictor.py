@@ -259,15 +259,23 @@ class Predictor:
         plain, refined = (Prediction(sink.label_map, self.labels, warnings=done.warnings) for sink in (before, after))
         return Comparison(plain, refined, done.crf_seconds)
 
-    def segment(self, source: ImageSource, sinks: Sequence[Sink], *, network_sinks: Sequence[Sink] = ()) -> Segmentation:
+    def segment(
+        self,
+        source: ImageSource,
+        sinks: Sequence[Sink],
+        *,
+        network_sinks: Sequence[Sink] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation:
         """Label one image, and write its probabilities into sinks, in bounded memory.
 
-        Sinks are as in :func:`upscore.inference.pipeline.segment_image`: the caller closes them. Errors are those of :meth:`predict`.
+        Sinks and ``progress`` are as in :func:`upscore.inference.pipeline.segment_image`: the caller closes the sinks. Errors are those
+        of :meth:`predict`.
         """
         warnings = [*source.warnings]
         with self._memory_explained(source.size, source.name):
             pipeline = self.pipeline(source.size, name=source.name, warn=warnings.append)
-            seconds = segment_image(source, pipeline, sinks, network_sinks=network_sinks)
+            seconds = segment_image(source, pipeline, sinks, network_sinks=network_sinks, progress=progress)
         return Segmentation(tuple(warnings), seconds)
 
     def iterate(

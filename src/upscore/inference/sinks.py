@@ -18,6 +18,7 @@ from upscore.errors import OutputError
 from upscore.files import write_atomically
 from upscore.inference.sources import ImageSource
 from upscore.inference.tile_grid import Window
+from upscore.overlay import draw_overlay
 from upscore.types import LabelSpace
 
 __all__ = ["LabelMapSink", "MemorySink", "OverlayFileSink", "PNGSink", "ProbsFileSink", "ProbsSink", "Sink"]
@@ -96,24 +97,31 @@ class PNGSink(LabelMapSink):
 
 
 class OverlayFileSink:
-    """The painted label map over the image: ``STEM.overlay.jpg``, or ``STEM.overlay.png`` where a side is too long for a JPEG.
+    """The label map over the image, with a legend: ``STEM.overlay.jpg``, or ``STEM.overlay.png`` where a side is too long for a JPEG.
 
-    ``stem`` is the path without the endings; ``labels`` holds the label map and gets the same windows.
+    ``stem`` is the path without the endings; ``labels`` holds the label map and gets the same windows. ``path`` is known once it is closed.
     """
 
     def __init__(self, stem: Path, labels: LabelMapSink, space: LabelSpace, source: ImageSource) -> None:
-        self.labels, self.space, self.source = labels, space, source
-        self.is_jpeg = max(source.size) <= MAX_JPEG_SIDE
-        self.path = stem.with_name(f"{stem.name}.overlay.{'jpg' if self.is_jpeg else 'png'}")
+        self.stem, self.labels, self.space, self.source = stem, labels, space, source
+        self.path: Path | None = None
+
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether the file is a JPEG, once it is closed."""
+        return self.path is not None and self.path.suffix == ".jpg"
 
     def write(self, window: Window, probs: Tensor) -> None:
         """Do nothing: the label map is complete when this is closed."""
 
     def close(self) -> None:
-        """Paint and write the file."""
+        """Draw and write the file."""
         height, width = self.source.size
-        overlay = lay_over(self.labels.label_map, self.space, self.source.spec.display(self.source.read(Window(0, 0, height, width))))
-        if not self.is_jpeg:
+        image = self.source.spec.display(self.source.read(Window(0, 0, height, width)))
+        overlay = draw_overlay(image, self.labels.label_map, self.space, legend=True)
+        fits = max(overlay.shape) <= MAX_JPEG_SIDE
+        self.path = self.stem.with_name(f"{self.stem.name}.overlay.{'jpg' if fits else 'png'}")
+        if not fits:
             write_image(self.path, overlay)
             return
         encoded = cv2.imencode(".jpg", cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
@@ -121,12 +129,6 @@ class OverlayFileSink:
 
     def abandon(self) -> None:
         """Do nothing: the file is written only when this is closed."""
-
-
-def lay_over(label_map: npt.NDArray[np.uint8], space: LabelSpace, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return what :meth:`upscore.types.Prediction.overlay` returns, (H, W, 3) uint8, many times faster and in bytes alone."""
-    painted = cv2.LUT(cv2.merge([label_map] * 3), space.colours()[:, None, :])
-    return np.asarray(cv2.addWeighted(image, 0.5, painted, 0.5, 0), np.uint8)
 
 
 class ProbsSink(MemorySink):

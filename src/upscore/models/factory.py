@@ -221,6 +221,7 @@ class ListedModel:
     backbone: str  #: "" where it has its own encoder
     parameters: float  #: in millions, with 21 classes
     stride: int  #: pixels between the coarsest cells
+    finest: int  #: pixels between the scores before they are upsampled; 1 where there is one for each pixel
     receptive_field: float  #: of such a cell, or of a score where the encoder is its own, in pixels along one axis; may be infinite
 
     @property
@@ -244,5 +245,7 @@ def list_models(
                 model: Any = create_model(name, backbone=backbone, num_classes=21)
             parameters = sum(p.numel() for p in model.parameters()) / 1e6
             grid = model.backbone.levels[model.stride].geometry if backbone else model.geometry
-            rows.append(ListedModel(architecture, backbone or "", parameters, model.stride, float(grid.receptive_field)))
+            scored = backbone and isinstance(model.decoder.head, nn.Identity)  # else by layers at the image's size
+            finest = int(model.decoder.geometry.stride) if scored else 1
+            rows.append(ListedModel(architecture, backbone or "", parameters, model.stride, finest, float(grid.receptive_field)))
     return rows

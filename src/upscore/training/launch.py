@@ -41,8 +41,8 @@ from upscore.training.plan import Plan, plan
 from upscore.training.progress_bar import Show, listener_for, reading_bar, show_warnings
 from upscore.training.progress_listener import ProgressListener, RunLogger, SilentListener
 from upscore.training.recipe import Recipe, read_recipe
-from upscore.training.run_folder import refuse_taken, remove_remains, removed_if_not_begun
-from upscore.training.run_state import TrainingInputs, resume_command
+from upscore.training.run_folder import refuse_taken, remove_remains, removed_if_not_begun, resume_command
+from upscore.training.run_state import TrainingInputs
 from upscore.types import LabelSpace
 
 __all__ = ["Run", "launch", "train"]
@@ -55,12 +55,13 @@ STOPPING = "upscore: stopping after this step; a second Ctrl-C stops at once, an
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, the bundle with the best validation mIoU in it, its progress and the plan's warnings."""
+    """A finished run: its folder, the bundle with the best validation mIoU in it, its progress, the plan's warnings and its recipe."""
 
     folder: Path
     best: Path
     progress: Progress
     warnings: list[str]
+    recipe: Recipe
 
 
 def train(
@@ -168,7 +169,7 @@ def launch(ready: Plan, listener: Callable[[], ProgressListener]) -> Run:
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
         _spawn(ready, (devices, store.port, _Timm(), ready, model, listener))
     # The checkpoint is the record of the run that every process agrees on.
-    return Run(ready.folder, ready.folder / "best", read_progress(ready.folder / CHECKPOINT), ready.warnings)
+    return Run(ready.folder, ready.folder / "best", read_progress(ready.folder / CHECKPOINT), ready.warnings, ready.recipe)
 
 
 def _spawn(ready: Plan, arguments: tuple[Any, ...]) -> None:
@@ -205,7 +206,7 @@ def _spawn(ready: Plan, arguments: tuple[Any, ...]) -> None:
                 process.kill()
             raise
     if interrupts.asked:
-        go_on = f"go on with {resume_command(ready.recipe, ready.folder)}"
+        go_on = f"go on with {resume_command(ready.folder, ready.recipe.own)}"
         saved = go_on if (ready.folder / CHECKPOINT).exists() else "nothing was saved"
         raise RunInterrupted(f"interrupted: {saved}", number=interrupts.asked)
 

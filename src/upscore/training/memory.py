@@ -22,7 +22,20 @@ from upscore.training.checkpoint import CHECKPOINT
 from upscore.training.optimizers import OPTIMIZERS
 from upscore.training.recipe import Recipe
 
-__all__ = ["advise", "check_memory", "checkpoint_clause", "explain_out_of_memory", "step_memory"]
+__all__ = [
+    "MemoryShortage",
+    "advise",
+    "check_memory",
+    "checkpoint_clause",
+    "explain_out_of_memory",
+    "refuse_shortage",
+    "step_memory",
+    "weight_memory",
+]
+
+
+class MemoryShortage(RecipeError):
+    """A step does not fit into memory."""
 
 
 def step_memory(model: nn.Module, recipe: Recipe) -> int:
@@ -32,12 +45,17 @@ def step_memory(model: nn.Module, recipe: Recipe) -> int:
     assert run.devices
     assert crop
     images = torch.empty((run.batch_size // (run.devices * run.accumulate), len(recipe.input.spec()), *crop), device="meta")
-    weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer) if recipe.optimizer.name else 0  # a caller's own
-    fixed: int = sum(tensor.nbytes for tensor in model.state_dict().values()) + (1 + states) * weights
     saved = _saved_for_backward(_on_meta_device(model), images)
     # Autocast stores nearly all of it in half the bytes.
-    return fixed + images.nbytes + (saved if run.precision == "fp32" else saved // 2)
+    return weight_memory(model, recipe) + images.nbytes + (saved if run.precision == "fp32" else saved // 2)
+
+
+def weight_memory(model: nn.Module, recipe: Recipe) -> int:
+    """Return the bytes of the weights and statistics, with the gradients and the optimiser's state of those that are trained."""
+    weights = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    states = OPTIMIZERS[recipe.optimizer.name].tensors_per_parameter(recipe.optimizer) if recipe.optimizer.name else 0  # a caller's own
+    total: int = sum(tensor.nbytes for tensor in model.state_dict().values()) + (1 + states) * weights
+    return total
 
 
 def _on_meta_device(model: nn.Module) -> nn.Module:
@@ -67,13 +85,17 @@ def _saved_for_backward(model: nn.Module, images: Tensor) -> int:
 
 
 def check_memory(model: nn.Module, recipe: Recipe, *, memory: int | None) -> None:
-    """Raise RecipeError, with what to change, where a step cannot fit into ``memory``, a device's bytes; None is unknown, and accepted."""
+    """Raise MemoryShortage, with what to change, where a step cannot fit into ``memory``, a device's bytes; None is unknown: accepted."""
     if memory is None:
         return
     here = recipe.run.devices or 1 if recipe.run.device == "cpu" else 1  # processes on one CPU use the same memory
-    needed = here * step_memory(model, recipe)
+    refuse_shortage(recipe, here * step_memory(model, recipe), memory)
+
+
+def refuse_shortage(recipe: Recipe, needed: int, memory: int) -> None:
+    """Raise MemoryShortage, with what to change, where a step needs more bytes than there are."""
     if needed > memory:
-        raise RecipeError(f"a step needs {needed / 2**30:.1f} GiB of memory or more, found {memory / 2**30:.1f} GiB: {advise(recipe)}")
+        raise MemoryShortage(f"a step needs {needed / 2**30:.1f} GiB of memory or more, found {memory / 2**30:.1f} GiB: {advise(recipe)}")
 
 
 def advise(recipe: Recipe) -> str:

@@ -64,6 +64,11 @@ class OwnObjective:
 
     loss: Callable[[Tensor, Tensor], Tensor]
 
+    @classmethod
+    def on(cls, device: torch.device, loss: Callable[[Tensor, Tensor], Tensor]) -> OwnObjective:
+        """Return the objective of a loss; of a module it is a copy on a device."""
+        return cls(copy.deepcopy(loss).to(device) if isinstance(loss, nn.Module) else loss)
+
     def __call__(self, logits: Tensor, labels: Tensor, *, pixel_weights: Tensor | None = None) -> Tensor:
         """Return the loss of logits (N, K, H, W) and labels (N, H, W), times the labelled pixels; a scalar."""
         valid = count_valid(labels)

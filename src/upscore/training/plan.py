@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from upscore.training.precise_bn import check_has_statistics
 from upscore.training.recipe import Recipe
 from upscore.training.run_folder import next_folder, refuse_taken
 from upscore.training.sync_batch_norm import check_can_synchronize
+from upscore.training.trial import Trial, find_parts
 
 __all__ = ["Plan", "plan"]
 
@@ -51,6 +53,23 @@ class Plan:
     identity: str  #: of the images that are trained on: upscore.data.overlap.dataset_identity
     model: nn.Module | None  #: the network, until take_model
     own: OwnObjects = field(default_factory=OwnObjects)  #: the caller's, in place of what the recipe names
+    trial: Trial | None = None  #: what a step takes, where one was tried
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long the run takes: its steps, without reading images, and its validations; None where no step was tried."""
+        if self.trial is None:
+            return None
+        run, crop, (height, width) = self.recipe.run, self.recipe.augment.crop_size, self.census.median
+        assert run.batch_size
+        assert run.devices
+        assert crop
+        per_epoch = -(-len(self.train) // run.batch_size)
+        steps = run.total_steps(per_epoch)
+        validations = max(1, steps / per_epoch / (run.validate_every or 1))
+        # A forward pass is about a third of a step.
+        per_pixel = self.trial.seconds / run.batch_size / (crop[0] * crop[1]) / 3
+        return self.trial.seconds * steps + validations * len(self.val) * height * width * per_pixel
 
     @property
     def folder(self) -> Path:
@@ -71,14 +90,16 @@ def plan(
     machine: Machine | None = None,
     progress: Callable[[int, int], None] | None = None,
     resumed: bool = False,
+    timed: bool = False,
 ) -> Plan:
     """Check the data, choose every open setting, name the run folder and build the network; nothing is written.
 
     The recipe has ``data.path`` set, unless the data is the caller's ``own``; objects that it records have to be given. The machine is
     detected when not given. ``progress`` is called with (images read, of how many);
     those that are cropped are read twice. ``resumed`` is for the recipe of a run to continue: the folder exists, and the weights that it
-    started from may not. Raises an UpscoreError for whatever can be known before training to be wrong with the data, the recipe, the
-    weights or the folder to write to.
+    started from may not. A step is tried (:mod:`upscore.training.trial`) where the batch size is chosen here, so that it fits into
+    memory, and where ``timed`` asks how long the run takes. Raises an UpscoreError for whatever can be known before training to be wrong
+    with the data, the recipe, the weights or the folder to write to.
     """
     messages: list[str] = []
     own = own or OwnObjects()
@@ -114,11 +135,16 @@ def plan(
     begun = resumed and (Path(complete.run.out) / CHECKPOINT).exists()
     with explain_out_of_memory(complete, Path(complete.run.out)):
         complete, choices, model = _build(complete, choices, census, own, empty=begun, report=messages.append)
-        complete, choices = _check_network(complete, choices, model, machine, own, images=len(cropped.train))
+        complete, choices = _check_network(complete, choices, model, own, images=len(cropped.train))
+        tried: Trial | None = None
+        if not resumed and "WORLD_SIZE" not in os.environ and (timed or recipe.run.batch_size is None):
+            complete, choices, tried = _try_step(complete, choices, model, machine, census, own)
+        else:
+            check_memory(model, complete, memory=machine.memory)
     shared = shared_images_finding(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val))
     warnings = [finding.text() for finding in (*counted.findings, shared) if finding is not None]
     messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
-    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model, own)
+    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model, own, tried)
 
 
 def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
@@ -128,6 +154,26 @@ def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
     if not recipe.data.path:
         raise RecipeError(f"no data given: name {describe_readers()}")
     return open_dataset(recipe.data.path, recipe.data.train), open_dataset(recipe.data.path, recipe.data.val)
+
+
+def _try_step(
+    recipe: Recipe, choices: list[Choice], model: nn.Module, machine: Machine, census: DatasetStatistics, own: OwnObjects
+) -> tuple[Recipe, list[Choice], Trial]:
+    """Try a step; compute it in more parts where it does not fit into memory and nobody asked for this number of images at once."""
+    run = recipe.run
+    adjustable = run.accumulate == 1 and any(choice.setting == "run.batch_size" for choice in choices)
+    weights = build_class_weights(recipe.loss, census)
+    parts, trial = find_parts(
+        model, recipe, classes=len(census.labels), class_weights=weights, memory=machine.memory, adjustable=adjustable, own=own
+    )
+    if parts == run.accumulate:
+        return recipe, choices, trial
+    assert run.batch_size
+    assert run.devices
+    images = run.batch_size // run.devices
+    there = "" if machine.memory is None else f" {machine.memory / 2**30:.1f} GiB of"
+    why = f"{images} images at once do not fit into{there} memory: {images // parts} at a time, for the same objective"
+    return *_with_choice(recipe, choices, Choice("run.accumulate", parts, why)), trial
 
 
 def _build(
@@ -188,10 +234,8 @@ def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics, own: 
         border_weighting.find_objects(train[0])
 
 
-def _check_network(
-    recipe: Recipe, choices: list[Choice], model: nn.Module, machine: Machine, own: OwnObjects, *, images: int
-) -> tuple[Recipe, list[Choice]]:
-    """Refuse a network that the settings do not fit, or a step that does not fit into memory; add what an own optimiser determines."""
+def _check_network(recipe: Recipe, choices: list[Choice], model: nn.Module, own: OwnObjects, *, images: int) -> tuple[Recipe, list[Choice]]:
+    """Refuse a network that the settings do not fit, and add what an own optimiser determines."""
     optimizer = build_optimizer(model, recipe.optimizer, own.optimizer)
     if own.optimizer is not None:
         rate = optimizer.param_groups[0]["lr"]
@@ -207,5 +251,4 @@ def _check_network(
         check_has_statistics(model, frozen=recipe.model.freeze)
     if recipe.run.sync_batch_norm:
         check_can_synchronize(model, device=recipe.run.device)
-    check_memory(model, recipe, memory=machine.memory)
     return recipe, choices

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 from upscore.errors import TrainingError
 from upscore.training.recipe import Recipe
 
-__all__ = ["list_remains", "next_folder", "refuse_taken", "remove_remains", "removed_if_not_begun"]
+__all__ = ["list_remains", "next_folder", "refuse_taken", "remove_remains", "removed_if_not_begun", "resume_command"]
 
 REMAINS = (".*.part", "recipe.toml", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
 """Names, as patterns, of what a run writes before its first checkpoint or bundle is complete."""
@@ -25,6 +26,20 @@ def next_folder(recipe: Recipe, *, data: str = "") -> Path:
     name = path.parent.resolve().name if path.suffix in (".yaml", ".yml") else path.resolve().name
     stem = Path("runs") / f"{name or 'data'}-{recipe.model.name}"
     return next(folder for n in range(1, 100_000) if not os.path.exists(folder := stem if n == 1 else stem.with_name(f"{stem.name}-{n}")))
+
+
+def resume_command(folder: Path, own: Iterable[str] = ()) -> str:
+    """Return what continues the run in a folder: a command, quoted for a shell, or Python where it has objects of the caller's ``own``.
+
+    >>> resume_command(Path("my runs/a"))
+    "upscore train --resume --out 'my runs/a'"
+    """
+    given = "".join(f", {name}=..." for name in own)
+    return (
+        f"upscore.resume({str(folder)!r}{given}), from Python"
+        if given
+        else shlex.join(["upscore", "train", "--resume", "--out", str(folder)])
+    )
 
 
 def refuse_taken(folder: Path) -> None:

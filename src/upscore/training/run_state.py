@@ -27,8 +27,9 @@ from upscore.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, w
 from upscore.training.interrupts import SIGNALS, Interrupts
 from upscore.training.objective import OwnObjective, build_objective
 from upscore.training.optimizers import build_optimizer
-from upscore.training.own_objects import Loss, OwnObjects, schedule_factor
+from upscore.training.own_objects import OwnObjects, schedule_factor
 from upscore.training.recipe import Recipe
+from upscore.training.run_folder import resume_command
 from upscore.training.schedules import lr_factor
 from upscore.training.sync_batch_norm import synchronized_twin
 from upscore.types import Batch, LabelSpace
@@ -102,7 +103,7 @@ class RunState:
             inputs=inputs,
             interrupts=interrupts,
             accelerator=accelerator,
-            objective=_own_objective(own.loss, accelerator.device) if own.loss else build_objective(recipe.loss, class_weights=weights),
+            objective=OwnObjective.on(accelerator.device, own.loss) if own.loss else build_objective(recipe.loss, class_weights=weights),
             model=model,
             network=accelerator.prepare_model(synchronized_twin(model) if run.sync_batch_norm else model),
             averaged=averaged,
@@ -211,24 +212,14 @@ def stop_if_asked(state: RunState) -> None:
         save_checkpoint(state)
     state.accelerator.wait_for_everyone()  # a process that leaves may take the others with it
     raise RunInterrupted(
-        f"interrupted after step {progress.step} of {state.steps}, and saved: go on with {resume_command(state.recipe, folder)}",
+        f"interrupted after step {progress.step} of {state.steps}, and saved: go on with {resume_command(folder, state.recipe.own)}",
         number=number,
     )
-
-
-def resume_command(recipe: Recipe, folder: Path) -> str:
-    """Return what continues a run."""
-    given = "".join(f", {name}=..." for name in recipe.own)
-    return f"upscore.resume({str(folder)!r}{given}), from Python" if given else f"upscore train --resume --out {folder}"
 
 
 def validates_channels_last(recipe: Recipe, device: torch.device) -> bool:
     """Return whether the run's bundle will compute in NHWC memory order."""
     return runs_channels_last(device) and not recipe.own.keys() & {"model", "backbone", "decoder"}
-
-
-def _own_objective(loss: Loss, device: torch.device) -> OwnObjective:
-    return OwnObjective(copy.deepcopy(loss).to(device) if isinstance(loss, nn.Module) else loss)
 
 
 def _validation_copy(averaged: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:

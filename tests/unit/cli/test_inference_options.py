@@ -7,7 +7,7 @@ import typer
 
 from upscore.cli.app import UsageError, app
 from upscore.cli.arguments import given_command
-from upscore.cli.inference_options import InferenceOptions, inference_options
+from upscore.cli.inference_options import PANELS, InferenceOptions, inference_options
 
 VALUES = {
     "--flips": None,
@@ -100,6 +100,6 @@ def test_every_inference_option_of_the_verbs_is_tested_here():
     root = typer.main.get_command(app)
     for verb in ("predict", "evaluate", "proposal-sweep", "ensemble"):
         for parameter in root.commands[verb].params:
-            if getattr(parameter, "rich_help_panel", None) == "Inference options":
+            if getattr(parameter, "rich_help_panel", None) in PANELS:
                 help_flags |= {*parameter.opts, *parameter.secondary_opts}
     assert help_flags == set(VALUES)

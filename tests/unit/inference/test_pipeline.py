@@ -27,7 +27,7 @@ from upscore.inference.tile_grid import Window
 from upscore.input_spec import RGB
 from upscore.ops.geometry import Geometry
 from upscore.settings import CRFSettings, InferenceSettings, ProposalSettings
-from upscore.types import LabelSpace, Prediction, Sample
+from upscore.types import LabelSpace, Sample
 
 LABELS = LabelSpace(("dark", "red", "blue"), ((20, 20, 20), (120, 60, 60), (60, 60, 120)))
 
@@ -210,15 +210,6 @@ def test_a_file_of_probabilities_is_whole_or_not_there(tmp_path: Path, monkeypat
     with pytest.raises(OutputError, match=r"b\.npy: cannot be written \(No space"):
         last.close()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.npy"]
-
-
-def test_an_overlay_mixes_every_pair_of_values_as_a_prediction_does(tmp_path: Path):
-    """Also beyond the first strip, and where halves are rounded."""
-    values = np.arange(256, dtype=np.uint8)
-    space = LabelSpace(tuple(map(str, range(255))), tuple((int(v), 255 - int(v), int(v) // 2) for v in range(255)))
-    image = np.stack([values[:, None].repeat(255, 1), values[::-1, None].repeat(255, 1), values[:, None].repeat(255, 1)], 2)
-    prediction = Prediction(values[None, :255].repeat(256, 0), space)
-    np.testing.assert_array_equal(sinks.lay_over(prediction.label_map, space, image), prediction.overlay(image))
 
 
 def test_the_png_has_the_labels_and_knows_the_confidence(tmp_path: Path):
