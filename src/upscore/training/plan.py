@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from upscore.data.dataset import Dataset
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
-from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
+from upscore.data.overlap import compare_splits, dataset_identity, shared_images_finding
+from upscore.data.pixel_digests import PixelDigests
+from upscore.data.readable_images import ReadableImages, leave_out_unreadable
 from upscore.errors import DataError, ModelError, RecipeError
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
 from upscore.training.batches import build_border_weighting
 from upscore.training.checkpoint import CHECKPOINT
-from upscore.training.crop_splits import count_crops, crop_splits
+from upscore.training.crop_splits import CroppedSplits, count_crops, crop_splits
 from upscore.training.memory import check_memory, explain_out_of_memory
 from upscore.training.network import build_network, find_normalization, with_current_backbone_name
 from upscore.training.objective import build_class_weights, build_objective
@@ -46,6 +48,8 @@ class Plan:
     val: Dataset
     warnings: list[str]  #: what makes the network, or the metrics of its validation, mean less than they seem to
     identity: str  #: of the images that are trained on: upscore.data.overlap.dataset_identity
+    digests: PixelDigests  #: of their decoded pixels
+    skipped: Mapping[str, str]  #: why each training image was left out, by key; empty without data.skip_bad
     model: nn.Module | None  #: the network, until take_model
 
     @property
@@ -66,9 +70,9 @@ def plan(
     """Check the data, choose every open setting, name the run folder and build the network; nothing is written.
 
     The recipe has ``data.path`` set; the machine is detected when not given. ``progress`` is called with (images read, of how many);
-    those that are cropped are read twice. ``resumed`` is for the recipe of a run to continue: the folder exists, and the weights that it
-    started from may not. Raises an UpscoreError for whatever can be known before training to be wrong with the data, the recipe, the
-    weights or the folder to write to.
+    each is read several times: its mask, the image for its digest, and for crops or ``data.skip_bad`` once more. ``resumed`` is for the
+    recipe of a run to continue: the folder exists, and the weights that it started from may not. Raises an UpscoreError for whatever can
+    be known before training to be wrong with the data, the recipe, the weights or the folder to write to.
     """
     messages: list[str] = []
     if not resumed:
@@ -79,11 +83,13 @@ def plan(
     train, val = (open_dataset(recipe.data.path, split) for split in (recipe.data.train, recipe.data.val))
     if difference := train.labels.difference(val.labels):
         raise DataError(f"{recipe.data.path}: the splits differ in their classes: {difference}")
-    images = len(train) + len(val)
-    total = images if recipe.crops.of == "images" else 2 * images
-    report = progress or (lambda done, of: None)
-    counted, _ = check_splits(train, val, progress=lambda done, _: report(done, total))
-    cropped = crop_splits(recipe.crops, train, val, progress=lambda read: report(images + read, total))
+    report = _Passes(progress, len(train) + len(val), 2 + recipe.data.skip_bad + (recipe.crops.of != "images"))
+    readable = ReadableImages(train, {}, {})
+    if recipe.data.skip_bad:
+        readable = leave_out_unreadable(train, progress=report.next_pass())
+        train = readable.dataset
+    counted, counted_val = check_splits(train, val, progress=report.next_pass())
+    cropped = _crop_splits(recipe, train, val, report)
     census = counted if recipe.crops.of == "images" else count_crops(cropped.train)
     complete, choices = configure(recipe, census, machine)
     if not resumed and (found := find_normalization(complete)):
@@ -99,10 +105,36 @@ def plan(
     with explain_out_of_memory(complete, Path(complete.run.out)):
         complete, choices, model = _build(complete, choices, census, empty=begun, report=messages.append)
     _check_network(complete, model, machine)
-    shared = shared_images_finding(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val))
-    warnings = [finding.text() for finding in (*counted.findings, shared) if finding is not None]
+    digests, shared = compare_splits(train, val, counted, counted_val, decoded=readable.digests, progress=report.next_pass())
+    findings = (
+        shared_images_finding(shared, "the training data", f"the validation data ({val.split})", len(val)),
+        readable.finding,
+        *counted.findings,
+    )
+    warnings = [finding.text() for finding in findings if finding is not None]
     messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
-    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model)
+    identity = dataset_identity(train)
+    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, identity, digests, readable.skipped, model)
+
+
+def _crop_splits(recipe: Recipe, train: Dataset, val: Dataset, report: _Passes) -> CroppedSplits:
+    if recipe.crops.of == "images":
+        return CroppedSplits(train, val)
+    progress, images = report.next_pass(), len(train) + len(val)
+    return crop_splits(recipe.crops, train, val, progress=lambda read: progress(read, images))
+
+
+class _Passes:
+    """Progress over several readings of the data, as one number."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, images: int, passes: int) -> None:
+        self._report, self._images, self._passes, self._pass = progress or (lambda done, of: None), images, passes, -1
+
+    def next_pass(self) -> Callable[[int, int], None]:
+        """Return what is called with (done, of how many) in the next reading."""
+        self._pass += 1
+        first = self._pass * self._images
+        return lambda done, of: self._report(first + done * self._images // max(1, of), self._passes * self._images)
 
 
 def _build(

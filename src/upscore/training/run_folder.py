@@ -14,7 +14,7 @@ from upscore.training.recipe import Recipe
 
 __all__ = ["list_remains", "next_folder", "refuse_taken", "remove_remains", "removed_if_not_begun"]
 
-REMAINS = (".*.part", "recipe.toml", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
+REMAINS = (".*.part", "recipe.toml", "skipped.txt", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
 """Names, as patterns, of what a run writes before its first checkpoint or bundle is complete."""
 
 
