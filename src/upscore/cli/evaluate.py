@@ -54,15 +54,17 @@ def evaluate(
     with console.report_errors():
         from upscore.data.open_dataset import open_dataset
         from upscore.evaluation.evaluate import evaluate as evaluate
+        from upscore.evaluation.gallery import Gallery
         from upscore.evaluation.report import write_report
 
         predictor = options.predictor(bundle, device=device)
         dataset = open_dataset(data, split)
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
-            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data)
+            gallery = Gallery(dataset.labels)
+            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data, show=gallery.add)
         folder = out or _beside(bundle, f"evaluation-{split}")
-        page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context))
+        page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context), gallery=gallery)
     results.print_evaluation(evaluation, page, as_json=json)
 
 

@@ -107,8 +107,8 @@ class ProposalSweepPages:
     def write_index(self, sweep: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``proposal-sweep.json``; return the page's path."""
         rows = sweep.curve()
-        title = f"Mean IoU of {sweep.network} over the number of proposals"
-        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max")
+        title = f"Mean IoU of {sweep.network} over the number of proposals, %"
+        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max", percent=True)
         modes = [(name, sweep.mean_iou(name)) for name in sweep.modes]
         page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
