@@ -1,7 +1,7 @@
 """A gallery of all evaluated images, small, sorted by a choice of the reader and without a script.
 
 Each image has its values as CSS variables, in hundredths of a per cent, and the style sheet orders images by the one that is chosen. A
-page holds :data:`IMAGES_PER_PAGE` images, about 15 kB each: those of the lowest mean IoU are on the first.
+page holds :data:`IMAGES_PER_PAGE` images, 8 to 25 kB each: those of the lowest mean IoU are on the first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from upscore.types import LabelSpace, Prediction, Sample
 __all__ = ["IMAGES_PER_PAGE", "Gallery", "Tile"]
 
 IMAGES_PER_PAGE = 1000
-"""Images on one page: about 15 megabytes."""
+"""Images on one page: 8 to 25 megabytes."""
 
 SIDE = 192
 """Longer side of an image of the gallery, in pixels."""
