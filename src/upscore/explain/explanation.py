@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from upscore.data.image_files import read_image
+from upscore.data.mask_files import read_label
 from upscore.errors import DataError, RecipeError
 from upscore.explain.activations import Activation, record_activations
 from upscore.explain.receptive_fields import ReceptiveField, measure_receptive_fields
@@ -31,7 +32,9 @@ from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.segmenter import choose_device
 from upscore.models.bundle import Bundle
-from upscore.types import LabelSpace
+from upscore.models.on_backbone import OnBackbone
+from upscore.text import listed
+from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["MAX_PIXELS", "Explanation", "choose_pixel", "explain_image", "explain_model", "find_object"]
 
@@ -46,7 +49,7 @@ class Explanation:
     """One image, explained."""
 
     source: str  #: the bundle's path, or another name of where the network came from
-    network: str  #: its class, such as "SegNet"
+    network: str  #: the class of the network, or of its decoder, such as "SegNet" or "FCN"
     key: str  #: the image's path, or ""
     labels: LabelSpace
     size: tuple[int, int]  #: H and W of the image before it was shrunk
@@ -60,12 +63,14 @@ class Explanation:
     skip_predictions: list[SkipPrediction]  #: of an FCN, coarse to fine; empty for other networks
     receptive_fields: list[ReceptiveField]  #: the pixel's, then those of the grid's points, row by row
     grid: tuple[int, int]  #: rows and columns of points
+    truth: npt.NDArray[np.uint8] | None = None  #: (H, W), the true classes, 255 where they are unknown; None where they were not given
 
 
 def explain_image(
     bundle: Bundle | str | os.PathLike[str],
     image: npt.NDArray[np.uint8] | str | os.PathLike[str],
     *,
+    truth: npt.NDArray[np.uint8] | str | os.PathLike[str] | None = None,
     pixel: tuple[int, int] | None = None,
     channels: Mapping[str, int] | None = None,
     grid: tuple[int, int] = (5, 7),
@@ -84,6 +89,8 @@ def explain_image(
         Whose network.
     image : (H, W, 3) uint8 RGB, or path
         Any size from 1×1.
+    truth : (H, W) uint8, or path, optional
+        The image's mask: class indices, 255 where the class is unknown. The page then shows where the prediction is wrong.
     pixel : (int, int), optional
         Row and column, in the image before it is shrunk, of the pixel to explain; :func:`choose_pixel` when not given.
     channels : mapping of str to int, optional
@@ -101,13 +108,15 @@ def explain_image(
     Raises
     ------
     BundleError, DataError, RecipeError
-        The bundle is damaged; the image cannot be read, or the pixel is outside it; a setting is impossible.
+        The bundle is damaged; the image or the mask cannot be read, they differ in size, the mask holds a value that is no class, or
+        the pixel is outside the image; a setting is impossible.
     """
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(Path(bundle))
     key = "" if isinstance(image, np.ndarray) else os.fspath(image)
     array = image if isinstance(image, np.ndarray) else read_image(image)
+    mask = truth if truth is None or isinstance(truth, np.ndarray) else read_label(truth)
     return explain_model(
-        loaded.build().to(choose_device(device)), loaded.labels, array,
+        loaded.build().to(choose_device(device)), loaded.labels, array, truth=mask,
         pixel=pixel, channels=channels, grid=grid, max_pixels=max_pixels, progress=progress,
         source=loaded.architecture if isinstance(bundle, Bundle) else os.fspath(bundle), key=key,
     )  # fmt: skip
@@ -118,6 +127,7 @@ def explain_model(
     labels: LabelSpace,
     image: npt.NDArray[np.uint8],
     *,
+    truth: npt.NDArray[np.uint8] | None = None,
     pixel: tuple[int, int] | None = None,
     channels: Mapping[str, int] | None = None,
     grid: tuple[int, int] = (5, 7),
@@ -143,11 +153,15 @@ def explain_model(
         raise DataError(f"found an array of shape {image.shape} and type {image.dtype}, expected an image (H, W, 3) uint8 RGB")
     _check(grid, max_pixels)
     size = image.shape[:2]
+    if truth is not None:
+        _check_truth(truth, (size[0], size[1]), labels)
     if pixel is not None and not (0 <= pixel[0] < size[0] and 0 <= pixel[1] < size[1]):
         raise DataError(
             f"found pixel {pixel[0]},{pixel[1]} outside the image: expected rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}"
         )
     image = _shrink_to(image, max_pixels)
+    if truth is not None and truth.shape != image.shape[:2]:
+        truth = np.asarray(cv2.resize(truth, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     predictor = Predictor.of(model, labels, tile="whole")
     predicted = predictor.predict(image, probs=True)
     label_map, probs = predicted.label_map, predicted.probs
@@ -160,7 +174,7 @@ def explain_model(
     activations = record_activations(model, images, region, channels=channels)
     return Explanation(
         source=source,
-        network=type(model).__name__,
+        network=type(model.decoder if isinstance(model, OnBackbone) else model).__name__,
         key=key,
         labels=labels,
         size=(size[0], size[1]),
@@ -174,6 +188,7 @@ def explain_model(
         skip_predictions=predict_by_skips(model, images),
         receptive_fields=measure_receptive_fields(model, images, [pixel, *points], progress=progress),
         grid=shape,
+        truth=truth,
     )
 
 
@@ -196,6 +211,15 @@ def find_object(label_map: npt.NDArray[np.uint8], pixel: tuple[int, int]) -> npt
     """Return (H, W) bool, the connected component of one class that contains a pixel; pixels connect along sides and corners."""
     _, components = cv2.connectedComponents((label_map == label_map[pixel]).astype(np.uint8))
     return np.asarray(components == components[pixel])
+
+
+def _check_truth(truth: npt.NDArray[np.uint8], size: tuple[int, int], labels: LabelSpace) -> None:
+    if truth.shape != size or truth.dtype != np.uint8:
+        raise DataError(f"found a mask of shape {truth.shape} and type {truth.dtype}, expected the image's size {size} and uint8")
+    if wrong := [int(value) for value in np.unique(truth) if len(labels) <= value < IGNORE]:
+        raise DataError(
+            f"found {listed(wrong)} in the mask, expected 0 to {len(labels) - 1} for the {len(labels)} classes or {IGNORE} for unknown"
+        )
 
 
 def _check(grid: tuple[int, int], max_pixels: int) -> None:
