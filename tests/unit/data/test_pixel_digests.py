@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,7 @@ def test_a_card_holds_digests_without_keys_and_a_damaged_one_holds_none() -> Non
     card = digests.to_card()
     assert (card["images"], card["known"]) == (3, 3)
     assert "x" not in str(sorted(card))
+    assert card["digests"] == base64.b64encode(b"1111111122222222").decode()
     assert read_digests({"data": {"pixels": card}}) == digests.known == {b"11111111", b"22222222"}
     for damaged in ({}, {"data": 3}, {"data": {"pixels": []}}, *({"data": {"pixels": {"digests": text}}} for text in (7, "?", "AAAA"))):
         assert read_digests(damaged) == frozenset()
