@@ -11,6 +11,7 @@ from upscore.data.open_dataset import open_dataset
 from upscore.data.png_files import write_image
 from upscore.errors import OutputError
 from upscore.evaluation.evaluate import evaluate
+from upscore.evaluation.gallery import Gallery
 from upscore.evaluation.report import write_report
 from upscore.inference.predict_files import predict_files
 from upscore.inference.predictor import Predictor
@@ -84,8 +85,9 @@ def run_demo(
     bundle = Bundle.load(run.best)
     predictor = Predictor(bundle, device="cpu")
     val = open_dataset("shapes", "val")
-    evaluation = evaluate(predictor, val)
-    report_step(f"     mean IoU {100 * evaluation.metrics.mean_iou:.1f}, pixel accuracy {100 * evaluation.metrics.pixel_accuracy:.1f}")
+    gallery = Gallery(val.labels)
+    evaluation = evaluate(predictor, val, show=gallery.add)
+    report_step(f"     mean IoU {100 * evaluation.metrics.mean_iou:.1f} %, pixel accuracy {100 * evaluation.metrics.pixel_accuracy:.1f} %")
     report_step("3/4  predicting new images")
     test = open_dataset("shapes", "test")
     images = [out / "images" / f"{Path(test[i].key).name}.png" for i in range(IMAGES)]
@@ -94,5 +96,7 @@ def run_demo(
     failed = [result for result in predict_files(predictor, images, out / "predictions", overlay=True) if result.error]
     assert not failed
     report_step("4/4  writing the report")
-    page = write_report(evaluation, out / "report", predictor=predictor, dataset=val, card=bundle.card, history=run.progress.history)
+    page = write_report(
+        evaluation, out / "report", predictor=predictor, dataset=val, card=bundle.card, history=run.progress.history, gallery=gallery
+    )
     return Demonstration(page, run.folder, out / "predictions", out / "images", evaluation.metrics.mean_iou)

@@ -149,7 +149,7 @@ def test_scores_become_json_and_say_their_policy():
     written = metrics.as_dict(LabelSpace(("sky", "road")))
     assert (written["boundary_iou"], written["trimap_iou"]) == (1, None)
     assert written["classes"]["road"] == {"boundary_iou": None, "trimap_iou": None}
-    assert "10% of the diagonal" in written["policy"]
+    assert "10 % of the diagonal" in written["policy"]
     assert "2 pixels" in written["policy"]
     with pytest.raises(DataError, match="found 1 class names"):
         metrics.as_dict(LabelSpace(("sky",)))

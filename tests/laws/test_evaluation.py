@@ -68,6 +68,20 @@ def test_shards_add_up_to_the_whole(case: tuple[int, int], doubt: int, world: in
     assert merge_evaluations(shards[::-1]).matrix == whole.matrix
 
 
+@given(case=cases, doubt=st.integers(0, 255))
+@settings(deadline=None)
+def test_counts_of_images_add_up_to_the_confusion_matrix(case: tuple[int, int], doubt: int) -> None:
+    evaluation = evaluate(Reader(doubt), Drawn(*case))
+    of_truth, predicted, correct = sum(image.counts for image in evaluation.images)
+    matrix = evaluation.matrix.counts
+    assert (of_truth == matrix.sum(1)).all()
+    assert (predicted == matrix.sum(0)).all()
+    assert (correct == matrix.diagonal()).all()
+    for image in evaluation.images:
+        mean = np.nanmean(image.class_iou) if image.counts.any() else np.nan
+        np.testing.assert_allclose(mean, image.mean_iou, rtol=1e-12)
+
+
 @given(case=cases, doubt=st.integers(0, 255), order=st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_order_changes_neither_scores_nor_fingerprint(case: tuple[int, int], doubt: int, order: object) -> None:

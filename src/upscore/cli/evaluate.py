@@ -65,6 +65,7 @@ def evaluate(
         with console.loading():
             from upscore.data.open_dataset import open_dataset
             from upscore.evaluation.evaluate import evaluate as evaluate
+            from upscore.evaluation.gallery import Gallery
             from upscore.evaluation.report import write_report
 
         with console.loading("the network"):
@@ -72,9 +73,10 @@ def evaluate(
         dataset = open_dataset(data, split)
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
-            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data)
+            gallery = Gallery(dataset.labels, predictor.input)
+            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data, show=gallery.add)
         folder = out or _beside(run, f"evaluation-{split}")
-        page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context))
+        page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context), gallery=gallery)
     given = given_words(context, {"device", *(field.name for field in dataclasses.fields(InferenceOptions))})
     results.print_evaluation(evaluation, page, as_json=json, next_command=_predict_evaluated(run, dataset, given))
 

@@ -117,6 +117,7 @@ def ensemble(
     epilog=examples(
         "upscore explain runs/street-fcn8s photo.jpg",
         "upscore explain runs/street-fcn8s photo.jpg --pixel 285,294 --out road.html",
+        "upscore explain runs/street-fcn8s photo.jpg --truth mask.png",
         "upscore explain runs/street-segnet photo.jpg --channel decoder.conv3_D=11 --grid 0x0",
     )
 )
@@ -129,6 +130,10 @@ def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image.", show_default=False)],
     pixel: Annotated[
         str | None, typer.Option(metavar="ROW,COL", help="The pixel to explain.", show_default="deep inside the second largest class")
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(metavar="MASK", help="The image's mask of class indices: shows where the prediction is wrong.", show_default=False),
     ] = None,
     channel: Annotated[
         list[str] | None,
@@ -160,7 +165,15 @@ def explain(
 
         with console.progress_bar("explaining") as progress:
             explanation = explain_image(
-                run, image, pixel=at, channels=channels, grid=points, max_pixels=max_pixels, device=device, progress=progress
+                run,
+                image,
+                truth=truth,
+                pixel=at,
+                channels=channels,
+                grid=points,
+                max_pixels=max_pixels,
+                device=device,
+                progress=progress,
             )
         write_explanation(explanation, page, command=given_command(context))
     results.print_explanation(explanation, page)

@@ -61,6 +61,9 @@ def train(
     settings: Annotated[
         list[str] | None, _option("Any other setting; may be repeated.", "--set", metavar="SECTION.KEY=VALUE", default=False)
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out training images that cannot be read; they are listed in skipped.txt.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the data, print the whole plan, and stop.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print every choice and its reason.")] = False,
 ) -> None:
@@ -73,6 +76,7 @@ def train(
 
     flags: dict[str, Any] = {
         "data.path": data,
+        "data.skip_bad": True if skip_bad else None,
         "model.name": model,
         "model.backbone": backbone,
         "model.weights": weights,

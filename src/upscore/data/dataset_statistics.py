@@ -28,6 +28,8 @@ class DatasetStatistics:
     sizes: npt.NDArray[np.int64]  #: (images, 2) height and width of each image; 0 where it could not be read
     #: one line for each sample that cannot be used, by its key, in the dataset's order
     faults: Mapping[str, str] = field(default_factory=dict)
+    #: digests by key (upscore.data.pixel_digests) of the images that were decoded, as where masks cannot be read alone
+    digests: Mapping[str, bytes] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()  #: a fatal finding, or any number of others
 
     @property

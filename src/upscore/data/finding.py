@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["DescribedMasks", "Finding", "Remedy", "with_background"]
+__all__ = ["DescribedMasks", "Finding", "Remedy", "has_background", "with_background"]
 
 _PLAIN = re.compile(r"[A-Za-z][\w-]*( [\w-]+)*", re.ASCII)
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -87,6 +87,15 @@ class Finding:
 def with_background(names: Sequence[str]) -> tuple[str, ...] | None:
     """Return ``names`` with a background before them; None where the first one is a background already."""
     return None if _BACKGROUND.search(names[0]) else ("background", *names)
+
+
+def has_background(names: Sequence[str]) -> bool:
+    """Return whether the first of several classes is a background, by its name.
+
+    >>> has_background(["background", "cat"]), has_background(["road", "car"]), has_background(["background"])
+    (True, False, False)
+    """
+    return len(names) > 1 and _BACKGROUND.search(names[0]) is not None
 
 
 def _rewrite_command(pixels: str, files: Sequence[Path]) -> str:

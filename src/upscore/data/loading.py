@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
+from upscore.data.readable_images import SKIP_ADVICE
 from upscore.data.transforms import Augmentation, fill_values, rng_for
 from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import DataError
@@ -52,7 +53,10 @@ class AugmentedDataset:
             The sample cannot be read, or has no objects to separate.
         """
         epoch, index = position
-        sample = self.dataset[index]
+        try:
+            sample = self.dataset[index]
+        except DataError as error:
+            raise DataError(f"{error}; {SKIP_ADVICE}") from error
         rng = rng_for(self.seed, epoch, sample.key)
         if self.border_weighting is None:
             return self.augmentation(sample, rng=rng)

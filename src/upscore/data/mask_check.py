@@ -20,6 +20,8 @@ from upscore.data.dataset import Dataset, InFiles, RawLabels
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.finding import Finding, Remedy
 from upscore.data.mask_rules import apply_rules
+from upscore.data.pixel_digests import digest_pixels
+from upscore.data.readable_images import SKIP_ADVICE
 from upscore.data.stored_masks import StoredMasks
 from upscore.errors import DataError, UpscoreError
 from upscore.text import listed
@@ -54,12 +56,14 @@ def check_splits(
 ) -> tuple[DatasetStatistics, DatasetStatistics]:
     """Do what :func:`check_dataset` does for the two splits of one dataset, whose masks must agree with each other.
 
-    The findings on both are in the first statistics. ``progress`` is called with the masks read, and their number, of both.
+    The findings on both are in the first statistics; for training images that cannot be read, the remedy names ``--skip-bad``.
+    ``progress`` is called with the masks read, and their number, of both.
     """
     report = progress or (lambda done, total: None)
     total = len(train) + len(val)
     of_train, unreadable, train_masks = _count(train, lambda done, _: report(done, total))
     of_val, also_unreadable, val_masks = _count(val, lambda done, _: report(len(train) + done, total))
+    unreadable = [replace(found, remedies=(Remedy(advice=SKIP_ADVICE),)) for found in unreadable]
     findings = unreadable or also_unreadable or _with_hint(apply_rules([train_masks, val_masks]), train)
     return _without_fatal_finding(replace(of_train, findings=tuple(findings))), of_val
 
@@ -90,12 +94,18 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
     sizes = np.zeros((count, 2), np.int64)
     palettes: list[bytes] = [b""] * count
     distinct: dict[bytes, bytes] = {}  # one object for each of the few palettes
+    digests: dict[str, bytes] = {}
     unreadable: dict[int, str] = {}
 
     def read(index: int) -> tuple[npt.NDArray[np.int64], tuple[int, ...], bytes] | str:
         try:
             raw = dataset.raw_label(index) if isinstance(dataset, RawLabels) else None
-            values = dataset[index].label if raw is None else raw.values
+            if raw is None:
+                sample = dataset[index]
+                values = sample.label
+                digests[dataset.keys[index]] = digest_pixels(sample.image)
+            else:
+                values = raw.values
         except UpscoreError as error:
             return str(error)
         if values is None:
@@ -137,6 +147,7 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
         ignored_pixels=int(counts[:, IGNORE].sum()),
         sizes=sizes,
         faults={dataset.keys[index]: faults[index] for index in sorted(faults)},
+        digests=digests,
     )
     if not unreadable:
         return statistics, [], masks

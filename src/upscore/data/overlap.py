@@ -1,22 +1,28 @@
 """Find images of evaluation that are among those of training.
 
 Metrics on images of the training set do not measure generalisation. Images are the same if
-they are the same file, by whatever path, or files with the same bytes. Nothing is decoded; a
-file is read only where another has its size, at three offsets first.
+they are the same file, by whatever path, or files with the same bytes: nothing is decoded for that, and a
+file is read only where another has its size, at three offsets first. They are also the same if their decoded pixels
+are (:mod:`upscore.data.pixel_digests`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from upscore.data.dataset import Dataset, InFiles
+from upscore.data.dataset_statistics import DatasetStatistics
+from upscore.data.encoded_image import split_page
 from upscore.data.finding import Finding
+from upscore.data.pixel_digests import PixelDigests, digest_images
+from upscore.data.readable_images import SKIP_ADVICE
+from upscore.errors import DataError
 from upscore.text import listed
 
-__all__ = ["dataset_identity", "find_shared_images", "shared_images_finding"]
+__all__ = ["compare_splits", "dataset_identity", "find_shared_images", "shared_images_finding"]
 
 _SAMPLE = 4096
 """Bytes that are read at the beginning, middle and end of a file."""
@@ -25,8 +31,54 @@ _MAX_READ = 2**31
 """Bytes of files that are read in full to be compared; beyond them the three samples decide."""
 
 
-def find_shared_images(train: Dataset, evaluated: Dataset) -> list[tuple[str, str]]:
-    """Return the images of ``evaluated`` that ``train`` holds too, as (key, key in ``train``), in order; none where they are not files."""
+def find_shared_images(
+    train: Dataset,
+    evaluated: Dataset,
+    *,
+    train_digests: Mapping[str, bytes] | None = None,
+    evaluated_digests: Mapping[str, bytes] | None = None,
+) -> list[tuple[str, str]]:
+    """Return the images of ``evaluated`` that ``train`` holds too, as (key, key in ``train``), in the order of ``evaluated``.
+
+    Files are compared where both are in files, and digests of decoded pixels, by key, where they are given.
+    """
+    shared = dict(_find_shared_files(train, evaluated))
+    by_digest = {train_digests[key]: key for key in reversed(train.keys) if key in train_digests} if train_digests else {}
+    for key, digest in (evaluated_digests or {}).items():
+        if digest in by_digest:
+            shared.setdefault(key, by_digest[digest])
+    return [(key, shared[key]) for key in evaluated.keys if key in shared]
+
+
+def compare_splits(
+    train: Dataset,
+    val: Dataset,
+    train_statistics: DatasetStatistics,
+    val_statistics: DatasetStatistics,
+    *,
+    decoded: Mapping[str, bytes],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[PixelDigests, list[tuple[str, str]]]:
+    """Return the digests of the training images, and which validation images are among them, as :func:`find_shared_images` does.
+
+    Images are decoded for it, as many as :func:`~upscore.data.pixel_digests.digest_images` decodes; ``decoded`` are digests of training
+    images by key that are known already. ``progress`` is called with (images decoded, number of images).
+    """
+    total = len(train) + len(val)
+    known = {**train_statistics.digests, **decoded}
+    try:
+        of_train = digest_images(train, train_statistics.sizes, decoded=known, progress=lambda done, _: progress(done, total))
+    except DataError as error:
+        raise DataError(f"{error}; {SKIP_ADVICE}") from error
+    of_val = digest_images(
+        val, val_statistics.sizes, decoded=val_statistics.digests, progress=lambda done, _: progress(len(train) + done, total)
+    )
+    progress(total, total)
+    return of_train, find_shared_images(train, val, train_digests=of_train.by_key, evaluated_digests=of_val.by_key)
+
+
+def _find_shared_files(train: Dataset, evaluated: Dataset) -> list[tuple[str, str]]:
+    """Return (key, key in ``train``) of equal files; none where either dataset is not in files."""
     if not isinstance(train, InFiles) or not isinstance(evaluated, InFiles):
         return []
     by_identity = dict[object, str]()
@@ -119,10 +171,11 @@ def _file_identity(path: Path, found: os.stat_result) -> object:
 
 def _digest(path: Path) -> bytes:
     """Return a digest of a file's size and its bytes at three offsets; empty where it cannot be read."""
+    file_path, page = split_page(path)
     try:
-        with path.open("rb") as file:
+        with file_path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=16)
+            digest = hashlib.blake2b(size.to_bytes(8, "little") + (page.to_bytes(4, "little") if page else b""), digest_size=16)
             offsets = (0, size // 2, size - _SAMPLE) if size > 3 * _SAMPLE else (0,)
             for offset in offsets:
                 file.seek(max(0, offset))

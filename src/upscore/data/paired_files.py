@@ -201,6 +201,14 @@ class PairedFiles:
         """The mask of each sample."""
         return [pair.mask for pair in self.pairs]
 
+    def select(self, indices: Sequence[int]) -> PairedFiles:
+        """Return a dataset of the samples at ``indices``."""
+        selected = copy.copy(self)
+        selected.pairs = tuple(self.pairs[index] for index in indices)
+        selected.keys = [pair.key for pair in selected.pairs]
+        selected._found, selected._unnamed = {}, {}
+        return selected
+
     def raw_label(self, index: int) -> RawLabel:
         """Return mask ``index`` as stored, after checking that its image is complete and of its size.
 

@@ -71,18 +71,26 @@ class Heatmap:
 
 
 def draw_curve(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, title: str, x: str = "epoch", mark: str = "last"
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    title: str,
+    x: str = "epoch",
+    mark: str = "last",
+    percent: bool = False,
 ) -> Curve | None:
     """Lay out columns of a table over another column: of a training history over its epochs.
 
     Values of ``rows`` that are missing or not finite are left out. ``columns`` are those to draw, with their names on the page; those
-    without a value are left out, and where no value is left the result is None. ``x`` is the column along the x axis, of whole numbers;
+    without a value are left out, and where no value is left the result is None. With ``percent`` values are fractions, and drawn as
+    percentages. ``x`` is the column along the x axis, of whole numbers;
     ``mark``, "last" or "max", is which point of each line is marked with its value.
     >>> curve = draw_curve([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}], {"loss": "training"}, title="Loss")
     >>> curve.summary
     'Loss, training: 2 at epoch 1, 1 at epoch 2; marked: 1 at epoch 2.'
     """
-    table = {name: [(float(row[x]), float(row[column])) for row in rows if _is_number(row.get(x)) and _is_number(row.get(column))]
+    factor = 100.0 if percent else 1.0
+    table = {name: [(float(row[x]), factor * float(row[column])) for row in rows if _is_number(row.get(x)) and _is_number(row.get(column))]
              for column, name in columns.items()}  # fmt: skip
     table = {name: points for name, points in table.items() if points}
     if not table:

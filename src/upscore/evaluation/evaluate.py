@@ -20,10 +20,10 @@ import numpy.typing as npt
 from torch import nn
 
 from upscore.data.dataset import Dataset, read_as
-from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
-from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
+from upscore.data.overlap import dataset_identity, find_shared_images
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
+from upscore.data.pixel_digests import digest_pixels, read_digests
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
@@ -64,6 +64,7 @@ def evaluate(
     shard: tuple[int, int] = (0, 1),
     path: str = "",
     sinks: Callable[[Sample], Sequence[Sink]] = lambda sample: (),
+    show: Callable[[Sample, ImageMetrics, Prediction], None] | None = None,
 ) -> Evaluation:
     """Evaluate a network on a dataset; with a CRF, the network runs once for the evaluation and the one ``before`` it.
 
@@ -91,6 +92,8 @@ def evaluate(
         Where a Dataset was opened; its other splits are searched for images that the network was trained on.
     sinks : callable
         Returns what else gets the probabilities of a sample, predicted by a Predictor.
+    show : callable, optional
+        Called with each image, its metrics and its prediction, such as :meth:`upscore.evaluation.gallery.Gallery.add`.
     """
     if isinstance(dataset, (str, os.PathLike)):
         path, opened = os.fspath(dataset), open_dataset(dataset, split)
@@ -122,9 +125,13 @@ def evaluate(
             compared = evaluated.compare(sample.image, name=sample.key, sinks=sinks(sample))
             seconds = time.perf_counter() - start
             before.add(sample, truth, compared.before, seconds - compared.seconds)
-            after.add(sample, truth, compared.after, seconds)
+            prediction = compared.after
         else:
-            after.add(sample, truth, predict_sample(evaluated, sample, sinks=sinks(sample)), time.perf_counter() - start)
+            prediction = predict_sample(evaluated, sample, sinks=sinks(sample))
+            seconds = time.perf_counter() - start
+        after.add(sample, truth, prediction, seconds)
+        if show is not None:
+            show(sample, after.rows[-1], prediction)
         if progress is not None:
             progress(done, len(indices))
     settings: InferenceSettings | None = getattr(evaluated, "settings", None)
@@ -137,8 +144,8 @@ def evaluate(
         "path": path,
     }
     alone = before.evaluation(**described, settings=settings.model_copy(update={"crf": None})) if settings is not None and refined else None
-    shared = _images_trained_on(evaluated.cards, dataset, path) if isinstance(evaluated, Predictor) else None
-    return after.evaluation(**described, settings=settings, before=alone, shared_images=shared)
+    shared = _images_trained_on(evaluated.cards, dataset, path, after.digests) if isinstance(evaluated, Predictor) else ()
+    return after.evaluation(**described, settings=settings, before=alone, trained_on=shared)
 
 
 def predict_sample(predictor: ImagePredictor, sample: Sample, *, sinks: Sequence[Sink] = ()) -> Prediction:
@@ -155,6 +162,7 @@ class _Tally:
         self.counts = PixelCounts(len(labels))
         self.rows: list[ImageMetrics] = []
         self.warnings: Counter[str] = Counter()
+        self.digests: dict[str, bytes] = {}
         self.seconds = 0.0
 
     def add(self, sample: Sample, truth: npt.NDArray[np.uint8], prediction: Prediction, seconds: float) -> None:
@@ -163,6 +171,7 @@ class _Tally:
         if predicted.shape != truth.shape:
             raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
         self.rows.append(_image_metrics(sample, truth, self.counts.add(sample.key, truth, predicted)))
+        self.digests[sample.key] = digest_pixels(sample.image)
         self.warnings.update((*sample.warnings, *prediction.warnings))
         self.seconds += seconds
 
@@ -184,11 +193,25 @@ def _image_metrics(sample: Sample, truth: npt.NDArray[np.uint8], matrix: Confusi
     digest.update(truth.tobytes())
     height, width = truth.shape
     ignored = matrix.ignored / truth.size
-    return ImageMetrics(sample.key, height, width, metrics.pixel_accuracy, metrics.mean_iou, ignored, digest.hexdigest())
+    counts = np.stack([matrix.counts.sum(axis=1), matrix.counts.sum(axis=0), matrix.counts.diagonal()])
+    return ImageMetrics(sample.key, height, width, metrics.pixel_accuracy, metrics.mean_iou, ignored, digest.hexdigest(), counts)
 
 
-def _images_trained_on(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> Finding | None:
-    """Return a finding on which of the images a network was trained on, as far as its card and the dataset's own splits tell."""
+def _images_trained_on(
+    cards: Sequence[Mapping[str, Any]], images: Dataset, path: str, digests: Mapping[str, bytes]
+) -> tuple[tuple[str, str], ...]:
+    """Return (key, key in the training data) of the images that a network was trained on, as far as is known.
+
+    It is known from the digests of training images in its card, and from the dataset's own splits where they are what it was trained on.
+    ``digests`` are those of the evaluated images by key; no others are returned.
+    """
+    shared = dict(_find_in_splits(cards, images, path))
+    trained_on = frozenset[bytes]().union(*map(read_digests, cards))
+    return tuple((key, shared.get(key, key)) for key, digest in digests.items() if key in shared or digest in trained_on)
+
+
+def _find_in_splits(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> list[tuple[str, str]]:
+    """Return (key, key in the training data) of images in the split that a card names, where this is what was trained on."""
     identity = ""
     for card in cards:
         data = card.get("data")
@@ -197,10 +220,10 @@ def _images_trained_on(cards: Iterable[Mapping[str, Any]], images: Dataset, path
             continue
         identity = identity or dataset_identity(images)
         if identity == known:
-            return shared_images_finding([(key, key) for key in images.keys], "the network's training data", images.split, len(images))
+            return [(key, key) for key in images.keys]
         if path:
             with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
                 trained = open_dataset(path, split)
                 if dataset_identity(trained) == known and (shared := find_shared_images(trained, images)):
-                    return shared_images_finding(shared, "the network's training data", images.split, len(images))
-    return None
+                    return shared
+    return []

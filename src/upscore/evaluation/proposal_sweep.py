@@ -37,6 +37,7 @@ class SweepImage:
     """One image, predicted after each number of boxes and in each other inference mode."""
 
     sample: Sample
+    displayed: npt.NDArray[np.uint8]  #: (H, W, 3), its image as the bands are displayed
     boxes: Boxes  #: the crops, best first; the image itself where no proposal was found
     has_proposals: bool
     by_count: dict[int, LabelMap]  #: labels after so many boxes; where there are fewer, after all of them
@@ -137,7 +138,7 @@ def _predict_modes(predictor: Predictor, sample: Sample, counts: tuple[int, ...]
         by_mode |= {ensemble: compared.before.label_map, "with the CRF": compared.after.label_map}
     elif len(names) > 1:
         by_mode[ensemble] = known.predict(sample.image, name=sample.key).label_map
-    return SweepImage(sample, boxes, has_proposals, by_count, by_mode)
+    return SweepImage(sample, predictor.input.display(sample.image), boxes, has_proposals, by_count, by_mode)
 
 
 def _all_boxes(network: str, counts: tuple[int, ...]) -> str:

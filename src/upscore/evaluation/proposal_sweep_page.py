@@ -80,7 +80,7 @@ class ProposalSweepPages:
             for count, label_map in image.by_count.items()
         ]
         by_mode = [_view(name, label_map, truth, labels, image.mean_iou[name]) for name, label_map in image.by_mode.items()]
-        small = shrink(image.sample.image)
+        small = shrink(image.displayed)
         page = open_template("evaluation", "proposal_sweep_image.html.j2").render(
             key=image.sample.key,
             size=image.sample.image.shape[:2],
@@ -100,15 +100,15 @@ class ProposalSweepPages:
         )
         write_atomically(self.folder / file, page.encode("utf-8", "replace"))
         best = max(image.by_mode, key=lambda name: image.mean_iou[name])
-        thumbnail = as_uri(shrink(image.sample.image, side=240), quality=80)
+        thumbnail = as_uri(shrink(image.displayed, side=240), quality=80)
         fewest_boxes, all_boxes = by_count[0].mean_iou, by_count[-1].mean_iou
         self.links.append(ImageLink(file, image.sample.key, thumbnail, fewest_boxes, all_boxes, (best, image.mean_iou[best])))
 
     def write_index(self, sweep: ProposalSweep, *, dataset: str, split: str, model: str) -> Path:
         """Write ``index.html`` and ``proposal-sweep.json``; return the page's path."""
         rows = sweep.curve()
-        title = f"Mean IoU of {sweep.network} over the number of proposals"
-        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max")
+        title = f"Mean IoU of {sweep.network} over the number of proposals, %"
+        curve = draw_curve(rows, {"mean_iou": "mean IoU"}, title=title, x="proposals", mark="max", percent=True)
         modes = [(name, sweep.mean_iou(name)) for name in sweep.modes]
         page = open_template("evaluation", "proposal_sweep.html.j2").render(
             dataset=dataset,
@@ -150,7 +150,7 @@ def _view(name: str, label_map: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
 def _draw_boxes(image: SweepImage) -> npt.NDArray[np.uint8]:
     """Return the image, pale, with its boxes: the best in colour, over the faint lines of the others."""
-    background = pale(shrink(image.sample.image))
+    background = pale(shrink(image.displayed))
     scale = background.shape[1] / image.sample.image.shape[1]
     corners = [[round(float(corner) * scale) for corner in box] for box in image.boxes.corners]
     for left, top, right, bottom in corners[IN_COLOUR:]:

@@ -1,21 +1,20 @@
 """An evaluation as one HTML page, and as numbers for other programs.
 
 ``report.html`` loads nothing from outside itself: no network, no script, no font; images are
-embedded. ``report.json`` holds every number, ``confusion.csv`` the confusion matrix. Class names and
-keys are untrusted: the template escapes them, and the page's security policy forbids it to load or run
-anything.
+embedded. ``report.json`` holds every number, ``confusion.csv`` the confusion matrix, ``images.csv`` the metrics
+of each image; a gallery of more than a thousand images goes on in ``gallery-2.html``, … Pages show percentages, the files
+for programs fractions from 0 to 1. Class names and keys are untrusted: the template escapes them, and the page's security
+policy forbids it to load or run anything.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,16 @@ from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
 from upscore.evaluation.checks import check_mask
+from upscore.evaluation.csv_tables import confusion_table, image_table
 from upscore.evaluation.evaluate import ImagePredictor, predict_sample
+from upscore.evaluation.gallery import Gallery
 from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, pale, shrink
+from upscore.html.error_view import draw_errors, find_errors, legend_of_errors
 from upscore.html.template import open_template
 from upscore.inference.predictor import Predictor
-from upscore.text import visible
+from upscore.input_spec import RGB, InputSpec
 from upscore.types import IGNORE, LabelSpace, Prediction, Sample
 
 __all__ = ["write_report"]
@@ -73,8 +75,9 @@ def write_report(
     predictor: ImagePredictor | None = None,
     dataset: Dataset | ImagesWithMasks | None = None,
     command: str | None = None,
+    gallery: Gallery | None = None,
 ) -> Path:
-    """Write ``report.html``, ``report.json`` and ``confusion.csv``; return the path of the page.
+    """Write ``report.html``, ``report.json``, ``confusion.csv`` and ``images.csv``; return the path of the page.
 
     Raises DataError where the dataset is not the one that was evaluated on, and OutputError where the folder cannot be written.
 
@@ -93,6 +96,8 @@ def write_report(
         that a CRF improved and worsened most.
     command : str, optional
         The command line that repeats the evaluation; Python lines when not given.
+    gallery : Gallery, optional
+        All images, collected during the evaluation: ``evaluate(…, show=gallery.add)``.
     """
     folder = Path(out)
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})
@@ -104,6 +109,8 @@ def write_report(
     environment = _describe_environment(predictor)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     command = command or _python_lines(evaluation)
+    pages = gallery.pages() if gallery is not None else []
+    errors_legend = legend_of_errors(evaluation.labels)
     page = open_template("evaluation", "report.html.j2").render(
         evaluation=evaluation,
         metrics=evaluation.metrics,
@@ -112,27 +119,57 @@ def write_report(
         confusions=list_confusions(evaluation.matrix.counts, evaluation.labels),
         curves=[
             draw_curve(rows, losses, title="Loss" if any("val_loss" in row for row in rows) else "Training loss"),
-            draw_curve(rows, {"miou": "mean IoU"}, title="Validation mean IoU", mark="max"),
+            draw_curve(rows, {"miou": "mean IoU"}, title="Validation mean IoU, %", mark="max", percent=True),
         ],
         panels=panels,
+        display_note=_input_of(predictor).display_note,
+        errors_legend=errors_legend,
+        tiles=pages[0] if pages else [],
+        gallery_pages=len(pages),
+        not_in_gallery=gallery.left_out if gallery is not None else 0,
         before=evaluation.before,
         totals=_total_rows(evaluation),
         crf=str(evaluation.settings.crf) if evaluation.settings is not None and evaluation.settings.uses_crf else "",
         crf_panels=crf_panels,
         colours={"corrected": _CORRECTED, "worsened": _ERROR, "remaining": _REMAINING},
-        card=_flatten({name: value for name, value in card.items() if name not in ("history", "metrics")}),
+        card=_flatten({name: value for name, value in card.items() if name not in ("history", "metrics", "warnings")}),
+        card_warnings=[str(warning) for warning in card.get("warnings") or []],
         settings=_flatten(evaluation.as_dict()["settings"]),
         environment=environment,
         when=when,
         command=command,
     )
+    for number, tiles in enumerate(pages[1:], start=2):
+        gallery_page = open_template("evaluation", "gallery_page.html.j2").render(
+            dataset=evaluation.dataset,
+            split=evaluation.split,
+            labels=evaluation.labels,
+            errors_legend=errors_legend,
+            tiles=tiles,
+            number=number,
+            count=len(pages),
+            first=(number - 1) * len(pages[0]) + 1,
+            last=(number - 1) * len(pages[0]) + len(tiles),
+            total=sum(map(len, pages)),
+        )
+        write_atomically(folder / f"gallery-{number}.html", gallery_page.encode("utf-8", "replace"))
+    _remove_gallery_pages(folder, after=len(pages))
     numbers = evaluation.as_dict() | {"history": rows, "card": card, "environment": environment, "written": when, "repeat": command}
     write_atomically(
         folder / "report.json", (json.dumps(_finite(numbers), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     )
-    write_atomically(folder / "confusion.csv", _as_csv(evaluation).encode("utf-8", "replace"))
+    write_atomically(folder / "confusion.csv", confusion_table(evaluation).encode("utf-8", "replace"))
+    write_atomically(folder / "images.csv", image_table(evaluation).encode("utf-8", "replace"))
     write_atomically(folder / "report.html", page.encode("utf-8", "replace"))
     return folder / "report.html"
+
+
+def _remove_gallery_pages(folder: Path, *, after: int) -> None:
+    """Remove the pages of a larger gallery that an earlier report left."""
+    for path in folder.glob("gallery-*.html"):
+        number = path.stem.removeprefix("gallery-")
+        if number.isascii() and number.isdecimal() and int(number) > max(1, after):
+            path.unlink(missing_ok=True)
 
 
 def _total_rows(evaluation: Evaluation) -> list[tuple[str, float, float]]:
@@ -171,7 +208,9 @@ def _image_panels(evaluation: Evaluation, predictor: ImagePredictor, dataset: Da
     for kind, rows in (("worst", worst), ("best", best)):
         for row in rows:
             sample = _find_sample(row, dataset)
-            panels.append(_draw_image(row, kind, sample, predict_sample(predictor, sample).label_map, evaluation.labels))
+            panels.append(
+                _draw_image(row, kind, _displayed(sample, predictor), predict_sample(predictor, sample).label_map, evaluation.labels)
+            )
     return panels
 
 
@@ -184,7 +223,9 @@ def _crf_panels(evaluation: Evaluation, predictor: Predictor, dataset: Dataset) 
         for pair in pairs:
             sample = _find_sample(pair[1], dataset)
             compared = predictor.compare(sample.image, name=sample.key)
-            panels.append(_draw_crf(pair, kind, sample, compared.before.label_map, compared.after.label_map, evaluation.labels))
+            panels.append(
+                _draw_crf(pair, kind, _displayed(sample, predictor), compared.before.label_map, compared.after.label_map, evaluation.labels)
+            )
     return panels
 
 
@@ -199,16 +240,28 @@ def _find_sample(row: ImageMetrics, dataset: Dataset) -> Sample:
     return sample
 
 
+def _displayed(sample: Sample, predictor: ImagePredictor) -> Sample:
+    """Return a sample whose image is RGB, as the predictor's bands are displayed."""
+    return replace(sample, image=_input_of(predictor).display(sample.image))
+
+
+def _input_of(predictor: ImagePredictor | None) -> InputSpec:
+    spec: InputSpec = getattr(predictor, "input", RGB)
+    return spec
+
+
 def _draw_image(metrics: ImageMetrics, kind: str, sample: Sample, predicted: LabelMap, labels: LabelSpace) -> Panel:
-    image, truth, predicted = shrink(sample.image), shrink(check_mask(sample), exact=True), shrink(predicted, exact=True)
-    errors = pale(image)
-    errors[truth != predicted] = _ERROR
-    errors[truth == IGNORE] = _IGNORED
+    image, truth, predicted = (
+        shrink(np.asarray(sample.image, np.uint8)),
+        shrink(check_mask(sample), exact=True),
+        shrink(predicted, exact=True),
+    )
+    errors = draw_errors(find_errors(truth, predicted, labels), image)
     views = [
         (as_uri(image, quality=82), "Image", f"The image {metrics.key}"),
         (_colours(truth, labels), "Truth", "Its true classes in colours"),
         (_colours(predicted, labels), "Prediction", "Its predicted classes in colours"),
-        (as_uri(errors, quality=82), "Errors", f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} % of the evaluated pixels"),
+        (as_uri(errors), "Errors", f"Where they differ: {100 * (1 - metrics.pixel_accuracy):.1f} % of the evaluated pixels"),
     ]
     return Panel(kind, metrics, views, image.shape[:2])
 
@@ -221,7 +274,7 @@ def _draw_crf(
     corrected, worsened = (
         float(((wrong != right) & (truth == right)).sum() / evaluated) for wrong, right in ((before, after), (after, before))
     )
-    image = shrink(sample.image)
+    image = shrink(np.asarray(sample.image, np.uint8))
     truth, before, after = (shrink(label_map, exact=True) for label_map in (truth, before, after))
     changes = pale(image)
     changes[(truth != before) & (truth != after)] = _REMAINING
@@ -267,30 +320,16 @@ def _python_lines(evaluation: Evaluation) -> str:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested mappings as (dotted name, text) pairs."""
+    """Return nested mappings as (dotted name, text) pairs; digests of images are left out."""
     pairs: list[tuple[str, str]] = []
     for name, value in values.items():
+        if f"{prefix}{name}" == "data.pixels.digests":
+            continue
         if isinstance(value, Mapping):
             pairs += _flatten(value, f"{prefix}{name}.")
         else:
             pairs.append((f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
     return pairs
-
-
-def _as_csv(evaluation: Evaluation) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    names = [_escape_formula(name) for name in evaluation.labels.names]
-    table.writerow(["truth \\ predicted", *names])
-    for name, row in zip(names, evaluation.matrix.counts.tolist(), strict=True):
-        table.writerow([name, *row])
-    return text.getvalue()
-
-
-def _escape_formula(name: str) -> str:
-    """Return a class name with hidden characters visible, which no spreadsheet takes for a formula."""
-    name = visible(name)
-    return f"'{name}" if name[:1] in ("=", "+", "-", "@") else name
 
 
 def _finite(value: Any) -> Any:

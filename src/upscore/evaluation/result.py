@@ -14,7 +14,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from upscore.data.finding import Finding
+from upscore.data.overlap import shared_images_finding
 from upscore.errors import DataError
 from upscore.evaluation.checks import refuse_repeated_keys
 from upscore.evaluation.hints import Baseline, one_class_baseline
@@ -38,6 +42,15 @@ class ImageMetrics:
     mean_iou: float  #: over the classes in this image's truth or prediction, in [0, 1]; nan likewise
     ignored: float  #: fraction of the pixels whose truth is 255
     digest: str  #: of image and truth, 32 hexadecimal digits
+    #: (3, K) pixels that are not ignored: whose truth is each class, that are predicted as it, and that are both
+    counts: npt.NDArray[np.int64] = field(compare=False, repr=False)
+
+    @property
+    def class_iou(self) -> npt.NDArray[np.float64]:
+        """(K,) IoU of each class in this image, in [0, 1]; nan where the class is in neither truth nor prediction."""
+        of_truth, predicted, correct = self.counts
+        union = of_truth + predicted - correct
+        return np.where(union > 0, correct / np.maximum(union, 1), np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +71,8 @@ class Evaluation:
     before: Evaluation | None = None  #: the network alone on the same images, where a CRF refined its predictions
     image_warnings: dict[str, int] = field(default_factory=dict)
     """Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …"."""
-    shared_images: Finding | None = None  #: images that the network was trained on, as far as is known
+    trained_on: tuple[tuple[str, str], ...] = ()
+    """Images that the network was trained on, as far as is known: (key, key in the training data, or the same where that is unknown)."""
 
     @cached_property
     def metrics(self) -> SegmentationMetrics:
@@ -85,7 +99,8 @@ class Evaluation:
         """What makes the metrics mean less than they seem to."""
         shown = [name for name, pixels in zip(self.labels.names, self.metrics.class_pixels, strict=True) if pixels]
         absent = [name for name in self.labels.names if name not in shown]
-        found = [self.shared_images] if self.shared_images else []
+        shared = shared_images_finding(self.trained_on, "the network's training data", self.split, len(self.images))
+        found = [shared] if shared else []
         if len(shown) == 1:
             what = f"the masks of {self.dataset} {self.split} contain only {shown[0]}: the mean IoU of one class does not measure how well "
             what += "classes are distinguished" + (f"; not measured: {listed(absent, 6)}" if absent else "")
@@ -142,6 +157,7 @@ class Evaluation:
             "borders": self.border_metrics.as_dict(self.labels),
             "baseline": None if self.baseline is None else self.baseline._asdict(),
             "warnings": self.warnings,
+            "trained_on": [key for key, _ in self.trained_on],
         }
         return numbers if self.before is None else numbers | {"before": self.before.numbers()}
 
@@ -159,6 +175,7 @@ class Evaluation:
             "confusion": self.matrix.counts.tolist(),
             "labels": {"names": list(self.labels.names), "palette": [list(colour) for colour in self.labels.palette]},
             "warnings": self.warnings,
+            "trained_on": [key for key, _ in self.trained_on],
             "image_warnings": self.image_warnings,
             "seconds": self.seconds,
             "images": [
@@ -167,6 +184,7 @@ class Evaluation:
                     "size": [image.height, image.width],
                     "pixel_accuracy": json_safe(image.pixel_accuracy),
                     "mean_iou": json_safe(image.mean_iou),
+                    "class_iou": [json_safe(float(iou)) for iou in image.class_iou],
                     "ignored": image.ignored,
                     "digest": image.digest,
                 }
@@ -211,5 +229,6 @@ def merge_evaluations(shards: Iterable[Evaluation]) -> Evaluation:
         seconds=sum(part.seconds for part in parts),
         borders=borders,
         before=merge_evaluations([part.before for part in parts if part.before is not None]) if first.before is not None else None,
+        trained_on=tuple(pair for part in parts for pair in part.trained_on),
         image_warnings=dict(sum((Counter(part.image_warnings) for part in parts), Counter())),
     )

@@ -91,7 +91,7 @@ class Tuning:
         changes = []
         for done, half in (("chosen", self.chosen_on), ("confirmed", self.confirmed_on)):
             before, after = (100 * _value(metrics, self.metric) for metrics in (half.before, half.after))
-            changes.append(f"{before:.2f} → {after:.2f} on the half it was {done} on")
+            changes.append(f"{before:.2f} → {after:.2f} % on the half it was {done} on")
         gains = f"{name} {' and '.join(changes)}"
         if self.settings.enabled:
             return f"the CRF is on: {gains}"

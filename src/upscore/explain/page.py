@@ -26,8 +26,10 @@ from upscore.explain.receptive_fields import ReceptiveField
 from upscore.explain.skip_contributions import SkipPrediction
 from upscore.files import write_atomically
 from upscore.html.drawing import as_uri, colour_heat, pale, shrink
+from upscore.html.error_view import INVENTED, MISSED, draw_errors, find_class_errors, find_errors, legend_of_errors
 from upscore.html.template import open_template
-from upscore.types import LabelSpace, Prediction
+from upscore.metrics import ConfusionMatrix
+from upscore.types import IGNORE, LabelSpace, Prediction
 
 __all__ = ["write_explanation"]
 
@@ -36,6 +38,16 @@ LARGE = 1000
 
 MIN_FRACTION, MAX_CLASSES = 0.005, 24
 """A class map is shown of classes with at least this fraction of the image's pixels, the largest so many."""
+
+PAPERS = {
+    "FCN": "docs/papers/fcn.md",
+    "DeconvNet": "docs/papers/deconvnet.md",
+    "SegNet": "docs/papers/segnet.md",
+    "SegNetBasic": "docs/papers/segnet.md",
+    "UNet": "docs/papers/unet.md",
+    "UNetDecoder": "docs/papers/unet.md",
+}
+"""Which page of upscore's repository shows a network's paper beside its code, by the name of its class."""
 
 _MARK = (255, 255, 255)
 _CHANGED = (214, 40, 60)
@@ -77,6 +89,19 @@ class SkipView:
 
 
 @dataclass(frozen=True)
+class TruthView:
+    """The truth beside the prediction: data URIs, and what is true at the pixel; metrics are of this image."""
+
+    colours: str
+    errors: str
+    class_errors: str  #: of the class predicted at the pixel
+    at_pixel: str  #: the true class there, "" where it is unknown
+    correct: bool  #: whether the prediction is right at the pixel
+    pixel_accuracy: float
+    class_iou: float  #: of the class predicted at the pixel
+
+
+@dataclass(frozen=True)
 class PointView:
     """A point: the part of the image that chooses it, in per cent, and the receptive field that is then shown."""
 
@@ -115,6 +140,14 @@ def write_explanation(explanation: Explanation, out: str | os.PathLike[str], *, 
         scale=as_uri(colour_heat(np.linspace(0, 1, 128)[None])),
         classes=classes,
         rest=rest,
+        truth=_view_truth(e),
+        one_class=len(e.labels) == 1,
+        one_predicted=bool((e.label_map == e.label_map[0, 0]).all()),
+        unbounded=math.isinf(e.receptive_fields[0].theoretical_side),
+        glow=as_uri(_glow(np.linspace(0, 1, 26, dtype=np.float32)[None])),
+        errors_legend=legend_of_errors(e.labels),
+        class_errors_legend=(MISSED.colour, INVENTED.colour),
+        paper=PAPERS.get(e.network, ""),
         entropy=as_uri(colour_heat(shrink(_entropy(e.probs))), quality=85),
         encoder=[_view_layer(layer, e) for layer in encoder],
         decoder=[_view_layer(layer, e) for layer in decoder],
@@ -162,6 +195,25 @@ def _outline(e: Explanation) -> npt.NDArray[np.uint8]:
     for colour, thickness in (((0, 0, 0), 3), (_MARK, 1)):
         image = np.asarray(cv2.drawContours(np.ascontiguousarray(image), contours, -1, colour, thickness), np.uint8)
     return image
+
+
+def _view_truth(e: Explanation) -> TruthView | None:
+    if e.truth is None:
+        return None
+    matrix = ConfusionMatrix(len(e.labels))
+    matrix.add(e.truth, e.label_map)
+    metrics = matrix.metrics()
+    k, at_pixel, image = int(e.label_map[e.pixel]), int(e.truth[e.pixel]), shrink(e.image)
+    truth, predicted = (shrink(label_map, exact=True) for label_map in (e.truth, e.label_map))
+    return TruthView(
+        as_uri(Prediction(truth, e.labels).colours()),
+        as_uri(draw_errors(find_errors(truth, predicted, e.labels), image)),
+        as_uri(draw_errors(find_class_errors(truth, predicted, k), image)),
+        "" if at_pixel == IGNORE else e.labels.names[at_pixel],
+        at_pixel == k,
+        metrics.pixel_accuracy,
+        float(metrics.class_iou[k]),
+    )
 
 
 def _view_layer(layer: Activation, e: Explanation) -> LayerView:
@@ -236,5 +288,6 @@ def _glow(effective: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 def _python_lines(e: Explanation) -> str:
     return (
         "from upscore.explain import explain_image, write_explanation\n"
-        f"write_explanation(explain_image({e.source!r}, {e.key or 'image'!r}), 'explanation.html')"
+        f"write_explanation(explain_image({e.source!r}, {e.key or 'image'!r}{', truth=truth' if e.truth is not None else ''}), "
+        "'explanation.html')"
     )

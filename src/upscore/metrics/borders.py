@@ -185,7 +185,7 @@ class BorderMetrics:
     def policy(self) -> str:
         """One sentence on what counts as a border, to print with the metrics."""
         return (
-            f"Boundary IoU is over the pixels at most {100 * self.diagonal_fraction:g}% of the diagonal from the contours of truth and "
+            f"Boundary IoU is over the pixels at most {100 * self.diagonal_fraction:g} % of the diagonal from the contours of truth and "
             f"prediction, the image's edge included; trimap IoU over those at most {self.trimap_width} pixels from a border in the truth; "
             "there is no border towards ignored pixels."
         )

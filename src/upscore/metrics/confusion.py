@@ -220,7 +220,7 @@ class SegmentationMetrics:
             return f"No valid pixel was counted ({self.ignored_pixels} are ignored), so no metric is defined."
         total = valid + self.ignored_pixels
         return (
-            f"{self.ignored_pixels} of {total} pixels ({self.ignored_pixels / total:.1%}) are ignored, {missing} of "
+            f"{self.ignored_pixels} of {total} pixels ({100 * self.ignored_pixels / total:.1f} %) are ignored, {missing} of "
             f"{len(self.class_pixels)} classes do not occur in the truth; {ABSENT_POLICIES[self.absent]}."
         )
 

@@ -1,8 +1,8 @@
 """Launching a planned run: one process for each device, the loop in each of them, and the bundles it leaves.
 
 A run folder holds ``recipe.toml`` (complete), ``log.csv``, ``checkpoint.safetensors`` (the
-last state), ``best/`` and, once the run is finished, ``last/`` (bundles), and TensorBoard's
-event files where that is installed.
+last state), ``best/`` and, once the run is finished, ``last/`` (bundles), ``skipped.txt`` where training
+images were left out, and TensorBoard's event files where that is installed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 import upscore
 from upscore.errors import RecipeError, RunInterrupted, TrainingError
 from upscore.evaluation.result import policy_of
+from upscore.files import write_atomically
 from upscore.import_path import import_path
 from upscore.metrics import SegmentationMetrics
 from upscore.models.backbones import import_timm
 from upscore.models.bundle import Bundle
 from upscore.settings import InferenceSettings
-from upscore.text import reason
+from upscore.text import reason, visible
 from upscore.training.auto_config import Machine
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_progress
 from upscore.training.interrupts import recording_signals
@@ -156,6 +157,9 @@ def train(
 
 def launch(ready: Plan, listener: Callable[[], ProgressListener]) -> Run:
     """Train a plan in its folder, in as many processes as it has devices."""
+    if ready.skipped:
+        lines = [f"{visible(key)}\t{visible(reason)}\n" for key, reason in ready.skipped.items()]
+        write_atomically(ready.folder / "skipped.txt", "".join(lines).encode("utf-8", "backslashreplace"))
     devices = ready.recipe.run.devices
     assert devices
     with explain_out_of_memory(ready.recipe, ready.folder):
@@ -298,7 +302,10 @@ def _bundle(ready: Plan, network: nn.Module, progress: Progress, metrics: dict[s
             "images": len(ready.train),
             "fingerprint": recipe.data.fingerprint,
             "identity": ready.identity,
-        },
+            "pixels": ready.digests.to_card(),
+        }
+        | ({"skipped": len(ready.skipped)} if ready.skipped else {}),
+        "warnings": ready.warnings,
         "epoch": progress.history[-1]["epoch"],
         "history": progress.history,
         "versions": {"upscore": upscore.__version__, "torch": torch.__version__},

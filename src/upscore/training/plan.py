@@ -5,26 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from upscore.data.band_statistics import MAX_IMAGES, measure_bands
+from upscore.data.band_statistics import measure_bands
 from upscore.data.dataset import Dataset, input_of, read_as
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
-from upscore.data.overlap import dataset_identity, find_shared_images, shared_images_finding
+from upscore.data.overlap import compare_splits, dataset_identity, shared_images_finding
+from upscore.data.pixel_digests import PixelDigests
+from upscore.data.readable_images import ReadableImages, leave_out_unreadable
 from upscore.errors import DataError, ModelError, RecipeError
 from upscore.input_spec import RGB
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
 from upscore.training.batches import build_border_weighting
 from upscore.training.checkpoint import CHECKPOINT
-from upscore.training.crop_splits import count_crops, crop_splits
+from upscore.training.crop_splits import CroppedSplits, count_crops, crop_splits
 from upscore.training.memory import check_memory, explain_out_of_memory
 from upscore.training.network import build_network, find_normalization, with_current_backbone_name
 from upscore.training.objective import build_class_weights, build_objective, check_own_loss
@@ -51,6 +53,8 @@ class Plan:
     val: Dataset
     warnings: list[str]  #: what makes the network, or the metrics of its validation, mean less than they seem to
     identity: str  #: of the images that are trained on: upscore.data.overlap.dataset_identity
+    digests: PixelDigests  #: of their decoded pixels
+    skipped: Mapping[str, str]  #: why each training image was left out, by key; empty without data.skip_bad
     model: nn.Module | None  #: the network, until take_model
     own: OwnObjects = field(default_factory=OwnObjects)  #: the caller's, in place of what the recipe names
     trial: Trial | None = None  #: what a step takes, where one was tried
@@ -95,11 +99,11 @@ def plan(
     """Check the data, choose every open setting, name the run folder and build the network; nothing is written.
 
     The recipe has ``data.path`` set, unless the data is the caller's ``own``; objects that it records have to be given. The machine is
-    detected when not given. ``progress`` is called with (images read, of how many);
-    those that are cropped are read twice. ``resumed`` is for the recipe of a run to continue: the folder exists, and the weights that it
-    started from may not. A step is tried (:mod:`upscore.training.trial`) where the batch size is chosen here, so that it fits into
-    memory, and where ``timed`` asks how long the run takes. Raises an UpscoreError for whatever can be known before training to be wrong
-    with the data, the recipe, the weights or the folder to write to.
+    detected when not given. ``progress`` is called with (images read, of how many); each is read several times: its mask, the image for its
+    digest, and for crops, other bands or ``data.skip_bad`` once more. ``resumed`` is for the recipe of a run to continue: the folder
+    exists, and the weights that it started from may not. A step is tried (:mod:`upscore.training.trial`) where the batch size is chosen
+    here, so that it fits into memory, and where ``timed`` asks how long the run takes. Raises an UpscoreError for whatever can be known
+    before training to be wrong with the data, the recipe, the weights or the folder to write to.
     """
     messages: list[str] = []
     own = own or OwnObjects()
@@ -110,17 +114,20 @@ def plan(
     train, val = _open_splits(recipe, own)
     if difference := train.labels.difference(val.labels):
         raise DataError(f"{recipe.data.path or train.name}: the splits differ in their classes: {difference}")
-    images = len(train) + len(val)
     spec = recipe.input.spec(input_of(train) if recipe.input.is_open else RGB)
     train, val = read_as(train, spec), read_as(val, spec)
-    measured = 0 if spec.is_rgb or spec.mean else min(len(train), MAX_IMAGES)
-    total = measured + (images if recipe.crops.of == "images" else 2 * images)
-    report = progress or (lambda done, of: None)
-    counted, _ = check_splits(train, val, progress=lambda done, _: report(done, total))
-    cropped = crop_splits(recipe.crops, train, val, progress=lambda read: report(images + read, total))
+    is_measured = not spec.is_rgb and not spec.mean
+    passes = 2 + recipe.data.skip_bad + (recipe.crops.of != "images") + is_measured
+    report = _Passes(progress, len(train) + len(val), passes)
+    readable = ReadableImages(train, {}, {})
+    if recipe.data.skip_bad:
+        readable = leave_out_unreadable(train, progress=report.next_pass())
+        train = readable.dataset
+    counted, counted_val = check_splits(train, val, progress=report.next_pass())
+    cropped = _crop_splits(recipe, train, val, report)
     census = counted if recipe.crops.of == "images" else count_crops(cropped.train)
-    if measured:
-        spec = measure_bands(train, progress=lambda done, _: report(total - measured + done, total))
+    if is_measured:
+        spec = measure_bands(train, progress=report.next_pass())
         train, val = read_as(train, spec), read_as(val, spec)
     complete, choices = configure(recipe, census, machine, spec)
     if not resumed and (found := find_normalization(complete)):
@@ -141,10 +148,18 @@ def plan(
             complete, choices, tried = _try_step(complete, choices, model, machine, census, own)
         else:
             check_memory(model, complete, memory=machine.memory)
-    shared = shared_images_finding(find_shared_images(train, val), "the training data", f"the validation data ({val.split})", len(val))
-    warnings = [finding.text() for finding in (*counted.findings, shared) if finding is not None]
+    digests, shared = compare_splits(train, val, counted, counted_val, decoded=readable.digests, progress=report.next_pass())
+    findings = (
+        shared_images_finding(shared, "the training data", f"the validation data ({val.split})", len(val)),
+        readable.finding,
+        *counted.findings,
+    )
+    warnings = [finding.text() for finding in findings if finding is not None]
     messages = list(dict.fromkeys([*train.warnings, *val.warnings, *cropped.messages, *messages]))
-    return Plan(complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), model, own, tried)
+    return Plan(
+        complete, choices, census, messages, cropped.train, cropped.val, warnings, dataset_identity(train), digests, readable.skipped,
+        model, own, tried,
+    )  # fmt: skip
 
 
 def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
@@ -174,6 +189,26 @@ def _try_step(
     there = "" if machine.memory is None else f" {machine.memory / 2**30:.1f} GiB of"
     why = f"{images} images at once do not fit into{there} memory: {images // parts} at a time, for the same objective"
     return *_with_choice(recipe, choices, Choice("run.accumulate", parts, why)), trial
+
+
+def _crop_splits(recipe: Recipe, train: Dataset, val: Dataset, report: _Passes) -> CroppedSplits:
+    if recipe.crops.of == "images":
+        return CroppedSplits(train, val)
+    progress, images = report.next_pass(), len(train) + len(val)
+    return crop_splits(recipe.crops, train, val, progress=lambda read: progress(read, images))
+
+
+class _Passes:
+    """Progress over several readings of the data, as one number."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, images: int, passes: int) -> None:
+        self._report, self._images, self._passes, self._pass = progress or (lambda done, of: None), images, passes, -1
+
+    def next_pass(self) -> Callable[[int, int], None]:
+        """Return what is called with (done, of how many) in the next reading."""
+        self._pass += 1
+        first = self._pass * self._images
+        return lambda done, of: self._report(first + done * self._images // max(1, of), self._passes * self._images)
 
 
 def _build(

@@ -74,6 +74,9 @@ class DataSection(Section):
     path: str | None = Field(None, description=describe_readers())
     train: str = Field("train", description="the split to train on")
     val: str = Field("val", description="the split to validate on")
+    skip_bad: bool = Field(
+        False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
+    )
     fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")
 
 

@@ -16,7 +16,7 @@ from upscore.training.recipe import Recipe
 
 __all__ = ["list_remains", "next_folder", "refuse_taken", "remove_remains", "removed_if_not_begun", "resume_command"]
 
-REMAINS = (".*.part", "recipe.toml", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
+REMAINS = (".*.part", "recipe.toml", "skipped.txt", "log.csv", "events.out.tfevents.*", ".best.partial", ".last.partial")
 """Names, as patterns, of what a run writes before its first checkpoint or bundle is complete."""
 
 

@@ -5,6 +5,7 @@ import csv
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -190,6 +191,56 @@ def test_json_and_csv_hold_every_number(evaluation: Evaluation, tmp_path: Path):
         table = list(csv.reader(file))
     assert table[0][1:] == ["ground", HOSTILE, "'=1+1"]
     assert [[int(cell) for cell in row[1:]] for row in table[1:]] == evaluation.matrix.counts.tolist()
+
+
+def test_the_metrics_of_each_image_are_a_table(evaluation: Evaluation, tmp_path: Path):
+    write_report(evaluation, tmp_path)
+    with (tmp_path / "images.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:6] == ["key", "height", "width", "ignored", "pixel accuracy", "mean IoU"]
+    assert list(rows[0])[6:] == ["IoU ground", f"IoU {HOSTILE}", "IoU =1+1"]
+    assert [row["key"] for row in rows] == list(Images.keys)
+    for row, image in zip(rows, evaluation.images, strict=True):
+        assert (int(row["height"]), int(row["width"]), float(row["ignored"])) == (30, 1000, image.ignored)
+        for name, value in (("pixel accuracy", image.pixel_accuracy), ("mean IoU", image.mean_iou), ("IoU ground", image.class_iou[0])):
+            assert row[name] == ("" if np.isnan(value) else repr(float(value)))
+        assert row["IoU =1+1"] == ""  # in no truth and no prediction
+    numbers = json.loads((tmp_path / "report.json").read_text())["images"]
+    assert [row["class_iou"][2] for row in numbers] == [None] * 6
+    assert numbers[1]["class_iou"][0] == evaluation.images[1].class_iou[0]
+
+
+def test_a_key_is_no_formula(tmp_path: Path):
+    class Formulas(Images):
+        keys = tuple(f"={i}+1" for i in range(6))
+
+    write_report(evaluate(Drifting(), Formulas()), tmp_path)
+    assert (tmp_path / "images.csv").read_text().splitlines()[1].startswith("'=0+1,30,1000,")
+
+
+def test_images_that_were_trained_on_are_the_first_thing_on_the_page(evaluation: Evaluation, tmp_path: Path):
+    trained_on = ((Images.keys[0], "there"), (Images.keys[1], Images.keys[1]))
+    page = write_report(replace(evaluation, trained_on=trained_on), tmp_path).read_text()
+    (shared, *_) = re.findall(r'<p class="warning[^"]*">.*?</p>', page)
+    assert 'class="warning shared"' in shared
+    assert "2 of 6 images of val are also in the network&#39;s training data" in shared
+    assert page.count('class="warning shared"') == 1
+    assert page.index(shared) < page.index("Every metric comes from one confusion matrix")
+    assert 'class="warning shared"' not in write_report(evaluation, tmp_path).read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["trained_on"] == []
+
+
+def test_warnings_of_the_training_are_shown_and_digests_are_not(evaluation: Evaluation, tmp_path: Path):
+    card = {"warnings": ["3 of 9 images are shared <b1>"], "data": {"pixels": {"images": 9, "digests": "QUJD" * 1000}}}
+    page = write_report(evaluation, tmp_path, card=card)
+    assert "3 of 9 images are shared <b1>" in read(page).text
+    assert "data.pixels.images" in page.read_text()
+    assert "QUJDQUJD" not in page.read_text()
+
+
+def test_mean_iou_is_drawn_in_percent(evaluation: Evaluation, tmp_path: Path):
+    page = write_report(evaluation, tmp_path, history=[{"epoch": 1, "loss": 2.0, "miou": 0.125}, {"epoch": 2, "loss": 1.0, "miou": 0.5}])
+    assert "Validation mean IoU, %, mean IoU: 12.5 at epoch 1, 50 at epoch 2; marked: 50 at epoch 2." in page.read_text()
 
 
 def test_without_images_history_or_card(evaluation: Evaluation, tmp_path: Path):

@@ -1,6 +1,7 @@
 import base64
 import math
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from torch import nn
 
 from browsing import read
+from upscore.data.png_files import write_label_map
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.explain import explain_image, explain_model, write_explanation
 from upscore.explain.explanation import choose_pixel, find_object
+from upscore.explain.page import PAPERS
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace
@@ -108,6 +111,90 @@ def test_a_constant_score_and_an_unbounded_field_are_said_in_words(tmp_path):
     assert "the theoretical receptive field is the whole image" in text
     assert "At row 3, column 50" in text
     assert "No pixel was given" not in text
+
+
+def words_of(explanation, tmp_path):
+    return " ".join(read(write_explanation(explanation, tmp_path / "page.html")).text.split())
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "unet"])
+def test_nothing_false_is_said_of_a_network_with_one_class(name, tmp_path):
+    model = create_model(name, num_classes=1, **NETWORKS[name]).eval()
+    text = words_of(explain_model(model, LabelSpace(("tissue",)), IMAGE, grid=(0, 0)), tmp_path)
+    for false in ("second largest", "another class can be more probable", "Uncertainty", "Pixels whose class a skip changed"):
+        assert false not in text
+    assert "middle of the image, as one class is predicted everywhere" in text
+    assert "The network has one class: its probability is 100 % at every pixel" in text
+    assert "the object at the pixel is the whole image" in text
+    assert ("With one class no skip can change a label" in text) == (name == "fcn8s")
+
+
+def test_nothing_false_is_said_where_one_of_several_classes_is_predicted(tmp_path):
+    text = words_of(explain_model(Halves(), LABELS, IMAGE[:, :1], grid=(0, 0)), tmp_path)
+    assert "second largest" not in text
+    assert "as one class is predicted everywhere" in text
+    assert "another class can be more probable" in text
+    assert "second largest class" in words_of(explain_model(Halves(), LABELS, IMAGE, grid=(0, 0)), tmp_path)
+
+
+def test_the_legend_names_what_is_drawn_and_an_unbounded_field(tmp_path):
+    text = words_of(explain_model(Halves(), LABELS, IMAGE, grid=(0, 0)), tmp_path)
+    assert "the whole image: the theoretical receptive field" in text
+    assert "any pixel can change any score" in text
+    assert "pixels outside it cannot change the score" not in text
+    explanation = explain_model(network("segnet-basic"), LABELS, IMAGE, grid=(1, 1))
+    page = write_explanation(explanation, tmp_path / "page.html").read_text()
+    assert "pixels outside it cannot change the score" in page
+    for line in ('class="rect"', 'class="rect enclosing"'):
+        assert page.count(f"<path {line}") == 1
+        assert page.count(f"<rect {line}") == 2
+    classes = page.partition('aria-label="Colours of the classes"')[2].partition("</ul>")[0]
+    assert classes.count("<li>") == len(np.unique(explanation.label_map))
+
+
+def test_the_truth_and_the_errors_are_shown(tmp_path):
+    truth = np.zeros(IMAGE.shape[:2], np.uint8)
+    truth[:, 28:] = 1
+    truth[:10, :] = 2
+    truth[:, 50:] = 255
+    explanation = explain_model(Halves(), LABELS, IMAGE, grid=(0, 0), pixel=(3, 5), truth=truth)
+    page = read(write_explanation(explanation, tmp_path / "page.html"))
+    text = " ".join(page.text.split())
+    assert "The truth there is =1+1: the prediction is wrong." in text
+    assert "75.0 % of this image's pixels are predicted correctly; the IoU of ground in it is 75.0 %." in text
+    errors, of_ground = (
+        decode(image["src"])
+        for image in page.images
+        if image["alt"] in ("Where the prediction is wrong", "Where ground is missed and invented")
+    )
+    red, blue, yellow = (204, 50, 30), (20, 110, 220), (245, 190, 0)
+    assert [tuple(errors[3, column]) for column in (5, 40, 52)] == [red, yellow, (150, 150, 150)]
+    assert tuple(of_ground[3, 5]) == blue
+    assert of_ground[3, 40].min() >= 170 <= errors[30, 5].min()
+    for pixel, expected in (((30, 5), "The truth there is the same."), ((30, 52), "The truth there is unknown.")):
+        assert expected in words_of(explain_model(Halves(), LABELS, IMAGE, grid=(0, 0), pixel=pixel, truth=truth), tmp_path)
+    assert "The truth there" not in words_of(explain_model(Halves(), LABELS, IMAGE, grid=(0, 0)), tmp_path)
+
+
+def test_a_mask_is_read_shrunk_with_the_image_and_checked(tmp_path):
+    model = network("segnet-basic")
+    bundle = Bundle.of("segnet-basic", NETWORKS["segnet-basic"], model, LABELS)
+    truth = np.repeat(np.arange(40, dtype=np.uint8)[:, None] // 20, 56, axis=1)
+    write_label_map(tmp_path / "mask.png", truth, LABELS)
+    explained = explain_image(bundle, IMAGE, truth=tmp_path / "mask.png", grid=(0, 0), max_pixels=20 * 28, device="cpu")
+    assert explained.truth.shape == (20, 28)
+    np.testing.assert_array_equal(explained.truth, truth[::2, ::2])
+    for mask, match in ((truth[1:], "expected the image's size"), (truth + 2, r"found 3 in the mask, expected 0 to 2 for the 3 classes")):
+        with pytest.raises(DataError, match=match):
+            explain_model(Halves(), LABELS, IMAGE, truth=mask)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_page_names_the_network_and_the_page_of_its_paper(name, tmp_path):
+    explanation = explain_model(network(name), LABELS, IMAGE, grid=(0, 0))
+    assert explanation.network in PAPERS
+    assert (Path(__file__).parents[3] / PAPERS[explanation.network]).is_file()
+    assert PAPERS[explanation.network] in words_of(explanation, tmp_path)
 
 
 def test_large_images_are_shrunk_and_the_pixel_with_them(tmp_path):

@@ -353,7 +353,11 @@ def test_circles_of_links_and_names_that_no_file_can_have_are_no_accident(tmp_pa
 
 def test_progress_is_that_of_each_image_tile_by_tile(shots: Path, tmp_path: Path):
     seen = []
-    list(predict_files(Predictor(Brightest(), labels=LABELS, tile=8), shots / "a.png", tmp_path / "out", progress=lambda *at: seen.append(at)))
+    list(
+        predict_files(
+            Predictor(Brightest(), labels=LABELS, tile=8), shots / "a.png", tmp_path / "out", progress=lambda *at: seen.append(at)
+        )
+    )
     assert {path for path, _, _ in seen} == {shots / "a.png"}
     done = [pixels for _, pixels, _ in seen]
     assert done == sorted(set(done))
