@@ -40,14 +40,10 @@ def test_what_is_missing_has_defaults():
 
 
 def test_what_is_there_is_used():
-    data = as_dataset(Pairs(name="roads", split="test", keys=["a", "b"], warnings=["one"], labels=LabelSpace(("x", "y"))), split="val")
-    assert (data.name, data.split, tuple(data.keys), data.warnings, data.labels.names) == (
-        "roads",
-        "test",
-        ("a", "b"),
-        ("one",),
-        ("x", "y"),
-    )
+    labels = LabelSpace(("x", "y"))
+    data = as_dataset(Pairs(name="roads", split="test", keys=["a", "b"], warnings=["one"], labels=labels), split="val")
+    assert (data.name, data.split, tuple(data.keys), data.warnings) == ("roads", "test", ("a", "b"), ("one",))
+    assert data.labels is labels
     assert data[1].key == "b"
 
 
@@ -81,7 +77,7 @@ def test_datasets_of_files_are_taken_as_they_are(tmp_path):
     assert as_dataset(files) is files
     once = as_dataset(Pairs())
     assert as_dataset(once) is once
-    with pytest.raises(DataError, match="class 0 is 'road' against 'ground'.*leave labels out"):
+    with pytest.raises(DataError, match=r"class 0 is 'road' against 'ground'.*leave labels out"):
         as_dataset(files, labels=["road", "square", "bar"])
 
 
