@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from painting import small_recipe
 from upscore.cli.app import app
 from upscore.errors import RecipeError, TrainingError
-from upscore.inference.predictor import Predictor
 from upscore.losses import Objective
 from upscore.models.factory import create_model
 from upscore.training import auto_config, batches, validation
@@ -73,7 +72,7 @@ TINY += ["--device", "cpu", "--epochs", "1", "--workers", "0", "--crop-size"]
 BIG, TINY = [*TINY, "16000"], [*TINY, "48"]
 
 
-@pytest.mark.parametrize(("owner", "name"), [(validation, "evaluate"), (Predictor, "of")])
+@pytest.mark.parametrize(("owner", "name"), [(validation, "evaluate"), (validation, "Predictor")])
 def test_memory_that_runs_out_in_validation_says_so(painted, tmp_path, monkeypatch, owner, name):
     monkeypatch.setattr(owner, name, failing(getattr(owner, name), MemoryError(), at=1))
     with pytest.raises(TrainingError, match=r"in validation, which labels images at their own size: set run\.precision to bf16"):
