@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from upscore.ops.geometry import Geometry as Geometry
     from upscore.training.launch import Run as Run
     from upscore.training.launch import train as train
-    from upscore.training.own_objects import OwnObjects as OwnObjects
     from upscore.training.plan import Plan as Plan
     from upscore.training.plan import plan as plan
     from upscore.training.recipe import Recipe as Recipe
@@ -64,7 +63,6 @@ _HOMES = {
     "Geometry": "ops.geometry",
     "ImagesWithMasks": "data.own_dataset",
     "LabelSpace": "types",
-    "OwnObjects": "training.own_objects",
     "Plan": "training.plan",
     "Prediction": "types",
     "Predictor": "inference.predictor",

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 from torch import nn
 
 import upscore
 from painting import paint, small_recipe
+from squares import Squares, make_network, mean_cross_entropy
 from upscore.cli.app import UsageError, app
 from upscore.cli.inference_options import InferenceOptions
 from upscore.data.image_files import read_image
@@ -109,7 +111,15 @@ def names_for_the_readme():
     network = nn.Sequential(nn.Conv2d(3, 21, 1))
     crf = names_for_the_crf()
     images, labels = torch.rand(1, 3, 12, 14), torch.zeros(1, 12, 14, dtype=torch.long)
-    return {"torch": torch, "network": network, "images": images, "labels": labels, "probs": crf["probs"], "image": crf["image"]}
+    own = {
+        "my_train": Squares(),
+        "my_val": Squares(3),
+        "my_network": make_network(),
+        "my_loss": mean_cross_entropy,
+        "MyNetwork": make_network,
+    }
+    own |= {"rows": [], "pil_image": Image.new("RGB", (50, 40))}
+    return {"torch": torch, "network": network, "images": images, "labels": labels, "probs": crf["probs"], "image": crf["image"], **own}
 
 
 NAMES = {"README.md": names_for_the_readme, "crf.md": names_for_the_crf, "stitching.md": names_for_stitching}
@@ -124,9 +134,15 @@ def test_code_of_a_page_runs(name, tmp_path, monkeypatch):
     write_image(tmp_path / "photo.jpg.png", read_image(tmp_path / "street" / "images" / "val" / "000.png"))
     (tmp_path / "photo.jpg.png").rename(tmp_path / "photo.jpg")
 
-    train = upscore.train
-    values = {"run.epochs": 1}
-    monkeypatch.setattr(upscore, "train", lambda recipe: train(small_recipe(Path(recipe.data.path), tmp_path / "run", **values)))
+    run_training = upscore.train
+
+    def train_briefly(*, train, epochs=1, **own):
+        recipe = small_recipe(Path("unused"), tmp_path / ("own" if own else "run"), **{"run.epochs": 1})
+        if own:
+            recipe = recipe.with_values({"model": {}, "data.path": None})
+        return run_training(recipe, train=train, **own)
+
+    monkeypatch.setattr(upscore, "train", train_briefly)
     session = NAMES[name]()
     with torch.random.fork_rng(devices=[]):
         for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
@@ -136,5 +152,5 @@ def test_code_of_a_page_runs(name, tmp_path, monkeypatch):
 
 def test_every_page_with_code_is_run():
     with_code = {path.name for path in PAGES if "```python" in path.read_text(encoding="utf-8")}
-    papers = {path.name for path in (ROOT / "docs" / "papers").glob("*.md")} | {"objects.md"}  # in test_papers.py
+    papers = {path.name for path in (ROOT / "docs" / "papers").glob("*.md")} | {"objects.md", "python.md"}  # in test_papers.py
     assert with_code <= {*NAMES, *papers}

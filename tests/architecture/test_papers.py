@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "papers").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
-OBJECTS = ROOT / "docs" / "objects.md"
+OBJECTS, PYTHON = ROOT / "docs" / "objects.md", ROOT / "docs" / "python.md"
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 
 
@@ -74,9 +74,10 @@ def test_a_name_that_is_gone_is_said(name):
 every_page_and_objects = pytest.mark.parametrize("page", [*PAGES, OBJECTS], ids=lambda path: path.stem)
 
 
-@every_page_and_objects
-def test_code_runs_and_prints_what_the_page_says(page):
+@pytest.mark.parametrize("page", [*PAGES, OBJECTS, PYTHON], ids=lambda path: path.stem)
+def test_code_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
     """From top to bottom in one session, as a reader would; errors point into the page."""
+    monkeypatch.chdir(tmp_path)
     text, session = page.read_text(), {"__name__": "page"}
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) == text.count("```python")

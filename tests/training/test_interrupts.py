@@ -104,7 +104,7 @@ def test_ctrl_c_waits_for_the_steps_end_and_the_run_goes_on_as_if_unbroken(unbro
         else:
             patch.setattr(owner, name, signalling(getattr(owner, name), **when))
         with pytest.raises(RunInterrupted, match=r"--resume --out|just finished") as caught:
-            train(small_recipe(painted, out, **VALUES))
+            train(small_recipe(painted, out, **VALUES), progress=False)
     assert caught.value.number == signal.SIGINT
     assert not isinstance(caught.value, Exception)  # nobody's "except Exception" takes it for a failure
     assert_same_run(unbroken.folder, resume(out).folder)
@@ -123,7 +123,7 @@ def train_counting_calls(recipe, *, stop_at=None):
 
     try:
         sys.setprofile(count)
-        train(recipe)
+        train(recipe, progress=False)
     finally:
         sys.setprofile(None)
     return made
@@ -196,7 +196,7 @@ def test_a_run_killed_at_any_file_operation_is_begun_again_or_goes_on_as_the_mes
         with pytest.raises(Killed):
             files.during(place, lambda recipe=recipe: train(recipe), end=done.index(kind) + 1)
         try:
-            train(recipe)
+            train(recipe, progress=False)
             begun_again += 1
         except TrainingError as error:
             assert "--resume" in str(error)  # noqa: PT017

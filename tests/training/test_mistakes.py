@@ -187,9 +187,7 @@ USING = {
     "floats from 0 to 255": (lambda: predict(torch.full((3, 8, 8), 200.0)), DataError, "divide it by 255"),
     "an array of floats": (lambda: predict(PIXELS / 255), DataError, "type float64, expected an image"),
     "too few channels": (
-        lambda: upscore.Predictor(NETWORK, labels=["a", "b", "c"]).predict(PIXELS),
-        BundleError,
-        "the network gives 2 classes, but its labels name 3",
+        lambda: predict(PIXELS, [*NAMES, "c"]), BundleError, "the network gives 2 classes, but its labels name 3",
     ),
     "evaluation without classes": (lambda: upscore.evaluate(NETWORK, Unlabelled()), DataError, "no attribute 'labels'"),
     "evaluation of other classes": (
@@ -203,8 +201,8 @@ USING = {
 }  # fmt: skip
 
 
-def predict(image):
-    return upscore.Predictor(NETWORK, labels=NAMES).predict(image)
+def predict(image, labels=NAMES):
+    return upscore.Predictor(NETWORK, labels=labels).predict(image)
 
 
 @pytest.mark.parametrize("mistake", USING)

@@ -23,9 +23,11 @@ from upscore.models.fcn import FCN
 from upscore.models.vgg16 import VGG16
 from upscore.training import run_state
 from upscore.training.launch import train
+from upscore.training.optimizers import build_optimizer
 from upscore.training.own_objects import OwnObjects, separate_own
 from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
+from upscore.training.recipe_sections import OptimizerSection
 from upscore.training.resume import resume
 
 BRIEF = {"epochs": 2, "batch_size": 2, "device": "cpu", "precision": "fp32", "tensorboard": False, "crop_size": [32, 32], "progress": False}
@@ -69,6 +71,11 @@ def test_a_run_of_ones_own_objects_learns_and_says_where_they_are_defined(unbrok
     assert history[-1]["loss"] < history[0]["loss"]
     assert [row["lr"] for row in history] == pytest.approx([0.01 * (1 - 2 / 6), 0.01 * (1 - 5 / 6)])
     assert "val_loss" not in history[0]
+
+
+def test_each_group_of_an_optimizer_has_its_own_learning_rate():
+    optimizer = build_optimizer(make_network(), OptimizerSection(), make_adam)
+    assert [group["scale"] for group in optimizer.param_groups] == pytest.approx([1.0, 2.0])
 
 
 def test_the_callers_network_is_not_changed(unbroken):

@@ -141,7 +141,7 @@ def train(
     make_listener = listener or listener_for(progress)
     if isinstance(recipe, Plan):
         if given := next((name for name, value in (own | settings).items() if value is not None), None):
-            raise RecipeError(f"found {given}= beside a plan, which has its objects and settings already: give it to upscore.plan")
+            raise RecipeError(f"found {given}= beside a plan, which has its objects and settings already: leave it out")
         ready = recipe
     else:
         complete, objects = separate_own(read_recipe(recipe, settings), **cast(Any, own))

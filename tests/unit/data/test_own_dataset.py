@@ -40,14 +40,10 @@ def test_what_is_missing_has_defaults():
 
 
 def test_what_is_there_is_used():
-    data = as_dataset(Pairs(name="roads", split="test", keys=["a", "b"], warnings=["one"], labels=LabelSpace(("x", "y"))), split="val")
-    assert (data.name, data.split, tuple(data.keys), data.warnings, data.labels.names) == (
-        "roads",
-        "test",
-        ("a", "b"),
-        ("one",),
-        ("x", "y"),
-    )
+    labels = LabelSpace(("x", "y"))
+    data = as_dataset(Pairs(name="roads", split="test", keys=["a", "b"], warnings=["one"], labels=labels), split="val")
+    assert (data.name, data.split, tuple(data.keys), data.warnings) == ("roads", "test", ("a", "b"), ("one",))
+    assert data.labels is labels
     assert data[1].key == "b"
 
 
