@@ -217,7 +217,9 @@ class Prediction:
         >>> Prediction(np.array([[0, 1, 1, 255]], np.uint8), LabelSpace(("road", "car"))).class_fractions()
         {'road': 0.25, 'car': 0.5}
         """
-        counts = np.bincount(self.label_map.ravel(), minlength=256)
+        # In parts: np.bincount makes eight bytes of every pixel.
+        parts = np.array_split(self.label_map.ravel(), max(1, self.label_map.size >> 22))
+        counts = np.sum([np.bincount(part, minlength=256) for part in parts], axis=0)
         total = max(1, self.label_map.size)
         return {name: float(counts[i] / total) for i, name in enumerate(self.labels.names)}
 

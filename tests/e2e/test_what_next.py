@@ -90,7 +90,8 @@ def test_a_run_that_was_still_rising_goes_on_as_printed(upscore, painted, tmp_pa
     assert "rising" not in printed
 
 
-def test_tuning_names_what_evaluates_it(upscore, painted, trained, tmp_path):
+def test_tuning_names_what_evaluates_it(upscore, painted, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, printed, aside = upscore("tune", trained, painted, "--trials", 1, "--out", tmp_path / "my tuned")
     assert code == 0, aside
     words = command_after("next: ", printed)

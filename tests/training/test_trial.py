@@ -86,10 +86,12 @@ def test_a_chosen_batch_that_runs_out_of_memory_is_computed_in_more_parts(painte
 
 @pytest.mark.parametrize("given", [{"run.batch_size": 4}, {"run.batch_size": None, "run.accumulate": 2}])
 def test_what_a_user_gave_is_not_changed(painted, tmp_path, monkeypatch, given):
-    monkeypatch.setattr(Objective, "__call__", lambda *args, **values: (_ for _ in ()).throw(MemoryError()))
+    calls = []
+    monkeypatch.setattr(Objective, "__call__", lambda *args, **values: calls.append(1) or (_ for _ in ()).throw(MemoryError()))
     parts = given.get("run.accumulate", 1)
     with pytest.raises(TrainingError, match=rf"lower run\.batch_size \(now 4\) or augment.*raise run\.accumulate \(now {parts}\)"):
         plan(small_recipe(painted, tmp_path / "run", **given), machine=CPU, timed=True)
+    assert len(calls) == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -50,6 +50,8 @@ MAX_FILE = 28  # and of that of a file beside a progress bar
 PLAIN_SECONDS = 60.0
 """Between two plain lines of progress, where bars cannot be drawn."""
 
+LARGE = 10_000_000  # pixels of an image whose files take seconds to write
+
 BAR_WIDTH = 20  # characters: what stands beside it fits into a line of 80
 
 
@@ -197,7 +199,9 @@ class ImageBar:
 
     def inside(self, path: Path, pixels: int, total: int) -> None:
         """Show how much of the image is labelled that is being labelled."""
-        shown = "" if pixels >= total else f"{escape(shortened(path.name, MAX_FILE))} {100 * pixels // total:>2} %"
+        name = escape(shortened(path.name, MAX_FILE))
+        written = f"writing {name}" if total >= LARGE else ""
+        shown = f"{name} {100 * pixels // total:>2} %" if pixels < total else written
         self.show(self.images, self.pixels + pixels, shown)
 
     def advance(self, path: str) -> None:

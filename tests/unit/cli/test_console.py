@@ -138,6 +138,7 @@ def test_a_large_image_advances_the_bar_tile_by_tile_with_its_name(monkeypatch):
     assert re.search(r"predicting ━━━━━╺━+ 1/2", plain), "a quarter of the pixels"
     assert re.search(r"predicting ━{20} 2/2", plain)
     assert "100 %" not in plain
+    assert "writing" not in plain
     assert max(map(len, re.split(r"[\r\n]", plain))) <= 80
 
 
@@ -182,3 +183,11 @@ def test_an_interrupt_says_what_is_left(capsys):
     with pytest.raises(SystemExit) as left, console.report_errors("no page was written"):
         raise RunInterrupted("interrupted: half is done", number=15)
     assert (left.value.code, capsys.readouterr().err) == (143, "upscore: interrupted: half is done\n")
+
+
+def test_the_files_of_a_large_image_are_said_to_be_written():
+    shown = []
+    bar = console.ImageBar({"a.tif": 10**8}, lambda images, pixels, inside: shown.append(inside))
+    bar.inside(Path("a.tif"), 10**8, 10**8)
+    bar.advance("a.tif")
+    assert shown == ["writing a.tif", ""]
