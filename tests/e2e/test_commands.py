@@ -552,7 +552,11 @@ def test_scores_on_images_that_were_learned_from_are_marked(upscore, painted, tr
     assert warnings[0].startswith("all 6 images of val")
     shutil.copytree(trained / "best", tmp_path / "old")
     bundle = json.loads((tmp_path / "old" / "bundle.json").read_text())
-    del bundle["card"]["data"]["split"], bundle["card"]["data"]["images"]  # as earlier versions wrote it
+    del bundle["card"]["data"]["split"], bundle["card"]["data"]["images"]  # the digests of its images are enough
+    (tmp_path / "old" / "bundle.json").write_text(json.dumps(bundle))
+    warnings = json.loads(upscore("evaluate", tmp_path / "old", painted, "--split", "train", "--json", "--out", out)[1])["warnings"]
+    assert warnings[0].startswith("all 6 images of train")
+    del bundle["card"]["data"]["pixels"]  # a card that does not tell what was trained on
     (tmp_path / "old" / "bundle.json").write_text(json.dumps(bundle))
     assert json.loads(upscore("evaluate", tmp_path / "old", painted, "--split", "train", "--json", "--out", out)[1])["warnings"] == []
 
