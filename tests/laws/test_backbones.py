@@ -152,7 +152,7 @@ def by_hand(name):
     ("name", "start", "field"), [("resnet18", 0, 435), ("mobilenetv2_100", 0, 491), ("vgg13", 15.5, 156), ("convnext_tiny", 15.5, 1688)]
 )
 def test_published_networks(name, start, field):
-    found = [tap.geometry for tap in inspect_backbone(name).levels]
+    found = [tap.geometry for tap in inspect_backbone(name).levels.values()]
     assert found == by_hand(name)
     assert (found[-1].offset, found[-1].receptive_field) == (start, field)
 

@@ -182,7 +182,7 @@ def print_models(rows: Sequence[ListedModel]) -> None:
     table = make_table(["model", "backbone", "parameters", "stride", "receptive field"], left=["model", "backbone"])
     for row in rows:
         size = f"{row.parameters:.2f} M"
-        table.add_row(escape(row.name), escape(row.backbone or "its own"), size, str(row.stride), f"{row.receptive_field:g}")
+        table.add_row(escape(row.name), escape(row.backbone or "its own"), size, str(row.stride), row.field)
     console.print(table)
     console.print(
         "[dim]with 21 classes; receptive field: of a cell of the backbone's coarsest features, or of a score of a network with its own "
