@@ -268,12 +268,16 @@ def current_name(name: str, *, report: Callable[[str], None]) -> str:
     ``report`` receives a sentence where ``name`` is an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
     ModelError as :func:`check_name`.
     """
-    import_timm()
+    timm = import_timm()
     from timm.models import get_deprecated_models
 
-    current = get_deprecated_models().get(name) if isinstance(name, str) else None
+    architecture, _, tag = str(name).partition(".")
+    current = get_deprecated_models().get(architecture)
     if current:
-        report(f"backbone '{name}' is now called '{current}' in timm, and here")
+        architecture, _, origin = current.partition(".")
+        tag = tag or (origin if f"{architecture}.{origin}" in timm.list_pretrained(architecture) else "")
+        current = f"{architecture}.{tag}" if tag else architecture
+        report(f"backbone '{name[:80]}' is now called '{current[:80]}' in timm, and here")
     check_name(current or name)
     return current or name
 

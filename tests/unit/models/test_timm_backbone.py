@@ -175,12 +175,22 @@ def save(path, state):
         ("gluon_resnet18_v1b", "resnet18.gluon_in1k"),
         ("tv_resnet50", "resnet50.tv_in1k"),
         ("xception", "legacy_xception"),
+        ("swsl_resnet18.fb_ssl_yfcc100m_ft_in1k", "resnet18.fb_ssl_yfcc100m_ft_in1k"),
+        ("vit_base_patch16_224_sam", "vit_base_patch16_224"),
     ],
 )
 def test_names_that_timm_has_changed_are_taken_and_said(earlier, today):
     said = []
     assert current_name(earlier, report=said.append) == today
     assert said == [f"backbone '{earlier}' is now called '{today}' in timm, and here"]
+
+
+def test_every_name_that_timm_has_changed_is_taken():
+    import_timm()
+    from timm.models import get_deprecated_models
+
+    for earlier in get_deprecated_models():
+        assert current_name(earlier, report=lambda _: None)
 
 
 def test_of_a_name_of_today_nothing_is_said():
