@@ -39,7 +39,8 @@ HRNet and DLA are treated alike, since coarser maps are upsampled inside them an
 **The feature pyramid.** A plain transformer (ViT, DeiT, BEiT, EVA, DINOv2, DINOv3) has one stride, 16. Its last map becomes maps of stride
 8, 16 and 32 (and 4 for a decoder that reads it) by transposed convolutions and max pooling: the simple feature pyramid of Li, Mao,
 Girshick and He (2022), in [`feature_pyramid.py`](../src/upscore/models/feature_pyramid.py). The pyramid has no
-pretrained weights; it is trained from scratch. A network with patches of 14 gets patches of 16: the kernel of its first layer is resampled (FlexiViT, Beyer et al. 2023),
+pretrained weights; it is trained from scratch. A network with patches of 14 gets patches of 16: the kernel
+of its first layer is resampled (FlexiViT, Beyer et al. 2023),
 and the grid of its position embedding stays as it is, so that every other weight is used unchanged.
 
 **Sizes.** Images of any size from 1×1 are padded with zeros on the right and below to what a network takes, and the result is cropped.
