@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from upscore.models.backbones import build_backbone, import_timm
-from upscore.models.timm_backbone import STRIDES
+from upscore.models.timm_extractor import STRIDES
 
 TRAINED = Path(__file__).resolve().parents[3] / "shared" / "weights" / "mobilenet_v2-b0353104.pth"
 

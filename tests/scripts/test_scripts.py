@@ -93,7 +93,7 @@ def test_every_script_is_run_here():
     assert scripts == {*OURS, *LINES, "photographs", "shapes_encoder", "shapes_folder", "timing"}
     makers = {path.stem for path in (ROOT / "docs").glob("*.py")}
     images = {f"make_{name}_image" for name in ("crf", "objects", "readme", "unet")}
-    assert makers == {"image_sheet", *images, "make_links", "make_models", "make_recipe"}
+    assert makers == {"image_sheet", *images, "make_links", "make_models", "make_recipe", "measure_backbones"}
 
 
 @pytest.mark.parametrize("name", OURS)

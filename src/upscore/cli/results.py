@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -287,14 +286,13 @@ def print_models(rows: Sequence[ListedModel]) -> None:
         console.print(f"[bold]{escape(name)}[/bold]: {escape(architecture.description)} [dim]({escape(architecture.paper)})[/dim]")
         table = make_table(["backbone", "parameters", "coarsest stride", "finest stride", "receptive field"], left=["backbone"])
         for row in same:
-            field = "the whole image" if math.isinf(row.receptive_field) else f"{row.receptive_field:g}"
-            table.add_row(escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), str(row.finest), field)
+            table.add_row(escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), str(row.finest), row.field)
         console.print(Padding(table, (0, 0, 0, 2), expand=False))
         console.print()
     console.print(
         "[dim]with 21 classes. Coarsest stride: between the backbone's coarsest features; finest: between the scores that are upsampled to "
         "the image. Receptive field: of a cell of these features, or of a score of a network with its own encoder, in pixels. --backbone "
-        "takes alexnet, googlenet, vgg16 and any timm backbone with strides 8, 16 and 32.[/dim]"
+        "takes alexnet, googlenet, vgg16 and timm's networks, attention and plain transformers too.[/dim]"
     )
 
 

@@ -14,9 +14,7 @@ __all__ = ["commands"]
 
 commands = typer.Typer()
 
-BACKBONE_HELP = (
-    "'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32; not for networks with an encoder of their own."
-)
+BACKBONE_HELP = "'alexnet', 'googlenet', 'vgg16' or the name of a timm network; not for networks with an encoder of their own."
 START_HELP = "A run whose weights to start from: a coarser FCN (32s → 16s → 8s), or the same network."
 RECIPE_HELP = "Start from this recipe; flags override it. 'upscore recipes' lists those of the papers."
 

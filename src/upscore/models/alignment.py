@@ -35,12 +35,13 @@ class Padding:
     geometry: Geometry  #: the coarsest grid, on the padded image
     before: int  #: zeros before the image along each axis; 0 but for backbones that do not pad at all
     mode: PaddingMode  #: with "input_padding" nothing is added here
+    multiple: int = 1  #: of which height and width are multiples; where it is not 1, all zeros are after the image
 
     @classmethod
-    def of(cls, geometry: Geometry, mode: PaddingMode) -> Padding:
-        """Return the padding for a backbone whose coarsest grid is ``geometry``."""
-        before = math.ceil(geometry.offset - (geometry.stride - 1) / 2) if mode == "external" else 0
-        return cls(geometry, max(0, before), mode)
+    def of(cls, geometry: Geometry, mode: PaddingMode, multiple: int = 1) -> Padding:
+        """Return the padding for a backbone whose coarsest grid is ``geometry``, and that takes images of multiples of ``multiple``."""
+        before = math.ceil(geometry.offset - (geometry.stride - 1) / 2) if mode == "external" and multiple == 1 else 0
+        return cls(geometry, max(0, before), mode, multiple)
 
     def pad(self, x: Tensor) -> Tensor:
         """Return (N, C, H, W) with zeros before and after.
@@ -49,6 +50,10 @@ class Padding:
         """
         if self.mode == "input_padding":
             return x
+        if self.multiple > 1:
+            minimum = 2 * int(self.geometry.stride)
+            height, width = (-(-torch.sym_max(n, minimum) // self.multiple) * self.multiple for n in x.shape[-2:])  # type: ignore[no-untyped-call]
+            return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
         minimum = math.ceil(2 * self.geometry.offset + 1 + self.geometry.stride)
         height, width = (self.geometry.covering_size(torch.sym_max(n + 2 * self.before, minimum)) for n in x.shape[-2:])  # type: ignore[no-untyped-call]
         return F.pad(x, (self.before, width - x.shape[-1] - self.before, self.before, height - x.shape[-2] - self.before))

@@ -41,6 +41,7 @@ class Backbone(Protocol):
     padding: PaddingMode
     mean: tuple[float, ...]  #: with ``std``, RGB statistics in [0, 1] of the images it was trained on
     std: tuple[float, ...]
+    # Also, where it needs it, ``multiple: int``: the sides of the images that it takes are multiples of this number of pixels.
 
     def __call__(self, x: Tensor) -> dict[int, Tensor]:
         """Return the map of each level, (N, C, h, w) by stride, of normalised images (N, C, H, W)."""
@@ -62,18 +63,18 @@ def padding_mode(padding: int) -> PaddingMode:
     return "input_padding" if padding >= INPUT_PADDING else "external"
 
 
-def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3) -> list[FeatureLevel]:
+def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, multiple: int = 1) -> list[FeatureLevel]:
     """Return the channels and the geometry of each feature map of a network that does not declare them.
 
     ``features`` is a network in eval mode, on the CPU or the meta device: (N, C, H, W) to a list of (N, C', h, w) maps. The
     receptive field is ``math.inf`` where a gate or a normalisation averages over the whole image; stride and offset are those
     of the other layers. GeometryError where the cells do not lie on a regular grid, the same for every image size and along
-    both axes.
+    both axes. ``multiple`` is what the images' sides are multiples of.
 
     >>> from torch import nn
     >>> (level,) = measure_levels(lambda x: [nn.Conv2d(3, 8, 3, stride=2, padding=1)(x)])
     >>> level.channels, int(level.geometry.stride), int(level.geometry.offset), int(level.geometry.receptive_field)
     (8, 2, 0, 3)
     """
-    found = measure_receptive_fields(features, in_channels=in_channels)
+    found = measure_receptive_fields(features, in_channels=in_channels, multiple=multiple)
     return [FeatureLevel(m.channels, replace(m.geometry, receptive_field=math.inf) if m.has_global_average else m.geometry) for m in found]

@@ -18,7 +18,7 @@ from torch import nn
 from upscore.errors import ModelError
 from upscore.models.alexnet import AlexNet
 from upscore.models.googlenet import GoogLeNet
-from upscore.models.timm_backbone import TimmBackbone, current_name, import_timm, parameters_mismatch, pretrained
+from upscore.models.timm_backbone import TimmBackbone, current_name, fit_to_pyramid, import_timm, parameters_mismatch, pretrained
 from upscore.models.vgg16 import VGG16
 from upscore.models.weights import Report, load_fitting, read_weights, silent
 from upscore.models.weights.key_maps import rename, rename_to_timm
@@ -50,7 +50,7 @@ def build_backbone(
     ----------
     name : str
         A key of :data:`OWN_BACKBONES`, or the name of a timm network with feature maps of stride
-        8, 16 and 32.
+        8, 16 and 32, or of stride 8 or 16 to make these of.
     in_channels : int
         Channels of the image.
     weights : None, "imagenet" or path
@@ -90,7 +90,7 @@ def build_backbone(
             read_weights(weights, report=report),
             source=weights,
             report=report,
-            rename=lambda found: rename_to_timm(found, own, classifier, torchvision_mobilenet=mobilenet),
+            rename=lambda found: fit_to_pyramid(rename_to_timm(found, own, classifier, torchvision_mobilenet=mobilenet), own),
         )
     return backbone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,6 +229,11 @@ class ListedModel:
     def name(self) -> str:
         """Of the architecture."""
         return self.architecture.name
+
+    @property
+    def field(self) -> str:
+        """The receptive field in words: pixels, or the whole image."""
+        return "the whole image" if self.receptive_field == math.inf else f"{self.receptive_field:g}"
 
 
 def list_models(

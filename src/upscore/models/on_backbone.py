@@ -85,7 +85,7 @@ class OnBackbone(nn.Module):
         super().__init__()
         coarsest = backbone.levels[decoder.stride].geometry
         self.num_classes, self.stride = decoder.num_classes, decoder.stride
-        self.padding = Padding.of(coarsest, backbone.padding)
+        self.padding = Padding.of(coarsest, backbone.padding, getattr(backbone, "multiple", 1))
         self.normalization = normalization
         self.backbone: Any = backbone
         self.decoder: Any = decoder

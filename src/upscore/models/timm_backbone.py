@@ -1,4 +1,4 @@
-"""Any timm classifier with feature maps of stride 8, 16 and 32 as a backbone.
+"""Any timm classifier as a backbone: its feature maps, or a pyramid made of them, of stride 8, 16 and 32.
 
 timm is imported when the first backbone is built, not before: it imports torchvision, and
 together they take seconds.
@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -21,16 +22,25 @@ from torch import Tensor, nn
 
 from upscore.errors import GeometryError, ModelError, nearest_name
 from upscore.models.backbone import FeatureLevel, PaddingMode, measure_levels
+from upscore.models.feature_pyramid import FeaturePyramid
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
+from upscore.models.timm_extractor import FORWARD_ERRORS, Extractor
 from upscore.models.weights import name_mismatch
+from upscore.ops.geometry import Geometry
+from upscore.ops.receptive_field import locate_cells
 from upscore.text import reason
 
-__all__ = ["STRIDES", "BackboneInfo", "TimmBackbone", "check_name", "current_name", "import_timm", "inspect_backbone", "pretrained"]
-
-STRIDES = (8, 16, 32)
-"""Every backbone has these; finer ones only where a decoder reads them."""
-
-FINER = (2, 4)
+__all__ = [
+    "BackboneInfo",
+    "TimmBackbone",
+    "check_name",
+    "current_name",
+    "find_extractor",
+    "fit_to_pyramid",
+    "import_timm",
+    "inspect_backbone",
+    "pretrained",
+]
 
 PAPERS = ("alexnet", "googlenet", "vgg16")
 """Names that are not timm's, and that a user may have meant."""
@@ -75,11 +85,15 @@ class TimmBackbone(nn.Module):
     finer : bool
         Also return the maps of stride 2 and 4, where the network has them.
 
+    Attributes
+    ----------
+    multiple : int
+        Height and width of its images are multiples of this; 1 where any will do.
+
     Raises
     ------
     ModelError
-        The name is unknown, the network lacks a stride, its cells do not lie on a regular grid
-        (padding that depends on the image's size, windows), or weights cannot be downloaded.
+        The name is unknown, the network has too few strides, its cells do not lie on a regular grid, or weights cannot be downloaded.
 
     Examples
     --------
@@ -93,14 +107,17 @@ class TimmBackbone(nn.Module):
     def __init__(self, name: str, *, in_channels: int = 3, weights: Literal["imagenet"] | None = None, finer: bool = False) -> None:
         super().__init__()
         info = inspect_backbone(name, finer=finer)
-        self.levels = dict(zip(info.strides, info.levels, strict=True))
-        self.mean, self.std = info.mean, info.std
-        arguments = {"out_indices": info.indices, "in_chans": in_channels}
+        self.sources, self.multiple, self.mean, self.std = info.levels, info.multiple, info.mean, info.std
+        self.extractor = find_extractor(name, finer)
+        arguments = {**self.extractor.arguments, "in_chans": in_channels}
         self.features = pretrained(name, features_only=True, **arguments) if weights == "imagenet" else _build(name, **arguments)
+        self.pyramid = FeaturePyramid(self.sources, info.strides) if info.strides != tuple(self.sources) else None
+        self.levels = self.pyramid.levels if self.pyramid else dict(self.sources)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """Return the maps by stride of normalised images (N, C, H, W)."""
-        return dict(zip(self.levels, self.features(x), strict=True))
+        maps = dict(zip(self.sources, self.extractor.maps(self.features, x), strict=True))
+        return self.pyramid(maps) if self.pyramid else maps
 
 
 @dataclass(frozen=True)
@@ -108,8 +125,8 @@ class BackboneInfo:
     """What is known of a timm network without its weights."""
 
     strides: tuple[int, ...]  #: 8, 16 and 32, and before them 2 and 4 where these were asked for and exist
-    indices: tuple[int, ...]  #: of timm's feature maps with these strides
-    levels: tuple[FeatureLevel, ...]  #: their channels and measured geometry
+    levels: dict[int, FeatureLevel]  #: the network's own, by stride; a feature pyramid makes those of ``strides`` where they differ
+    multiple: int  #: of which the images' sides are multiples
     mean: tuple[float, ...]  #: with ``std``, RGB statistics in [0, 1] that its weights were trained with
     std: tuple[float, ...]
 
@@ -120,47 +137,78 @@ def inspect_backbone(name: str, *, finer: bool = False) -> BackboneInfo:
 
     Errors are those of :class:`TimmBackbone`.
     """
-    strides, indices, chosen = _on_meta(name, finer)
-    if _pads_by_size(chosen):
-        raise ModelError(f"backbone '{name}' cannot be aligned with the image: its padding depends on the size; choose another")
+    extractor = find_extractor(name, finer)
+    network = _on_meta(name, finer)
+    channels = network.feature_info.channels()
     try:
-        levels = tuple(measure_levels(chosen))
+        levels, multiple = _measure(extractor, network)
     except GeometryError as error:
         raise ModelError(f"backbone '{name}' cannot be aligned with the image: {error}; choose another") from error
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, AttributeError) as error:
+    except FORWARD_ERRORS as error:
         raise ModelError(f"backbone '{name}' does not take images of any size ({reason(error)}): choose another") from error
-    for stride, channels, level in zip(strides, chosen.feature_info.channels(), levels, strict=True):
+    for stride, expected, level in zip(extractor.sources, channels, levels, strict=True):
         if level.geometry.stride != stride:
             raise ModelError(f"backbone '{name}' has cells {level.geometry.stride} pixels apart, expected timm's {stride}: choose another")
-        if level.channels != channels:
-            raise ModelError(f"backbone '{name}' does not return its feature maps as (N, C, H, W): choose another")
+        if level.channels != expected:
+            raise ModelError(f"backbone '{name}' returns {level.channels} channels, expected timm's {expected}: choose another")
     settings = import_timm().get_pretrained_cfg(name)
     mean, std = (settings.mean, settings.std) if settings else (IMAGENET_MEAN, IMAGENET_STD)
-    return BackboneInfo(strides, indices, levels, tuple(mean), tuple(std))
+    return BackboneInfo(extractor.strides, dict(zip(extractor.sources, levels, strict=True)), multiple, tuple(mean), tuple(std))
+
+
+def _measure(extractor: Extractor, network: Any) -> tuple[list[FeatureLevel], int]:
+    """Return a network's feature levels, and what its images' sides are multiples of.
+
+    Where the cells are irregular, or see everything by attention, they are located without their receptive field, which is then infinite.
+    """
+    features = functools.partial(extractor.maps, network)
+    if extractor.multiple == 1 and not _has_attention(network):
+        multiple = extractor.sources[-1] if _pads_by_size(network) else 1
+        try:
+            return measure_levels(features, multiple=multiple), multiple
+        except (GeometryError, *FORWARD_ERRORS):
+            pass
+    multiple = max(extractor.multiple, max(extractor.sources[-1], 32))
+    width, *lengths = [extractor.side] if extractor.side else [-(-side // multiple) * multiple for side in (256, 1024, 4096)]
+    for length in (width, *lengths):
+        try:
+            grids = locate_cells(features, length=length, width=width)
+            break
+        except GeometryError:
+            if length == (width, *lengths)[-1]:
+                raise
+    return [FeatureLevel(channels, grid) for channels, grid in zip(network.feature_info.channels(), grids, strict=True)], multiple
+
+
+def _has_attention(network: nn.Module) -> bool:
+    """Whether a layer is named after attention between positions: a quick check; what it misses is found in the longer measurement."""
+    return any(
+        re.search(r"^(Multi\w*|Window\w*|Global|Local|Eva|Linear\w*|XC\w*|Mask\w*)?Attention\w*$", type(m).__name__)
+        for m in network.modules()
+    )
 
 
 def _pads_by_size(network: nn.Module) -> bool:
-    """Whether a layer of stride 2 pads like TensorFlow's "SAME": a quick check, where measuring the largest networks takes minutes."""
+    """Whether a layer of stride 2 pads like TensorFlow's "SAME", which is the same for all images of multiples of the coarsest stride."""
     from timm.layers import Conv2dSame
 
     return any(isinstance(m, Conv2dSame) and max(m.stride) > 1 and max(m.kernel_size) > 1 for m in network.modules())
 
 
 @functools.cache
-def _on_meta(name: str, finer: bool) -> tuple[tuple[int, ...], tuple[int, ...], Any]:
-    """Return the strides that are read, timm's indices of their maps, and the feature extractor on the meta device."""
+def find_extractor(name: str, finer: bool) -> Extractor:
+    """Return how a timm network's feature maps are extracted; ModelError where its name is unknown or it has none that will do."""
     check_name(name)
+    settings = import_timm().get_pretrained_cfg(name)
+    side = settings.input_size[-1] if settings else 224
+    return Extractor.find(functools.partial(_build, name), name, side, finer=finer)
+
+
+@functools.cache
+def _on_meta(name: str, finer: bool) -> Any:
+    """Return the feature extractor on the meta device."""
     with torch.device("meta"):
-        full = _build(name)
-        found = list(full.feature_info.reduction())
-        missing = [stride for stride in STRIDES if stride not in found]
-        if missing:
-            raise ModelError(f"backbone '{name}' has feature maps of stride {found}, not of {missing[0]}: choose one with 8, 16 and 32")
-        strides = (*(stride for stride in FINER if finer and stride in found), *STRIDES)
-        positions = [len(found) - 1 - found[::-1].index(stride) for stride in strides]  # the deepest map of each stride
-        indices = tuple(full.feature_info.out_indices[position] for position in positions)
-        chosen = _build(name, out_indices=indices).eval()
-    return strides, indices, chosen
+        return _build(name, **find_extractor(name, finer).arguments).eval()
 
 
 def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: int, finer: bool) -> str:
@@ -168,10 +216,35 @@ def parameters_mismatch(name: str, found: Mapping[str, Tensor], *, in_channels: 
 
     Nothing is measured: it takes a second, where measuring takes a minute. ModelError where the name is unknown or a stride is missing.
     """
-    _, indices, _ = _on_meta(name, finer)
+    extractor = find_extractor(name, finer)
     with torch.device("meta"):
-        expected = _build(name, out_indices=indices, in_chans=in_channels).state_dict()
-    return name_mismatch({f"features.{key}": tensor for key, tensor in expected.items()}, found)
+        network = _build(name, **extractor.arguments, in_chans=in_channels)
+        expected = {f"features.{key}": tensor for key, tensor in network.state_dict().items()}
+        if extractor.strides != extractor.sources:
+            sources = {
+                stride: FeatureLevel(channels, Geometry(Fraction(stride)))
+                for stride, channels in zip(extractor.sources, network.feature_info.channels(), strict=True)
+            }
+            pyramid = FeaturePyramid(sources, extractor.strides)
+            expected |= {f"pyramid.{key}": tensor for key, tensor in pyramid.state_dict().items()}
+    return name_mismatch(expected, found)
+
+
+def fit_to_pyramid(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a classifier's tensors as those of a backbone: patches resampled to its side, and its own pyramid where they have none.
+
+    ``found`` has the backbone's names, ``own`` is its state. Patches are resampled as FlexiViT's are (Beyer et al. 2023): an image
+    that is resized as they are gives the same embedding.
+    """
+    from timm.layers import resample_patch_embed
+
+    pyramid = {} if any(key.startswith("pyramid.") for key in found) else {k: v for k, v in own.items() if k.startswith("pyramid.")}
+    tensors = {**pyramid, **found}
+    for key, kernel in found.items():
+        wanted = own.get(key)
+        if wanted is not None and key.endswith("patch_embed.proj.weight") and kernel.ndim == 4 and kernel.shape[2:] != wanted.shape[2:]:
+            tensors[key] = resample_patch_embed(kernel.float(), list(wanted.shape[2:]))
+    return tensors
 
 
 def check_name(name: str) -> None:
@@ -195,12 +268,16 @@ def current_name(name: str, *, report: Callable[[str], None]) -> str:
     ``report`` receives a sentence where ``name`` is an earlier one (``swsl_resnet18`` is ``resnet18.fb_swsl_ig1b_ft_in1k``).
     ModelError as :func:`check_name`.
     """
-    import_timm()
+    timm = import_timm()
     from timm.models import get_deprecated_models
 
-    current = get_deprecated_models().get(name) if isinstance(name, str) else None
+    architecture, _, tag = str(name).partition(".")
+    current = get_deprecated_models().get(architecture)
     if current:
-        report(f"backbone '{name}' is now called '{current}' in timm, and here")
+        architecture, _, origin = current.partition(".")
+        tag = tag or (origin if f"{architecture}.{origin}" in timm.list_pretrained(architecture) else "")
+        current = f"{architecture}.{tag}" if tag else architecture
+        report(f"backbone '{name[:80]}' is now called '{current[:80]}' in timm, and here")
     check_name(current or name)
     return current or name
 

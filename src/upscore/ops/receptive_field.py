@@ -14,6 +14,7 @@ measured on long, thin images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,7 +26,7 @@ from upscore.errors import GeometryError
 from upscore.ops.geometry import Geometry
 from upscore.ops.receptive_field_mode import ReceptiveFieldMode
 
-__all__ = ["MeasuredMap", "measure_receptive_fields"]
+__all__ = ["MeasuredMap", "locate_cells", "measure_receptive_fields"]
 
 WIDTHS = (64, 384, 768)
 """Pixels across; the larger ones for networks without padding, which leave no cell of the first."""
@@ -45,7 +46,7 @@ class MeasuredMap:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def measure_receptive_fields(
-    features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, min_size: int = 1, axis: int | None = None
+    features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, min_size: int = 1, axis: int | None = None, multiple: int = 1
 ) -> list[MeasuredMap]:
     """Return the channels and the geometry of each feature map.
 
@@ -60,6 +61,8 @@ def measure_receptive_fields(
         Smallest height and width of the network's images.
     axis : {-2, -1}, optional
         Measure along this axis only; by default along both, which must agree.
+    multiple : int
+        Images have sides that are multiples of it, a power of two up to 64.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def measure_receptive_fields(
             break
     else:
         raise GeometryError(f"its receptive field is about {LENGTHS[-1]} pixels or more")
-    columns = _along_axis(features, in_channels, (length + 1, width) if axis == -2 else (width, length + 1))
+    columns = _along_axis(features, in_channels, (length + multiple, width) if axis == -2 else (width, length + multiple))
     for row, column in zip(rows, columns or [], strict=True):
         of_row, of_column = row.geometry, column.geometry
         if (of_row.stride, of_row.offset) != (of_column.stride, of_column.offset) or (
@@ -88,9 +91,63 @@ def measure_receptive_fields(
         ):
             raise GeometryError(
                 f"its cells have offset {float(of_row.offset):g} and stride {float(of_row.stride):g} on images of {length} pixels, and "
-                f"{float(of_column.offset):g} and {float(of_column.stride):g} on {length + 1}: its padding depends on the size"
+                f"{float(of_column.offset):g} and {float(of_column.stride):g} on {length + multiple}: its padding depends on the size"
             )
     return rows
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def locate_cells(
+    features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, length: int = 256, width: int = 256
+) -> list[Geometry]:
+    """Return the grid of each feature map of a network whose cells see the whole image, or unequal parts of it.
+
+    Attention and maps that are upsampled are detached: what remains of the network says where a cell lies. It takes a
+    fraction of the time of :func:`measure_receptive_fields`, since no receptive field has to fit.
+
+    Parameters
+    ----------
+    features : callable
+        As for :func:`measure_receptive_fields`.
+    in_channels : int
+        Its C.
+    length, width : int
+        Of the images that are given to it, one along each axis; the length is the larger.
+
+    Raises
+    ------
+    GeometryError
+        The cells do not divide the image evenly, the axes differ, or a middle cell sees the image's edge.
+
+    Examples
+    --------
+    >>> network = torch.nn.Conv2d(3, 8, 16, stride=16).eval()
+    >>> locate_cells(lambda images: [network(images)])
+    [Geometry(stride=Fraction(16, 1), offset=Fraction(15, 2), receptive_field=inf)]
+    """
+    rows = _locate_along(features, in_channels, -2, length, width)
+    if rows != _locate_along(features, in_channels, -1, length, width):
+        raise GeometryError("its cells lie otherwise along rows than along columns")
+    return rows
+
+
+def _locate_along(features: Callable[[Tensor], list[Tensor]], in_channels: int, axis: int, length: int, width: int) -> list[Geometry]:
+    size = (length, width) if axis == -2 else (width, length)
+    image = torch.ones(1, in_channels, *size, dtype=torch.float64, device="cpu", requires_grad=True)
+    with torch.device("cpu"), ReceptiveFieldMode(detach_mixing=True):
+        maps = features(image)
+    found = []
+    for cells in maps:
+        count = cells.shape[axis]
+        if length % count:
+            raise GeometryError(f"its {count} cells do not divide an image of {length} pixels")
+        stride, middle = length // count, count // 2
+        first, last = _support(cells.select(axis, middle).sum(), image, axis)
+        if first == 0 or last == length - 1:
+            raise GeometryError(f"its cells see more than {length} pixels without attention")
+        found.append(Geometry(Fraction(stride), Fraction(first + last, 2) - middle * stride, math.inf))
+    return found
 
 
 def _fits(features: Callable[[Tensor], list[Tensor]], in_channels: int, size: int) -> bool:
@@ -130,6 +187,8 @@ def _along_axis(features: Callable[[Tensor], list[Tensor]], in_channels: int, si
 
 def _support(cell: Tensor, image: Tensor, axis: int) -> tuple[int, int]:
     """Return the first and last position along ``axis`` at which the gradient of ``cell`` is not zero."""
+    if not cell.requires_grad:
+        raise GeometryError("one of its cells depends on the image by attention alone, which shows no position")
     (gradient,) = torch.autograd.grad(cell, image, retain_graph=True)
     profile = gradient.sum(dim=(0, 1, -1 if axis == -2 else -2))
     support = profile.nonzero().flatten()

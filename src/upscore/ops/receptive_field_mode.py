@@ -33,15 +33,21 @@ class ReceptiveFieldMode(TorchFunctionMode):
     has_global_average : bool
         A gate or a normalisation has averaged over the whole image.
 
+    Parameters
+    ----------
+    detach_mixing : bool
+        Detach attention, and maps that are upsampled: the cells are then those of the path that remains, as with gates.
+
     Raises
     ------
     GeometryError
-        The network has attention between all positions.
+        The network has attention between positions, which is not to be detached.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, detach_mixing: bool = False) -> None:
         super().__init__()
         self.has_global_average = False
+        self.detach_mixing = detach_mixing
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -57,6 +63,14 @@ class ReceptiveFieldMode(TorchFunctionMode):
         if name in _AVERAGES and _is_global(name, *arguments[1:], **named):
             self.has_global_average = True
             return func(*(a.detach() if isinstance(a, Tensor) else a for a in arguments), **named)
+        if self.detach_mixing and name in _MIXING:
+            return _ones_like_result(func, arguments, named)
+        if self.detach_mixing and name == "softmax":
+            return arguments[0]
+        if (
+            self.detach_mixing and _REPLACEMENTS.get(name) is _combine and _is_small_constant(arguments)
+        ):  # such as the positions that index a bias
+            return func(*arguments, **named)
         if name in _REPLACEMENTS:
             return _REPLACEMENTS[name](*arguments, **named)
         return func(*arguments, **named)
@@ -78,8 +92,10 @@ def _single_channel(x: Tensor, axis: int) -> Tensor:
 
 
 def _materialised(argument: Any) -> Any:
-    """Replace tensors on the meta device by ones."""
+    """Replace tensors on the meta device by ones, indices by zeros."""
     if isinstance(argument, Tensor) and argument.is_meta:
+        if not argument.is_floating_point():
+            return torch.zeros((), dtype=argument.dtype).expand(argument.shape)
         return torch.ones((), dtype=torch.float64).expand(argument.shape)
     if isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
         return type(argument)(_materialised(a) for a in argument)
@@ -162,6 +178,24 @@ def _chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
     return _split(x, math.ceil(x.shape[dim] / chunks), dim)
 
 
+def _ones_like_result(func: Any, arguments: list[Any], named: Mapping[str, Any]) -> Tensor:
+    """Return ones of the shape of a result, without computing or storing it."""
+    on_meta = [_on_meta(argument) for argument in arguments]
+    shape = func(*on_meta, **{name: _on_meta(argument) for name, argument in named.items()}).shape
+    return torch.ones((), dtype=torch.float64).expand(shape)
+
+
+def _is_small_constant(arguments: list[Any]) -> bool:
+    """Return whether no argument depends on the image, and none is as large as a map of attention."""
+    return all(not a.requires_grad and a.numel() <= 1_000_000 for a in arguments if isinstance(a, Tensor))
+
+
+def _on_meta(argument: Any) -> Any:
+    if isinstance(argument, list | tuple) and any(isinstance(a, Tensor) for a in argument):
+        return type(argument)(_on_meta(a) for a in argument)
+    return argument.detach().to("meta") if isinstance(argument, Tensor) else argument
+
+
 def _refuse_attention(*_: Any, **__: Any) -> Any:
     raise GeometryError("it has attention between all positions of the image")
 
@@ -177,10 +211,12 @@ def _is_global(name: str, *args: Any, **kwargs: Any) -> bool:
 _PASSED_THROUGH = frozenset((
     "batch_norm", "layer_norm", "rms_norm", "local_response_norm", "dropout", "contiguous", "relu", "relu_", "relu6", "silu", "gelu",
     "hardswish", "hardtanh", "mish", "leaky_relu", "leaky_relu_", "elu", "prelu", "softplus", "sigmoid", "sigmoid_", "hardsigmoid",
-    "tanh", "tanh_", "clamp", "clamp_",
+    "tanh", "tanh_", "clamp", "clamp_", "float",
 ))  # fmt: skip
 _NORMS_OVER_POSITIONS = frozenset(("group_norm", "instance_norm"))
 _AVERAGES = frozenset(("mean", "var", "std", "var_mean", "norm", "sum", "amax", "adaptive_avg_pool2d", "adaptive_max_pool2d"))
+_ATTENTION = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+_MIXING = frozenset((*_ATTENTION, "interpolate"))
 _REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -197,5 +233,5 @@ _REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
     "concat": _concatenate,
     "view": torch.Tensor.reshape,
     **dict.fromkeys(("add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__"), _combine),
-    **dict.fromkeys(("matmul", "__matmul__", "bmm", "einsum", "scaled_dot_product_attention"), _refuse_attention),
+    **dict.fromkeys(_ATTENTION, _refuse_attention),
 }

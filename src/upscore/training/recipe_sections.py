@@ -139,7 +139,7 @@ class ModelSection(Section):
     """The network, its backbone and the weights it starts from."""
 
     name: str = Field("fcn8s", description="an architecture; 'upscore models' lists them")
-    backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or any timm backbone with strides 8, 16 and 32")
+    backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or the name of a timm network")
     weights: str | None = Field(None, description="of the backbone: a file, 'imagenet' (downloaded) or 'none'")
     start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
     new_classes: bool = Field(False, description="start_from: for other classes, with newly initialised score layers")

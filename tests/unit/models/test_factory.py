@@ -106,7 +106,7 @@ def test_images_of_other_channels():
         ({"name": "segnet", "width": 0.5, "weights": "imagenet"}, "no ImageNet weights for 'segnet' of another width"),
         ({"name": "segnet", "weights": "absent.npz"}, "no weights file at 'absent.npz'"),
         ({"name": "unet-backbone", "channels": 0}, "found 0 channels"),
-        ({"name": "unet-backbone", "backbone": "vit_tiny_patch16_224"}, "backbone 'vit_tiny_patch16_224'"),
+        ({"name": "unet-backbone", "backbone": "levit_128s"}, "backbone 'levit_128s'"),
         ({"name": "sliding-window", "patch": 64}, "found patch 64, expected an odd number"),
         ({"name": "full-resolution", "depth": 0}, "found depth 0"),
     ],

@@ -50,38 +50,41 @@ def test_paths_and_addresses_are_no_names(name):
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("tf_efficientnet_b0", "padding depends on the size"),
-        ("vit_tiny_patch16_224", "stride .*, not of 8"),
-        ("pvt_v2_b0", "attention"),
-        ("swin_tiny_patch4_window7_224", "does not take images of any size"),
-        ("hrnet_w18_small", "unequal receptive fields"),
+        ("levit_128s", "by attention alone"),
+        ("inception_v3", "do not divide an image"),
+        ("vit_base_patch32_224.gone", "no weights tagged"),
     ],
 )
 def test_networks_without_a_regular_grid_are_refused_in_words(name, complaint):
     with pytest.raises(ModelError, match=complaint) as error:
         TimmBackbone(name)
     assert "\n" not in str(error.value)
-    assert "choose" in str(error.value)
 
 
-def test_padding_that_depends_on_the_size_is_known_without_measuring(monkeypatch):
-    """The largest of these networks takes two minutes to measure."""
+def test_attention_is_located_without_measuring_receptive_fields(monkeypatch):
+    """Measuring the largest of these networks takes minutes."""
     from upscore.models import timm_backbone
 
-    monkeypatch.setattr(timm_backbone, "measure_levels", lambda _: pytest.fail("measured"))
-    with pytest.raises(ModelError, match="padding depends on the size"):
-        inspect_backbone.__wrapped__("tf_efficientnet_lite0")
+    monkeypatch.setattr(timm_backbone, "measure_levels", lambda *_, **__: pytest.fail("measured"))
+    assert inspect_backbone.__wrapped__("vit_tiny_patch16_224").levels == {16: FeatureLevel(192, Geometry(16, 7.5, math.inf))}
+
+
+def test_same_padding_is_regular_on_multiples_of_the_stride():
+    info = inspect_backbone("tf_efficientnet_lite0")
+    assert info.multiple == 32
+    assert [level.geometry.offset for level in info.levels.values()] == [7, 15, 31]
+    assert all(level.geometry.receptive_field < math.inf for level in info.levels.values())
 
 
 @pytest.mark.parametrize(
     ("channels", "jump", "complaint"),
-    [(64, 32, "32 pixels apart, expected timm's 8"), (7, 8, r"does not return its feature maps as \(N, C, H, W\)")],
+    [(64, 32, "32 pixels apart, expected timm's 8"), (7, 8, "returns 7 channels, expected timm's 128")],
 )
 def test_networks_that_are_not_what_timm_says_are_refused(monkeypatch, channels, jump, complaint):
     from upscore.models import timm_backbone
 
     levels = [FeatureLevel(channels, Geometry(jump)), FeatureLevel(channels, Geometry(16)), FeatureLevel(channels, Geometry(32))]
-    monkeypatch.setattr(timm_backbone, "measure_levels", lambda _: levels)
+    monkeypatch.setattr(timm_backbone, "measure_levels", lambda *_, **__: levels)
     with pytest.raises(ModelError, match=complaint):
         inspect_backbone.__wrapped__("resnet18")
 
@@ -142,7 +145,7 @@ def test_timm_networks_take_no_arguments():
 
 
 def test_gates_make_the_field_unbounded_and_move_nothing():
-    levels = inspect_backbone("mobilenetv3_small_100").levels
+    levels = inspect_backbone("mobilenetv3_small_100").levels.values()
     assert [(tap.geometry.stride, tap.geometry.offset, tap.geometry.receptive_field) for tap in levels] == [
         (s, 0, math.inf) for s in (8, 16, 32)
     ]
@@ -172,12 +175,22 @@ def save(path, state):
         ("gluon_resnet18_v1b", "resnet18.gluon_in1k"),
         ("tv_resnet50", "resnet50.tv_in1k"),
         ("xception", "legacy_xception"),
+        ("swsl_resnet18.fb_ssl_yfcc100m_ft_in1k", "resnet18.fb_ssl_yfcc100m_ft_in1k"),
+        ("vit_base_patch16_224_sam", "vit_base_patch16_224"),
     ],
 )
 def test_names_that_timm_has_changed_are_taken_and_said(earlier, today):
     said = []
     assert current_name(earlier, report=said.append) == today
     assert said == [f"backbone '{earlier}' is now called '{today}' in timm, and here"]
+
+
+def test_every_name_that_timm_has_changed_is_taken():
+    import_timm()
+    from timm.models import get_deprecated_models
+
+    for earlier in get_deprecated_models():
+        assert current_name(earlier, report=lambda _: None)
 
 
 def test_of_a_name_of_today_nothing_is_said():
