@@ -117,7 +117,7 @@ def print_run(run: Run) -> None:
 
     progress, data = run.progress, run.recipe.data
     console.print(
-        f"best mIoU [bold]{100 * progress.best_miou:.2f}[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}", soft_wrap=True
+        f"best mIoU [bold]{_percent(progress.best_miou)} %[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}", soft_wrap=True
     )
     metrics: Any = Bundle.load(run.best).card["metrics"]
     classes = metrics["classes"]
@@ -138,8 +138,8 @@ def _print_baseline(baseline: Baseline | None, mean_iou: float | None) -> None:
         return
     verdict = "" if mean_iou is None or mean_iou > baseline.mean_iou else ": [bold yellow]the network is no better[/bold yellow]"
     console.print(
-        f"baseline, every pixel {short_name(baseline.name)}: mean IoU {_percent(baseline.mean_iou)}, "
-        f"pixel accuracy {_percent(baseline.pixel_accuracy)}{verdict}",
+        f"baseline, every pixel {short_name(baseline.name)}: mean IoU {_percent(baseline.mean_iou)} %, "
+        f"pixel accuracy {_percent(baseline.pixel_accuracy)} %{verdict}",
         soft_wrap=True,
     )
 
@@ -147,7 +147,7 @@ def _print_baseline(baseline: Baseline | None, mean_iou: float | None) -> None:
 def _print_weakest(class_iou: Mapping[str, float | None]) -> None:
     from upscore.evaluation.hints import find_weakest_classes
 
-    weakest = ", ".join(f"{short_name(name)} {_percent(iou)}" for name, iou in find_weakest_classes(class_iou))
+    weakest = ", ".join(f"{short_name(name)} {_percent(iou)} %" for name, iou in find_weakest_classes(class_iou))
     if weakest:
         console.print(f"lowest IoU: {weakest}", soft_wrap=True)
 
@@ -175,6 +175,7 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
     times = [""] if before is None else ["\nbefore", "\nafter"]
     columns = [f"{name}{time}" for name in ("IoU", "boundary IoU") for time in times]
     columns += [f"{name}{times[-1]}" for name in ("precision", "recall", "F1")]
+    _print_unit(with_changes=before is not None)
     table = make_table(["class", *columns, "pixels"], left=["class"])
     for i, name in enumerate(after.labels.names):
         values = [version.metrics.class_iou[i] for version in versions]
@@ -203,6 +204,7 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
 def print_tuning(tuning: Tuning, folder: Path, *, next_command: str | None = None) -> None:
     """Print the metrics of both halves, the CRF's settings, whether it is on, and where the bundle is."""
     columns = [f"{name}\n{time}" for name in ("mean IoU", "boundary IoU", "trimap IoU") for time in ("before", "after")]
+    _print_unit()
     table = make_table(["", "images", *columns], left=[""])
     for name, half in (("chosen on", tuning.chosen_on), ("confirmed on", tuning.confirmed_on), ("together", tuning.whole)):
         values = [version[metric] for metric in ("mean_iou", "boundary_iou", "trimap_iou") for version in (half.before, half.after)]
@@ -265,6 +267,7 @@ def print_explanation(explanation: Explanation, page: Path) -> None:
 
 def print_sweep(sweep: ProposalSweep, page: Path) -> None:
     """Print mean IoU over the number of proposals, and of the other inference modes."""
+    _print_unit()
     table = make_table(["", "mean IoU"], left=[""])
     for row in sweep.curve():
         count = int(row["proposals"])
@@ -325,6 +328,11 @@ def _print_crf(settings: CRFSettings) -> None:
             "[dim]the CRF ran in NumPy, about nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
             soft_wrap=True,
         )
+
+
+def _print_unit(*, with_changes: bool = False) -> None:
+    """Print the unit of the tables that follow."""
+    console.print(f"[dim]metrics in %{', changes in percentage points' if with_changes else ''}[/dim]")
 
 
 def _percent(value: Any) -> str:

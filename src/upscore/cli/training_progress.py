@@ -106,7 +106,7 @@ class TrainingProgressBar:
         if "val_loss" in row:
             line += f"  val loss {row['val_loss']:.4f}"
         if "miou" in row:
-            line += f"  mIoU {100 * row['miou']:5.2f}  pixel accuracy {100 * row['pixel_accuracy']:5.2f}"
+            line += f"  mIoU {100 * row['miou']:5.2f} %  pixel accuracy {100 * row['pixel_accuracy']:5.2f} %"
             line += "  [green]best[/green]" if row["miou"] > self.best else ""
             self.best = max(self.best, row["miou"])
         self.bar.console.print(line, soft_wrap=True)
