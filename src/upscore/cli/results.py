@@ -76,6 +76,9 @@ def print_plan(plan: Plan, *, verbose: bool = False) -> None:
         f"{len(census.labels)} classes",
         soft_wrap=True,
     )
+    images = plan.recipe.input.spec()
+    if not images.is_rgb:
+        console.print(f"  images of {escape(images)}; mean and deviation of each band are measured on the training images")
     for message in plan.messages:
         console.print(f"  {escape(message)}", soft_wrap=True)
     print_warnings(plan.warnings)

@@ -14,24 +14,24 @@ meta device, before it allocates any. Writing one is all or nothing.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from upscore.errors import BundleError, DataError, ModelError, OutputError
-from upscore.files import beside, check_file, refuse_other_contents, replace_folder
+from upscore.files import beside, refuse_other_contents, replace_folder
 from upscore.import_path import import_named, import_path
 from upscore.input_spec import RGB, InputSpec
 from upscore.models.factory import backbone_mismatch, create_model
 from upscore.models.manifest import Description, Fingerprint, Input, Labels, as_json, read_document, write_document
 from upscore.models.weights import name_mismatch, silent
+from upscore.models.weights_file import STORED_DTYPES, digest_file, read_header, read_weights_file
 from upscore.settings import InferenceSettings
 from upscore.text import literal, reason
 from upscore.types import LabelSpace, as_label_space
@@ -170,7 +170,7 @@ class Bundle:
     ) -> Self:
         weights = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()}
         for name, tensor in weights.items():
-            if tensor.dtype not in _DTYPES.values():
+            if tensor.dtype not in STORED_DTYPES.values():
                 found = f"the network has '{name}' of type {tensor.dtype}"
                 raise BundleError(f"{found}, which no bundle holds: register it with persistent=False")
         return cls(
@@ -235,7 +235,7 @@ class Bundle:
         except BundleError as error:
             raise BundleError(f"the bundle '{folder}' cannot be used: {error}") from error
         # A backbone that takes a minute to measure is measured for weights that are its own, and for no others.
-        found = _read_header(folder / WEIGHTS, description.weights)
+        found = read_header(folder / WEIGHTS, description.weights)
         builder = import_named(build, error=BundleError) if isinstance(build, str) else build
         try:
             if builder is not None:
@@ -248,7 +248,7 @@ class Bundle:
         if mismatch := mismatch or _unlike(expected, found):
             what = "its architecture" if builder is None else f"the network that {import_path(builder)} builds"
             raise BundleError(f"'{folder / WEIGHTS}' does not fit {what}: it {mismatch}")
-        weights = _read_weights(folder / WEIGHTS, description.weights)
+        weights = read_weights_file(folder / WEIGHTS, description.weights)
         arguments, card = dict(description.arguments), dict(description.card)
         return cls(description.architecture, arguments, labels, weights, images, inference, card, description.built_by, builder)
 
@@ -284,7 +284,7 @@ class Bundle:
             labels=Labels(names=list(self.labels.names), palette=list(self.labels.palette)),
             inference=self.inference.model_dump(mode="json"),
             card=self.card,
-            weights=Fingerprint(sha256=_digest(weights), bytes=weights.stat().st_size),
+            weights=Fingerprint(sha256=digest_file(weights), bytes=weights.stat().st_size),
         )
 
 
@@ -361,34 +361,6 @@ def _find(folder: Path) -> Path:
     raise BundleError(f"'{folder}' is no bundle: it holds no {DESCRIPTION}, nor does '{folder / 'best'}'")
 
 
-@contextlib.contextmanager
-def _opened(path: Path, recorded: Fingerprint) -> Iterator[None]:
-    """Refuse a weights file that is not there, cannot be read or has another size than recorded; so too what reading it raises."""
-    try:
-        if not path.exists():
-            raise FileNotFoundError
-        size = check_file(path, what="weights", error=BundleError)
-        path.open("rb").close()  # safetensors reports every file that it cannot open as missing
-        if size != recorded.bytes:
-            raise BundleError(f"'{path}' has {size} bytes, expected {recorded.bytes}: it is incomplete or was altered")
-        yield
-    except FileNotFoundError as error:
-        raise BundleError(f"the bundle '{path.parent}' lacks {path.name}: copy it again") from error
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise BundleError(f"'{path}' cannot be read ({reason(error)})") from error
-
-
-def _read_header(path: Path, recorded: Fingerprint) -> dict[str, Tensor]:
-    """Return a file's tensors on the meta device: names, shapes and types, no numbers."""
-    with _opened(path, recorded), safe_open(path, framework="pt") as file:
-        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        kinds = {name: header.get_dtype() for name, header in headers.items()}
-        for name, kind in kinds.items():
-            if kind not in _DTYPES:
-                raise BundleError(f"'{path}' does not fit its architecture: it has '{name}' of type {kind}, expected {', '.join(_DTYPES)}")
-        return {name: torch.empty(header.get_shape(), dtype=_DTYPES[kinds[name]], device="meta") for name, header in headers.items()}
-
-
 def _unlike(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """Return in words how ``found`` differs from ``expected`` in names, shapes or types; ``""`` if it does not."""
     if mismatch := name_mismatch(expected, found):
@@ -397,23 +369,6 @@ def _unlike(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     return "" if other is None else f"has '{other}' of type {found[other].dtype}, expected {expected[other].dtype}"
 
 
-def _read_weights(path: Path, recorded: Fingerprint) -> dict[str, Tensor]:
-    """Return the tensors of a file that is the one recorded."""
-    with _opened(path, recorded):
-        if _digest(path) != recorded.sha256:
-            raise BundleError(f"'{path}' is not the file that was saved: its SHA-256 differs; copy the bundle again")
-        weights: dict[str, Tensor] = load_file(path)
-    return weights
-
-
-_DTYPES = {"F32": torch.float32, "I64": torch.int64, "F64": torch.float64, "BOOL": torch.bool, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
 def refuse_unless_bundle(folder: Path) -> None:
     """Raise an OutputError where ``folder`` holds what is no bundle, so that :meth:`Bundle.save` would refuse it."""
     refuse_other_contents(folder, what="bundle", holds=(DESCRIPTION, WEIGHTS))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

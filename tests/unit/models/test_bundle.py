@@ -9,6 +9,7 @@ from torch import nn
 from upscore import files
 from upscore.errors import BundleError, OutputError
 from upscore.models import bundle as bundle_module
+from upscore.models import weights_file
 from upscore.models.bundle import Bundle, find_bundle
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace
@@ -186,7 +187,7 @@ def test_enormous_descriptions_are_not_read(saved):
 
 
 def test_hostile_width_allocates_nothing(saved, monkeypatch):
-    monkeypatch.setattr(bundle_module, "load_file", lambda _: pytest.fail("tensors were read"))
+    monkeypatch.setattr(weights_file, "load_file", lambda _: pytest.fail("tensors were read"))
     rewrite(saved, lambda d: d["arguments"].update(width=4))
     refused(saved, "has 'backbone.conv1_1.weight' of shape")
 
@@ -238,7 +239,7 @@ def test_saving_replaces_a_bundle_and_nothing_else(tmp_path, saved):
     Bundle.load(saved).save(tmp_path / "empty")
 
 
-FALLIBLE = ["save_file", "_digest", "write_document", "flush", "rename first", "rename second"]
+FALLIBLE = ["save_file", "digest_file", "write_document", "flush", "rename first", "rename second"]
 
 
 @pytest.mark.parametrize("step", FALLIBLE)
