@@ -21,7 +21,7 @@ IMAGES = (4, 12, 31)
 
 def main() -> None:
     """Arrange the rows and write the sheet."""
-    bundle, data = Bundle.load(sys.argv[1] + "/best"), open_dataset("shapes", "val")
+    bundle, data = Bundle.load(sys.argv[1]), open_dataset("shapes", "val")
     model = bundle.build()
     rows = []
     for index in IMAGES:

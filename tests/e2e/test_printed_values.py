@@ -73,7 +73,7 @@ def test_training_prints_its_log_and_marks_what_is_best(upscore, painted, recipe
     for line, row in zip(lines, log, strict=True):
         miou = float(row["miou"])
         assert line.startswith(f"epoch {int(row['epoch']):>3}/5  loss {float(row['loss']):.4f}")
-        assert f"  mIoU {100 * miou:5.2f}  " in line
+        assert f"  mIoU {100 * miou:5.2f} %  " in line
         assert f"  val loss {float(row['val_loss']):.4f}  " in line
         assert f"  pixel accuracy {100 * float(row['pixel_accuracy']):5.2f}" in line
         assert line.endswith("  best") == (miou > best), lines
@@ -83,7 +83,7 @@ def test_training_prints_its_log_and_marks_what_is_best(upscore, painted, recipe
     rises = [float(after["miou"]) > float(before["miou"]) for before, after in pairwise(log)]
     assert any(up and not new for up, new in zip(rises, marked[1:], strict=True)), "nor one in which whatever rises is the best"
     epoch = next(row["epoch"] for row in log if float(row["miou"]) == best)
-    assert f"best mIoU {100 * best:.2f} after epoch {float(epoch):g}: {tmp_path / 'run' / 'best'}" in printed
+    assert f"best mIoU {100 * best:.2f} % after epoch {float(epoch):g}: {tmp_path / 'run' / 'best'}" in printed
     assert f"next: upscore evaluate {tmp_path / 'run'} {painted}" in printed
     card = json.loads((tmp_path / "run" / "best" / "bundle.json").read_text())["card"]
     assert card["metrics"]["mean_iou"] == pytest.approx(best)

@@ -92,7 +92,9 @@ def test_every_script_is_run_here():
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert scripts == {*OURS, *LINES, "photographs", "shapes_encoder", "shapes_folder", "timing"}
     makers = {path.stem for path in (ROOT / "docs").glob("*.py")}
-    images = {f"make_{name}_image" for name in ("crf", "objects", "readme", "unet")}
+    images = {
+        f"make_{name}_image" for name in ("crf", "deconvnet", "fcn", "objects", "readme", "unet")
+    }  # that of DeconvNet trains one, for minutes
     assert makers == {"image_sheet", *images, "make_links", "make_models", "make_recipe", "measure_backbones"}
 
 
@@ -211,6 +213,12 @@ def test_the_readmes_image_is_made_of_a_run(docs, given, tmp_path):
         assert (image == test[index].image).all()
         assert (truth == colours[test[index].label]).all()
         assert (predicted == colours[Predictor(given["FCN"], device="cpu").predict(test[index].image).label_map]).all()
+
+
+def test_the_image_of_fcns_is_made_of_a_run(docs, given, tmp_path):
+    (docs / "images" / "fcn.png").unlink()
+    run(docs / "make_fcn_image.py", "FCN", given, tmp_path)
+    assert read_image(docs / "images" / "fcn.png").shape[2] == 3
 
 
 def test_the_image_of_objects_is_made_of_an_ensemble(docs, given, tmp_path):

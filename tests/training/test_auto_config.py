@@ -31,7 +31,7 @@ def census(images: int = 367, size: tuple[int, int] = (360, 480)) -> DatasetStat
 @given(images=st.integers(1, 5000), height=st.integers(1, 3000), width=st.integers(1, 3000))
 def test_every_choice_has_a_reason_and_makes_a_run_that_can_start(machine, images, height, width):
     recipe, choices = configure(Recipe().with_values({"run.out": "x"}), census(images, (height, width)), machine)
-    assert set(recipe.open_settings()) <= {"data.path", "data.fingerprint", "model.start_from", "run.steps"}
+    assert set(recipe.open_settings()) <= {"data.path", "data.fingerprint", "input.mean", "input.std", "model.start_from", "run.steps"}
     assert all(choice.why and recipe.chosen[choice.setting] == choice.why for choice in choices)
     assert Recipe.parse(recipe.model_dump()) == recipe
     assert recipe.run.batch_size % recipe.run.devices == 0

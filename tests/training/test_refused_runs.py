@@ -17,7 +17,7 @@ from upscore.training.run_state import RunState
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"model.arguments": {"width": 0.03125, "in_channels": 4}}, "in_channels = 4: images are read as RGB"),
+        ({"model.arguments": {"width": 0.03125, "in_channels": 4}}, "in_channels = 4: expected 3 for images of 3 bands of uint8"),
         ({"model.arguments": {"width": 0.03125, "in_channels": 2}}, "leave it out"),
         ({"augment.crop_size": [20000, 20000]}, r"\(20000, 20000\), expected height and width from 1 to 16384"),
     ],

@@ -59,7 +59,7 @@ def test_without_valid_pixels_no_score_is_defined():
 
 def test_the_policy_says_what_was_left_out(matrix):
     assert matrix.metrics().policy == (
-        "1 of 4 pixels (25.0%) are ignored, 1 of 3 classes do not occur in the truth; "
+        "1 of 4 pixels (25.0 %) are ignored, 1 of 3 classes do not occur in the truth; "
         "classes in neither truth nor prediction are left out of the means, classes only predicted count as 0."
     )
     for absent, words in ABSENT_POLICIES.items():

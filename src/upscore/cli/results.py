@@ -335,7 +335,7 @@ def _print_crf(settings: CRFSettings) -> None:
 
 def _print_unit(*, with_changes: bool = False) -> None:
     """Print the unit of the tables that follow."""
-    console.print(f"[dim]metrics in %{', changes in percentage points' if with_changes else ''}[/dim]")
+    console.print(f"[dim]all metrics in %{', changes in percentage points' if with_changes else ''}[/dim]")
 
 
 def _percent(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from upscore.data.image_files import find_stored_input, inspect_image, read_imag
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
 from upscore.data.tiff import count_pages, list_pages
 from upscore.errors import DataError
-from upscore.input_spec import InputSpec
+from upscore.input_spec import RGB, InputSpec
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, Sample
 
@@ -130,13 +131,14 @@ class PairedFiles:
         """The images' bands and type: those of :meth:`read_as`, or found in the headers of about sixteen images, evenly spaced.
 
         Images of 8-bit grey and colour are RGB. Others must be equal in their bands, which every image is checked for when it is read.
-        A DataError is raised where they differ, or a file is no image.
+        A DataError is raised where they differ. Files that cannot be read do not count.
         """
         step = max(1, len(self) // _IMAGES_INSPECTED)
         found: dict[InputSpec, list[str]] = {}
         for pair in self.pairs[::step]:
-            found.setdefault(find_stored_input(pair.image), []).append(pair.image.name)
-        specs = sorted(found, key=lambda spec: -len(found[spec]))
+            with contextlib.suppress(DataError):  # what cannot be read is reported with all that is wrong with the masks
+                found.setdefault(find_stored_input(pair.image), []).append(pair.image.name)
+        specs = sorted(found, key=lambda spec: -len(found[spec])) or [RGB]
         if len(specs) > 1:
             kinds = "; ".join(f"{len(found[spec])} have {spec}, such as {found[spec][0]}" for spec in specs[:4])
             raise DataError(

@@ -43,7 +43,7 @@ def test_a_resumed_run_knows_its_best(progress_bar, capsys):
 def test_the_line_shows_the_values_of_its_names(progress_bar, capsys):
     progress_bar.row({"epoch": 2.0, "loss": 0.1234, "val_loss": 0.5678, "miou": 0.4321, "pixel_accuracy": 0.8765})
     line = " ".join(capsys.readouterr().err.split())
-    assert "loss 0.1234 val loss 0.5678 mIoU 43.21 pixel accuracy 87.65 best" in line
+    assert "loss 0.1234 val loss 0.5678 mIoU 43.21 % pixel accuracy 87.65 % best" in line
 
 
 def begun(estimate, clock, *, epochs=4, step=0):

@@ -52,7 +52,6 @@ def test_a_backbone_is_not_measured_for_weights_that_are_not_its_own(saved, back
     [
         ({"backbone": "no_such_backbone"}, "unknown backbone"),
         ({"backbone": 5}, "expected a name"),
-        ({"backbone": "levit_128s"}, "stride|strides|choose another"),
         ({"backbone": "vit_base_patch16_224"}, "does not fit its architecture: it lacks 'features"),
         ({"in_channels": 10**9}, "names 3 bands of uint8 .* for a network of in_channels 1000000000"),
         ({"in_channels": "three"}, "input channels"),
