@@ -50,7 +50,8 @@ def test_a_band_moves_as_it_would_alone(bands: int, dtype: str, rotation: float,
         one = replace(moved, input=InputSpec((spec.bands[band],), dtype, (spec.mean[band],), (spec.std[band],)))
         alone = one(Sample("k", np.ascontiguousarray(image[..., [band]])), rng=rng_for(seed, 0, "k")).image
         # OpenCV's weights of interpolation have steps of a 32nd, for some numbers of channels.
-        tolerance = (np.nanmax(image) - np.nanmin(image)) / 32 if elastic or rotation else 0
+        # Its resizing of integers rounds otherwise for some numbers of channels, by one step.
+        tolerance = (np.nanmax(image) - np.nanmin(image)) / 32 if elastic or rotation else 1 if dtype != "float32" else 1e-5
         assert np.abs(together[..., band].astype(float) - alone[..., 0]).max() <= tolerance
 
 
