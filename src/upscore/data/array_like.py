@@ -12,7 +12,7 @@ from upscore.errors import DataError
 from upscore.input_spec import RGB, InputSpec
 from upscore.types import IGNORE
 
-__all__ = ["describe", "image_array", "mask_array"]
+__all__ = ["TOLERANCE", "describe", "image_array", "mask_array"]
 
 TOLERANCE = 1e-3
 """By how much values of an image tensor may leave [0, 1], as rounding does."""

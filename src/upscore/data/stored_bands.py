@@ -130,8 +130,7 @@ def _decode_common(header: Header, spec: InputSpec) -> tuple[npt.NDArray[Any], t
                 )
             values = values.astype(np.uint16)
         return values.reshape(*values.shape[:2], len(spec)), ()
-    straight = image.convert("LA" if image.mode == "La" else "RGBA" if len(spec) == 3 else image.mode)
-    return _over_white(np.asarray(straight.convert("LA" if len(spec) == 1 else "RGBA")), len(spec), 255)
+    return _over_white(np.asarray(image.convert("LA" if len(spec) == 1 else "RGBA")), len(spec), 255)
 
 
 def _over_white(

@@ -6,13 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from upscore.data.array_like import TOLERANCE
 from upscore.errors import DataError
 from upscore.input_spec import LARGEST, RGB, Image, InputSpec
 
 __all__ = ["check_tensor", "image_to_tensor", "tensor_to_images"]
-
-TOLERANCE = 1e-3
-"""By how much values of an image tensor may leave [0, 1], as rounding does."""
 
 
 def image_to_tensor(image: Image) -> Tensor:

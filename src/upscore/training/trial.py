@@ -37,7 +37,7 @@ MAX_TRIED = 2  # images that are tried where the whole part of a step is not; ba
 
 LONG = 10.0  # seconds of a step that is not repeated to be timed when everything is warm
 
-SAMPLING = 0.002  # seconds between two looks at the memory in use
+SAMPLING = 0.002  # seconds between two measurements of the memory in use
 
 
 class Trial(NamedTuple):
