@@ -142,7 +142,7 @@ class PairedFiles:
         if len(specs) > 1:
             kinds = "; ".join(f"{len(found[spec])} have {spec}, such as {found[spec][0]}" for spec in specs[:4])
             raise DataError(
-                f"the images of {self.name} {self.split} differ in their bands: of {sum(map(len, found.values()))} whose headers were read, "
+                f"the images of {self.name} {self.split} differ in their bands: of {sum(map(len, found.values()))} headers, "
                 f"{kinds}: convert them to one kind, or read all as RGB of 8 bits with --set input.dtype=uint8"
             )
         if self._bands not in (None, len(specs[0])):

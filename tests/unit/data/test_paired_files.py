@@ -130,7 +130,7 @@ def test_training_and_evaluation_say_the_same_of_a_reading(tmp_path: Path) -> No
     dark = MASK.astype(np.uint16) * 4095
     data = files([pair(tmp_path, "a", clear, MASK), pair(tmp_path, "b", dark, MASK), pair(tmp_path, "c", dark, MASK, exif=4)])
     with pytest.raises(
-        DataError, match=r"differ in their bands: of 3 .* 2 have 1 band of uint16 \(band 1\), such as b.* --set input.dtype"
+        DataError, match=r"differ in their bands: of 3 headers, 2 have 1 band of uint16 \(band 1\), such as b.* --set input.dtype"
     ):
         _ = data.input
     data = data.read_as(RGB)
