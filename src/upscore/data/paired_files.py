@@ -113,6 +113,11 @@ class PairedFiles:
                 f"{len(stacks)} of {len(pairs)} images of {split} ({listed(stacks)}) are stacks whose masks have as many pages: "
                 f"each of the {pages} pages is an image",
             )
+        if layered := [pair.key for pair in self.pairs if count_pages(pair.image) > 1]:
+            self._given_warnings += (
+                f"{len(layered)} of {len(self)} images of {split} ({listed(layered)}) have several pages under one mask: "
+                "the pages are the bands of one image",
+            )
         self._found: dict[str, set[int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
         self._mapping: npt.NDArray[np.uint8] | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING
@@ -156,3 +157,25 @@ def test_only_some_deep_images_are_decoded_while_masks_are_counted(tmp_path: Pat
     check_dataset(data)
     assert 10 <= len(decoded) <= 20
     assert DARK_WARNING in data.warnings[0]
+
+
+def test_pages_are_images_or_bands_by_their_masks_and_which_is_said(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 8), np.uint8)
+    one = pair(tmp_path, "a", images[0], MASK)
+    stack, masks = tmp_path / "a.image.tif", tmp_path / "a.mask.tif"
+    tifffile.imwrite(stack, images, photometric="minisblack")
+    tifffile.imwrite(masks, np.stack([MASK, 1 - MASK, MASK]), photometric="minisblack")
+    data = files([Pair("a", stack, one.mask)])
+    assert (len(data), len(data.input)) == (1, 3)
+    assert data.warnings == ("1 of 1 images of train (a) have several pages under one mask: the pages are the bands of one image",)
+    assert np.array_equal(data[0].image, np.moveaxis(images, 0, 2))
+    data = files([Pair("a", stack, masks)])
+    assert data.keys == ["a/page-0001", "a/page-0002", "a/page-0003"]
+    assert "each of the 3 pages is an image" in data.warnings[0]
+    assert len(data.warnings) == 1
+    for index, label in enumerate((MASK, 1 - MASK, MASK)):
+        assert np.array_equal(data[index].label, label)
+        assert np.array_equal(data[index].image[..., 0], images[index])
+    tifffile.imwrite(masks, np.stack([MASK, MASK]), photometric="minisblack")
+    with pytest.raises(DataError, match=r"a\.mask\.tif: the mask has 2 pages and a\.image\.tif has 3, expected as many"):
+        files([Pair("a", stack, masks)])
