@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection
 
-__all__ = ["MAX_LINE", "MAX_WORD", "listed", "literal", "one_line", "reason", "shortened", "visible"]
+__all__ = ["MAX_LINE", "MAX_WORD", "describe_duration", "listed", "literal", "one_line", "reason", "shortened", "visible"]
 
 MAX_LINE = 2000
 """Characters of the longest message that is shown in full."""
@@ -100,3 +100,16 @@ def literal(value: object, max_length: int = 120) -> str:
         return shortened(repr(value), max_length)
     except (ValueError, RecursionError):
         return "a number of more than 4,300 digits" if isinstance(value, int) else f"a {type(value).__name__} that cannot be shown"
+
+
+def describe_duration(seconds: float) -> str:
+    """Return a duration in one unit, without more digits than an estimate has.
+
+    >>> describe_duration(2400), describe_duration(70), describe_duration(8 * 3600)
+    ('40 minutes', '70 seconds', '8 hours')
+    """
+    for size, unit, limit in ((1, "second", 90), (60, "minute", 90 * 60), (3600, "hour", 36 * 3600), (86400, "day", float("inf"))):
+        if seconds < limit:
+            count = max(1, round(seconds / size))
+            return f"{count:,} {unit}{'s' * (count != 1)}"
+    raise AssertionError("no number is above infinity")

@@ -24,7 +24,6 @@ __all__ = [
     "aside",
     "bar_columns",
     "console",
-    "describe_duration",
     "draws_bars",
     "escape",
     "image_bar",
@@ -58,19 +57,6 @@ BAR_WIDTH = 20  # characters: what stands beside it fits into a line of 80
 def draws_bars() -> bool:
     """Return whether standard error can show a bar that is redrawn."""
     return aside.is_terminal and not aside.is_dumb_terminal
-
-
-def describe_duration(seconds: float) -> str:
-    """Return a duration in one unit, without more digits than an estimate has.
-
-    >>> describe_duration(2400), describe_duration(70), describe_duration(8 * 3600)
-    ('40 minutes', '70 seconds', '8 hours')
-    """
-    for size, unit, limit in ((1, "second", 90), (60, "minute", 90 * 60), (3600, "hour", 36 * 3600), (86400, "day", float("inf"))):
-        if seconds < limit:
-            count = max(1, round(seconds / size))
-            return f"{count:,} {unit}{'s' * (count != 1)}"
-    raise AssertionError("no number is above infinity")
 
 
 def escape(text: object, length: int = 1000) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -58,11 +59,12 @@ def demo(
 ) -> None:
     """Train, evaluate and predict on synthetic images, and write a report to open: a few minutes."""
     from upscore.cli import console, results
-    from upscore.cli.training_progress import TrainingProgressBar
+    from upscore.training.progress_bar import TrainingProgressBar
 
     with console.report_errors(f"what is done is in {out}; to begin again, remove it"):
         with console.loading():
             from upscore.demo import run_demo
 
-        demonstration = run_demo(out, seed=seed, listener=TrainingProgressBar, report_step=console.print_line)
+        listener = functools.partial(TrainingProgressBar, always=True)
+        demonstration = run_demo(out, seed=seed, listener=listener, report_step=console.print_line)
     results.print_demonstration(demonstration)

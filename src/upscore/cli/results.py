@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.table import Table
 
-from upscore.cli.console import aside, console, describe_duration, escape, make_table, print_warnings, short_name
-from upscore.text import visible
+from upscore.cli.console import aside, console, escape, make_table, print_warnings, short_name
+from upscore.text import describe_duration, visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration

@@ -94,10 +94,10 @@ def train(
     flags = {name: value for name, value in flags.items() if value is not None}
     with console.report_errors("nothing was started, and nothing written"):
         with console.loading():
-            from upscore.cli.training_progress import TrainingProgressBar
             from upscore.errors import RecipeError
             from upscore.training.launch import train as launch_training
             from upscore.training.plan import plan as plan_training
+            from upscore.training.progress_bar import TrainingProgressBar
             from upscore.training.recipe import Recipe, parse_settings
             from upscore.training.resume import resume as resume_training
 
@@ -107,7 +107,7 @@ def train(
                 raise RecipeError("--resume: expected the run in --out, as in: upscore train --resume --out runs/street-fcn8s")
             if recipe is not None:
                 raise RecipeError(f"--resume: the run in {out} has its own recipe: leave --recipe out")
-            finished = resume_training(out, changes=flags | overrides, listener=TrainingProgressBar)
+            finished = resume_training(out, changes=flags | overrides, listener=functools.partial(TrainingProgressBar, always=True))
         else:
             start = Recipe.load(recipe) if recipe else Recipe()
             start = start.with_values(flags).with_values(overrides, source=f"--set {' '.join(settings or [])}")
@@ -118,5 +118,5 @@ def train(
             results.print_plan(plan, verbose=verbose or dry_run)
             if dry_run:
                 return
-            finished = launch_training(plan, listener=functools.partial(TrainingProgressBar, estimate=plan.seconds))
+            finished = launch_training(plan, listener=functools.partial(TrainingProgressBar, estimate=plan.seconds, always=True))
     results.print_run(finished)

@@ -17,6 +17,7 @@ from upscore.evaluation.evaluate import evaluate
 from upscore.inference.file_discovery import DiscoveredImages
 from upscore.inference.predict_files import LabelledImage
 from upscore.settings import InferenceSettings
+from upscore.text import describe_duration
 from upscore.types import LabelSpace, Prediction, Sample
 
 
@@ -92,7 +93,7 @@ def test_an_evaluation_names_the_command_to_run_next_on_one_line(capsys):
     ],
 )
 def test_durations_have_one_unit(seconds, words):
-    assert console.describe_duration(seconds) == words
+    assert describe_duration(seconds) == words
 
 
 def terminal(monkeypatch, *, dumb=False):
