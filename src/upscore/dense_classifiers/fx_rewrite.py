@@ -114,6 +114,7 @@ class _Survey(fx.Interpreter):
         self.replacements: dict[fx.Node, nn.Module | None] = {}  # in order; None where the operation is removed
         self.source: dict[fx.Node, fx.Node] = {}  # the operation whose result each of them takes
         self.collapsed = False  # whether the map has become a vector
+        self.pool: fx.Node | None = None  # the average of a fixed window that made it one
         self.cells = (0, 1, 1)  # C, h and w of the map that the vector was flattened from
 
     def run_node(self, n: fx.Node) -> Any:
@@ -143,7 +144,7 @@ class _Survey(fx.Interpreter):
         if result.ndim == 4 and _is_adaptive(self.module, node) and result.shape[2:] != (1, 1):
             self._put(node, before, _fixed_pool(self.module, node, (rows, columns), (result.shape[2], result.shape[3])))
             return
-        if result.ndim != 2 and (result.ndim != 4 or result.shape[2:] != (1, 1)):
+        if (result.ndim != 2 and (result.ndim != 4 or result.shape[2:] != (1, 1))) or _has_fixed_windows(self.module, node, nn.MaxPool2d):
             return
         kind = _collapse(operation, given)
         if kind == "flatten":
@@ -151,6 +152,7 @@ class _Survey(fx.Interpreter):
             self._put(node, before, None)
         elif kind:
             self.cells = (given.shape[1], 1, 1)
+            self.pool = node if _has_fixed_windows(self.module, node, nn.AvgPool2d) else None
             pool = nn.AvgPool2d if kind == "average" else nn.MaxPool2d
             self._put(node, before, pool((rows, columns), stride=1) if (rows, columns) != (1, 1) else None)
         elif result.ndim == 2:
@@ -173,6 +175,12 @@ class _Survey(fx.Interpreter):
         elif isinstance(layer, nn.LayerNorm) and given.ndim == 2 and single:
             self._put(node, before, ChannelNorm(layer))
         elif given.ndim == 4 and result.ndim == 2 and result.shape[1] == given.shape[1] and torch.equal(operation(given), given.flatten(1)):
+            self._put(node, before, None)
+        elif given.ndim == 4 and _collapse(operation, given) in ("average", "maximum"):
+            # The pooling of all positions is the head: what left one cell before it is a pooling like others, which keeps its stride.
+            if self.pool is not None:
+                self.replacements.pop(self.pool)
+                self.pool = None
             self._put(node, before, None)
         elif _acts_on_cells(operation, given, self.cells):
             self.cells = (result.shape[1], 1, 1) if single else self.cells
@@ -261,6 +269,13 @@ def _is_adaptive(traced: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(traced.get_submodule(str(node.target)), nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d)
     return node.target in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)
+
+
+def _has_fixed_windows(traced: nn.Module, node: fx.Node, kind: type[nn.AvgPool2d] | type[nn.MaxPool2d]) -> bool:
+    """Return whether an operation is this pooling: of an average over the whole map, it may be the head; a maximum keeps its stride."""
+    if node.op == "call_module":
+        return isinstance(traced.get_submodule(str(node.target)), kind)
+    return node.target in ((F.avg_pool2d,) if kind is nn.AvgPool2d else (F.max_pool2d, torch.max_pool2d))
 
 
 def _fixed_pool(traced: nn.Module, node: fx.Node, given: tuple[int, int], wanted: tuple[int, int]) -> nn.Module | None:
