@@ -6,44 +6,20 @@ over proposals after one, five and fifty of them; those of the ensemble; and the
 """
 
 import sys
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from image_sheet import write_sheet
 
 from upscore import Predictor
-from upscore.data.dataset import Dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.data.readers.shapes import SHAPES_LABELS
+from upscore.data.selection import select
 from upscore.evaluation.proposal_sweep import SweepImage, sweep_proposals
 from upscore.proposals import Boxes
-from upscore.types import Sample
 
 IMAGES, COUNTS = (3, 13, 25, 41), (1, 5, 50)
 LINE, OUTLINE = (255, 255, 255), (0, 0, 0)
-
-
-@dataclass
-class Selection:
-    """The images of a dataset at some indices."""
-
-    dataset: Dataset
-    indices: tuple[int, ...]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.dataset, name)
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of these images."""
-        return [self.dataset.keys[index] for index in self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[self.indices[index]]
 
 
 def main() -> None:
@@ -58,7 +34,7 @@ def main() -> None:
         maps = [*(image.by_count[count] for count in COUNTS), image.by_mode["ensemble of 2 networks"], image.sample.label]
         columns.append([draw(image.sample.image, image.boxes.best(5)), *(colours[label_map] for label_map in maps)])
 
-    sweep_proposals(Predictor(model), Selection(val, IMAGES), counts=COUNTS, show=show)
+    sweep_proposals(Predictor(model), select(val, IMAGES), counts=COUNTS, show=show)
     write_sheet(columns, "objects.png", zoom=1)
 
 

@@ -8,9 +8,10 @@ import pytest
 from painting import paint_objects
 from upscore.data.object_crops import CroppedObjects
 from upscore.data.open_dataset import open_dataset
+from upscore.data.selection import thin
 from upscore.errors import DataError, RecipeError
 from upscore.models.bundle import Bundle
-from upscore.training.crop_splits import MAX_VALIDATED, Subset, count_crops, crop_splits
+from upscore.training.crop_splits import MAX_VALIDATED, count_crops, crop_splits
 from upscore.training.launch import train
 from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
@@ -114,10 +115,10 @@ def test_a_run_of_cuts_is_resumed_to_the_same_weights(objects, tmp_path, monkeyp
 
 def test_thinning_spreads_evenly_and_keeps_the_ends():
     images = open_dataset("shapes", "val", count=11)
-    thin = Subset(images, 3)
-    assert list(thin.keys) == [images.keys[i] for i in (0, 5, 10)]
-    np.testing.assert_array_equal(thin[1].image, images[5].image)
-    assert list(Subset(images, MAX_VALIDATED).keys) == list(images.keys)
+    thinned = thin(images, 3)
+    assert list(thinned.keys) == [images.keys[i] for i in (0, 5, 10)]
+    np.testing.assert_array_equal(thinned[1].image, images[5].image)
+    assert list(thin(images, MAX_VALIDATED).keys) == list(images.keys)
     assert count_crops(images).images == 11
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from upscore.data.dataset import Dataset, input_of
 from upscore.data.paired_files import PairedFiles
 from upscore.types import Sample
 
-__all__ = ["Selection", "select"]
+__all__ = ["Selection", "select", "thin"]
 
 
 def select(dataset: Dataset, indices: Sequence[int]) -> Dataset:
     """Return the images of ``dataset`` at ``indices``, as a dataset; files stay files."""
     return dataset.select(indices) if isinstance(dataset, PairedFiles) else Selection(dataset, indices)
+
+
+def thin(dataset: Dataset, max_images: int) -> Dataset:
+    """Return up to ``max_images`` images of ``dataset``, evenly spread over it."""
+    return select(dataset, np.linspace(0, len(dataset) - 1, min(max_images, len(dataset))).round().astype(int).tolist())
 
 
 class Selection:

@@ -6,22 +6,22 @@ Validation images are cropped in the same way, without repeating rare classes an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from upscore.data.dataset import Dataset, input_of
+from upscore.data.dataset import Dataset
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import inspect_dataset
 from upscore.data.object_crops import CroppedObjects, CroppedProposals
+from upscore.data.selection import thin
 from upscore.errors import RecipeError
 from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
 from upscore.training.recipe_sections import CropsSection
-from upscore.types import Sample
 
-__all__ = ["MAX_VALIDATED", "CroppedSplits", "Subset", "count_crops", "crop_splits"]
+__all__ = ["MAX_VALIDATED", "CroppedSplits", "count_crops", "crop_splits"]
 
 MAX_VALIDATED = 2000
 """Largest number of crops that a validation evaluates and a census reads: a subset spread evenly over all."""
@@ -34,23 +34,6 @@ class CroppedSplits:
     train: Dataset
     val: Dataset
     messages: tuple[str, ...] = ()
-
-
-class Subset:
-    """A dataset of up to ``max_samples`` samples of another dataset, evenly spread over it."""
-
-    def __init__(self, dataset: Dataset, max_samples: int) -> None:
-        self.dataset = dataset
-        self._indices = np.linspace(0, len(dataset) - 1, min(max_samples, len(dataset))).round().astype(int)
-        self.name, self.split, self.labels, self.warnings = dataset.name, dataset.split, dataset.labels, dataset.warnings
-        self.input = input_of(dataset)
-        self.keys: Sequence[str] = [dataset.keys[int(index)] for index in self._indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[int(self._indices[index])]
 
 
 def crop_splits(
@@ -73,13 +56,13 @@ def crop_splits(
         )
     validated = _crop(settings, val, balanced=False, progress=lambda read: progress(len(train) + read))
     return CroppedSplits(
-        crops, Subset(validated, MAX_VALIDATED), (trained, "mean IoU during training is that of such crops, not of whole images")
+        crops, thin(validated, MAX_VALIDATED), (trained, "mean IoU during training is that of such crops, not of whole images")
     )
 
 
 def count_crops(crops: Dataset) -> DatasetStatistics:
     """Return the census of crops, of which up to :data:`MAX_VALIDATED` are read."""
-    counted = inspect_dataset(Subset(crops, MAX_VALIDATED))
+    counted = inspect_dataset(thin(crops, MAX_VALIDATED))
     return replace(counted, images=len(crops), sizes=np.full((len(crops), 2), counted.median))
 
 
