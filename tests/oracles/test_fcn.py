@@ -34,8 +34,8 @@ def caffe_pool(x):
     return F.max_pool2d(x, 2, 2, ceil_mode=True)
 
 
-def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0):
-    """net.py of voc-fcn32s, 16s and 8s (``skips`` 0, 1 and 2), layer by layer."""
+def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0, after_convolution=False):
+    """net.py of voc-fcn32s, 16s and 8s (``skips`` 0, 1 and 2), layer by layer; or with conv5_3 and conv4_3 in place of pool4 and pool3."""
 
     def conv(x, name, pad):
         return F.relu(F.conv2d(x, state[f"backbone.{name}.weight"], state[f"backbone.{name}.bias"], padding=pad))
@@ -48,8 +48,12 @@ def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0):
     x = caffe_pool(conv(conv(x, "conv1_1", 100), "conv1_2", 1))
     x = caffe_pool(conv(conv(x, "conv2_1", 1), "conv2_2", 1))
     pool3 = caffe_pool(conv(conv(conv(x, "conv3_1", 1), "conv3_2", 1), "conv3_3", 1))
-    pool4 = caffe_pool(conv(conv(conv(pool3, "conv4_1", 1), "conv4_2", 1), "conv4_3", 1))
-    pool5 = caffe_pool(conv(conv(conv(pool4, "conv5_1", 1), "conv5_2", 1), "conv5_3", 1))
+    conv4_3 = conv(conv(conv(pool3, "conv4_1", 1), "conv4_2", 1), "conv4_3", 1)
+    pool4 = caffe_pool(conv4_3)
+    conv5_3 = conv(conv(conv(pool4, "conv5_1", 1), "conv5_2", 1), "conv5_3", 1)
+    pool5 = caffe_pool(conv5_3)
+    if after_convolution:
+        pool4, pool3 = conv5_3, conv4_3
     score_fr = score(conv(conv(pool5, "fc6", 0), "fc7", 0), "score_fr")
     if skips == 0:
         return crop(dense_deconv(score_fr, 64, 32), 19, images)
@@ -94,6 +98,16 @@ def test_equals_the_reference_release(name, arguments, size):
         found = model(images)
     assert expected.std() > 0
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("name", "count"), [("fcn16s", 1), ("fcn8s", 2)])
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (96, 33)])
+def test_equals_the_same_network_with_skips_from_the_convolutions(name, count, size):
+    model = randomised(name, skips="convolution")
+    images = torch.rand(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        expected = reference(model.state_dict(), images, skips=count, after_convolution=True)
+        torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
 
 
 def test_learned_upsampling_starts_as_the_frozen_one():
