@@ -16,7 +16,7 @@ from upscore.text import reason
 from upscore.training.network_parts import longest_prefix, require_parts
 
 if TYPE_CHECKING:
-    from upscore.training.recipe_sections import OptimizerSection
+    from upscore.training.optimizer_section import OptimizerSection
 
 __all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "parameter_kind", "update_weights"]
 
@@ -71,7 +71,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 
 
 def parameter_kind(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
-    """Return the kind of a module's own parameter: a field of :class:`~upscore.training.recipe_sections.MultipliersSection`.
+    """Return the kind of a module's own parameter: a field of :class:`~upscore.training.optimizer_section.MultipliersSection`.
 
     One of at most one dimension is a ``bias`` if it is called so, and otherwise a scale of channels, as ConvNeXt's; of normalisation layers
     it is ``norm_scale`` or ``norm_shift``. Others are a ``weight``, or ``deconvolution`` in a transposed convolution.
