@@ -110,8 +110,40 @@ def test_equals_the_same_network_with_skips_from_the_convolutions(name, count, s
         torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
 
 
-def test_learned_upsampling_starts_as_the_frozen_one():
-    frozen, learned = randomised("fcn8s"), randomised("fcn8s", upsampling="learned")
+@pytest.mark.parametrize(("name", "last"), [("fcn16s", (32, 16, 27)), ("fcn8s", (16, 8, 31))])
+def test_full_kernels_are_caffes_deconvolutions_over_all_classes(name, last):
+    """The CVPR paper's deploy files: score2 has full kernels and a bias, score4 full kernels, and the last step is bilinear."""
+    model = randomised(name, upsampling="full")
+    torch.nn.init.normal_(model.decoder.upscore2.weight)
+    torch.nn.init.normal_(model.decoder.upscore2.bias)
+    images = torch.rand(1, 3, 45, 70, dtype=torch.float64)
+    with torch.no_grad():
+        levels = model.backbone(model.normalization(images))
+        decoder = model.decoder
+        x = F.conv_transpose2d(decoder.score_fr(levels[32]), decoder.upscore2.weight, decoder.upscore2.bias, stride=2)
+        x = x + crop(decoder.score_pool4(levels[16]), 5, x)
+        if name == "fcn8s":
+            torch.nn.init.normal_(decoder.upscore_pool4.weight)
+            x = F.conv_transpose2d(x, decoder.upscore_pool4.weight, stride=2)
+            x = x + crop(decoder.score_pool3(levels[8]), 9, x)
+        expected = crop(dense_deconv(x, *last[:2]), last[2], images)
+        torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_the_terms_of_a_network_with_a_bias_add_up():
+    from upscore.explain.skip_contributions import split_logits
+
+    model = randomised("fcn8s", upsampling="full")
+    torch.nn.init.normal_(model.decoder.upscore2.bias)
+    images = torch.rand(1, 3, 45, 70, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(images)
+    torch.testing.assert_close(sum(split_logits(model, images).values()), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("upsampling", ["learned", "full"])
+def test_learned_upsampling_starts_as_the_frozen_one(upsampling):
+    frozen, learned = randomised("fcn8s"), randomised("fcn8s", upsampling=upsampling)
     learned.load_state_dict(frozen.state_dict(), strict=False)
     images = torch.rand(1, 3, 45, 70, dtype=torch.float64)
     torch.testing.assert_close(learned(images), frozen(images), rtol=1e-6, atol=1e-5)
