@@ -39,5 +39,5 @@ def anchors(page):
 @pytest.mark.parametrize("name", ["fcn32s-voc", "fcn16s-voc", "fcn8s-voc", "fcn8s-atonce-voc"])
 def test_the_releases_recipes_learn_as_the_release_did(name):
     recipe = Recipe.load(find_recipe(name))
-    assert (recipe.optimizer.name, recipe.optimizer.momentum, recipe.optimizer.bias_lr) == ("sgd", 0.99, 2.0)
+    assert (recipe.optimizer.name, recipe.optimizer.momentum, recipe.optimizer.multipliers.bias.lr) == ("sgd", 0.99, 2.0)
     assert (recipe.loss.normalize, recipe.run.batch_size) == ("none", 1)

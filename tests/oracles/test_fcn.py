@@ -34,8 +34,8 @@ def caffe_pool(x):
     return F.max_pool2d(x, 2, 2, ceil_mode=True)
 
 
-def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0):
-    """net.py of voc-fcn32s, 16s and 8s (``skips`` 0, 1 and 2), layer by layer."""
+def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0, after_convolution=False):
+    """net.py of voc-fcn32s, 16s and 8s (``skips`` 0, 1 and 2), layer by layer; or with conv5_3 and conv4_3 in place of pool4 and pool3."""
 
     def conv(x, name, pad):
         return F.relu(F.conv2d(x, state[f"backbone.{name}.weight"], state[f"backbone.{name}.bias"], padding=pad))
@@ -48,8 +48,12 @@ def reference(state, images, *, skips, pool4_scale=1.0, pool3_scale=1.0):
     x = caffe_pool(conv(conv(x, "conv1_1", 100), "conv1_2", 1))
     x = caffe_pool(conv(conv(x, "conv2_1", 1), "conv2_2", 1))
     pool3 = caffe_pool(conv(conv(conv(x, "conv3_1", 1), "conv3_2", 1), "conv3_3", 1))
-    pool4 = caffe_pool(conv(conv(conv(pool3, "conv4_1", 1), "conv4_2", 1), "conv4_3", 1))
-    pool5 = caffe_pool(conv(conv(conv(pool4, "conv5_1", 1), "conv5_2", 1), "conv5_3", 1))
+    conv4_3 = conv(conv(conv(pool3, "conv4_1", 1), "conv4_2", 1), "conv4_3", 1)
+    pool4 = caffe_pool(conv4_3)
+    conv5_3 = conv(conv(conv(pool4, "conv5_1", 1), "conv5_2", 1), "conv5_3", 1)
+    pool5 = caffe_pool(conv5_3)
+    if after_convolution:
+        pool4, pool3 = conv5_3, conv4_3
     score_fr = score(conv(conv(pool5, "fc6", 0), "fc7", 0), "score_fr")
     if skips == 0:
         return crop(dense_deconv(score_fr, 64, 32), 19, images)
@@ -96,8 +100,50 @@ def test_equals_the_reference_release(name, arguments, size):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
 
 
-def test_learned_upsampling_starts_as_the_frozen_one():
-    frozen, learned = randomised("fcn8s"), randomised("fcn8s", upsampling="learned")
+@pytest.mark.parametrize(("name", "count"), [("fcn16s", 1), ("fcn8s", 2)])
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (96, 33)])
+def test_equals_the_same_network_with_skips_from_the_convolutions(name, count, size):
+    model = randomised(name, skips="convolution")
+    images = torch.rand(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        expected = reference(model.state_dict(), images, skips=count, after_convolution=True)
+        torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("name", "last"), [("fcn16s", (32, 16, 27)), ("fcn8s", (16, 8, 31))])
+def test_full_kernels_are_caffes_deconvolutions_over_all_classes(name, last):
+    """The CVPR paper's deploy files: score2 has full kernels and a bias, score4 full kernels, and the last step is bilinear."""
+    model = randomised(name, upsampling="full")
+    torch.nn.init.normal_(model.decoder.upscore2.weight)
+    torch.nn.init.normal_(model.decoder.upscore2.bias)
+    images = torch.rand(1, 3, 45, 70, dtype=torch.float64)
+    with torch.no_grad():
+        levels = model.backbone(model.normalization(images))
+        decoder = model.decoder
+        x = F.conv_transpose2d(decoder.score_fr(levels[32]), decoder.upscore2.weight, decoder.upscore2.bias, stride=2)
+        x = x + crop(decoder.score_pool4(levels[16]), 5, x)
+        if name == "fcn8s":
+            torch.nn.init.normal_(decoder.upscore_pool4.weight)
+            x = F.conv_transpose2d(x, decoder.upscore_pool4.weight, stride=2)
+            x = x + crop(decoder.score_pool3(levels[8]), 9, x)
+        expected = crop(dense_deconv(x, *last[:2]), last[2], images)
+        torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_the_terms_of_a_network_with_a_bias_add_up():
+    from upscore.explain.skip_contributions import split_logits
+
+    model = randomised("fcn8s", upsampling="full")
+    torch.nn.init.normal_(model.decoder.upscore2.bias)
+    images = torch.rand(1, 3, 45, 70, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(images)
+    torch.testing.assert_close(sum(split_logits(model, images).values()), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("upsampling", ["learned", "full"])
+def test_learned_upsampling_starts_as_the_frozen_one(upsampling):
+    frozen, learned = randomised("fcn8s"), randomised("fcn8s", upsampling=upsampling)
     learned.load_state_dict(frozen.state_dict(), strict=False)
     images = torch.rand(1, 3, 45, 70, dtype=torch.float64)
     torch.testing.assert_close(learned(images), frozen(images), rtol=1e-6, atol=1e-5)

@@ -6,15 +6,20 @@ from torch import nn
 
 from painting import small_recipe
 from upscore.errors import RecipeError
+from upscore.ops.upsample import BilinearUpsample
 from upscore.training.launch import train
 from upscore.training.network_parts import freeze
 from upscore.training.optimizers import OPTIMIZERS, build_optimizer, update_weights
 from upscore.training.plan import plan
+from upscore.training.recipe import Recipe
 from upscore.training.recipe_sections import OptimizerSection
 
 
 def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+
+DOUBLED = {"bias": {"lr": 2.0}, "norm_scale": {"lr": 2.0}, "norm_shift": {"lr": 2.0}}
 
 
 def settings(**values) -> OptimizerSection:
@@ -24,7 +29,7 @@ def settings(**values) -> OptimizerSection:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_biases_and_norms_do_not_decay_and_may_learn_faster(name):
     model = network()
-    optimizer = build_optimizer(model, settings(name=name, weight_decay=0.5, bias_lr=2.0))
+    optimizer = build_optimizer(model, settings(name=name, weight_decay=0.5, multipliers=DOUBLED))
     by_parameter = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     assert len(by_parameter) == len(list(model.parameters()))
     for parameter in model.parameters():
@@ -37,7 +42,7 @@ def test_sgd_takes_the_papers_step():
     with torch.no_grad():
         model.weight.fill_(1.0)
         model.bias.fill_(1.0)
-    optimizer = build_optimizer(model, settings(lr=0.1, weight_decay=0.5, bias_lr=2.0))
+    optimizer = build_optimizer(model, settings(lr=0.1, weight_decay=0.5, multipliers=DOUBLED))
     for group in optimizer.param_groups:
         group["lr"] = 0.1 * group["scale"]
     model(torch.ones(1, 1)).sum().backward()
@@ -81,7 +86,7 @@ def test_memory_counts_the_tensors_that_an_optimizers_state_really_holds():
 
 def test_parts_of_a_network_learn_at_their_own_rates():
     model = nn.ModuleDict({"backbone": nn.ModuleDict({"stem": nn.Conv2d(3, 4, 1), "body": nn.Conv2d(4, 4, 1)}), "head": nn.Conv2d(4, 2, 1)})
-    optimizer = build_optimizer(model, settings(bias_lr=2.0, lr_factors={"backbone": 0.1, "backbone.stem": 0.01}))
+    optimizer = build_optimizer(model, settings(multipliers=DOUBLED, lr_factors={"backbone": 0.1, "backbone.stem": 0.01}))
     scales = {id(p): group["scale"] for group in optimizer.param_groups for p in group["params"]}
     found = {name: scales[id(parameter)] for name, parameter in model.named_parameters()}
     expected = {"backbone.stem": 0.01, "backbone.body": 0.1, "head": 1.0}
@@ -160,3 +165,29 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped_and_an_overflow_l
     update_weights(optimizer, max_grad_norm=1.0, scaler=scaler)
     assert torch.equal(model.weight, before)
     assert scaler.get_scale() == 512.0
+
+
+def test_each_kind_of_parameter_has_its_own_multipliers():
+    kinds = ("weight", "deconvolution", "bias", "norm_scale", "norm_shift")
+    multipliers = {kind: {"lr": 2.0 + i, "decay": 0.5 + i} for i, kind in enumerate(kinds)}
+    scaled = nn.ParameterDict({"gamma": nn.Parameter(torch.ones(4))})
+    layers = {"conv": nn.Conv2d(3, 4, 1), "bn": nn.BatchNorm2d(4), "ln": nn.LayerNorm(4), "up": nn.ConvTranspose2d(4, 4, 2)}
+    model = nn.ModuleDict(layers | {"linear": nn.Linear(4, 2), "scale": scaled, "upscore": BilinearUpsample(4, factor=2, learned=True)})
+    optimizer = build_optimizer(model, settings(weight_decay=0.1, multipliers=multipliers))
+    of = {id(p): (group["scale"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    expected = {"conv": ("weight", "bias"), "bn": ("norm_scale", "norm_shift"), "ln": ("norm_scale", "norm_shift")}
+    expected |= {"up": ("deconvolution", "bias"), "linear": ("weight", "bias"), "scale": ("norm_scale",), "upscore": ("deconvolution",)}
+    for name, kinds_of_layer in expected.items():
+        for kind, parameter in zip(kinds_of_layer, model[name].parameters(), strict=True):
+            given = multipliers[kind]
+            assert of[id(parameter)] == pytest.approx((given["lr"], 0.1 * given["decay"])), (name, kind)
+
+
+def test_a_kind_is_given_by_its_name_in_a_recipe():
+    recipe = Recipe().with_values({"optimizer.multipliers.bias.lr": 2})
+    assert (recipe.optimizer.multipliers.bias.lr, recipe.optimizer.multipliers.bias.decay) == (2, 0)
+    assert Recipe.parse(recipe.model_dump()) == recipe
+    with pytest.raises(RecipeError, match=r"unknown setting 'optimizer\.multipliers\.biases' \(did you mean 'bias'\?\)"):
+        Recipe().with_values({"optimizer.multipliers": {"biases": {"lr": 2}}})
+    with pytest.raises(RecipeError, match=r"multipliers\.bias\.lr = -1: input should be greater than or equal to 0"):
+        Recipe().with_values({"optimizer.multipliers.bias.lr": -1})

@@ -18,7 +18,8 @@ names = pytest.mark.parametrize("name", [recipe.name for recipe in list_recipes(
 
 def test_each_paper_has_its_recipes():
     assert {recipe.name for recipe in list_recipes()} == {
-        *("fcn32s-voc", "fcn16s-voc", "fcn8s-voc", "fcn8s-atonce-voc", "fcn32s-voc-cvpr", "fcn32s-alexnet-voc", "fcn32s-googlenet-voc"),
+        *("fcn32s-voc", "fcn16s-voc", "fcn8s-voc", "fcn8s-atonce-voc", "fcn32s-cvpr", "fcn32s-alexnet-voc", "fcn32s-googlenet-voc"),
+        *("fcn32s-fixed-cvpr", "fcn16s-cvpr", "fcn8s-cvpr"),
         *("deconvnet-stage1", "deconvnet-stage2", "segnet-camvid", "segnet-basic-camvid", "unet-em", "camvid"),
     }
 
@@ -50,11 +51,13 @@ def test_it_takes_a_step(name, tmp_path, painted, objects, monkeypatch):
         "run.batch_size": 2 if deconvnet else min(2, recipe.run.batch_size),
         "run.accumulate": 1,
         "run.precise_bn": min(1, recipe.run.precise_bn),
-        "augment.crop_size": [224, 224] if deconvnet else [64, 64],
+        "augment.crop_size": [224, 224] if deconvnet else recipe.augment.crop_size if recipe.run.batch_size == 1 else [64, 64],
         "model.weights": "none",
     }
     if recipe.model.backbone != "mobilenetv2_100":
         values["model.arguments"] = recipe.model.arguments | {"width": 1 / 32}
+    if isinstance(recipe.loss.class_weights, dict):
+        values["loss.class_weights"] = {"ground": 0.2, "square": 1.0, "bar": 3.0}
     if recipe.loss.border_of:
         values["loss.border_of"] = ["square"]
     finished = train(plan(recipe.with_values(values), machine=MACHINE))

@@ -89,13 +89,13 @@ def given_words(context: typer.Context, names: Collection[str]) -> list[str]:
     return [*arguments, *options]
 
 
-def parse_crop_size(text: str | None) -> list[int] | None:
-    """Return [H, W] of ``352`` or ``352x480``; None as it is."""
-    if text is None:
-        return None
+def parse_crop_size(text: str | None) -> list[int] | str | None:
+    """Return [H, W] of ``352`` or ``352x480``; ``image``, for whole images, and None as they are."""
+    if text is None or text == "image":
+        return text
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(_is_whole(part) for part in parts):
-        raise typer.BadParameter(f"found '{text}', expected N or HxW in pixels, such as 352 or 352x480", param_hint="--crop-size")
+        raise typer.BadParameter(f"found '{text}', expected N or HxW in pixels, such as 352 or 352x480, or image", param_hint="--crop-size")
     numbers = [int(part) for part in parts]
     return numbers * 2 if len(numbers) == 1 else numbers
 

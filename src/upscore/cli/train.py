@@ -46,7 +46,7 @@ def train(
     ] = False,
     epochs: Annotated[int | None, _option("Passes over the training images.", min=1)] = None,
     batch_size: Annotated[int | None, _option("Images in a step, over all devices.", min=1)] = None,
-    crop_size: Annotated[str | None, _option("Size of the training crops, in pixels.", metavar="N|HxW")] = None,
+    crop_size: Annotated[str | None, _option("Size of the training crops, in pixels; image: whole images.", metavar="N|HxW|image")] = None,
     lr: Annotated[float | None, _option("Peak learning rate.")] = None,
     device: Annotated[str | None, _option("cpu, cuda or mps.", autocompletion=complete_devices)] = None,
     devices: Annotated[int | None, _option("Number of processes, one for each device.", min=1)] = None,

@@ -38,6 +38,12 @@ class DatasetStatistics:
         return next((finding for finding in self.findings if finding.fatal), None)
 
     @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width of the image with the most pixels; (0, 0) if nothing could be read."""
+        height, width = max(self.sizes.tolist(), key=lambda size: size[0] * size[1], default=(0, 0))
+        return height, width
+
+    @property
     def median(self) -> tuple[int, int]:
         """Median height and median width, rounded down; (0, 0) if nothing could be read."""
         read = self.sizes[self.sizes[:, 0] > 0]

@@ -1,7 +1,7 @@
 """From samples to batches: the dataset, order and collation for a ``torch.utils.data.DataLoader``.
 
-The loader's sampler yields ``(epoch, index)``, so that the augmentation of a sample is a
-function of (seed, epoch, key) whatever worker reads it::
+The loader's sampler yields ``(epoch, index)``, or ``(draw, index)`` where images are drawn with replacement, so that the augmentation of a
+sample is a function of (seed, epoch, key) whatever worker reads it::
 
     images = AugmentedDataset(dataset, Augmentation(crop=(256, 256)), seed=0)
     order = epoch_order(len(images), seed=0, epoch=3)

@@ -23,7 +23,7 @@ from upscore.types import IGNORE, Sample
 
 __all__ = ["BORDERS", "ELASTIC_GRID", "FILL", "MAX_CROP", "MAX_SCALE", "MAX_STRENGTHS", "Augmentation", "fill_values", "rng_for"]
 
-BORDERS = ("ignore", "mirror")
+BORDERS = ("ignore", "black", "mirror")
 """What may lie beyond an image."""
 
 MAX_SCALE = 16.0
@@ -105,9 +105,10 @@ class Augmentation:
         0 is off, U-Net's is 10. See :mod:`upscore.data.elastic`.
     elastic_grid : int
         Knots of their grid along each side, within :data:`ELASTIC_GRID`; U-Net's is 3.
-    border : {"ignore", "mirror"}
-        What lies beyond the image: :data:`FILL` with ignored labels, or the image, its label,
-        instances and weights reflected at its edges, as often as needed.
+    border : {"ignore", "black", "mirror"}
+        What lies beyond the image: :data:`FILL` with ignored labels, which normalisation makes about zero; 0 with ignored labels, as
+        Caffe pads a window before it subtracts the mean; or the image, its label, instances and weights reflected at its edges, as often
+        as needed.
     input : InputSpec
         The bands of the images; of others than RGB of 8 bits the means fill what lies beyond the image.
 
@@ -171,7 +172,7 @@ class Augmentation:
             image, label, instances, weights = (
                 None if plane is None else transform(plane, fill=fill)
                 for plane, fill in (
-                    (sample.image, fill_values(self.input)),
+                    (sample.image, (0.0,) * len(self.input) if self.border == "black" else fill_values(self.input)),
                     (sample.label, IGNORE),
                     (sample.instances, 0),
                     (sample.weights, 0),

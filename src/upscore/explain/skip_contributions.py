@@ -52,6 +52,10 @@ def split_logits(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         for layer in layers:
             with _zeroed(model, [other for other in layers if other != layer]):
                 terms[layer] = model(images)
+        if any(upsampling.bias is not None for upsampling in getattr(getattr(model, "decoder", None), "upsamplings", ())):
+            with _zeroed(model, layers):
+                constant = model(images)  # of the biases between the sums, which belong to the coarsest term
+            terms |= {layer: terms[layer] - constant for layer in layers[1:]}
     return terms
 
 

@@ -21,7 +21,7 @@ parallelizing convolutional neural networks", as torchvision has it: one tower o
 256 and 256 channels, without groups and without local response normalisation.
 
 Deviations. As in Caffe, pooling comes before normalisation; the paper has it after. The papers
-use fc7 alone; pool1 and pool2 can be read too, since their crops are whole numbers.
+use fc7 alone; pool1 and pool2 can be read too, or conv2 and conv5 (``skips="convolution"``), since their crops are whole numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.arguments import check_dropout, scale_channels
-from upscore.models.backbone import INPUT_PADDING, FeatureLevel, padding_mode
+from upscore.models.backbone import INPUT_PADDING, FeatureLevel, Skips, check_skips, padding_mode
 from upscore.models.encoder_decoder import init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.ops.geometry import Geometry
@@ -57,6 +57,8 @@ class AlexNet(nn.Module):
         Probability after fc6 and fc7, element by element.
     padding : int
         Of conv1. 100 or more is enough for every image; with less, the image is padded before.
+    skips : {"pooling", "convolution"}
+        Whether the levels of stride 8 and 16 are pool1 and pool2, or conv2 and conv5, the last convolutions of these strides.
     variant : {"caffe", "torchvision"}
         Whose layers: the paper's two towers, or one tower without normalisation.
 
@@ -78,12 +80,14 @@ class AlexNet(nn.Module):
         width: float = 1.0,
         dropout: float = 0.5,
         padding: int = INPUT_PADDING,
+        skips: Skips = "pooling",
         variant: Literal["caffe", "torchvision"] = "caffe",
     ) -> None:
         super().__init__()
         if variant not in CHANNELS:
             raise ModelError(f"found variant {variant!r}, expected {' or '.join(CHANNELS)}")
         self.padding = padding_mode(padding)
+        self.after_convolution = check_skips(skips)
         towers = 2 if variant == "caffe" else 1
         c1, c2, c3, c4, c5, c6, c7 = (towers * scale_channels(c // towers, width) for c in CHANNELS[variant])
         self.conv1 = nn.Conv2d(in_channels, c1, 11, stride=4, padding=padding)
@@ -98,20 +102,27 @@ class AlexNet(nn.Module):
         init_weights(self)
 
         pool1 = Geometry().conv(11, 4, padding).pool(3, 2)
-        pool2 = pool1.conv(5, 1, 2).pool(3, 2)
-        fc7 = pool2.conv(3, 1, 1).conv(3, 1, 1).conv(3, 1, 1).pool(3, 2).conv(6)
-        self.levels = {8: FeatureLevel(c1, pool1), 16: FeatureLevel(c2, pool2), 32: FeatureLevel(c7, fc7)}
+        conv2 = pool1.conv(5, 1, 2)
+        pool2 = conv2.pool(3, 2)
+        conv5 = pool2.conv(3, 1, 1).conv(3, 1, 1).conv(3, 1, 1)
+        fine = (
+            (FeatureLevel(c2, conv2), FeatureLevel(c5, conv5))
+            if self.after_convolution
+            else (FeatureLevel(c1, pool1), FeatureLevel(c2, pool2))
+        )
+        self.levels = {8: fine[0], 16: fine[1], 32: FeatureLevel(c7, conv5.pool(3, 2).conv(6))}
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Return pool1, pool2 and fc7 by their strides 8, 16 and 32, of normalised (N, C, H, W); with padding 100 any H and W from 1."""
+        """Return the levels of stride 8 and 16 and fc7, of stride 32, by stride, of normalised (N, C, H, W); with padding 100 any size."""
         pool1 = _pool(F.relu(self.conv1(x)))
-        pool2 = _pool(F.relu(self.conv2(self.norm(pool1))))
+        conv2 = F.relu(self.conv2(self.norm(pool1)))
+        pool2 = _pool(conv2)
         conv3 = F.relu(self.conv3(self.norm(pool2)))
         conv4 = F.relu(self.conv4(conv3))
-        pool5 = _pool(F.relu(self.conv5(conv4)))
-        fc6 = self.dropout(F.relu(self.fc6(pool5)))
+        conv5 = F.relu(self.conv5(conv4))
+        fc6 = self.dropout(F.relu(self.fc6(_pool(conv5))))
         fc7 = self.dropout(F.relu(self.fc7(fc6)))
-        return {8: pool1, 16: pool2, 32: fc7}
+        return {8: conv2, 16: conv5, 32: fc7} if self.after_convolution else {8: pool1, 16: pool2, 32: fc7}
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -97,10 +97,10 @@ class SkipFusion:
             return cls(doubled, kernel, fine.crop_offset(doubled), None, scale)
         return cls(replace(doubled, offset=fine.offset), kernel, 0, doubled.crop_offset(fine), scale)
 
-    def upsample(self, channels: int, *, learned: bool = False) -> BilinearUpsample:
+    def upsample(self, channels: int, *, learned: bool = False, mixed: bool = False, bias: bool = False) -> BilinearUpsample:
         """Return the layer that doubles the coarse map, whose channels are the classes in an FCN."""
         border = "zeros" if self.offset is None else "replicate"
-        return BilinearUpsample(channels, factor=2, kernel=self.kernel, learned=learned, border=border)
+        return BilinearUpsample(channels, factor=2, kernel=self.kernel, learned=learned, mixed=mixed, bias=bias, border=border)
 
     def __call__(self, scores: Tensor, upscore: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``upscore(scores)`` and the scaled features, cell on cell, where both are defined."""

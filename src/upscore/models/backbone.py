@@ -16,11 +16,25 @@ from upscore.errors import ModelError
 from upscore.ops.geometry import Geometry
 from upscore.ops.receptive_field import measure_receptive_fields
 
-__all__ = ["INPUT_PADDING", "Backbone", "FeatureLevel", "PaddingMode", "measure_levels", "padding_mode", "select_levels"]
+__all__ = [
+    "INPUT_PADDING",
+    "Backbone",
+    "FeatureLevel",
+    "PaddingMode",
+    "Skips",
+    "check_skips",
+    "measure_levels",
+    "padding_mode",
+    "select_levels",
+]
 
 PaddingMode = Literal["input_padding", "external"]
 """Who pads the image. "input_padding": the backbone's first layer, so much that the cells reach beyond the image, as the papers' VGG16
 does. "external": :class:`~upscore.models.on_backbone.OnBackbone`, until the cells lie symmetrically on the image."""
+
+Skips = Literal["pooling", "convolution"]
+"""Where the feature levels above the coarsest are read: "pooling", after the pooling that gives their stride, as the FCN paper's pool3 and
+pool4; or "convolution", after the last convolution of that stride, before the next pooling, conv4_3 and conv5_3 in VGG16."""
 
 INPUT_PADDING = 100
 """Zeros that the papers' first layers put around the image, so that every layer fits into any."""
@@ -61,6 +75,13 @@ def padding_mode(padding: int) -> PaddingMode:
     if not isinstance(padding, int) or not 0 <= padding <= 2 * INPUT_PADDING:
         raise ModelError(f"found padding {padding}, expected 0 to {2 * INPUT_PADDING}: the paper's is {INPUT_PADDING}")
     return "input_padding" if padding >= INPUT_PADDING else "external"
+
+
+def check_skips(skips: str) -> bool:
+    """Return whether feature levels are read after the last convolution of their stride; ModelError where ``skips`` is no :data:`Skips`."""
+    if skips not in ("pooling", "convolution"):
+        raise ModelError(f"found skips {skips!r:.80}, expected 'pooling' (as the FCN paper) or 'convolution'")
+    return skips == "convolution"
 
 
 def measure_levels(features: Callable[[Tensor], list[Tensor]], *, in_channels: int = 3, multiple: int = 1) -> list[FeatureLevel]:

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from upscore.errors import ModelError
 from upscore.models.alignment import size_of
 from upscore.models.arguments import check_classes, scale_channels
-from upscore.models.encoder_decoder import conv_block, decode, encode, init_weights, mirrored_geometry, vgg16_encoder
+from upscore.models.encoder_decoder import conv_block, decode, encode, init_shifts, init_weights, mirrored_geometry, vgg16_encoder
 
 __all__ = ["DeconvNet"]
 
@@ -90,14 +90,13 @@ class DeconvNet(nn.Module):
     def _init_weights(self) -> None:
         """Initialise the encoder like a classifier's; the rest like the paper: deviation 0.01, shifts of 0.001."""
         init_weights(self)
+        init_shifts(self)
         for layer in self.modules():
             if isinstance(layer, nn.ConvTranspose2d) or layer is self.seg_score_voc:
                 assert isinstance(layer, nn.ConvTranspose2d | nn.Conv2d)
                 nn.init.normal_(layer.weight, std=0.01)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-            elif isinstance(layer, nn.BatchNorm2d):
-                nn.init.constant_(layer.bias, 0.001)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K, H, W) of images (N, C, H, W) float in [0, 1], any H and W from 1.

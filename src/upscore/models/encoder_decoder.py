@@ -12,7 +12,17 @@ from upscore.models.arguments import scale_channels
 from upscore.ops.geometry import Geometry
 from upscore.ops.unpool import max_pool, max_unpool
 
-__all__ = ["VGG16_CHANNELS", "conv_block", "decode", "encode", "init_weights", "mirrored_geometry", "propagate_geometry", "vgg16_encoder"]
+__all__ = [
+    "VGG16_CHANNELS",
+    "conv_block",
+    "decode",
+    "encode",
+    "init_shifts",
+    "init_weights",
+    "mirrored_geometry",
+    "propagate_geometry",
+    "vgg16_encoder",
+]
 
 VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels after each convolution of blocks 1 to 5."""
@@ -133,3 +143,10 @@ def init_weights(network: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def init_shifts(network: nn.Module) -> None:
+    """Initialise the shifts of batch normalisation to 0.001, as the releases of DeconvNet and SegNet do."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.constant_(layer.bias, 0.001)

@@ -18,7 +18,7 @@ Segmentation", CVPR 2015 (arXiv 1411.4038), figure 3; PAMI 2017 (arXiv 1605.0621
                                           └──────────────────────────────── upscore (×8) ─── 31 ─► FCN-8s
 
     score_*    1×1 convolution to K classes, zero at the start: a finer net starts as the coarser
-    upscore*   bilinear transposed convolution, one kernel per class, no bias
+    upscore*   bilinear transposed convolution, one kernel per class, no bias; the ×2 steps may be learned
     +          sum
     numbers    leading cells that are cropped, for VGG16 padded by 100; computed by ``Geometry``
     output     (N, K, H, W) logits of exactly the images' size
@@ -46,9 +46,10 @@ from upscore.ops.upsample import BilinearUpsample
 
 __all__ = ["FCN", "Upsampling"]
 
-Upsampling = Literal["frozen", "learned"]
-"""Of the ×2 steps: "frozen" bilinear as in the reference release, or "learned" from bilinear as
-in the CVPR paper. The last step to the image is bilinear in both."""
+Upsampling = Literal["frozen", "learned", "full"]
+"""Of the ×2 steps: "frozen" bilinear as in the reference release; "learned" from bilinear, one kernel for each class; or "full" as in
+the CVPR paper's deploy files, kernels from every class to every class and a bias on the first step, learned from bilinear too. The last
+step to the image is bilinear in all."""
 
 AT_ONCE_SCALES = (0.01, 0.0001)
 """What pool4 and pool3 are multiplied by when all streams of FCN-8s are trained at once."""
@@ -65,7 +66,7 @@ class FCN(nn.Module):
         K, 1 to 255.
     finest : {32, 16, 8}
         FCN-32s, FCN-16s or FCN-8s.
-    upsampling : {"frozen", "learned"}
+    upsampling : {"frozen", "learned", "full"}
         Of ``upscore2`` and ``upscore_pool4``.
     at_once : bool
         Scale pool4 by 0.01 and pool3 by 0.0001 before their scores, which lets all three
@@ -85,9 +86,9 @@ class FCN(nn.Module):
     ) -> None:
         super().__init__()
         *skips, fc7 = select_levels(backbone, *(stride for stride in (8, 16, 32) if stride >= finest))
-        if upsampling not in ("frozen", "learned"):
-            raise ModelError(f"found upsampling '{upsampling}', expected 'frozen' or 'learned'")
-        learned = upsampling == "learned"
+        if upsampling not in ("frozen", "learned", "full"):
+            raise ModelError(f"found upsampling {upsampling!r:.80}, expected 'frozen', 'learned' or 'full'")
+        learned, mixed = upsampling != "frozen", upsampling == "full"
         scale4, scale3 = AT_ONCE_SCALES if check_flag("at_once", at_once) else (1.0, 1.0)
         self.num_classes = self.channels = num_classes
         self.finest, self.geometry = finest, fc7.geometry
@@ -96,12 +97,12 @@ class FCN(nn.Module):
         if finest <= 16:
             self.score_pool4 = _score_layer(skips[-1], num_classes)
             self.at_pool4 = SkipFusion.of(self.geometry, skips[-1].geometry, backbone.padding, scale=scale4)
-            self.upscore2 = self.at_pool4.upsample(num_classes, learned=learned)
+            self.upscore2 = self.at_pool4.upsample(num_classes, learned=learned, mixed=mixed, bias=mixed)
             self.geometry, self.upsamplings = self.at_pool4.geometry, (self.upscore2,)
         if finest <= 8:
             self.score_pool3 = _score_layer(skips[0], num_classes)
             self.at_pool3 = SkipFusion.of(self.geometry, skips[0].geometry, backbone.padding, scale=scale3)
-            self.upscore_pool4 = self.at_pool3.upsample(num_classes, learned=learned)
+            self.upscore_pool4 = self.at_pool3.upsample(num_classes, learned=learned, mixed=mixed)
             self.geometry, self.upsamplings = self.at_pool3.geometry, (self.upscore2, self.upscore_pool4)
         self.head = nn.Identity()
 

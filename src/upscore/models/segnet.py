@@ -36,7 +36,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from upscore.models.arguments import check_classes, scale_channels
-from upscore.models.encoder_decoder import conv_block, decode, encode, init_weights, mirrored_geometry, vgg16_encoder
+from upscore.models.encoder_decoder import conv_block, decode, encode, init_shifts, init_weights, mirrored_geometry, vgg16_encoder
 
 __all__ = ["SegNet", "SegNetBasic"]
 
@@ -89,6 +89,7 @@ class SegNet(nn.Module):
             channels = widths[-1]
         self.conv1_1_D = nn.Conv2d(channels, num_classes, 3, padding=1)
         init_weights(self)
+        init_shifts(self)
         self.geometry = mirrored_geometry(self.encoder, self.decoder, score=self.conv1_1_D)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -127,6 +128,7 @@ class SegNetBasic(nn.Module):
             self.decoder.add_module(f"decode{number}", block)
         self.conv_classifier = nn.Conv2d(channels, num_classes, 1)
         init_weights(self)
+        init_shifts(self)
         self.geometry = mirrored_geometry(self.encoder, self.decoder, score=self.conv_classifier)
 
     def forward(self, images: Tensor) -> Tensor:

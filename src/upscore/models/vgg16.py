@@ -7,6 +7,9 @@ Recognition", configuration D, with the linear layers of Long, Shelhamer, Darrel
       /1                 /2                 /4        │ /8               │ /16              /32     7×7   1×1
                                                       └─ level 8         └─ level 16                       └─ level 32
 
+pool3 and pool4 are the first maps of their strides, and what the paper reads. conv4_3 and conv5_3 are the last: as large, on the same
+grid, three convolutions deeper (``skips="convolution"``).
+
 conv1_1 pads by 100 and pooling rounds up, so that fc6 fits into any image and the
 papers' crops are possible for every size. Dropout is element-wise, as in Caffe.
 """
@@ -17,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscore.models.arguments import check_dropout, check_flag, scale_channels
-from upscore.models.backbone import INPUT_PADDING, FeatureLevel, padding_mode
+from upscore.models.backbone import INPUT_PADDING, FeatureLevel, Skips, check_skips, padding_mode
 from upscore.models.encoder_decoder import VGG16_CHANNELS, init_weights
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from upscore.ops.geometry import Geometry
@@ -42,8 +45,10 @@ class VGG16(nn.Module):
         single cell), which lets a network train from scratch.
     padding : int
         Of conv1_1. 100 or more is enough for every image; with less, the image is padded before.
+    skips : {"pooling", "convolution"}
+        Whether the levels of stride 8 and 16 are pool3 and pool4, as in the paper, or conv4_3 and conv5_3.
     finer : bool
-        Also return pool1 and pool2, of stride 2 and 4.
+        Also return pool1 and pool2, of stride 2 and 4, or conv2_2 and conv3_3.
 
     Examples
     --------
@@ -64,11 +69,14 @@ class VGG16(nn.Module):
         dropout: float = 0.5,
         batch_norm: bool = False,
         padding: int = INPUT_PADDING,
+        skips: Skips = "pooling",
         finer: bool = False,
     ) -> None:
         super().__init__()
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self.padding = padding_mode(padding)
+        self.after_convolution = check_skips(skips)
+        strides = (2, 4, 8, 16) if finer else (8, 16)
         self.levels: dict[int, FeatureLevel] = {}
         geometry, channels = Geometry(), in_channels
         for block, widths in enumerate(VGG16_CHANNELS, start=1):
@@ -78,9 +86,11 @@ class VGG16(nn.Module):
                 if batch_norm:
                     self.add_module(f"bn{block}_{i}", nn.BatchNorm2d(outputs))
                 geometry, channels = geometry.conv(3, 1, pad), outputs
+            if self.after_convolution and int(geometry.stride) in strides:
+                self.levels[int(geometry.stride)] = FeatureLevel(channels, geometry)
             geometry = geometry.pool(2, 2)
-            if block in (3, 4) or (finer and block < 3):
-                self.levels[2**block] = FeatureLevel(channels, geometry)
+            if not self.after_convolution and int(geometry.stride) in strides:
+                self.levels[int(geometry.stride)] = FeatureLevel(channels, geometry)
         features = scale_channels(4096, width)
         self.fc6, self.fc7 = nn.Conv2d(channels, features, 7), nn.Conv2d(features, features, 1)
         self.levels[32] = FeatureLevel(features, geometry.conv(7))
@@ -88,7 +98,7 @@ class VGG16(nn.Module):
         init_weights(self)
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
-        """Return pool3, pool4 and fc7 by their strides 8, 16 and 32, and the finer ones if asked for.
+        """Return the levels of stride 8 and 16, and fc7 of stride 32, by stride; and the finer ones if asked for.
 
         ``x`` are normalised images (N, C, H, W); with padding 100 any H and W from 1.
         """
@@ -97,8 +107,10 @@ class VGG16(nn.Module):
             for i in range(1, len(widths) + 1):
                 x = self.get_submodule(f"conv{block}_{i}")(x)
                 x = F.relu(self.get_submodule(f"bn{block}_{i}")(x) if self.batch_norm else x, inplace=True)
+            if self.after_convolution and 2 ** (block - 1) in self.levels:
+                maps[2 ** (block - 1)] = x
             x = F.max_pool2d(x, 2, 2, ceil_mode=True)
-            if 2**block in self.levels and block < 5:
+            if not self.after_convolution and 2**block in self.levels and block < 5:
                 maps[2**block] = x
         for layer in (self.fc6, self.fc7):
             x = self.dropout(F.relu(layer(x), inplace=True))

@@ -11,7 +11,7 @@ axis. With ``p`` the pixel's position in the full output and ``r = p mod factor`
 
 so the fixed layer is a linear interpolation between neighbouring columns and then between
 neighbouring rows: the same numbers without multiplications by zero. Its derivative is the
-transposed sum. Only a learned layer is computed as a convolution.
+transposed sum. Only a learned layer is computed as a convolution, in which classes may be mixed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 
-__all__ = ["BilinearUpsample", "bilinear_weights"]
+__all__ = ["BilinearUpsample", "bilinear_weights", "mix_kernels"]
 
 
 def bilinear_weights(kernel: int, factor: int) -> Tensor:
@@ -64,13 +64,22 @@ def bilinear_weights(kernel: int, factor: int) -> Tensor:
     return 1 - (torch.arange(kernel, dtype=torch.float64) - centre).abs() / reach
 
 
+def mix_kernels(kernels: Tensor) -> Tensor:
+    """Return (K, K, h, w), from every class to every class, that upsample each class alone by its one of ``kernels``, (K, 1, h, w).
+
+    >>> mix_kernels(torch.ones(2, 1, 1, 1)).flatten(1).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return kernels * torch.eye(len(kernels), dtype=kernels.dtype, device=kernels.device)[:, :, None, None]
+
+
 class BilinearUpsample(nn.Module):
     """Upsample each channel by a transposed convolution initialised as bilinear interpolation.
 
     Parameters
     ----------
     channels : int
-        K, the number of classes; each is upsampled alone.
+        K, the number of classes; each is upsampled alone, unless they are ``mixed``.
     factor : int
         Ratio of the output grid to the input grid; the transposed convolution's stride.
     kernel : int, optional
@@ -85,7 +94,7 @@ class BilinearUpsample(nn.Module):
     Raises
     ------
     ModelError
-        A size is invalid, or ``border`` is neither of the two.
+        A size is invalid, ``border`` is neither of the two, or a fixed layer is to be mixed or to have a bias.
 
     Examples
     --------
@@ -95,26 +104,46 @@ class BilinearUpsample(nn.Module):
     """
 
     weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
-    def __init__(self, channels: int, *, factor: int, kernel: int | None = None, learned: bool = False, border: str = "zeros") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        factor: int,
+        kernel: int | None = None,
+        learned: bool = False,
+        mixed: bool = False,
+        bias: bool = False,
+        border: str = "zeros",
+    ) -> None:
         super().__init__()
         kernel = 2 * factor if kernel is None else kernel
         if channels < 1:
             raise ModelError(f"found {channels} channels to upsample, expected at least 1")
         if border not in ("zeros", "replicate"):
             raise ModelError(f"found border '{border}', expected 'zeros' or 'replicate'")
+        if (mixed or bias) and not learned:
+            raise ModelError("found fixed upsampling with mixed classes or a bias, expected it to be learned")
         filter_ = bilinear_weights(kernel, factor)
         self.channels, self.factor, self.kernel, self.border = channels, factor, kernel, border
         if learned:
             square = torch.outer(filter_, filter_).to(torch.get_default_dtype())
-            self.weight = nn.Parameter(square.expand(channels, 1, kernel, kernel).clone())
+            weight = square.expand(channels, 1, kernel, kernel).clone()
+            self.weight = nn.Parameter(mix_kernels(weight) if mixed else weight)
         else:
             self.register_parameter("weight", None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if bias else None)
 
     def extra_repr(self) -> str:
         """Return the settings, for ``print(model)``."""
-        learned = self.weight is not None
-        return f"{self.channels}, factor={self.factor}, kernel={self.kernel}, learned={learned}, border={self.border!r}"
+        learned = f"learned={self.weight is not None}" + ", mixed=True" * self.mixed + ", bias=True" * (self.bias is not None)
+        return f"{self.channels}, factor={self.factor}, kernel={self.kernel}, {learned}, border={self.border!r}"
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a learned kernel leads from every class to every class."""
+        return self.weight is not None and self.weight.shape[1] == self.channels > 1
 
     def extent(self, size: int) -> int:
         """Return the number of output pixels of the full transposed convolution of ``size`` cells."""
@@ -154,7 +183,8 @@ class BilinearUpsample(nn.Module):
         top, left = offset[0] % self.factor, offset[1] % self.factor
         if self.weight is not None:
             top, left = top + self.factor, left + self.factor
-            full = F.conv_transpose2d(cells, self.weight, stride=self.factor, groups=self.channels)
+            groups = self.channels // self.weight.shape[1]
+            full = F.conv_transpose2d(cells, self.weight, self.bias, stride=self.factor, groups=groups)
             return full[..., top : top + size[0], left : left + size[1]]
         phase_weights = self._phase_weights(cells)
         if x.device.type != "cpu" or torch.compiler.is_compiling():

@@ -138,11 +138,15 @@ def configure(recipe: Recipe, census: DatasetStatistics, machine: Machine, spec:
         [_multiple_of_32(height * shrink), _multiple_of_32(width * shrink)],
         f"the median image is {height}×{width}, rounded down to multiples of 32" + (f", up to {longest}" if shrink < 1 else ""),
     )
+    if whole := isinstance(crop, str):
+        crop = [height, width]
     crop_pixels = crop[0] * crop[1]
     budget = 4 * 512 * 512 if on_cpu else 16 * 512 * 512
     batch = max(2, min(4 if on_cpu else 16, budget // crop_pixels))
     divisor = devices * chosen.run.accumulate
     batch = max(divisor, min(batch, images) // divisor * divisor)
+    if whole:
+        batch = settle("run.batch_size", divisor, "images of different sizes are read one at a time")
     batch = settle("run.batch_size", batch, "more, smaller steps learn faster on a CPU" if on_cpu else "fills the accelerator")
     steps_per_epoch = -(-images // batch)
     wanted = 4000 if on_cpu else 12000

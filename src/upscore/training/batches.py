@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from upscore.data.loading import AugmentedDataset, collate, epoch_order, init_worker
+from upscore.data.transforms import rng_for
 from upscore.data.unet_border_weights import BorderWeighting
 from upscore.errors import RecipeError, TrainingError, UpscoreError, nearest_name
 from upscore.training.recipe import Recipe
@@ -54,17 +55,30 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
     """Which images each step reads: lists of (epoch, index), from step ``first_step`` to before ``steps``.
 
     An epoch is a permutation of the dataset's ``images`` by (seed, epoch), split into batches; its last batch is filled
-    from the permutation's beginning, so that every batch is full and every image is read.
-    A step's ``batch_size`` images are divided evenly among ``parts`` (accumulation) and ``world`` processes; these are those of ``rank``.
+    from the permutation's beginning, so that every batch is full and every image is read. With ``replacement``, each image of a step is
+    drawn from all of them by (seed, step), and comes with the number of its draw in place of an epoch: an image that is drawn again is
+    augmented anew.
+    A step's ``batch_size`` images are divided evenly among ``parts`` (accumulation), and a part's among ``world`` processes; these are
+    those of ``rank``.
 
     >>> list(BatchPlan(3, 2, seed=0, first_step=0, steps=2))  # the last batch is filled from the first
     [[(0, 1), (0, 0)], [(0, 2), (0, 1)]]
     """
 
     def __init__(
-        self, images: int, batch_size: int, *, seed: int, first_step: int, steps: int, parts: int = 1, rank: int = 0, world: int = 1
+        self,
+        images: int,
+        batch_size: int,
+        *,
+        seed: int,
+        first_step: int,
+        steps: int,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        replacement: bool = False,
     ):
-        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.images, self.batch_size, self.seed, self.replacement = images, batch_size, seed, replacement
         self.first_step, self.steps = first_step, steps
         self.parts, self.rank, self.world = parts, rank, world
 
@@ -72,6 +86,12 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
         return (self.steps - self.first_step) * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self._drawn() if self.replacement else self._permuted():
+            for part in range(self.parts):
+                yield batch[part :: self.parts][self.rank :: self.world]
+
+    def _permuted(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield the images of each step, epoch by epoch."""
         steps_per_epoch = -(-self.images // self.batch_size)
         ordered_epoch, order = -1, []
         for step in range(self.first_step, self.steps):
@@ -79,9 +99,13 @@ class BatchPlan(Sampler[list[tuple[int, int]]]):
             if epoch != ordered_epoch:
                 ordered_epoch, order = epoch, [int(i) for i in epoch_order(self.images, seed=self.seed, epoch=epoch)]
             first = step_of_epoch * self.batch_size
-            batch = [order[i % self.images] for i in range(first, first + self.batch_size)]
-            for part in range(self.parts):
-                yield [(epoch, index) for index in batch[part * self.world + self.rank :: self.parts * self.world]]
+            yield [(epoch, order[i % self.images]) for i in range(first, first + self.batch_size)]
+
+    def _drawn(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield the images of each step, drawn with replacement."""
+        for step in range(self.first_step, self.steps):
+            indices = rng_for(self.seed, step, "images drawn with replacement").integers(self.images, size=self.batch_size)
+            yield [(step * self.batch_size + i, int(index)) for i, index in enumerate(indices)]
 
 
 def batches_from(
@@ -95,7 +119,15 @@ def batches_from(
     run = recipe.run
     assert run.batch_size
     plan = BatchPlan(
-        len(dataset), run.batch_size, seed=run.seed, first_step=first_step, steps=steps, parts=run.accumulate, rank=shard[0], world=shard[1]
+        len(dataset),
+        run.batch_size,
+        seed=run.seed,
+        first_step=first_step,
+        steps=steps,
+        parts=run.accumulate,
+        rank=shard[0],
+        world=shard[1],
+        replacement=run.sampling == "replacement",
     )
     border_weighting = build_border_weighting(recipe.loss, dataset.labels, class_weights=class_weights)
     spec = recipe.input.spec()

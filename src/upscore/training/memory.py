@@ -38,13 +38,16 @@ class MemoryShortage(RecipeError):
     """A step does not fit into memory."""
 
 
-def step_memory(model: nn.Module, recipe: Recipe) -> int:
-    """Return a lower bound of the bytes that a step of a complete recipe needs on one device; the model, on any device, is not changed."""
-    run, crop = recipe.run, recipe.augment.crop_size
+def step_memory(model: nn.Module, recipe: Recipe, *, largest: tuple[int, int] | None = None) -> int:
+    """Return a lower bound of the bytes that a step of a complete recipe needs on one device; the model, on any device, is not changed.
+
+    ``largest`` is the height and width of the largest image, which is needed where images are not cropped.
+    """
+    run = recipe.run
     assert run.batch_size
     assert run.devices
-    assert crop
-    images = torch.empty((run.batch_size // (run.devices * run.accumulate), len(recipe.input.spec()), *crop), device="meta")
+    size = recipe.augment.largest_size(largest)
+    images = torch.empty((run.batch_size // (run.devices * run.accumulate), len(recipe.input.spec()), *size), device="meta")
     saved = _saved_for_backward(_on_meta_device(model), images)
     # Autocast stores nearly all of it in half the bytes.
     return weight_memory(model, recipe) + images.nbytes + (saved if run.precision == "fp32" else saved // 2)
@@ -84,12 +87,12 @@ def _saved_for_backward(model: nn.Module, images: Tensor) -> int:
     return sum(storage.nbytes() for storage in found.values())
 
 
-def check_memory(model: nn.Module, recipe: Recipe, *, memory: int | None) -> None:
+def check_memory(model: nn.Module, recipe: Recipe, *, memory: int | None, largest: tuple[int, int] | None = None) -> None:
     """Raise MemoryShortage, with what to change, where a step cannot fit into ``memory``, a device's bytes; None is unknown: accepted."""
     if memory is None:
         return
     here = recipe.run.devices or 1 if recipe.run.device == "cpu" else 1  # processes on one CPU use the same memory
-    refuse_shortage(recipe, here * step_memory(model, recipe), memory)
+    refuse_shortage(recipe, here * step_memory(model, recipe, largest=largest), memory)
 
 
 def refuse_shortage(recipe: Recipe, needed: int, memory: int) -> None:
@@ -101,8 +104,9 @@ def refuse_shortage(recipe: Recipe, needed: int, memory: int) -> None:
 def advise(recipe: Recipe) -> str:
     """Return what to change for a step to need less memory, with the values there are now."""
     run, crop = recipe.run, recipe.augment.crop_size or [0, 0]
+    now = "the whole image" if isinstance(crop, str) else f"{crop[0]}×{crop[1]}"
     advice = (
-        f"lower run.batch_size (now {run.batch_size}) or augment.crop_size (now {crop[0]}×{crop[1]}), "
+        f"lower run.batch_size (now {run.batch_size}) or augment.crop_size (now {now}), "
         f"or raise run.accumulate (now {run.accumulate}), which computes a step in more parts"
     )
     return advice if run.precision != "fp32" else f"{advice}, or set run.precision to bf16 (now {run.precision})"

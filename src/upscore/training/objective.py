@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from upscore.data.dataset_statistics import DatasetStatistics
-from upscore.errors import RecipeError
+from upscore.errors import RecipeError, nearest_name
 from upscore.losses import Objective, class_weights, count_valid, losses_reading
-from upscore.text import reason
+from upscore.text import listed, reason, shortened
 from upscore.training.recipe_sections import LossSection
 from upscore.types import IGNORE
 
-__all__ = ["OwnObjective", "build_class_weights", "build_objective", "check_own_loss", "count_units"]
+__all__ = ["OwnObjective", "build_class_weights", "build_objective", "check_own_loss", "count_units", "divisors"]
 
 
 def build_class_weights(settings: LossSection, census: DatasetStatistics) -> Tensor | None:
     """Return the weight of each class (K,) float32, or None where all are 1; raises RecipeError unless each class has a valid number."""
-    if settings.class_weights in (None, "none"):
+    weighting = settings.class_weights
+    if weighting in (None, "none"):
         return None
-    return class_weights(census.class_pixels, census.pixels_with_class, weighting=settings.class_weights)
+    if isinstance(weighting, dict):
+        weighting = _in_order(weighting, census.labels.names)
+    return class_weights(census.class_pixels, census.pixels_with_class, weighting=weighting)
+
+
+def _in_order(weights: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Return weights by name in the order of the data's classes; RecipeError names those that are missing or unknown."""
+    missing = [name for name in names if name not in weights]
+    unknown = [f"'{shortened(name)}'{nearest_name(name, missing)}" for name in weights if name not in names]
+    if missing or unknown:
+        faults = [f"no weight for {listed(missing)}"] * bool(missing) + [f"no class {listed(unknown)}"] * bool(unknown)
+        raise RecipeError(f"loss.class_weights: {' and '.join(faults)}: expected a number for each of {', '.join(names)}")
+    return [weights[name] for name in names]
 
 
 def build_objective(settings: LossSection, *, class_weights: Tensor | None = None) -> Objective:
@@ -51,7 +64,20 @@ def build_objective(settings: LossSection, *, class_weights: Tensor | None = Non
 
 def count_units(settings: LossSection, labels: Tensor) -> Tensor:
     """Return what the losses of ``labels`` (N, H, W) are divided by: their labelled pixels, or N; an int64 scalar."""
-    return count_valid(labels) if settings.normalize == "valid" else torch.tensor(len(labels), device=labels.device)
+    return torch.tensor(len(labels), device=labels.device) if settings.normalize == "none" else count_valid(labels)
+
+
+def divisors(settings: LossSection, units: Tensor) -> Tensor:
+    """Return what the loss of each part of a step is divided by, (P,), for their sum to be the step's objective.
+
+    The (P,) ``units`` are those of :func:`count_units`, each over all processes. A part without a labelled pixel counts as a mean of 0.
+
+    >>> divisors(LossSection(normalize="part"), torch.tensor([10, 30])).tolist(), divisors(LossSection(), torch.tensor([10, 30])).tolist()
+    ([20, 60], [40, 40])
+    """
+    if settings.normalize == "part":
+        return units.clamp(min=1) * len(units)
+    return units.sum().clamp(min=1).expand(len(units))
 
 
 @dataclass(frozen=True)

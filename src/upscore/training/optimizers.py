@@ -11,13 +11,18 @@ import torch
 from torch import nn
 
 from upscore.errors import RecipeError
+from upscore.ops.upsample import BilinearUpsample
 from upscore.text import reason
 from upscore.training.network_parts import longest_prefix, require_parts
 
 if TYPE_CHECKING:
-    from upscore.training.recipe_sections import OptimizerSection
+    from upscore.training.optimizer_section import OptimizerSection
 
-__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "update_weights"]
+__all__ = ["OPTIMIZERS", "Optimizer", "build_optimizer", "parameter_kind", "update_weights"]
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+TRANSPOSED = (nn.modules.conv._ConvTransposeNd, BilinearUpsample)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,30 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 """By the name that ``optimizer.name`` takes."""
 
 
+def parameter_kind(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
+    """Return the kind of a module's own parameter: a field of :class:`~upscore.training.optimizer_section.MultipliersSection`.
+
+    One of at most one dimension is a ``bias`` if it is called so, and otherwise a scale of channels, as ConvNeXt's; of normalisation layers
+    it is ``norm_scale`` or ``norm_shift``. Others are a ``weight``, or ``deconvolution`` in a transposed convolution.
+
+    >>> parameter_kind(nn.BatchNorm2d(4), "bias", nn.Parameter(torch.zeros(4)))
+    'norm_shift'
+    """
+    if parameter.ndim > 1:
+        return "deconvolution" if isinstance(module, TRANSPOSED) else "weight"
+    if name != "bias":
+        return "norm_scale"
+    return "norm_shift" if isinstance(module, NORMS) else "bias"
+
+
 def build_optimizer(
     model: nn.Module, settings: OptimizerSection, own: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None
 ) -> torch.optim.Optimizer:
     """Return the optimiser of complete settings over the model's trainable parameters, or what ``own`` makes of these.
 
-    Weights of two or more dimensions decay; biases and norms do not, and learn at ``settings.bias_lr`` times the rate
-    (2 in Long et al. 2015, and in Caffe's networks before it). ``settings.lr_factors`` multiply the rate of parts of the
-    network; the longest prefix counts. Each group carries its factor of the learning rate as ``"scale"``.
+    ``settings.multipliers`` multiply the learning rate and the weight decay by :func:`parameter_kind`; by default weights decay, and
+    biases and norms do not. ``settings.lr_factors`` multiply the rate of parts of the network; the longest prefix counts. Each group
+    carries its factor of the learning rate as ``"scale"``.
     Raises RecipeError where ``settings.lr_factors`` names a part that the network does not have, or one without a trainable parameter;
     or where ``own`` makes no optimiser, one that needs more than gradients, or one of other parameters.
     """
@@ -82,14 +103,17 @@ def build_optimizer(
     assert settings.weight_decay is not None
     factors = settings.lr_factors
     require_parts(model, factors, setting="optimizer.lr_factors", trainable=True)
-    groups: dict[tuple[bool, float], dict[str, Any]] = {}
-    for decays in (True, False):
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and (parameter.ndim > 1) == decays:
-                prefix = longest_prefix(name, factors)
-                factor = (1.0 if prefix is None else factors[prefix]) * (1.0 if decays else settings.bias_lr)
-                empty = {"params": [], "weight_decay": settings.weight_decay if decays else 0.0, "scale": factor}
-                groups.setdefault((decays, factor), empty)["params"].append(parameter)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    modules = dict(model.named_modules())
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        module, _, own_name = name.rpartition(".")
+        multiplier = getattr(settings.multipliers, parameter_kind(modules[module], own_name, parameter))
+        prefix = longest_prefix(name, factors)
+        scale = (1.0 if prefix is None else factors[prefix]) * multiplier.lr
+        decay = settings.weight_decay * multiplier.decay
+        groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "scale": scale})["params"].append(parameter)
     return OPTIMIZERS[settings.name].build(list(groups.values()), settings)
 
 

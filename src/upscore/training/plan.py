@@ -34,6 +34,7 @@ from upscore.training.optimizers import build_optimizer
 from upscore.training.own_objects import OwnObjects, schedule_factor
 from upscore.training.precise_bn import check_has_statistics
 from upscore.training.recipe import Recipe
+from upscore.training.recipe_sections import WHOLE_IMAGE
 from upscore.training.run_folder import next_folder, refuse_taken
 from upscore.training.sync_batch_norm import check_can_synchronize
 from upscore.training.trial import Trial, find_parts
@@ -64,16 +65,17 @@ class Plan:
         """About how long the run takes: its steps, without reading images, and its validations; None where no step was tried."""
         if self.trial is None:
             return None
-        run, crop, (height, width) = self.recipe.run, self.recipe.augment.crop_size, self.census.median
+        run, (height, width) = self.recipe.run, self.census.median
+        tried = self.recipe.augment.largest_size(self.census.largest)
         assert run.batch_size
         assert run.devices
-        assert crop
         per_epoch = -(-len(self.train) // run.batch_size)
         steps = run.total_steps(per_epoch)
         validations = max(1, steps / per_epoch / (run.validate_every or 1))
+        per_pixel = self.trial.seconds / run.batch_size / (tried[0] * tried[1])
+        trained = height * width if self.recipe.augment.crop_size == WHOLE_IMAGE else tried[0] * tried[1]
         # A forward pass is about a third of a step.
-        per_pixel = self.trial.seconds / run.batch_size / (crop[0] * crop[1]) / 3
-        return self.trial.seconds * steps + validations * len(self.val) * height * width * per_pixel
+        return per_pixel * (trained * run.batch_size * steps + height * width * len(self.val) * validations / 3)
 
     @property
     def folder(self) -> Path:
@@ -138,6 +140,7 @@ def plan(
     if not resumed:
         refuse_taken(Path(complete.run.out))
     _check_machine(complete, machine)
+    _check_sizes(complete, census)
     _check_loss(complete, cropped.train, census, own)
     begun = resumed and (Path(complete.run.out) / CHECKPOINT).exists()
     with explain_out_of_memory(complete, Path(complete.run.out)):
@@ -147,7 +150,7 @@ def plan(
         if not resumed and "WORLD_SIZE" not in os.environ and (timed or recipe.run.batch_size is None):
             complete, choices, tried = _try_step(complete, choices, model, machine, census, own)
         else:
-            check_memory(model, complete, memory=machine.memory)
+            check_memory(model, complete, memory=machine.memory, largest=census.largest)
     digests, shared = compare_splits(train, val, counted, counted_val, decoded=readable.digests, progress=report.next_pass())
     findings = (
         shared_images_finding(shared, "the training data", f"the validation data ({val.split})", len(val)),
@@ -176,10 +179,18 @@ def _try_step(
 ) -> tuple[Recipe, list[Choice], Trial]:
     """Try a step; compute it in more parts where it does not fit into memory and nobody asked for this number of images at once."""
     run = recipe.run
-    adjustable = run.accumulate == 1 and any(choice.setting == "run.batch_size" for choice in choices)
+    # With a mean for each part, more parts would be another objective.
+    adjustable = run.accumulate == 1 and recipe.loss.normalize != "part" and any(c.setting == "run.batch_size" for c in choices)
     weights = build_class_weights(recipe.loss, census)
     parts, trial = find_parts(
-        model, recipe, classes=len(census.labels), class_weights=weights, memory=machine.memory, adjustable=adjustable, own=own
+        model,
+        recipe,
+        classes=len(census.labels),
+        class_weights=weights,
+        memory=machine.memory,
+        adjustable=adjustable,
+        largest=census.largest,
+        own=own,
     )
     if parts == run.accumulate:
         return recipe, choices, trial
@@ -256,6 +267,31 @@ def _check_machine(recipe: Recipe, machine: Machine) -> None:
         raise RecipeError(f"run.precision = fp16: its loss scaling is for cuda, found device {run.device}: use bf16 or fp32")
     if run.tensorboard and not machine.tensorboard:
         raise RecipeError("run.tensorboard = true: TensorBoard is not installed; pip install 'upscore[tensorboard]'")
+
+
+def _check_sizes(recipe: Recipe, census: DatasetStatistics) -> None:
+    """Refuse whole images of different sizes side by side."""
+    run, scale = recipe.run, recipe.augment.scale
+    if recipe.augment.crop_size != WHOLE_IMAGE:
+        return
+    assert run.batch_size is not None
+    assert run.devices is not None
+    assert scale is not None
+    images = run.batch_size // (run.accumulate * run.devices)
+    sizes = sorted({(int(height), int(width)) for height, width in census.sizes if height})
+    if images == 1 or (len(sizes) <= 1 and scale[0] == scale[1]):
+        return
+    found = (
+        f"augment.scale {scale[0]:g} to {scale[1]:g}" if len(sizes) <= 1 else f"images of {len(sizes)} sizes, {_size(sizes[0])} and others"
+    )
+    raise RecipeError(
+        f"augment.crop_size = 'image': found {found}, and {images} of them in a part of a step, expected one: raise run.accumulate to "
+        f"{run.batch_size // run.devices}, lower run.batch_size, or give a size to crop to"
+    )
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
 
 
 def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics, own: OwnObjects) -> None:

@@ -211,5 +211,6 @@ def describe_settings() -> list[tuple[str, str, str]]:
         for key, setting in inner.model_fields.items():
             default, name = setting.get_default(call_default_factory=True), f"{section}.{key}"
             unset = "none" if name in NEVER_CHOSEN else "chosen"
-            rows.append((name, unset if default is None else json.dumps(default), setting.description or ""))
+            written = json.dumps(default, default=lambda section: section.model_dump())
+            rows.append((name, unset if default is None else written, setting.description or ""))
     return rows

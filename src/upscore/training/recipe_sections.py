@@ -6,21 +6,22 @@ the section builds the value, so that what a plan accepts a run accepts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_serializer, field_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from upscore.data.open_dataset import describe_readers
 from upscore.data.transforms import Augmentation
-from upscore.errors import DataError, RecipeError, nearest_name
+from upscore.errors import DataError, RecipeError
 from upscore.input_spec import RGB, InputSpec
 from upscore.losses import CLASS_WEIGHTINGS, LOSSES, Objective, class_weights, losses_reading
-from upscore.training.optimizers import OPTIMIZERS
+from upscore.training.optimizer_section import OptimizerSection
 from upscore.training.schedules import SCHEDULES
+from upscore.training.section import Section, described, one_of
 
 __all__ = [
+    "WHOLE_IMAGE",
     "AugmentSection",
     "CropsSection",
     "DataSection",
@@ -33,39 +34,6 @@ __all__ = [
     "ScheduleSection",
     "Section",
 ]
-
-
-def _one_of(known: Iterable[str]) -> AfterValidator:
-    """Return a check that a name is one of ``known``."""
-    names = tuple(known)
-
-    def check(name: str) -> str:
-        if name not in names:
-            raise ValueError(f"expected one of {', '.join(names)}{nearest_name(name, names)}")
-        return name
-
-    return AfterValidator(check)
-
-
-def _described(records: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name}: {getattr(record, 'description', record)}" for name, record in records.items())
-
-
-class Section(BaseModel):
-    """A table of a recipe; unknown names and values that are not finite are refused."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _is_utf8(cls, value: Any) -> Any:
-        """Refuse a name whose bytes are not text, such as of a folder: TOML is UTF-8."""
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("expected a name in UTF-8, which a recipe can hold: rename it, or choose another") from None
-        return value
 
 
 class DataSection(Section):
@@ -151,10 +119,16 @@ class ModelSection(Section):
     arguments: dict[str, Any] = Field({}, description="the architecture's own, such as width or upsampling")
 
 
+WHOLE_IMAGE = "image"
+"""What ``augment.crop_size`` is where images are not cropped."""
+
+
 class AugmentSection(Section):
     """How training images are varied; validation images never are."""
 
-    crop_size: list[int] | None = Field(None, min_length=2, max_length=2, description="[H, W] in pixels")
+    crop_size: list[int] | Literal["image"] | None = Field(
+        None, description="[H, W] in pixels; 'image' is each image whole, at its own size, one in each part of a step"
+    )
     scale: list[float] | None = Field(
         None, min_length=2, max_length=2, description="[smallest, largest] factor that an image is resized by"
     )
@@ -170,36 +144,59 @@ class AugmentSection(Section):
     )
     elastic_grid: int = Field(Augmentation.elastic_grid, description="points on each side of the grid of random displacements")
     border: str = Field(
-        Augmentation.border, description="what lies beyond an image: 'ignore' is grey with ignored labels, 'mirror' mirrors image and label"
+        Augmentation.border,
+        description="what lies beyond an image: 'ignore' is the mean colour and 'black' is 0, both with ignored labels; "
+        "'mirror' mirrors image and label",
     )
+
+    @field_validator("crop_size", mode="before")
+    @classmethod
+    def _size_or_word(cls, value: Any) -> Any:
+        sides = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in value)
+        if value is not None and value != WHOLE_IMAGE and not sides:
+            raise ValueError(f"expected [H, W] in pixels, or '{WHOLE_IMAGE}' for whole images")
+        return value
 
     @field_validator("*", mode="after")
     @classmethod
     def _augmentation_accepts(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is not None:
+        if value is not None and value != WHOLE_IMAGE:
             given: dict[str, Any] = {str(info.field_name).replace("crop_size", "crop"): tuple(value) if isinstance(value, list) else value}
             Augmentation(**given)
         return value
+
+    def largest_size(self, largest: tuple[int, int] | None) -> tuple[int, int]:
+        """Return height and width of the largest training image: the crop's, or where images are not cropped those of the ``largest``."""
+        if self.crop_size is not None and not isinstance(self.crop_size, str):
+            return self.crop_size[0], self.crop_size[1]
+        assert largest is not None
+        factor = self.scale[1] if self.scale else 1.0
+        return max(1, round(largest[0] * factor)), max(1, round(largest[1] * factor))
 
     def augmentation(self, images: InputSpec = RGB) -> Augmentation:
         """Return the augmentation that the complete section describes, of images of these bands."""
         assert self.crop_size is not None
         assert self.scale is not None
         values = self.model_dump(exclude={"crop_size", "scale"})
-        return Augmentation(crop=(self.crop_size[0], self.crop_size[1]), scale=(self.scale[0], self.scale[1]), input=images, **values)
+        crop = None if isinstance(self.crop_size, str) else (self.crop_size[0], self.crop_size[1])
+        return Augmentation(crop=crop, scale=(self.scale[0], self.scale[1]), input=images, **values)
 
 
 class LossSection(Section):
     """What training minimises: a weighted sum of losses."""
 
-    terms: dict[Annotated[str, _one_of(LOSSES)], Annotated[float, Field(gt=0)]] = Field(
-        {"cross_entropy": 1.0}, min_length=1, description=f"weight of each loss in the sum. {_described(LOSSES)}"
+    terms: dict[Annotated[str, one_of(LOSSES)], Annotated[float, Field(gt=0)]] = Field(
+        {"cross_entropy": 1.0}, min_length=1, description=f"weight of each loss in the sum. {described(LOSSES)}"
     )
-    class_weights: str | list[float] | None = Field(
-        None, description=f"a list of numbers, one for each class, or a weighting by frequency. {_described(CLASS_WEIGHTINGS)}"
+    class_weights: str | list[float] | dict[str, float] | None = Field(
+        None,
+        description="a number for each class, by name, such as {road = 0.14, pole = 4.56}, or as a list; or a weighting by frequency. "
+        f"{described(CLASS_WEIGHTINGS)}",
     )
-    normalize: Literal["valid", "none"] = Field(
-        "valid", description="'valid' divides by the labelled pixels of the whole step; 'none' sums over an image, as the papers trained"
+    normalize: Literal["valid", "part", "none"] = Field(
+        "valid",
+        description="'valid' divides by the labelled pixels of the whole step; 'part' is the mean over its parts (run.accumulate) of the "
+        "mean over each part's labelled pixels, as with Caffe's iter_size; 'none' sums over an image, as FCN's release",
     )
     sampling: float = Field(
         Objective.sampling, description="probability that a pixel's loss counts (loss sampling = patchwise training, FCN §3.4); 1 uses all"
@@ -230,38 +227,22 @@ class LossSection(Section):
     @field_validator("class_weights", mode="before")
     @classmethod
     def _weighting_accepted(cls, value: Any) -> Any:
-        if isinstance(value, list) and all(isinstance(number, (int, float)) for number in value):
-            value = [float(number) for number in value]
+        numbers = list(value.values()) if isinstance(value, dict) else value
+        if isinstance(numbers, list) and all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+            numbers = [float(number) for number in numbers]
+            value = dict(zip(value, numbers, strict=True)) if isinstance(value, dict) else numbers
         elif not isinstance(value, str | None):
             raise ValueError(f"expected one of {', '.join(CLASS_WEIGHTINGS)}, or one number for each class")
         if value is not None:
-            counts = torch.ones(len(value) if isinstance(value, list) else 1)
-            class_weights(counts, counts, weighting=value)
+            counts = torch.ones(len(numbers) if isinstance(numbers, list) else 1)
+            class_weights(counts, counts, weighting=numbers)
         return value
-
-
-class OptimizerSection(Section):
-    """How gradients become steps."""
-
-    name: Annotated[str, _one_of(OPTIMIZERS)] | None = Field(None, description=_described(OPTIMIZERS))
-    lr: float | None = Field(None, gt=0, le=100, description="learning rate at the schedule's peak")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: float | None = Field(None, ge=0, le=1, description="never on biases and norms")
-    bias_lr: float = Field(1.0, gt=0, le=100, description="learning rate of biases divided by that of weights; the papers use 2")
-    lr_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
-        {},
-        description="factor of the learning rate of parts of the network, by the beginning of their modules' names, "
-        "such as {backbone = 0.1}; the longest that fits counts",
-    )
-    max_grad_norm: float = Field(
-        0.0, ge=0, le=1e9, description="gradients of a step whose norm over all parameters is larger are scaled down to it; 0 is off"
-    )
 
 
 class ScheduleSection(Section):
     """How the learning rate changes over the run."""
 
-    name: Annotated[str, _one_of(SCHEDULES)] = Field("poly", description=_described(SCHEDULES))
+    name: Annotated[str, one_of(SCHEDULES)] = Field("poly", description=described(SCHEDULES))
     power: float = Field(0.9, gt=0, le=10, description="poly: the exponent")
     step_epochs: int = Field(10, ge=1, description="step: epochs between two falls")
     step_every: int = Field(0, ge=0, description="step: steps between two falls; above 0 it replaces step_epochs")
@@ -290,6 +271,11 @@ class RunSection(Section):
     )
     batch_size: int | None = Field(None, ge=1, le=65536, description="images in one step over all devices")
     accumulate: int = Field(1, ge=1, le=65536, description="parts that a step is computed in; changes memory and not the objective")
+    sampling: Literal["epoch", "replacement"] = Field(
+        "epoch",
+        description="'epoch' reads every image once in each epoch, in random order; 'replacement' draws each image of a step from all, as "
+        "FCN's release: an epoch is then as many draws as there are images",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
     device: Literal["cpu", "cuda", "mps"] | None = Field(None, description="cpu, cuda or mps")
     devices: int | None = Field(None, ge=1, le=1024, description="processes, one device each")
@@ -308,7 +294,7 @@ class RunSection(Section):
     validate_every: float | None = Field(
         None, gt=0, description="epochs between validations: a whole number, or a fraction of one: 0.1 is ten times in each"
     )
-    patience: int | None = Field(None, ge=1, description="validations without a better mIoU before the run stops")
+    patience: int | None = Field(None, ge=0, description="validations without a better mIoU before the run stops; 0 never stops it")
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="between checkpoints inside an epoch; every epoch that takes much longer than writing one ends with one"
     )

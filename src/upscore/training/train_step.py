@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from upscore.errors import TrainingError
 from upscore.training.memory import checkpoint_clause, explain_out_of_memory
 from upscore.training.network_parts import set_training_mode
-from upscore.training.objective import count_units
+from upscore.training.objective import count_units, divisors
 from upscore.training.optimizers import update_weights
 from upscore.training.run_state import RunState, stop_if_asked
 from upscore.types import Batch
@@ -63,9 +63,9 @@ def _backward(state: RunState, parts: list[Batch]) -> Tensor:
     """Add up the gradients of all parts; return this process's part of the objective."""
     recipe, accelerator = state.recipe, state.accelerator
     device = accelerator.device
-    # The divisor is that of the whole step, over parts and processes: neither changes the objective.
-    units = torch.stack([count_units(recipe.loss, part.labels) for part in parts]).sum().to(device)
-    divisor = accelerator.reduce(units, reduction="sum").clamp(min=1)
+    # Units are counted over all processes, which therefore do not change the objective; nor do parts, unless each has its own mean.
+    units = torch.stack([count_units(recipe.loss, part.labels) for part in parts]).to(device)
+    divisor = divisors(recipe.loss, accelerator.reduce(units, reduction="sum"))
     total = torch.zeros((), device=device)
     set_training_mode(accelerator.unwrap_model(state.network), frozen=recipe.model.freeze)
     for i, part in enumerate(parts):
@@ -76,7 +76,7 @@ def _backward(state: RunState, parts: list[Batch]) -> Tensor:
         is_last = i == len(parts) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(state.network):
             weights = None if part.weights is None else part.weights.to(device, non_blocking=True)
-            loss = state.objective(state.network(images), labels, pixel_weights=weights) / divisor
+            loss = state.objective(state.network(images), labels, pixel_weights=weights) / divisor[i]
             accelerator.backward(loss * accelerator.num_processes)  # DDP takes the mean over processes; the objective is their sum
         total += loss.detach()
     return total

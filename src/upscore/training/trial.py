@@ -55,6 +55,7 @@ def find_parts(
     class_weights: Tensor | None,
     memory: int | None,
     adjustable: bool,
+    largest: tuple[int, int] | None = None,
     own: OwnObjects | None = None,
 ) -> tuple[int, Trial]:
     """Return ``run.accumulate`` with which a step fits into memory, and the trial of a step with it.
@@ -73,7 +74,8 @@ def find_parts(
         Bytes of a device; None is unknown, and only what really runs out is noticed.
     adjustable : bool
         Whether more parts than ``run.accumulate`` may be tried, by divisors of the images per device; the objective stays the same.
-
+    largest : (int, int), optional
+        Height and width of the largest image, where images are not cropped.
     own : OwnObjects, optional
         The caller's own loss and optimiser.
 
@@ -93,8 +95,8 @@ def find_parts(
     for parts in candidates:
         candidate = recipe.with_values({"run.accumulate": parts})
         try:
-            check_memory(model, candidate, memory=memory)
-            return parts, try_step(model, candidate, classes=classes, class_weights=class_weights, memory=memory, own=own)
+            check_memory(model, candidate, memory=memory, largest=largest)
+            return parts, try_step(model, candidate, classes=classes, class_weights=class_weights, memory=memory, largest=largest, own=own)
         except Exception as error:
             if not isinstance(error, MemoryShortage) and not is_out_of_memory(error):
                 raise
@@ -111,6 +113,7 @@ def try_step(
     classes: int,
     class_weights: Tensor | None = None,
     memory: int | None = None,
+    largest: tuple[int, int] | None = None,
     own: OwnObjects | None = None,
 ) -> Trial:
     """Take a step on a copy of the network, on the recipe's device; arguments and errors as :func:`find_parts`, for one number of parts."""
@@ -120,11 +123,20 @@ def try_step(
     device = torch.device(run.device or "cpu")
     part = run.batch_size // (run.devices * run.accumulate)
     on_cpu = device.type == "cpu"
-    whole = not on_cpu or (memory is not None and run.devices * step_memory(model, recipe) < FRACTION * memory)
+    whole = not on_cpu or (memory is not None and run.devices * step_memory(model, recipe, largest=largest) < FRACTION * memory)
     images = part if whole else min(MAX_TRIED, part)
     cuda = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), _peak(device) as peak:
-        step = _Step(model, recipe, images=images, classes=classes, class_weights=class_weights, device=device, own=own or OwnObjects())
+        step = _Step(
+            model,
+            recipe,
+            images=images,
+            size=recipe.augment.largest_size(largest),
+            classes=classes,
+            class_weights=class_weights,
+            device=device,
+            own=own or OwnObjects(),
+        )
         seconds = step.take()
         if seconds < LONG:
             seconds = step.take()
@@ -149,6 +161,7 @@ class _Step:
         recipe: Recipe,
         *,
         images: int,
+        size: tuple[int, int],
         classes: int,
         class_weights: Tensor | None,
         device: torch.device,
@@ -163,10 +176,8 @@ class _Step:
             build_objective(recipe.loss, class_weights=weights) if own.loss is None else OwnObjective.on(device, own.loss)
         )
         self.optimizer = build_optimizer(self.model, recipe.optimizer, own.optimizer)
-        crop = recipe.augment.crop_size
-        assert crop
-        self.images = torch.rand((images, len(recipe.input.spec()), *crop), device=device)
-        self.labels = torch.randint(0, classes, (images, *crop), device=device)
+        self.images = torch.rand((images, len(recipe.input.spec()), *size), device=device)
+        self.labels = torch.randint(0, classes, (images, *size), device=device)
         weighted = recipe.loss.border_weight or recipe.loss.separate_with
         self.weights = torch.ones(self.labels.shape, device=device) if weighted else None
 

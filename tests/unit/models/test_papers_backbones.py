@@ -12,12 +12,16 @@ from upscore.models.backbones import OWN_BACKBONES, build_backbone
 from upscore.models.classifier import create_classifier
 from upscore.models.factory import create_model
 from upscore.models.googlenet import GoogLeNet
+from upscore.models.vgg16 import VGG16
 from upscore.ops.geometry import Geometry
 
 BACKBONES = [
     lambda: AlexNet(),
     lambda: AlexNet(variant="torchvision"),
     lambda: AlexNet(padding=0),
+    lambda: AlexNet(skips="convolution"),
+    lambda: VGG16(width=1 / 8),
+    lambda: VGG16(width=1 / 8, skips="convolution"),
     lambda: GoogLeNet(),
     lambda: GoogLeNet(variant="torchvision"),
 ]
@@ -149,3 +153,25 @@ def test_a_classifier_averages_over_the_cells_of_a_larger_image():
     features = model.backbone(model.normalization(image))[32]
     assert features.shape[2:] == (2, 1)
     torch.testing.assert_close(model(image), torch.stack([model.fc8(features[..., i, 0]) for i in (0, 1)]).mean(0))
+
+
+@pytest.mark.parametrize(("backbone", "pooling", "convolution"), [("vgg16", (44, 100), (92, 196)), ("alexnet", (19, 67), (51, 163))])
+def test_skips_are_read_after_pooling_or_after_the_last_convolution_of_their_stride(backbone, pooling, convolution):
+    """The same grid, and so the same crops; deeper, and so larger receptive fields."""
+    with torch.device("meta"):
+        models = [create_model("fcn8s", backbone=backbone, num_classes=21, skips=skips) for skips in ("pooling", "convolution")]
+    for model, fields in zip(models, (pooling, convolution), strict=True):
+        assert tuple(model.backbone.levels[stride].geometry.receptive_field for stride in (8, 16)) == fields
+        assert model(torch.empty(1, 3, 61, 90, device="meta")).shape == (1, 21, 61, 90)
+    first, second = (
+        {stride: (level.geometry.stride, level.geometry.offset) for stride, level in model.backbone.levels.items()} for model in models
+    )
+    assert first == second
+
+
+def test_skips_are_refused_in_one_line_where_they_mean_nothing():
+    with pytest.raises(ModelError, match=r"^found skips 'pool5', expected 'pooling' \(as the FCN paper\) or 'convolution'$"):
+        create_model("fcn8s", backbone="vgg16", num_classes=2, width=1 / 32, skips="pool5")
+    for backbone in ("googlenet", "resnet18"):
+        with pytest.raises(ModelError, match=f"^'fcn8s' with backbone '{backbone}' takes no argument 'skips'"):
+            create_model("fcn8s", backbone=backbone, num_classes=2, skips="convolution")

@@ -1,8 +1,8 @@
 """Fill a whole network, scores included, from someone else's file (FCN's authors call it net surgery).
 
-torchfcn's and Caffe's upsampling layers are C×C kernels of which only the diagonal counts, and
-mostly the bilinear ones that are computed here without weights. Both are checked, so that no
-tensor of a file is ignored on an assumption.
+torchfcn's and Caffe's upsampling layers are C×C kernels of which mostly only the diagonal counts,
+and mostly the bilinear ones that are computed here without weights. Both are checked, so that no
+tensor of a file is ignored on an assumption; only a network of full kernels takes others.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN, Normalizatio
 from upscore.models.weights.key_maps import is_vgg16_layer, rename
 from upscore.models.weights.load import Report, load_fitting, silent, strip_prefixes, strippings
 from upscore.models.weights.read import read_weights
-from upscore.ops.upsample import BilinearUpsample, bilinear_weights
+from upscore.ops.upsample import BilinearUpsample, bilinear_weights, mix_kernels
 
 __all__ = ["holds_whole_network", "normalization_of", "start_from", "transplant", "transplant_encoder"]
+
+_UPSAMPLINGS = {"upscore2": ("score2",), "upscore_pool4": ("score4",), "upscore": ("upsample", "bigscore")}
+"""What the deploy files of the CVPR paper's networks call the layers that upsample."""
+
+_ADVICE = ": build it with upsampling='full', where it has that"
 
 _SEGMENTATION_LAYERS = ("score", "upscore", "seg-score", "seg_score", "backbone.", "conv1_1_D", "deconv1_1")
 """Layers that only a segmentation network has."""
@@ -154,40 +159,49 @@ def start_from(model: nn.Module, earlier: Mapping[str, Tensor], *, anew: Collect
 
 
 def _check_upsampling(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:
-    """Replace C×C kernels by their diagonal, and remove those that are bilinear anyway.
+    """Bring upsampling into the network's form: C×C kernels or their diagonal, or none where they are bilinear anyway.
 
-    The last layer of an FCN has its factor in its name elsewhere, ``upscore8``, and is ``upscore`` here.
+    The layers have other names in other files (:data:`_UPSAMPLINGS`); the last one of an FCN may have its factor in its name.
     """
     for layer, module in model.named_modules():
-        short = layer.rpartition(".")[2]
-        name = next((f"{n}.weight" for n in (layer, short, f"{short}{getattr(module, 'factor', '')}") if f"{n}.weight" in found), None)
-        if not isinstance(module, BilinearUpsample) or name is None:
+        if not isinstance(module, BilinearUpsample):
             continue
-        kernel, classes = found[name], module.channels
+        short = layer.rpartition(".")[2]
+        names = (layer, short, f"{short}{module.factor}", *_UPSAMPLINGS.get(short, ()))
+        name = next((name for name in names if f"{name}.weight" in found), None)
+        if name is None:
+            continue
+        kernel, bias, classes = found.pop(f"{name}.weight"), found.pop(f"{name}.bias", None), module.channels
         size = (module.kernel, module.kernel)
         if kernel.ndim != 4 or kernel.shape[2:] != size or kernel.shape[:2] not in ((classes, classes), (classes, 1)):
             raise ModelError(
-                f"the weights '{weights}' do not fit this network: their '{name}' is {tuple(kernel.shape)}, "
+                f"the weights '{weights}' do not fit this network: their '{name}.weight' is {tuple(kernel.shape)}, "
                 f"expected {(classes, classes, *size)}"
             )
+        if module.bias is not None:
+            found[f"{layer}.bias"] = torch.zeros(classes) if bias is None else bias.flatten()
+        elif bias is not None and torch.count_nonzero(bias):
+            raise ModelError(f"the weights '{weights}' have a bias in '{name}', and this network's upsampling has none{_ADVICE}")
+        if module.mixed:
+            found[f"{layer}.weight"] = mix_kernels(kernel) if kernel.shape[1] == 1 else kernel
+            continue
         if kernel.shape[1] == classes > 1:
             diagonal = kernel.diagonal().movedim(-1, 0)
             if torch.count_nonzero(kernel) != torch.count_nonzero(diagonal):
                 raise ModelError(
-                    f"the weights '{weights}' mix classes in '{name}': its kernels off the diagonal are not zero, "
-                    "and this network upsamples every class by itself"
+                    f"the weights '{weights}' mix classes in '{name}.weight': its kernels off the diagonal are not zero, "
+                    f"and this network upsamples every class by itself{_ADVICE}"
                 )
             kernel = diagonal[:, None]
         if module.weight is not None:
-            found[name] = kernel.contiguous()
+            found[f"{layer}.weight"] = kernel.contiguous()
             continue
         line = bilinear_weights(module.kernel, module.factor)
         if not torch.allclose(kernel.double(), torch.outer(line, line).expand(kernel.shape), atol=1e-4):
             raise ModelError(
-                f"the weights '{weights}' hold a learned '{name}', and this network's is bilinear: "
+                f"the weights '{weights}' hold a learned '{name}.weight', and this network's is bilinear: "
                 "build it with upsampling='learned', where it has that"
             )
-        del found[name]
 
 
 def _check_scales(model: nn.Module, found: dict[str, Tensor], weights: str | Path) -> None:

@@ -305,3 +305,48 @@ def test_names_that_tell_nothing(tmp_path):
     path = save(tmp_path / "w.pth", dict(backbone.state_dict()))
     assert normalization_of(path) is None
     assert [normalization_of(name) for name in (None, "none", "imagenet")] == [None] * 3
+
+
+CVPR = {"score_fr": "score-fr", "score_pool4": "score-pool4", "score_pool3": "score-pool3", "upscore2": "score2", "upscore_pool4": "score4"}
+"""Layers in the deploy files of the CVPR paper's FCN-16s and FCN-8s, by their names here; the last upsampling is "upsample"."""
+
+
+def cvprs(name, model):
+    """The state of a network of full kernels as those files have it: a bias on score2 alone, and the last upsampling bilinear."""
+    last = {"fcn16s": (32, 16), "fcn8s": (16, 8)}[name]
+    state = {}
+    for key, tensor in model.state_dict().items():
+        layer, _, kind = key.removeprefix("backbone.").removeprefix("decoder.").rpartition(".")
+        if "normalization" not in key:
+            state[f"{CVPR.get(layer, layer)}.{kind}"] = tensor.clone()
+    return state | {"upsample.weight": bilinear(*last)}
+
+
+@pytest.mark.parametrize("name", ["fcn16s", "fcn8s"])
+@pytest.mark.parametrize("file", ["w.pth", "w.npz"])
+def test_the_cvpr_papers_full_kernels_come_back_and_are_refused_elsewhere(tmp_path, name, file):
+    model = stirred(create_model(name, upsampling="full", **SMALL))
+    assert "decoder.upscore2.bias" in model.state_dict()
+    assert "decoder.upscore_pool4.bias" not in model.state_dict()
+    path = save(tmp_path / file, cvprs(name, model))
+    again = create_model(name, weights=path, upsampling="full", **SMALL)
+    assert_equal(model, again)
+    assert (again.normalization.bgr, again.normalization.span) == (True, 255)
+    for upsampling in ("frozen", "learned"):
+        with pytest.raises(ModelError, match=r"have a bias in 'score2', and this network's upsampling has none: .*upsampling='full'"):
+            create_model(name, weights=path, upsampling=upsampling, **SMALL)
+    state = cvprs(name, model)
+    del state["score2.bias"]
+    with pytest.raises(ModelError, match=r"mix classes in 'score2\.weight'.*upsampling='full'"):
+        create_model(name, weights=save(tmp_path / f"unbiased{file}", state), upsampling="learned", **SMALL)
+
+
+def test_the_releases_kernels_fit_a_network_of_full_ones(tmp_path):
+    """They begin as the bilinear ones, with a bias of zero."""
+    model = stirred(create_model("fcn8s", **SMALL))
+    path = save(tmp_path / "w.pth", theirs("fcn8s", model))
+    full = create_model("fcn8s", weights=path, upsampling="full", **SMALL).eval()
+    images = torch.rand(1, 3, 40, 50)
+    with torch.no_grad():
+        expected, found = create_model("fcn8s", weights=path, **SMALL).eval()(images), full(images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
