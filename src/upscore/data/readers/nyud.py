@@ -18,6 +18,7 @@ classes is that of ``data/nyud/classes.txt`` in shelhamer/fcn.berkeleyvision.org
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def _root(path: Path) -> Path:
 
 def _recognise(path: str) -> bool:
     root = _root(Path(path))
-    return (root / "data" / "images").is_dir() and next((root / "segmentation").glob("img_*.mat"), None) is not None
+    return os.path.isdir(root / "data" / "images") and next((root / "segmentation").glob("img_*.mat"), None) is not None
 
 
 READER = Reader(

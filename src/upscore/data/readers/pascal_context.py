@@ -16,6 +16,7 @@ Mottaghi et al., "The Role of Context for Object Detection and Semantic Segmenta
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _plain(name: str) -> str:
 
 def _recognise(path: str) -> bool:
     root = Path(path)
-    return (root / "labels.txt").is_file() and next((root / "trainval").glob("*.mat"), None) is not None
+    return os.path.isfile(root / "labels.txt") and next((root / "trainval").glob("*.mat"), None) is not None
 
 
 READER = Reader(

@@ -17,6 +17,7 @@ Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011; Long, S
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from upscore.data.listed_pairs import list_names, pair_names, read_names
@@ -77,7 +78,7 @@ def _roots(path: Path) -> tuple[Path, ...]:
 
 
 def _is_sbd(root: Path) -> bool:
-    return (root / "img").is_dir() and (root / "cls").is_dir() and next((root / "cls").glob("*.mat"), None) is not None
+    return os.path.isdir(root / "img") and os.path.isdir(root / "cls") and next((root / "cls").glob("*.mat"), None) is not None
 
 
 def _voc_splits(root: Path) -> dict[str, Path]:

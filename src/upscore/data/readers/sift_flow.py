@@ -17,6 +17,7 @@ order of the classes is that of ``data/sift-flow/classes.txt`` in shelhamer/fcn.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from upscore.data.listed_pairs import list_names, pair_names, read_names
@@ -85,7 +86,7 @@ def _root(path: Path) -> tuple[Path, str]:
 
 def _recognise(path: str) -> bool:
     root, kind = _root(Path(path))
-    return (root / "Images" / _SCENES).is_dir() and (root / kind / _SCENES).is_dir()
+    return os.path.isdir(root / "Images" / _SCENES) and os.path.isdir(root / kind / _SCENES)
 
 
 READER = Reader(
