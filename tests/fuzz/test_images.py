@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
 from fuzz.examples import altered, each_of, fuzz, taken_or_refused
+from mat_bytes import cell, mat_bytes, structs
 from upscore.data.image_files import check_image, decode_image, find_stored_input, read_image, read_image_with_metadata
 from upscore.data.mask_files import read_instances, read_label
 
@@ -20,6 +21,7 @@ CHUNKS = (
     b"\x89PNG\r\n\x1a\n",
     b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"acTL", b"GIF89a", b"BM", b"II*\x00", b"MM\x00*",
     b"RIFF", b"WEBPVP8 ", b"VP8L",
+    b"\x0e\0\0\0", b"\x0f\0\0\0\x08\0\0\0", b"\0\0\0\x80", b"MATLAB 7.3", b"\x01IM",
     b"P6 99999 99999 255 ", b"P5 1 1 65535 ", b"9" * 5000, b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg>", b"Exif\x00\x00", b"\x01\x12\x00\x03",
 )  # fmt: skip
 
@@ -86,6 +88,8 @@ def _valid() -> dict[str, bytes]:
         "tiff-tiles": _tiff(rng.random((40, 50), np.float32), tile=(16, 16), compression="zstd"),
         "tiff-stack": _tiff(rng.integers(0, 65536, (3, 7, 5), np.uint16)),
         "npy": _npy(rng.random((7, 5, 4))),
+        "mat": mat_bytes({"GTcls": structs([{"Segmentation": grey, "Boundaries": cell(["a", 1.0])}])}, compressed=False),
+        "mat-compressed": mat_bytes({"LabelMap": grey.astype(np.float64), "names": cell(["a", "b"])}),
         "text-pnm": b"P2 2 2 9\n1 2 3 4\n",
     }
 

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from fuzz.examples import fuzz
+from caffe_files import blob, caffemodel, field, layers_of, matconvnet, varint
+from fuzz.examples import altered, fuzz
+from mat_bytes import mat_bytes
 from upscore.errors import UpscoreError
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
@@ -232,6 +234,47 @@ def test_arrays_of_caffe(place, data):
                 warnings.simplefilter("ignore")  # of a name that is there twice
                 archive.writestr(f"{name}.npy", edited(content, data.draw(edits)) if data.draw(st.booleans()) else content)
     path.write_bytes(edited(buffer.getvalue(), data.draw(edits)))
+    try_weights(path)
+
+
+counts = st.integers(0, 40) | st.sampled_from((2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1, 2**69))
+contents = st.recursive(
+    st.binary(max_size=12) | counts.map(varint) | st.just(blob(np.ones((2, 3), np.float32))),
+    lambda inner: st.lists(
+        st.tuples(st.sampled_from((0, 1, 2, 4, 5, 6, 7, 8, 50, 100, 2**29)), st.integers(0, 7), inner, counts), max_size=4
+    ).map(
+        lambda fields: b"".join(
+            varint(number << 3 | kind) + (varint(len(inside)) + inside if kind == 2 else varint(count))
+            for number, kind, inside, count in fields
+        )
+    ),
+    max_leaves=12,
+)
+"""Messages of messages, whose fields and lengths now and then fit together."""
+
+
+@fuzz
+@given(data=st.data())
+def test_caffes_own_files(place, state, data):
+    path = place / "w.caffemodel"
+    few = layers_of({name.removeprefix("backbone."): tensor.numpy() for name, tensor in list(state.items())[:6]})
+    form = {name: data.draw(st.booleans()) for name in ("packed", "double", "legacy")}
+    if data.draw(st.booleans()):
+        chunks = (varint(2**63), varint(2**32 - 1), field(100, b""), field(5, b"\0" * 4), field(7, field(1, 2**40)), b"\xff" * 12)
+        path.write_bytes(data.draw(altered(caffemodel(few, version=data.draw(st.integers(0, 2)), **form), chunks)))
+    else:
+        path.write_bytes(field(100, field(1, b"conv1_1") + data.draw(contents)) + data.draw(contents))
+    try_weights(path)
+
+
+@fuzz
+@given(data=st.data())
+def test_files_of_matconvnet(place, state, data):
+    path = place / "w.mat"
+    few = layers_of({name.removeprefix("backbone."): tensor.numpy() for name, tensor in list(state.items())[3:7]})
+    content = mat_bytes(matconvnet(few, dag=data.draw(st.booleans())), compressed=data.draw(st.booleans()))
+    chunks = (b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x0e\0\0\0", b"\x0f\0\0\0\x08\0\0\0", b"\0\0\0\x80", bytes(8))
+    path.write_bytes(data.draw(altered(content, chunks)))
     try_weights(path)
 
 

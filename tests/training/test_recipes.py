@@ -31,6 +31,7 @@ def test_it_says_what_it_is_and_how_to_start_it(name):
     assert f"--recipe {name}" in recipe.command
     assert bool(recipe.claims) == (name != "camvid")
     assert Recipe.load(name) == Recipe.load(recipe.path)
+    assert Recipe.load(name).data.refuse_overlap == (name not in ("camvid", "deconvnet-stage1", "deconvnet-stage2"))
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,19 @@ def put_into_val(data: Path, key: str, name: str) -> None:
     shutil.copy(data / "masks" / "train" / f"{key}.png", data / "masks" / "val" / f"{name}.png")
 
 
+def test_a_recipe_may_refuse_images_in_both_splits_and_lists_them(data: Path, tmp_path: Path) -> None:
+    refusing = recipe_for(data, tmp_path / "run", **{"data.refuse_overlap": True})
+    assert plan(refusing).warnings == []
+    put_into_val(data, "003", "renamed")
+    put_into_val(data, "001", "again")
+    with pytest.raises(DataError, match=r"2 of 5 images of the validation data \(val\) .*: again, renamed$") as refused:
+        plan(refusing)
+    assert "\n" not in str(refused.value)
+    assert "data.val" in str(refused.value)
+    assert not (tmp_path / "run").exists()
+    assert plan(recipe_for(data, tmp_path / "run")).warnings
+
+
 def test_an_image_that_cannot_be_decoded_is_found_before_training_and_the_error_names_the_flag(data: Path, tmp_path: Path) -> None:
     damage(data / "images" / "train" / "002.png")
     with pytest.raises(DataError, match=r"002\.png.*--skip-bad"):

@@ -109,5 +109,7 @@ def file_key(path: Path, folder: Path) -> str:
 
 
 def list_keyed(folder: Path, prefix: str) -> list[tuple[str, Path]]:
-    """Return the key, with ``prefix``, and the path of each image in a folder."""
-    return [(prefix + file_key(path, folder), path) for path in list_images(folder)[0]]
+    """Return the key, with ``prefix``, and the path of each mask in a folder; MATLAB's files where there are no images."""
+    images, others = list_images(folder)
+    found = images or [path for path in others if path.suffix.lower() == ".mat"]
+    return [(prefix + file_key(path, folder), path) for path in found]

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from upscore.data.encoded_image import EncodedImage
 from upscore.data.headers import JPEG_FORMATS, Header, decode, open_header
+from upscore.data.matlab_masks import find_matrix
 from upscore.data.pixel_blocks import flat_blocks
 from upscore.data.pnm import pnm_values
 from upscore.errors import DataError
+from upscore.matlab_files import is_matlab
 from upscore.text import listed
 from upscore.types import IGNORE, voc_palette
 
@@ -42,7 +44,8 @@ def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | Non
     Parameters
     ----------
     path : path
-        A PNG, or any other lossless format of :func:`~upscore.data.image_files.read_image`.
+        A PNG, or any other lossless format of :func:`~upscore.data.image_files.read_image`; or a MATLAB file with one matrix
+        (:mod:`upscore.data.matlab_masks`).
     mapping : dict of int to int, optional
         Class of each stored value, which may be any 32-bit number, signed or not: 255 or
         -1, and every value from 0 to 255 that is not named, is ignored.
@@ -66,7 +69,7 @@ def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | Non
 def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None = None) -> DecodedMask:
     """Do what :func:`read_label` does; also return the EXIF orientation, the palette and the values that the mapping does not name."""
     file = EncodedImage.read(Path(path))
-    pixels, header, lossy, palette = _decode_values(file)
+    pixels, orientation, lossy, palette = _decode_values(file)
     if lossy and pixels.min() != pixels.max():
         found = len(_colours(pixels)[0]) if pixels.ndim == 3 else len(np.unique(pixels))
         raise file.error(
@@ -76,7 +79,7 @@ def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None
     if pixels.ndim == 3:
         pixels = _one_channel(file, pixels)
     label, unnamed = _to_bytes(file, pixels, mapping)
-    return DecodedMask(label, header.orientation, unnamed, palette)
+    return DecodedMask(label, orientation, unnamed, palette)
 
 
 def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
@@ -88,21 +91,23 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
     pixels, *_ = _decode_values(file)
     if pixels.ndim == 3:
         pixels = _one_channel(file, pixels)
-    if pixels.dtype.itemsize == 4:
+    if pixels.dtype.itemsize >= 4:
         low, high = _integer_range(file, pixels)
         if low < -(2**31) or high >= 2**31:
             raise file.error(f"the mask holds object numbers from {low} to {high}, expected at most 31 bits: export it again")
     return np.ascontiguousarray(pixels, np.int32)
 
 
-def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], Header, str, bytes]:
-    """Return a mask's stored values, channels in a third axis, its header, the format's name if it is lossy, and the palette."""
+def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], int, str, bytes]:
+    """Return a mask's stored values, channels in a third axis, its orientation, the format's name if it is lossy, and the palette."""
+    if is_matlab(file.data):
+        return find_matrix(file), 1, "", b""
     header = open_header(file)
     lossy_webp = file.data[:4] == b"RIFF" and file.data[12:16] == b"VP8 "
     lossy = "JPEG" if header.image.format in JPEG_FORMATS else "lossy WebP" if lossy_webp else ""
     try:
         if (values := pnm_values(header)) is not None:
-            return values, header, lossy, b""
+            return values, header.orientation, lossy, b""
         upright = decode(header)
         if upright.mode == "La":
             upright = upright.convert("LA")
@@ -117,7 +122,7 @@ def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], Header, str, b
     except Exception as error:
         raise file.damaged_image_error(error) from error
     if pixels.dtype == np.bool_:
-        return pixels.astype(np.uint8), header, lossy, palette
+        return pixels.astype(np.uint8), header.orientation, lossy, palette
     if (factor := _stretch_factor(header)) > 1:
         pixels = pixels // factor
     tags = header.tiff
@@ -125,7 +130,7 @@ def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], Header, str, b
         pixels = (2 ** tags.bits[0] - 1) - pixels
     if tags is not None and upright.mode in ("L", "I"):
         pixels = pixels.view({(2, 8): np.int8, (1, 32): np.uint32}.get((tags.kind, tags.bits[0]), pixels.dtype))
-    return pixels, header, lossy, palette
+    return pixels, header.orientation, lossy, palette
 
 
 def _stretch_factor(header: Header) -> int:

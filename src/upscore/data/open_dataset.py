@@ -13,13 +13,16 @@ from upscore.data.dataset import Dataset
 from upscore.data.folder_roles import subfolders
 from upscore.data.foreign_annotations import name_annotations
 from upscore.data.reader import Reader
-from upscore.data.readers import dataset_yaml, plain_folder, shapes, side_by_side, voc
+from upscore.data.readers import dataset_yaml, nyud, pascal_context, plain_folder, sbd, shapes, side_by_side, sift_flow, voc
 from upscore.errors import DataError
 from upscore.files import reading
 
 __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
-READERS: tuple[Reader, ...] = (shapes.READER, dataset_yaml.READER, voc.READER, plain_folder.READER, side_by_side.READER)
+READERS: tuple[Reader, ...] = (
+    shapes.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER, plain_folder.READER,
+    side_by_side.READER,
+)  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
 
 

@@ -22,10 +22,13 @@ from upscore.data.readable_images import SKIP_ADVICE
 from upscore.errors import DataError
 from upscore.text import listed
 
-__all__ = ["compare_splits", "dataset_identity", "find_shared_images", "shared_images_finding"]
+__all__ = ["compare_splits", "dataset_identity", "find_shared_images", "refuse_shared_images", "shared_images_finding"]
 
 _SAMPLE = 4096
 """Bytes that are read at the beginning, middle and end of a file."""
+
+_LISTED = 50
+"""Images that an error lists by name."""
 
 _MAX_READ = 2**31
 """Bytes of files that are read in full to be compared; beyond them the three samples decide."""
@@ -118,6 +121,16 @@ def shared_images_finding(shared: Sequence[tuple[str, str]], train: str, evaluat
         "not how well new images are labelled"
     )
     return Finding("shared images", False, "", what, tuple(key for key, _ in shared))
+
+
+def refuse_shared_images(shared: Sequence[tuple[str, str]], evaluated: str, count: int) -> None:
+    """Raise a DataError that lists the ``shared`` images, (key, key in the training data), of the ``count`` of ``evaluated``, if any."""
+    if shared:
+        raise DataError(
+            f"{len(shared)} of {count} images of {evaluated} are also in the training data, which the recipe refuses "
+            "(data.refuse_overlap), as its numbers are of images that were not trained on; leave them out of either list, or choose "
+            f"another split with --set data.val=: {listed([key for key, _ in shared], _LISTED)}"
+        )
 
 
 def dataset_identity(dataset: Dataset) -> str:

@@ -54,7 +54,7 @@ def build_backbone(
     in_channels : int
         Channels of the image.
     weights : None, "imagenet" or path
-        None initialises them; "imagenet" downloads timm's; a path reads a ``.pth``,
+        None initialises them; "imagenet" downloads timm's; a path reads a ``.pth``, ``.caffemodel``, ``.mat``,
         ``.safetensors`` or ``.npz`` file under our, torchvision's, Caffe's or timm's names, without its
         classifier.
     finer : bool

@@ -17,7 +17,7 @@ from upscore.data.dataset import Dataset, input_of, read_as
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
-from upscore.data.overlap import compare_splits, dataset_identity, shared_images_finding
+from upscore.data.overlap import compare_splits, dataset_identity, refuse_shared_images, shared_images_finding
 from upscore.data.pixel_digests import PixelDigests
 from upscore.data.readable_images import ReadableImages, leave_out_unreadable
 from upscore.errors import DataError, ModelError, RecipeError
@@ -152,6 +152,8 @@ def plan(
         else:
             check_memory(model, complete, memory=machine.memory, largest=census.largest)
     digests, shared = compare_splits(train, val, counted, counted_val, decoded=readable.digests, progress=report.next_pass())
+    if complete.data.refuse_overlap:
+        refuse_shared_images(shared, f"the validation data ({val.split})", len(val))
     findings = (
         shared_images_finding(shared, "the training data", f"the validation data ({val.split})", len(val)),
         readable.finding,

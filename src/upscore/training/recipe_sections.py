@@ -45,6 +45,9 @@ class DataSection(Section):
     skip_bad: bool = Field(
         False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
     )
+    refuse_overlap: bool = Field(
+        False, description="make it an error, and no warning, that images to validate on are among those to train on; it lists them"
+    )
     fingerprint: str | None = Field(None, description="of the training split, found when a run starts; a resumed run must find the same")
 
 

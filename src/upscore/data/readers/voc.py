@@ -31,16 +31,11 @@ from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
 from upscore.data.splits import canonical_split, choose_split, divide
+from upscore.data.voc_names import VOC_NAMES
 from upscore.errors import DataError, nearest_name
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["READER", "VOC_NAMES", "open_voc", "voc_splits"]
-
-VOC_NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-"""VOC's 21 classes, in the order of its masks' indices."""
+__all__ = ["READER", "open_voc", "voc_splits"]
 
 _CLASS_FILES = ("labelmap.txt", "class_names.txt", "classes.txt")
 _OWN_CLASSES = "write their names into class_names.txt there, one a line, the first for the value 0"

@@ -3,7 +3,7 @@
 ::
 
     file ── read ──► tensors by their names ── key_maps ──► by ours ── load, transplant ──► network
-            torch_files, caffe_arrays
+            torch_files, caffemodel, caffe_arrays, matconvnet
 """
 
 from upscore.models.weights.load import Report, load_fitting, name_mismatch, silent, warn

@@ -17,9 +17,10 @@ import math
 import re
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.lib import format as npy
 from torch import Tensor
@@ -27,7 +28,7 @@ from torch import Tensor
 from upscore.errors import ModelError
 from upscore.text import reason
 
-__all__ = ["read_caffe_arrays"]
+__all__ = ["ALWAYS_READ", "MAX_BYTES", "MAX_COMPRESSION", "as_float32", "blob_names", "means_and_variances", "read_caffe_arrays"]
 
 MAX_BYTES = 4 * 2**30
 """Bytes of all arrays together; VGG16's are half a gigabyte."""
@@ -39,8 +40,17 @@ ALWAYS_READ = 2**24
 """Bytes of arrays that are read, however small the file is."""
 
 _BLOB = re.compile(r"(?P<layer>.+)[/_.](?P<kind>[0-3]|[wWbB]|weights?|bias(?:es)?|running_mean|running_var)")
-_KINDS = {"0": "weight", "w": "weight", "weights": "weight", "1": "bias", "b": "bias", "biases": "bias"}
-_KINDS |= {"2": "running_mean", "3": "running_var"}
+_BLOBS = ("weight", "bias", "running_mean", "running_var")
+_KINDS = {"w": "weight", "weights": "weight", "b": "bias", "biases": "bias"} | {str(index): blob for index, blob in enumerate(_BLOBS)}
+
+
+def blob_names(layer: str) -> tuple[str, ...]:
+    """Return what a layer's blobs are called here, in Caffe's order.
+
+    >>> blob_names("conv1_1")[:2]
+    ('conv1_1.weight', 'conv1_1.bias')
+    """
+    return tuple(f"{layer}.{blob}" for blob in _BLOBS)
 
 
 def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
@@ -67,7 +77,7 @@ def read_caffe_arrays(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # zipfile, zlib, and NumPy that reads a header as Python, raise a dozen unrelated kinds
         why = f"{type(error).__name__}: {reason(error)}"
         raise ModelError(f"'{path}' is not a readable weights file ({why}): expected NumPy's .npz") from error
-    return _means_and_variances(arrays)
+    return means_and_variances(arrays)
 
 
 def _name(path: Path, filename: str, others: dict[str, Tensor]) -> str:
@@ -94,11 +104,17 @@ def _read(path: Path, file: IO[bytes], member: zipfile.ZipInfo) -> Tensor:
     if math.prod(shape) * np.dtype(np.float32).itemsize > MAX_BYTES:
         raise ModelError(f"'{path}' holds in '{member.filename[:80]}' {math.prod(shape)} numbers, expected at most {MAX_BYTES // 4}")
     values = np.frombuffer(file.read(size), dtype=dtype).reshape(shape, order="F" if fortran else "C")
-    return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
+    return as_float32(values)
 
 
-def _means_and_variances(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn Caffe's BatchNorm, which stores sums and their count, into a mean and a variance."""
+def as_float32(values: npt.NDArray[Any]) -> Tensor:
+    """Return a copy of an array as float32; a number that is too large becomes infinite."""
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
+
+
+def means_and_variances(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return blobs by name with those of Caffe's BatchNorm, sums and their count, turned into a mean and a variance."""
     found = dict(arrays)
     for name, factor in arrays.items():
         layer, _, kind = name.rpartition(".")

@@ -137,13 +137,17 @@ def _as_convolution(tensor: Tensor, own: Tensor | None) -> Tensor:
     """Reshape a linear layer over a flattened (C, h, w) map to the convolution with the same numbers in the same order.
 
     Caffe's older files write a bias as (1, 1, 1, C), a norm as (1, C, 1, 1) and a linear layer
-    as (1, 1, O, I); these ones are removed.
+    as (1, 1, O, I), and MatConvNet the last one as (O, I, 1, 1); these ones are removed.
     """
     if own is None or tensor.shape == own.shape or tensor.numel() != own.numel():
         return tensor
     if own.ndim == 1:
         return tensor.flatten() if max(tensor.shape, default=1) == tensor.numel() else tensor
-    is_linear = (tensor.ndim == 2 and len(tensor) == len(own)) or (tensor.ndim == 4 and tensor.shape[:3] == (1, 1, len(own)))
+    is_linear = (
+        (tensor.ndim == 2 and len(tensor) == len(own))
+        or (tensor.ndim == 4 and tensor.shape[:3] == (1, 1, len(own)))
+        or (tensor.shape == (*own.shape, 1, 1))
+    )
     return tensor.reshape(own.shape) if is_linear else tensor
 
 

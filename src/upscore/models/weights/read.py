@@ -19,11 +19,16 @@ from torch import Tensor
 
 from upscore.errors import ModelError
 from upscore.models.weights.caffe_arrays import read_caffe_arrays
+from upscore.models.weights.caffemodel import read_caffemodel
 from upscore.models.weights.load import Report, quote_names, silent
+from upscore.models.weights.matconvnet import read_matconvnet
 from upscore.models.weights.torch_files import Foreign, read_torch_file, tensors_of_module
 from upscore.text import reason
 
-__all__ = ["read_weights"]
+__all__ = ["FROM_CAFFE", "read_weights"]
+
+FROM_CAFFE = {".caffemodel": read_caffemodel, ".mat": read_matconvnet, ".npz": read_caffe_arrays}
+"""Readers of Caffe's networks and of what is converted from them, by the endings of the files' names."""
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 STATE = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
@@ -33,7 +38,9 @@ _EXPECTED = "expected tensors by name: load the file where you trust it, and sav
 
 
 def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tensor]:
-    """Read a state dict from ``.safetensors``, from Caffe's blobs as ``.npz``, or from anything that ``torch.save`` wrote.
+    """Read a state dict from ``.safetensors``, a network of Caffe or MatConvNet, or anything that ``torch.save`` wrote.
+
+    Caffe's networks are read as they are published, ``.caffemodel``, and as arrays, ``.npz``; MatConvNet's are ``.mat``.
 
     A state dict inside a checkpoint is found under the keys of :data:`AVERAGED` and
     :data:`STATE`, that of a whole saved network under its modules' names. The rest of the file
@@ -64,8 +71,8 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
         path.open("rb").close()
     except OSError as error:
         raise ModelError(f"the weights file '{path}' cannot be read ({error.strerror or reason(error)})") from None
-    if path.suffix == ".npz":
-        return dict(read_caffe_arrays(path))
+    if path.suffix in FROM_CAFFE:
+        return dict(FROM_CAFFE[path.suffix](path))
     try:
         found = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except ModelError:
@@ -75,7 +82,8 @@ def read_weights(path: str | Path, *, report: Report = silent) -> dict[str, Tens
         telling = path.suffix == ".safetensors" or isinstance(error, OSError) or zipfile.is_zipfile(path) or _is_pickle(path)
         why = f" ({type(error).__name__}: {reason(error)})" if telling else ""
         raise ModelError(
-            f"'{path}' is not a readable weights file{why}: expected .safetensors, Caffe's blobs as .npz, or what torch.save writes"
+            f"'{path}' is not a readable weights file{why}: expected .safetensors, .caffemodel, Caffe's blobs as .npz, "
+            "MatConvNet's .mat, or what torch.save writes"
         ) from error
     state = _state_dict_in(found, report)
     if not isinstance(state, Mapping) or not state:

@@ -18,7 +18,7 @@ from upscore.errors import ModelError
 from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN, NormalizationName
 from upscore.models.weights.key_maps import is_vgg16_layer, rename
 from upscore.models.weights.load import Report, load_fitting, silent, strip_prefixes, strippings
-from upscore.models.weights.read import read_weights
+from upscore.models.weights.read import FROM_CAFFE, read_weights
 from upscore.ops.upsample import BilinearUpsample, bilinear_weights, mix_kernels
 
 __all__ = ["holds_whole_network", "normalization_of", "start_from", "transplant", "transplant_encoder"]
@@ -62,7 +62,7 @@ def normalization_of(weights: str | Path | None) -> NormalizationName | None:
         return None
     if "conv1_1_D" in layers:
         return "raw"
-    from_caffe = Path(weights).suffix == ".npz" or any("/" in layer or "-" in layer for layer in layers)
+    from_caffe = Path(weights).suffix in FROM_CAFFE or any("/" in layer or "-" in layer for layer in layers)
     papers = {"conv1", "conv1_1"} & layers and any(layer.startswith(("fc8", "score", "upscore", "deconv")) for layer in layers)
     return "caffe" if from_caffe or papers else None
 

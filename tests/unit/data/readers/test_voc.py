@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from upscore.data.mask_check import check_dataset
-from upscore.data.readers.voc import VOC_NAMES, open_voc, voc_splits
+from upscore.data.readers.voc import open_voc, voc_splits
+from upscore.data.voc_names import VOC_NAMES
 from upscore.errors import DataError
 from upscore.types import voc_palette
 

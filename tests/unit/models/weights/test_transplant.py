@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from caffe_files import caffemodel, layers_of, matconvnet
+from mat_bytes import mat_bytes
 from upscore.errors import ModelError
 from upscore.models.classifier import create_classifier
 from upscore.models.factory import create_model
@@ -53,8 +55,13 @@ def theirs(name, model, *, full=True):
 
 
 def save(path, state, form="{}.{}"):
+    arrays = layers_of({name: tensor.numpy() for name, tensor in state.items()})
     if path.suffix == ".pth":
         torch.save(state, path)
+    elif path.suffix == ".caffemodel":
+        path.write_bytes(caffemodel(arrays, version=1 if path.stem == "v1" else 2))
+    elif path.suffix == ".mat":
+        path.write_bytes(mat_bytes(matconvnet(arrays, dag=path.stem == "dag")))
     else:
         kinds = {"weight": "0", "bias": "1", "running_mean": "2", "running_var": "3"}
         np.savez(path, **{f"{k.rpartition('.')[0]}/{kinds[k.rpartition('.')[2]]}": tensor.numpy() for k, tensor in state.items()})
@@ -68,7 +75,7 @@ def assert_equal(model, other):
 
 
 @pytest.mark.parametrize("name", UPSCORES)
-@pytest.mark.parametrize("file", ["w.pth", "w.npz"])
+@pytest.mark.parametrize("file", ["w.pth", "w.npz", "v1.caffemodel", "w.caffemodel", "dag.mat"])
 @pytest.mark.parametrize("full", [True, False])
 def test_torchfcns_and_caffes_fcn(tmp_path, name, file, full):
     model = stirred(create_model(name, **SMALL))
@@ -169,7 +176,7 @@ CLASSIFIERS = [
 ]
 
 
-def as_classifier_file(name, arguments, table, *, flat=False):
+def as_classifier_file(name, arguments, table, *, flat=True):
     """A classifier of ours, and its state under another's names."""
     model = stirred(create_classifier(name, num_classes=4, width=1 / 64, **arguments))
     names = {ours: theirs for theirs, ours in reversed(table.items())}
@@ -177,21 +184,25 @@ def as_classifier_file(name, arguments, table, *, flat=False):
     for key, tensor in model.state_dict().items():
         layer, _, kind = key.removeprefix("backbone.").rpartition(".")
         if not layer.startswith("normalization") and key != "normalization.mean" and key != "normalization.std":
-            state[f"{names.get(layer, layer)}.{kind}"] = tensor.flatten(1) if layer.startswith("fc") and tensor.ndim == 4 else tensor
+            state[f"{names.get(layer, layer)}.{kind}"] = (
+                tensor.flatten(1) if flat and layer.startswith("fc") and tensor.ndim == 4 else tensor
+            )
     return model, state
 
 
 @pytest.mark.parametrize(("name", "arguments", "table"), CLASSIFIERS)
-@pytest.mark.parametrize("file", ["w.pth", "w.npz"])
+@pytest.mark.parametrize("file", ["w.pth", "w.npz", "v1.caffemodel", "w.caffemodel", "simple.mat"])
 def test_classifiers_under_their_names(tmp_path, name, arguments, table, file):
-    model, state = as_classifier_file(name, arguments, table)
+    model, state = as_classifier_file(name, arguments, table, flat=file != "simple.mat")  # every layer there is a convolution
     state = {key: tensor for key, tensor in state.items() if file == "w.pth" or "num_batches" not in key}
+    if file == "simple.mat" and any("running_mean" in key for key in state):
+        pytest.skip("MatConvNet's batch normalisation is not read")
     path = save(tmp_path / file, state)
     assert not holds_whole_network(path)
     assert_equal(model, create_classifier(name, num_classes=4, width=1 / 64, weights=path, **arguments))
     network = create_model("fcn32s", backbone=name, weights=path, **SMALL, **arguments)
     assert_equal(model.backbone, network.backbone)
-    papers = file == "w.npz" or table in ({}, GOOGLENET_CAFFE)
+    papers = file != "w.pth" or table in ({}, GOOGLENET_CAFFE)
     assert network.normalization.bgr == papers
     assert normalization_of(path) == ("caffe" if papers else None)
 
@@ -250,7 +261,8 @@ def deconvnet():
 
 @pytest.mark.parametrize(("build", "says"), [(segnet, "raw"), (deconvnet, "caffe")])
 @pytest.mark.parametrize("blobs", [2, 4])
-def test_segnets_and_deconvnets_names(tmp_path, build, says, blobs):
+@pytest.mark.parametrize("file", ["w.npz", "w.caffemodel"])
+def test_segnets_and_deconvnets_names(tmp_path, build, says, blobs, file):
     model = stirred(build()).eval()
     hyphens = {"fc6_deconv": "fc6-deconv", "fc6_deconv_bn": "fc6-deconv-bn", "seg_score_voc": "seg-score-voc"}
     kinds = {"weight": "0", "bias": "1", "running_mean": "2", "running_var": "3"}
@@ -262,9 +274,11 @@ def test_segnets_and_deconvnets_names(tmp_path, build, says, blobs):
             short = layer.rpartition(".")[2]
             arrays[f"{hyphens.get(short, short)}/{kinds[kind]}"] = tensor.numpy().reshape((1, -1, 1, 1)) if norm else tensor.numpy()
     np.savez(tmp_path / "w.npz", **arrays)
-    assert normalization_of(tmp_path / "w.npz") == says
+    named = {f"{name[:-2]}.{list(kinds)[int(name[-1])]}": array for name, array in arrays.items()}
+    (tmp_path / "w.caffemodel").write_bytes(caffemodel(layers_of(named), version=1))
+    assert normalization_of(tmp_path / file) == says
     again = build().eval()
-    transplant(again, tmp_path / "w.npz")
+    transplant(again, tmp_path / file)
     if blobs == 4:
         assert_equal(model, again)
     for name, norm in again.named_modules():
