@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import Device, Run, examples, given_command, parse_channels, parse_pair
+from upscore.cli.arguments import (
+    Device,
+    MinArea,
+    ObjectsFrom,
+    Run,
+    check_object_flags,
+    examples,
+    given_command,
+    parse_channels,
+    parse_pair,
+)
 from upscore.cli.inference_options import InferenceOptions, inference_options
 
 __all__ = ["commands"]
@@ -42,16 +52,8 @@ def predict(
             help="Also find single objects, and write their boxes, scores and polygons to objects.json, in COCO's format.",
         ),
     ] = False,
-    objects_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="components|proposals",
-            show_default="proposals where the run uses them",
-            help="An object is a connected component of the label map, or what the network finds in one of its proposals. Objects of one "
-            "class that touch are one component.",
-        ),
-    ] = None,
-    min_area: Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Leave out smaller objects.", show_default="1")] = None,
+    objects_from: ObjectsFrom = None,
+    min_area: MinArea = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after an interruption: leave out the images that predictions.json in --out lists.")
     ] = False,
@@ -64,8 +66,7 @@ def predict(
     """
     from upscore.cli import console, results
 
-    if not objects and (objects_from is not None or min_area is not None):
-        raise typer.BadParameter("they need --objects", param_hint="--objects-from and --min-area")
+    check_object_flags(objects, objects_from, min_area)
     with console.report_errors("no image was labelled", memory="give fewer images at a time, or another --device"):
         with console.loading():
             from upscore.errors import RunInterrupted

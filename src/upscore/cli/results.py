@@ -166,10 +166,18 @@ def _print_next(command: str | None) -> None:
         console.print(f"next: {escape(command, MAX_COMMAND)}", soft_wrap=True)
 
 
-def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_command: str | None = None) -> None:
-    """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
+def print_evaluation(
+    evaluation: Evaluation,
+    page: Path,
+    *,
+    as_json: bool,
+    objects: Mapping[str, Any] | None = None,
+    next_command: str | None = None,
+) -> None:
+    """Print an evaluation, with a CRF before and after it, and that of objects: as tables, or as JSON alone."""
     if as_json:
-        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
+        counted = {} if objects is None else {"objects": objects}
+        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)} | counted, indent=2))
         return
     from upscore.evaluation.hints import describe_small_split
 
@@ -193,6 +201,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
     console.print(totals)
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
+    if objects is not None:
+        _print_objects(objects)
     _print_baseline(evaluation.baseline, after.metrics.mean_iou)
     _print_weakest(dict(zip(after.labels.names, after.metrics.class_iou.tolist(), strict=True)))
     print_warnings(evaluation.warnings)
@@ -202,6 +212,26 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]", soft_wrap=True)
     _print_next(next_command)
+
+
+def _print_objects(objects: Mapping[str, Any]) -> None:
+    """Print COCO's average precision of objects, and how many were merged."""
+    columns = ("AP", "AP50", "AP75", "small", "medium", "large", "recall")
+    table = make_table(["objects", *columns], left=["objects"])
+    for of in ("boxes", "masks"):
+        row = objects[of]
+        table.add_row(of, *(_percent(row[key.lower()]) for key in columns))
+    for name, ap in objects["masks"]["classes"].items():
+        table.add_row(f"  masks, {short_name(name)}", _percent(ap), *[""] * (len(columns) - 1))
+    console.print(table)
+    console.print(
+        f"{objects['found']:,} objects found from {objects['origin']}, {objects['true']:,} true ones; {objects['merged']:,} of these share "
+        "a found object with another of their class",
+        soft_wrap=True,
+    )
+    console.print(
+        "[dim]AP: COCO's average precision, over IoU thresholds from .50 to .95; small is below 32², large above 96² pixels.[/dim]"
+    )
 
 
 def print_tuning(tuning: Tuning, folder: Path, *, next_command: str | None = None) -> None:
@@ -339,7 +369,7 @@ def _print_unit(*, with_changes: bool = False) -> None:
 
 
 def _percent(value: Any) -> str:
-    return "–" if value != value else f"{100 * float(value):.2f}"
+    return "–" if value is None or value != value else f"{100 * float(value):.2f}"
 
 
 def _change(before: float, after: float) -> str:

@@ -36,7 +36,7 @@ from upscore.objects.suppression import suppress
 from upscore.ops.box_crop import resize
 from upscore.proposals.boxes import Boxes, enlarge_boxes, pairwise_iou
 
-__all__ = ["ObjectSettings", "Origin", "SegmentedObjects", "choose_origin", "objects_in_box", "segment_objects"]
+__all__ = ["ConfidenceSink", "ObjectSettings", "Origin", "SegmentedObjects", "choose_origin", "objects_in_box", "segment_objects"]
 
 Origin: TypeAlias = Literal["components", "proposals"]
 """Where objects come from."""

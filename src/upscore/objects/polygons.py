@@ -16,7 +16,7 @@ A pixel is inside exactly where its centre is: rasterised by that rule, the poly
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ def outline(mask: npt.NDArray[np.bool_], *, left: int = 0, top: int = 0) -> Poly
     return Polygon(outer[0], tuple(rings))
 
 
-def _corners(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], ...]:
+def _corners(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], ...]:
     """Return the corners of the outline, row by row, as arrays.
 
     They are: the corner at the other end of the horizontal edge, that at the other end of the vertical edge, row, column, and whether

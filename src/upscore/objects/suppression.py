@@ -8,7 +8,7 @@ import numpy as np
 
 from upscore.objects.detected import DetectedObject
 
-__all__ = ["mask_overlap", "suppress"]
+__all__ = ["common_pixels", "mask_overlap", "suppress"]
 
 
 def mask_overlap(one: DetectedObject, other: DetectedObject) -> float:
@@ -16,12 +16,17 @@ def mask_overlap(one: DetectedObject, other: DetectedObject) -> float:
 
     It is not the intersection over union: half an object, which a box cut off, is inside the whole one, and its IoU is low.
     """
+    return common_pixels(one, other) / min(one.area, other.area)
+
+
+def common_pixels(one: DetectedObject, other: DetectedObject) -> int:
+    """Return the number of pixels in both masks."""
     left, top = max(one.left, other.left), max(one.top, other.top)
     right, bottom = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
     if left >= right or top >= bottom:
-        return 0.0
+        return 0
     first, second = (each.mask[top - each.top : bottom - each.top, left - each.left : right - each.left] for each in (one, other))
-    return int(np.count_nonzero(first & second)) / min(one.area, other.area)
+    return int(np.count_nonzero(first & second))
 
 
 def suppress(objects: Sequence[DetectedObject], *, max_overlap: float = 0.5) -> list[DetectedObject]:
