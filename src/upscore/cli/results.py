@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import DiscoveredImages, LabelledImage
+    from upscore.localization.localize_files import LocalizedImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -36,6 +37,8 @@ __all__ = [
     "print_evaluation",
     "print_explanation",
     "print_image",
+    "print_localization",
+    "print_localized",
     "print_models",
     "print_plan",
     "print_predictions",
@@ -279,6 +282,31 @@ def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredIma
     counts = [f"{len(predictions) - failed} labelled"]
     counts += [f"[red]{failed} failed[/red]"] if failed else []
     counts += [f"{found.left_out} left out"] if found.left_out else []
+    console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
+
+
+def print_localized(image: LocalizedImage) -> None:
+    """Print the best classes of an image with their boxes, or why there are none."""
+    if image.error:
+        aside.print(f"upscore: {escape(visible(image.error))}", style="red", soft_wrap=True)
+        return
+    for warning in image.warnings:
+        aside.print(escape(visible(f"{image.file}: {warning}")), soft_wrap=True)
+    named = ", ".join(f"{short_name(each.name)} {_percent(each.score)} % {each.box}" for each in image.classes)
+    console.print(f"{escape(image.file)}: {named}", soft_wrap=True)
+
+
+def print_localization(summary: Mapping[str, Any], out: Path) -> None:
+    """Print how many images were done, the errors where the truth is known, and where the files are."""
+    failed = sum(image["error"] is not None for image in summary["images"])
+    if "localization_error" in summary:
+        _print_unit()
+        table = make_table(["error", "top 1", "top 5"], left=["error"])
+        for kind in ("localization", "classification"):
+            errors = summary[f"{kind}_error"]
+            table.add_row(kind, _percent(errors["top1"]), _percent(errors["top5"]))
+        console.print(table)
+    counts = [f"{len(summary['images']) - failed} localized"] + ([f"[red]{failed} failed[/red]"] if failed else [])
     console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
 
 
