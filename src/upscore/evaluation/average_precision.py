@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -85,7 +86,8 @@ class ObjectCounts:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it prints its progress
+            warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy 2, about its arrays
             truth = COCO()
             sizes = {each["image_id"]: each["segmentation"]["size"] for each in (*self.true, *self.found)}
             images = [{"id": image, "height": height, "width": width} for image, (height, width) in sizes.items()]
