@@ -74,7 +74,8 @@ class ObjectCounts:
         """Count the objects of one image."""
         self.images += 1
         for of, objects in ((self.true, true), (self.found, found)):
-            of.extend(_record(each, len(of) + number, self.images) for number, each in enumerate(objects, start=1))
+            for each in objects:
+                of.append(_record(each, len(of) + 1, self.images))
 
     def average_precision(self, of: Literal["boxes", "masks"]) -> AveragePrecision:
         """Return the average precision of all images added so far."""
