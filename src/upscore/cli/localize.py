@@ -58,7 +58,7 @@ def localize(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Say what is in an image and where, by a classifier: its best classes, and a box around the peak of each one's heat map.
+    """Find what is in an image and where, with a classifier: its best classes, and a box around the peak of each one's heat map.
 
     The classifier was trained on whole images. It is made convolutional, and gives a score to every part of an image of any size; see
     docs/detection.md. An image that cannot be read is reported and the others are done; the exit code is then 1.

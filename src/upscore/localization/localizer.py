@@ -10,10 +10,11 @@
                box of a class: that of the connected component around the peak where the heat is at least a fraction of the peak
 
 Where the classifier averages a map before its linear layer, a cell is one cell of that map: the classifier's logits for the image are
-the mean of the cells' logits, so that each cell's contribution is known exactly. That is the class activation map of Zhou et al. (2016,
-"Learning Deep Features for Discriminative Localization"), the later form of this idea. Where it flattens the map instead (AlexNet, VGG16),
-a cell is a window of the size that the classifier was made for (Long, Shelhamer and Darrell 2015, figure 2), and the heat lies at the
-window's centre: boxes are then coarser, and those of objects smaller than the window too small.
+the mean of the cells' logits (where nothing but the linear layer follows), so that each cell's contribution is known exactly. That is
+the class activation map of Zhou et al. (2016, "Learning Deep Features for Discriminative Localization"), the later form of this idea.
+Where it flattens the map instead (AlexNet, VGG16), a cell is a window of the size that the classifier was made for (Long, Shelhamer and
+Darrell 2015, figure 2), and the heat lies at the window's centre: boxes are then coarser, and those of objects smaller than the window
+too small.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -37,8 +39,11 @@ from upscore.ops.receptive_field import measure_receptive_fields
 
 __all__ = ["Localization", "LocalizedClass", "Localizer", "box_around_peak"]
 
-CELL = 32
-"""Height and width of the image of which a classifier with an average makes a single cell, or a few."""
+MIN_SIDE = 32
+"""Of a resized image, for a classifier with an average."""
+
+MAX_SIDE = 4096
+"""To which the shorter side is resized."""
 
 MAX_PIXELS = 2**24
 """Of a resized image: one of 448 pixels on the shorter side may be eighty times as long."""
@@ -107,22 +112,25 @@ class Localizer:
         threshold: float = 0.2,
         top: int = 5,
     ) -> None:
-        window = input_size or getattr(classifier, "input_size", None) or 224
-        self.names, self.top, self.threshold, self.side = tuple(names), min(top, len(names)), threshold, side or 2 * window
+        input_size = input_size or getattr(classifier, "input_size", None) or 224
+        self.names, self.top, self.threshold = tuple(names), min(top, len(names)), threshold
         if not 0 < threshold < 1:
             raise RecipeError(f"found threshold {threshold}, expected a fraction of the peak, above 0 and below 1")
-        if top < 1 or not window <= self.side <= 4096:
-            raise RecipeError(f"found top {top} and side {self.side}, expected at least 1, and {window} to 4096 pixels")
+        if top < 1:
+            raise RecipeError(f"found top {top}, expected at least 1")
         with evaluation_mode(classifier), warnings.catch_warnings():
             # A cell sees the image where the classifier pads its window: that is what makes one pass of many windows.
             warnings.simplefilter("ignore", InexactWarning)
-            try:
-                self._dense = convolutionalize(classifier, input_size=CELL).network
-            except ModelError:  # it flattens its map
-                self._dense = convolutionalize(classifier, input_size=window).network
+            self._dense = convolutionalize(classifier, input_size=input_size).network
+            averages = [layer for name, layer in self._dense.named_modules() if name.endswith("_dense") and _averages_windows(layer)]
+            for layer in averages:
+                layer.kernel_size = 1  # its window is one cell: the average comes last, over the cells' logits
+            self.window = min(MIN_SIDE, input_size) if averages else input_size
             self._dense.eval()
-            self.window = window
-            self.geometry = measure_receptive_fields(lambda images: [self._dense(images)], min_size=window)[0].geometry
+            self.geometry = measure_receptive_fields(lambda images: [self._dense(images)], min_size=self.window)[0].geometry
+        self.side = side or 2 * input_size
+        if not self.window <= self.side <= MAX_SIDE:
+            raise RecipeError(f"found side {self.side}, expected {self.window} to {MAX_SIDE} pixels")
         self._tensor = next(iter(classifier.parameters()), torch.empty(0))
 
     def localize(self, image: npt.NDArray[np.uint8]) -> Localization:
@@ -170,6 +178,10 @@ class Localizer:
         pixels = (torch.arange(size, dtype=torch.float64) + 0.5) * resized / size - 0.5  # in the resized image
         position = ((pixels - float(self.geometry.offset)) / float(self.geometry.stride)).clamp(0, cells - 1)
         return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp_min(0).float()
+
+
+def _averages_windows(layer: nn.Module) -> TypeGuard[nn.AvgPool2d]:
+    return isinstance(layer, nn.AvgPool2d) and layer.stride in (1, (1, 1))
 
 
 def box_around_peak(heat: npt.NDArray[np.float32], threshold: float) -> tuple[int, int, int, int]:

@@ -65,7 +65,7 @@ def test_a_part_is_moved_to_its_position(mask, left, top):
     for component in components(mask):
         alone, moved = outline(component), outline(component, left=left, top=top)
         for ring, other in zip((alone.outer, *alone.holes), (moved.outer, *moved.holes), strict=True):
-            np.testing.assert_array_equal(ring + [left, top], other)
+            np.testing.assert_array_equal(ring + np.array([left, top]), other)
 
 
 def test_two_components_are_a_mistake_of_the_caller():
