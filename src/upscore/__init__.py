@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import tune as tune
     from upscore.explain.explanation import explain_image as explain_image
     from upscore.explain.page import write_explanation as write_explanation
+    from upscore.inference.object_detection import ObjectSettings as ObjectSettings
+    from upscore.inference.object_detection import segment_objects as segment_objects
     from upscore.inference.predict_files import predict_files as predict_files
     from upscore.inference.predictor import Predictor as Predictor
+    from upscore.localization.classifiers import open_classifier as open_classifier
+    from upscore.localization.localizer import Localizer as Localizer
     from upscore.models.backbone import FeatureLevel as FeatureLevel
     from upscore.models.backbone import measure_levels as measure_levels
     from upscore.models.bundle import Bundle as Bundle
@@ -63,6 +67,8 @@ _HOMES = {
     "Geometry": "ops.geometry",
     "ImagesWithMasks": "data.own_dataset",
     "LabelSpace": "types",
+    "Localizer": "localization.localizer",
+    "ObjectSettings": "inference.object_detection",
     "Plan": "training.plan",
     "Prediction": "types",
     "Predictor": "inference.predictor",
@@ -76,11 +82,13 @@ _HOMES = {
     "explain_image": "explain.explanation",
     "list_models": "models.factory",
     "measure_levels": "models.backbone",
+    "open_classifier": "localization.classifiers",
     "open_dataset": "data.open_dataset",
     "plan": "training.plan",
     "predict_files": "inference.predict_files",
     "resume": "training.resume",
     "run_demo": "demo",
+    "segment_objects": "inference.object_detection",
     "train": "training.launch",
     "tune": "evaluation.tune",
     "write_explanation": "explain.page",

@@ -28,7 +28,7 @@ from upscore.text import visible
 if TYPE_CHECKING:
     from upscore.types import LabelSpace
 
-__all__ = ["draw_overlay", "is_background"]
+__all__ = ["draw_boxes", "draw_overlay", "is_background"]
 
 BACKGROUND_NAMES = frozenset(
     (
@@ -108,6 +108,46 @@ def draw_overlay(
     return result
 
 
+def draw_boxes(
+    image: npt.NDArray[np.uint8],
+    boxes: Sequence[tuple[int, int, int, int]],
+    texts: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+) -> None:
+    """Draw boxes into an image, each in its colour with a dark rim, and its text in the upper left corner; the first one on top.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+        RGB, which is changed.
+    boxes : sequence of (int, int, int, int)
+        Left, top, right and bottom in pixels; right and bottom are exclusive.
+    texts : sequence of str
+        Of any origin. A text is left out where the box is lower than its letters.
+    colours : sequence of (int, int, int)
+        RGB.
+    """
+    line = max(1, round(math.sqrt(image.shape[0] * image.shape[1]) / 400))
+    height = int(min(200, max(11, math.sqrt(image.shape[0] * image.shape[1]) / 40)))
+    for (left, top, right, bottom), text, colour in reversed(list(zip(boxes, texts, colours, strict=True))):
+        for width, ink in ((line + 2, INK), (line, colour)):
+            cv2.rectangle(image, (left, top), (right - 1, bottom - 1), ink, width)
+        letters, font = _text_of(text, "?", height)
+        if bottom - top >= height:
+            _draw_text(image, letters, font, (left, top), colour)
+
+
+def _draw_text(image: npt.NDArray[np.uint8], text: str, font: Font, position: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    """Write a text on a patch of its colour, moved into the image."""
+    left, top, right, bottom = (math.ceil(side) for side in font.getbbox(text))
+    patch = Image.new("RGB", (right - left + 4, bottom - top + 4), colour)
+    bright = sum(weight * band for weight, band in zip((299, 587, 114), colour, strict=True)) > 128_000
+    ImageDraw.Draw(patch).text((2 - left, 2 - top), text, fill=INK if bright else PAPER, font=font)
+    y, x = max(0, min(position[1], image.shape[0] - patch.height)), max(0, min(position[0], image.shape[1] - patch.width))
+    room = image[y : y + patch.height, x : x + patch.width]
+    room[:] = np.asarray(patch)[: room.shape[0], : room.shape[1]]
+
+
 def _draw_rows(
     image: npt.NDArray[np.uint8],
     label_map: npt.NDArray[np.uint8],
@@ -144,7 +184,7 @@ def _draw_legend(label_map: npt.NDArray[np.uint8], labels: LabelSpace, backgroun
     present = np.flatnonzero(counts[: len(labels)])
     height = int(min(200, max(12, math.sqrt(label_map.size) / 40)))  # of the letters and their squares, in pixels
     space = height // 2
-    texts = [_text_of(labels.names[k], k, height) for k in present.tolist()]
+    texts = [_text_of(labels.names[k], f"class {k}", height) for k in present.tolist()]
     widths = [math.ceil(font.getlength(text)) + height + 3 * space for text, font in texts]  # square, space, text, space twice
     width = max([label_map.shape[1], *(needed + space for needed in widths)])
     positions: list[tuple[int, int]] = []
@@ -163,8 +203,8 @@ def _draw_legend(label_map: npt.NDArray[np.uint8], labels: LabelSpace, backgroun
     return np.array(strip, dtype=np.uint8)
 
 
-def _text_of(name: str, k: int, height: int) -> tuple[str, Font]:
-    """Return a class's name and a font that has its letters; its number where no font has."""
+def _text_of(name: str, instead: str, height: int) -> tuple[str, Font]:
+    """Return a class's name and a font that has its letters; ``instead`` where no font has."""
     name = visible(name)
     name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
     own = ImageFont.load_default(height)
@@ -178,4 +218,4 @@ def _text_of(name: str, k: int, height: int) -> tuple[str, Font]:
         missing = bytes(font.getmask("\uffff"))
         if all(letter.isspace() or bytes(font.getmask(letter)) != missing for letter in name):
             return name, font
-    return f"class {k}", own
+    return instead, own

@@ -11,7 +11,10 @@ import typer
 __all__ = [
     "Data",
     "Device",
+    "MinArea",
+    "ObjectsFrom",
     "Run",
+    "check_object_flags",
     "complete_devices",
     "complete_models",
     "complete_recipes",
@@ -59,6 +62,24 @@ def complete_devices(incomplete: str) -> list[str]:
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=complete_devices)]
+ObjectsFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="components|proposals",
+        show_default="proposals where the run uses them",
+        help="An object is a connected component of the label map, or what the network finds in one of its proposals. Objects of one class "
+        "that touch are one component.",
+    ),
+]
+MinArea = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Leave out smaller objects.", show_default="1")]
+
+
+def check_object_flags(objects: bool, objects_from: str | None, min_area: int | None) -> None:
+    """Refuse flags about objects where there are none, and an unknown origin of objects."""
+    if not objects and (objects_from is not None or min_area is not None):
+        raise typer.BadParameter("it needs --objects", param_hint="--objects-from" if min_area is None else "--min-area")
+    if objects_from not in (None, "components", "proposals"):
+        raise typer.BadParameter(f"found '{objects_from}', expected components or proposals", param_hint="--objects-from")
 
 
 def examples(*lines: str) -> str:

@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscore.cli.arguments import Data, Device, Run, examples, given_command, given_words
+from upscore.cli.arguments import (
+    Data,
+    Device,
+    MinArea,
+    ObjectsFrom,
+    Run,
+    check_object_flags,
+    examples,
+    given_command,
+    given_words,
+)
 from upscore.cli.inference_options import InferenceOptions, inference_options
 
 if TYPE_CHECKING:
     from upscore.data.dataset import Dataset
+    from upscore.evaluation.result import ImageMetrics
+    from upscore.types import Prediction, Sample
 
 __all__ = ["commands"]
 
@@ -33,6 +45,7 @@ Split = Annotated[str, typer.Option(help="The split to evaluate on.")]
         "upscore evaluate runs/street-fcn8s street/dataset.yaml",
         "upscore evaluate runs/street-fcn8s street/dataset.yaml --split test --json > metrics.json",
         "upscore evaluate runs/street-fcn8s street/dataset.yaml --crf",
+        "upscore evaluate runs/people people/dataset.yaml --objects --min-area 50",
     )
 )
 @inference_options()
@@ -51,6 +64,15 @@ def evaluate(
         ),
     ] = "union",
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else, to standard output.")] = False,
+    objects: Annotated[
+        bool,
+        typer.Option(
+            "--objects",
+            help="Also find single objects, and print COCO's average precision of their boxes and masks; the data needs instance masks.",
+        ),
+    ] = False,
+    objects_from: ObjectsFrom = None,
+    min_area: MinArea = None,
     options: InferenceOptions,
     device: Device = "auto",
 ) -> None:
@@ -61,24 +83,43 @@ def evaluate(
     """
     from upscore.cli import console, results
 
+    check_object_flags(objects, objects_from, min_area)
     with console.report_errors("nothing was written: metrics are of all images", memory=MEMORY):
         with console.loading():
             from upscore.data.open_dataset import open_dataset
             from upscore.evaluation.evaluate import evaluate as evaluate
             from upscore.evaluation.gallery import Gallery
+            from upscore.evaluation.objects import ObjectEvaluation
             from upscore.evaluation.report import write_report
+            from upscore.inference.object_detection import ObjectSettings
 
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
+        counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
         dataset = open_dataset(data, split)
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             gallery = Gallery(dataset.labels, predictor.input)
-            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data, show=gallery.add)
+
+            def show(sample: Sample, metrics: ImageMetrics, prediction: Prediction) -> None:
+                gallery.add(sample, metrics, prediction)
+                if counted is not None:
+                    counted.add(sample)
+
+            evaluation = evaluate(
+                predictor, dataset, absent=absent, progress=progress, path=data,
+                sinks=(lambda sample: ()) if counted is None else counted.sinks, show=show,
+            )  # fmt: skip
         folder = out or _beside(run, f"evaluation-{split}")
         page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context), gallery=gallery)
     given = given_words(context, {"device", *(field.name for field in dataclasses.fields(InferenceOptions))})
-    results.print_evaluation(evaluation, page, as_json=json, next_command=_predict_evaluated(run, dataset, given))
+    results.print_evaluation(
+        evaluation,
+        page,
+        as_json=json,
+        objects=None if counted is None else counted.as_dict(),
+        next_command=_predict_evaluated(run, dataset, given),
+    )
 
 
 @commands.command(

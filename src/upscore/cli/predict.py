@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import Device, Run, examples, given_command, parse_channels, parse_pair
+from upscore.cli.arguments import (
+    Device,
+    MinArea,
+    ObjectsFrom,
+    Run,
+    check_object_flags,
+    examples,
+    given_command,
+    parse_channels,
+    parse_pair,
+)
 from upscore.cli.inference_options import InferenceOptions, inference_options
 
 __all__ = ["commands"]
@@ -22,6 +32,7 @@ commands = typer.Typer()
         "upscore predict runs/street-fcn8s photo.jpg",
         "upscore predict runs/street-fcn8s photos/ 'more/*.png' --out labelled --flips --scales 0.75,1,1.25",
         "upscore predict runs/street-fcn8s mosaic.tif --tile 1024",
+        "upscore predict runs/street-fcn8s photos/ --objects --min-area 50",
         "upscore predict runs/deconvnet photos/ --max-proposals 50 --ensemble runs/fcn8s --crf",
     )
 )
@@ -34,6 +45,15 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the label maps, overlays and predictions.json.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Also write the classes laid over the image, with a legend.")] = True,
     probs: Annotated[bool, typer.Option("--probs", help="Also write each class's probabilities (.npy, float16).")] = False,
+    objects: Annotated[
+        bool,
+        typer.Option(
+            "--objects",
+            help="Also find single objects, and write their boxes, scores and polygons to objects.json, in COCO's format.",
+        ),
+    ] = False,
+    objects_from: ObjectsFrom = None,
+    min_area: MinArea = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after an interruption: leave out the images that predictions.json in --out lists.")
     ] = False,
@@ -46,11 +66,14 @@ def predict(
     """
     from upscore.cli import console, results
 
+    check_object_flags(objects, objects_from, min_area)
     with console.report_errors("no image was labelled", memory="give fewer images at a time, or another --device"):
         with console.loading():
             from upscore.errors import RunInterrupted
+            from upscore.inference.object_detection import ObjectSettings
             from upscore.inference.predict_files import count_pixels, discover_images, expand_pages, list_labelled, predict_files
 
+        settings = ObjectSettings(objects_from, min_area or 1) if objects else None  # type: ignore[arg-type]  # checked there
         found = discover_images(images, exclude=out)
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
@@ -63,7 +86,7 @@ def predict(
             with (
                 console.image_bar("predicting", sizes) as bar,
                 contextlib.closing(
-                    predict_files(predictor, found, out, overlay=overlay, probs=probs, resume=resume, progress=bar.inside)
+                    predict_files(predictor, found, out, overlay=overlay, probs=probs, objects=settings, resume=resume, progress=bar.inside)
                 ) as labelled,
             ):
                 for prediction in labelled:

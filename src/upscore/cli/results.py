@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import DiscoveredImages, LabelledImage
+    from upscore.localization.localize_files import LocalizedImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -36,6 +37,8 @@ __all__ = [
     "print_evaluation",
     "print_explanation",
     "print_image",
+    "print_localization",
+    "print_localized",
     "print_models",
     "print_plan",
     "print_predictions",
@@ -166,10 +169,18 @@ def _print_next(command: str | None) -> None:
         console.print(f"next: {escape(command, MAX_COMMAND)}", soft_wrap=True)
 
 
-def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_command: str | None = None) -> None:
-    """Print an evaluation, with a CRF before and after it: as tables, or as JSON alone."""
+def print_evaluation(
+    evaluation: Evaluation,
+    page: Path,
+    *,
+    as_json: bool,
+    objects: Mapping[str, Any] | None = None,
+    next_command: str | None = None,
+) -> None:
+    """Print an evaluation, with a CRF before and after it, and that of objects: as tables, or as JSON alone."""
     if as_json:
-        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)}, indent=2))
+        counted = {} if objects is None else {"objects": objects}
+        print(json.dumps(evaluation.numbers() | {"settings": evaluation.as_dict()["settings"], "report": str(page)} | counted, indent=2))
         return
     from upscore.evaluation.hints import describe_small_split
 
@@ -193,6 +204,8 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
     console.print(totals)
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
+    if objects is not None:
+        _print_objects(objects)
     _print_baseline(evaluation.baseline, after.metrics.mean_iou)
     _print_weakest(dict(zip(after.labels.names, after.metrics.class_iou.tolist(), strict=True)))
     print_warnings(evaluation.warnings)
@@ -202,6 +215,26 @@ def print_evaluation(evaluation: Evaluation, page: Path, *, as_json: bool, next_
     console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]", soft_wrap=True)
     _print_next(next_command)
+
+
+def _print_objects(objects: Mapping[str, Any]) -> None:
+    """Print COCO's average precision of objects, and how many were merged."""
+    columns = ("AP", "AP50", "AP75", "small", "medium", "large", "recall")
+    table = make_table(["objects", *columns], left=["objects"])
+    for of in ("boxes", "masks"):
+        row = objects[of]
+        table.add_row(of, *(_percent(row[key.lower()]) for key in columns))
+    for name, ap in objects["masks"]["classes"].items():
+        table.add_row(f"  masks, {short_name(name)}", _percent(ap), *[""] * (len(columns) - 1))
+    console.print(table)
+    console.print(
+        f"{objects['found']:,} objects found from {objects['origin']}, {objects['true']:,} true ones; {objects['merged']:,} of these share "
+        "a found object with another of their class",
+        soft_wrap=True,
+    )
+    console.print(
+        "[dim]AP: COCO's average precision, over IoU thresholds from .50 to .95; small is below 32², large above 96² pixels.[/dim]"
+    )
 
 
 def print_tuning(tuning: Tuning, folder: Path, *, next_command: str | None = None) -> None:
@@ -249,6 +282,31 @@ def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredIma
     counts = [f"{len(predictions) - failed} labelled"]
     counts += [f"[red]{failed} failed[/red]"] if failed else []
     counts += [f"{found.left_out} left out"] if found.left_out else []
+    console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
+
+
+def print_localized(image: LocalizedImage) -> None:
+    """Print the best classes of an image with their boxes, or why there are none."""
+    if image.error:
+        aside.print(f"upscore: {escape(visible(image.error))}", style="red", soft_wrap=True)
+        return
+    for warning in image.warnings:
+        aside.print(escape(visible(f"{image.file}: {warning}")), soft_wrap=True)
+    named = ", ".join(f"{short_name(each.name)} {_percent(each.score)} % {each.box}" for each in image.classes)
+    console.print(f"{escape(image.file)}: {named}", soft_wrap=True)
+
+
+def print_localization(summary: Mapping[str, Any], out: Path) -> None:
+    """Print how many images were done, the errors where the truth is known, and where the files are."""
+    failed = sum(image["error"] is not None for image in summary["images"])
+    if "localization_error" in summary:
+        _print_unit()
+        table = make_table(["error", "top 1", "top 5"], left=["error"])
+        for kind in ("localization", "classification"):
+            errors = summary[f"{kind}_error"]
+            table.add_row(kind, _percent(errors["top1"]), _percent(errors["top5"]))
+        console.print(table)
+    counts = [f"{len(summary['images']) - failed} localized"] + ([f"[red]{failed} failed[/red]"] if failed else [])
     console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
 
 
@@ -339,7 +397,7 @@ def _print_unit(*, with_changes: bool = False) -> None:
 
 
 def _percent(value: Any) -> str:
-    return "–" if value != value else f"{100 * float(value):.2f}"
+    return "–" if value is None or value != value else f"{100 * float(value):.2f}"
 
 
 def _change(before: float, after: float) -> str:

@@ -5,6 +5,7 @@ For an image ``street/0001.jpg`` of a folder ``shots`` given on the command line
     out/street/0001.png           label map: palette PNG, exactly the image's size
     out/street/0001.overlay.jpg   the classes over the image, a legend   (overlay=True)
     out/street/0001.probs.npy     (K, H, W) float16, can be memory-mapped (probs=True)
+    out/objects.json              the objects of all images in COCO's format (objects=ObjectSettings())
     out/predictions.json          what became of every image
 
 Every file appears whole or not at all. An image that cannot be read is reported and the
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,11 +32,16 @@ from upscore.documents import parse_json
 from upscore.errors import DataError, OutputError, UpscoreError
 from upscore.files import read_text, write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
+from upscore.inference.object_detection import BYTES_A_PIXEL as OBJECT_BYTES_A_PIXEL
+from upscore.inference.object_detection import ObjectSettings, choose_origin, segment_objects
+from upscore.inference.objects_file import OBJECTS, ObjectsFile
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
 from upscore.inference.streaming import stream
 from upscore.input_spec import RGB, InputSpec
+from upscore.objects.coco_file import describe_object
+from upscore.objects.detected import DetectedObject
 from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.text import reason
 from upscore.types import Prediction
@@ -72,7 +78,8 @@ class LabelledImage:
     size: tuple[int, int] | None = None  #: height and width in pixels; none if it could not be read
     class_fractions: dict[str, float] = field(default_factory=dict)  #: each class's fraction of the pixels, by name
     confidence: float | None = None  #: mean over the pixels of the greatest class probability, 0 to 1
-    outputs: dict[str, str] = field(default_factory=dict)  #: files written, relative to the output folder, by kind: labels, overlay, probs
+    outputs: dict[str, str] = field(default_factory=dict)
+    """Files written, relative to the output folder, by kind: labels, overlay, probs; objects is the file that holds its objects."""
     error: str | None = None  #: why there are none
     warnings: list[str] = field(default_factory=list)  #: what a user should know: an alpha channel, that there were no proposals
 
@@ -84,6 +91,7 @@ def predict_files(
     *,
     overlay: bool = False,
     probs: bool = False,
+    objects: ObjectSettings | None = None,
     resume: bool = False,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Generator[LabelledImage, None, None]:
@@ -109,9 +117,12 @@ def predict_files(
     probs : bool
         Write ``.probs.npy``, (K, H, W) float16, not compressed, so that it can be written
         and read in parts: 2 × K bytes a pixel.
+    objects : ObjectSettings, optional
+        Find the objects of each image too, as :func:`upscore.inference.object_detection.segment_objects`: ``objects.json`` holds those of
+        all images (:mod:`upscore.objects.coco_file`), and overlays show their boxes. It is written at the end, like ``predictions.json``.
     resume : bool
         Leave out the images that the ``predictions.json`` of ``out`` lists as labelled, with all these files, and list them again. It
-        must be of the same network and settings.
+        must be of the same network and settings. Objects that were found with other settings are found again.
     progress : callable, optional
         Called with (path, pixels done, pixels in all) of the image that is being labelled, after each tile.
 
@@ -131,21 +142,37 @@ def predict_files(
     found = expand_pages(found, predictor.input)
     _check_nothing_replaced(found, folder)
     _check_writable(folder)
-    work = _FilePrediction(predictor, folder, overlay, probs, progress)
+    if objects is not None:
+        objects = replace(objects, origin=choose_origin(predictor, objects))
+    work = _FilePrediction(predictor, folder, overlay, probs, objects, progress)
     return _label_all(work, found, _read_labelled(work) if resume else {})
 
 
 def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str, LabelledImage]) -> Generator[LabelledImage, None, None]:
-    rows = {image: row for image in found.images if (row := earlier.get(str(image.path))) and work.is_complete(image, row)}
+    objects = None if work.objects is None else ObjectsFile(work.folder, work.predictor.labels, work.objects)
+    if objects is not None and earlier:
+        objects.restore()
+    rows = {
+        image: row
+        for image in found.images
+        if (row := earlier.get(str(image.path))) and work.is_complete(image, row) and (objects is None or objects.holds(row.file))
+    }
     left = [image for image in found.images if image not in rows]
 
     def write(labelled: _Labelled) -> LabelledImage:
         rows[labelled.image] = row = work.write(labelled)
+        if objects is not None and row.size is not None:
+            objects.hold(row.file, row.size, [describe_object(each) for each in labelled.objects])
         return row
 
     try:
+        if objects is not None:
+            objects.begin(row.file for row in rows.values())
         with closing(stream(left, read=work.read, compute=work.label, write=write, weigh=work.weigh)) as labelled:
-            yield from labelled
+            for row in labelled:
+                if objects is not None:
+                    objects.write([row.file])
+                yield row
     finally:
         done = [rows[image] for image in found.images if image in rows]
         failed = sum(row.error is not None for row in done)
@@ -158,7 +185,11 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str
             "warnings": list(found.warnings),
             "predictions": [asdict(row) for row in done],
         }
-        write_atomically(work.folder / ACCOUNT, _as_json(account))
+        try:
+            write_atomically(work.folder / ACCOUNT, _as_json(account))
+        finally:
+            if objects is not None:
+                objects.close()
 
 
 def list_labelled(out: str | os.PathLike[str]) -> set[str]:
@@ -211,6 +242,7 @@ class _Labelled(NamedTuple):
     error: str | None
     sinks: tuple[Sink, ...] = ()
     warnings: tuple[str, ...] = ()
+    objects: Sequence[DetectedObject] = ()
 
 
 Value = TypeVar("Value")
@@ -224,6 +256,7 @@ class _FilePrediction:
     folder: Path
     overlay: bool
     probs: bool
+    objects: ObjectSettings | None = None
     progress: Callable[[Path, int, int], None] | None = None
 
     @property
@@ -238,13 +271,15 @@ class _FilePrediction:
     def is_complete(self, image: NamedImage, row: LabelledImage) -> bool:
         """Return whether an earlier row of an image has every file that is asked for, under the name it has now."""
         kinds = {"labels", *(["overlay"] if self.overlay else []), *(["probs"] if self.probs else [])}
+        kinds |= set() if self.objects is None else {"objects"}
         named = row.outputs.get("labels") == f"{image.name}.png"
         return named and kinds <= row.outputs.keys() and all((self.folder / path).is_file() for path in row.outputs.values())
 
     def weigh(self, image: NamedImage) -> int:
         """Return the bytes an image takes while it is under way."""
         spec = self.predictor.input
-        return (BYTES_A_PIXEL + len(spec) * np.dtype(spec.dtype).itemsize) * count_pixels(image, spec)
+        each = BYTES_A_PIXEL + (0 if self.objects is None else OBJECT_BYTES_A_PIXEL)
+        return (each + len(spec) * np.dtype(spec.dtype).itemsize) * count_pixels(image, spec)
 
     def read(self, image: NamedImage) -> ImageSource | str:
         """Return the decoded image, or why there is none."""
@@ -267,7 +302,13 @@ class _FilePrediction:
             sinks.append(OverlayFileSink(stem, label_map, labels, source))
         show = self.progress
         report = None if show is None else lambda done, total: show(image.path, done, total)
-        return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks, progress=report).warnings)
+        if self.objects is None:
+            return _Labelled(image, None, tuple(sinks), self.predictor.segment(source, sinks, progress=report).warnings)
+        objects, segmentation = segment_objects(self.predictor, source, self.objects, sinks, progress=report)
+        for sink in sinks:
+            if isinstance(sink, OverlayFileSink):
+                sink.objects = objects
+        return _Labelled(image, None, tuple(sinks), segmentation.warnings, objects)
 
     def write(self, labelled: _Labelled) -> LabelledImage:
         """Write the files and return the row; every file of an image whose writing fails is abandoned, if it is not written yet."""
@@ -285,7 +326,7 @@ class _FilePrediction:
         label_map, warnings = labelled.sinks[0], list(labelled.warnings)
         assert isinstance(label_map, PNGSink)
         name = labelled.image.name
-        outputs = {"labels": f"{name}.png"}
+        outputs = {"labels": f"{name}.png"} | ({} if self.objects is None else {"objects": OBJECTS})
         for sink in labelled.sinks:
             if isinstance(sink, ProbsFileSink):
                 outputs["probs"] = f"{name}.probs.npy"

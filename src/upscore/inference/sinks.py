@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,8 @@ from upscore.errors import OutputError
 from upscore.files import write_atomically
 from upscore.inference.sources import ImageSource
 from upscore.inference.tile_grid import Window
-from upscore.overlay import draw_overlay
+from upscore.objects.detected import DetectedObject
+from upscore.overlay import draw_boxes, draw_overlay
 from upscore.types import LabelSpace
 
 __all__ = ["LabelMapSink", "MemorySink", "OverlayFileSink", "PNGSink", "ProbsFileSink", "ProbsSink", "Sink"]
@@ -100,11 +102,13 @@ class OverlayFileSink:
     """The label map over the image, with a legend: ``STEM.overlay.jpg``, or ``STEM.overlay.png`` where a side is too long for a JPEG.
 
     ``stem`` is the path without the endings; ``labels`` holds the label map and gets the same windows. ``path`` is known once it is closed.
+    The boxes of ``objects``, which may be set until then, are drawn too.
     """
 
     def __init__(self, stem: Path, labels: LabelMapSink, space: LabelSpace, source: ImageSource) -> None:
         self.stem, self.labels, self.space, self.source = stem, labels, space, source
         self.path: Path | None = None
+        self.objects: Sequence[DetectedObject] = ()
 
     @property
     def is_jpeg(self) -> bool:
@@ -119,6 +123,14 @@ class OverlayFileSink:
         height, width = self.source.size
         image = self.source.spec.display(self.source.read(Window(0, 0, height, width)))
         overlay = draw_overlay(image, self.labels.label_map, self.space, legend=True)
+        if self.objects:
+            names, colours = self.space.names, self.space.palette
+            draw_boxes(
+                overlay[:height, :width],
+                [each.box for each in self.objects],
+                [f"{names[each.label_class]} {each.score:.2f}" for each in self.objects],
+                [colours[each.label_class] for each in self.objects],
+            )
         fits = max(overlay.shape) <= MAX_JPEG_SIDE
         self.path = self.stem.with_name(f"{self.stem.name}.overlay.{'jpg' if fits else 'png'}")
         if not fits:
