@@ -25,8 +25,11 @@ __all__ = [
 
 # The readers' own words: importing them here would load NumPy and OpenCV for every help text, so a test holds them equal.
 DATA_HELP = (
-    "The word shapes (generated scenes), a dataset.yaml or a folder with one, a PASCAL VOC folder (JPEGImages, SegmentationClass, "
-    "ImageSets/Segmentation), a folder with images/ and masks/, or a folder of images with masks beside them (a.jpg, a_mask.png)."
+    "The word shapes (generated scenes), YOLO polygons (images/, labels/), a dataset.yaml or a folder with one, a PASCAL VOC folder "
+    "(JPEGImages, SegmentationClass, ImageSets/Segmentation), Cityscapes (leftImg8bit, gtFine), ADE20K (objectInfo150.txt), nnU-Net "
+    "(imagesTr, labelsTr), COCO panoptic (JSON with PNGs), Supervisely (meta.json, ann/), a folder with images/ and masks/, a folder "
+    "of images with masks beside them (a.jpg, a_mask.png), COCO (JSON), labelme (JSON), Label Studio (JSON), CVAT for images (XML), "
+    "VGG Image Annotator (JSON), or GeoJSON in pixels (QuPath)."
 )
 MODELS = (
     "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone", "sliding-window",

@@ -13,13 +13,35 @@ from upscore.data.dataset import Dataset
 from upscore.data.folder_roles import subfolders
 from upscore.data.foreign_annotations import name_annotations
 from upscore.data.reader import Reader
-from upscore.data.readers import dataset_yaml, plain_folder, shapes, side_by_side, voc
+from upscore.data.readers import (
+    ade20k,
+    cityscapes,
+    coco,
+    coco_panoptic,
+    cvat,
+    dataset_yaml,
+    geojson,
+    label_studio,
+    labelme,
+    nnunet,
+    plain_folder,
+    shapes,
+    side_by_side,
+    supervisely,
+    via,
+    voc,
+    yolo,
+)  # fmt: skip
 from upscore.errors import DataError
 from upscore.files import reading
 
 __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
-READERS: tuple[Reader, ...] = (shapes.READER, dataset_yaml.READER, voc.READER, plain_folder.READER, side_by_side.READER)
+READERS: tuple[Reader, ...] = (
+    shapes.READER, yolo.READER, dataset_yaml.READER, voc.READER, cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER,
+    supervisely.READER, plain_folder.READER, side_by_side.READER, coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER,
+    geojson.READER,
+)  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
 
 
