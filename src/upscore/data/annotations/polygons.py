@@ -122,7 +122,7 @@ def _crossings(
     total = int(counts.sum())
     if total > _MAX_CROSSINGS:
         raise ValueError(f"an outline crosses the rows of the image {total:,} times, expected at most {_MAX_CROSSINGS:,}")
-    slope = (lower[:, 0] - upper[:, 0]) / (lower[:, 1] - upper[:, 1])
+    across, down = (lower - upper).T
     sums = np.cumsum(counts)
     start = 0
     while start < len(counts):
@@ -132,7 +132,7 @@ def _crossings(
         number = counts[part]
         edge = np.repeat(np.arange(start, stop), number)
         rows = np.arange(len(edge)) - np.repeat(sums[part] - number - reached, number) + begin[edge]
-        x = upper[edge, 0] + (rows + 0.5 - upper[edge, 1]) * slope[edge]
+        x = upper[edge, 0] + (rows + 0.5 - upper[edge, 1]) * across[edge] / down[edge]  # exact where it can be: the division is last
         yield rows, np.ceil(x - 0.5).astype(np.int64)
         start = stop
 
