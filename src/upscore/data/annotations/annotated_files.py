@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from upscore.data.annotations.classes import AnnotatedClasses
 from upscore.data.annotations.drawing import Drawing
 from upscore.data.annotations.image_lookup import ImageLookup
+from upscore.data.annotations.recognition import files_with_suffix
+from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.splits import canonical_split, choose_split, divide
 from upscore.documents import parse_large_json, parse_xml
@@ -167,6 +169,15 @@ class FoundImages:
                 f"{len(self._missing)} of {total} images that {file.name} names are not below {self.root} and were left out "
                 f"({listed(self._missing)})"
             )
+
+
+    def warn_of_others(self, warnings: list[str], lack: str) -> None:
+        """Warn of images in the folders of those that were found that lack annotations, which ``lack`` puts in words."""
+        known = set(self._keys.values())
+        folders = sorted({path.parent for path in known})
+        others = [path.name for folder in folders for path in files_with_suffix(folder, IMAGE_SUFFIXES) if path not in known]
+        if others:
+            warnings.append(f"{len(others)} images {lack} and were left out ({listed(others)})")
 
 
 def key_of(path: Path, root: Path) -> str:

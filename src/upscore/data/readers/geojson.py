@@ -59,6 +59,7 @@ def open_geojson(root: Path, split: str) -> PairedFiles:
                 drawing = Drawing(shapes, None, classes.background, SMALL_ON_TOP, left_out=left_out)
                 pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
         found.check(files[0], warnings)
+        found.warn_of_others(warnings, "have no GeoJSON file of their name")
         return pairs
 
     split, pairs = pairs_of_split(root, split, by_split, pair, warnings)

@@ -66,6 +66,7 @@ def open_labelme(root: Path, split: str) -> PairedFiles:
                 drawing = Drawing(drawn, size, classes.background, left_out=left_out)
                 pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
         found.check(files[0], warnings)
+        found.warn_of_others(warnings, "have no JSON file of their own")
         return pairs
 
     split, pairs = pairs_of_split(root, split, by_split, pair, warnings)

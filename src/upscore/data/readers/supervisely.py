@@ -56,6 +56,7 @@ def open_supervisely(root: Path, split: str) -> PairedFiles:
             if os.path.isfile(image) or (image := found.find(file.stem, Path(file.stem).stem)) is not None:  # type: ignore[assignment]
                 pairs.append(Pair(found.add_path(file, image), image, file, drawing=_Objects(file, classes)))
         found.check(root, warnings)
+        found.warn_of_others(warnings, "have no file in ann/")
         return pairs
 
     split, pairs = pairs_of_split(root, split, _files(root), read, warnings)
