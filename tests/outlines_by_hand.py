@@ -60,7 +60,9 @@ def all_samples(root: Path, splits: tuple[str, ...] = ("train", "val")) -> dict[
         dataset = open_dataset(root, split)
         for index, key in enumerate(dataset.keys):
             found[key] = dataset[index]
-            np.testing.assert_array_equal(dataset.raw_label(index).values, found[key].label)  # type: ignore[attr-defined]
+            raw, mapping = dataset.raw_label(index).values, dataset.label_mapping  # type: ignore[attr-defined]
+            labels = raw if mapping is None else np.vectorize(lambda value, mapping=mapping: mapping.get(value, 255))(raw)
+            np.testing.assert_array_equal(labels, found[key].label)
             assert found[key].key == key
     return found
 

@@ -170,7 +170,6 @@ class FoundImages:
                 f"({listed(self._missing)})"
             )
 
-
     def warn_of_others(self, warnings: list[str], lack: str) -> None:
         """Warn of images in the folders of those that were found that lack annotations, which ``lack`` puts in words."""
         known = set(self._keys.values())

@@ -71,7 +71,8 @@ def test_each_kind_of_outline() -> None:
 
 def test_what_is_clipped_ignored_and_empty_is_counted() -> None:
     shapes = [
-        Shape(1, box(-3, 2, 5, 4)), Shape(255, box(8, 0, 10, 2), "of crowd regions"), Shape(2, box(1.1, 1.1, 1.2, 1.2)), Shape(2, circle(-9, -9, 2)),
+        Shape(1, box(-3, 2, 5, 4)), Shape(255, box(8, 0, 10, 2), "of crowd regions"), Shape(2, box(1.1, 1.1, 1.2, 1.2)), Shape(2,
+        circle(-9, -9, 2)),
     ]  # fmt: skip
     drawn = draw(Drawing(shapes, background=0, left_out={"lines were left out": 3}), 6, 10)
     assert drawn.notes == {

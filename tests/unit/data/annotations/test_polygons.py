@@ -38,7 +38,7 @@ def test_every_pixel_is_that_of_its_centre_also_where_centres_lie_on_the_outline
         region = fill_polygon([ring.ravel() for ring in rings], height, width)
         np.testing.assert_array_equal(on_canvas(region, height, width), expected)
         # What is clipped is what a canvas with the image in its middle shows around it, as far as one image above and below.
-        wide = inside([(ring + (200, height)).tolist() for ring in rings], 3 * height, 400)
+        wide = inside([((*ring, 200, height)).tolist() for ring in rings], 3 * height, 400)
         assert region.clipped == wide.sum() - expected.sum()
 
 
@@ -46,9 +46,7 @@ def test_wide_polygons_cross_the_words_of_a_row() -> None:
     rng = np.random.default_rng(3)
     for width in (63, 64, 65, 127, 128, 129, 700):
         points = rng.uniform(-5, width + 5, (30, 2)) * (1, 0.02)
-        np.testing.assert_array_equal(
-            on_canvas(fill_polygon([points.ravel()], 16, width), 16, width), inside([points.tolist()], 16, width)
-        )
+        np.testing.assert_array_equal(on_canvas(fill_polygon([points.ravel()], 16, width), 16, width), inside([points.tolist()], 16, width))
 
 
 def test_gdal_fills_the_same_pixels_of_thousands_of_polygons() -> None:

@@ -16,7 +16,9 @@ from upscore.data.annotations.run_lengths import (
 )
 
 RNG = np.random.default_rng(0)
-MASKS = [RNG.random((height, width)) < chance for height, width in ((1, 1), (7, 5), (40, 64), (1, 90), (200, 3)) for chance in (0, 0.02, 0.5, 1)]
+MASKS = [
+    RNG.random((height, width)) < chance for height, width in ((1, 1), (7, 5), (40, 64), (1, 90), (200, 3)) for chance in (0, 0.02, 0.5, 1)
+]
 
 
 def runs_of(values: np.ndarray) -> list[int]:
@@ -123,7 +125,10 @@ def test_coco_s_lengths_are_checked(counts: object, match: str) -> None:
         decode_coco_runs(counts, 3, 4)
 
 
-@pytest.mark.parametrize(("text", "match"), [("5, 5", "add up to"), ("5; 7", "commas"), ("", "commas"), ("-1, 13", "commas"), ("٣, 9", "commas"), ("9" * 5000, "commas")])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("5, 5", "add up to"), ("5; 7", "commas"), ("", "commas"), ("-1, 13", "commas"), ("٣, 9", "commas"), ("9" * 5000, "commas")],
+)
 def test_cvat_s_lengths_are_checked(text: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         decode_cvat_runs(text, 3, 4)

@@ -49,7 +49,12 @@ def write(root: Path, count: int = 6, name: str = "annotations.json", **changed:
             area = sum(abs(sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(ring, [*ring[1:], ring[0]], strict=True))) / 2 for ring in rings)
             if position % 2:
                 segmentation, area = {"size": [height, width], "counts": runs(region)}, region.sum()
-            annotation = {"image_id": f"i{number}", "category_id": CATEGORIES[label]["id"], "segmentation": segmentation, "iscrowd": int(crowd)}
+            annotation = {
+                "image_id": f"i{number}",
+                "category_id": CATEGORIES[label]["id"],
+                "segmentation": segmentation,
+                "iscrowd": int(crowd),
+            }
             content["annotations"].append({"id": 10 * number + position, **annotation})
             drawn.append((area, region, 255 if crowd else label + 1))
         drawn.sort(key=lambda item: -item[0])
@@ -69,7 +74,8 @@ def test_every_pixel_is_that_of_a_plain_decoding(tmp_path: Path) -> None:
             np.testing.assert_array_equal(sample.label, expected[key])
     assert open_dataset(tmp_path).labels.names == ("background", "car", "bottle", "Müll")
     said = warnings_of(tmp_path)
-    for words in ("whose ids are 3, 44, 90", "the class 'background'", "1 of 6 images in annotations.json have no annotation", "smaller one is on top",
+    for words in ("whose ids are 3, 44, 90", "the class 'background'", "1 of 6 images in annotations.json have no annotation", "smaller
+    one is on top",
                   "of crowd regions are ignored", "are val", "beyond the image and were clipped"):  # fmt: skip
         assert words in said
 

@@ -18,7 +18,11 @@ def write(root: Path, splits: tuple[str, ...] = ("train2017", "val2017")) -> dic
     rng = np.random.default_rng(0)
     expected = {}
     for split in splits:
-        content: dict = {"images": [], "annotations": [], "categories": [{"id": 9, "name": "sky"}, {"id": 200, "name": "cat", "color": [1, 2, 3]}]}
+        content: dict = {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": 9, "name": "sky"}, {"id": 200, "name": "cat", "color": [1, 2, 3]}],
+        }
         for number in range(3):
             ids = {0: 255, 7: 0, 256 * 5: 1, 65536 * 3 + 256 + 2: 1, 9: 255}  # 9 is a crowd
             segments = rng.choice(list(ids), (12, 16))

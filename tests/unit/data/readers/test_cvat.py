@@ -12,7 +12,10 @@ from upscore.data.open_dataset import list_splits, open_dataset
 from upscore.errors import DataError
 
 META = "<meta><task><labels>{}</labels></task></meta>".format(
-    "".join(f"<label><name>{name}</name><color>#{colour}</color></label>" for name, colour in (("road", "102030"), ("Bäume", "ff0000"), ("sky", "000001")))
+    "".join(
+        f"<label><name>{name}</name><color>#{colour}</color></label>"
+        for name, colour in (("road", "102030"), ("Bäume", "ff0000"), ("sky", "000001"))
+    )
 )
 
 
@@ -29,8 +32,8 @@ def dataset(root: Path, folder: str = "images", subsets: bool = False) -> dict[s
                 last = value
             runs[-1] += 1
         images.append(
-            f'<image id="{number}" name="sub/{number}.jpg" width="40" height="24" subset="{("Train", "Validation")[number % 2] if subsets else ""}">'
-            f'<polygon label="sky" z_order="2" points="{";".join(f"{x},{y}" for x, y in points)}" occluded="0"/>'
+            f'<image id="{number}" name="sub/{number}.jpg" width="40" height="24" subset="{("Train", "Validation")[number % 2] if subsets
+            else ""}">' f'<polygon label="sky" z_order="2" points="{";".join(f"{x},{y}" for x, y in points)}" occluded="0"/>'
             f'<mask label="Bäume" top="6" left="10" width="8" height="5" rle="{", ".join(map(str, runs))}" z_order="3"/>'
             '<box label="road" xtl="1.2" ytl="1.7" xbr="30" ybr="20" rotation="0" z_order="0"/>'
             '<ellipse label="Bäume" cx="12" cy="11" rx="6" ry="6"/>'
@@ -39,7 +42,14 @@ def dataset(root: Path, folder: str = "images", subsets: bool = False) -> dict[s
         patch = np.zeros((24, 40), np.bool_)
         patch[6:11, 10:18] = mask
         expected[f"{folder}/sub/{number}"] = paint(
-            [(inside([rectangle(1.2, 1.7, 30, 20)], 24, 40), 1), (disc(12, 11, 6, 24, 40), 2), (inside([points.tolist()], 24, 40), 3), (patch, 2)], 24, 40
+            [
+                (inside([rectangle(1.2, 1.7, 30, 20)], 24, 40), 1),
+                (disc(12, 11, 6, 24, 40), 2),
+                (inside([points.tolist()], 24, 40), 3),
+                (patch, 2),
+            ],
+            24,
+            40,
         )
     text = f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>{META}{"".join(images)}</annotations>'
     (root / "annotations.xml").write_text(text, "utf-8")

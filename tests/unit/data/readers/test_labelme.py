@@ -51,8 +51,8 @@ def dataset(root: Path) -> dict[str, np.ndarray]:
         patch[3:9, 35:40] = mask[:, :5]
         expected[name] = paint(
             [
-                (inside([polygon.tolist()], 30, 40), 2), (inside([rectangle(12.5, 7, 30, 25)], 30, 40), 1), (disc(20, 10, radius, 30, 40), 3),
-                (patch, 1), (inside([rectangle(0, 25, 4, 30)], 30, 40), 255),
+                (inside([polygon.tolist()], 30, 40), 2), (inside([rectangle(12.5, 7, 30, 25)], 30, 40), 1), (disc(20, 10, radius, 30,
+                40), 3), (patch, 1), (inside([rectangle(0, 25, 4, 30)], 30, 40), 255),
             ], 30, 40,
         )  # fmt: skip
     return expected
@@ -67,7 +67,8 @@ def test_every_shape_is_where_it_was_drawn(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample.label, expected[key])
     said = warnings_of(tmp_path)
     assert open_dataset(tmp_path).labels.names == ("background", "car", "road", "sign")
-    for words in ("the shapes, sorted", "shapes of the type line, which have no area, were left out", "of shapes called '__ignore__' are ignored",
+    for words in ("the shapes, sorted", "shapes of the type line, which have no area, were left out", "of shapes called '__ignore__' are
+    ignored",
                   "later one in the file is on top"):  # fmt: skip
         assert words in said
 
@@ -93,7 +94,9 @@ def test_folders_of_splits_and_of_images(tmp_path: Path) -> None:
     save_image(apart / "images" / "a.png", 10, 12)
     save_image(apart / "images" / "b.png", 10, 12)
     for name in "ab":
-        write(apart / "annotations" / f"{name}.json", f"C:\\pictures\\{name}.png", 10, 12, [{"label": "x", "points": rectangle(1, 1, 4, 4)}])
+        write(
+            apart / "annotations" / f"{name}.json", f"C:\\pictures\\{name}.png", 10, 12, [{"label": "x", "points": rectangle(1, 1, 4, 4)}]
+        )
     assert sorted(all_samples(apart)) == ["images/a", "images/b"]
 
 

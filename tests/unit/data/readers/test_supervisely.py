@@ -39,7 +39,11 @@ def dataset(root: Path) -> dict[str, np.ndarray]:
             mask = rng.random((7, 9)) < 0.5
             objects = [
                 {"classTitle": "Hütte", "geometryType": "polygon", "points": {"exterior": outer.tolist(), "interior": [hole.tolist()]}},
-                {"classTitle": "car", "geometryType": "bitmap", "bitmap": {"origin": [25, 4], "data": bitmap(mask, number == 1, number != 2)}},
+                {
+                    "classTitle": "car",
+                    "geometryType": "bitmap",
+                    "bitmap": {"origin": [25, 4], "data": bitmap(mask, number == 1, number != 2)},
+                },
                 {"classTitle": "car", "geometryType": "rectangle", "points": {"exterior": [[1, 2], [3, 5]], "interior": []}},
                 {"classTitle": "car", "geometryType": "point", "points": {"exterior": [[1, 2]]}},
             ]
@@ -72,8 +76,14 @@ def test_every_pixel_is_that_of_a_plain_decoding(tmp_path: Path) -> None:
     [
         ({"objects": []}, "its size is None"),
         ({"size": {"height": 20, "width": 30}, "objects": [3]}, "its list of objects is"),
-        ({"size": {"height": 20, "width": 30}, "objects": [{"classTitle": "bus", "geometryType": "polygon"}]}, "object 1: its class is 'bus'"),
-        ({"size": {"height": 20, "width": 30}, "objects": [{"classTitle": "car", "geometryType": "bitmap"}]}, "object 1: its bitmap is None"),
+        (
+            {"size": {"height": 20, "width": 30}, "objects": [{"classTitle": "bus", "geometryType": "polygon"}]},
+            "object 1: its class is 'bus'",
+        ),
+        (
+            {"size": {"height": 20, "width": 30}, "objects": [{"classTitle": "car", "geometryType": "bitmap"}]},
+            "object 1: its bitmap is None",
+        ),
         ({"size": {"height": 20, "width": 31}, "objects": []}, "states 20×31"),
     ],
 )
