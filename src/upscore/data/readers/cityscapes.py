@@ -94,7 +94,7 @@ def open_cityscapes(root: Path, split: str) -> PairedFiles:
     warnings = [f"the 19 classes are Cityscapes' own, read from {fine}'s {kind}; all others are ignored"]
     mapping = _MAPPING if kind == "labelIds.png" else {number: number for number in range(19)} if kind == "labelTrainIds.png" else None
     # The numbers of all other labels are named as ignored: they are no surprise.
-    mapping = mapping and dict.fromkeys(range(-1, 34), IGNORE) | mapping
+    mapping = mapping and dict.fromkeys((*range(-1, 34), IGNORE), IGNORE) | mapping
     return PairedFiles(chosen, CITYSCAPES, split=split, name=root.resolve().name, mapping=mapping, warnings=warnings)
 
 

@@ -74,9 +74,10 @@ def test_every_pixel_is_that_of_a_plain_decoding(tmp_path: Path) -> None:
             np.testing.assert_array_equal(sample.label, expected[key])
     assert open_dataset(tmp_path).labels.names == ("background", "car", "bottle", "Müll")
     said = warnings_of(tmp_path)
-    for words in ("whose ids are 3, 44, 90", "the class 'background'", "1 of 6 images in annotations.json have no annotation", "smaller
-    one is on top",
-                  "of crowd regions are ignored", "are val", "beyond the image and were clipped"):  # fmt: skip
+    for words in (
+        "whose ids are 3, 44, 90", "the class 'background'", "1 of 6 images in annotations.json have no annotation", "smaller one is on top",
+        "of crowd regions are ignored", "are val", "beyond the image and were clipped",
+    ):  # fmt: skip
         assert words in said
 
 
