@@ -63,6 +63,8 @@ def files_by_split(root: Path, files: Sequence[Path], *, by_name: bool) -> dict[
     no split are left out.
     """
     found: dict[str, list[Path]] = {}
+    if not files:
+        return {}
     for file in files:
         below = file.relative_to(root).parts if file.is_relative_to(root) else (file.name,)
         words = [re.sub(r"\d+$", "", part) for part in below[:-1]]

@@ -217,7 +217,7 @@ class _Shapes:
 READER = Reader(
     "COCO",
     "COCO (JSON)",
-    recognise=lambda path: is_of_format(path, "COCO", lambda root: _files(root).get("", True)),
+    recognise=lambda path: is_of_format(path, "COCO", _files),
     splits=lambda path: coco_splits(Path(path)),
     open=lambda path, split: open_coco(Path(path), split),
 )

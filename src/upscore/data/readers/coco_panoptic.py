@@ -63,7 +63,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         return {"": [root]}
     files = files_of_format(root, "COCO panoptic")
-    return files_by_split(root, files, by_name=True) if files else {}
+    return files_by_split(root, files, by_name=True)
 
 
 def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], AnnotatedClasses]:

@@ -65,7 +65,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         return {"": [root]}
     files = files_of_format(root, "CVAT", (".xml",))
-    return files_by_split(root, files, by_name=True) if files else {}
+    return files_by_split(root, files, by_name=True)
 
 
 def _documents(root: Path) -> dict[Path, Any]:

@@ -76,7 +76,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         return {"": [root]}
     files = files_of_format(root, "Label Studio")
-    return files_by_split(root, files, by_name=True) if files else {}
+    return files_by_split(root, files, by_name=True)
 
 
 def _image_names(url: str) -> list[str]:

@@ -81,7 +81,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         return {"": [root]}
     files = files_of_format(root, "labelme")
-    return files_by_split(root, files, by_name=False) if files else {}
+    return files_by_split(root, files, by_name=False)
 
 
 def _classes(root: Path, names: Sequence[str]) -> AnnotatedClasses:

@@ -70,7 +70,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
         *(root / name / inner for name in subfolders(root) for inner in subfolders(root / name)),
     ]
     files = [file for dataset in datasets if (dataset / "img").is_dir() for file in files_with_suffix(dataset / "ann", (".json",))]
-    return files_by_split(root, files, by_name=False) if files else {}
+    return files_by_split(root, files, by_name=False)
 
 
 def _classes(file: Path) -> AnnotatedClasses:

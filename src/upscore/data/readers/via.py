@@ -82,7 +82,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         return {"": [root]}
     files = files_of_format(root, "VGG Image Annotator")
-    return files_by_split(root, files, by_name=True) if files else {}
+    return files_by_split(root, files, by_name=True)
 
 
 def _read(file: Path) -> list[Image]:
