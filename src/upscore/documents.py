@@ -1,4 +1,4 @@
-"""Parse untrusted TOML, YAML and JSON: no document runs code, takes unbounded time or expands in memory.
+"""Parse untrusted TOML, YAML, JSON and XML: no document runs code, takes unbounded time or expands in memory.
 
 Integers must fit 64 bits, as TOML requires: one of five thousand digits is no setting, and
 Python refuses to format it. Every function takes a text of bounded length
@@ -12,15 +12,20 @@ import json
 import re
 import tomllib
 from typing import Any
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 import yaml
+from pydantic_core import from_json
 
 from upscore.text import literal, reason, shortened
 
-__all__ = ["MAX_CONTAINERS", "parse_json", "parse_toml", "parse_value", "parse_yaml"]
+__all__ = ["MAX_CONTAINERS", "parse_json", "parse_large_json", "parse_toml", "parse_value", "parse_xml", "parse_yaml"]
 
 MAX_CONTAINERS = 2**24
 """Maximum of lists and objects in a JSON document; each takes some 60 bytes of memory, an empty one too."""
+
+_MAX_DEPTH = 100  # of XML elements
 
 _BITS_64 = range(-(2**63), 2**64)
 _MAX_NUMBER_LENGTH = 100  # characters; 64 binary digits with underscores are fewer
@@ -75,6 +80,63 @@ def parse_json(text: str) -> Any:
         raise ValueError("lists or objects are nested too deeply") from None
     except ValueError as error:
         raise ValueError(reason(error)) from None
+
+
+def parse_large_json(text: str) -> Any:
+    """Return the value of a JSON document of many megabytes, in half the time of :func:`json.loads`.
+
+    Whole numbers may be of any size, and the last of repeated keys counts. A ValueError is raised where it is not JSON (NaN and infinities
+    are not), is nested more than some 200 deep, or holds more than :data:`MAX_CONTAINERS` lists and objects.
+
+    >>> parse_large_json('{"points": [[1, 2.5]]}')
+    {'points': [[1, 2.5]]}
+    """
+    if (count := text.count("[") + text.count("{")) > MAX_CONTAINERS:
+        raise ValueError(f"it holds {count:,} brackets, expected at most {MAX_CONTAINERS:,}")
+    try:
+        return from_json(text, allow_inf_nan=False, cache_strings="keys")
+    except (ValueError, RecursionError, UnicodeError) as error:
+        raise ValueError(reason(error)) from None
+
+
+def parse_xml(text: str) -> Element:
+    """Return the root of an XML document that declares no document type, and therefore no entities.
+
+    An encoding that the document names does not matter. A ValueError is raised where it is not XML, has a DOCTYPE, is nested more than 100
+    deep, or holds more than :data:`MAX_CONTAINERS` elements.
+
+    >>> [child.get("label") for child in parse_xml('<image><polygon label="road"/></image>')]
+    ['road']
+    """
+    if (count := text.count("<")) > MAX_CONTAINERS:
+        raise ValueError(f"it holds {count:,} tags, expected at most {MAX_CONTAINERS:,}")
+    builder, depth = TreeBuilder(), 0
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("it declares a document type (DOCTYPE), whose entities are not read: remove the declaration")
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"its elements are nested more than {_MAX_DEPTH} deep")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(text.encode("utf-8"), True)
+    except (expat.ExpatError, UnicodeEncodeError) as error:
+        raise ValueError(reason(error)) from None
+    return builder.close()
 
 
 def parse_yaml(text: str) -> Any:

@@ -28,10 +28,9 @@ __all__ = [
 
 # The readers' own words: importing them here would load NumPy and OpenCV for every help text, so a test holds them equal.
 DATA_HELP = (
-    "The word shapes (generated scenes), a dataset.yaml or a folder with one, SBD (img, cls and inst as .mat), SIFT Flow (Images, "
-    "SemanticLabels, GeoLabels), PASCAL-Context (trainval as .mat, labels.txt), NYUDv2 (data/images, segmentation as .mat), a PASCAL VOC "
-    "folder (JPEGImages, SegmentationClass, ImageSets/Segmentation), a folder with images/ and masks/, or a folder of images with "
-    "masks beside them (a.jpg, a_mask.png)."
+    "The word shapes, YOLO polygons, a dataset.yaml or a folder with one, SBD, SIFT Flow, PASCAL-Context, NYUDv2, a PASCAL VOC "
+    "folder, Cityscapes, ADE20K, nnU-Net, COCO panoptic, Supervisely, a folder with images/ and masks/, a folder of images with masks"
+    " beside them, COCO, labelme, Label Studio, CVAT for images, VGG Image Annotator, or GeoJSON in pixels."
 )
 MODELS = (
     "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone", "sliding-window",

@@ -5,6 +5,7 @@
     classes.txt, class_names.txt     one name a line; a first line __ignore__ (labelme's label -1) is no class
     labelmap.txt                     name:red,green,blue:parts:actions, a class a line (CVAT, Datumaro); or one name a line
     _classes.csv                     Pixel Value, Class (Roboflow)
+    class_dict.csv                   name,r,g,b, a class a line; a class called void is ignored (CamVid and many of Kaggle's datasets)
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["CLASS_FILES", "ClassNames", "find_class_names", "read_class_names"]
 
-CLASS_FILES = ("classes.txt", "class_names.txt", "labelmap.txt", "_classes.csv")
+CLASS_FILES = ("classes.txt", "class_names.txt", "labelmap.txt", "_classes.csv", "class_dict.csv")
 """Files that are read for the names, in this order: the first that is there counts."""
 
 _MAX_BYTES = 2**18
-_IGNORED = ("__ignore__", "ignored")
+_IGNORED = ("__ignore__", "ignored", "void")
 _COLOUR = re.compile(r"\s*(\d{1,3})\s*,\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\Z")
 
 
@@ -63,7 +64,8 @@ def read_class_names(file: Path) -> ClassNames:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     try:
         if file.suffix.lower() == ".csv":
-            return _from_table(file, lines)
+            coloured = lines and [cell.strip().lower() for cell in lines[0].split(",")] == ["name", "r", "g", "b"]
+            return _from_colours(file, [_as_colour_line(line) for line in lines[1:]]) if coloured else _from_table(file, lines)
         if any(re.match(r"[^:]+:[^:]*:[^:]*:[^:]*\Z", line) for line in lines if not line.startswith("#")):
             return _from_colours(file, [line for line in lines if not line.startswith("#")])
         named = lines[1:] if lines[:1] == ["__ignore__"] else lines
@@ -85,13 +87,19 @@ def _from_colours(file: Path, lines: Sequence[str]) -> ClassNames:
         colour = (red, green, blue)
         if colour in colours:
             raise DataError(f"{file}: '{name.strip()}' has the colour {red},{green},{blue} of another class: give each class its own")
-        if name.strip() in _IGNORED:
+        if name.strip().lower() in _IGNORED:
             colours[colour] = IGNORE
             continue
         colours[colour] = len(names)
         names.append(name.strip())
         palette.append(colour)
     return ClassNames(file, LabelSpace(tuple(names), tuple(palette)), None, colours)
+
+
+def _as_colour_line(line: str) -> str:
+    """Return ``name,red,green,blue`` as ``name:red,green,blue``."""
+    name, _, colour = line.replace('"', "").partition(",")
+    return f"{name}:{colour}"
 
 
 def _from_table(file: Path, lines: Sequence[str]) -> ClassNames:

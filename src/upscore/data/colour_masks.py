@@ -28,9 +28,12 @@ class ColourTable:
         The class of each RGB colour, or 255 for ignored.
     source : str
         The file of the table, for errors: ``"labelmap.txt"``.
+    palettes : bool
+        Whether the colours of palette masks count; otherwise their numbers do.
     """
 
-    def __init__(self, colours: Mapping[tuple[int, int, int], int], source: str) -> None:
+    def __init__(self, colours: Mapping[tuple[int, int, int], int], source: str, *, palettes: bool = True) -> None:
+        self._modes = ("P", "RGB", "RGBA") if palettes else ("RGB", "RGBA")
         table = sorted((red << 16 | green << 8 | blue, value) for (red, green, blue), value in colours.items())
         self._keys = np.array([key for key, _ in table], np.uint32)
         self._values = np.array([value for _, value in table], np.uint8)
@@ -47,7 +50,7 @@ class ColourTable:
         file = EncodedImage.read(path)
         header = open_header(file)
         image = header.image
-        if image.format == "JPEG" or image.mode not in ("P", "RGB", "RGBA"):
+        if image.format == "JPEG" or image.mode not in self._modes:
             return read_label(path)
         try:
             pixels = np.asarray(decode(header).convert("RGBA"))

@@ -13,22 +13,45 @@ from upscore.data.dataset import Dataset
 from upscore.data.folder_roles import subfolders
 from upscore.data.foreign_annotations import name_annotations
 from upscore.data.reader import Reader
-from upscore.data.readers import dataset_yaml, nyud, pascal_context, plain_folder, sbd, shapes, side_by_side, sift_flow, voc
+from upscore.data.readers import (
+    ade20k,
+    cityscapes,
+    coco,
+    coco_panoptic,
+    cvat,
+    dataset_yaml,
+    geojson,
+    label_studio,
+    labelme,
+    nnunet,
+    nyud,
+    pascal_context,
+    plain_folder,
+    sbd,
+    shapes,
+    side_by_side,
+    sift_flow,
+    supervisely,
+    via,
+    voc,
+    yolo,
+)  # fmt: skip
 from upscore.errors import DataError
 from upscore.files import reading
 
 __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
 READERS: tuple[Reader, ...] = (
-    shapes.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER, plain_folder.READER,
-    side_by_side.READER,
+    shapes.READER, yolo.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER,
+    cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, plain_folder.READER, side_by_side.READER,
+    coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
 )  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
 
 
 def describe_readers() -> str:
-    """Return what can be opened, as a phrase that may follow "expected"."""
-    *first, last = (reader.description for reader in READERS)
+    """Return what can be opened, as a phrase that may follow "expected"; docs/data.md shows what each consists of."""
+    *first, last = (reader.description.partition(" (")[0] for reader in READERS)
     return f"{', '.join(first)}, or {last}"
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.annotations.drawing import Drawing, draw_for_image
 from upscore.data.dataset import RawLabel
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_files import find_stored_input, inspect_image, read_image_with_metadata
@@ -47,8 +48,9 @@ class Pair:
 
     key: str
     image: Path
-    mask: Path
+    mask: Path  #: or the annotation file whose shapes are drawn
     instances: Path | None = None
+    drawing: Callable[[], Drawing] | None = None  #: returns the shapes, where there are such; it goes to other processes with the dataset
 
 
 class PairedFiles:
@@ -119,6 +121,7 @@ class PairedFiles:
                 "the pages are the bands of one image",
             )
         self._found: dict[str, set[int]] = {}
+        self._counted: dict[str, dict[int, int]] = {}
         self._unnamed: dict[int, tuple[int, ...]] = {}
         self._mapping: npt.NDArray[np.uint8] | None = None
         self.label_mapping = None if mapping is None else {value: IGNORE if label == -1 else label for value, label in mapping.items()}
@@ -157,7 +160,7 @@ class PairedFiles:
     def read_as(self, spec: InputSpec) -> PairedFiles:
         """Return the dataset with its images read as those of ``spec``; an image of other bands is a DataError when it is read."""
         other = copy.copy(self)
-        other._found, other._unnamed = {}, {}
+        other._found, other._counted, other._unnamed = {}, {}, {}
         other.__dict__["input"] = spec
         return other
 
@@ -168,6 +171,9 @@ class PairedFiles:
             f"{len(indices)} of {len(self)} images of {self.split} ({listed([self.keys[i] for i in sorted(indices)])}): {warning}"
             for warning, indices in sorted(self._found.items())
         ]
+        for sentence, counts in sorted(self._counted.items()):
+            total, keys = sum(counts.values()), listed([self.keys[i] for i in sorted(counts)])
+            found.append(f"{total:,} {sentence} (in {len(counts)} of {len(self)} images of {self.split}: {keys})")
         if unnamed := dict(self._unnamed):
             values = sorted({value for values in unnamed.values() for value in values})
             found.append(
@@ -182,8 +188,9 @@ class PairedFiles:
     def __getitem__(self, index: int) -> Sample:
         """Read sample ``index``; DataError where a file cannot be read, sizes differ, or the mask holds a value that is no class."""
         pair = self.pairs[index]
-        image, mask = read_image_with_metadata(pair.image, self.input), self._decoded(pair.mask)
-        size = image.pixels.shape[:2]
+        image = read_image_with_metadata(pair.image, self.input)
+        size = image.pixels.shape[0], image.pixels.shape[1]
+        mask, _ = self._decoded(pair, size, image.orientation)
         _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
         label = self._to_classes(pair, mask.label)
         instances = None
@@ -205,15 +212,15 @@ class PairedFiles:
 
     @property
     def mask_files(self) -> list[Path]:
-        """The mask of each sample."""
-        return [pair.mask for pair in self.pairs]
+        """The mask of each sample; none where masks are drawn."""
+        return [] if any(pair.drawing for pair in self.pairs) else [pair.mask for pair in self.pairs]
 
     def select(self, indices: Sequence[int]) -> PairedFiles:
         """Return a dataset of the samples at ``indices``."""
         selected = copy.copy(self)
         selected.pairs = tuple(self.pairs[index] for index in indices)
         selected.keys = [pair.key for pair in selected.pairs]
-        selected._found, selected._unnamed = {}, {}
+        selected._found, selected._counted, selected._unnamed = {}, {}, {}
         return selected
 
     def raw_label(self, index: int) -> RawLabel:
@@ -224,8 +231,10 @@ class PairedFiles:
         about dark ones. A DataError is raised where a file cannot be read, or the two differ in size.
         """
         pair = self.pairs[index]
-        mask = self._decoded(pair.mask)
         image = inspect_image(pair.image, self.input, values=index % max(1, len(self) // _IMAGES_DECODED) == 0)
+        mask, counted = self._decoded(pair, image.size, image.orientation)
+        for sentence, number in counted.items():
+            self._counted.setdefault(sentence, {})[index] = number
         _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
         for warning in (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings):
             self._found.setdefault(warning, set()).add(index)
@@ -233,10 +242,14 @@ class PairedFiles:
             self._unnamed[index] = mask.unnamed
         return RawLabel(mask.label, mask.palette)
 
-    def _decoded(self, file: Path) -> DecodedMask:
+    def _decoded(self, pair: Pair, size: tuple[int, int], orientation: int) -> tuple[DecodedMask, Mapping[str, int]]:
+        """Return the mask of an image of this size and EXIF orientation, and what was counted while it was drawn."""
+        if pair.drawing is not None:
+            drawn = draw_for_image(pair.drawing(), pair.mask, pair.image, size, orientation)
+            return DecodedMask(drawn.label, orientation), drawn.notes
         if self._read_mask is not None:
-            return DecodedMask(self._read_mask(file), 1)
-        return read_mask(file, mapping=self._mapping_of_files)
+            return DecodedMask(self._read_mask(pair.mask), 1), {}
+        return read_mask(pair.mask, mapping=self._mapping_of_files), {}
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if self._mapping is not None:
@@ -253,6 +266,8 @@ class PairedFiles:
 
 def _pages_of(pair: Pair) -> list[Pair]:
     """Return a pair for each page of a stack whose mask has pages too; pages under a single mask are the image's bands."""
+    if pair.drawing is not None:
+        return [pair]
     masks = list_pages(pair.mask)
     if len(masks) == 1:
         return [pair]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 from upscore.data.paired_files import Pair
 from upscore.errors import DataError, nearest_name
 
-__all__ = ["SPLITS", "canonical_split", "choose_split", "divide"]
+__all__ = ["SPLITS", "canonical_split", "choose_split", "divide", "group_of"]
+
+_MIN_GROUPS = 5
+_RUNNING_NUMBER = re.compile(r"[_\-. ]*\d+$")
+_ROBOFLOW_HASH = re.compile(r"\.rf\.[0-9a-zA-Z]{8,64}$")
 
 SPLITS = {
     "train": ("train", "training"),
@@ -43,13 +48,52 @@ def choose_split(source: Path, split: str, given: Iterable[str]) -> str:
 def divide(root: Path, pairs: Sequence[Pair], split: str, warnings: list[str], *, because: str) -> list[Pair]:
     """Return the pairs of ``split``, train or val, of images that are not divided.
 
-    A fifth of the images, chosen by a hash of their keys, is val: the same ones wherever
-    and whenever the data is opened. ``warnings`` gets a sentence that begins with ``because``.
-    A DataError is raised where there are fewer than two.
+    About a fifth of the images is val, chosen by a hash: the same ones wherever and whenever the data is opened. Images whose names
+    differ by a running number alone, such as the frames of a video, stay together (:func:`group_of`), unless there are fewer than five such
+    groups, or val would be less than a tenth or more than three tenths of the images. ``warnings`` gets a sentence that
+    begins with ``because``. A DataError is raised where there are fewer than two images.
     """
     if len(pairs) < 2:
         raise DataError(f"{root}: found 1 image, expected at least 2 to divide into train and val")
-    ranked = sorted(pairs, key=lambda pair: blake2b(pair.key.encode("utf-8", "surrogateescape"), digest_size=8).digest())
-    val = {pair.key for pair in ranked[: max(1, round(len(pairs) / 5))]}
-    warnings.append(f"{because}, so {len(val)} of {len(pairs)} images, chosen by a hash of their names, are val")
+    wanted = max(1, round(len(pairs) / 5))
+    groups: dict[str, list[str]] = {}
+    for pair in pairs:
+        groups.setdefault(group_of(pair.key), []).append(pair.key)
+    val, of_groups = _chosen_groups(groups, wanted)
+    if len(groups) < _MIN_GROUPS or len(groups) == len(pairs) or not 0.1 <= len(val) / len(pairs) <= 0.3:
+        val, of_groups = set(sorted((pair.key for pair in pairs), key=_hash)[:wanted]), 0
+    chosen = "chosen by a hash of their names, are val"
+    if of_groups:
+        chosen = f"those of {of_groups} of {len(groups)} groups of names with a running number, {chosen}"
+    warnings.append(f"{because}, so {len(val)} of {len(pairs)} images, {chosen}")
     return [pair for pair in pairs if (pair.key in val) == (split == "val")]
+
+
+def group_of(key: str) -> str:
+    """Return what the names of images with a running number have in common; the key itself where it has no number at its end.
+
+    Roboflow's hash, which tells apart the augmented copies of an image, is no part of it.
+
+    >>> group_of("street/video3_0017"), group_of("b_jpg.rf.0a1b2c3d4e5f60718293"), group_of("tree")
+    ('street/video3', 'b_jpg', 'tree')
+    """
+    key = _ROBOFLOW_HASH.sub("", key)
+    stem = _RUNNING_NUMBER.sub("", key)
+    return key if stem in ("", key) or stem.endswith("/") else stem
+
+
+def _chosen_groups(groups: Mapping[str, Sequence[str]], wanted: int) -> tuple[set[str], int]:
+    """Return the keys of as many groups as come closest to ``wanted`` images, in the order of a hash, and their number."""
+    val = set[str]()
+    count = 0
+    for group in sorted(groups, key=_hash):
+        size = len(val) + len(groups[group])
+        if val and abs(size - wanted) >= abs(len(val) - wanted):
+            continue
+        val.update(groups[group])
+        count += 1
+    return val, count
+
+
+def _hash(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -21,10 +21,10 @@ a split has several.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from upscore.data.description_files import YAML_SUFFIXES, describing_files, find_description
 from upscore.data.folder_pairs import (
     file_key,
     list_keyed,
@@ -42,16 +42,9 @@ from upscore.data.reader import Reader
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split
 from upscore.errors import DataError
-from upscore.files import read_text
 from upscore.text import listed
 
 __all__ = ["READER", "open_yaml", "yaml_splits"]
-
-_USUAL_NAMES = ("dataset.yaml", "dataset.yml", "data.yaml", "data.yml")
-_SUFFIXES = (".yaml", ".yml")
-_MAX_FILES = 100  # YAML files of other names that are read to see whether they describe a dataset
-_MAX_BYTES = 2**18
-_KEYS_OF_A_DATASET = (r"^['\"]?(names|nc)['\"]?\s*:", r"^['\"]?(train|val|test)\w*['\"]?\s*:")
 
 
 def yaml_splits(file: Path) -> tuple[str, ...]:
@@ -179,49 +172,12 @@ def _other_masks(schema: Schema, images: Path, warnings: list[str]) -> Path | No
 
 def _recognise(path: str) -> bool:
     if os.path.isdir(path):
-        return bool(_describing(Path(path)))
-    return os.path.exists(path) and path.lower().endswith(_SUFFIXES)
-
-
-def _find_yaml(path: str) -> tuple[Path, list[str]]:
-    """Return the YAML file at ``path``, and those beside it that describe a dataset too and are not read.
-
-    In a folder dataset.yaml comes before data.yaml, and both before the one file of another
-    name that gives names (or nc) and a split. Several of other names are an error. Beside a
-    file that is named itself no other is considered.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return folder, []
-    describing = _describing(folder)
-    usual = [name for name in _USUAL_NAMES if name in describing]
-    if not usual and len(describing) > 1:
-        raise DataError(f"{folder}: found {listed(describing)}, which all describe a dataset: name the one that is meant")
-    chosen = (usual or describing)[0]
-    return folder / chosen, [name for name in describing if name != chosen]
-
-
-def _describing(folder: Path) -> list[str]:
-    """Return the names of the YAML files of a folder that describe a dataset, sorted."""
-    try:
-        names = [name for name in os.listdir(folder) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
-    except OSError:
-        return []
-    candidates = [name for name in _USUAL_NAMES if name in names] + sorted(set(names) - set(_USUAL_NAMES))[:_MAX_FILES]
-    return sorted(name for name in candidates if (name in _USUAL_NAMES[:2] and (folder / name).is_file()) or _describes(folder / name))
-
-
-def _describes(file: Path) -> bool:
-    """Whether a YAML file has the keys of a dataset; an unreadable file counts where its name is a usual one."""
-    try:
-        text = read_text(file, max_bytes=_MAX_BYTES, what="YAML")
-    except DataError:
-        return file.name in _USUAL_NAMES
-    return all(re.search(keys, text, re.MULTILINE) for keys in _KEYS_OF_A_DATASET)
+        return bool(describing_files(Path(path)))
+    return os.path.exists(path) and path.lower().endswith(YAML_SUFFIXES)
 
 
 def _open(path: str, split: str) -> PairedFiles:
-    file, others = _find_yaml(path)
+    file, others = find_description(path)
     warnings = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
     return open_yaml(file, split, warnings=warnings)
 
@@ -230,6 +186,6 @@ READER = Reader(
     "dataset.yaml",
     "a dataset.yaml or a folder with one",
     recognise=_recognise,
-    splits=lambda path: yaml_splits(_find_yaml(path)[0]),
+    splits=lambda path: yaml_splits(find_description(path)[0]),
     open=_open,
 )

@@ -18,7 +18,8 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from upscore.data.class_names import find_class_names
+from upscore.data.class_names import CLASS_FILES, find_class_names
+from upscore.data.colour_masks import ColourTable
 from upscore.data.folder_pairs import file_key
 from upscore.data.folder_roles import by_split, subfolders
 from upscore.data.headers import IMAGE_SUFFIXES
@@ -26,8 +27,10 @@ from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
 from upscore.data.splits import choose_split, divide
+from upscore.data.unnamed_classes import is_binary, numbered_classes
 from upscore.errors import DataError
 from upscore.text import listed
+from upscore.types import LabelSpace
 
 __all__ = ["MASK_WORDS", "READER", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
 
@@ -51,7 +54,8 @@ def side_by_side_splits(root: Path) -> tuple[str, ...]:
 def open_side_by_side(root: Path, split: str) -> PairedFiles:
     """Open one split of a folder where :func:`has_masks_beside`.
 
-    A DataError is raised where the split is missing, an image has no mask or a mask no image, or there is no file of class names.
+    A DataError is raised where the split is missing, an image has no mask or a mask no image, or no file names the
+    classes and the values of the masks are not plainly classes. Masks of 0 and 255 alone show one object.
     """
     found = _folders(root)
     split = choose_split(root, split, side_by_side_splits(root))
@@ -61,13 +65,30 @@ def open_side_by_side(root: Path, split: str) -> PairedFiles:
     if "" in found:
         pairs = divide(root, pairs, split, warnings, because="there are no folders train and val")
     named = find_class_names(folder) or find_class_names(root)
-    if named is None:
-        raise DataError(
-            f"{root}: masks lie beside their images, but no file names their classes: write the names of the classes 0, 1, 2, … into "
-            f"{root / 'classes.txt'}, one a line"
-        )
-    warnings.append(named.warning)
-    return PairedFiles(pairs, named.labels, split=split, name=root.resolve().name, mapping=named.mapping, warnings=warnings)
+    read = None
+    if named is not None:
+        labels, mapping = named.labels, named.mapping
+        warnings.append(named.warning)
+        read = ColourTable(named.colours, named.file.name) if named.colours else None
+    else:
+        labels, mapping = _unnamed_classes(root, [pair.mask for part in found.values() for pair in _pairs(part, [])], warnings)
+    return PairedFiles(pairs, labels, split=split, name=root.resolve().name, mapping=mapping, read_mask=read, warnings=warnings)
+
+
+def _unnamed_classes(root: Path, masks: list[Path], warnings: list[str]) -> tuple[LabelSpace, dict[int, int] | None]:
+    """Return the classes that the values of the masks show, and the mapping where they are 0 and 255."""
+    remedy = f"write the names of the classes 0, 1, 2, … into {root / 'classes.txt'}, one a line"
+    if is_binary(masks):
+        warnings.append("the masks hold 0 and 255 alone, which were taken for the classes background and object")
+        return LabelSpace(("background", "object")), {0: 0, 255: 1}
+    try:
+        labels = numbered_classes(root, masks)
+    except DataError as error:
+        raise DataError(f"{root}: no file names the classes of the masks beside the images: {remedy}; {error}") from None
+    warnings.append(
+        f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}: {remedy}"
+    )
+    return labels, None
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -103,7 +124,7 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
         raise DataError(
             f"{folder}: found masks of {len(kinds)} kinds, whose names end in {listed(kinds)}: leave those of one kind in the folder"
         )
-    others = [path for path in others if path.name != "_classes.csv" and path.name not in ("classes.txt", "class_names.txt")]
+    others = [path for path in others if path.name not in CLASS_FILES]
     if others:
         warnings.append(f"{len(others)} files in {folder} are not images and were left out ({listed([path.name for path in others])})")
     warnings.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")

@@ -80,7 +80,11 @@ def open_voc(root: Path, split: str) -> PairedFiles:
             f"the classes are taken for PASCAL VOC's 21 ({', '.join(VOC_NAMES[:3])}, …), as none of {', '.join(_CLASS_FILES)} is in the "
             f"folder: if they are others, {_OWN_CLASSES}"
         )
-    read = ColourTable({_VOID: IGNORE} | named.colours, named.file.name) if named and named.colours else None
+    if named:
+        read = ColourTable({_VOID: IGNORE} | named.colours, named.file.name) if named.colours else None
+    else:  # masks that were saved again in VOC's colours
+        colours = {colour: label for label, colour in enumerate(labels.palette)}
+        read = ColourTable({_VOID: IGNORE} | colours, "PASCAL VOC's palette", palettes=False)
     hint = "" if named else f"the classes are taken for PASCAL VOC's 21; if they are others, {_OWN_CLASSES}"
     name = root.resolve().name
     return PairedFiles(pairs, labels, split=split, name=name, void_instance=255, read_mask=read, hint=hint, warnings=warnings)

@@ -47,12 +47,47 @@ def test_one_folder_is_divided(tmp_path: Path, word: str) -> None:
     assert f"names end in {word.lower()}" in train.warnings[0]
 
 
-def test_without_names_the_remedy_works(tmp_path: Path) -> None:
+def test_without_names_the_values_are_the_classes(tmp_path: Path) -> None:
     beside(tmp_path)
-    with pytest.raises(DataError, match=r"write the names of the classes 0, 1, 2, … into .*classes\.txt, one a line"):
-        open_dataset(tmp_path, "train")
+    dataset = open_dataset(tmp_path, "train")
+    assert dataset.labels.names == ("class0", "class1")
+    assert any("write the names of the classes 0, 1, 2, … into" in warning for warning in dataset.warnings)
     (tmp_path / "classes.txt").write_text("ground\nbox\n")
     assert open_dataset(tmp_path, "train").labels.names == ("ground", "box")
+
+
+def test_without_names_values_that_are_not_plainly_classes_are_one_line(tmp_path: Path) -> None:
+    beside(tmp_path, box=77)
+    with pytest.raises(
+        DataError, match=r"write the names of the classes 0, 1, 2, … into .*classes\.txt, one a line; the masks hold the values 0, 77"
+    ):
+        open_dataset(tmp_path, "train")
+
+
+@pytest.mark.parametrize("word", ["_mask", "-MASK", "_gt"])
+def test_masks_of_0_and_255_are_one_object(tmp_path: Path, word: str) -> None:
+    beside(tmp_path, word, keys="aüc", box=255)
+    (tmp_path / "Thumbs.db").touch()
+    (tmp_path / "a.jpg").rename(tmp_path / "a.JPG")
+    train, val = open_dataset(tmp_path, "train"), open_dataset(tmp_path, "val")
+    assert train.labels.names == val.labels.names == ("background", "object")
+    assert np.bincount(train[0].label.ravel()).tolist() == [47, 1]  # type: ignore[union-attr]
+    assert any("0 and 255 alone, which were taken for the classes background and object" in warning for warning in train.warnings)
+    assert not any("left out" in warning for warning in train.warnings)
+
+
+def test_colours_of_a_class_dict(tmp_path: Path) -> None:
+    beside(tmp_path)
+    (tmp_path / "class_dict.csv").write_text('name,r,g,b\nSky,128,128,128\n"Car",64,0,128\nVoid,0,0,0\n')
+    colours = np.array([[128, 128, 128], [64, 0, 128], [0, 0, 0]], np.uint8)
+    rng = np.random.default_rng(0)
+    stored = {key: rng.integers(0, 3, (6, 8)) for key in "abcde"}
+    for key, numbers in stored.items():
+        Image.fromarray(colours[numbers]).save(tmp_path / f"{key}_mask.png")
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels.names == ("Sky", "Car")
+    for index, key in enumerate(dataset.keys):
+        np.testing.assert_array_equal(dataset[index].label, np.where(stored[key] == 2, 255, stored[key]))
 
 
 def test_what_does_not_pair_is_named(tmp_path: Path) -> None:

@@ -187,3 +187,17 @@ def test_names_with_blanks_and_lists_by_other_names(tmp_path: Path) -> None:
     (root / "ImageSets" / "Segmentation" / "training.txt").write_text("JPEGImages/b.jpg SegmentationClass/none.png\n")
     with pytest.raises(DataError, match=r"names SegmentationClass/none\.png, which is not below"):
         open_voc(root, "train")
+
+
+def test_masks_saved_again_in_voc_s_colours(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    colours = np.array([*voc_palette(21), (224, 224, 192)], np.uint8)
+    stored = {}
+    for number in range(5):
+        stored[str(number)] = rng.integers(0, 22, (6, 8))
+        for folder, pixels in (("JPEGImages", np.zeros((6, 8, 3), np.uint8)), ("SegmentationClass", colours[stored[str(number)]])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    dataset = open_voc(tmp_path, "train")
+    for index, key in enumerate(dataset.keys):
+        np.testing.assert_array_equal(dataset[index].label, np.where(stored[key] == 21, 255, stored[key]))

@@ -1,0 +1,187 @@
+"""Label Studio's export, JSON or JSON-MIN: polygons, brushes, rectangles and ellipses of each task.
+
+::
+
+    data/
+    ├── project-3-at-2026-01-01.json
+    └── images/0f1e2d3c-a.jpg          or without what Label Studio puts before an uploaded file's name
+
+Coordinates are percentages of the image's size. Shapes are drawn in the order of the file, the later ones on top. Of several annotations
+of a task, by different people, the first that was not cancelled counts; predictions are no annotations.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
+from upscore.data.annotations.classes import annotated_classes
+from upscore.data.annotations.drawing import Drawing, Shape
+from upscore.data.annotations.fields import flat_points, items_of, name_of, number_of, size_of
+from upscore.data.annotations.outlines import Ellipse, LabelStudioRuns, Outline, Polygons, box
+from upscore.data.annotations.recognition import files_of_format, is_of_format
+from upscore.data.paired_files import Pair, PairedFiles
+from upscore.data.reader import Reader
+from upscore.errors import DataError
+from upscore.text import literal
+
+__all__ = ["READER", "open_label_studio"]
+
+_WHAT = "Label Studio's annotations"
+_KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
+_WITHOUT_AREA = ("keypointlabels", "vectorlabels")
+_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+
+Task = tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]
+
+
+def open_label_studio(root: Path, split: str) -> PairedFiles:
+    """Open one split of Label Studio's export: a JSON file, or a folder with such.
+
+    Raises
+    ------
+    DataError
+        The file is no such JSON, a region in it is malformed, or no image that it names is there.
+    """
+    by_split = _files(root)
+    warnings: list[str] = []
+    read = {file: _read(file, warnings) for files in by_split.values() for file in files}
+    names = sorted({name for tasks in read.values() for _, _, shapes, _ in tasks for name, _ in shapes})
+    classes = annotated_classes(root, names, "the regions, sorted")
+
+    def pair(files: Sequence[Path]) -> list[Pair]:
+        found = FoundImages(root, [file.parent / "images" for file in files])
+        pairs = []
+        for file in files:
+            for url, size, shapes, left_out in read[file]:
+                names = _image_names(url)
+                if (image := found.find(*names, Path(names[-1]).stem)) is not None:
+                    drawn = [Shape(classes.numbers[name], outline) for name, outline in shapes]
+                    drawing = Drawing(drawn, size, classes.background, left_out=left_out)
+                    pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
+            found.check(file, warnings)
+        return pairs
+
+    split, pairs = pairs_of_split(root, split, by_split, pair, warnings)
+    return open_annotated(root, split, pairs, classes, warnings)
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    if not root.is_dir():
+        return {"": [root]}
+    files = files_of_format(root, "Label Studio")
+    return files_by_split(root, files, by_name=True)
+
+
+def _image_names(url: str) -> list[str]:
+    """Return the names that an image may have: what follows ``?d=`` in a URL, its path, and these without the prefix of an upload."""
+    parts = urlsplit(url) if "\0" not in url else urlsplit("")
+    path = unquote(parse_qs(parts.query).get("d", [parts.path])[0] if "://" not in url[:12] or parts.query else parts.path)
+    name = path.replace("\\", "/").rpartition("/")[2]
+    names = [path.lstrip("/"), name]
+    return [*names, name[9:]] if _UPLOAD.match(name) else names
+
+
+def _read(file: Path, warnings: list[str]) -> list[Task]:
+    content = read_json(file, _WHAT)
+    tasks, without, several = [], 0, 0
+    number = 0
+    try:
+        for number, task in enumerate(items_of(content if isinstance(content, list) else [content], "content"), 1):  # noqa: B007 - for the error
+            if "annotations" in task or "completions" in task:
+                annotations = items_of(task.get("annotations", task.get("completions")), "annotations")
+                given = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
+                several += len(given) > 1
+                results = items_of(given[0].get("result", []), "result") if given else None
+                image = _first_text(task.get("data"))
+            else:  # JSON-MIN
+                results = _results_of_min(task)
+                image = _first_text({key: value for key, value in task.items() if key not in ("annotator", "created_at", "updated_at")})
+            if results is None:
+                without += 1
+                continue
+            tasks.append((image, *_shapes(results)))
+    except ValueError as error:
+        raise DataError(f"{file}: task {number}: {error}") from None
+    if without:
+        warnings.append(f"{without} tasks in {file.name} have no annotation and were left out")
+    if several:
+        warnings.append(f"{several} tasks in {file.name} have several annotations, of which the first counts")
+    return tasks
+
+
+def _first_text(data: Any) -> str:
+    """Return the image's path or URL: the value of ``image``, or else the first text that has a suffix."""
+    if not isinstance(data, dict):
+        raise ValueError(f"its data is {literal(data, 40)}, expected an object with the image's path")
+    texts = [value for value in (data.get("image"), *data.values()) if isinstance(value, str)]
+    for text in texts:
+        if "." in text.rpartition("/")[2]:
+            return text
+    return name_of(texts[0] if texts else None, "image")
+
+
+def _results_of_min(task: dict[str, Any]) -> list[Any] | None:
+    lists = [value for value in task.values() if isinstance(value, list) and value and all(isinstance(item, dict) for item in value)]
+    results = [item for value in lists for item in value if any(kind.endswith("labels") for kind in item)]
+    return results or None
+
+
+def _shapes(results: Sequence[Any]) -> tuple[tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]:
+    size: tuple[int, int] | None = None
+    shapes: list[tuple[str, Outline]] = []
+    left_out = Counter[str]()
+    for result in results:
+        value = result.get("value", result)
+        if not isinstance(value, dict):
+            raise ValueError(f"a region has the value {literal(value, 40)}, expected an object")
+        kind = next((kind for kind in (*_KINDS, *_WITHOUT_AREA) if isinstance(value.get(kind), list) and value[kind]), None)
+        if kind is None or kind in _WITHOUT_AREA:
+            left_out[f"results of the type {literal(result.get('type', 'unknown'), 40)}, which are no labelled areas, were left out"] += 1
+            continue
+        stated = size_of(result.get("original_height"), result.get("original_width"))
+        if stated is None or size not in (None, stated):
+            raise ValueError(f"a region has the original size {stated}, expected height and width, the same for all: {size}")
+        size = stated
+        if result.get("image_rotation"):
+            left_out["regions of images that were rotated in the tool are read as of the image that was not"] += 1
+        if len(value[kind]) > 1:
+            left_out["regions have several labels, of which the first counts"] += 1
+        shapes.append((name_of(value[kind][0]), _outline(kind, value, *size)))
+    return size, shapes, left_out
+
+
+def _outline(kind: str, value: dict[str, Any], height: int, width: int) -> Outline:
+    if kind == "brushlabels":
+        if value.get("format", "rle") != "rle":
+            raise ValueError(f"a brush has the format {literal(value['format'], 40)}, expected rle")
+        runs = value.get("rle")
+        try:
+            return LabelStudioRuns(bytes(runs if isinstance(runs, list) else [-1]))
+        except (TypeError, ValueError):
+            raise ValueError(f"a brush has the rle {literal(runs, 40)}, expected a list of bytes") from None
+    if kind == "polygonlabels":
+        points = flat_points(value.get("points"))
+        return Polygons(((array("d", [number * (width, height)[index & 1] / 100 for index, number in enumerate(points)]),),))
+    x, y = number_of(value.get("x"), "x") * width / 100, number_of(value.get("y"), "y") * height / 100
+    angle = number_of(value.get("rotation") or 0, "rotation")
+    if kind == "ellipselabels":
+        radii = [number_of(value.get(name), name) * side / 100 for name, side in (("radiusX", width), ("radiusY", height))]
+        return Ellipse(x, y, radii[0], radii[1], angle)
+    across, down = number_of(value.get("width"), "width") * width / 100, number_of(value.get("height"), "height") * height / 100
+    return box(x, y, x + across, y + down, angle=angle, about=(x, y))
+
+
+READER = Reader(
+    "Label Studio",
+    "Label Studio (JSON)",
+    recognise=lambda path: is_of_format(path, "Label Studio", _files),
+    splits=lambda path: splits_of(_files(Path(path))),
+    open=lambda path, split: open_label_studio(Path(path), split),
+)

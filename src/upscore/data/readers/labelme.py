@@ -1,0 +1,155 @@
+"""labelme's and X-AnyLabeling's annotations: a JSON file beside each image.
+
+::
+
+    data/                        data/
+    ├── a.jpg                    ├── train/a.jpg, train/a.json
+    ├── a.json                   ├── val/b.jpg, val/b.json
+    └── labels.txt               └── labels.txt
+
+``labels.txt`` gives the order of the classes; its lines ``__ignore__`` and ``_background_`` are what is ignored, and the pixels without a
+shape. Without it the names are sorted. Shapes are drawn in the order of the file, the later ones on top, as labelme does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
+from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
+from upscore.data.annotations.drawing import Drawing, Shape
+from upscore.data.annotations.fields import flat_points, items_of, name_of, number_of, size_of
+from upscore.data.annotations.outlines import Bitmap, Outline, Polygons, box, circle
+from upscore.data.annotations.recognition import files_of_format, is_of_format
+from upscore.data.class_names import find_class_names
+from upscore.data.headers import IMAGE_SUFFIXES
+from upscore.data.paired_files import Pair, PairedFiles
+from upscore.data.reader import Reader
+from upscore.errors import DataError
+from upscore.types import IGNORE
+
+__all__ = ["READER", "open_labelme"]
+
+_WHAT = "labelme annotations"
+_CLASS_FILES = ("labels.txt", "classes.txt", "class_names.txt")
+_POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
+_WITHOUT_AREA = ("line", "linestrip", "point", "points", "cuboid")
+_IGNORED = "__ignore__"
+
+
+def open_labelme(root: Path, split: str) -> PairedFiles:
+    """Open one split of a folder of labelme's files.
+
+    Raises
+    ------
+    DataError
+        A file is no such JSON, a shape in it is malformed or of an unknown type, or an image is missing.
+    """
+    by_split = _files(root)
+    every = [file for files in by_split.values() for file in files]
+    read = {file: _read(file) for file in every}
+    classes = _classes(root, sorted({name for _, _, shapes, _ in read.values() for name, _ in shapes}))
+    warnings: list[str] = []
+
+    def pair(files: Sequence[Path]) -> list[Pair]:
+        found = FoundImages(root)
+        pairs = []
+        for file in files:
+            path, size, shapes, left_out = read[file]
+            if (image := _image(file, path, found)) is not None:
+                drawn = [Shape(classes.numbers.get(name, IGNORE), outline, _why_ignored(name, classes)) for name, outline in shapes]
+                drawing = Drawing(drawn, size, classes.background, left_out=left_out)
+                pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
+        found.check(files[0], warnings)
+        found.warn_of_others(warnings, "have no JSON file of their own")
+        return pairs
+
+    split, pairs = pairs_of_split(root, split, by_split, pair, warnings)
+    return open_annotated(root, split, pairs, classes, warnings)
+
+
+def _why_ignored(name: str, classes: AnnotatedClasses) -> str:
+    return "" if name in classes.numbers else f"of shapes called '{name}'"
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    if not root.is_dir():
+        return {"": [root]}
+    files = files_of_format(root, "labelme")
+    return files_by_split(root, files, by_name=False)
+
+
+def _classes(root: Path, names: Sequence[str]) -> AnnotatedClasses:
+    folder = root if root.is_dir() else root.parent
+    named = find_class_names(folder, _CLASS_FILES)
+    if named is None:
+        return annotated_classes(root, names, "the shapes, sorted", ignored=(_IGNORED,))
+    classes = annotated_classes(root, named.labels.names, named.file.name)
+    unknown = [name for name in names if name not in classes.numbers and name != _IGNORED]
+    if unknown:
+        raise DataError(f"{root}: the shapes have the label '{unknown[0]}', which is not in {named.file.name}: add a line for it")
+    return classes
+
+
+def _read(file: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]:
+    """Return the image's path in a file, the size that it states, its shapes with their labels, and what was left out."""
+    content = read_json(file, _WHAT)
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: found no object, expected shapes and imagePath, as labelme writes them")
+    number = -1
+    shapes: list[tuple[str, Outline]] = []
+    left_out = Counter[str]()
+    try:
+        path = content.get("imagePath") or ""
+        size = size_of(content.get("imageHeight"), content.get("imageWidth"))
+        for number, shape in enumerate(items_of(content.get("shapes"), "list of shapes")):  # noqa: B007 - for the error
+            name = name_of(shape.get("label"))
+            if (outline := _outline(shape)) is not None:
+                shapes.append((name, outline))
+            else:
+                left_out[f"shapes of the type {shape.get('shape_type')}, which have no area, were left out"] += 1
+    except ValueError as error:
+        raise DataError(f"{file}: {f'shape {number + 1}: ' if number >= 0 else ''}{error}") from None
+    return path if isinstance(path, str) else "", size, shapes, left_out
+
+
+def _outline(shape: dict[str, Any]) -> Outline | None:
+    kind = shape.get("shape_type") or "polygon"
+    if kind in _WITHOUT_AREA:
+        return None
+    points = flat_points(shape.get("points"))
+    if kind in _POLYGONS or (kind == "rectangle" and len(points) == 8):
+        return Polygons(((points,),))
+    if kind not in ("rectangle", "circle", "mask"):
+        raise ValueError(f"its type is '{kind}', expected polygon, rectangle, circle or mask")
+    if len(points) != 4:
+        raise ValueError(f"a {kind} has {len(points) // 2} points, expected 2")
+    left, top, right, bottom = points
+    if kind == "circle":
+        return circle(left, top, math.hypot(right - left, bottom - top))
+    if kind == "rectangle":
+        return box(min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+    return Bitmap(shape.get("mask"), round(number_of(top, "row")), round(number_of(left, "column")))
+
+
+def _image(file: Path, name: str, found: FoundImages) -> Path | None:
+    """Return the image that a file names, or that lies beside it under its name; None where there is none, which is counted."""
+    path = file.parent / os.path.normpath(name.replace("\\", "/")) if name and "\0" not in name else file
+    if path.name.lower().endswith(IMAGE_SUFFIXES) and os.path.isfile(path):
+        return path
+    beside = [file.with_name(file.stem + suffix) for suffix in IMAGE_SUFFIXES]
+    return next((path for path in beside if os.path.isfile(path)), None) or found.find(name, file.stem)
+
+
+READER = Reader(
+    "labelme",
+    "labelme (JSON)",
+    recognise=lambda path: is_of_format(path, "labelme", _files),
+    splits=lambda path: splits_of(_files(Path(path))),
+    open=lambda path, split: open_labelme(Path(path), split),
+)
