@@ -137,7 +137,7 @@ def _mask_word(key: str) -> str:
 
 
 READER = Reader(
-    "a_mask.png",
+    "masks beside them",
     "a folder of images with masks beside them (a.jpg, a_mask.png)",
     recognise=lambda path: os.path.isdir(path) and has_masks_beside(Path(path)),
     splits=lambda path: side_by_side_splits(Path(path)),
