@@ -84,7 +84,7 @@ def test_images_of_other_channels():
         ),
         ({"backbone": "resnet18", "width": 0.5}, r"'fcn8s' with backbone 'resnet18' takes no argument 'width': expected upsampling"),
         ({"name": "fcn32s", "upsampling": "learned"}, "no argument 'upsampling'"),
-        ({"upsampling": "bilinear"}, "expected 'frozen' or 'learned'"),
+        ({"upsampling": "bilinear"}, "expected 'frozen', 'learned' or 'full'"),
         ({"name": "fcn8s-atonce", "at_once": False}, "no argument 'at_once'"),
         ({"at_once": "no"}, "expected true or false"),
         ({"num_classes": 0}, "found 0 classes"),
