@@ -103,7 +103,7 @@ class InferenceSettings(BaseModel):
         Overrides that are None change nothing, so that flags which were not given can be passed on. Raises RecipeError where an
         override is unknown or impossible.
 
-        >>> InferenceSettings(flips=True).with_overrides(tile=None, proposals={"min_side": 112}).proposals.min_side
+        >>> InferenceSettings(flips=True).with_overrides(tile=None, proposals={"min_size": 112}).proposals.min_size
         112
         """
         known = list(type(self).model_fields)
