@@ -41,6 +41,14 @@ class InferenceOptions:
     """The inference options of one command line; each field is a flag."""
 
     flips: Annotated[bool, _flag("--flips", default=False, help="Average over the image and its mirror image.")] = False
+    rotations: Annotated[
+        bool,
+        _flag(
+            "--rotations",
+            default=False,
+            help="Average over the image turned by 0, 90, 180 and 270 degrees; with --flips, over the eight symmetries of the square.",
+        ),
+    ] = False
     scales: Annotated[str | None, _flag(metavar="S,S,…", default=False, help="Average over scales, such as 0.75,1,1.25.")] = None
     tile: Annotated[
         str | None,
@@ -119,6 +127,7 @@ class InferenceOptions:
         """Return the settings by name, as :class:`upscore.inference.predictor.Predictor` takes them."""
         changes: dict[str, Any] = _parsed(self.settings or [])
         changes |= {"flips": True} if self.flips else {}
+        changes |= {"rotations": True} if self.rotations else {}
         changes |= {"combine": self.combine} if self.combine is not None else {}
         changes |= {"precision": self.precision} if self.precision is not None else {}
         if self.scales is not None:

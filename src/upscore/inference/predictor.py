@@ -92,7 +92,7 @@ class Predictor:
     preset : str, optional
         A name in :data:`upscore.settings.PRESETS`, such as ``"edeconvnet-release"``; ``overrides`` take precedence over its settings.
     **overrides
-        Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``, ``combine``,
+        Single settings by name: ``tile``, ``margin``, ``flips``, ``rotations``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its settings),
         ``crf`` (True, False, a mapping of its settings, or CRFSettings). Which hold where there are several bundles:
         :meth:`upscore.models.ensemble.Ensemble.resolve_settings`.

@@ -55,6 +55,7 @@ class InferenceSettings(BaseModel):
     tile: Literal["auto", "whole"] | int = "auto"
     margin: int | None = Field(default=None, ge=0, le=MAX_TILE)
     flips: bool = False  #: average with the mirrored image; twice the time
+    rotations: bool = False  #: average over the four quarter turns, with flips over the eight symmetries of the square; four times the time
     scales: Annotated[tuple[float, ...], Field(max_length=MAX_SCALES)] = (1.0,)  #: sizes of the image to average over
     precision: Precision = "fp32"
     proposals: ProposalSettings | None = None

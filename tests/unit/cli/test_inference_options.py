@@ -12,6 +12,7 @@ from upscore.settings import PRESETS
 
 VALUES = {
     "--flips": None,
+    "--rotations": None,
     "--scales": "0.5,1",
     "--tile": "64",
     "--preset": "edeconvnet-release",
@@ -48,6 +49,7 @@ def test_flags_become_settings():
         "crf": {"iterations": 3},
     }
     assert InferenceOptions().overrides() == {}
+    assert InferenceOptions(rotations=True).overrides() == {"rotations": True}
     assert InferenceOptions(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
 
 

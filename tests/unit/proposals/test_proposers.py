@@ -128,7 +128,7 @@ def test_the_settings_of_edge_boxes_are_used():
     image += np.random.default_rng(0).integers(0, 9, image.shape).astype(np.uint8)
     large = EdgeBoxes(2000, min_area=900.0)(image)
     np.testing.assert_array_equal(large.corners, EdgeBoxes(2000, min_area=900 / (120 * 160))(image).corners)  # pixels and a fraction
-    assert len(large) < len(EdgeBoxes(2000, min_area=1e-5)(image))
+    assert len(large) < len(EdgeBoxes(10_000, min_area=1e-5)(image))
     coarse, dense = (EdgeBoxes(2000, alpha=alpha, beta=1.0)(image) for alpha in (0.3, 0.7))
     assert len(coarse) < len(dense)
     for beta in (0.3, 0.9):
