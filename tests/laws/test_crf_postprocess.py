@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from upscore.crf import Bilateral, DenseCRF, Gaussian
-from upscore.errors import CRFError
+from upscore.errors import CRFError, DataError
 from upscore.inference import crf_postprocess as module
-from upscore.inference.crf_postprocess import crf, plan_refinement
+from upscore.inference.crf_postprocess import crf, plan_refinement, refine_windows
 from upscore.inference.ensembling import ensemble
 from upscore.inference.predictor import Predictor
+from upscore.inference.sources import ArraySource
 from upscore.inference.tiling import tiled
 from upscore.inference.tta import tta
 from upscore.ops.geometry import Geometry
+from upscore.settings import CRFSettings
 from upscore.types import LabelSpace
 
 NEAR = DenseCRF(kernels=(Gaussian(1.0, 2.0), Bilateral(4.0, 20.0, 4.0)), iterations=3)
@@ -198,3 +200,17 @@ def test_a_network_that_is_not_cut_runs_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_WINDOW_PIXELS", 32 * 32)
     assert len(list(Predictor(Counting(), labels=LABELS, tile="whole", crf=True).iterate(scene(60, 80)))) > 4
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("engine", "device"), [("numpy_exact", None), ("torch_exact", None), ("torch_exact", "cpu")])
+def test_all_pairs_of_a_large_image_are_refused_on_a_cpu(engine, device, monkeypatch):
+    monkeypatch.setattr("upscore.inference.crf_postprocess.MAX_EXACT_PIXELS", 35)
+    dense = CRFSettings(engine=engine, device=device, bilateral_weight=0, gaussian_sigma=1.0).build()
+    refined = list(
+        refine_windows(dense, ArraySource(np.zeros((5, 7, 3), np.uint8)), lambda window: np.full((2, 5, 7), 0.5, np.float32), classes=2)
+    )
+    assert len(refined) == 1
+    with pytest.raises(DataError, match=rf"found an image of 6×6 pixels, expected at most 35 for the CRF engine '{engine}'"):
+        next(
+            refine_windows(dense, ArraySource(np.zeros((6, 6, 3), np.uint8)), lambda window: np.full((2, 6, 6), 0.5, np.float32), classes=2)
+        )

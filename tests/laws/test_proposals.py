@@ -176,11 +176,11 @@ def test_the_best_of_enough_size_are_used_and_enlarged():
 
     boxes = Boxes([[0, 0, 5, 20], [3, 3, 30, 30], [5, 5, 40, 35], [1, 1, 20, 20]], [4, 1, 3, 2])
     image = make_image(5)
-    found = ProposalSegmenter(Counting(), lambda image: boxes, chosen(max_proposals=2, min_side=10, enlarge=1.2))(image[None])[0]
+    found = ProposalSegmenter(Counting(), lambda image: boxes, chosen(max_proposals=2, min_size=10, enlarge=1.2))(image[None])[0]
     assert seen == [2]
     expected = over_boxes(Fake(), image, enlarge_boxes(boxes[np.array([2, 3])], 1.2), chosen())
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    assert boxes_for(image, lambda image: boxes, chosen(max_proposals=9, min_side=10))[0].objectness.tolist() == [3, 2, 1]
+    assert boxes_for(image, lambda image: boxes, chosen(max_proposals=9, min_size=10))[0].objectness.tolist() == [3, 2, 1]
 
 
 def test_images_of_a_batch_do_not_meet():
@@ -198,8 +198,12 @@ def test_images_of_a_batch_do_not_meet():
         {"max_proposals": 0},
         {"crop_side": 0},
         {"batch_size": 2.5},
-        {"min_side": -1},
-        {"aggregate": "sum"},
+        {"min_size": -1},
+        {"aggregate": "median"},
+        {"alpha": 1.0},
+        {"beta": 0.0},
+        {"min_area": 0.0},
+        {"candidates": 0},
         {"enlarge": float("nan")},
         {"enlarge": 0.5},
         {"crop_side": 2048, "batch_size": 2},

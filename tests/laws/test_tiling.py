@@ -94,13 +94,16 @@ def test_tiles_equal_the_whole_image(height: int, width: int, tile: int) -> None
     width=st.integers(1, 110),
     tile=st.integers(1, 60),
     flips=st.booleans(),
+    rotations=st.booleans(),
     scales=st.sampled_from([(1.0,), (0.5,), (1.0, 0.5), (0.75, 1.25), (2.0, 1.0), (0.7,), (1 / 3, 1.0)]),
 )
 @settings(max_examples=25, deadline=None)
-def test_averages_are_exact_under_tiling(height: int, width: int, tile: int, flips: bool, scales: tuple[float, ...]) -> None:
+def test_averages_are_exact_under_tiling(
+    height: int, width: int, tile: int, flips: bool, rotations: bool, scales: tuple[float, ...]
+) -> None:
     network = Pyramid().double()
     # In float64 to the end: resizing computes places in an image in the type of its values.
-    segment = tta(lambda images: network(images).detach().softmax(1), flips=flips, scales=scales)
+    segment = tta(lambda images: network(images).detach().softmax(1), flips=flips, rotations=rotations, scales=scales)
     margin, stride, multiple = tta_context(margin=network.geometry.margin(), stride=4, scales=scales)
     images = random_images(height, width)
     parts = tiled(segment, tile=tile, margin=margin, stride=stride, multiple=multiple)(images)

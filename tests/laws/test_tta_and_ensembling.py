@@ -62,6 +62,38 @@ def test_flips_make_a_segmenter_symmetric(height: int, width: int) -> None:
     torch.testing.assert_close(segment(images.flip(-1)).flip(-1), segment(images), rtol=0, atol=1e-6)
 
 
+SYMMETRIES = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
+
+
+def moved(images: torch.Tensor, turns: int, mirrored: bool) -> torch.Tensor:
+    """One of the eight symmetries of the square, by indices alone."""
+    for _ in range(turns):
+        images = images.transpose(-2, -1).flip(-2)
+    return images.flip(-1) if mirrored else images
+
+
+@given(height=sides, width=sides, symmetry=st.sampled_from(SYMMETRIES), flips=st.booleans())
+def test_rotations_make_a_segmenter_equivariant(height: int, width: int, symmetry: tuple[int, bool], flips: bool) -> None:
+    images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(height))
+    turns, mirrored = symmetry
+    segment = tta(lopsided, flips=flips, rotations=True)
+    mirrored = mirrored and flips  # turns alone are a group of four
+    torch.testing.assert_close(segment(moved(images, turns, mirrored)), moved(segment(images), turns, mirrored), rtol=0, atol=1e-6)
+
+
+@given(height=sides, width=sides)
+def test_flips_and_rotations_are_the_mean_over_the_eight_symmetries(height: int, width: int) -> None:
+    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(width))
+    results = []
+    for turns, mirrored in SYMMETRIES:
+        back = lopsided(moved(images, turns, mirrored))
+        back = back.flip(-1) if mirrored else back
+        results.append(moved(back, -turns % 4, False))
+    torch.testing.assert_close(tta(lopsided, flips=True, rotations=True)(images), torch.stack(results).mean(0), rtol=0, atol=1e-6)
+    turned = torch.stack([moved(lopsided(moved(images, turns, False)), -turns % 4, False) for turns in range(4)]).mean(0)
+    torch.testing.assert_close(tta(lopsided, rotations=True)(images), turned, rtol=0, atol=1e-6)
+
+
 def test_no_average_is_the_segmenter_itself() -> None:
     assert tta(lopsided) is lopsided
     assert tta_context(margin=7, stride=32) == (7, 32, 1)

@@ -11,7 +11,8 @@ from upscore.data.open_dataset import open_dataset
 from upscore.data.selection import thin
 from upscore.errors import DataError, RecipeError
 from upscore.models.bundle import Bundle
-from upscore.training.crop_splits import MAX_VALIDATED, count_crops, crop_splits
+from upscore.proposals import EdgeBoxes, SlidingWindows
+from upscore.training.crop_splits import MAX_VALIDATED, _box_source, count_crops, crop_splits
 from upscore.training.launch import train
 from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
@@ -132,6 +133,14 @@ def test_boxes_of_a_file_are_taken_by_key(objects, tmp_path):
     np.testing.assert_array_equal(np.unique(view[0].label), np.unique(np.append(data[0].label, 255)))
 
 
+def test_the_settings_of_edge_boxes_reach_the_proposer():
+    own = {"alpha": 0.5, "beta": 0.75, "min_area": 1000.0}
+    source = _box_source(CropsSection(of="proposals", max_proposals=77, **own))
+    assert source.proposer == EdgeBoxes(77, **own)
+    assert _box_source(CropsSection(of="proposals")).proposer == EdgeBoxes()
+    assert _box_source(CropsSection(of="proposals", proposer="windows")).proposer == SlidingWindows()
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -141,6 +150,7 @@ def test_boxes_of_a_file_are_taken_by_key(objects, tmp_path):
         ({"crops.of": "proposals", "crops.edges": "nowhere.yml"}, "nowhere.yml"),
         ({"crops.of": "proposals", "crops.edges": "a", "crops.boxes": "b"}, "are both set"),
         ({"crops.of": "proposals", "crops.edges": "a", "crops.proposer": "windows"}, "uses no edges"),
+        ({"crops.of": "proposals", "crops.beta": 0.9, "crops.proposer": "windows"}, "crops.beta is set, which only edge-boxes reads"),
         ({"crops.boxes": "b"}, "no crops around proposals"),
     ],
 )

@@ -20,6 +20,14 @@ PANELS = ("Inference options", "Proposals, ensembles and the CRF")
 """The groups of flags in a verb's help; the last one is of those that few need."""
 
 
+PRESETS_HELP = (
+    "'edeconvnet-paper' (DeconvNet over 50 of 2000 edge boxes, averaged with FCN-8s by probability; the CRF's numbers are not in the "
+    "paper), 'edeconvnet-release' (as the authors' code: enlarged boxes of 112 pixels and more, scores multiplied with those of FCN-8s, "
+    "and their CRF)."
+)
+"""The presets of ``upscore.settings.presets``, which help must not import; a test compares them."""
+
+
 def _flag(*names: str, default: str | bool = "the run's", panel: str = PANELS[0], **values: Any) -> Any:
     return typer.Option(*names, show_default=default, rich_help_panel=panel, **values)
 
@@ -33,6 +41,14 @@ class InferenceOptions:
     """The inference options of one command line; each field is a flag."""
 
     flips: Annotated[bool, _flag("--flips", default=False, help="Average over the image and its mirror image.")] = False
+    rotations: Annotated[
+        bool,
+        _flag(
+            "--rotations",
+            default=False,
+            help="Average over the image turned by 0, 90, 180 and 270 degrees; with --flips, over the eight symmetries of the square.",
+        ),
+    ] = False
     scales: Annotated[str | None, _flag(metavar="S,S,…", default=False, help="Average over scales, such as 0.75,1,1.25.")] = None
     tile: Annotated[
         str | None,
@@ -53,7 +69,15 @@ class InferenceOptions:
             "--set",
             metavar="NAME=VALUE",
             default=False,
-            help="Any other setting, such as proposals.min_side=112 or crf.iterations=10; may be repeated.",
+            help="Any other setting, such as proposals.min_size=112 or crf.iterations=10; may be repeated.",
+        ),
+    ] = None
+    preset: Annotated[
+        str | None,
+        _rare(
+            metavar="NAME",
+            default=False,
+            help="Settings as a paper or its authors' code has them, which other options override: " + PRESETS_HELP,
         ),
     ] = None
     max_proposals: Annotated[
@@ -67,7 +91,7 @@ class InferenceOptions:
     ] = None
     no_proposals: Annotated[bool, _rare("--no-proposals", default=False, help="Predict whole images, whatever the run has.")] = False
     aggregate: Annotated[
-        str | None, _rare(metavar="max|mean", help="Where proposals overlap, take the maximum of their scores or the mean.")
+        str | None, _rare(metavar="max|mean|sum", help="Where proposals overlap, take the maximum of their scores, the mean or the sum.")
     ] = None
     boxes: Annotated[Path | None, _rare(metavar="FILE.json", default="computed", help="Take each image's proposals from a file.")] = None
     edges: Annotated[
@@ -90,13 +114,11 @@ class InferenceOptions:
         from upscore.cli.console import print_aside
         from upscore.inference import segmenter
         from upscore.inference.predictor import Predictor
-        from upscore.proposals import CachedProposer, EdgeBoxes, proposals_folder
 
         if self.edges is not None and self.boxes is not None:
             raise typer.BadParameter("boxes of a file need no edge model: leave one of them out", param_hint="--edges and --boxes")
-        propose = None if self.edges is None else CachedProposer(EdgeBoxes(model=self.edges), proposals_folder())
         overrides = self.overrides()
-        predictor = Predictor([run, *(self.ensemble or ())], device=device, boxes=self.boxes, propose=propose, **overrides)
+        predictor = Predictor([run, *(self.ensemble or ())], device=device, boxes=self.boxes, edges=self.edges, **overrides)
         if predictor.settings.precision == "bf16" and not segmenter.bf16_is_native(predictor.device.type):
             print_aside(["the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its results differ a little"])
         return predictor
@@ -105,6 +127,7 @@ class InferenceOptions:
         """Return the settings by name, as :class:`upscore.inference.predictor.Predictor` takes them."""
         changes: dict[str, Any] = _parsed(self.settings or [])
         changes |= {"flips": True} if self.flips else {}
+        changes |= {"rotations": True} if self.rotations else {}
         changes |= {"combine": self.combine} if self.combine is not None else {}
         changes |= {"precision": self.precision} if self.precision is not None else {}
         if self.scales is not None:
@@ -127,7 +150,11 @@ class InferenceOptions:
             raise typer.BadParameter("leave out --set crf.…: the CRF is off", param_hint="--no-crf")
         if self.crf is not None and "crf" not in changes:
             changes["crf"] = self.crf
-        return changes
+        if self.preset is None:
+            return changes
+        from upscore.settings import with_preset
+
+        return with_preset(self.preset, changes)
 
 
 def inference_options(*, leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -1,7 +1,7 @@
 """The fully connected CRF as the last step: the network's probabilities, corrected by the image's colours.
 
 A network's borders are blurred by its strides. The CRF moves them to the edges of the image
-and removes specks (:mod:`upscore.crf`). It computes on the CPU, wherever the network does.
+and removes specks (:mod:`upscore.crf`). It computes on the CPU, wherever the network does, unless its settings give an engine and a device.
 
 Every pixel of a CRF depends on every other, so that it needs the whole image at once. Images beyond
 ``MAX_WINDOW_PIXELS``, or whose probabilities are more than ``MAX_WINDOW_VALUES`` numbers, are refined in
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from upscore.crf import DenseCRF
+from upscore.errors import DataError
 from upscore.inference.image_tensors import tensor_to_images
 from upscore.inference.segmenter import Segmenter, SegmenterWrapper
 from upscore.inference.sources import ArraySource, ImageSource
@@ -43,6 +44,10 @@ MAX_WINDOW_PIXELS = 2**21
 
 MAX_WINDOW_VALUES = 2**25
 """Images of more pixels × classes likewise: 33 million. At these limits the compiled CRF takes some 0.4 GB, NumPy's some 3 GB."""
+
+
+MAX_EXACT_PIXELS = 2**18
+"""Images of more pixels are refused where a CPU would compare all pairs of them: time grows with the square of their number."""
 
 
 class RefinedWindow(NamedTuple):
@@ -92,8 +97,15 @@ def refine_windows(
     """Refine one image window by window; memory is that of one window whatever the image's size, and every pixel is in exactly one.
 
     ``read`` gives the (K, h, w) float32 probabilities of a window; it is called once for each window, and these overlap. ``classes``
-    is K; ``bands``, one or three, are compared as they are displayed, those that are shown when not given.
+    is K; ``bands``, one or three, are compared as they are displayed, those that are shown when not given. DataError where the engine
+    compares all pairs of pixels on a CPU, and there are more than ``MAX_EXACT_PIXELS``.
     """
+    height, width = source.size
+    if dense.engine.endswith("exact") and dense.device in (None, "cpu") and height * width > MAX_EXACT_PIXELS:
+        raise DataError(
+            f"found an image of {height}×{width} pixels, expected at most {MAX_EXACT_PIXELS} for the CRF engine '{dense.engine}', which "
+            "compares all pairs of pixels: use engine 'lattice', or 'torch_exact' on a GPU"
+        )
     for tile in plan_refinement(*source.size, classes=classes, reach=_reach(dense)):
         probs = read(tile.crop)
         began = time.perf_counter()

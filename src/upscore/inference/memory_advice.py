@@ -47,11 +47,12 @@ def _advice(size: tuple[int, int], context: TileContext, settings: InferenceSett
         remedies += [f"--tile {smaller}"] if smaller >= (MIN_BLENDED_TILE if context.margin is None else 32) else []
     if max(settings.scales) > 1:
         remedies.append("scales of at most 1")
-    if len(settings.scales) > 1 or settings.flips:
-        remedies.append("no flips and one scale")
+    if len(settings.scales) > 1 or settings.flips or settings.rotations:
+        remedies.append("no flips, no rotations and one scale" if settings.rotations else "no flips and one scale")
     if settings.precision == "fp32" and device.type == "cuda":
         remedies.append("--set precision=bf16")
     remedies.append("a device with more memory" if device.type == "cpu" else "--device cpu")
     scales = ", ".join(f"{scale:g}" for scale in settings.scales)
-    taken.append(f"scales {scales}, {'with' if settings.flips else 'without'} flips, in {settings.precision}")
+    views = f"{'with' if settings.flips else 'without'} flips" + (", with rotations" if settings.rotations else "")
+    taken.append(f"scales {scales}, {views}, in {settings.precision}")
     return f"{', '.join(taken)}: try {'; or '.join(remedies)}"

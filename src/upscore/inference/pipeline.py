@@ -129,7 +129,7 @@ def build_member(
     """Return one network with its TTA, and its proposals or, if ``tiles`` are given, its tiles; arguments as :func:`build_pipeline`."""
     if member.canvas is not None:
         return _KnownCanvas(member.segmenter, member.canvas)
-    averaged = tta(member.segmenter, flips=settings.flips, scales=settings.scales)
+    averaged = tta(member.segmenter, flips=settings.flips, rotations=settings.rotations, scales=settings.scales)
     if member.proposals is not None:
         return ProposalSegmenter(averaged, proposer(member.proposals), member.proposals, spec=images, on_no_proposals=on_no_proposals)
     return averaged if tiles is None else TiledSegmenter(averaged, tiles)

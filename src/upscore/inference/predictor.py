@@ -31,8 +31,8 @@ from upscore.inference.tile_grid import Window
 from upscore.input_spec import RGB, Image, InputSpec
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
-from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
-from upscore.settings import InferenceSettings, ProposalSettings
+from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
+from upscore.settings import InferenceSettings, ProposalSettings, with_preset
 from upscore.types import LabelSpace, Prediction, as_label_space
 
 __all__ = ["Comparison", "ImageLike", "Predictor", "Segmentation"]
@@ -87,8 +87,12 @@ class Predictor:
     propose : callable, optional
         Finds the boxes, in place of the proposer that the settings name. It is called every time:
         :class:`upscore.proposals.CachedProposer` caches what it finds.
+    edges : path, optional
+        A structured-edge model of your own, by which edge boxes are found.
+    preset : str, optional
+        A name in :data:`upscore.settings.PRESETS`, such as ``"edeconvnet-release"``; ``overrides`` take precedence over its settings.
     **overrides
-        Single settings by name: ``tile``, ``margin``, ``flips``, ``scales``, ``precision``, ``combine``,
+        Single settings by name: ``tile``, ``margin``, ``flips``, ``rotations``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its settings),
         ``crf`` (True, False, a mapping of its settings, or CRFSettings). Which hold where there are several bundles:
         :meth:`upscore.models.ensemble.Ensemble.resolve_settings`.
@@ -135,8 +139,11 @@ class Predictor:
         settings: InferenceSettings | None = None,
         boxes: BoxFile | str | os.PathLike[str] | None = None,
         propose: Proposer | None = None,
+        edges: str | os.PathLike[str] | None = None,
+        preset: str | None = None,
         **overrides: object,
     ) -> None:
+        overrides = overrides if preset is None else with_preset(preset, overrides)
         if isinstance(model, nn.Module) or _is_segmenter(model):
             if labels is None:
                 raise DataError(f"found {type(model).__name__} without labels, expected the names of its classes: give labels=")
@@ -151,7 +158,7 @@ class Predictor:
             if found := next((name for name, given in own.items() if given), ""):
                 raise RecipeError(f"found {found} for a bundle, which has its own: leave it out")
             self._open(cast(Any, model), build, device or "auto", settings, overrides)
-        self._set_boxes(boxes, propose)
+        self._set_boxes(boxes, propose, edges)
 
     def _open(
         self,
@@ -198,15 +205,20 @@ class Predictor:
         self.cards: tuple[Mapping[str, object], ...] = ()
         self.members = tuple(replace(member, proposals=own) for member, own in zip(networks, proposals, strict=True))
 
-    def _set_boxes(self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None) -> None:
-        if boxes is not None and propose is not None:
-            raise RecipeError("found boxes, and a proposer that finds them: leave one of them out")
-        if (boxes is not None or propose is not None) and all(member.proposals is None for member in self.members):
-            raise RecipeError(
-                "found boxes, or a proposer that finds them, and no network that uses proposals: give proposals, a number of them"
-            )
+    def _set_boxes(
+        self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None, edges: str | os.PathLike[str] | None
+    ) -> None:
+        if sum(given is not None for given in (boxes, propose, edges)) > 1:
+            raise RecipeError("found several of boxes, a proposer that finds them, and its edge model: leave all but one out")
+        used = [member.proposals for member in self.members if member.proposals is not None]
+        if (boxes is not None or propose is not None or edges is not None) and not used:
+            raise RecipeError("found boxes, or what finds them, and no network that uses proposals: give proposals, a number of them")
+        if edges is not None:
+            if other := next((own.proposer for own in used if own.proposer != "edge-boxes"), None):
+                raise RecipeError(f"found an edge model for boxes by {other}, which uses no edges: use proposer 'edge-boxes'")
+            EdgeBoxes(model=os.fspath(edges))  # what cannot be read is an error now, and not at the first image
         self._boxes = boxes if isinstance(boxes, BoxFile) or boxes is None else BoxFile(Path(boxes))
-        self._propose = propose
+        self._propose, self._edges = propose, edges
 
     def predict(self, image: ImageLike, *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()) -> Prediction:
         """Label one image.
@@ -352,7 +364,11 @@ class Predictor:
         """
         boxes = self._boxes
         if boxes is None:
-            return self._propose if self._propose is not None else CachedProposer(create_proposer(settings.proposer), proposals_folder())
+            if self._propose is not None:
+                return self._propose
+            model = {} if self._edges is None else {"model": os.fspath(self._edges)}
+            own = settings.proposer_settings() | model
+            return CachedProposer(create_proposer(settings.proposer, **own), proposals_folder())
         if not name:
             raise RecipeError(f"{boxes.path}: boxes of a file are found by an image's name, and this one has none: give name=")
         return lambda image: boxes.boxes(name, (image.shape[0], image.shape[1]))

@@ -4,7 +4,7 @@
 
     image ──propose──► boxes ──crop, resize──► (B, 3, side, side) ──network──► scores
                                                                                   │ resize to the box
-    probs ◄──softmax── canvas (K, H, W) ◄──maximum or mean, pixel by pixel────────┘
+    probs ◄──softmax── canvas (K, H, W) ◄──maximum, mean or sum, by pixel─────────┘
 
 Scores are aggregated before the softmax, as in DeconvNet: a crop whose scores are high
 outvotes one whose scores are low. The canvas begins at zero and stays so where no box lies: every
@@ -100,10 +100,10 @@ def check_canvas(classes: int, height: int, width: int) -> None:
 def boxes_for(image: Tensor, propose: Proposer, settings: ProposalSettings = DEFAULTS, spec: InputSpec = RGB) -> tuple[Boxes, bool]:
     """Return the boxes by which an image (C, H, W) is labelled, best first, and whether any were found; else it is one itself."""
     pixels = spec.display(tensor_to_images(image, spec))
-    boxes = propose(pixels)
-    sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
-    best = boxes[(sides >= settings.min_side).all(1)].best(settings.max_proposals)
-    return (enlarge_boxes(best, settings.enlarge), True) if len(best) else (whole_image(*pixels.shape[:2]), False)
+    boxes = enlarge_boxes(propose(pixels), settings.enlarge)
+    sides = boxes.corners[:, 2:] - boxes.corners[:, :2]  # with what reaches beyond the image, as the release measures them
+    best = boxes[(sides >= settings.min_size).all(1)].best(settings.max_proposals)
+    return (best, True) if len(best) else (whole_image(*pixels.shape[:2]), False)
 
 
 def over_boxes(score: Callable[[Tensor], Tensor], image: Tensor, boxes: Boxes, settings: ProposalSettings = DEFAULTS) -> Tensor:

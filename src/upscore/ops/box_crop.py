@@ -84,7 +84,7 @@ def crop_boxes(image: Tensor, boxes: list[Corners], side: int) -> Tensor:
 class Canvas:
     """Score maps of overlapping boxes, aggregated at each pixel.
 
-    ``aggregate`` is the maximum or the mean of the scores at a pixel; with ``clip`` negative scores become zero before.
+    ``aggregate`` is the maximum, the mean or the sum of the scores at a pixel; with ``clip`` negative scores become zero before.
 
     >>> canvas = Canvas(1, 2, 4, aggregate="mean", clip=False, device=torch.device("cpu"))
     >>> canvas.add(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), [(0, 0, 2, 1), (1, 0, 3, 1)])
@@ -93,7 +93,7 @@ class Canvas:
     """
 
     def __init__(
-        self, classes: int, height: int, width: int, *, aggregate: Literal["max", "mean"], clip: bool, device: torch.device
+        self, classes: int, height: int, width: int, *, aggregate: Literal["max", "mean", "sum"], clip: bool, device: torch.device
     ) -> None:
         initial = -torch.inf if aggregate == "max" else 0.0
         self._aggregated = torch.full((height, width, classes), initial, dtype=torch.float32, device=device)
@@ -139,6 +139,8 @@ class Canvas:
 
     def scores(self) -> Tensor:
         """Return the aggregated scores (K, H, W) float32, a copy; zero at pixels without a box."""
+        if self.aggregate == "sum":
+            return self._aggregated.permute(2, 0, 1).clone()
         count = torch.from_numpy(self._edges.cumsum(0).cumsum(1)[:-1, :-1, None]).to(self._aggregated.device)
         scores = self._aggregated.masked_fill(count == 0, 0.0) if self.aggregate == "max" else self._aggregated / count.clamp_min(1)
         return scores.permute(2, 0, 1)

@@ -11,9 +11,9 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -30,6 +30,9 @@ ImageArray: TypeAlias = npt.NDArray[np.uint8]
 Proposer: TypeAlias = Callable[[ImageArray], Boxes]
 """Image (H, W, 3) uint8 RGB to boxes within it, best first; there may be none."""
 
+MAX_MIN_AREA = 1e8
+"""Pixels, of the smallest box that is looked for."""
+
 MAX_PIXELS = {"EdgeBoxes": 2**24, "SelectiveSearch": 2**22}
 """The largest images that are searched, in pixels: edges need 125 bytes each, selective search three times the time for twice as many."""
 
@@ -44,11 +47,13 @@ class EdgeBoxes:
     ----------
     max_proposals : int
         1 to 100,000; DeconvNet's paper uses about 2,000.
-    max_iou : float in (0, 1]
-        Of a box with a better one: β of the paper, which sets 0.75 for evaluation at an IoU of
+    alpha : float in (0, 1)
+        IoU of neighbouring sliding windows: the finer the search, the longer it takes.
+    beta : float in (0, 1]
+        Largest IoU of a box with a better one. The paper sets 0.75 for evaluation at an IoU of
         0.7. DeconvNet evaluates at 0.5 and uses the best fifty.
     min_area : float
-        Smallest area of a box, as a fraction of the image's, 0.00001 to 1.
+        Smallest area of a box: up to 1 as a fraction of the image's, 0.00001 to 1, and above 1 in pixels, as the authors' 1000.
     model : path, optional
         A structured-edge model (:class:`~upscore.proposals.edges.LearnedEdges`); by default
         edges are those of :func:`~upscore.proposals.edges.detect_edges`.
@@ -60,15 +65,21 @@ class EdgeBoxes:
     """
 
     max_proposals: int = 2000
-    max_iou: float = 0.6
+    alpha: float = 0.65
+    beta: float = 0.6
     min_area: float = 0.002
     model: str | Path | None = field(default=None, repr=False)
     edges: str = field(default="computed", init=False)
 
     def __post_init__(self) -> None:
         _check_count(self.max_proposals)
-        _check_fraction("max_iou", self.max_iou)
-        _check_fraction("min_area", self.min_area, minimum=1e-5)
+        _check_fraction("alpha", self.alpha)
+        _check_fraction("beta", self.beta)
+        if self.alpha == 1 or not 1e-5 <= self.min_area <= MAX_MIN_AREA:
+            raise RecipeError(
+                f"found alpha {self.alpha:g} and min_area {self.min_area:g}, expected alpha below 1, and an area of 0.00001 to 1 of the "
+                f"image, or in pixels up to {MAX_MIN_AREA:g}"
+            )
         if self.model is not None:
             _learned(self.model)
             object.__setattr__(self, "edges", hashlib.blake2b(Path(self.model).read_bytes(), digest_size=8).hexdigest())
@@ -79,9 +90,8 @@ class EdgeBoxes:
         _check_size(self, image)
         height, width = image.shape[:2]
         edges = detect_edges(image) if self.model is None else _learned(self.model)(image)
-        search = cv2.ximgproc.createEdgeBoxes(
-            beta=self.max_iou, maxBoxes=self.max_proposals, minBoxArea=max(1.0, self.min_area * height * width)
-        )
+        min_area = self.min_area if self.min_area > 1 else max(1.0, self.min_area * height * width)
+        search = cv2.ximgproc.createEdgeBoxes(alpha=self.alpha, beta=self.beta, maxBoxes=self.max_proposals, minBoxArea=min_area)
         found, objectness = search.getBoundingBoxes(edges.strength, edges.normal)
         boxes = _from_sides(found, objectness).clipped(height, width)
         return boxes[boxes.objectness > 0].best(self.max_proposals)  # in tiny images OpenCV also returns boxes without contours
@@ -170,14 +180,17 @@ PROPOSERS: dict[str, Callable[..., Proposer]] = {"edge-boxes": EdgeBoxes, "selec
 """Those that :func:`create_proposer` makes, by name."""
 
 
-def create_proposer(name: str, *, max_proposals: int = 2000) -> Proposer:
-    """Return the proposer of a name in :data:`PROPOSERS`.
+def create_proposer(name: str, *, max_proposals: int = 2000, **settings: Any) -> Proposer:
+    """Return the proposer of a name in :data:`PROPOSERS`, with ``settings`` of its own.
 
-    RecipeError where there is none of that name, or ``max_proposals`` is outside 1 to 100000.
+    RecipeError where there is none of that name, it has no such setting, or one is outside its range.
     """
     if name not in PROPOSERS:
         raise RecipeError(f"no proposer '{name}'{nearest_name(name, list(PROPOSERS))}: expected one of {', '.join(PROPOSERS)}")
-    return PROPOSERS[name](max_proposals=max_proposals)
+    known = [item.name for item in fields(PROPOSERS[name]) if item.init]  # type: ignore[arg-type]  # each is a dataclass
+    if unknown := next((setting for setting in settings if setting not in known), None):
+        raise RecipeError(f"found '{unknown}' for boxes by {name}, expected one of {', '.join(known)}")
+    return PROPOSERS[name](max_proposals=max_proposals, **settings)
 
 
 @functools.lru_cache(maxsize=1)

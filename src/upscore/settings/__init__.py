@@ -3,7 +3,7 @@
 ::
 
     bundle.json, ensemble.json ── from_stored ──┐
-    flags, keywords ────── with_overrides ──────┴─► InferenceSettings ── model_dump(mode="json") ──► JSON
+    preset, flags, keywords ─── with_overrides ─┴─► InferenceSettings ── model_dump(mode="json") ──► JSON
 
 >>> settings = InferenceSettings(flips=True).with_overrides(crf=True, proposals=20)
 >>> settings.crf.iterations, settings.proposals.max_proposals
@@ -12,6 +12,18 @@
 
 from upscore.settings.crf import CRFSettings
 from upscore.settings.inference import Combine, InferenceSettings, Precision
+from upscore.settings.presets import PRESETS, Preset, with_preset
 from upscore.settings.proposals import Aggregate, ProposalSettings, ProposerName
 
-__all__ = ["Aggregate", "CRFSettings", "Combine", "InferenceSettings", "Precision", "ProposalSettings", "ProposerName"]
+__all__ = [
+    "PRESETS",
+    "Aggregate",
+    "CRFSettings",
+    "Combine",
+    "InferenceSettings",
+    "Precision",
+    "Preset",
+    "ProposalSettings",
+    "ProposerName",
+    "with_preset",
+]

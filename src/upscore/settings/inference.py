@@ -55,6 +55,7 @@ class InferenceSettings(BaseModel):
     tile: Literal["auto", "whole"] | int = "auto"
     margin: int | None = Field(default=None, ge=0, le=MAX_TILE)
     flips: bool = False  #: average with the mirrored image; twice the time
+    rotations: bool = False  #: average over the four quarter turns, with flips over the eight symmetries of the square; four times the time
     scales: Annotated[tuple[float, ...], Field(max_length=MAX_SCALES)] = (1.0,)  #: sizes of the image to average over
     precision: Precision = "fp32"
     proposals: ProposalSettings | None = None
@@ -103,7 +104,7 @@ class InferenceSettings(BaseModel):
         Overrides that are None change nothing, so that flags which were not given can be passed on. Raises RecipeError where an
         override is unknown or impossible.
 
-        >>> InferenceSettings(flips=True).with_overrides(tile=None, proposals={"min_side": 112}).proposals.min_side
+        >>> InferenceSettings(flips=True).with_overrides(tile=None, proposals={"min_size": 112}).proposals.min_size
         112
         """
         known = list(type(self).model_fields)

@@ -18,7 +18,8 @@ from upscore.data.mask_check import inspect_dataset
 from upscore.data.object_crops import CroppedObjects, CroppedProposals
 from upscore.data.selection import thin
 from upscore.errors import RecipeError
-from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
+from upscore.proposals import BoxFile, CachedProposer, Proposer, create_proposer, proposals_folder
+from upscore.settings.proposals import EDGE_BOXES
 from upscore.training.recipe_sections import CropsSection
 
 __all__ = ["MAX_VALIDATED", "CroppedSplits", "count_crops", "crop_splits"]
@@ -76,11 +77,9 @@ def _crop(settings: CropsSection, dataset: Dataset, **options: Any) -> Dataset:
 def _box_source(settings: CropsSection) -> Proposer | BoxFile:
     if settings.boxes:
         return BoxFile(settings.boxes)
-    if settings.edges:
-        proposer: Proposer = EdgeBoxes(max_proposals=settings.max_proposals, model=settings.edges)
-    else:
-        proposer = create_proposer(settings.proposer, max_proposals=settings.max_proposals)
-    return CachedProposer(proposer, proposals_folder())
+    own: dict[str, Any] = {name: getattr(settings, name) for name in EDGE_BOXES} if settings.proposer == "edge-boxes" else {}
+    own |= {"model": settings.edges} if settings.edges else {}
+    return CachedProposer(create_proposer(settings.proposer, max_proposals=settings.max_proposals, **own), proposals_folder())
 
 
 def _check(settings: CropsSection) -> None:
@@ -90,6 +89,9 @@ def _check(settings: CropsSection) -> None:
         raise RecipeError(
             f"crops.edges is set for boxes by {settings.proposer}, which uses no edges: set crops.proposer = 'edge-boxes' or leave it out"
         )
+    own = {name: type(settings).model_fields[name].default for name in EDGE_BOXES}
+    if (settings.proposer != "edge-boxes" or settings.boxes) and (given := [name for name in own if getattr(settings, name) != own[name]]):
+        raise RecipeError(f"crops.{given[0]} is set, which only edge-boxes reads: set crops.proposer = 'edge-boxes' or leave it out")
     if settings.of != "proposals" and (settings.boxes or settings.edges):
         name = "crops.boxes" if settings.boxes else "crops.edges"
         raise RecipeError(f"{name} is set, and there are no crops around proposals: set crops.of = 'proposals' or leave it out")

@@ -102,6 +102,14 @@ class CropsSection(Section):
     min_overlap: float = Field(0.5, gt=0, le=1, description="proposals: smallest IoU with the bounding box of an object")
     proposer: Literal["edge-boxes", "selective-search", "windows"] = Field("edge-boxes", description="proposals: what finds them")
     max_proposals: int = Field(2000, ge=1, le=100_000, description="proposals: largest number for an image")
+    alpha: float = Field(0.65, gt=0, lt=1, description="edge-boxes: IoU of neighbouring sliding windows")
+    beta: float = Field(0.6, gt=0, le=1, description="edge-boxes: largest IoU of a box with a better one; its paper has 0.75")
+    min_area: float = Field(
+        0.002,
+        ge=1e-5,
+        le=1e8,
+        description="edge-boxes: smallest area, a fraction of the image up to 1 and pixels above it; its code has 1000",
+    )
     boxes: str = Field("", description="proposals: a JSON file of boxes that replaces the proposer")
     edges: str = Field("", description="proposals: your own file of a structured-edge model, for edge-boxes")
 

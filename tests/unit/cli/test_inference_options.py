@@ -7,12 +7,15 @@ import typer
 
 from upscore.cli.app import UsageError, app
 from upscore.cli.arguments import given_command
-from upscore.cli.inference_options import PANELS, InferenceOptions, inference_options
+from upscore.cli.inference_options import PANELS, PRESETS_HELP, InferenceOptions, inference_options
+from upscore.settings import PRESETS
 
 VALUES = {
     "--flips": None,
+    "--rotations": None,
     "--scales": "0.5,1",
     "--tile": "64",
+    "--preset": "edeconvnet-release",
     "--max-proposals": "7",
     "--no-proposals": None,
     "--aggregate": "mean",
@@ -46,6 +49,7 @@ def test_flags_become_settings():
         "crf": {"iterations": 3},
     }
     assert InferenceOptions().overrides() == {}
+    assert InferenceOptions(rotations=True).overrides() == {"rotations": True}
     assert InferenceOptions(no_proposals=True, crf=False).overrides() == {"proposals": False, "crf": False}
 
 
@@ -103,3 +107,16 @@ def test_every_inference_option_of_the_verbs_is_tested_here():
             if getattr(parameter, "rich_help_panel", None) in PANELS:
                 help_flags |= {*parameter.opts, *parameter.secondary_opts}
     assert help_flags == set(VALUES)
+
+
+def test_the_help_lists_every_preset():
+    listed = ", ".join(f"'{preset.name}' ({preset.description})" for preset in PRESETS.values())
+    assert f"{listed}." == PRESETS_HELP
+    assert all(preset.source for preset in PRESETS.values())
+
+
+def test_flags_beside_a_preset_take_precedence():
+    given = InferenceOptions(preset="edeconvnet-release", max_proposals=7, crf=False, settings=["proposals.beta=0.9"]).overrides()
+    assert (given["proposals"]["max_proposals"], given["proposals"]["beta"], given["proposals"]["min_size"]) == (7, 0.9, 112)
+    assert given["crf"] is False
+    assert given["combine"] == "product"

@@ -79,7 +79,7 @@ def test_each_box_is_looked_at_once(data, combine):
 
 
 def test_one_network_and_images_without_boxes(data, monkeypatch):
-    predictor = Predictor(bundle(data, 0), proposals={"max_proposals": 4, "crop_side": 32, "min_side": 1000})
+    predictor = Predictor(bundle(data, 0), proposals={"max_proposals": 4, "crop_side": 32, "min_size": 1000})
     sweep = sweep_proposals(predictor, data)
     assert sweep.without_proposals == 3
     np.testing.assert_array_equal(sweep.matrices["1"].counts, sweep.matrices["4"].counts)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.inference.image_tensors import image_to_tensor
@@ -17,7 +18,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.models.factory import create_model
 from upscore.ops.box_crop import resize
-from upscore.proposals import Boxes, SlidingWindows, enlarge_boxes
+from upscore.proposals import Boxes, EdgeBoxes, SlidingWindows, create_proposer, enlarge_boxes
 from upscore.settings import InferenceSettings, ProposalSettings
 from upscore.types import LabelSpace
 
@@ -184,6 +185,14 @@ def test_boxes_of_a_file_are_taken_by_the_images_name(tmp_path, cache):
             predictor.predict(image, name=name)
 
 
+def test_the_proposer_is_made_with_its_settings():
+    own = {"candidates": 300, "alpha": 0.5, "beta": 0.75, "min_area": 40.0}
+    predictor = Predictor(nn.Conv2d(3, 2, 1), labels=["a", "b"], proposals=FEW | own | {"proposer": "edge-boxes"})
+    assert predictor.proposer(predictor.settings.proposals).proposer == EdgeBoxes(300, 0.5, 0.75, 40.0)
+    assert ProposalSettings().proposer_settings() == {"max_proposals": 2000, "alpha": 0.65, "beta": 0.6, "min_area": 0.002}
+    assert create_proposer("edge-boxes", **ProposalSettings().proposer_settings()) == EdgeBoxes()
+
+
 def test_ones_own_proposer_is_taken():
     one, image = bundle(), make_image()
     predictor = Predictor(one, proposals=FEW, propose=lambda image: Boxes([[3, 4, 40, 30]]))
@@ -198,7 +207,7 @@ def test_ones_own_proposer_is_taken():
     [
         ({"proposals": 0}, "'proposals.max_proposals': found 0"),
         ({"proposals": {"max_proposals": 1.5}}, "'proposals.max_proposals': found 1.5"),
-        ({"proposals": {"aggregate": "sum"}}, "'proposals.aggregate': found 'sum'"),
+        ({"proposals": {"aggregate": "median"}}, "'proposals.aggregate': found 'median'"),
         ({"proposals": {"proposer": "magic"}}, "'proposals.proposer': found 'magic'"),
         ({"proposals": {"enlarge": float("nan")}}, "'proposals.enlarge': found nan"),
         ({"proposals": {"crop_side": 0}}, "'proposals.crop_side': found 0"),
@@ -207,7 +216,13 @@ def test_ones_own_proposer_is_taken():
         ({"combine": "max"}, "'combine': found 'max'"),
         ({"boxes": "nowhere.json"}, "no network that uses proposals"),
         ({"boxes": "nowhere.json", "proposals": 3}, "nowhere.json: cannot be read as boxes"),
-        ({"boxes": "a", "propose": SlidingWindows(), "proposals": 3}, "leave one of them out"),
+        ({"boxes": "a", "propose": SlidingWindows(), "proposals": 3}, "leave all but one out"),
+        ({"edges": "a", "propose": SlidingWindows(), "proposals": 3}, "leave all but one out"),
+        ({"edges": "nowhere.yml"}, "no network that uses proposals"),
+        ({"edges": "nowhere.yml", "proposals": 3}, "nowhere.yml: no such file"),
+        ({"edges": "nowhere.yml", "proposals": {"proposer": "windows"}}, "which uses no edges"),
+        ({"preset": "edeconvnet-relase"}, "no preset 'edeconvnet-relase'.*edeconvnet-release"),
+        ({"proposals": {"proposer": "windows", "beta": 0.9}}, "found beta 0.9 for boxes by windows, which has none"),
         ({"proposals": {"crop_side": 4096}}, "'proposals.crop_side': found 4096"),
         (
             {"proposals": {"crop_side": 1024, "batch_size": 8}},

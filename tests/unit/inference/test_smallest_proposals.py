@@ -1,4 +1,4 @@
-"""``min_side`` is the smallest side of a box that is used: a box of exactly that side is."""
+"""``min_size`` is the smallest side of a box that is used: a box of exactly that side is."""
 
 import numpy as np
 import pytest
@@ -21,12 +21,12 @@ class Counting(nn.Module):
         return images[:, :2]
 
 
-@pytest.mark.parametrize("min_side", [1, 14, 15, 16, 17, 20])
-def test_a_box_of_the_smallest_side_is_used(min_side):
+@pytest.mark.parametrize("min_size", [1, 14, 15, 16, 17, 20])
+def test_a_box_of_the_smallest_side_is_used(min_size):
     network = Counting()
     boxes = Boxes(np.array([(0, 0, width, height) for height, width in SIDES]), -np.arange(len(SIDES)))
-    settings = {"max_proposals": 50, "min_side": min_side, "crop_side": 24}
+    settings = {"max_proposals": 50, "min_size": min_size, "enlarge": 1.0, "crop_side": 24}
     predictor = Predictor(network, labels=LabelSpace(("a", "b")), proposals=settings)
     predictor._propose = lambda image: boxes
     predictor.predict(np.zeros((40, 40, 3), np.uint8))
-    assert network.seen == sum(min(sides) >= min_side for sides in SIDES)
+    assert network.seen == sum(min(sides) >= min_size for sides in SIDES)

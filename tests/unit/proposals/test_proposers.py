@@ -15,6 +15,7 @@ from upscore.proposals import (
     SelectiveSearch,
     SlidingWindows,
     boxes_of_objects,
+    create_proposer,
     detect_edges,
     pairwise_iou,
     proposal_recall,
@@ -122,12 +123,28 @@ def test_windows_cover_every_place_and_size():
     assert {16, 32, 64} <= set((squares[:, 2] - squares[:, 0]).tolist())
 
 
+def test_the_settings_of_edge_boxes_are_used():
+    image = scene((20, 30, 60, 80), (90, 20, 140, 100), (30, 40, 45, 60), (66, 60, 84, 110))
+    image += np.random.default_rng(0).integers(0, 9, image.shape).astype(np.uint8)
+    large = EdgeBoxes(2000, min_area=900.0)(image)
+    np.testing.assert_array_equal(large.corners, EdgeBoxes(2000, min_area=900 / (120 * 160))(image).corners)  # pixels and a fraction
+    assert len(large) < len(EdgeBoxes(10_000, min_area=1e-5)(image))
+    coarse, dense = (EdgeBoxes(2000, alpha=alpha, beta=1.0)(image) for alpha in (0.3, 0.7))
+    assert len(coarse) < len(dense)
+    for beta in (0.3, 0.9):
+        found = EdgeBoxes(2000, beta=beta)(image)
+        assert beta - 0.05 < (pairwise_iou(found, found) - np.eye(len(found))).max() <= beta
+    assert create_proposer("edge-boxes", max_proposals=9, alpha=0.5, beta=0.7, min_area=4.0) == EdgeBoxes(9, 0.5, 0.7, 4.0)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         lambda: EdgeBoxes(0),
-        lambda: EdgeBoxes(max_iou=0.0),
-        lambda: EdgeBoxes(min_area=2.0),
+        lambda: EdgeBoxes(alpha=1.0),
+        lambda: EdgeBoxes(beta=0.0),
+        lambda: EdgeBoxes(min_area=1e9),
+        lambda: create_proposer("windows", beta=0.5),
         lambda: SelectiveSearch(max_proposals=2.5),
         lambda: SlidingWindows(step=float("nan")),
         lambda: SlidingWindows(aspects=()),

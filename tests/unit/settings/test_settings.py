@@ -1,12 +1,14 @@
 """The settings of the CRF: stored, switched, changed and refused."""
 
 import json
+from typing import get_args
 
 import pytest
 
-from upscore.crf import Bilateral, DenseCRF, Gaussian
+from upscore.crf import Bilateral, DenseCRF, Gaussian, engines, kernels
 from upscore.errors import BundleError, RecipeError
 from upscore.settings import CRFSettings, InferenceSettings
+from upscore.settings.crf import EngineName, Normalization
 
 TUNED = {"enabled": False, "iterations": 4, "bilateral_sigma": 40.0}
 
@@ -15,6 +17,20 @@ def test_the_defaults_are_the_usual_numbers():
     dense = CRFSettings().build()
     assert dense.kernels == (Gaussian(3.0, 3.0), Bilateral(80.0, 13.0, 10.0)) == tuple(DenseCRF().kernels)
     assert dense.iterations == 5
+
+
+def test_normalization_and_engine_reach_the_crf():
+    for normalization in get_args(Normalization):
+        kernels = CRFSettings(normalization=normalization).build().kernels
+        assert [kernel.normalization for kernel in kernels] == [normalization] * 2
+    dense = CRFSettings(engine="torch_exact", device="cpu").build()
+    assert (dense.engine, dense.threads, dense.device) == ("torch_exact", None, "cpu")
+    assert CRFSettings(threads=3).build().threads == 3
+
+
+def test_the_names_are_those_of_the_crf():
+    assert get_args(EngineName) == get_args(engines.EngineName)
+    assert get_args(Normalization) == get_args(kernels.Normalization)
 
 
 def test_a_kernel_of_no_weight_is_left_out():
@@ -59,6 +75,11 @@ IMPOSSIBLE = [
     ({"gaussian_weight": -0.1}, "crf.gaussian_weight"),
     ({"bilateral_weight": 1e30}, "crf.bilateral_weight"),
     ({"engine": "exact"}, "crf.engine"),
+    ({"normalization": "rows"}, "crf.normalization"),
+    ({"threads": 0}, "crf.threads"),
+    ({"threads": 65}, "crf.threads"),
+    ({"engine": "torch_exact", "device": "tpu"}, "crf.device"),
+    ({"device": "cuda"}, "found device 'cuda' for engine 'lattice'"),
     ({"enabled": "perhaps"}, "crf.enabled"),
 ]
 
@@ -84,6 +105,10 @@ def test_they_say_themselves_in_words():
     assert str(CRFSettings(iterations=1, bilateral_sigma=40)) == (
         "1 iteration; Gaussian sigma 3, weight 3; bilateral sigma 40, colour 13, weight 10"
     )
+    assert str(CRFSettings(normalization="none")).endswith("weight 10; not normalized")
+    assert str(CRFSettings(normalization="before", engine="torch_exact", device="cuda")).endswith(
+        "; normalized before; torch_exact on cuda"
+    )
 
 
 @pytest.mark.parametrize("scales", [(100,), (0.01,), (float("nan"),), (1, 1), (), (2**0.5,), (1.05, 18 / 17, 14 / 13), (1.0,) * 17])
@@ -104,7 +129,7 @@ def test_proposals_that_the_scales_make_too_large_are_refused_where_they_are_set
 
 
 def test_an_override_of_none_changes_nothing_and_one_of_a_number_keeps_the_rest():
-    settings = InferenceSettings(flips=True).with_overrides(proposals={"min_side": 112, "aggregate": "mean"})
+    settings = InferenceSettings(flips=True).with_overrides(proposals={"min_size": 112, "aggregate": "mean"})
     assert settings.with_overrides(tile=None, proposals=None) == settings
     assert settings.with_overrides(proposals=7).proposals == settings.proposals.model_copy(update={"max_proposals": 7})
     assert settings.with_overrides(proposals=True) == settings
