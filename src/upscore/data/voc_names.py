@@ -12,13 +12,12 @@ VOC_NAMES = (
 )  # fmt: skip
 """VOC's 21 classes, in the order of its masks' indices."""
 
-_LEVELS = 3
+_LEVELS = 3  # folders above
 _BELOW = ("", "VOCdevkit", "TrainVal/VOCdevkit")  # as the archives unpack
 
 
 def find_voc_folder(beside: Path, year: int) -> Path | None:
     """Return VOC's folder of a year, such as ``VOC2011``, in a folder, beside it or beside one of the two above it; None without one."""
     root = beside.absolute()
-    places = [*root.parents[:_LEVELS]]
-    found = (place / below / f"VOC{year}" for place in (root, *places) for below in _BELOW)
+    found = (folder / below / f"VOC{year}" for folder in (root, *root.parents[:_LEVELS]) for below in _BELOW)
     return next((folder for folder in found if (folder / "JPEGImages").is_dir()), None)
