@@ -112,10 +112,10 @@ def test_a_legend_of_every_class_breaks_its_lines():
 
 
 def test_names_that_no_font_has_letters_for_are_numbers(monkeypatch):
-    assert overlay._text_of("a\x1b[2J", 3, 12)[0] == "a\\x1b[2J"
-    assert overlay._text_of("x" * 200, 3, 12)[0] == "x" * 37 + "..."
+    assert overlay._text_of("a\x1b[2J", "class 3", 12)[0] == "a\\x1b[2J"
+    assert overlay._text_of("x" * 200, "class 3", 12)[0] == "x" * 37 + "..."
     monkeypatch.setattr(overlay, "FONTS", ("no such font.ttf",))
-    assert overlay._text_of("길", 3, 12)[0] == "class 3"
+    assert overlay._text_of("길", "class 3", 12)[0] == "class 3"
     monkeypatch.setattr(overlay, "FONTS", ("no such font.ttf", "here.ttf"))
     truetype = ImageFont.truetype
     monkeypatch.setattr(ImageFont, "truetype", lambda path, *size, **how: HasAll() if path == "here.ttf" else truetype(path, *size, **how))

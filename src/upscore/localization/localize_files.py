@@ -1,4 +1,4 @@
-"""Images in, boxes of their best classes and pictures of the heat maps out.
+"""Images in, boxes of their best classes and overlays of the heat maps out.
 
 ::
 

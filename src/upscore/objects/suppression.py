@@ -20,7 +20,7 @@ def mask_overlap(one: DetectedObject, other: DetectedObject) -> float:
 
 
 def common_pixels(one: DetectedObject, other: DetectedObject) -> int:
-    """Return the number of pixels in both masks."""
+    """Return the number of pixels that the two masks have in common."""
     left, top = max(one.left, other.left), max(one.top, other.top)
     right, bottom = min(one.box[2], other.box[2]), min(one.box[3], other.box[3])
     if left >= right or top >= bottom:
