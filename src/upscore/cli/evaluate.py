@@ -50,6 +50,7 @@ def evaluate(
             "'present' those not in the truth, 'all' none."
         ),
     ] = "union",
+    boundary_f1: Annotated[bool, typer.Option("--boundary-f1", help="Also compute SegNet's BF score, of boundaries that match.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else, to standard output.")] = False,
     options: InferenceOptions,
     device: Device = "auto",
@@ -74,7 +75,9 @@ def evaluate(
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             gallery = Gallery(dataset.labels, predictor.input)
-            evaluation = evaluate(predictor, dataset, absent=absent, progress=progress, path=data, show=gallery.add)
+            evaluation = evaluate(
+                predictor, dataset, absent=absent, boundary_f1=boundary_f1, progress=progress, path=data, show=gallery.add
+            )
         folder = out or _beside(run, f"evaluation-{split}")
         page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context), gallery=gallery)
     given = given_words(context, {"device", *(field.name for field in dataclasses.fields(InferenceOptions))})
