@@ -45,6 +45,13 @@ def test_matching_is_the_best_assignment(true, found, distance):
     assert boundary_f1(true, found, distance) == pytest.approx(f1_by_definition(true, found, distance), nan_ok=True)
 
 
+@pytest.mark.parametrize(("offset", "distance", "expected"), [((1, 1), 1.0, 0), ((1, 1), 1.5, 1), ((0, 2), 2.0, 1), ((2, 1), 2.0, 0)])
+def test_distances_are_euclidean(offset, distance, expected):
+    true, found = np.zeros((2, 5, 5), bool)
+    true[1, 1] = found[1 + offset[0], 1 + offset[1]] = True
+    assert boundary_f1(true, found, distance) == f1_by_definition(true, found, distance) == expected
+
+
 @given(st.lists(st.tuples(label_maps, predictions), min_size=1, max_size=3), st.sampled_from([0.05, 0.15, 0.3]))
 @settings(max_examples=40)
 def test_the_score_is_the_mean_over_classes_and_then_images(pairs, tolerance):
