@@ -16,8 +16,8 @@ from upscore.cli import main
 FLAGS = {
     "train": ["--model", "--backbone", "--weights", "--start-from", "--epochs", "--batch-size", "--crop-size", "--lr", "--device",
               "--devices", "--precision", "--workers", "--seed", "--out", "--recipe", "--set"],
-    "evaluate": ["--split", "--out", "--absent", "--scales", "--tile", "--max-proposals", "--aggregate", "--boxes", "--edges", "--ensemble",
-                 "--combine", "--set", "--device"],
+    "evaluate": ["--split", "--out", "--absent", "--scales", "--tile", "--max-proposals", "--aggregate", "--boxes", "--edges",
+                 "--ensemble", "--combine", "--set", "--device"],
     "tune": ["--split", "--trials", "--metric", "--seed", "--out"],
     "predict": ["--out", "--scales", "--tile", "--max-proposals", "--boxes", "--ensemble", "--set", "--device"],
     "ensemble": ["--out", "--set"],

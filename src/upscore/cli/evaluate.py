@@ -63,6 +63,7 @@ def evaluate(
             "'present' those not in the truth, 'all' none."
         ),
     ] = "union",
+    boundary_f1: Annotated[bool, typer.Option("--boundary-f1", help="Also compute SegNet's BF score, of boundaries that match.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else, to standard output.")] = False,
     objects: Annotated[
         bool,
@@ -107,7 +108,7 @@ def evaluate(
                     counted.add(sample)
 
             evaluation = evaluate(
-                predictor, dataset, absent=absent, progress=progress, path=data,
+                predictor, dataset, absent=absent, boundary_f1=boundary_f1, progress=progress, path=data,
                 sinks=(lambda sample: ()) if counted is None else counted.sinks, show=show,
             )  # fmt: skip
         folder = out or _beside(run, f"evaluation-{split}")

@@ -212,7 +212,9 @@ def print_evaluation(
     _print_hint(describe_small_split(len(evaluation.images), evaluation.split))
     for warning, count in evaluation.image_warnings.items():
         console.print(f"{count} image{'s' * (count > 1)}: {escape(warning)}", soft_wrap=True)
-    console.print(f"[dim]{escape(evaluation.policy)} {escape(evaluation.border_metrics.policy)}[/dim]")
+    bf_score = evaluation.boundary_f1_metrics
+    policies = [evaluation.policy, evaluation.border_metrics.policy] + ([] if bf_score is None else [bf_score.policy])
+    console.print(f"[dim]{escape(' '.join(policies))}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]", soft_wrap=True)
     _print_next(next_command)
 

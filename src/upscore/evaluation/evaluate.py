@@ -31,7 +31,7 @@ from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import Sink
 from upscore.input_spec import Image
-from upscore.metrics import ConfusionMatrix
+from upscore.metrics import BoundaryF1Counts, ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble
 from upscore.settings import InferenceSettings
@@ -60,6 +60,7 @@ def evaluate(
     labels: LabelSpace | Sequence[str] | None = None,
     split: str = "val",
     absent: str = "union",
+    boundary_f1: bool = False,
     progress: Callable[[int, int], None] | None = None,
     shard: tuple[int, int] = (0, 1),
     path: str = "",
@@ -84,6 +85,8 @@ def evaluate(
         Which part of a path's dataset; a Dataset is taken as it is.
     absent : {"union", "present", "all"}
         Which classes the means are over: those in truth or prediction, those in the truth, or all of them.
+    boundary_f1 : bool
+        Also compute SegNet's BF score (:class:`upscore.metrics.BoundaryF1Counts`), which takes some tenths of a second an image.
     progress : callable, optional
         Called with (images done, images in all) of this shard after each image.
     shard : (int, int)
@@ -114,7 +117,7 @@ def evaluate(
     if not 0 <= rank < world:
         raise DataError(f"found shard {rank} of {world}, expected a rank from 0 to {world - 1}")
     indices = range(rank, len(dataset), world)
-    after, before = _Tally(dataset.labels), _Tally(dataset.labels)
+    after, before = (_Tally(dataset.labels, boundary_f1=boundary_f1) for _ in range(2))
     refined = isinstance(evaluated, Predictor) and evaluated.settings.uses_crf
     after.counts.matrix.metrics(absent=absent)  # checks the policy before the work, not after it
     for done, index in enumerate(indices, start=1):
@@ -158,8 +161,9 @@ def predict_sample(predictor: ImagePredictor, sample: Sample, *, sinks: Sequence
 class _Tally:
     """Counts, rows and warnings of the images evaluated so far."""
 
-    def __init__(self, labels: LabelSpace) -> None:
+    def __init__(self, labels: LabelSpace, *, boundary_f1: bool) -> None:
         self.counts = PixelCounts(len(labels))
+        self.boundary_f1 = BoundaryF1Counts(len(labels)) if boundary_f1 else None
         self.rows: list[ImageMetrics] = []
         self.warnings: Counter[str] = Counter()
         self.digests: dict[str, bytes] = {}
@@ -171,6 +175,8 @@ class _Tally:
         if predicted.shape != truth.shape:
             raise BundleError(f"{sample.key}: the network labels {predicted.shape} pixels of a {truth.shape} image, expected the same size")
         self.rows.append(_image_metrics(sample, truth, self.counts.add(sample.key, truth, predicted)))
+        if self.boundary_f1 is not None:
+            self.boundary_f1.add(truth, predicted)
         self.digests[sample.key] = digest_pixels(sample.image)
         self.warnings.update((*sample.warnings, *prediction.warnings))
         self.seconds += seconds
@@ -182,6 +188,7 @@ class _Tally:
             tuple(self.rows),
             seconds=self.seconds,
             borders=self.counts.borders,
+            boundary_f1=self.boundary_f1,
             image_warnings=dict(self.warnings),
             **described,
         )

@@ -22,7 +22,7 @@ from upscore.data.overlap import shared_images_finding
 from upscore.errors import DataError
 from upscore.evaluation.checks import refuse_repeated_keys
 from upscore.evaluation.hints import Baseline, one_class_baseline
-from upscore.metrics import BorderCounts, BorderMetrics, ConfusionMatrix, SegmentationMetrics
+from upscore.metrics import BorderCounts, BorderMetrics, BoundaryF1, BoundaryF1Counts, ConfusionMatrix, SegmentationMetrics
 from upscore.metrics.confusion import json_safe
 from upscore.settings import InferenceSettings
 from upscore.text import listed
@@ -68,6 +68,7 @@ class Evaluation:
     seconds: float  #: spent predicting, without reading and counting
     path: str = ""  #: where the dataset was opened; "" for one that was passed as an object
     borders: BorderCounts | None = None  #: the pixels near borders, over all images
+    boundary_f1: BoundaryF1Counts | None = None  #: SegNet's BF score over all images, where it was asked for
     before: Evaluation | None = None  #: the network alone on the same images, where a CRF refined its predictions
     image_warnings: dict[str, int] = field(default_factory=dict)
     """Warnings from reading and predicting images, and the number of images each concerns: "no proposals were found: …"."""
@@ -83,6 +84,11 @@ class Evaluation:
     def border_metrics(self) -> BorderMetrics:
         """Boundary IoU and trimap IoU, overall and per class; nan where no borders were counted."""
         return (self.borders or BorderCounts(len(self.labels))).metrics(absent=self.absent)
+
+    @cached_property
+    def boundary_f1_metrics(self) -> BoundaryF1 | None:
+        """SegNet's BF score, overall and per class; None where it was not asked for."""
+        return None if self.boundary_f1 is None else self.boundary_f1.metrics()
 
     @property
     def policy(self) -> str:
@@ -141,7 +147,7 @@ class Evaluation:
             "mean F1": self.metrics.mean_f1,
             "boundary IoU": self.border_metrics.boundary_iou,
             "trimap IoU": self.border_metrics.trimap_iou,
-        }
+        } | ({} if self.boundary_f1_metrics is None else {"BF score": self.boundary_f1_metrics.mean})
 
     def gains(self) -> list[tuple[ImageMetrics, ImageMetrics]]:
         """Return (before, after) of every image, from the greatest gain of mean IoU by the CRF to the greatest loss."""
@@ -155,6 +161,7 @@ class Evaluation:
         numbers = self.metrics.as_dict(self.labels) | {
             "policy": self.policy,
             "borders": self.border_metrics.as_dict(self.labels),
+            "boundary_f1": None if self.boundary_f1_metrics is None else self.boundary_f1_metrics.as_dict(self.labels),
             "baseline": None if self.baseline is None else self.baseline._asdict(),
             "warnings": self.warnings,
             "trained_on": [key for key, _ in self.trained_on],
@@ -170,6 +177,7 @@ class Evaluation:
             "settings": {} if self.settings is None else self.settings.model_dump(mode="json"),
             "metrics": self.metrics.as_dict(self.labels) | {"policy": self.policy},
             "borders": self.border_metrics.as_dict(self.labels),
+            "boundary_f1": None if self.boundary_f1_metrics is None else self.boundary_f1_metrics.as_dict(self.labels),
             "baseline": None if self.baseline is None else self.baseline._asdict(),
             "before": None if self.before is None else self.before.as_dict(),
             "confusion": self.matrix.counts.tolist(),
@@ -210,16 +218,19 @@ def merge_evaluations(shards: Iterable[Evaluation]) -> Evaluation:
     first = parts[0]
     matrix = ConfusionMatrix(len(first.labels))
     borders = BorderCounts(len(first.labels)) if first.borders is not None else None
+    boundary_f1 = BoundaryF1Counts(len(first.labels), tolerance=first.boundary_f1.tolerance) if first.boundary_f1 is not None else None
     for part in parts:
         if part.labels.difference(first.labels) or (part.dataset, part.split, part.absent) != (first.dataset, first.split, first.absent):
             raise DataError(
                 f"cannot merge evaluations of {first.dataset} {first.split} and {part.dataset} {part.split}: expected one dataset"
             )
-        if (part.borders is None, part.before is None) != (first.borders is None, first.before is None):
-            raise DataError("cannot merge evaluations with and without borders or a CRF: expected shards of one evaluation")
+        if len({(each.borders is None, each.boundary_f1 is None, each.before is None) for each in (part, first)}) > 1:
+            raise DataError("cannot merge evaluations with and without borders, a BF score or a CRF: expected shards of one evaluation")
         matrix += part.matrix
         if borders is not None and part.borders is not None:
             borders += part.borders
+        if boundary_f1 is not None and part.boundary_f1 is not None:
+            boundary_f1 += part.boundary_f1
     refuse_repeated_keys([image.key for part in parts for image in part.images], first.dataset)
     return replace(
         first,
@@ -228,6 +239,7 @@ def merge_evaluations(shards: Iterable[Evaluation]) -> Evaluation:
         images=tuple(part.images[i] for i in range(max(len(part.images) for part in parts)) for part in parts if i < len(part.images)),
         seconds=sum(part.seconds for part in parts),
         borders=borders,
+        boundary_f1=boundary_f1,
         before=merge_evaluations([part.before for part in parts if part.before is not None]) if first.before is not None else None,
         trained_on=tuple(pair for part in parts for pair in part.trained_on),
         image_warnings=dict(sum((Counter(part.image_warnings) for part in parts), Counter())),

@@ -16,7 +16,7 @@ from upscore.errors import BundleError, DataError, RecipeError
 from upscore.evaluation.evaluate import evaluate
 from upscore.evaluation.result import merge_evaluations
 from upscore.inference.predictor import Predictor
-from upscore.metrics import ConfusionMatrix
+from upscore.metrics import BoundaryF1Counts, ConfusionMatrix
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace, Prediction, Sample
@@ -213,3 +213,23 @@ def test_absent_classes_are_told_beside_the_scores():
     halves = [evaluate(Always(), Fixed(sample("k"), sample("l", np.zeros((2, 3)))), shard=(rank, 2)) for rank in (0, 1)]
     assert [len(half.warnings) for half in halves] == [0, 1]
     assert merge_evaluations(halves).warnings == []
+
+
+def test_the_bf_score_is_counted_where_it_is_asked_for():
+    rng = np.random.default_rng(0)
+    pairs = [(rng.integers(0, 256, (12, 16, 3)).astype(np.uint8), rng.integers(0, 2, (12, 16)).astype(np.uint8)) for _ in range(4)]
+    network = torch.nn.Conv2d(3, 2, 1)
+    found = evaluate(network, pairs, labels=["a", "b"], boundary_f1=True)
+    counts = BoundaryF1Counts(2)
+    predictor = Predictor(network, labels=["a", "b"])
+    for image, truth in pairs:
+        counts.add(truth, predictor.predict(image).label_map)
+    assert found.as_dict()["boundary_f1"] == found.numbers()["boundary_f1"] == counts.metrics().as_dict(found.labels)
+    assert found.totals["BF score"] == counts.metrics().mean
+    shards = [evaluate(network, pairs, labels=["a", "b"], boundary_f1=True, shard=(rank, 2)) for rank in range(2)]
+    assert merge_evaluations(shards).as_dict()["boundary_f1"] == found.as_dict()["boundary_f1"]
+    plain = evaluate(network, pairs, labels=["a", "b"], shard=(1, 2))
+    assert plain.as_dict()["boundary_f1"] is None
+    assert "BF score" not in plain.totals
+    with pytest.raises(DataError, match="a BF score"):
+        merge_evaluations([shards[0], plain])
