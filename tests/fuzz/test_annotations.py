@@ -42,7 +42,8 @@ FORMATS = {
     "panoptic": (coco_panoptic.READER, "a.json", {
         "images": IMAGES, "categories": [{"id": 1, "name": "x", "color": [1, 2, 3]}],
         "annotations": [
-            {"image_id": n, "file_name": f"{name}.png", "segments_info": [{"id": 5, "category_id": 1, "iscrowd": 0}]} for n, name in enumerate("ab")
+            {"image_id": n, "file_name": f"{name}.png", "segments_info": [{"id": 5, "category_id": 1, "iscrowd": 0}]}
+            for n, name in enumerate("ab")
         ],
     }),
     "labelme": (labelme.READER, "a.json", {
@@ -60,10 +61,12 @@ FORMATS = {
         ]}]} for name in "ab"
     ]),
     "Label Studio min": (label_studio.READER, "a.json", [
-        {"image": f"{name}.png", "label": [{"points": RING, "polygonlabels": ["x"], "original_width": 8, "original_height": 6}]} for name in "ab"
+        {"image": f"{name}.png", "label": [{"points": RING, "polygonlabels": ["x"], "original_width": 8, "original_height": 6}]}
+        for name in "ab"
     ]),
     "VIA": (via.READER, "a.json", {"_via_img_metadata": {name: {"filename": f"{name}.png", "size": 5, "regions": [
-        {"shape_attributes": {"name": "polygon", "all_points_x": [1, 5, 4], "all_points_y": [1, 2, 5]}, "region_attributes": {"class": "x"}},
+        {"shape_attributes": {"name": "polygon", "all_points_x": [1, 5, 4], "all_points_y": [1, 2, 5]},
+         "region_attributes": {"class": "x"}},
         {"shape_attributes": {"name": "ellipse", "cx": 1, "cy": 2, "rx": 3, "ry": 2}, "region_attributes": {"class": {"y": True}}},
     ]} for name in "ab"}}),
     "GeoJSON": (geojson.READER, "a.json", {"type": "FeatureCollection", "features": [
@@ -92,9 +95,11 @@ FORMATS = {
 }  # fmt: skip
 
 CHUNKS = encoded((
-    *NUMBERS, *WORDS, "[" * 2000, '{"a":' * 2000, "[[[[", "{", "}", "[", "]", ":", ",", '"', "null", "true", "[]", "{}", "[null]", "[[]]", '""',
-    "-1", "1e999", "1e308", "2147483648", "9" * 30, "0.5", '"\\ud800"', '"\\u0000"', "[1, 2, 3]", '[["1", 2]]', "[[1e300, 2], [3, 4], [5, 6]]",
-    "<!DOCTYPE a>", '<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]>', "&d;", "&amp;", "&#0;", "<a>" * 2000, "<a/>", "</image>", "<!--", "]]>",
+    *NUMBERS, *WORDS, "[" * 2000, '{"a":' * 2000, "[[[[", "{", "}", "[", "]", ":", ",", '"', "null", "true", "[]", "{}", "[null]", "[[]]",
+    '""', "-1", "1e999", "1e308", "2147483648", "9" * 30, "0.5", '"\\ud800"', '"\\u0000"', "[1, 2, 3]", '[["1", 2]]',
+    "[[1e300, 2], [3, 4], [5, 6]]",
+    "<!DOCTYPE a>", '<!DOCTYPE a [<!ENTITY b "cc"><!ENTITY d "&b;&b;">]>', "&d;", "&amp;", "&#0;", "<a>" * 2000, "<a/>",
+    "</image>", "<!--", "]]>",
     "0 0 0 1 0 1 1\n", "999999 0 0 1 1 0 1", "nan", "-0",
 ))  # fmt: skip
 
@@ -115,7 +120,8 @@ def prepare(root: Path, name: str) -> Path:
         image.parent.mkdir(parents=True, exist_ok=True)
         pixels.save(image)
     for other, text in {
-        "nnU-Net": ("labelsTr/a.png", ""), "Supervisely": ("meta.json", FORMATS["Supervisely classes"][2]), "YOLO": ("classes.txt", "x\ny\n"),
+        "nnU-Net": ("labelsTr/a.png", ""), "Supervisely": ("meta.json", FORMATS["Supervisely classes"][2]),
+        "YOLO": ("classes.txt", "x\ny\n"),
         "Supervisely classes": ("train/ann/a.png.json", FORMATS["Supervisely"][2]),
     }.items():  # fmt: skip
         if other == name:

@@ -1,11 +1,12 @@
 """Documents of unknown origin: plain values, or one reason; never another exception, and never for long."""
 
 import doctest
+import json
 
 import pytest
 
 import upscore.documents
-from upscore.documents import parse_json, parse_toml, parse_value, parse_yaml
+from upscore.documents import parse_json, parse_large_json, parse_toml, parse_value, parse_xml, parse_yaml
 
 
 def test_its_examples_hold():
@@ -133,3 +134,45 @@ def test_json_of_too_many_lists_is_not_parsed(monkeypatch):
     assert parse_json("[[], []]") == [[], []]
     with pytest.raises(ValueError, match="4 brackets, expected at most 3"):
         parse_json("[[], [], {}]")
+
+
+def test_large_json_is_that_of_the_standard_library() -> None:
+    for text in ('{"a": [1, 2.5, -3e4, null, true, "ü\\u00e9"], "b": {}}', "[]", "3", "9" * 30):
+        assert parse_large_json(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", "NaN", "[Infinity]", "[" * 100_000, '"\\ud800"', "{'a': 1}"])
+def test_large_json_that_is_none_is_a_reason(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_large_json(text)
+
+
+def test_brackets_of_large_json_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upscore.documents.MAX_CONTAINERS", 3)
+    assert parse_large_json("[[{}]]") == [[{}]]
+    with pytest.raises(ValueError, match="holds 4 brackets, expected at most 3"):
+        parse_large_json("[[[[]]]]")
+    with pytest.raises(ValueError, match="holds 4 tags, expected at most 3"):
+        parse_xml("<a><b/><b/></a>")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("<!DOCTYPE a><a/>", "declares a document type"),
+        ('<!DOCTYPE a [<!ENTITY b "c"><!ENTITY d "&b;&b;">]><a>&d;</a>', "declares a document type"),
+        ("<a>&b;</a>", "undefined entity"),
+        ("<a>" * 101 + "</a>" * 101, "more than 100 deep"),
+        ("<a>", "no element found"),
+        ("", "no element found"),
+        ("<a>\ud800</a>", "surrogates not allowed"),
+    ],
+)
+def test_xml_that_is_not_read_is_a_reason(text: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        parse_xml(text)
+
+
+def test_xml_is_read_with_its_text_and_attributes() -> None:
+    root = parse_xml('<?xml version="1.0" encoding="latin-1"?><a x="ü"><b>&lt;1 &amp; 2</b><!-- c --></a>')
+    assert (root.tag, root.get("x"), root.findtext("b")) == ("a", "ü", "<1 & 2")

@@ -25,8 +25,8 @@ _SUFFIXES = (".json", ".geojson", ".xml", ".txt")
 
 _MASKS = "a mask is a PNG of its image's size and name whose pixels are class numbers"
 _STUDIO_PNG = (
-    "Label Studio's PNG export, one file for each region (task-1-annotation-2-by-3-tag-car-0.png): export the project as JSON, which can be "
-    "opened beside its images"
+    "Label Studio's PNG export, one file for each region (task-1-annotation-2-by-3-tag-car-0.png): export the project as JSON, which can "
+    "be opened beside its images"
 )
 _NOT_READ = {
     "YOLO boxes": "YOLO box labels (.txt): a box does not give the pixels of its object, so masks cannot be made of them",

@@ -114,7 +114,7 @@ def test_outlines_that_would_take_minutes_are_refused_and_long_ones_are_filled_i
     monkeypatch.setattr(polygons, "_CROSSINGS_AT_ONCE", 37)
     np.testing.assert_array_equal(on_canvas(fill_polygon([points.ravel()], 60, 60), 60, 60), expected)
     monkeypatch.setattr(polygons, "_MAX_CROSSINGS", 1000)
-    with pytest.raises(ValueError, match="crosses the rows of the image .* times, expected at most 1,000"):
+    with pytest.raises(ValueError, match=r"crosses the rows of the image .* times, expected at most 1,000"):
         fill_polygon([points.ravel()], 60, 60)
 
 

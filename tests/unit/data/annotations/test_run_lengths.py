@@ -142,9 +142,10 @@ def test_label_studio_s_lengths_are_checked() -> None:
             decode_label_studio_runs(data, 3, 4)
     with pytest.raises(ValueError, match="hold 48 values, expected 4 for each of the 4×4"):
         decode_label_studio_runs(good, 4, 4)
+    bits = f"{48:032b}{7:05b}" + "1111" * 4 + f"100{48:016b}" + "0" * 48
+    too_long = int(bits[: len(bits) // 8 * 8], 2).to_bytes(len(bits) // 8, "big")
     with pytest.raises(ValueError, match="add up to more than 48"):
-        bits = f"{48:032b}{7:05b}" + "1111" * 4 + f"100{48:016b}" + "0" * 48
-        decode_label_studio_runs(int(bits[: len(bits) // 8 * 8], 2).to_bytes(len(bits) // 8, "big"), 3, 4)
+        decode_label_studio_runs(too_long, 3, 4)
     with pytest.raises(ValueError, match="values of 1 bits, expected 8"):
         decode_label_studio_runs((48).to_bytes(4, "big") + b"\0" * 8, 3, 4)
 

@@ -75,8 +75,8 @@ def test_every_pixel_is_that_of_a_plain_decoding(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).labels.names == ("background", "car", "bottle", "Müll")
     said = warnings_of(tmp_path)
     for words in (
-        "whose ids are 3, 44, 90", "the class 'background'", "1 of 6 images in annotations.json have no annotation", "smaller one is on top",
-        "of crowd regions are ignored", "are val", "beyond the image and were clipped",
+        "whose ids are 3, 44, 90", "the class 'background'", "1 of 6 images in annotations.json have no annotation",
+        "smaller one is on top", "of crowd regions are ignored", "are val", "beyond the image and were clipped",
     ):  # fmt: skip
         assert words in said
 
@@ -160,7 +160,7 @@ def test_images_that_are_missing_or_named_twice(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "annotations.json").read_text())
     content["images"].append({**content["images"][0], "id": 99})
     (tmp_path / "annotations.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="names the image .* twice"):
+    with pytest.raises(DataError, match=r"names the image .* twice"):
         open_dataset(tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_a_turned_image_and_a_wrong_size(tmp_path: Path) -> None:
         dataset = open_dataset(tmp_path, split)
         for index, key in enumerate(dataset.keys):
             if key.endswith("5"):
-                with pytest.raises(DataError, match="states .* annotate the image as it is now"):
+                with pytest.raises(DataError, match=r"states .* annotate the image as it is now"):
                     dataset[index]
                 failures += 1
             else:

@@ -31,10 +31,9 @@ def dataset(root: Path, folder: str = "images", subsets: bool = False) -> dict[s
                 runs.append(0)
                 last = value
             runs[-1] += 1
+        subset = ("Train", "Validation")[number % 2] if subsets else ""
         images.append(
-            f'<image id="{number}" name="sub/{number}.jpg" width="40" height="24" subset="{
-                ("Train", "Validation")[number % 2] if subsets else ""
-            }">'
+            f'<image id="{number}" name="sub/{number}.jpg" width="40" height="24" subset="{subset}">'
             f'<polygon label="sky" z_order="2" points="{";".join(f"{x},{y}" for x, y in points)}" occluded="0"/>'
             f'<mask label="Bäume" top="6" left="10" width="8" height="5" rle="{", ".join(map(str, runs))}" z_order="3"/>'
             '<box label="road" xtl="1.2" ytl="1.7" xbr="30" ybr="20" rotation="0" z_order="0"/>'

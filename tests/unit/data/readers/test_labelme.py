@@ -67,9 +67,10 @@ def test_every_shape_is_where_it_was_drawn(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample.label, expected[key])
     said = warnings_of(tmp_path)
     assert open_dataset(tmp_path).labels.names == ("background", "car", "road", "sign")
-    for words in ("the shapes, sorted", "shapes of the type line, which have no area, were left out", "of shapes called '__ignore__' are
-    ignored",
-                  "later one in the file is on top"):  # fmt: skip
+    for words in (
+        "the shapes, sorted", "shapes of the type line, which have no area, were left out", "of shapes called '__ignore__' are ignored",
+        "later one in the file is on top",
+    ):  # fmt: skip
         assert words in said
 
 

@@ -110,7 +110,7 @@ def test_ade20k_begins_with_1(tmp_path: Path) -> None:
         for index, key in enumerate(dataset.keys):
             np.testing.assert_array_equal(dataset[index].label, stored[key] - 1)  # 0 becomes 255
     (tmp_path / "objectInfo150.txt").write_text(names.replace("2\t", "3\t", 1))
-    with pytest.raises(DataError, match="line 3 is .*, expected 2, frequencies and names"):
+    with pytest.raises(DataError, match=r"line 3 is .*, expected 2, frequencies and names"):
         open_dataset(tmp_path)
 
 
