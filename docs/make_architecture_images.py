@@ -35,8 +35,8 @@ class Map:
 
     @property
     def width(self) -> float:
-        """Of the box: 6 for 21 channels, 22 for 4096."""
-        return 2.0 * max(1, self.shape[0]).bit_length() - 4
+        """Of the box: 4 for 3 channels, 6 for 21, 22 for 4096."""
+        return max(4.0, 2.0 * self.shape[0].bit_length() - 4)
 
     def svg(self) -> str:
         """Return the box, with its name above and its shape below."""
@@ -74,12 +74,11 @@ def draw_fcn() -> None:
     network.backbone.register_forward_hook(lambda _, __, maps: pools.update({stride: tuple(x.shape[1:]) for stride, x in maps.items()}))
     shapes = record(network, 500, convolutions | decoder | {"backbone.fc6": "fc6", "backbone.fc7": "fc7", "": "labels"})
     top, scale = 120.0, 5.0
-    maps, x = {"image": Map("image", (3, 500, 500), 24, top, GREY, scale)}, 84.0
+    maps, x = {"image": Map("image", (3, 500, 500), 36, top, GREY, scale)}, 100.0
     for name in ("conv1", "conv2", "conv3", "pool3", "conv4", "pool4", "conv5", "fc6", "fc7"):
         shape = pools[8] if name == "pool3" else pools[16] if name == "pool4" else shapes[name]
         maps[name] = Map(name, shape, x, top, ORANGE if name.startswith("pool") else BLUE, scale)
         x += 62
-    rows = (("score_fr", "upscore2"), ("score_pool4", "upscore_pool4"), ("score_pool3",))
     maps["score_fr"] = Map("score_fr", shapes["score_fr"], maps["fc7"].x + 90, top, GREEN, scale)
     maps["upscore2"] = Map("upscore2", shapes["upscore2"], maps["score_fr"].x + 90, top, VIOLET, scale)
     second, third = 250.0, 350.0
@@ -87,11 +86,10 @@ def draw_fcn() -> None:
     maps["upscore_pool4"] = Map("upscore_pool4", shapes["upscore_pool4"], maps["upscore2"].x, second, VIOLET, scale)
     maps["score_pool3"] = Map("score_pool3", shapes["score_pool3"], maps["pool3"].x, third, GREEN, scale)
     maps["labels"] = Map("scores", shapes["labels"], maps["upscore2"].x + 110, third, VIOLET, scale)
-    assert {name for row in rows for name in row} <= set(maps)
-    lines = chain([maps[name] for name in ("image", "conv1", "conv2", "conv3", "pool3", "conv4", "pool4", "conv5", "fc6", "fc7", "score_fr", "upscore2")])
+    encoder = ("image", "conv1", "conv2", "conv3", "pool3", "conv4", "pool4", "conv5", "fc6", "fc7")
+    lines = chain([maps[name] for name in (*encoder, "score_fr", "upscore2")])
     lines += [down(maps["pool4"], maps["score_pool4"]), down(maps["pool3"], maps["score_pool3"])]
-    plus4, plus3 = (maps["upscore2"].x + 3, second - 58), (maps["upscore2"].x + 3, third)
-    plus4 = (maps["upscore_pool4"].x - 110, second)
+    plus4, plus3 = (maps["upscore_pool4"].x - 110, second), (maps["upscore2"].x + 3, third)
     lines += [bend(maps["upscore2"], plus4), straight(maps["score_pool4"], plus4), straight_from(plus4, maps["upscore_pool4"])]
     lines += [bend(maps["upscore_pool4"], plus3), straight(maps["score_pool3"], plus3), straight_from(plus3, maps["labels"])]
     sums = "".join(add(point) for point in (plus4, plus3))
@@ -110,8 +108,8 @@ def draw_deconvnet() -> None:
     decoder = [name for name, _ in network.decoder.named_children()]
     names = [*encoder, "fc6", "fc7", "fc6-deconv", *decoder, "score"]
     assert set(names) == set(shapes)
-    middle, scale, x = 130.0, 1.4, 84.0
-    maps = [Map("image", (3, 224, 224), 24, middle, GREY, scale)]
+    middle, scale, x = 130.0, 1.4, 100.0
+    maps = [Map("image", (3, 224, 224), 36, middle, GREY, scale)]
     for name in names:
         colour = BLUE if name in encoder else ORANGE if name.startswith("fc") else GREEN if name == "score" else VIOLET
         maps.append(Map(name, shapes[name], x, middle, colour, scale))
@@ -121,9 +119,18 @@ def draw_deconvnet() -> None:
     for depth, (down_name, up_name) in enumerate(zip(encoder, reversed(decoder), strict=True)):
         first, last, y = by_name[down_name], by_name[up_name], 340 - 20 * depth
         start, end = first.x + first.width / 2, last.x + last.width / 2
-        arcs.append(f'<path class="arrow" stroke-dasharray="4 3" d="M{start:.1f} {first.y + first.height / 2 + 32:.1f}V{y}H{end:.1f}V{last.y + last.height / 2 + 32:.1f}"/>')
+        arcs.append(
+            f'<path class="arrow" stroke-dasharray="4 3" d="M{start:.1f} {first.y + first.height / 2 + 32:.1f}V{y}H{end:.1f}V{last.y + last.height / 2 + 32:.1f}"/>'
+        )
     label = '<text x="500" y="358" text-anchor="middle">switches: the position of each maximum, two bits</text>'
-    write("deconvnet-layers.svg", 84 + 66 * len(names), 370, maps, [*chain(maps), *arcs, label], "DeconvNet: the maps of a window of 224 by 224 pixels")
+    write(
+        "deconvnet-layers.svg",
+        110 + 66 * len(names),
+        370,
+        maps,
+        [*chain(maps), *arcs, label],
+        "DeconvNet: the maps of a window of 224 by 224 pixels",
+    )
 
 
 def chain(maps: list[Map]) -> list[str]:

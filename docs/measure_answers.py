@@ -261,7 +261,9 @@ def study_gradients() -> dict[str, object]:
             sampled = torch.rand((images, *gradients.shape[1:3]), generator=rng) < sampling
             step = gradients[batch][sampled].sum(0) / (sampling * sampled.numel())
             errors.append(float((step - mean).square().sum()))
-        rows[f"error of a step's gradient, {images} images, p = {sampling:g}"] = round((fmean(errors) / float(mean.square().sum())) ** 0.5, 3)
+        rows[f"error of a step's gradient, {images} images, p = {sampling:g}"] = round(
+            (fmean(errors) / float(mean.square().sum())) ** 0.5, 3
+        )
     return rows
 
 

@@ -45,7 +45,7 @@ def draw(chart: Curves, left: int) -> str:
         y = TOP + HEIGHT * (1 - level)
         lines.append(f'<path class="axis" stroke-opacity=".5" d="M{left} {y:g}h{WIDTH}"/>')
         lines.append(f'<text x="{left - 6}" y="{y + 4:g}" text-anchor="end">{100 * level:g} %</text>')
-    ticks = sorted({0, len(xs) // 4, len(xs) // 2, 3 * len(xs) // 4, len(xs) - 1})
+    ticks = sorted({0, len(xs) // 4, len(xs) // 2, len(xs) - 1})
     for tick in ticks:
         suffix = f" {chart.unit}" if tick == ticks[-1] else ""
         anchor = "end" if suffix else "middle"
