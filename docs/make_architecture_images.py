@@ -1,10 +1,12 @@
 """Make docs/images/fcn8s.svg and deconvnet-layers.svg: `python docs/make_architecture_images.py`.
 
 The papers' networks as drawings, from a forward pass on 500×500 and 224×224 pixels: every box is a map that a layer of our own network
-returned, its height that of the map, its width by the channels. No tensor is allocated. On a white ground, so that they can be read on light and dark pages.
+returned, its height that of the map, its width by the channels. No tensor is allocated. On a white ground, so that they can be read on
+light and dark pages.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,8 +14,14 @@ from torch import Tensor, nn
 
 from upscore import create_model
 
-STYLE = "text { font: 11px sans-serif; fill: #222 } .name { font-weight: bold } .arrow { stroke: #555; stroke-width: 1.4; fill: none; marker-end: url(#tip) }"
-TIP = '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>'
+STYLE = (
+    "text { font: 11px sans-serif; fill: #222 } .name { font-weight: bold } "
+    ".arrow { stroke: #555; stroke-width: 1.4; fill: none; marker-end: url(#tip) }"
+)
+TIP = (
+    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>'
+)
 BLUE, GREEN, ORANGE, VIOLET, GREY = "#7fa9d6", "#8fc49a", "#f0b36b", "#b79ad6", "#c9c9c9"
 
 
@@ -119,9 +127,8 @@ def draw_deconvnet() -> None:
     for depth, (down_name, up_name) in enumerate(zip(encoder, reversed(decoder), strict=True)):
         first, last, y = by_name[down_name], by_name[up_name], 340 - 20 * depth
         start, end = first.x + first.width / 2, last.x + last.width / 2
-        arcs.append(
-            f'<path class="arrow" stroke-dasharray="4 3" d="M{start:.1f} {first.y + first.height / 2 + 32:.1f}V{y}H{end:.1f}V{last.y + last.height / 2 + 32:.1f}"/>'
-        )
+        top, end_y = first.y + first.height / 2 + 32, last.y + last.height / 2 + 32
+        arcs.append(f'<path class="arrow" stroke-dasharray="4 3" d="M{start:.1f} {top:.1f}V{y}H{end:.1f}V{end_y:.1f}"/>')
     label = '<text x="500" y="358" text-anchor="middle">switches: the position of each maximum, two bits</text>'
     write(
         "deconvnet-layers.svg",
@@ -135,7 +142,7 @@ def draw_deconvnet() -> None:
 
 def chain(maps: list[Map]) -> list[str]:
     """Return arrows from each map to the next."""
-    return [straight_from((a.x + a.width, a.y), b) for a, b in zip(maps[:-1], maps[1:], strict=True)]
+    return [straight_from((a.x + a.width, a.y), b) for a, b in pairwise(maps)]
 
 
 def straight(a: Map, point: tuple[float, float]) -> str:
@@ -162,7 +169,8 @@ def bend(a: Map, point: tuple[float, float]) -> str:
 def add(point: tuple[float, float]) -> str:
     """Return the sign of a sum."""
     x, y = point
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="#fff" stroke="#444"/><text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">+</text>'
+    circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="#fff" stroke="#444"/>'
+    return f'{circle}<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">+</text>'
 
 
 def write(name: str, width: float, height: float, maps: list[Map], lines: list[str], title: str) -> None:

@@ -1,7 +1,7 @@
 """Make docs/images/invariance.svg: `upscore demo`, then `python docs/make_invariance_image.py demo/run`.
 
-Objects of the synthetic dataset, each alone on a plain ground, are shifted, rotated and scaled. Curves of the mean probability of the object's
-class over its own pixels: each object thin, their mean thick.
+Objects of the synthetic dataset, each alone on a plain ground, are shifted, rotated and scaled. Curves of the mean probability of the
+object's class over its own pixels: each object thin, their mean thick.
 """
 
 import sys

@@ -123,8 +123,8 @@ def study_fields() -> dict[str, object]:
 def results_by_size(predicted: npt.NDArray[np.uint8], val: Scenes) -> dict[str, float]:
     """Return mean IoU and how many objects are split or lost, of objects of each size.
 
-    For the mean IoU of one size, the pixels of all other objects are ignored, and of the background all pixels that
-    are farther than 8 pixels from objects of this size. An object is split if no class has 75 % of its pixels, and lost if it is background.
+    For the mean IoU of one size, the pixels of all other objects are ignored, and of the background all pixels that are farther than 8
+    pixels from objects of this size. An object is split if no class has 75 % of its pixels, and lost if background has.
     """
     truth = val.labels.numpy().astype(np.uint8)
     kernel = torch.ones(1, 1, 17, 17)

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 240, 150, 44, 34, 30
-STYLE = "text { font: 12px sans-serif; fill: #222 } .axis { stroke: #888; fill: none } .thin { stroke: #9db8d2; fill: none } .thick { stroke: #1f5fa8; stroke-width: 2.5; fill: none }"
+STYLE = (
+    "text { font: 12px sans-serif; fill: #222 } .axis { stroke: #888; fill: none } "
+    ".thin { stroke: #9db8d2; fill: none } .thick { stroke: #1f5fa8; stroke-width: 2.5; fill: none }"
+)
 
 
 @dataclass(frozen=True)
