@@ -49,6 +49,28 @@ PAPERS = {
 }
 """Which page of upscore's repository shows a network's paper beside its code, by the name of its class."""
 
+ANSWERS = {
+    "FCN": (
+        ("why FCN adds these levels", "docs/papers/fcn.md#why-pool3-and-pool4"),
+        (
+            "whether information moves from the border to the middle",
+            "docs/papers/fcn.md#does-information-from-the-border-move-to-the-middle",
+        ),
+        ("what is invariant, and to what", "docs/papers/fcn.md#what-is-invariant-and-to-what"),
+    ),
+    "DeconvNet": (
+        ("what the decoder's layers show", "docs/papers/deconvnet.md#what-do-the-decoders-layers-show"),
+        ("whether unpooling eases backpropagation", "docs/papers/deconvnet.md#does-unpooling-ease-backpropagation"),
+        ("what objects of other sizes do", "docs/papers/deconvnet.md#does-a-fixed-receptive-field-split-large-objects-and-lose-small-ones"),
+    ),
+    "SegNet": (
+        ("why a network downsamples", "docs/papers/segnet.md#why-downsample-and-then-upsample"),
+        ("why channels go up and down", "docs/papers/segnet.md#why-do-channels-go-up-and-down"),
+    ),
+    "UNet": (("why maps are concatenated", "docs/papers/unet.md#why-are-maps-concatenated-and-not-added"),),
+}
+"""Questions that a reader of an explanation asks, and where they are answered, by the name of the network's class."""
+
 _MARK = (255, 255, 255)
 _CHANGED = (214, 40, 60)
 
@@ -148,6 +170,7 @@ def write_explanation(explanation: Explanation, out: str | os.PathLike[str], *, 
         errors_legend=legend_of_errors(e.labels),
         class_errors_legend=(MISSED.colour, INVENTED.colour),
         paper=PAPERS.get(e.network, ""),
+        answers=ANSWERS.get(e.network, ()),
         entropy=as_uri(colour_heat(shrink(_entropy(e.probs))), quality=85),
         encoder=[_view_layer(layer, e) for layer in encoder],
         decoder=[_view_layer(layer, e) for layer in decoder],

@@ -14,7 +14,7 @@ from upscore.data.png_files import write_label_map
 from upscore.errors import BundleError, DataError, RecipeError
 from upscore.explain import explain_image, explain_model, write_explanation
 from upscore.explain.explanation import choose_pixel, find_object
-from upscore.explain.page import PAPERS
+from upscore.explain.page import ANSWERS, PAPERS
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace
@@ -194,7 +194,20 @@ def test_the_page_names_the_network_and_the_page_of_its_paper(name, tmp_path):
     explanation = explain_model(network(name), LABELS, IMAGE, grid=(0, 0))
     assert explanation.network in PAPERS
     assert (Path(__file__).parents[3] / PAPERS[explanation.network]).is_file()
-    assert PAPERS[explanation.network] in words_of(explanation, tmp_path)
+    words = words_of(explanation, tmp_path)
+    assert PAPERS[explanation.network] in words
+    for _, path in ANSWERS.get(explanation.network, ()):
+        assert path in words
+
+
+def test_the_questions_are_headings_of_the_pages_of_papers():
+    assert set(ANSWERS) <= set(PAPERS)
+    for network_class, answers in ANSWERS.items():
+        for _, path in answers:
+            page, _, anchor = path.partition("#")
+            assert page == PAPERS[network_class]
+            headings = re.findall(r"^### (.+)$", (Path(__file__).parents[3] / page).read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_large_images_are_shrunk_and_the_pixel_with_them(tmp_path):
