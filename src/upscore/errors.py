@@ -49,7 +49,14 @@ class UpscoreError(Exception):
 
 
 class DataError(UpscoreError):
-    """An image, mask or dataset is not what it should be."""
+    """An image, mask or dataset is not what it should be.
+
+    ``check`` is the id of the check (:mod:`upscore.doctor`) under which it is reported; "" for what is no fault of one image or mask.
+    """
+
+    def __init__(self, message: str = "", *, check: str = "") -> None:
+        super().__init__(message)
+        self.check = check
 
 
 class RecipeError(UpscoreError, ValueError):
