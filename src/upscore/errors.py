@@ -44,6 +44,8 @@ __all__ = [
 class UpscoreError(Exception):
     """Anything a user can cause or fix; its text is one line with what to do."""
 
+    exit_code = 1  #: of a command that ends with it
+
     def __str__(self) -> str:
         return one_line(super().__str__())
 

@@ -84,7 +84,9 @@ def with_hint(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
     """Put the reader's hint on the classes it assumed before the other remedies for values that are no class."""
     if not (hint := getattr(dataset, "hint", "")):
         return list(findings)
-    return [replace(found, remedies=(Remedy(advice=hint), *found.remedies)) if found.id == "values.no-class" else found for found in findings]
+    return [
+        replace(found, remedies=(Remedy(advice=hint), *found.remedies)) if found.id == "values.no-class" else found for found in findings
+    ]
 
 
 def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tuple[DatasetStatistics, list[Finding], StoredMasks]:
@@ -165,7 +167,12 @@ def unreadable_findings(dataset: Dataset, errors: Mapping[int, UpscoreError]) ->
         keys = tuple(dataset.keys[index] for index in found)
         findings.append(
             Finding(
-                check, "error", f"{dataset.name} ({dataset.split})", what, keys, tuple(files[index] for index in found) if files else (),
+                check,
+                "error",
+                f"{dataset.name} ({dataset.split})",
+                what,
+                keys,
+                tuple(files[index] for index in found) if files else (),
                 evidence=tuple(((dataset.split, key),) for key in keys),
             )  # fmt: skip
         )

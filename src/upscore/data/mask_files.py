@@ -92,7 +92,9 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
     if pixels.dtype.itemsize == 4:
         low, high = _integer_range(file, pixels)
         if low < -(2**31) or high >= 2**31:
-            raise file.error(f"the mask holds object numbers from {low} to {high}, expected at most 31 bits: export it again", check="values.range")
+            raise file.error(
+                f"the mask holds object numbers from {low} to {high}, expected at most 31 bits: export it again", check="values.range"
+            )
     return np.ascontiguousarray(pixels, np.int32)
 
 
@@ -110,7 +112,9 @@ def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], Header, str, b
         if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "F") and not upright.mode.startswith("I"):
             upright = upright.convert("RGB")
         if header.bits > 8 and upright.mode in ("RGB", "RGBA", "LA"):
-            raise file.error(f"a mask of {header.bits}-bit colours, of which the lower bits are lost: export it as an 8-bit PNG", check="values.colours")
+            raise file.error(
+                f"a mask of {header.bits}-bit colours, of which the lower bits are lost: export it as an 8-bit PNG", check="values.colours"
+            )
         pixels = np.asarray(upright)
         palette = bytes(upright.getpalette() or ()) if upright.mode == "P" else b""
     except DataError:
@@ -141,7 +145,8 @@ def _integer_range(file: EncodedImage, pixels: npt.NDArray[Any]) -> tuple[int, i
             fractions = part[~(np.isfinite(part) & (part == np.rint(part)))]
             if fractions.size:
                 raise file.error(
-                    f"the mask holds {fractions[0]}, expected whole numbers: export it as an 8-bit PNG of class indices", check="values.range"
+                    f"the mask holds {fractions[0]}, expected whole numbers: export it as an 8-bit PNG of class indices",
+                    check="values.range",
                 )
     return int(pixels.min()), int(pixels.max())
 

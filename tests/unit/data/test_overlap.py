@@ -105,4 +105,4 @@ def test_the_sentence_counts_and_names() -> None:
     found = shared_images_finding([("a", "a"), ("b", "c")], "train", "val", 9)
     assert (found.id, found.severity, found.keys) == ("splits.shared-images", "warning", ("a", "b"))
     assert found.text().startswith("[splits.shared-images] 2 of 9 images of val are also in train (a, b, there c): metrics on them measure")
-    assert shared_images_finding([("a", "a")], "train", "val", 1).text().startswith("all 1 images of val")
+    assert shared_images_finding([("a", "a")], "train", "val", 1).text().startswith("[splits.shared-images] all 1 images of val")

@@ -204,7 +204,7 @@ def test_absent_classes_are_told_beside_the_scores():
     alone = evaluate(Always(), Fixed(sample(truth=((0, 0, 0), (0, 255, 0)))))
     assert alone.metrics.mean_iou == 1
     (warning,) = alone.warnings
-    assert warning.startswith("the masks of fixed val contain only a: the mean IoU of one class does not measure")
+    assert warning.startswith("[balance.one-class] the masks of fixed val contain only a: the mean IoU of one class does not measure")
     assert warning.endswith("; not measured: b")
     assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
     assert [finding.id for finding in alone.findings] == ["balance.one-class"]
