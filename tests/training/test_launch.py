@@ -554,7 +554,9 @@ def test_a_plan_warns_of_images_that_are_evaluated_and_learned_from(painted, tmp
 
     assert warnings(painted) == []
     (same,) = warnings(copied(painted, tmp_path / "same", val="images/train"))
-    assert same.startswith("[splits.shared-images] all 6 images of the validation data (val) are also in the training data (000, 001, 002 and 3 more)")
+    assert same.startswith(
+        "[splits.shared-images] all 6 images of the validation data (val) are also in the training data (000, 001, 002 and 3 more)"
+    )
     one = copied(painted, tmp_path / "one")
     for part in ("images", "masks"):
         shutil.copy(one.parent / part / "train" / "004.png", one.parent / part / "val" / "zz.png")

@@ -107,7 +107,9 @@ def test_a_training_image_saved_again_among_those_of_validation_is_the_first_war
     steps: list[tuple[int, int]] = []
     ready = plan(recipe_for(data, tmp_path / "run"), progress=lambda *step: steps.append(step))
     assert len(ready.warnings) == 2
-    assert ready.warnings[0].startswith("[splits.shared-images] 1 of 4 images of the validation data (val) are also in the training data (renamed, there 003)")
+    assert ready.warnings[0].startswith(
+        "[splits.shared-images] 1 of 4 images of the validation data (val) are also in the training data (renamed, there 003)"
+    )
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,53 +14,83 @@ import numpy.typing as npt
 from upscore.data.encoded_image import EncodedImage
 from upscore.data.headers import decode, open_header
 from upscore.data.mask_files import read_mask
-from upscore.doctor.checks.geometry import shift_of
+from upscore.doctor.placement import mirrored_way
 from upscore.doctor.measurements import align, fill_specks, find_between
 from upscore.doctor.scan import Record
 from upscore.doctor.turned_masks import turn
 from upscore.types import IGNORE, LabelSpace, voc_palette
 
-__all__ = ["EDITS", "READINGS", "Reading", "read_colours", "read_values", "threshold"]
+__all__ = [
+    "EDITS",
+    "READINGS",
+    "Common",
+    "Reading",
+    "measure_placements",
+    "place",
+    "read_colours",
+    "read_stored",
+    "read_values",
+    "threshold",
+]
 
 Mask: TypeAlias = npt.NDArray[np.uint8]
-Edit: TypeAlias = Callable[[Mask, Record, npt.NDArray[Any], tuple[int, int]], tuple[Mask, str]]
-"""Stored values (H, W), the sample's record, its image, and the shift of all masks of its split, to the corrected values and what was
+
+
+@dataclass(frozen=True)
+class Common:
+    """What is common to the masks of a split."""
+
+    shift: tuple[int, int] = (0, 0)  #: by how many rows and columns all masks have to be moved
+    #: for masks that are smaller than their images by (rows, columns), row and column of their first pixel
+    placements: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+
+
+Edit: TypeAlias = Callable[[Mask, Record, npt.NDArray[Any], Common], tuple[Mask, str]]
+"""Stored values (H, W), the sample's record, its image, and what is common to the masks of its split, to the corrected values and what was
 done; the mask itself where nothing can be done."""
 
 Reading: TypeAlias = Callable[[Path, LabelSpace], tuple[Mask, str] | None]
 """A mask file that is refused, to its values and how they were read; None where they cannot be known."""
 
 
-def _turn(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
+def _turn(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
     return turn(mask, record.orientation), f"turned by the image's EXIF orientation {record.orientation}"
 
 
-def _resize(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
+def _resize(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
     height, width = image.shape[:2]
     resized = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     return resized, f"resized from {mask.shape[0]}×{mask.shape[1]} to {height}×{width} with nearest neighbour"
 
 
-def _fit(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
-    """Move a mask that is larger or smaller by one or two pixels to where its borders lie on the edges of the image."""
+def _fit(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
     height, width = image.shape[:2]
-    rows, columns = height - mask.shape[0], width - mask.shape[1]
-    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image.mean(axis=2), np.float32)
-    best, found = -1.0, (0, 0)
-    for top in range(min(rows, 0), max(rows, 0) + 1):
-        for left in range(min(columns, 0), max(columns, 0) + 1):
-            compared = align(grey, _place(mask, (height, width), top, left), background=False)
-            strength = 0.0 if compared is None else float(compared.shifts[8, 8])
-            if strength > best:
-                best, found = strength, (top, left)
-    placed = _place(mask, (height, width), *found)
-    return (
-        placed,
-        f"placed at row {found[0]}, column {found[1]} of the image; {int((placed == IGNORE).sum() - (mask == IGNORE).sum())} more px ignored",
+    top, left = common.placements[height - mask.shape[0], width - mask.shape[1]]
+    placed = place(mask, (height, width), top, left)
+    ignored = int((placed == IGNORE).sum() - (mask == IGNORE).sum())
+    return placed, f"placed at row {top}, column {left} of the image" + (
+        f"; {ignored} px that it does not cover are ignored" if ignored else ""
     )
 
 
-def _place(mask: Mask, size: tuple[int, int], top: int, left: int) -> Mask:
+def measure_placements(mask: Mask, image: npt.NDArray[Any]) -> dict[tuple[int, int], tuple[float, int]]:
+    """Return how strong the edges of an image are at the borders of a mask that is larger or smaller by one or two pixels.
+
+    The mask is placed at every (row, column) at which it covers the image or lies in it; each has the sum of the strengths and the number of
+    borders.
+    """
+    height, width = image.shape[:2]
+    rows, columns = height - mask.shape[0], width - mask.shape[1]
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[2] == 3 else image.mean(axis=2), np.float32)
+    found = {}
+    for top in range(min(rows, 0), max(rows, 0) + 1):
+        for left in range(min(columns, 0), max(columns, 0) + 1):
+            compared = align(grey, place(mask, (height, width), top, left), background=False)
+            found[top, left] = (0.0, 0) if compared is None else (float(compared.shifts[8, 8]) * compared.borders, compared.borders)
+    return found
+
+
+def place(mask: Mask, size: tuple[int, int], top: int, left: int) -> Mask:
     """Return a mask of ``size`` with another one placed in it, cropped where it does not fit and 255 where it does not cover it."""
     placed = np.full(size, IGNORE, np.uint8)
     rows, columns = mask.shape
@@ -69,23 +100,20 @@ def _place(mask: Mask, size: tuple[int, int], top: int, left: int) -> Mask:
     return placed
 
 
-def _move(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
-    own = shift_of(record.alignment.shifts) if record.alignment is not None else (0, 0)
-    rows, columns = common if common != (0, 0) else own
-    if (rows, columns) == (0, 0):
-        return mask, ""
-    moved = _place(mask, (mask.shape[0], mask.shape[1]), rows, columns)
+def _move(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+    rows, columns = common.shift
+    moved = place(mask, (mask.shape[0], mask.shape[1]), rows, columns)
     return moved, f"moved by {rows} rows and {columns} columns; what it no longer covers is ignored"
 
 
-def _mirror(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
-    assert record.alignment is not None
-    way = int(np.argmax(record.alignment.mirrored))
+def _mirror(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+    way = mirrored_way(record)
+    assert way is not None
     axes = ((1,), (0,), (0, 1))[way]
     return np.ascontiguousarray(np.flip(mask, axes)), "mirrored " + ("left to right", "top to bottom", "in both directions")[way]
 
 
-def _remove_steps(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
+def _remove_steps(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
     """Give the pixels between two classes the nearest class that is not between others."""
     between = find_between(mask)
     _, numbers = cv2.distanceTransformWithLabels(between.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
@@ -94,7 +122,7 @@ def _remove_steps(mask: Mask, record: Record, image: npt.NDArray[Any], common: t
     return np.where(between, certain[numbers], mask).astype(np.uint8), f"{int(between.sum())} px given the nearest other class"
 
 
-def _remove_specks(mask: Mask, record: Record, image: npt.NDArray[Any], common: tuple[int, int]) -> tuple[Mask, str]:
+def _remove_specks(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
     filled = fill_specks(mask)
     return filled, f"{int((filled != mask).sum())} px given the class around them"
 
@@ -171,7 +199,7 @@ def _read_lossy(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
     return (2 * grey >= high).astype(np.uint8), f"thresholded at {high / 2:g}"
 
 
-def read_stored(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
+def read_stored(path: Path, labels: LabelSpace | None = None) -> tuple[Mask, str]:
     """Read a mask file as it is."""
     return read_mask(path).label, ""
 

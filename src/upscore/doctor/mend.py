@@ -23,9 +23,9 @@ from upscore.data.finding import Finding, SampleName
 from upscore.data.image_files import read_image_with_metadata
 from upscore.data.png_files import write_label_map
 from upscore.doctor.checks import CHECKS
-from upscore.doctor.checks.geometry import shift_of
+from upscore.doctor.placement import shift_of
 from upscore.doctor.diagnosis import Diagnosis
-from upscore.doctor.mask_edits import EDITS, READINGS, threshold
+from upscore.doctor.mask_edits import EDITS, READINGS, Common, measure_placements, read_stored, threshold
 from upscore.doctor.scan import Record
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
@@ -34,6 +34,8 @@ from upscore.files import replace_folder
 __all__ = ["Change", "Mended", "mend"]
 
 CHANGES = "changes.json"
+
+_MIN_BORDERS = 1000  # of all masks together, to place those that are larger or smaller by a pixel
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class _Treatment:
             self.left_out |= {name: check for group in finding.evidence for name in group if name[0] == train.name}
         elif check == "splits.repeated-images":
             self.left_out |= {name: check for group in finding.evidence for name in group[1:]}
+        elif check == "geometry.shifted" and finding.severity != "error":  # that of one mask alone is not known to the pixel
+            return False
         elif check in EDITS or check in READINGS:
             for group in finding.evidence:
                 self.checks.setdefault(group[0], []).append(check)
@@ -142,7 +146,7 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
     untouched = 0
     with replace_folder(folder, what="corrected copy", holds=()) as partial:
         for split in splits:
-            common = _common_shift(split)
+            common = Common(_common_shift(split), _common_placements(split, treatment))
             for index, record in enumerate(split.records):
                 if (why := treatment.left_out.get(record.name)) is not None:
                     changes.append(Change(f"{record.split} {record.key}", (why,), "left out"))
@@ -171,7 +175,7 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
 
 
 def _write_sample(
-    folder: Path, split: SplitRecords, index: int, record: Record, treatment: _Treatment, common: tuple[int, int]
+    folder: Path, split: SplitRecords, index: int, record: Record, treatment: _Treatment, common: Common
 ) -> tuple[Change | None, int]:
     """Write or link the files of a sample; return how its mask differs, and how many files are links."""
     dataset = split.dataset
@@ -185,8 +189,12 @@ def _write_sample(
     if record.mask_error is not None:
         reading = next((READINGS[check] for check in checks if check in READINGS), None)
         read = reading(mask_file, dataset.labels) if reading is not None else None  # type: ignore[attr-defined]
+        if read is not None and "sizes.off-by-one" in checks:
+            size = record.size[0] - read[0].shape[0], record.size[1] - read[0].shape[1]
+            read = read if size in common.placements else None
         if read is None:
-            return Change(f"{record.split} {record.key}", tuple(checks), "left out: its mask cannot be corrected"), 0
+            why = tuple(checks) or (getattr(record.mask_error, "check", ""),)
+            return Change(f"{record.split} {record.key}", why, "left out: its mask cannot be corrected"), 0
         values, how = read
         done += [how] if how else []
     elif checks or not getattr(dataset, "masks_as_stored", False) or mask_file.suffix.lower() != ".png":
@@ -232,6 +240,27 @@ def _link(source: Path, target: Path) -> None:
 def _common_shift(split: SplitRecords) -> tuple[int, int]:
     aligned = [record.alignment.shifts for record in split.readable if record.alignment is not None]
     return shift_of(np.mean(aligned, axis=0)) if aligned else (0, 0)
+
+
+def _common_placements(split: SplitRecords, treatment: _Treatment) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return where masks lie that are larger or smaller by (rows, columns), where all of them together leave no doubt."""
+    dataset = split.dataset
+    assert isinstance(dataset, InFiles)
+    sums: dict[tuple[int, int], dict[tuple[int, int], tuple[float, int]]] = {}
+    for index, record in enumerate(split.records):
+        if "sizes.off-by-one" not in treatment.checks.get(record.name, ()):
+            continue
+        mask, _ = read_stored(dataset.mask_files[index])
+        total = sums.setdefault((record.size[0] - mask.shape[0], record.size[1] - mask.shape[1]), {})
+        image = read_image_with_metadata(dataset.image_files[index], input_of(split.dataset)).pixels
+        for position, (strength, borders) in measure_placements(mask, image).items():
+            before = total.get(position, (0.0, 0))
+            total[position] = before[0] + strength, before[1] + borders
+    return {
+        size: max(found, key=lambda position: found[position][0] / max(1, found[position][1]))
+        for size, found in sums.items()
+        if min(borders for _, borders in found.values()) >= _MIN_BORDERS
+    }
 
 
 def _write_settings(folder: Path, diagnosis: Diagnosis, treatment: _Treatment) -> tuple[tuple[str, ...], Mapping[int, int] | None]:

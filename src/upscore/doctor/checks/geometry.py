@@ -10,36 +10,24 @@ import numpy.typing as npt
 from upscore.data.finding import Finding
 from upscore.doctor.check import Check, Marker
 from upscore.doctor.measurements import MAX_SHIFT, find_borders, find_specks
+from upscore.doctor.placement import is_turned, mirrored_way, shift_of
 from upscore.doctor.scan import Record
 from upscore.doctor.snapshot import Snapshot
 
-__all__ = ["CHECKS", "MAX_SPECKS", "shift_of"]
+__all__ = ["CHECKS", "MAX_SPECKS"]
 
 MAX_SPECKS = 0.002
 """Specks, or holes, for each pixel of a mask beyond which they are reported; masks of street scenes drawn by hand have at most 0.0009."""
 
 _MIN_SPECKS = 12  # in a mask
-_MIN_RISE = 0.25  # how much of the strength above chance is lost where the mask lies
 _CERTAIN_RISE = 0.55  # of one mask alone: masks drawn by hand have at most 0.5
 _MAX_STRAIGHT = 0.8
 _MIN_PROFILES = 10  # masks: shadows and outlines move the edges of a few
 
 
-def shift_of(strengths: npt.NDArray[np.floating]) -> tuple[int, int]:
-    """Return by how many rows and columns a mask has to be moved to lie on the image's edges; (0, 0) where it lies well.
-
-    It is at least two pixels, and the strength of the edges there exceeds that of where the mask lies by a quarter of what it exceeds
-    the median by.
-    """
-    row, column = (int(value) for value in np.unravel_index(int(strengths.argmax()), strengths.shape))
-    best, here, chance = float(strengths[row, column]), float(strengths[MAX_SHIFT, MAX_SHIFT]), float(np.median(strengths))
-    shift = row - MAX_SHIFT, column - MAX_SHIFT
-    return shift if max(map(abs, shift)) >= 2 and best - here > _MIN_RISE * (best - chance) and best > 1.2 * chance else (0, 0)
-
-
 def _find_shifted(snapshot: Snapshot) -> Iterator[Finding]:
     for split in snapshot.splits:
-        aligned = [record for record in split.readable if record.alignment is not None]
+        aligned = [r for r in split.readable if r.alignment is not None and not is_turned(r) and mirrored_way(r) is None]
         if not aligned:
             continue
         together = shift_of(np.mean([record.alignment.shifts for record in aligned if record.alignment], axis=0))
@@ -51,7 +39,7 @@ def _find_shifted(snapshot: Snapshot) -> Iterator[Finding]:
                 f"all masks lie {_direction(together)} of where their images' edges are: {len(moved)} of {len(aligned)} fit best when moved "
                 f"back by that"
             )
-            yield snapshot.finding("geometry.shifted", "error", what, moved, advice=advice, split=split.name)
+            yield snapshot.finding("geometry.shifted", "error", what, [r.name for r in split.readable], advice=advice, split=split.name)
             continue
         strong = [record for record in aligned if each[record.name] != (0, 0) and _is_certain(record)]
         if strong:
@@ -91,10 +79,7 @@ def _find_mirrored(snapshot: Snapshot) -> Iterator[Finding]:
         found: dict[int, list[Record]] = {}
         aligned = [record for record in split.readable if record.alignment is not None]
         for record in aligned:
-            assert record.alignment is not None
-            strengths = record.alignment.mirrored
-            way = int(np.argmax(strengths))
-            if strengths[way] > 1.25 * float(record.alignment.shifts.max()) and record.alignment.borders >= 100:
+            if (way := mirrored_way(record)) is not None:
                 found.setdefault(way, []).append(record)
         for way, records in found.items():
             names = [record.name for record in records]
@@ -179,7 +164,7 @@ def _mark_borders(finding: Finding) -> Marker:
 CHECKS = (
     Check(
         "geometry.shifted", "masks lie beside their images' edges", "error", _find_shifted,
-        mends="moves the masks back, and ignores what they no longer cover", marker=_mark_borders,
+        mends="moves the masks of a split back by what they have in common, and ignores what they no longer cover", marker=_mark_borders,
     ),
     Check(
         "geometry.mirrored", "masks are mirrored", "error", _find_mirrored, mends="mirrors the masks once more", marker=_mark_borders,

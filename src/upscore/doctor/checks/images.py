@@ -14,7 +14,7 @@ from upscore.doctor.snapshot import Snapshot
 
 __all__ = ["CHECKS"]
 
-DARK, BRIGHT = 0.04, 0.97
+DARK, BRIGHT = 0.06, 0.97
 """Mean luminance, of 1, below and above which an image shows next to nothing."""
 
 CONSTANT = 0.004

@@ -9,6 +9,7 @@ import numpy as np
 from upscore.data.finding import Finding
 from upscore.doctor.check import Check
 from upscore.doctor.checks.known import unreadable
+from upscore.doctor.placement import is_turned
 from upscore.doctor.snapshot import Snapshot
 
 __all__ = ["CHECKS"]
@@ -17,8 +18,7 @@ __all__ = ["CHECKS"]
 def _find_orientation(snapshot: Snapshot) -> Iterator[Finding]:
     """Find masks that fit their turned images in size, and fit better when they are turned too."""
     for split in snapshot.splits:
-        tagged = [r for r in split.readable if r.alignment is not None and r.turned_strength > 0]
-        wrong = [r.name for r in tagged if r.alignment is not None and r.turned_strength > 1.15 * float(r.alignment.shifts[8, 8])]
+        wrong = [record.name for record in split.readable if is_turned(record)]
         if wrong:
             what = (
                 f"{len(wrong)} of {len(split.records)} masks ({snapshot.listed(wrong)}) fit their images as stored, and not as their EXIF "
@@ -55,7 +55,7 @@ CHECKS = (
     ),
     Check(
         "sizes.off-by-one", "masks differ from their images by one or two pixels", "error", unreadable("sizes.off-by-one"),
-        mends="moves each mask to where its borders fit the image best, and ignores what it does not cover",
+        mends="places the masks where the borders of all together fit the images best, and ignores what they do not cover",
     ),
     Check("sizes.differ", "masks have another size than their images", "error", unreadable("sizes.differ")),
     Check("sizes.aspect", "an image has an unusual aspect ratio", "info", _find_aspect),
