@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,25 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from upscore.data.open_dataset import open_dataset
+from upscore.data.png_files import write_image, write_label_map
+from upscore.types import voc_palette
+
 Plant = Callable[[Path], None]
+
+
+def draw(root: Path, *, two: bool) -> Path:
+    """Write generated scenes, of two classes or seven."""
+    for split, count in (("train", 12), ("val", 5)):
+        scenes = open_dataset("shapes", split, size=(96, 128), count=count)
+        for i in range(count):
+            sample = scenes[i]
+            label = (sample.label > 0).astype(np.uint8) if two else sample.label
+            write_image(root / "images" / split / f"s{split}{i:02}x.png", sample.image)
+            write_label_map(root / "masks" / split / f"s{split}{i:02}x.png", label, scenes.labels)
+    names = ["background", "shape"] if two else list(scenes.labels.names)
+    (root / "dataset.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nmasks_dir: masks\nnames: {json.dumps(names)}\n")
+    return root
 
 
 def masks(root: Path, split: str = "*") -> list[Path]:
@@ -138,8 +157,6 @@ def without_image(root: Path) -> None:
 
 
 def coloured(mask: np.ndarray) -> np.ndarray:
-    from upscore.types import voc_palette
-
     return np.array([*voc_palette(255), (224, 224, 192)], np.uint8)[mask]
 
 

@@ -33,8 +33,8 @@ def doctor(
 ) -> int:
     """Examine images, masks and splits: what is wrong, on which images, and what to do.
 
-    Every image and mask is read once. Nothing is changed: --mend writes a corrected copy. Exit codes: 0 nothing is wrong, 1 there are errors
-    (with --strict, warnings), 2 the data could not be examined.
+    Every image and mask is read once. Nothing is changed: --mend writes a corrected copy. Exit codes: 0 nothing is wrong, 1 there are
+    errors (with --strict, warnings), 2 the data could not be examined.
     """
     from upscore.cli import console, results
     from upscore.errors import UpscoreError

@@ -174,7 +174,7 @@ def unreadable_findings(dataset: Dataset, errors: Mapping[int, UpscoreError]) ->
                 keys,
                 tuple(files[index] for index in found) if files else (),
                 evidence=tuple(((dataset.split, key),) for key in keys),
-            )  # fmt: skip
+            )
         )
     return findings
 

@@ -96,7 +96,8 @@ class AllMasks:
         samples = [(of.split, key) for of in ([part] if part is not None else self.parts) for key in of.keys]
         masks = DescribedMasks(tuple(self.names), self._files, self.parts[0].settings_file)
         return Finding(
-            check, severity, where, what, tuple(keys[index] for index in indices), tuple(files[index] for index in indices) if files else (),
+            check, severity, where, what, tuple(keys[index] for index in indices),
+            tuple(files[index] for index in indices) if files else (),
             self.counted(values), tuple(remedies), masks, tuple((samples[index],) for index in indices),
         )  # fmt: skip
 

@@ -64,8 +64,9 @@ def choose_checks(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[C
     known = [*dict.fromkeys(check.family for check in CHECKS), *(check.id for check in CHECKS)]
     for name in (*only, *skip):
         if name not in known:
+            families = ", ".join(dict.fromkeys(check.family for check in CHECKS))
             raise RecipeError(
-                f"found the check '{name}'{nearest_name(name, known)}, expected one of the families {', '.join(dict.fromkeys(check.family for check in CHECKS))}, or an id of docs/doctor.md"
+                f"found the check '{name}'{nearest_name(name, known)}, expected one of the families {families}, or an id of docs/doctor.md"
             )
     chosen = tuple(
         check for check in CHECKS if (not only or {check.id, check.family} & set(only)) and not {check.id, check.family} & set(skip)

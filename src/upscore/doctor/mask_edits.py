@@ -14,8 +14,8 @@ import numpy.typing as npt
 from upscore.data.encoded_image import EncodedImage
 from upscore.data.headers import decode, open_header
 from upscore.data.mask_files import read_mask
-from upscore.doctor.placement import mirrored_way
 from upscore.doctor.measurements import align, fill_specks, find_between
+from upscore.doctor.placement import mirrored_way
 from upscore.doctor.scan import Record
 from upscore.doctor.turned_masks import turn
 from upscore.types import IGNORE, LabelSpace, voc_palette
@@ -76,8 +76,8 @@ def _fit(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) ->
 def measure_placements(mask: Mask, image: npt.NDArray[Any]) -> dict[tuple[int, int], tuple[float, int]]:
     """Return how strong the edges of an image are at the borders of a mask that is larger or smaller by one or two pixels.
 
-    The mask is placed at every (row, column) at which it covers the image or lies in it; each has the sum of the strengths and the number of
-    borders.
+    The mask is placed at every (row, column) at which it covers the image or lies in it; each has the sum of the strengths and the number
+    of borders.
     """
     height, width = image.shape[:2]
     rows, columns = height - mask.shape[0], width - mask.shape[1]

@@ -167,7 +167,7 @@ def find_between(classes: Classes) -> npt.NDArray[np.bool_]:
 
 
 def _count_between(classes: Classes) -> tuple[int, int]:
-    """Return how many pixels have a class strictly between those on both sides, and between how many neighbours it differs by more than 1."""
+    """Return how many pixels have a class strictly between those on both sides, and how many neighbours differ by more than 1."""
     between = jumps = 0
     for labels in (classes, classes.T):
         found, far = _steps(labels)
@@ -177,7 +177,8 @@ def _count_between(classes: Classes) -> tuple[int, int]:
 
 def _steps(labels: Classes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return where, along rows, a class lies strictly between its neighbours, (H, W-2), and where two differ by more than 1, (H, W-1)."""
-    steps, known = np.diff(labels.astype(np.int16), axis=1), labels != IGNORE
+    numbers, known = labels.astype(np.int16), labels != IGNORE
+    steps: npt.NDArray[np.int16] = numbers[:, 1:] - numbers[:, :-1]
     both = known[:, 1:] & known[:, :-1]
     return (steps[:, 1:] * steps[:, :-1] > 0) & both[:, 1:] & both[:, :-1], (np.abs(steps) > 1) & both
 

@@ -1,7 +1,7 @@
 """Write a corrected copy of a dataset. The dataset itself is never changed.
 
-The copy has the layout of :mod:`upscore.data.readers.dataset_yaml`: ``images/SPLIT``, ``masks/SPLIT`` and a ``dataset.yaml``. Files that need
-no correction are hard links to the originals, or copies where the file system has none.
+The copy has the layout of :mod:`upscore.data.readers.dataset_yaml`: ``images/SPLIT``, ``masks/SPLIT`` and a ``dataset.yaml``. Files that
+need no correction are hard links to the originals, or copies where the file system has none.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from upscore.data.finding import Finding, SampleName
 from upscore.data.image_files import read_image_with_metadata
 from upscore.data.png_files import write_label_map
 from upscore.doctor.checks import CHECKS
-from upscore.doctor.placement import shift_of
 from upscore.doctor.diagnosis import Diagnosis
 from upscore.doctor.mask_edits import EDITS, READINGS, Common, measure_placements, read_stored, threshold
+from upscore.doctor.placement import shift_of
 from upscore.doctor.scan import Record
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
@@ -188,7 +188,7 @@ def _write_sample(
     done: list[str] = []
     if record.mask_error is not None:
         reading = next((READINGS[check] for check in checks if check in READINGS), None)
-        read = reading(mask_file, dataset.labels) if reading is not None else None  # type: ignore[attr-defined]
+        read = reading(mask_file, dataset.labels) if reading is not None else None
         if read is not None and "sizes.off-by-one" in checks:
             size = record.size[0] - read[0].shape[0], record.size[1] - read[0].shape[1]
             read = read if size in common.placements else None
@@ -202,7 +202,7 @@ def _write_sample(
         values = dataset.raw_label(index).values
     for check in checks:
         if check in EDITS:
-            image = read_image_with_metadata(image_file, input_of(dataset)).pixels  # type: ignore[arg-type]
+            image = read_image_with_metadata(image_file, input_of(dataset)).pixels
             assert values is not None
             values, how = EDITS[check](values, record, image, common)
             done += [how] if how else []
@@ -214,7 +214,7 @@ def _write_sample(
     if values is None:
         _link(mask_file, folder / relative)
         return None, links + 1
-    write_label_map(folder / relative, values, dataset.labels)  # type: ignore[attr-defined]
+    write_label_map(folder / relative, values, dataset.labels)
     return (Change(relative, tuple(checks), "; ".join(done)) if done else None), links
 
 

@@ -116,7 +116,7 @@ def _shows_mask(finding: Finding) -> bool:
 def _marks(finding: Finding, stored: npt.NDArray[np.uint8], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None:
     marker = next((check.marker for check in CHECKS if check.id == finding.id), None)
     if marker is not None:
-        return marker(finding)(stored, classes)
+        return np.asarray(marker(finding)(stored, classes), bool)
     return np.isin(stored, [value for value in finding.values if value]) if finding.values else None
 
 
@@ -127,11 +127,12 @@ def _as_rgb(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         return np.ascontiguousarray(bands, np.uint8)
     values = np.nan_to_num(bands.astype(np.float32))
     low, high = (float(value) for value in np.percentile(values, (1, 99)))
-    return np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255), np.uint8)
 
 
 def _coloured(classes: npt.NDArray[np.uint8], labels: LabelSpace) -> npt.NDArray[np.uint8]:
-    return np.asarray(labels.colours()[classes], np.uint8)
+    coloured: npt.NDArray[np.uint8] = labels.colours()[classes]
+    return coloured
 
 
 def _figure(pixels: npt.NDArray[np.uint8], caption: str, *, exact: bool = False) -> Figure:

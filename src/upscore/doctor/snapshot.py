@@ -145,18 +145,18 @@ def _group(item: Sequence[SampleName] | SampleName) -> tuple[SampleName, ...]:
     ((('train', 'a'),), (('train', 'a'), ('val', 'b')))
     """
     if isinstance(item[0], str):
-        split, key = item
-        return ((str(split), str(key)),)
-    return tuple((str(split), str(key)) for split, key in item)
+        return ((item[0], str(item[1])),)
+    return tuple((split, key) for split, key in item)  # type: ignore[str-unpack]
 
 
 def _stored_masks(split: SplitRecords) -> StoredMasks:
     dataset, records = split.dataset, split.readable
     counts = np.array([record.counts for record in records])
     chosen = [i for i, record in enumerate(split.records) if record.mask is not None]
-    in_files = isinstance(dataset, InFiles)
+    files = [dataset.mask_files[i] for i in chosen] if isinstance(dataset, InFiles) else ()
+    settings_file = dataset.settings_file if isinstance(dataset, InFiles) else None
     return StoredMasks(
         dataset.name, dataset.split, [record.key for record in records], dataset.labels.names, counts > 0, counts.sum(axis=0),
         dataset.label_mapping if isinstance(dataset, RawLabels) else None, [record.palette for record in records],
-        [dataset.mask_files[i] for i in chosen] if in_files else (), dataset.settings_file if in_files else None,
+        files, settings_file,
     )  # fmt: skip

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from damage import GENERAL, MANY, OBJECTS, image_of, masks
+from damage import GENERAL, MANY, OBJECTS, draw, image_of, masks
 from upscore.data import encoded_image
 from upscore.data.finding import Finding
 from upscore.data.open_dataset import open_dataset
-from upscore.data.png_files import write_image, write_label_map
 from upscore.doctor.check import Check, run_check
 from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis, choose_checks, diagnose
@@ -30,19 +29,6 @@ def objects(tmp_path_factory) -> Path:
 def many(tmp_path_factory) -> Path:
     """Generated scenes of seven classes."""
     return draw(tmp_path_factory.mktemp("many"), two=False)
-
-
-def draw(root: Path, *, two: bool) -> Path:
-    for split, count in (("train", 12), ("val", 5)):
-        scenes = open_dataset("shapes", split, size=(96, 128), count=count)
-        for i in range(count):
-            sample = scenes[i]
-            label = (sample.label > 0).astype(np.uint8) if two else sample.label
-            write_image(root / "images" / split / f"s{split}{i:02}x.png", sample.image)
-            write_label_map(root / "masks" / split / f"s{split}{i:02}x.png", label, scenes.labels)
-    names = ["background", "shape"] if two else list(scenes.labels.names)
-    (root / "dataset.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nmasks_dir: masks\nnames: {json.dumps(names)}\n")
-    return root
 
 
 def copy(source: Path, target: Path) -> Path:

@@ -37,7 +37,8 @@ def _find_not_trained(snapshot: Snapshot) -> Iterator[Finding]:
         if missing:
             names = [record.name for record, row in zip(split.readable, shown, strict=True) if row[missing].any()]
             what = (
-                f"{len(names)} of {len(split.readable)} masks of {split.name} show {listed([snapshot.labels.names[k] for k in missing], 6)}, "
+                f"{len(names)} of {len(split.readable)} masks of {split.name} show "
+                f"{listed([snapshot.labels.names[k] for k in missing], 6)}, "
                 f"which no mask of {train.name} shows: it cannot be learned, and counts as wrong"
             )
             yield snapshot.finding(

@@ -49,7 +49,8 @@ def _find_case(snapshot: Snapshot) -> Iterator[Finding]:
 CHECKS = (
     Check("files.layout", "a split cannot be opened: files do not match, or a description is wrong", "error", _find_layout),
     Check(
-        "files.unreadable", "an image or a mask is damaged, truncated, empty or of an unknown format", "error", unreadable("files.unreadable"),
+        "files.unreadable", "an image or a mask is damaged, truncated, empty or of an unknown format", "error",
+        unreadable("files.unreadable"),
         mends="leaves the sample out",
     ),
     Check("files.bands-differ", "images differ in the number or type of their bands", "error", _find_bands),

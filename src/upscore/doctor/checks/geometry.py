@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from upscore.data.finding import Finding
 from upscore.doctor.check import Check, Marker
@@ -36,8 +35,8 @@ def _find_shifted(snapshot: Snapshot) -> Iterator[Finding]:
         moved = [name for name, shift in each.items() if shift != (0, 0) and (shift == together or together == (0, 0))]
         if together != (0, 0) and 2 * len(moved) > len(aligned):
             what = (
-                f"all masks lie {_direction(together)} of where their images' edges are: {len(moved)} of {len(aligned)} fit best when moved "
-                f"back by that"
+                f"all masks lie {_direction(together)} of where their images' edges are: {len(moved)} of {len(aligned)} fit best when "
+                "moved back by that"
             )
             yield snapshot.finding("geometry.shifted", "error", what, [r.name for r in split.readable], advice=advice, split=split.name)
             continue
@@ -45,8 +44,8 @@ def _find_shifted(snapshot: Snapshot) -> Iterator[Finding]:
         if strong:
             name = strong[0].name
             what = (
-                f"{len(strong)} of {len(aligned)} masks ({snapshot.listed([record.name for record in strong])}) do not lie on their images' "
-                f"edges: the first lies {_direction(each[name])} of them"
+                f"{len(strong)} of {len(aligned)} masks ({snapshot.listed([record.name for record in strong])}) do not lie on their "
+                f"images' edges: the first lies {_direction(each[name])} of them"
             )
             yield snapshot.finding("geometry.shifted", "warning", what, [r.name for r in strong], advice=advice, split=split.name)
 
@@ -144,8 +143,8 @@ def _find_straight(snapshot: Snapshot) -> Iterator[Finding]:
         found = [record.name for record in split.readable if record.mask is not None and record.mask.straight >= _MAX_STRAIGHT]
         if found and len(found) < len(split.readable):
             what = (
-                f"{len(found)} of {len(split.readable)} masks ({snapshot.listed(found)}) have a border that runs straight through the whole "
-                "image along a row or a column: tiles that were put together wrongly, or labels that end at a tile"
+                f"{len(found)} of {len(split.readable)} masks ({snapshot.listed(found)}) have a border that runs straight through the "
+                "whole image along a row or a column: tiles that were put together wrongly, or labels that end at a tile"
             )
             yield snapshot.finding("geometry.straight-border", "info", what, found, advice="look at them", split=split.name)
 

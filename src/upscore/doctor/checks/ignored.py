@@ -21,7 +21,8 @@ def _find_mostly(snapshot: Snapshot) -> Iterator[Finding]:
         fractions = split.class_pixels[:, IGNORE] / split.class_pixels.sum(axis=1).clip(1)
         found = [r.name for r, fraction in zip(split.readable, fractions, strict=True) if MAX_IGNORED < fraction < 1]
         if found and 2 * len(found) < len(split.readable):
-            what = f"more than {MAX_IGNORED:.0%} of the pixels are ignored in {len(found)} of {len(fractions)} masks ({snapshot.listed(found)})"
+            what = f"more than {MAX_IGNORED:.0%} of the pixels are ignored in {len(found)} of {len(fractions)} masks "
+            what += f"({snapshot.listed(found)})"
             yield snapshot.finding(
                 "ignored.mostly",
                 "warning",

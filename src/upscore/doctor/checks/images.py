@@ -50,7 +50,8 @@ def _find_blurred(snapshot: Snapshot) -> Iterator[Finding]:
     usual = float(np.median([image.sharpness for _, image in measured]))
     found = [record.name for record, image in measured if image.sharpness < BLURRED * usual]
     if found and 2 * len(found) < len(measured):
-        what = f"{len(found)} of {len(measured)} images ({snapshot.listed(found)}) have less than a fifth of the usual sharpness: blurred, or enlarged"
+        what = f"{len(found)} of {len(measured)} images ({snapshot.listed(found)}) have less than a fifth of the usual sharpness: "
+        what += "blurred, or enlarged"
         yield snapshot.finding("images.blurred", "warning", what, found, advice="look at them, and leave out what shows nothing")
 
 
@@ -78,8 +79,8 @@ def _find_shift(snapshot: Snapshot) -> Iterator[Finding]:
         distance = np.abs(np.mean(others, axis=0) - mean) / deviation
         if float(distance.max()) > 2.5:
             what = (
-                f"the images of {split.name} differ from those of {train.name}: a mean band is {float(distance.max()):.1f} standard deviations "
-                f"from that of the training images"
+                f"the images of {split.name} differ from those of {train.name}: a mean band is {float(distance.max()):.1f} standard "
+                f"deviations from that of the training images"
             )
             farthest = np.abs(np.asarray(others) - mean).max(axis=1).argsort()[::-1][:4].tolist()
             names = [[r for r in split.records if r.image is not None][i].name for i in farthest]

@@ -100,8 +100,9 @@ def _find_near(snapshot: Snapshot) -> Iterator[Finding]:
                 continue
             groups = [[two[j].name, one[i].name] for _, j, i in found]
             what = (
-                f"{len(found)} of {len(second.records)} images of {second.name} {'are nearly' if severity == 'warning' else 'may be nearly'} "
-                f"the same as images of {first.name} (first {groups[0][0][1]}, there {groups[0][1][1]}): their difference hashes differ in "
+                f"{len(found)} of {len(second.records)} images of {second.name} "
+                f"{'are nearly' if severity == 'warning' else 'may be nearly'} the same as images of {first.name} "
+                f"(first {groups[0][0][1]}, there {groups[0][1][1]}): their difference hashes differ in "
                 f"{low} to {high} of 64 bits"
             )
             yield snapshot.finding(
@@ -143,8 +144,8 @@ def _find_groups(snapshot: Snapshot) -> Iterator[Finding]:
         if float(np.median(near)) > 0.75 * usual:
             continue
         what = (
-            f"{len(pairs)} of {len(second.records)} images of {second.name} stand next to an image of {first.name} in the numbering of their "
-            f"names, and look alike: frames of the same recordings on both sides, so that metrics on {second.name} are too good"
+            f"{len(pairs)} of {len(second.records)} images of {second.name} stand next to an image of {first.name} in the numbering of "
+            f"their names, and look alike: frames of the same recordings on both sides, so that metrics on {second.name} are too good"
         )
         yield snapshot.finding(
             "splits.groups", "warning", what, pairs, advice="divide by recording, not by frame", split=f"{first.name} and {second.name}"

@@ -63,7 +63,10 @@ CHECKS = (
         mends="sets label_mapping",
     ),
     Check("values.no-class", "masks hold values that are no class", "error", by_rules("values.no-class"), mends="sets label_mapping"),
-    Check("values.unnamed", "label_mapping does not name values that masks hold", "error", by_rules("values.unnamed"), mends="sets label_mapping"),
+    Check(
+        "values.unnamed", "label_mapping does not name values that masks hold", "error", by_rules("values.unnamed"),
+        mends="sets label_mapping",
+    ),
     Check("values.mixed-encodings", "masks store the classes in two encodings", "error", by_rules("values.mixed-encodings")),
     Check(
         "values.blurred", "masks of two values have others along borders", "error", by_rules("values.blurred"),
