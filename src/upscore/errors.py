@@ -44,12 +44,21 @@ __all__ = [
 class UpscoreError(Exception):
     """Anything a user can cause or fix; its text is one line with what to do."""
 
+    exit_code = 1  #: of a command that ends with it
+
     def __str__(self) -> str:
         return one_line(super().__str__())
 
 
 class DataError(UpscoreError):
-    """An image, mask or dataset is not what it should be."""
+    """An image, mask or dataset is not what it should be.
+
+    ``check`` is the id of the check (:mod:`upscore.doctor`) under which it is reported; "" for what is no fault of one image or mask.
+    """
+
+    def __init__(self, message: str = "", *, check: str = "") -> None:
+        super().__init__(message)
+        self.check = check
 
 
 class RecipeError(UpscoreError, ValueError):

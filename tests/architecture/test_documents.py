@@ -20,6 +20,13 @@ def test_the_page_of_settings_is_up_to_date():
     assert (ROOT / "docs" / "recipe.md").read_text() == module.recipe_page(), "run: python docs/make_recipe.py"
 
 
+def test_the_page_of_checks_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("make_doctor", ROOT / "docs" / "make_doctor.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "doctor.md").read_text() == module.doctor_page(), "run: python docs/make_doctor.py"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
     for target, _, place in re.findall(r"\]\(([^)#]*)(#([^)]+))?\)", page.read_text()):

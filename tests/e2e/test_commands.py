@@ -544,20 +544,20 @@ def test_scores_on_images_that_were_learned_from_are_marked(upscore, painted, tr
         shutil.copy(data / part / "train" / "002.png", data / part / "val" / "new.png")
     warnings = json.loads(upscore("evaluate", trained, data, "--json", "--out", out)[1])["warnings"]
     assert len(warnings) == 1
-    assert warnings[0].startswith("1 of 4 images of val are also in the network's training data (new, there 002)")
+    assert warnings[0].startswith("[splits.shared-images] 1 of 4 images of val are also in the network's training data (new, there 002)")
     shutil.rmtree(data / "images" / "val")
     shutil.rmtree(data / "masks" / "val")
     (data / "images" / "train").rename(data / "images" / "other")
     (data / "masks" / "train").rename(data / "masks" / "other")
     (data / "dataset.yaml").write_text("val: images/other\nnames: [ground, square, bar]\n")
     warnings = json.loads(upscore("evaluate", trained, data, "--json", "--out", out)[1])["warnings"]
-    assert warnings[0].startswith("all 6 images of val")
+    assert warnings[0].startswith("[splits.shared-images] all 6 images of val")
     shutil.copytree(trained / "best", tmp_path / "old")
     bundle = json.loads((tmp_path / "old" / "bundle.json").read_text())
     del bundle["card"]["data"]["split"], bundle["card"]["data"]["images"]  # the digests of its images are enough
     (tmp_path / "old" / "bundle.json").write_text(json.dumps(bundle))
     warnings = json.loads(upscore("evaluate", tmp_path / "old", painted, "--split", "train", "--json", "--out", out)[1])["warnings"]
-    assert warnings[0].startswith("all 6 images of train")
+    assert warnings[0].startswith("[splits.shared-images] all 6 images of train")
     del bundle["card"]["data"]["pixels"]  # a card that does not tell what was trained on
     (tmp_path / "old" / "bundle.json").write_text(json.dumps(bundle))
     assert json.loads(upscore("evaluate", tmp_path / "old", painted, "--split", "train", "--json", "--out", out)[1])["warnings"] == []

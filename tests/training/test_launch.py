@@ -554,12 +554,14 @@ def test_a_plan_warns_of_images_that_are_evaluated_and_learned_from(painted, tmp
 
     assert warnings(painted) == []
     (same,) = warnings(copied(painted, tmp_path / "same", val="images/train"))
-    assert same.startswith("all 6 images of the validation data (val) are also in the training data (000, 001, 002 and 3 more)")
+    assert same.startswith(
+        "[splits.shared-images] all 6 images of the validation data (val) are also in the training data (000, 001, 002 and 3 more)"
+    )
     one = copied(painted, tmp_path / "one")
     for part in ("images", "masks"):
         shutil.copy(one.parent / part / "train" / "004.png", one.parent / part / "val" / "zz.png")
     (few,) = warnings(one)
-    assert few.startswith("1 of 4 images of the validation data (val) are also in the training data (zz, there 004)")
+    assert few.startswith("[splits.shared-images] 1 of 4 images of the validation data (val) are also in the training data (zz, there 004)")
     assert not (tmp_path / "none").exists()
 
 

@@ -76,7 +76,7 @@ def test_a_run_without_its_bad_images_is_the_run_on_the_others(data: Path, tmp_p
     damage(data / "images" / "train" / "002.png")
     ready = plan(recipe_for(data, tmp_path / "run", **{"data.skip_bad": True}))
     (warning,) = ready.warnings
-    assert warning.startswith("1 of 6 training images cannot be read and are left out (002), first ")
+    assert warning.startswith("[files.unreadable] 1 of 6 training images cannot be read and are left out (002), first ")
     finished = train(ready)
     skipped = (finished.folder / "skipped.txt").read_text()
     assert skipped.startswith("002\t")
@@ -120,7 +120,9 @@ def test_a_training_image_saved_again_among_those_of_validation_is_the_first_war
     steps: list[tuple[int, int]] = []
     ready = plan(recipe_for(data, tmp_path / "run"), progress=lambda *step: steps.append(step))
     assert len(ready.warnings) == 2
-    assert ready.warnings[0].startswith("1 of 4 images of the validation data (val) are also in the training data (renamed, there 003)")
+    assert ready.warnings[0].startswith(
+        "[splits.shared-images] 1 of 4 images of the validation data (val) are also in the training data (renamed, there 003)"
+    )
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
 
@@ -134,7 +136,7 @@ def test_an_evaluation_knows_what_the_network_was_trained_on_when_the_training_d
     predictor = Predictor(run.best, device="cpu")
     evaluation = evaluate(predictor, val)
     assert evaluation.trained_on == (("renamed", "renamed"),)
-    warning = "1 of 4 images of val are also in the network's training data (renamed)"
+    warning = "[splits.shared-images] 1 of 4 images of val are also in the network's training data (renamed)"
     assert evaluation.warnings[0].startswith(warning)
     for numbers in (evaluation.numbers(), evaluation.as_dict()):
         assert numbers["warnings"][0].startswith(warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shlex
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.table import Table
 
-from upscore.cli.console import aside, console, escape, make_table, print_warnings, short_name
-from upscore.text import describe_duration, visible
+from upscore.cli.console import aside, console, escape, make_table, print_aside, print_warnings, short_name
+from upscore.text import describe_duration, one_line, visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
+    from upscore.doctor.diagnosis import Diagnosis
+    from upscore.doctor.mend import Mended
     from upscore.evaluation.hints import Baseline
     from upscore.evaluation.proposal_sweep import ProposalSweep
     from upscore.evaluation.result import Evaluation
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "print_demonstration",
+    "print_diagnosis",
     "print_ensemble",
     "print_evaluation",
     "print_explanation",
@@ -114,6 +118,39 @@ def _describe_network(plan: Plan) -> str:
         weights = f"weights of {model.start_from}"
     parameters = "" if plan.model is None else f", {sum(weight.numel() for weight in plan.model.parameters()) / 1e6:.2f} M parameters"
     return f"network: {escape(model.name)}{escape(on)}{parameters}, {escape(weights)}"
+
+
+def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | None, *, as_json: bool) -> None:
+    """Print what was found in a dataset, errors first, and what a corrected copy changed; or as JSON alone."""
+    if as_json:
+        changes = None if mended is None else {
+            "folder": str(mended.folder),
+            "changes": [dataclasses.asdict(change) for change in mended.changes],
+            "remaining": [finding.id for finding in mended.remaining],
+        }  # fmt: skip
+        print(json.dumps(diagnosis.as_dict() | ({"mended": changes} if changes else {}), indent=2))
+        return
+    print_aside(diagnosis.messages)
+    colours = {"error": "bold red", "warning": "bold yellow", "info": "bold"}
+    for finding in diagnosis.findings:
+        console.print(
+            f"[{colours[finding.severity]}]{finding.severity}:[/] {escape(one_line(finding.text()), MAX_COMMAND)}", soft_wrap=True
+        )
+    counts = diagnosis.counts
+    console.print(
+        f"{len(diagnosis.checks)} checks: {counts['error']} error{'s' * (counts['error'] != 1)}, "
+        f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}, {counts['info']} for information"
+    )
+    if mended is not None:
+        for change in mended.changes[:20]:
+            console.print(f"  {escape(change.file)}: {escape(change.what)} [dim]({escape(', '.join(change.checks))})[/dim]", soft_wrap=True)
+        if len(mended.changes) > 20:
+            console.print(f"  and {len(mended.changes) - 20} more, listed in changes.json")
+        console.print(f"corrected copy: [bold]{escape(mended.yaml)}[/bold], {mended.untouched} files as they were", soft_wrap=True)
+        if mended.remaining:
+            console.print(f"not corrected: {escape(', '.join(dict.fromkeys(finding.id for finding in mended.remaining)))}", soft_wrap=True)
+    if page is not None:
+        console.print(f"page: [bold]{escape(page)}[/bold]", soft_wrap=True)
 
 
 def print_run(run: Run) -> None:

@@ -69,7 +69,9 @@ class ColourTable:
                 unknown.update(packed[differ].tolist())
         if unknown:
             shown = listed([f"{key >> 16},{key >> 8 & 255},{key & 255}: {count} px" for key, count in unknown.most_common()])
-            raise file.error(f"the mask shows colours that {self._source} gives to no class ({shown}): add a line for each to it")
+            raise file.error(
+                f"the mask shows colours that {self._source} gives to no class ({shown}): add a line for each to it", check="values.colours"
+            )
         return stored
 
 

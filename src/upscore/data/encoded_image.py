@@ -54,9 +54,9 @@ class EncodedImage:
             raise DataError(f"{file}: the file is empty, expected an image")
         return cls(str(path), read_file(file, max_bytes=_MAX_BYTES, what="an image"), page)
 
-    def error(self, message: str) -> DataError:
-        """Return the error with ``message`` about this file."""
-        return DataError(f"{self.name}: {message}")
+    def error(self, message: str, *, check: str = "files.unreadable") -> DataError:
+        """Return the error with ``message`` about this file, reported under the id ``check``."""
+        return DataError(f"{self.name}: {message}", check=check)
 
     def damaged_image_error(self, error: Exception) -> DataError:
         """Return the error for a file on which a decoder failed with ``error``."""

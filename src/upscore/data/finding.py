@@ -8,8 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["DescribedMasks", "Finding", "Remedy", "has_background", "with_background"]
+__all__ = ["DescribedMasks", "Finding", "Remedy", "SampleName", "Severity", "has_background", "with_background"]
+
+Severity: TypeAlias = Literal["error", "warning", "info"]
+"""An error prevents training; a warning makes a network or its metrics worse than they seem; an info is good to know."""
+
+SampleName: TypeAlias = tuple[str, str]
+"""A split and a key."""
 
 _PLAIN = re.compile(r"[A-Za-z][\w-]*( [\w-]+)*", re.ASCII)
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -62,12 +69,12 @@ class Finding:
 
     Examples
     --------
-    >>> print(Finding("0/255", True, "street (train)", "0/255 masks", remedies=(Remedy(mapping={0: 0, 255: 1}),)).text())
-    street (train): 0/255 masks; change the stored values according to label_mapping: {0: 0, 255: 1}
+    >>> print(Finding("values.object-as-255", "error", "street (train)", "0/255 masks", remedies=(Remedy(mapping={0: 0, 255: 1}),)).text())
+    [values.object-as-255] street (train): 0/255 masks; change the stored values according to label_mapping: {0: 0, 255: 1}
     """
 
-    kind: str  #: which rule found it
-    fatal: bool  #: whether training on the dataset as it is would be wrong
+    id: str  #: which check found it, a family and a name; never changes
+    severity: Severity
     where: str  #: the dataset and its splits; empty where "what" names them
     what: str
     keys: tuple[str, ...] = ()  #: the samples concerned; empty where it is all of them
@@ -75,13 +82,37 @@ class Finding:
     values: Mapping[int, int] = field(default_factory=dict)  #: pixels of each stored value concerned
     remedies: tuple[Remedy, ...] = ()  #: what corrects it; several where that depends on what the masks mean
     masks: DescribedMasks = field(default=DescribedMasks(), repr=False)  #: which the remedies are for
+    #: the samples that show it, each alone or with those that it is compared with
+    evidence: tuple[tuple[SampleName, ...], ...] = field(default=(), repr=False)
+
+    @property
+    def fatal(self) -> bool:
+        """Whether training on the dataset as it is would be wrong."""
+        return self.severity == "error"
+
+    def remedy(self) -> str:
+        """Return every remedy in words and commands; "" where there is none."""
+        return "; or, ".join(remedy.text(self.masks) for remedy in self.remedies)
 
     def text(self) -> str:
-        """Return where it is, what was found and every remedy, as one line."""
-        remedies = "; or, ".join(remedy.text(self.masks) for remedy in self.remedies)
-        return (f"{self.where}: " if self.where else "") + self.what + (f"; {remedies}" if remedies else "")
+        """Return the check's id, where it is, what was found and every remedy, as one line."""
+        remedy = self.remedy()
+        return f"[{self.id}] " + (f"{self.where}: " if self.where else "") + self.what + (f"; {remedy}" if remedy else "")
 
     __str__ = text
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what can be written as JSON."""
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "where": self.where,
+            "found": self.what,
+            "remedy": self.remedy(),
+            "samples": [[{"split": split, "key": key} for split, key in group] for group in self.evidence],
+            "files": [str(file) for file in self.files],
+            "values": {str(value): int(pixels) for value, pixels in self.values.items()},
+        }
 
 
 def with_background(names: Sequence[str]) -> tuple[str, ...] | None:

@@ -30,12 +30,14 @@ __all__ = [
     "ALPHA_WARNING",
     "DecodedImage",
     "ImageFacts",
+    "StoredImage",
     "check_image",
     "decode_image",
     "find_stored_input",
     "inspect_image",
     "read_image",
     "read_image_with_metadata",
+    "read_stored_image",
 ]
 
 DARK_BELOW = 2**14
@@ -58,6 +60,14 @@ class DecodedImage:
     pixels: Bands  #: (H, W, C), upright; RGB of 8 bits where no other bands were asked for
     orientation: int  #: the file's EXIF orientation, 1 to 8; 1 is upright as stored
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """An image, and what its file declares of its bands."""
+
+    decoded: DecodedImage
+    spec: InputSpec  #: RGB for grey and colour images of 8 bits
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,19 @@ def read_image_with_metadata(path: str | os.PathLike[str], spec: InputSpec = RGB
     stored = _stored_as(file, spec)
     pixels, warnings = stored.decode()
     return DecodedImage(pixels, stored.orientation, warnings)
+
+
+def read_stored_image(path: str | os.PathLike[str]) -> StoredImage:
+    """Read an image and find its bands, from one reading of its file: as RGB where :func:`find_stored_input` returns that.
+
+    A DataError is raised as by :func:`read_image` and :func:`~upscore.data.stored_bands.open_stored_bands`.
+    """
+    file = EncodedImage.read(Path(path))
+    stored = open_stored_bands(file)
+    if stored.spec == GREY or stored.spec.is_rgb:
+        return StoredImage(_decode_rgb(file), RGB)
+    pixels, warnings = stored.decode()
+    return StoredImage(DecodedImage(pixels, stored.orientation, warnings), stored.spec)
 
 
 def find_stored_input(path: str | os.PathLike[str]) -> InputSpec:

@@ -8,7 +8,7 @@ them in seconds, with what they probably are. The rules: :mod:`upscore.data.mask
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from upscore.errors import DataError, UpscoreError
 from upscore.text import listed
 from upscore.types import IGNORE
 
-__all__ = ["check_dataset", "check_splits", "inspect_dataset"]
+__all__ = ["check_dataset", "check_splits", "inspect_dataset", "unreadable_findings", "with_hint"]
 
 
 def check_dataset(dataset: Dataset, *, training: bool = True, progress: Callable[[int, int], None] | None = None) -> DatasetStatistics:
@@ -64,14 +64,14 @@ def check_splits(
     of_train, unreadable, train_masks = _count(train, lambda done, _: report(done, total))
     of_val, also_unreadable, val_masks = _count(val, lambda done, _: report(len(train) + done, total))
     unreadable = [replace(found, remedies=(Remedy(advice=SKIP_ADVICE),)) for found in unreadable]
-    findings = unreadable or also_unreadable or _with_hint(apply_rules([train_masks, val_masks]), train)
+    findings = unreadable or also_unreadable or with_hint(apply_rules([train_masks, val_masks]), train)
     return _without_fatal_finding(replace(of_train, findings=tuple(findings))), of_val
 
 
 def inspect_dataset(dataset: Dataset, *, training: bool = True, progress: Callable[[int, int], None] | None = None) -> DatasetStatistics:
     """Do what :func:`check_dataset` does, but return a fatal finding among the others instead of raising it."""
     statistics, unreadable, masks = _count(dataset, progress)
-    return replace(statistics, findings=tuple(unreadable or _with_hint(apply_rules([masks], training=training), dataset)))
+    return replace(statistics, findings=tuple(unreadable or with_hint(apply_rules([masks], training=training), dataset)))
 
 
 def _without_fatal_finding(statistics: DatasetStatistics) -> DatasetStatistics:
@@ -80,11 +80,13 @@ def _without_fatal_finding(statistics: DatasetStatistics) -> DatasetStatistics:
     return statistics
 
 
-def _with_hint(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
+def with_hint(findings: Sequence[Finding], dataset: Dataset) -> list[Finding]:
     """Put the reader's hint on the classes it assumed before the other remedies for values that are no class."""
     if not (hint := getattr(dataset, "hint", "")):
         return list(findings)
-    return [replace(found, remedies=(Remedy(advice=hint), *found.remedies)) if found.kind == "no class" else found for found in findings]
+    return [
+        replace(found, remedies=(Remedy(advice=hint), *found.remedies)) if found.id == "values.no-class" else found for found in findings
+    ]
 
 
 def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tuple[DatasetStatistics, list[Finding], StoredMasks]:
@@ -95,9 +97,9 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
     palettes: list[bytes] = [b""] * count
     distinct: dict[bytes, bytes] = {}  # one object for each of the few palettes
     digests: dict[str, bytes] = {}
-    unreadable: dict[int, str] = {}
+    unreadable: dict[int, UpscoreError] = {}
 
-    def read(index: int) -> tuple[npt.NDArray[np.int64], tuple[int, ...], bytes] | str:
+    def read(index: int) -> tuple[npt.NDArray[np.int64], tuple[int, ...], bytes] | UpscoreError:
         try:
             raw = dataset.raw_label(index) if isinstance(dataset, RawLabels) else None
             if raw is None:
@@ -107,15 +109,15 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
             else:
                 values = raw.values
         except UpscoreError as error:
-            return str(error)
+            return error
         if values is None:
-            return f"{dataset.keys[index]}: the sample has no label, expected one"
+            return DataError(f"{dataset.keys[index]}: the sample has no label, expected one")
         return np.bincount(values.ravel(), minlength=256), values.shape, raw.palette if raw else b""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         read_all = pool.map if isinstance(dataset, RawLabels) else map  # a caller's own dataset may not be safe in threads
         for index, found in enumerate(read_all(read, range(count))):
-            if isinstance(found, str):
+            if isinstance(found, UpscoreError):
                 unreadable[index] = found
             else:
                 stored[index], sizes[index], palette = found
@@ -131,7 +133,7 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
         settings_file,
     )  # fmt: skip
     counts = stored if mapping is None else _mapped(stored, masks)
-    faults = dict(unreadable)
+    faults = {index: str(error) for index, error in unreadable.items()}
     undefined = counts[:, classes:IGNORE]
     for index in np.flatnonzero(undefined.any(axis=1)).tolist():
         values = [classes + int(value) for value in np.flatnonzero(undefined[index])]
@@ -149,12 +151,32 @@ def _count(dataset: Dataset, progress: Callable[[int, int], None] | None) -> tup
         faults={dataset.keys[index]: faults[index] for index in sorted(faults)},
         digests=digests,
     )
-    if not unreadable:
-        return statistics, [], masks
-    what = f"{len(unreadable)} of {count} masks cannot be used, first {next(iter(unreadable.values()))}"
-    keys = tuple(dataset.keys[index] for index in unreadable)
-    unread = tuple(files[index] for index in unreadable) if files else ()
-    return statistics, [Finding("unreadable", True, f"{dataset.name} ({dataset.split})", what, keys, unread)], masks
+    return statistics, unreadable_findings(dataset, unreadable), masks
+
+
+def unreadable_findings(dataset: Dataset, errors: Mapping[int, UpscoreError]) -> list[Finding]:
+    """Return a finding for each check that the ``errors`` of reading samples, by index, belong to; the most frequent one first."""
+    by_check: dict[str, dict[int, UpscoreError]] = {}
+    for index, error in sorted(errors.items()):
+        by_check.setdefault(getattr(error, "check", "") or "files.unreadable", {})[index] = error
+    files: Sequence[Path] = dataset.mask_files if isinstance(dataset, InFiles) else ()
+    findings = []
+    for check, found in sorted(by_check.items(), key=lambda item: -len(item[1])):
+        what = f"{len(errors)} of {len(dataset)} masks cannot be used, first {next(iter(found.values()))}"
+        what += f" ({len(found)} of them for this reason)" if len(by_check) > 1 else ""
+        keys = tuple(dataset.keys[index] for index in found)
+        findings.append(
+            Finding(
+                check,
+                "error",
+                f"{dataset.name} ({dataset.split})",
+                what,
+                keys,
+                tuple(files[index] for index in found) if files else (),
+                evidence=tuple(((dataset.split, key),) for key in keys),
+            )
+        )
+    return findings
 
 
 def _mapped(stored: npt.NDArray[np.int64], masks: StoredMasks) -> npt.NDArray[np.int64]:

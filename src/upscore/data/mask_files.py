@@ -74,7 +74,8 @@ def read_mask(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None
         found = len(_colours(pixels)[0]) if pixels.ndim == 3 else len(np.unique(pixels))
         raise file.error(
             f"a {lossy} mask cannot hold class indices: compression invents values along every edge "
-            f"({found} values found): export the masks as PNG"
+            f"({found} values found): export the masks as PNG",
+            check="values.lossy",
         )
     if pixels.ndim == 3:
         pixels = _one_channel(file, pixels)
@@ -94,7 +95,9 @@ def read_instances(path: str | os.PathLike[str]) -> npt.NDArray[np.int32]:
     if pixels.dtype.itemsize >= 4:
         low, high = _integer_range(file, pixels)
         if low < -(2**31) or high >= 2**31:
-            raise file.error(f"the mask holds object numbers from {low} to {high}, expected at most 31 bits: export it again")
+            raise file.error(
+                f"the mask holds object numbers from {low} to {high}, expected at most 31 bits: export it again", check="values.range"
+            )
     return np.ascontiguousarray(pixels, np.int32)
 
 
@@ -114,7 +117,9 @@ def _decode_values(file: EncodedImage) -> tuple[npt.NDArray[Any], int, str, byte
         if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "F") and not upright.mode.startswith("I"):
             upright = upright.convert("RGB")
         if header.bits > 8 and upright.mode in ("RGB", "RGBA", "LA"):
-            raise file.error(f"a mask of {header.bits}-bit colours, of which the lower bits are lost: export it as an 8-bit PNG")
+            raise file.error(
+                f"a mask of {header.bits}-bit colours, of which the lower bits are lost: export it as an 8-bit PNG", check="values.colours"
+            )
         pixels = np.asarray(upright)
         palette = bytes(upright.getpalette() or ()) if upright.mode == "P" else b""
     except DataError:
@@ -144,7 +149,10 @@ def _integer_range(file: EncodedImage, pixels: npt.NDArray[Any]) -> tuple[int, i
         for part in flat_blocks(pixels):
             fractions = part[~(np.isfinite(part) & (part == np.rint(part)))]
             if fractions.size:
-                raise file.error(f"the mask holds {fractions[0]}, expected whole numbers: export it as an 8-bit PNG of class indices")
+                raise file.error(
+                    f"the mask holds {fractions[0]}, expected whole numbers: export it as an 8-bit PNG of class indices",
+                    check="values.range",
+                )
     return int(pixels.min()), int(pixels.max())
 
 
@@ -159,7 +167,8 @@ def _to_bytes(
         if low < 0 or high > IGNORE:
             raise file.error(
                 f"the mask holds values from {low} to {high}, expected class indices 0 to 254 and 255 for ignored: "
-                f"name every value in label_mapping, which may send {low if low < 0 else high} to 255 to ignore it"
+                f"name every value in label_mapping, which may send {low if low < 0 else high} to 255 to ignore it",
+                check="values.range",
             )
         return np.ascontiguousarray(pixels, np.uint8), ()
     keys = np.array(sorted(mapping), np.int64)
@@ -178,7 +187,8 @@ def _to_bytes(
     if wide:
         raise file.error(
             f"the mask holds {listed(wide)}, which label_mapping does not name: name every value outside 0 to 255, "
-            f"as {{{wide[0]}: 255}} to ignore it"
+            f"as {{{wide[0]}: 255}} to ignore it",
+            check="values.range",
         )
     return label, tuple(sorted(unnamed))
 
@@ -198,7 +208,9 @@ def _one_channel(file: EncodedImage, pixels: npt.NDArray[Any]) -> npt.NDArray[An
     if pixels.shape[2] in (2, 4):
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if alpha.min() != alpha.max():
-            raise file.error("the mask's transparency varies, so its values are ambiguous: export it without an alpha channel")
+            raise file.error(
+                "the mask's transparency varies, so its values are ambiguous: export it without an alpha channel", check="values.alpha"
+            )
     if pixels.shape[2] == 1 or all((part[:, 0] == part[:, 1]).all() and (part[:, 1] == part[:, 2]).all() for part in flat_blocks(pixels)):
         return pixels[..., 0]
     found, counts = _colours(pixels)
@@ -210,4 +222,4 @@ def _one_channel(file: EncodedImage, pixels: npt.NDArray[Any]) -> npt.NDArray[An
         hint = "they are PASCAL VOC's palette saved as RGB: convert each colour back to its index and save 8-bit PNGs"
     else:
         hint = "convert each colour to its class's index and save 8-bit PNGs"
-    raise file.error(f"a colour mask where indices are expected, {len(colours)} colours ({shown}{more}): {hint}")
+    raise file.error(f"a colour mask where indices are expected, {len(colours)} colours ({shown}{more}): {hint}", check="values.colours")

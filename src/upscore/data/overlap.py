@@ -110,8 +110,13 @@ def _find_shared_files(train: Dataset, evaluated: Dataset) -> list[tuple[str, st
     return shared
 
 
-def shared_images_finding(shared: Sequence[tuple[str, str]], train: str, evaluated: str, count: int) -> Finding | None:
-    """Return a finding on the ``shared`` images, (key, key in ``train``), of the ``count`` images of ``evaluated``; None without any."""
+def shared_images_finding(
+    shared: Sequence[tuple[str, str]], train: str, evaluated: str, count: int, *, splits: tuple[str, str] | None = None
+) -> Finding | None:
+    """Return a finding on the ``shared`` images, (key, key in ``train``), of the ``count`` images of ``evaluated``; None without any.
+
+    ``train`` and ``evaluated`` are what the text calls them; ``splits`` are their names, for the evidence.
+    """
     if not shared:
         return None
     first = listed([key if key == train_key else f"{key}, there {train_key}" for key, train_key in shared])
@@ -120,7 +125,8 @@ def shared_images_finding(shared: Sequence[tuple[str, str]], train: str, evaluat
         f"{how_many} images of {evaluated} are also in {train} ({first}): metrics on them measure how well they are memorised, "
         "not how well new images are labelled"
     )
-    return Finding("shared images", False, "", what, tuple(key for key, _ in shared))
+    pairs = tuple(((splits[1], key), (splits[0], other)) for key, other in shared) if splits else ()
+    return Finding("splits.shared-images", "warning", "", what, tuple(key for key, _ in shared), evidence=pairs)
 
 
 def refuse_shared_images(shared: Sequence[tuple[str, str]], evaluated: str, count: int) -> None:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from upscore.data.annotations.drawing import Drawing, draw_for_image
 from upscore.data.dataset import RawLabel
 from upscore.data.headers import IMAGE_SUFFIXES
-from upscore.data.image_files import find_stored_input, inspect_image, read_image_with_metadata
+from upscore.data.image_files import StoredImage, find_stored_input, inspect_image, read_image_with_metadata, read_stored_image
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
+from upscore.data.stored_pairs import StoredPair
 from upscore.data.tiff import count_pages, list_pages
 from upscore.errors import DataError
 from upscore.input_spec import RGB, InputSpec
@@ -242,6 +243,34 @@ class PairedFiles:
             self._unnamed[index] = mask.unnamed
         return RawLabel(mask.label, mask.palette)
 
+    @property
+    def masks_as_stored(self) -> bool:
+        """Whether mask files hold the values of :meth:`raw_label`: they are read as they are, and not by colours or wider numbers."""
+        return self._read_mask is None and self._mapping_of_files is None and not any(pair.drawing for pair in self.pairs)
+
+    def stored_pair(self, index: int) -> StoredPair:
+        """Read the image and the mask of a sample as they are, each once, whatever their sizes, bands and values.
+
+        Where a file cannot be read its error is returned in place of its content; where the sizes differ, that of the mask.
+        """
+        pair = self.pairs[index]
+        image: StoredImage | DataError
+        mask: DecodedMask | DataError
+        try:
+            image = read_stored_image(pair.image)
+        except DataError as error:
+            image = error
+        try:
+            if isinstance(image, DataError):
+                mask = image if pair.drawing else self._decoded(pair, (0, 0), 1)[0]
+            else:
+                rows, columns = image.decoded.pixels.shape[:2]
+                mask, _ = self._decoded(pair, (rows, columns), image.decoded.orientation)
+                _check_size(pair, (rows, columns), image.decoded.orientation, mask.label.shape, pair.mask)
+        except DataError as error:
+            mask = error
+        return StoredPair(image, mask)
+
     def _decoded(self, pair: Pair, size: tuple[int, int], orientation: int) -> tuple[DecodedMask, Mapping[str, int]]:
         """Return the mask of an image of this size and EXIF orientation, and what was counted while it was drawn."""
         if pair.drawing is not None:
@@ -327,5 +356,19 @@ def _check_size(pair: Pair, image: Sequence[int], orientation: int, mask: Sequen
         else ": they must agree pixel for pixel"
     )
     raise DataError(
-        f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its image {pair.image.name} is {image[0]}×{image[1]}{why}"
+        f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its image {pair.image.name} is {image[0]}×{image[1]}{why}",
+        check=_size_check((image[0], image[1]), (mask[0], mask[1]), turned=turned),
     )
+
+
+def _size_check(image: tuple[int, int], mask: tuple[int, int], *, turned: bool) -> str:
+    """Return the check under which sizes are reported that differ."""
+    if turned:
+        return "sizes.turned"
+    if max(abs(image[0] - mask[0]), abs(image[1] - mask[1])) <= 2:
+        return "sizes.off-by-one"
+    # The same factor along both sides, up to the rounding of the smaller size.
+    small, large = sorted((image, mask))
+    factor = max(large) / max(small)
+    scaled = all(abs(long - factor * short) <= max(1.0, factor) for short, long in zip(small, large, strict=True))
+    return "sizes.scaled" if scaled else "sizes.differ"

@@ -42,7 +42,7 @@ class ReadableImages:
             return None
         count, total = len(self.skipped), len(self.skipped) + len(self.dataset)
         what = f"{count} of {total} training images cannot be read and are left out ({listed(list(self.skipped))}), first "
-        return Finding("left out", False, "", what + next(iter(self.skipped.values())), tuple(self.skipped))
+        return Finding("files.unreadable", "warning", "", what + next(iter(self.skipped.values())), tuple(self.skipped))
 
 
 def leave_out_unreadable(dataset: Dataset, *, progress: Callable[[int, int], None] = lambda done, total: None) -> ReadableImages:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.finding import DescribedMasks, Finding, Remedy, with_background
+from upscore.data.finding import DescribedMasks, Finding, Remedy, Severity, with_background
 from upscore.text import listed
 from upscore.types import IGNORE
 
@@ -85,7 +85,7 @@ class AllMasks:
         return {value: int(self.pixels[value]) for value in values}
 
     def finding(
-        self, kind: str, what: str, remedies: Sequence[Remedy] = (), *, fatal: bool = True,
+        self, check: str, what: str, remedies: Sequence[Remedy] = (), *, severity: Severity = "error",
         chosen: npt.NDArray[np.bool_] | None = None, values: Sequence[int] = (), part: StoredMasks | None = None,
     ) -> Finding:  # fmt: skip
         """Return a finding on the ``chosen`` masks, (masks,) bool, or on all; ``part`` is the split it is about."""
@@ -93,10 +93,12 @@ class AllMasks:
         where = f"{parts[0].name} ({' and '.join(part.split for part in parts)})"
         indices = () if chosen is None else np.flatnonzero(chosen).tolist()
         files, keys = (part.files, part.keys) if part is not None else (self._files, self._keys)
+        samples = [(of.split, key) for of in ([part] if part is not None else self.parts) for key in of.keys]
         masks = DescribedMasks(tuple(self.names), self._files, self.parts[0].settings_file)
         return Finding(
-            kind, fatal, where, what, tuple(keys[index] for index in indices), tuple(files[index] for index in indices) if files else (),
-            self.counted(values), tuple(remedies), masks,
+            check, severity, where, what, tuple(keys[index] for index in indices),
+            tuple(files[index] for index in indices) if files else (),
+            self.counted(values), tuple(remedies), masks, tuple((samples[index],) for index in indices),
         )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def numbered_classes(root: Path, masks: Sequence[Path]) -> LabelSpace:
     for names in (("background", "object"), tuple(f"class{value}" for value in values[:32])):
         stored = StoredMasks(name, "masks", keys, names, occurs, counts, palettes=palettes, files=masks, settings_file=settings_file)
         (finding, *_) = apply_rules([stored])
-        if finding.kind != "no class" or len(values) == 2:
+        if finding.id != "values.no-class" or len(values) == 2:
             break
     raise DataError(
         f"the masks hold the values {listed(values, 8)}, which are not plainly classes, and no names are given: {finding.text()}"

@@ -110,11 +110,11 @@ class Evaluation:
         if len(shown) == 1:
             what = f"the masks of {self.dataset} {self.split} contain only {shown[0]}: the mean IoU of one class does not measure how well "
             what += "classes are distinguished" + (f"; not measured: {listed(absent, 6)}" if absent else "")
-            found.append(Finding("one class", False, "", what))
+            found.append(Finding("balance.one-class", "warning", "", what))
         elif shown and absent:
             how = {"union": "left out of the mean IoU unless predicted", "present": "left out of the mean IoU", "all": "0 in the mean IoU"}
             what = f"no mask of {self.dataset} {self.split} contains {listed(absent, 6)}: not measured, and {how[self.absent]}"
-            found.append(Finding("class not shown", False, "", what))
+            found.append(Finding("balance.class-not-shown", "warning", "", what))
         return found
 
     @cached_property

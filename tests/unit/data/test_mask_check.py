@@ -146,9 +146,12 @@ def test_files_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path: 
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "2.png")
     Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / "3.png")
     assert re.search(r"3 of 4 masks cannot be used, first .*1\.png: not an image", refusal(dataset))
-    (finding,) = inspect_dataset(dataset).findings
-    assert (finding.kind, finding.keys) == ("unreadable", ("k1", "k2", "k3"))
-    assert [file.name for file in finding.files] == ["1.png", "2.png", "3.png"]
+    findings = inspect_dataset(dataset).findings
+    assert {finding.id: finding.keys for finding in findings} == {
+        "files.unreadable": ("k1",), "sizes.off-by-one": ("k2",), "values.colours": ("k3",),
+    }  # fmt: skip
+    assert [file.name for finding in findings for file in finding.files] == ["1.png", "2.png", "3.png"]
+    assert {finding.severity for finding in findings} == {"error"}
     messages = list(inspect_dataset(dataset).faults.values())
     assert "the mask is 3×3" in messages[1]
     assert "a colour mask" in messages[2]

@@ -239,7 +239,7 @@ def test_what_is_no_fault_is_passed_without_a_word(tmp_path: Path, what, make, n
 
 
 NOTED: list[tuple[str, Maker, Sequence[str], Mapping[int, int] | None, str]] = [
-    ("a class of three", times(1), THREE, None, r"^\S+ \(train\): no mask shows bar \(1 of 3 classes\): not learned"),
+    ("a class of three", times(1), THREE, None, r"^\[balance.class-not-shown\] \S+ \(train\): no mask shows bar \(1 of 3"),
     ("a class of val", lambda m, s, n: m % 2 if s == "val" else m, THREE, None, r"\(val\): no mask shows bar: .*not measured"),
     ("all of val", lambda m, s, n: m * (s == "train"), TWO, None, r"\(val\): all 2 masks show ground and nothing else: the mean"),
     ("values not named", looked_up(0, 1, 7), TWO, {0: 0, 1: 1}, r"does not name 7 \(\d+ px in 6 masks\), stored in 6 of 6 masks: such"),
@@ -262,7 +262,7 @@ def test_a_finding_is_a_value_before_it_is_prose(tmp_path: Path) -> None:
     describe(tmp_path, TWO)
     train = inspect_dataset(open_dataset(tmp_path, "train"))
     (finding,) = train.findings
-    assert (finding.kind, finding.fatal, finding.keys, sorted(finding.values)) == ("mixed encodings", True, ("0", "2"), [1, 255])
+    assert (finding.id, finding.severity, finding.keys, sorted(finding.values)) == ("values.mixed-encodings", "error", ("0", "2"), [1, 255])
     assert [remedy.mapping for remedy in finding.remedies] == [{0: 0, 1: 1, 255: 1}, {0: 0, 1: 1, 255: 255}]
     assert [file.name for file in finding.files] == ["0.png", "2.png"]
     assert finding.text() == str(finding)

@@ -103,6 +103,6 @@ def test_identities_of_made_up_images_tell_splits_apart() -> None:
 def test_the_sentence_counts_and_names() -> None:
     assert shared_images_finding([], "train", "val", 3) is None
     found = shared_images_finding([("a", "a"), ("b", "c")], "train", "val", 9)
-    assert (found.kind, found.fatal, found.keys) == ("shared images", False, ("a", "b"))
-    assert found.text().startswith("2 of 9 images of val are also in train (a, b, there c): metrics on them measure")
-    assert shared_images_finding([("a", "a")], "train", "val", 1).text().startswith("all 1 images of val")
+    assert (found.id, found.severity, found.keys) == ("splits.shared-images", "warning", ("a", "b"))
+    assert found.text().startswith("[splits.shared-images] 2 of 9 images of val are also in train (a, b, there c): metrics on them measure")
+    assert shared_images_finding([("a", "a")], "train", "val", 1).text().startswith("[splits.shared-images] all 1 images of val")

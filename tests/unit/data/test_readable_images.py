@@ -47,7 +47,7 @@ def test_damaged_images_and_masks_are_left_out_and_named(data: Path) -> None:
     assert steps == [(i, 6) for i in range(1, 7)]
     assert readable.finding is not None
     text = readable.finding.text()
-    assert text.startswith("2 of 6 training images cannot be read and are left out (001, 003), first ")
+    assert text.startswith("[files.unreadable] 2 of 6 training images cannot be read and are left out (001, 003), first ")
     assert readable.skipped["001"] in text
     assert len(train) == 6  # the dataset itself is as it was
 

@@ -198,16 +198,16 @@ def test_shards_with_a_crf_add_up_and_do_not_mix():
 def test_absent_classes_are_told_beside_the_scores():
     three = LabelSpace(("a", "b", "c"))
     (few,) = evaluate(Always(labels=three), Fixed(sample(), labels=three)).warnings
-    assert few == "no mask of fixed val contains c: not measured, and left out of the mean IoU unless predicted"
+    assert few == "[balance.class-not-shown] no mask of fixed val contains c: not measured, and left out of the mean IoU unless predicted"
     (counted,) = evaluate(Always(labels=three), Fixed(sample(), labels=three), absent="all").warnings
     assert counted.endswith("0 in the mean IoU")
     alone = evaluate(Always(), Fixed(sample(truth=((0, 0, 0), (0, 255, 0)))))
     assert alone.metrics.mean_iou == 1
     (warning,) = alone.warnings
-    assert warning.startswith("the masks of fixed val contain only a: the mean IoU of one class does not measure")
+    assert warning.startswith("[balance.one-class] the masks of fixed val contain only a: the mean IoU of one class does not measure")
     assert warning.endswith("; not measured: b")
     assert alone.numbers()["warnings"] == alone.as_dict()["warnings"] == alone.warnings
-    assert [finding.kind for finding in alone.findings] == ["one class"]
+    assert [finding.id for finding in alone.findings] == ["balance.one-class"]
     assert evaluate(Always(), Fixed(sample())).warnings == []
     assert evaluate(Always(), Fixed(sample(truth=np.full((2, 3), 255)))).warnings == []
     halves = [evaluate(Always(), Fixed(sample("k"), sample("l", np.zeros((2, 3)))), shard=(rank, 2)) for rank in (0, 1)]

@@ -24,7 +24,7 @@ def find_missing_classes(masks: AllMasks, part: StoredMasks, *, trained: bool) -
     if trained and len(shown) < 2:
         lacking = f"no mask shows {listed(absent, 6)}, " if absent else "names has one class, "
         yield masks.finding(
-            "one class",
+            "balance.one-class",
             f"{lacking}all {count} masks show {alone} and nothing else{besides}: a network learns nothing from fewer than two classes",
             _remedies_for_one_class(masks, part, ignored), values=values, part=part,
         )  # fmt: skip
@@ -32,10 +32,10 @@ def find_missing_classes(masks: AllMasks, part: StoredMasks, *, trained: bool) -
     if trained:
         if absent:
             yield masks.finding(
-                "class not shown",
+                "balance.class-not-shown",
                 f"no mask shows {listed(absent, 6)} ({len(absent)} of {len(part.names)} classes): not learned, and left out of the mean "
                 "IoU unless predicted",
-                fatal=False, part=part,
+                severity="warning", part=part,
             )  # fmt: skip
     else:
         before = masks.parts[0].classes_shown()
@@ -44,19 +44,19 @@ def find_missing_classes(masks: AllMasks, part: StoredMasks, *, trained: bool) -
             what = f"all {count} masks show {alone} and nothing else"
             if missing:
                 what += f"{besides}: the mean IoU of one class does not measure how well it and {listed(missing, 6)} are distinguished"
-            yield masks.finding("one class", what, fatal=False, part=part)
+            yield masks.finding("balance.one-class", what, severity="warning", part=part)
         elif missing:
             yield masks.finding(
-                "class not shown",
+                "balance.class-not-shown",
                 f"no mask shows {listed(missing, 6)}: how well {'they are' if len(missing) > 1 else 'it is'} labelled is not measured, and "
                 "the mean IoU is over the other classes",
-                fatal=False, part=part,
+                severity="warning", part=part,
             )  # fmt: skip
     blank = np.asarray(~part.occurs[:, [value for value in values if part.class_of(value) != IGNORE]].any(axis=1))
     if blank.any():
         keys = [part.keys[index] for index in np.flatnonzero(blank).tolist()]
         what = f"{len(keys)} of {count} masks hold ignored pixels alone ({listed(keys)})"
-        yield masks.finding("all ignored", what, fatal=False, chosen=blank, part=part)
+        yield masks.finding("ignored.whole-mask", what, severity="warning", chosen=blank, part=part)
 
 
 def _remedies_for_one_class(masks: AllMasks, part: StoredMasks, ignored: Sequence[int]) -> list[Remedy]:

@@ -42,7 +42,7 @@ def find_mixed_encodings(masks: AllMasks) -> Iterator[Finding]:
         Remedy(names, known | dict.fromkeys(other, IGNORE), when=f"if {_join(other)} {'are' if len(other) > 1 else 'is'} to be ignored"),
     ]
     yield masks.finding(
-        "mixed encodings",
+        "values.mixed-encodings",
         f"{masks.describe(with_other)} store {pixel_counts(masks.counted(other))} where "
         f"others ({listed(masks.keys(with_usual))}) store {pixel_counts(masks.counted(usual))}: two encodings in one dataset",
         remedies, chosen=with_other, values=[*usual, *other],
@@ -77,7 +77,7 @@ def find_blurred_masks(masks: AllMasks) -> Iterator[Finding]:
     chosen = masks.holding(between)
     advice = f"export the masks without anti-aliasing and resize them with nearest neighbour alone, or threshold them at {middle}"
     yield masks.finding(
-        "blurred",
+        "values.blurred",
         f"{masks.describe(chosen)} hold {len(between)} values besides {low} and {high} "
         f"({pixel_counts(masks.counted(between))}): {low}/{high} masks whose edges were blurred, resized, anti-aliased or compressed",
         [Remedy(names, advice=advice, rewrite=rewrite if safe else "")], chosen=chosen, values=between,
@@ -91,7 +91,7 @@ def find_object_as_255(masks: AllMasks) -> Iterator[Finding]:
         if masks.classes == 1:
             meaning += f", and the background taken for {masks.names[0]}, the one class in names"
         yield masks.finding(
-            "0/255",
+            "values.object-as-255",
             f"all {masks.count} masks hold only 0 and 255 ({int(masks.pixels[IGNORE])} pixels): 0/255 masks, {meaning}",
             [Remedy(two_classes(masks.names) if masks.classes == 1 else None, {0: 0, IGNORE: 1})], values=[0, IGNORE],
         )  # fmt: skip

@@ -51,7 +51,7 @@ def find_different_palettes(masks: AllMasks) -> Iterator[Finding]:
         Remedy(when="if the numbers are right and the colours do not matter", advice="save them without palettes", rewrite="a"),
     ]
     yield masks.finding(
-        "palettes differ",
+        "values.palettes-differ",
         f"{masks.describe(chosen)} have another palette than the rest: {number} is the colour {here} in some and "
         f"{there} in others",
         remedies, chosen=chosen, values=clashing,

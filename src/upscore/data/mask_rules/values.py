@@ -22,7 +22,7 @@ def find_ignored_splits(masks: AllMasks) -> Iterator[Finding]:
             why = f" because label_mapping does not name {pixel_counts(masks.counted(unnamed))}" if unnamed else ""
             check = Remedy(advice="check the masks" + (" and label_mapping" if masks.mapping is not None else ""))
             yield masks.finding(
-                "all ignored", f"every pixel of all {len(part.keys)} masks is ignored{why}, expected classes", remedies or [check],
+                "ignored.whole-split", f"every pixel of all {len(part.keys)} masks is ignored{why}, expected classes", remedies or [check],
                 values=values, part=part,
             )  # fmt: skip
 
@@ -38,7 +38,7 @@ def find_undefined_values(masks: AllMasks) -> Iterator[Finding]:
         meaning = f"{len(masks.values)} different values: masks resized with interpolation, blurred or saved as photographs"
         remedies = [Remedy(advice="export them anew, resized with nearest neighbour alone")]
     yield masks.finding(
-        "no class",
+        "values.no-class",
         f"{masks.describe(chosen)} hold values that are no class "
         f"({pixel_counts(masks.counted(masks.undefined))}), expected {expected} or 255 for ignored: {meaning}",
         remedies, chosen=chosen, values=masks.undefined,
@@ -125,7 +125,7 @@ def find_unmapped_values(masks: AllMasks) -> Iterator[Finding]:
     if not lost or (
         2 * len(lost) < len(targets) and len(shown - {IGNORE}) > 1
     ):  # most of the mapping fits: a rare class and a void are more likely
-        yield masks.finding("unnamed values", what, fatal=False, chosen=chosen, values=masks.undefined)
+        yield masks.finding("values.unnamed", what, severity="warning" if lost else "info", chosen=chosen, values=masks.undefined)
         return
     readings = _readings(masks.values, masks)
     if (
@@ -141,7 +141,7 @@ def find_unmapped_values(masks: AllMasks) -> Iterator[Finding]:
     fatal = bool(readings) or len(shown - {IGNORE}) < 2
     if not remedies:
         remedies = [Remedy(advice=f"give their class in label_mapping, such as {masks.undefined[0]}: {lost[0]}")]
-    yield masks.finding("unnamed values", what, remedies, fatal=fatal, chosen=chosen, values=masks.undefined)
+    yield masks.finding("values.unnamed", what, remedies, severity="error" if fatal else "warning", chosen=chosen, values=masks.undefined)
 
 
 def _readings(values: Sequence[int], masks: AllMasks) -> list[Remedy]:
