@@ -51,7 +51,7 @@ def open_yolo(root: Path, split: str) -> PairedFiles:
     DataError
         The description is wrong, a split is missing or empty; or, where a mask is drawn, a line is malformed.
     """
-    warnings: list[str] = []
+    warnings = ["the masks are drawn from YOLO's polygons in labels/"]
     schema = _schema(root)
     if schema is not None:
         warnings += schema.warnings
