@@ -75,7 +75,8 @@ def check_mended(outcome: str, clean: Path, damaged: Path, tmp_path: Path, found
             assert not differ.any(), name
         else:
             assert (label != was[name]).mean() < 0.06
-    assert found not in {finding.id for finding in severe(diagnose(mended.yaml))}
+    lost = {"geometry.dilated"} if outcome == "nearly" else set()  # masks that were resized are not restored along their borders
+    assert [str(finding) for finding in severe(diagnose(mended.yaml)) if finding.id not in lost] == []
 
 
 def labels_of(root: Path) -> list[Path]:
