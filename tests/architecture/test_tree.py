@@ -7,6 +7,7 @@ SOURCE = ROOT / "src" / "upscore"
 TOPICS = {
     "crf/test_arguments.py",
     "crf/test_examples.py",
+    "data/readers/test_published_layouts.py",
     "data/test_data_page.py",
     "inference/test_smallest_proposals.py",
     "losses/test_labels.py",

@@ -13,7 +13,7 @@ from PIL import Image
 from upscore.files import write_atomically
 from upscore.types import LabelSpace
 
-__all__ = ["write_image", "write_label_map"]
+__all__ = ["write_image", "write_label_map", "write_stored_values"]
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint8], labels: LabelSpace) -> None:
@@ -26,6 +26,17 @@ def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint
     assert label_map.dtype == np.uint8
     image = Image.fromarray(np.ascontiguousarray(label_map)).convert("L")
     image.putpalette(labels.colours().tobytes())
+    _write_png(Path(path), image)
+
+
+def write_stored_values(path: str | os.PathLike[str], values: npt.NDArray[np.uint8], palette: bytes = b"") -> None:
+    """Write the values of a mask, (H, W), as an 8-bit PNG: grey, or with a ``palette``, red, green and blue of each number from 0.
+
+    It is like :func:`write_label_map` in all else.
+    """
+    image = Image.fromarray(np.ascontiguousarray(values))
+    if palette:
+        image.putpalette(palette)
     _write_png(Path(path), image)
 
 

@@ -23,8 +23,8 @@ from upscore.types import IGNORE, LabelSpace, voc_palette
 __all__ = [
     "EDITS",
     "READINGS",
-    "Common",
     "Reading",
+    "SplitPlacement",
     "measure_placements",
     "place",
     "read_colours",
@@ -37,7 +37,7 @@ Mask: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Common:
+class SplitPlacement:
     """What is common to the masks of a split."""
 
     shift: tuple[int, int] = (0, 0)  #: by how many rows and columns all masks have to be moved
@@ -45,7 +45,7 @@ class Common:
     placements: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
 
-Edit: TypeAlias = Callable[[Mask, Record, npt.NDArray[Any], Common], tuple[Mask, str]]
+Edit: TypeAlias = Callable[[Mask, Record, npt.NDArray[Any], SplitPlacement], tuple[Mask, str]]
 """Stored values (H, W), the sample's record, its image, and what is common to the masks of its split, to the corrected values and what was
 done; the mask itself where nothing can be done."""
 
@@ -53,19 +53,19 @@ Reading: TypeAlias = Callable[[Path, LabelSpace], tuple[Mask, str] | None]
 """A mask file that is refused, to its values and how they were read; None where they cannot be known."""
 
 
-def _turn(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+def _turn(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
     return turn(mask, record.orientation), f"turned by the image's EXIF orientation {record.orientation}"
 
 
-def _resize(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+def _resize(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
     height, width = image.shape[:2]
     resized = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     return resized, f"resized from {mask.shape[0]}×{mask.shape[1]} to {height}×{width} with nearest neighbour"
 
 
-def _fit(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+def _fit(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
     height, width = image.shape[:2]
-    top, left = common.placements[height - mask.shape[0], width - mask.shape[1]]
+    top, left = placement.placements[height - mask.shape[0], width - mask.shape[1]]
     placed = place(mask, (height, width), top, left)
     ignored = int((placed == IGNORE).sum() - (mask == IGNORE).sum())
     return placed, f"placed at row {top}, column {left} of the image" + (
@@ -100,20 +100,20 @@ def place(mask: Mask, size: tuple[int, int], top: int, left: int) -> Mask:
     return placed
 
 
-def _move(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
-    rows, columns = common.shift
+def _move(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
+    rows, columns = placement.shift
     moved = place(mask, (mask.shape[0], mask.shape[1]), rows, columns)
     return moved, f"moved by {rows} rows and {columns} columns; what it no longer covers is ignored"
 
 
-def _mirror(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+def _mirror(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
     way = mirrored_way(record)
     assert way is not None
     axes = ((1,), (0,), (0, 1))[way]
     return np.ascontiguousarray(np.flip(mask, axes)), "mirrored " + ("left to right", "top to bottom", "in both directions")[way]
 
 
-def _remove_steps(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+def _remove_steps(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
     """Give the pixels between two classes the nearest class that is not between others."""
     between = find_between(mask)
     _, numbers = cv2.distanceTransformWithLabels(between.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
@@ -122,7 +122,7 @@ def _remove_steps(mask: Mask, record: Record, image: npt.NDArray[Any], common: C
     return np.where(between, certain[numbers], mask).astype(np.uint8), f"{int(between.sum())} px given the nearest other class"
 
 
-def _remove_specks(mask: Mask, record: Record, image: npt.NDArray[Any], common: Common) -> tuple[Mask, str]:
+def _remove_specks(mask: Mask, record: Record, image: npt.NDArray[Any], placement: SplitPlacement) -> tuple[Mask, str]:
     filled = fill_specks(mask)
     return filled, f"{int((filled != mask).sum())} px given the class around them"
 

@@ -21,10 +21,10 @@ from upscore.data.dataset import InFiles, RawLabels, input_of
 from upscore.data.encoded_image import split_page
 from upscore.data.finding import Finding, SampleName
 from upscore.data.image_files import read_image_with_metadata
-from upscore.data.png_files import write_label_map
+from upscore.data.png_files import write_stored_values
 from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis
-from upscore.doctor.mask_edits import EDITS, READINGS, Common, measure_placements, read_stored, threshold
+from upscore.doctor.mask_edits import EDITS, READINGS, SplitPlacement, measure_placements, read_stored, threshold
 from upscore.doctor.placement import shift_of
 from upscore.doctor.scan import Record
 from upscore.doctor.snapshot import SplitRecords
@@ -74,6 +74,8 @@ class _Treatment:
         self.settings: list[str] = []
         self.two_values: tuple[int, int] | None = None
         self.treated: set[int] = set()
+        stored = Counter(record.palette for record in diagnosis.snapshot.records() if record.mask is not None)
+        self.palette = stored.most_common(1)[0][0] if stored else b""  # as most masks have, so that colours mean the same in all
         for finding in diagnosis.findings:
             if finding.id in asked or finding.severity == "info":
                 continue
@@ -146,12 +148,12 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
     untouched = 0
     with replace_folder(folder, what="corrected copy", holds=()) as partial:
         for split in splits:
-            common = Common(_common_shift(split), _common_placements(split, treatment))
+            placement = SplitPlacement(_common_shift(split), _common_placements(split, treatment))
             for index, record in enumerate(split.records):
                 if (why := treatment.left_out.get(record.name)) is not None:
                     changes.append(Change(f"{record.split} {record.key}", (why,), "left out"))
                 else:
-                    change, links = _write_sample(partial, split, index, record, treatment, common)
+                    change, links = _write_sample(partial, split, index, record, treatment, placement)
                     untouched += links
                     if change is not None:
                         changes.append(change)
@@ -175,7 +177,7 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
 
 
 def _write_sample(
-    folder: Path, split: SplitRecords, index: int, record: Record, treatment: _Treatment, common: Common
+    folder: Path, split: SplitRecords, index: int, record: Record, treatment: _Treatment, placement: SplitPlacement
 ) -> tuple[Change | None, int]:
     """Write or link the files of a sample; return how its mask differs, and how many files are links."""
     dataset = split.dataset
@@ -191,7 +193,7 @@ def _write_sample(
         read = reading(mask_file, dataset.labels) if reading is not None else None
         if read is not None and "sizes.off-by-one" in checks:
             size = record.size[0] - read[0].shape[0], record.size[1] - read[0].shape[1]
-            read = read if size in common.placements else None
+            read = read if size in placement.placements else None
         if read is None:
             why = tuple(checks) or (getattr(record.mask_error, "check", ""),)
             return Change(f"{record.split} {record.key}", why, "left out: its mask cannot be corrected"), 0
@@ -204,7 +206,7 @@ def _write_sample(
         if check in EDITS:
             image = read_image_with_metadata(image_file, input_of(dataset)).pixels
             assert values is not None
-            values, how = EDITS[check](values, record, image, common)
+            values, how = EDITS[check](values, record, image, placement)
             done += [how] if how else []
         elif check == "values.blurred" and treatment.two_values is not None and values is not None:
             before, values = values, threshold(values, *treatment.two_values)
@@ -214,7 +216,7 @@ def _write_sample(
     if values is None:
         _link(mask_file, folder / relative)
         return None, links + 1
-    write_label_map(folder / relative, values, dataset.labels)
+    write_stored_values(folder / relative, values, treatment.palette)
     return (Change(relative, tuple(checks), "; ".join(done)) if done else None), links
 
 

@@ -62,7 +62,7 @@ def check_mended(outcome: str, clean: Path, damaged: Path, tmp_path: Path, found
     if outcome == "left out":
         assert found in {check for change in listed for check in change["checks"]}
         assert all((label == was[name]).all() for name, label in now.items() if name in was)
-        assert len(now) < len(labels_of(damaged))
+        assert len(now) == len(masks(damaged)) - 1
         return
     assert now.keys() == was.keys()
     for name, label in now.items():
@@ -75,11 +75,8 @@ def check_mended(outcome: str, clean: Path, damaged: Path, tmp_path: Path, found
             assert not differ.any(), name
         else:
             assert (label != was[name]).mean() < 0.06
-    assert found not in {finding.id for finding in severe(diagnose(mended.yaml))}
-
-
-def labels_of(root: Path) -> list[Path]:
-    return masks(root)
+    lost = {"geometry.dilated"} if outcome == "nearly" else set()  # masks that were resized are not restored along their borders
+    assert [str(finding) for finding in severe(diagnose(mended.yaml)) if finding.id not in lost] == []
 
 
 CASES = [("objects", name, case) for name, case in (GENERAL | OBJECTS).items()] + [("many", name, case) for name, case in MANY.items()]
