@@ -181,6 +181,8 @@ def test_predictions(upscore, painted, trained, tmp_path):
 
 VALUES = {
     "--flips": [],
+    "--rotations": [],
+    "--preset": ["edeconvnet-paper"],
     "--scales": ["1,0.5"],
     "--tile": ["64"],
     "--max-proposals": ["3"],
@@ -196,8 +198,8 @@ VALUES = {
     "--set": ["margin=96"],
 }
 GROUPS = (
-    ("--flips", "--scales", "--tile", "--precision", "--set", "--crf", "--no-proposals"),
-    ("--max-proposals", "--aggregate", "--boxes", "--ensemble", "--combine", "--no-crf"),
+    ("--flips", "--rotations", "--scales", "--tile", "--precision", "--set", "--crf", "--no-proposals"),
+    ("--preset", "--max-proposals", "--aggregate", "--boxes", "--ensemble", "--combine", "--no-crf"),
 )
 
 
