@@ -3,8 +3,8 @@
 Of probabilities, each view has one vote, however sure of itself it is; scores are averaged as scores.
 
 Rotations are by quarter turns, which move every pixel onto a pixel and are undone exactly. With the mirror images they are the eight
-symmetries of the square. U-Net averages over "7 rotated versions of the input" (Ronneberger, Fischer, Brox, MICCAI 2015, §4); neither the
-paper nor its release states their angles, or whether the image itself is one of the seven. The eight symmetries are the usual reading.
+symmetries of the square. U-Net averages over "7 rotated versions of the input" (Ronneberger, Fischer, Brox, MICCAI 2015, §4); it does not
+state their angles, or whether the image itself is one of the seven. The eight symmetries are the usual reading.
 
 Averaging is exact under tiling. A scale is a fraction p/q; the image is first padded
 to a multiple of q by repeating its last row and column, so that its rescaled size is whole
