@@ -536,7 +536,7 @@ def test_scores_on_images_that_were_learned_from_are_marked(upscore, painted, tr
     assert code == 0
     assert "warning:" not in said
     code, said, _ = upscore("evaluate", trained, painted, "--split", "train", "--out", out)
-    assert "warning: all 6 images of train are also in the network's training data (000, 001" in said
+    assert "warning: [splits.shared-images] all 6 images of train are also in the network's training data (000, 001" in said
     assert "are also in the network&#39;s training data" in (out / "report.html").read_text()
     assert "all 6 images" in json.loads((out / "report.json").read_text())["warnings"][0]
     shutil.copytree(painted.parent, data)
@@ -569,7 +569,7 @@ def test_a_dry_run_warns(upscore, painted, tmp_path):
     code, said, _ = upscore("train", tmp_path / "data", "--dry-run", "--backbone", "test_resnet", "--weights", "none")
     assert code == 0
     assert "(train): no mask shows hole (1 of 4 classes): not learned" in said
-    assert "warning: all 6 images of the validation data (val) are also in the training data" in said
+    assert "warning: [splits.shared-images] all 6 images of the validation data (val) are also in the training data" in said
 
 
 def test_masks_of_one_class_are_refused_in_one_line(upscore, painted, tmp_path):
