@@ -125,6 +125,14 @@ def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 
     return _max_pool2d(x, kernel_size, stride, padding, ceil_mode=ceil_mode)
 
 
+def _pad(x: Tensor, pad: Any, *_: Any, **__: Any) -> Tensor:
+    """Pad a single channel, where all are equal and only rows and columns are padded."""
+    channel, axis = getattr(x, "single_channel", (None, 0))
+    if channel is None or axis != 1 or x.ndim != 4 or len(pad) > 4:
+        return F.pad(x, pad)
+    return _expand_channel(F.pad(channel, pad), axis, x.shape[axis])
+
+
 def _permute(x: Tensor, *axes: Any) -> Tensor:
     order = axes[0] if isinstance(axes[0], list | tuple) else axes
     channel, axis = getattr(x, "single_channel", (None, 0))
@@ -225,6 +233,7 @@ _REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
     "boolean_dispatch": _max_pool2d,
     "fn": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
+    "pad": _pad,
     "permute": _permute,
     "__getitem__": _select,
     "split": _split,
