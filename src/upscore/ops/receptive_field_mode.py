@@ -67,6 +67,8 @@ class ReceptiveFieldMode(TorchFunctionMode):
             return _ones_like_result(func, arguments, named)
         if self.detach_mixing and name == "softmax":
             return arguments[0]
+        if name == "__setitem__" and 0 in arguments[0].stride():  # into attention, which is ones that no memory holds
+            return None
         if (
             self.detach_mixing and _REPLACEMENTS.get(name) is _combine and _is_small_constant(arguments)
         ):  # such as the positions that index a bias
