@@ -52,7 +52,9 @@ class Padding:
             return x
         if self.multiple > 1:
             minimum = 2 * int(self.geometry.stride)
-            height, width = (-(-torch.sym_max(n, minimum) // self.multiple) * self.multiple for n in x.shape[-2:])  # type: ignore[no-untyped-call]
+            # Of positive numbers: ONNX divides integers towards zero, which is another size for -(-n // multiple).
+            above = self.multiple - 1
+            height, width = ((torch.sym_max(n, minimum) + above) // self.multiple * self.multiple for n in x.shape[-2:])  # type: ignore[no-untyped-call]
             return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
         minimum = math.ceil(2 * self.geometry.offset + 1 + self.geometry.stride)
         height, width = (self.geometry.covering_size(torch.sym_max(n + 2 * self.before, minimum)) for n in x.shape[-2:])  # type: ignore[no-untyped-call]

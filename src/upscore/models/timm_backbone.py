@@ -11,7 +11,7 @@ import importlib.util
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +44,9 @@ __all__ = [
 
 PAPERS = ("alexnet", "googlenet", "vgg16")
 """Names that are not timm's, and that a user may have meant."""
+
+MEASURED = (256, 1024, 4096)
+"""Sides of the images on which cells are located, until one's surroundings fit."""
 
 
 @functools.cache
@@ -108,7 +111,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         info = inspect_backbone(name, finer=finer)
         self.sources, self.multiple, self.mean, self.std = info.levels, info.multiple, info.mean, info.std
-        self.extractor = find_extractor(name, finer)
+        self.extractor = info.extractor
         arguments = {**self.extractor.arguments, "in_chans": in_channels}
         self.features = pretrained(name, features_only=True, **arguments) if weights == "imagenet" else _build(name, **arguments)
         self.pyramid = FeaturePyramid(self.sources, info.strides) if info.strides != tuple(self.sources) else None
@@ -124,6 +127,7 @@ class TimmBackbone(nn.Module):
 class BackboneInfo:
     """What is known of a timm network without its weights."""
 
+    extractor: Extractor  #: how its feature maps are extracted
     strides: tuple[int, ...]  #: 8, 16 and 32, and before them 2 and 4 where these were asked for and exist
     levels: dict[int, FeatureLevel]  #: the network's own, by stride; a feature pyramid makes those of ``strides`` where they differ
     multiple: int  #: of which the images' sides are multiples
@@ -141,7 +145,13 @@ def inspect_backbone(name: str, *, finer: bool = False) -> BackboneInfo:
     network = _on_meta(name, finer)
     channels = network.feature_info.channels()
     try:
-        levels, multiple = _measure(extractor, network)
+        try:
+            levels, multiple = _measure(extractor, network)
+        except IndexError:  # a table of positions is too short for them (MViTv2), which the meta device does not show
+            with torch.device("meta"):
+                levels, _ = _measure(extractor, _build(name, **extractor.arguments, img_size=MEASURED[-1]).eval())
+            multiple = _training_side(name)
+            extractor = replace(extractor, multiple=multiple, side=multiple)
     except GeometryError as error:
         raise ModelError(f"backbone '{name}' cannot be aligned with the image: {error}; choose another") from error
     except FORWARD_ERRORS as error:
@@ -153,7 +163,7 @@ def inspect_backbone(name: str, *, finer: bool = False) -> BackboneInfo:
             raise ModelError(f"backbone '{name}' returns {level.channels} channels, expected timm's {expected}: choose another")
     settings = import_timm().get_pretrained_cfg(name)
     mean, std = (settings.mean, settings.std) if settings else (IMAGENET_MEAN, IMAGENET_STD)
-    return BackboneInfo(extractor.strides, dict(zip(extractor.sources, levels, strict=True)), multiple, tuple(mean), tuple(std))
+    return BackboneInfo(extractor, extractor.strides, dict(zip(extractor.sources, levels, strict=True)), multiple, tuple(mean), tuple(std))
 
 
 def _measure(extractor: Extractor, network: Any) -> tuple[list[FeatureLevel], int]:
@@ -162,14 +172,14 @@ def _measure(extractor: Extractor, network: Any) -> tuple[list[FeatureLevel], in
     Where the cells are irregular, or see everything by attention, they are located without their receptive field, which is then infinite.
     """
     features = functools.partial(extractor.maps, network)
-    if extractor.multiple == 1 and not _has_attention(network):
-        multiple = extractor.sources[-1] if _pads_by_size(network) else 1
+    if extractor.multiple <= extractor.sources[-1] and not _has_attention(network):
+        multiple = extractor.sources[-1] if _pads_by_size(network) else extractor.multiple
         try:
             return measure_levels(features, multiple=multiple), multiple
         except (GeometryError, *FORWARD_ERRORS):
             pass
     multiple = max(extractor.multiple, max(extractor.sources[-1], 32))
-    width, *lengths = [extractor.side] if extractor.side else [-(-side // multiple) * multiple for side in (256, 1024, 4096)]
+    width, *lengths = [extractor.side] if extractor.side else [-(-side // multiple) * multiple for side in MEASURED]
     for length in (width, *lengths):
         try:
             grids = locate_cells(features, length=length, width=width)
@@ -199,9 +209,13 @@ def _pads_by_size(network: nn.Module) -> bool:
 def find_extractor(name: str, finer: bool) -> Extractor:
     """Return how a timm network's feature maps are extracted; ModelError where its name is unknown or it has none that will do."""
     check_name(name)
+    return Extractor.find(functools.partial(_build, name), name, _training_side(name), finer=finer)
+
+
+def _training_side(name: str) -> int:
+    """Return the side of the images that a network was trained on."""
     settings = import_timm().get_pretrained_cfg(name)
-    side = settings.input_size[-1] if settings else 224
-    return Extractor.find(functools.partial(_build, name), name, side, finer=finer)
+    return settings.input_size[-1] if settings else 224
 
 
 @functools.cache

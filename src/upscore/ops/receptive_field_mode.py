@@ -67,6 +67,8 @@ class ReceptiveFieldMode(TorchFunctionMode):
             return _ones_like_result(func, arguments, named)
         if self.detach_mixing and name == "softmax":
             return arguments[0]
+        if name == "__setitem__" and 0 in arguments[0].stride():  # into attention, which is ones that no memory holds
+            return None
         if (
             self.detach_mixing and _REPLACEMENTS.get(name) is _combine and _is_small_constant(arguments)
         ):  # such as the positions that index a bias
@@ -123,6 +125,14 @@ def _max_pool2d(
 
 def _avg_pool2d(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, *_: Any, **__: Any) -> Tensor:
     return _max_pool2d(x, kernel_size, stride, padding, ceil_mode=ceil_mode)
+
+
+def _pad(x: Tensor, pad: Any, *_: Any, **__: Any) -> Tensor:
+    """Pad a single channel, where all are equal and only rows and columns are padded."""
+    channel, axis = getattr(x, "single_channel", (None, 0))
+    if channel is None or axis != 1 or x.ndim != 4 or len(pad) > 4:
+        return F.pad(x, pad)
+    return _expand_channel(F.pad(channel, pad), axis, x.shape[axis])
 
 
 def _permute(x: Tensor, *axes: Any) -> Tensor:
@@ -225,6 +235,7 @@ _REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
     "boolean_dispatch": _max_pool2d,
     "fn": _max_pool2d,
     "avg_pool2d": _avg_pool2d,
+    "pad": _pad,
     "permute": _permute,
     "__getitem__": _select,
     "split": _split,
