@@ -22,6 +22,7 @@ from upscore.types import LabelSpace
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {
+    "bench_annotations": "--rounds 1 --annotations 60 --images 6",
     "bench_confusion": "--rounds 1 --maps 1 --size 24 32 --classes 5",
     "bench_crf": "--rounds 1 --size 24 32 --labels 3 --steps 1 --numpy",
     "bench_crf_gpu": "--tiny",
@@ -90,12 +91,14 @@ def run(script, words, given, folder):
 
 def test_every_script_is_run_here():
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert scripts == {*OURS, *LINES, "photographs", "shapes_encoder", "shapes_folder", "timing"}
+    assert scripts == {*OURS, *LINES, "localization", "photographs", "shapes_encoder", "shapes_folder", "timing"}
     makers = {path.stem for path in (ROOT / "docs").glob("*.py")}
+    # That of DeconvNet trains one, for minutes, as that of invariance does.
     images = {
-        f"make_{name}_image" for name in ("crf", "deconvnet", "fcn", "objects", "readme", "unet")
-    }  # that of DeconvNet trains one, for minutes
-    assert makers == {"image_sheet", *images, "make_links", "make_models", "make_recipe", "measure_backbones"}
+        f"make_{name}_image" for name in ("border", "checkerboard", "crf", "deconvnet", "fcn", "invariance", "objects", "readme", "unet")
+    }
+    pages = {f"make_{name}" for name in ("architecture_images", "doctor", "links", "models", "recipe")}
+    assert makers == {"image_sheet", "svg_chart", *images, *pages, "measure_answers", "measure_backbones"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -129,6 +132,12 @@ def test_a_measurement_prints_json(name, given, tmp_path):
 def test_shapes_as_a_folder_can_be_trained_on(given, tmp_path):
     run("benchmarks/shapes_folder.py", f"{tmp_path / 'shapes'} --images 2 1", given, tmp_path)
     assert [len(open_dataset(tmp_path / "shapes" / "dataset.yaml", split)) for split in ("train", "val")] == [2, 1]
+
+
+def test_a_classifier_of_scenes_is_saved_with_their_boxes(given, tmp_path):
+    run("benchmarks/localization.py", f"{tmp_path / 'scenes'} --images 2 --steps 1", given, tmp_path)
+    assert len((tmp_path / "scenes" / "boxes.csv").read_text().splitlines()) == 3
+    assert len(list((tmp_path / "scenes" / "images").iterdir())) == 2
 
 
 def test_an_encoder_is_saved_as_a_bundle_to_start_from(given, tmp_path):

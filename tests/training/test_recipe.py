@@ -64,7 +64,7 @@ def test_set_reads_toml_values_and_bare_words():
         ("loss.class_weights=['a']", "or one number for each class"),
         ("loss.class_weights=2", "or one number for each class"),
         ("augment.vertical_flip=1.5", "expected 0 to 1"),
-        ("augment.border=black", "expected one of ignore, mirror"),
+        ("augment.border=grey", "expected one of ignore, black, mirror"),
         ("optimizer.name=adamm", "expected one of adamw, adam, sgd (did you mean"),
         ("optimizer.max_grad_norm=-1", "optimizer.max_grad_norm"),
         ("optimizer.lr_factors.backbone=0", "greater than 0"),

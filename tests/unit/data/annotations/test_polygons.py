@@ -38,7 +38,7 @@ def test_every_pixel_is_that_of_its_centre_also_where_centres_lie_on_the_outline
         region = fill_polygon([ring.ravel() for ring in rings], height, width)
         np.testing.assert_array_equal(on_canvas(region, height, width), expected)
         # What is clipped is what a canvas with the image in its middle shows around it, as far as one image above and below.
-        wide = inside([((*ring, 200, height)).tolist() for ring in rings], 3 * height, 400)
+        wide = inside([np.add(ring, (200, height)).tolist() for ring in rings], 3 * height, 400)
         assert region.clipped == wide.sum() - expected.sum()
 
 
