@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["DescribedMasks", "Finding", "Remedy", "SampleName", "Severity", "has_background", "with_background"]
+__all__ = ["DescribedMasks", "Finding", "Remedy", "Severity", "has_background", "with_background"]
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 """An error prevents training; a warning makes a network or its metrics worse than they seem; an info is good to know."""

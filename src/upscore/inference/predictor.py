@@ -90,7 +90,8 @@ class Predictor:
     edges : path, optional
         A structured-edge model of your own, by which edge boxes are found.
     preset : str, optional
-        A name in :data:`upscore.settings.PRESETS`, such as ``"edeconvnet-release"``; ``overrides`` take precedence over its settings.
+        A name in :data:`upscore.settings.presets.PRESETS`, such as ``"edeconvnet-release"``; ``overrides`` take precedence over its
+        settings.
     **overrides
         Single settings by name: ``tile``, ``margin``, ``flips``, ``rotations``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its settings),

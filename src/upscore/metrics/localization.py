@@ -8,7 +8,7 @@ import numpy as np
 
 from upscore.errors import DataError
 
-__all__ = ["LocatedClass", "localization_error"]
+__all__ = ["localization_error"]
 
 LocatedClass = tuple[int, tuple[float, float, float, float]]
 """A class, and its box: left, top, right and bottom in pixels, right and bottom exclusive."""
