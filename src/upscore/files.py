@@ -22,6 +22,7 @@ __all__ = [
     "beside",
     "check_file",
     "flush",
+    "give_name",
     "read_file",
     "read_text",
     "reading",
@@ -112,8 +113,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        give_name(temporary, path)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name, or characters that no file name can hold
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -122,6 +122,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def give_name(temporary: str, path: Path) -> None:
+    """Let a complete temporary file replace ``path``, with the permissions of a new file; OSError where that fails."""
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, path)
 
 
 def _umask() -> int:

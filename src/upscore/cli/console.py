@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -21,6 +22,7 @@ from upscore.errors import RunInterrupted, UpscoreError
 from upscore.text import one_line, shortened, visible
 
 __all__ = [
+    "MAX_COMMAND",
     "aside",
     "bar_columns",
     "console",
@@ -29,8 +31,10 @@ __all__ = [
     "image_bar",
     "loading",
     "make_table",
+    "percent",
     "print_aside",
     "print_line",
+    "print_unit",
     "print_warnings",
     "progress_bar",
     "report_errors",
@@ -43,6 +47,8 @@ aside = Console(stderr=True, highlight=False, emoji=False)
 """Standard error, for what is not a result."""
 
 MAX_NAME = 60  # characters of the longest name that a table shows in full
+
+MAX_COMMAND = 20_000  # characters of the longest command that is printed in full
 
 MAX_FILE = 28  # and of that of a file beside a progress bar
 
@@ -75,6 +81,16 @@ def make_table(columns: Iterable[str], *, left: Sequence[str] = ()) -> Table:
     for column in columns:
         table.add_column(column, justify="left" if column in left else "right")
     return table
+
+
+def print_unit(*, with_changes: bool = False) -> None:
+    """Print the unit of the tables that follow."""
+    console.print(f"[dim]all metrics in %{', changes in percentage points' if with_changes else ''}[/dim]")
+
+
+def percent(value: Any) -> str:
+    """Return a fraction as a number in per cent, for a table whose unit is printed; a dash for None and nan."""
+    return "–" if value is None or value != value else f"{100 * float(value):.2f}"
 
 
 def print_line(line: str) -> None:

@@ -36,7 +36,8 @@ def doctor(
     Every image and mask is read once. Nothing is changed: --mend writes a corrected copy. Exit codes: 0 nothing is wrong, 1 there are
     errors (with --strict, warnings), 2 the data could not be examined.
     """
-    from upscore.cli import console, results
+    from upscore.cli import console
+    from upscore.cli.diagnosis import print_diagnosis
     from upscore.errors import UpscoreError
 
     with console.report_errors("nothing was written"):
@@ -55,5 +56,5 @@ def doctor(
         except UpscoreError as error:
             error.exit_code = 2
             raise
-    results.print_diagnosis(diagnosis, page, mended, as_json=json)
+    print_diagnosis(diagnosis, page, mended, as_json=json)
     return diagnosis.exit_code(strict=strict)

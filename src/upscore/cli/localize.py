@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from upscore.cli.arguments import Device, examples
+
+if TYPE_CHECKING:
+    from upscore.localization.localize_files import LocalizedImage
 
 __all__ = ["commands"]
 
@@ -63,7 +67,7 @@ def localize(
     The classifier was trained on whole images. It is made convolutional, and gives a score to every part of an image of any size; see
     docs/detection.md. An image that cannot be read is reported and the others are done; the exit code is then 1.
     """
-    from upscore.cli import console, results
+    from upscore.cli import console, localized
 
     with console.report_errors("the images that were done are in localization.json"):
         with console.loading():
@@ -84,18 +88,14 @@ def localize(
                 backbone, weights=weights, num_classes=len(names), report=lambda line: console.print_aside([line])
             )
             localizer = Localizer(network.to(choose_device(device)), names, input_size=input_size, side=side, threshold=threshold, top=top)
-        failed = 0
         with console.progress_bar("localizing") as progress:
-            work = localize_files(localizer, found, out, truth=boxes, overlay=overlay)
-            for done in range(len(found.images)):
-                image = next(work)
-                failed += image.error is not None
-                results.print_localized(image)
-                progress(done + 1, len(found.images))
-            try:
-                next(work)
-            except StopIteration as stop:
-                summary = stop.value
-    results.print_localization(summary, out)
-    if failed:
+            done = itertools.count(1)
+
+            def show(image: LocalizedImage) -> None:
+                localized.print_localized(image)
+                progress(next(done), len(found.images))
+
+            summary = localize_files(localizer, found, out, truth=boxes, overlay=overlay, show=show)
+    localized.print_localization(summary, out)
+    if any(image["error"] is not None for image in summary["images"]):
         raise typer.Exit(1)

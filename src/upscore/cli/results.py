@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import shlex
@@ -13,20 +12,17 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.table import Table
 
-from upscore.cli.console import aside, console, escape, make_table, print_aside, print_warnings, short_name
-from upscore.text import describe_duration, one_line, visible
+from upscore.cli.console import MAX_COMMAND, aside, console, escape, make_table, percent, print_unit, print_warnings, short_name
+from upscore.text import describe_duration, visible
 
 if TYPE_CHECKING:
     from upscore.demo import Demonstration
-    from upscore.doctor.diagnosis import Diagnosis
-    from upscore.doctor.mend import Mended
     from upscore.evaluation.hints import Baseline
     from upscore.evaluation.proposal_sweep import ProposalSweep
     from upscore.evaluation.result import Evaluation
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import DiscoveredImages, LabelledImage
-    from upscore.localization.localize_files import LocalizedImage
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -36,13 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "print_demonstration",
-    "print_diagnosis",
     "print_ensemble",
     "print_evaluation",
     "print_explanation",
     "print_image",
-    "print_localization",
-    "print_localized",
     "print_models",
     "print_plan",
     "print_predictions",
@@ -52,8 +45,6 @@ __all__ = [
     "print_tuning",
 ]
 
-
-MAX_COMMAND = 20_000  # characters of the longest command that is printed in full
 
 MATTERING = (
     "model.backbone",
@@ -120,39 +111,6 @@ def _describe_network(plan: Plan) -> str:
     return f"network: {escape(model.name)}{escape(on)}{parameters}, {escape(weights)}"
 
 
-def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | None, *, as_json: bool) -> None:
-    """Print what was found in a dataset, errors first, and what a corrected copy changed; or as JSON alone."""
-    if as_json:
-        changes = None if mended is None else {
-            "folder": str(mended.folder),
-            "changes": [dataclasses.asdict(change) for change in mended.changes],
-            "remaining": [finding.id for finding in mended.remaining],
-        }  # fmt: skip
-        print(json.dumps(diagnosis.as_dict() | ({"mended": changes} if changes else {}), indent=2))
-        return
-    print_aside(diagnosis.messages)
-    colours = {"error": "bold red", "warning": "bold yellow", "info": "bold"}
-    for finding in diagnosis.findings:
-        console.print(
-            f"[{colours[finding.severity]}]{finding.severity}:[/] {escape(one_line(finding.text()), MAX_COMMAND)}", soft_wrap=True
-        )
-    counts = diagnosis.counts
-    console.print(
-        f"{len(diagnosis.checks)} checks: {counts['error']} error{'s' * (counts['error'] != 1)}, "
-        f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}, {counts['info']} for information"
-    )
-    if mended is not None:
-        for change in mended.changes[:20]:
-            console.print(f"  {escape(change.file)}: {escape(change.what)} [dim]({escape(', '.join(change.checks))})[/dim]", soft_wrap=True)
-        if len(mended.changes) > 20:
-            console.print(f"  and {len(mended.changes) - 20} more, listed in changes.json")
-        console.print(f"corrected copy: [bold]{escape(mended.yaml)}[/bold], {mended.untouched} files as they were", soft_wrap=True)
-        if mended.remaining:
-            console.print(f"not corrected: {escape(', '.join(dict.fromkeys(finding.id for finding in mended.remaining)))}", soft_wrap=True)
-    if page is not None:
-        console.print(f"page: [bold]{escape(page)}[/bold]", soft_wrap=True)
-
-
 def print_run(run: Run) -> None:
     """Print the best metrics of a run beside the baseline, its weakest classes, hints, and the command to run next."""
     from upscore.evaluation.hints import is_still_rising, one_class_baseline
@@ -160,7 +118,7 @@ def print_run(run: Run) -> None:
 
     progress, data = run.progress, run.recipe.data
     console.print(
-        f"best mIoU [bold]{_percent(progress.best_miou)} %[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}", soft_wrap=True
+        f"best mIoU [bold]{percent(progress.best_miou)} %[/bold] after epoch {progress.best_epoch:g}: {escape(run.best)}", soft_wrap=True
     )
     metrics: Any = Bundle.load(run.best).card["metrics"]
     classes = metrics["classes"]
@@ -181,8 +139,8 @@ def _print_baseline(baseline: Baseline | None, mean_iou: float | None) -> None:
         return
     verdict = "" if mean_iou is None or mean_iou > baseline.mean_iou else ": [bold yellow]the network is no better[/bold yellow]"
     console.print(
-        f"baseline, every pixel {short_name(baseline.name)}: mean IoU {_percent(baseline.mean_iou)} %, "
-        f"pixel accuracy {_percent(baseline.pixel_accuracy)} %{verdict}",
+        f"baseline, every pixel {short_name(baseline.name)}: mean IoU {percent(baseline.mean_iou)} %, "
+        f"pixel accuracy {percent(baseline.pixel_accuracy)} %{verdict}",
         soft_wrap=True,
     )
 
@@ -190,7 +148,7 @@ def _print_baseline(baseline: Baseline | None, mean_iou: float | None) -> None:
 def _print_weakest(class_iou: Mapping[str, float | None]) -> None:
     from upscore.evaluation.hints import find_weakest_classes
 
-    weakest = ", ".join(f"{short_name(name)} {_percent(iou)} %" for name, iou in find_weakest_classes(class_iou))
+    weakest = ", ".join(f"{short_name(name)} {percent(iou)} %" for name, iou in find_weakest_classes(class_iou))
     if weakest:
         console.print(f"lowest IoU: {weakest}", soft_wrap=True)
 
@@ -226,18 +184,18 @@ def print_evaluation(
     times = [""] if before is None else ["\nbefore", "\nafter"]
     columns = [f"{name}{time}" for name in ("IoU", "boundary IoU") for time in times]
     columns += [f"{name}{times[-1]}" for name in ("precision", "recall", "F1")]
-    _print_unit(with_changes=before is not None)
+    print_unit(with_changes=before is not None)
     table = make_table(["class", *columns, "pixels"], left=["class"])
     for i, name in enumerate(after.labels.names):
         values = [version.metrics.class_iou[i] for version in versions]
         values += [version.border_metrics.class_boundary_iou[i] for version in versions]
         values += [after.metrics.class_precision[i], after.metrics.class_recall[i], after.metrics.class_f1[i]]
-        table.add_row(short_name(name), *map(_percent, values), f"{int(after.metrics.class_pixels[i]):,}")
+        table.add_row(short_name(name), *map(percent, values), f"{int(after.metrics.class_pixels[i]):,}")
     console.print(table)
     totals = make_table(["metric", "value"] if before is None else ["metric", "before", "after", "change"], left=["metric"])
     for name, value in after.totals.items():
         was = [] if before is None else [before.totals[name]]
-        totals.add_row(name, *map(_percent, was), f"[bold]{_percent(value)}[/bold]", *(_change(earlier, value) for earlier in was))
+        totals.add_row(name, *map(percent, was), f"[bold]{percent(value)}[/bold]", *(_change(earlier, value) for earlier in was))
     console.print(totals)
     if before is not None and after.settings is not None and after.settings.crf is not None:
         _print_crf(after.settings.crf)
@@ -262,9 +220,9 @@ def _print_objects(objects: Mapping[str, Any]) -> None:
     table = make_table(["objects", *columns], left=["objects"])
     for of in ("boxes", "masks"):
         row = objects[of]
-        table.add_row(of, *(_percent(row[key.lower()]) for key in columns))
+        table.add_row(of, *(percent(row[key.lower()]) for key in columns))
     for name, ap in objects["masks"]["classes"].items():
-        table.add_row(f"  masks, {short_name(name)}", _percent(ap), *[""] * (len(columns) - 1))
+        table.add_row(f"  masks, {short_name(name)}", percent(ap), *[""] * (len(columns) - 1))
     console.print(table)
     console.print(
         f"{objects['found']:,} objects found from {objects['origin']}, {objects['true']:,} true ones; {objects['merged']:,} of these share "
@@ -279,11 +237,11 @@ def _print_objects(objects: Mapping[str, Any]) -> None:
 def print_tuning(tuning: Tuning, folder: Path, *, next_command: str | None = None) -> None:
     """Print the metrics of both halves, the CRF's settings, whether it is on, and where the bundle is."""
     columns = [f"{name}\n{time}" for name in ("mean IoU", "boundary IoU", "trimap IoU") for time in ("before", "after")]
-    _print_unit()
+    print_unit()
     table = make_table(["", "images", *columns], left=[""])
     for name, half in (("chosen on", tuning.chosen_on), ("confirmed on", tuning.confirmed_on), ("together", tuning.whole)):
         values = [version[metric] for metric in ("mean_iou", "boundary_iou", "trimap_iou") for version in (half.before, half.after)]
-        table.add_row(name, str(half.images), *(_percent(value) for value in values))
+        table.add_row(name, str(half.images), *(percent(value) for value in values))
     console.print(table)
     _print_crf(tuning.settings)
     console.print(f"[bold]{escape(tuning.verdict)}[/bold]", soft_wrap=True)
@@ -324,31 +282,6 @@ def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredIma
     console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
 
 
-def print_localized(image: LocalizedImage) -> None:
-    """Print the best classes of an image with their boxes, or why there are none."""
-    if image.error:
-        aside.print(f"upscore: {escape(visible(image.error))}", style="red", soft_wrap=True)
-        return
-    for warning in image.warnings:
-        aside.print(escape(visible(f"{image.file}: {warning}")), soft_wrap=True)
-    named = ", ".join(f"{short_name(each.name)} {_percent(each.score)} % {each.box}" for each in image.classes)
-    console.print(f"{escape(image.file)}: {named}", soft_wrap=True)
-
-
-def print_localization(summary: Mapping[str, Any], out: Path) -> None:
-    """Print how many images were done, the errors where the truth is known, and where the files are."""
-    failed = sum(image["error"] is not None for image in summary["images"])
-    if "localization_error" in summary:
-        _print_unit()
-        table = make_table(["error", "top 1", "top 5"], left=["error"])
-        for kind in ("localization", "classification"):
-            errors = summary[f"{kind}_error"]
-            table.add_row(kind, _percent(errors["top1"]), _percent(errors["top5"]))
-        console.print(table)
-    counts = [f"{len(summary['images']) - failed} localized"] + ([f"[red]{failed} failed[/red]"] if failed else [])
-    console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
-
-
 def print_explanation(explanation: Explanation, page: Path) -> None:
     """Print the prediction at the pixel, the size of its effective receptive field, and where the page is."""
     (row, column), side = explanation.pixel, explanation.receptive_fields[0].effective_side
@@ -356,7 +289,7 @@ def print_explanation(explanation: Explanation, page: Path) -> None:
     field = f"95 % of its effective receptive field within {side}×{side} pixels" if side else "a constant score, whatever the image"
     console.print(
         f"row {row}, column {column}: [bold]{short_name(explanation.labels.names[k])}[/bold] "
-        f"{_percent(explanation.probs[k, row, column])} %, {field}",
+        f"{percent(explanation.probs[k, row, column])} %, {field}",
         soft_wrap=True,
     )
     height, width = explanation.image.shape[:2]
@@ -367,13 +300,13 @@ def print_explanation(explanation: Explanation, page: Path) -> None:
 
 def print_sweep(sweep: ProposalSweep, page: Path) -> None:
     """Print mean IoU over the number of proposals, and of the other inference modes."""
-    _print_unit()
+    print_unit()
     table = make_table(["", "mean IoU"], left=[""])
     for row in sweep.curve():
         count = int(row["proposals"])
-        table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", _percent(row["mean_iou"]))
+        table.add_row(f"{short_name(sweep.network)}, {count} proposal{'s' * (count > 1)}", percent(row["mean_iou"]))
     for name in sweep.modes:
-        table.add_row(short_name(name), _percent(sweep.mean_iou(name)))
+        table.add_row(short_name(name), percent(sweep.mean_iou(name)))
     console.print(table)
     if sweep.without_proposals:
         count = sweep.without_proposals
@@ -428,15 +361,6 @@ def _print_crf(settings: CRFSettings) -> None:
             "[dim]the CRF ran in NumPy, about nine times slower than compiled: install upscore again where there is a C++ compiler[/dim]",
             soft_wrap=True,
         )
-
-
-def _print_unit(*, with_changes: bool = False) -> None:
-    """Print the unit of the tables that follow."""
-    console.print(f"[dim]all metrics in %{', changes in percentage points' if with_changes else ''}[/dim]")
-
-
-def _percent(value: Any) -> str:
-    return "–" if value is None or value != value else f"{100 * float(value):.2f}"
 
 
 def _change(before: float, after: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from upscore.data.dataset import Dataset
-from upscore.data.finding import Finding
+from upscore.data.finding import Finding, Severity
 from upscore.data.open_dataset import READERS, list_splits, open_dataset
 from upscore.doctor.check import Check, run_check
 from upscore.doctor.checks import CHECKS
@@ -19,7 +19,7 @@ from upscore.errors import RecipeError, UpscoreError, nearest_name
 
 __all__ = ["Diagnosis", "choose_checks", "diagnose"]
 
-SEVERITIES = ("error", "warning", "info")
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Diagnosis:
     def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
         counted = Counter(finding.severity for finding in self.findings)
-        return {severity: counted[severity] for severity in ("error", "warning", "info")}
+        return {severity: counted[severity] for severity in SEVERITIES}
 
     def exit_code(self, *, strict: bool = False) -> int:
         """Return 1 where there are errors, or warnings with ``strict``, and 0 otherwise."""

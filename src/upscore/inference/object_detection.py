@@ -36,7 +36,16 @@ from upscore.objects.suppression import suppress
 from upscore.ops.box_crop import resize
 from upscore.proposals.boxes import Boxes, enlarge_boxes, pairwise_iou
 
-__all__ = ["ConfidenceSink", "ObjectSettings", "Origin", "SegmentedObjects", "choose_origin", "objects_in_box", "segment_objects"]
+__all__ = [
+    "OBJECT_BYTES_A_PIXEL",
+    "ConfidenceSink",
+    "ObjectSettings",
+    "Origin",
+    "SegmentedObjects",
+    "choose_origin",
+    "objects_in_box",
+    "segment_objects",
+]
 
 Origin: TypeAlias = Literal["components", "proposals"]
 """Where objects come from."""
@@ -44,7 +53,7 @@ Origin: TypeAlias = Literal["components", "proposals"]
 MIN_BOX_IOU = 0.5
 """Of a proposal and the box of its object: what makes a proposal one of an object in training too (DeconvNet, §6.1)."""
 
-BYTES_A_PIXEL = 9
+OBJECT_BYTES_A_PIXEL = 9
 """The confidence of an image that is under way, and the numbers of its components."""
 
 
@@ -168,8 +177,8 @@ def objects_in_box(
 ) -> Iterator[DetectedObject]:
     """Yield the objects of a proposal: the components of its label map that it was made for.
 
-    A component is one of another proposal where the box cuts it off, that is where it reaches an edge of the box inside the image; and
-    where its own box overlaps the proposal by an IoU below ``MIN_BOX_IOU``, such as a neighbour at the edge, or a speck.
+    A component that the box truncates, that is one that reaches an edge of the box inside the image, belongs to another proposal; so does
+    one whose own box overlaps the proposal by an IoU below ``MIN_BOX_IOU``, such as a neighbour at the edge, or a speck.
 
     Parameters
     ----------
@@ -201,6 +210,6 @@ def objects_in_box(
     proposal = enlarge_boxes(Boxes([box]), 1 / enlarged)
     for each in found:
         ends = zip(each.box, visible, (0, 0, size[1], size[0]), strict=True)
-        is_cut = any(end == edge != image_edge for end, edge, image_edge in ends)
-        if not is_cut and pairwise_iou(Boxes([each.box]), proposal).item() >= MIN_BOX_IOU:
+        is_truncated = any(end == edge != image_edge for end, edge, image_edge in ends)
+        if not is_truncated and pairwise_iou(Boxes([each.box]), proposal).item() >= MIN_BOX_IOU:
             yield each

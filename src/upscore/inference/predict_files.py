@@ -32,8 +32,7 @@ from upscore.documents import parse_json
 from upscore.errors import DataError, OutputError, UpscoreError
 from upscore.files import read_text, write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
-from upscore.inference.object_detection import BYTES_A_PIXEL as OBJECT_BYTES_A_PIXEL
-from upscore.inference.object_detection import ObjectSettings, choose_origin, segment_objects
+from upscore.inference.object_detection import OBJECT_BYTES_A_PIXEL, ObjectSettings, choose_origin, segment_objects
 from upscore.inference.objects_file import OBJECTS, ObjectsFile
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from upscore.data.array_like import image_array
 from upscore.errors import BundleError, DataError, RecipeError, nearest_name
+from upscore.inference.box_source import BoxSource
 from upscore.inference.image_tensors import check_tensor
 from upscore.inference.memory_advice import out_of_memory_explained
 from upscore.inference.pipeline import Member, Pipeline, build_member, build_pipeline, segment_image
@@ -31,7 +32,7 @@ from upscore.inference.tile_grid import Window
 from upscore.input_spec import RGB, Image, InputSpec
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
-from upscore.proposals import BoxFile, CachedProposer, EdgeBoxes, Proposer, create_proposer, proposals_folder
+from upscore.proposals import BoxFile, Proposer
 from upscore.settings import InferenceSettings, ProposalSettings, with_preset
 from upscore.types import LabelSpace, Prediction, as_label_space
 
@@ -159,7 +160,8 @@ class Predictor:
             if found := next((name for name, given in own.items() if given), ""):
                 raise RecipeError(f"found {found} for a bundle, which has its own: leave it out")
             self._open(cast(Any, model), build, device or "auto", settings, overrides)
-        self._set_boxes(boxes, propose, edges)
+        used = [member.proposals for member in self.members if member.proposals is not None]
+        self._boxes = BoxSource(boxes, propose, edges, used=used)
 
     def _open(
         self,
@@ -205,21 +207,6 @@ class Predictor:
         self.card: dict[str, object] = {}
         self.cards: tuple[Mapping[str, object], ...] = ()
         self.members = tuple(replace(member, proposals=own) for member, own in zip(networks, proposals, strict=True))
-
-    def _set_boxes(
-        self, boxes: BoxFile | str | os.PathLike[str] | None, propose: Proposer | None, edges: str | os.PathLike[str] | None
-    ) -> None:
-        if sum(given is not None for given in (boxes, propose, edges)) > 1:
-            raise RecipeError("found several of boxes, a proposer that finds them, and its edge model: leave all but one out")
-        used = [member.proposals for member in self.members if member.proposals is not None]
-        if (boxes is not None or propose is not None or edges is not None) and not used:
-            raise RecipeError("found boxes, or what finds them, and no network that uses proposals: give proposals, a number of them")
-        if edges is not None:
-            if other := next((own.proposer for own in used if own.proposer != "edge-boxes"), None):
-                raise RecipeError(f"found an edge model for boxes by {other}, which uses no edges: use proposer 'edge-boxes'")
-            EdgeBoxes(model=os.fspath(edges))  # what cannot be read is an error now, and not at the first image
-        self._boxes = boxes if isinstance(boxes, BoxFile) or boxes is None else BoxFile(Path(boxes))
-        self._propose, self._edges = propose, edges
 
     def predict(self, image: ImageLike, *, probs: bool = False, name: str = "", sinks: Sequence[Sink] = ()) -> Prediction:
         """Label one image.
@@ -359,20 +346,8 @@ class Predictor:
         return other
 
     def proposer(self, settings: ProposalSettings, name: str = "") -> Proposer:
-        """Return what finds the boxes of the image ``name``: a file of them, the caller's own, or the one the settings name.
-
-        RecipeError where boxes are in a file, and the image has no name.
-        """
-        boxes = self._boxes
-        if boxes is None:
-            if self._propose is not None:
-                return self._propose
-            model = {} if self._edges is None else {"model": os.fspath(self._edges)}
-            own = settings.proposer_settings() | model
-            return CachedProposer(create_proposer(settings.proposer, **own), proposals_folder())
-        if not name:
-            raise RecipeError(f"{boxes.path}: boxes of a file are found by an image's name, and this one has none: give name=")
-        return lambda image: boxes.boxes(name, (image.shape[0], image.shape[1]))
+        """Return what finds the boxes of the image ``name``, as :meth:`upscore.inference.box_source.BoxSource.proposer`."""
+        return self._boxes.proposer(settings, name)
 
     def _memory_explained(self, size: tuple[int, int], name: str = "") -> AbstractContextManager[None]:
         context = context_of([member.segmenter for member in self.members if member.proposals is None], self.settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,17 @@ class LocalizedImage:
 
 
 def localize_files(
-    localizer: Localizer, found: DiscoveredImages, out: Path, *, truth: TrueBoxes | None = None, overlay: bool = True
-) -> Generator[LocalizedImage, None, dict[str, Any]]:
-    """Localise the best classes of images; yields what was found in each, in order, and returns what ``localization.json`` holds.
+    localizer: Localizer,
+    found: DiscoveredImages,
+    out: Path,
+    *,
+    truth: TrueBoxes | None = None,
+    overlay: bool = True,
+    show: Callable[[LocalizedImage], None] = lambda image: None,
+) -> dict[str, Any]:
+    """Localise the best classes of images, and return what ``localization.json`` holds; ``show`` gets what was found in each, in order.
 
-    The summary is written when all images are done, or the work is broken off. An image that cannot be read is reported in its
+    The summary is written when all images are done, or the work is interrupted. An image that cannot be read is reported in its
     ``error``, and counts as wrong where the truth is known.
 
     Raises
@@ -74,7 +80,7 @@ def localize_files(
             if overlay and os.path.realpath(path) in inputs:
                 raise OutputError(f"{path}: the overlay of '{image.path}' would replace an image: choose another output folder")
             done.append(_localize(localizer, image.path, path if overlay else None, out))
-            yield done[-1]
+            show(done[-1])
     finally:
         summary = {"images": [asdict(each) for each in done]}
         if true and done:
@@ -86,12 +92,10 @@ def localize_files(
 
 
 def _errors(located: list[list[LocatedClass]], true: list[list[LocatedClass]]) -> dict[str, Any]:
-    """Return the localisation errors, and the classification errors beside them: those of a box that is the whole of the plane."""
-    plane = (-1e9, -1e9, 1e9, 1e9)
-    anywhere = [[[(k, plane) for k, _ in boxes] for boxes in each] for each in (located, true)]
+    """Return the localisation errors, and the classification errors beside them: those where any box is right."""
     return {
-        "localization_error": {f"top{top}": localization_error(located, true, top=top) for top in (1, 5)},
-        "classification_error": {f"top{top}": localization_error(anywhere[0], anywhere[1], top=top) for top in (1, 5)},
+        f"{kind}_error": {f"top{top}": localization_error(located, true, top=top, min_iou=min_iou) for top in (1, 5)}
+        for kind, min_iou in (("localization", 0.5), ("classification", 0.0))
     }
 
 

@@ -132,9 +132,8 @@ def boundary_f1(true: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_], dista
 
 def _count_matches(true: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_], distance: float) -> int:
     """Return the size of a maximum matching of pixels at most ``distance`` apart."""
-    both = true & found
     if distance < 1:
-        return int(both.sum())
+        return int((true & found).sum())
     number = np.full(found.shape, -1)
     number[found] = np.arange(int(found.sum()))
     rows, columns = np.nonzero(true)

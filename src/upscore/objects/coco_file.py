@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from upscore.errors import OutputError
+from upscore.files import give_name
 from upscore.objects.detected import DetectedObject
 from upscore.text import reason
 from upscore.types import LabelSpace
@@ -107,10 +108,7 @@ class CocoFile:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(self._file.name, 0o666 & ~umask)
-            os.replace(self._file.name, self.path)
+            give_name(self._file.name, self.path)
         except OSError as error:
             raise self._error(error) from None
         self._ended = True

@@ -41,7 +41,7 @@ def outline(mask: npt.NDArray[np.bool_], *, left: int = 0, top: int = 0) -> Poly
     ([[10, 0], [12, 0], [12, 1], [11, 1], [11, 2], [10, 2]], ())
     """
     across, down, rows, columns, inside = _corners(mask)
-    rings: list[npt.NDArray[np.int64]] = []
+    holes: list[npt.NDArray[np.int64]] = []
     outer: list[npt.NDArray[np.int64]] = []
     next_across, next_down = across.tolist(), down.tolist()
     used = bytearray(len(rows))
@@ -56,9 +56,9 @@ def outline(mask: npt.NDArray[np.bool_], *, left: int = 0, top: int = 0) -> Poly
             corner = next_across[corner] if horizontal else next_down[corner]
             horizontal = not horizontal
         points = np.stack([columns[ring] + left, rows[ring] + top], axis=1)
-        (outer if is_outer else rings).append(points)
+        (outer if is_outer else holes).append(points)
     assert len(outer) == 1, f"expected one connected component, found {len(outer)}"
-    return Polygon(outer[0], tuple(rings))
+    return Polygon(outer[0], tuple(holes))
 
 
 def _corners(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], ...]:

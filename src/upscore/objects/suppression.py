@@ -14,7 +14,7 @@ __all__ = ["common_pixels", "mask_overlap", "suppress"]
 def mask_overlap(one: DetectedObject, other: DetectedObject) -> float:
     """Return the intersection of two masks over the area of the smaller one, in [0, 1].
 
-    It is not the intersection over union: half an object, which a box cut off, is inside the whole one, and its IoU is low.
+    It is not the intersection over union: half an object, truncated by a box, is inside the whole one, and its IoU is low.
     """
     return common_pixels(one, other) / min(one.area, other.area)
 

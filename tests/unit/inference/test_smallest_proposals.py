@@ -26,7 +26,6 @@ def test_a_box_of_the_smallest_side_is_used(min_size):
     network = Counting()
     boxes = Boxes(np.array([(0, 0, width, height) for height, width in SIDES]), -np.arange(len(SIDES)))
     settings = {"max_proposals": 50, "min_size": min_size, "enlarge": 1.0, "crop_side": 24}
-    predictor = Predictor(network, labels=LabelSpace(("a", "b")), proposals=settings)
-    predictor._propose = lambda image: boxes
+    predictor = Predictor(network, labels=LabelSpace(("a", "b")), proposals=settings, propose=lambda image: boxes)
     predictor.predict(np.zeros((40, 40, 3), np.uint8))
     assert network.seen == sum(min(sides) >= min_size for sides in SIDES)

@@ -27,6 +27,7 @@ __all__ = [
     "files_by_split",
     "key_of",
     "open_annotated",
+    "open_one_file",
     "pairs_of_split",
     "read_json",
     "read_xml",
@@ -114,6 +115,31 @@ def open_annotated(root: Path, split: str, pairs: Sequence[Pair], classes: Annot
     folder = root if root.is_dir() else root.parent
     given = tuple(dict.fromkeys((*classes.warnings, *warnings)))
     return PairedFiles(pairs, classes.labels, split=split, name=folder.resolve().name, warnings=given)
+
+
+def open_one_file(
+    root: Path,
+    split: str,
+    files: Mapping[str, Sequence[Path]],
+    read: Callable[[Path, Path, list[str]], tuple[list[Pair], AnnotatedClasses]],
+    what: str,
+) -> PairedFiles:
+    """Return the dataset of one split where each has one file; ``read`` gets it, ``root`` and the warnings.
+
+    DataError where the split has several files of ``what``, and as ``read`` raises it.
+    """
+    warnings: list[str] = []
+    classes: list[AnnotatedClasses] = []
+
+    def read_only_one(chosen: Sequence[Path]) -> list[Pair]:
+        if len(chosen) > 1:
+            raise DataError(f"{root}: found {len(chosen)} files of {what} ({listed(chosen)}): name the one that is meant")
+        pairs, known = read(chosen[0], root, warnings)
+        classes.append(known)
+        return pairs
+
+    split, pairs = pairs_of_split(root, split, files, read_only_one, warnings)
+    return open_annotated(root, split, pairs, classes[0], warnings)
 
 
 class FoundImages:

@@ -13,11 +13,10 @@ Which of two objects is on top is not defined; here it is the smaller one. Pixel
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from upscore.data.annotations.annotated_files import FoundImages, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
+from upscore.data.annotations.annotated_files import FoundImages, files_by_split, open_one_file, read_json, splits_of
 from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
 from upscore.data.annotations.drawing import SMALL_ON_TOP, Drawing, Shape
 from upscore.data.annotations.outlines import CocoRuns, Outline, Polygons
@@ -47,19 +46,7 @@ def open_coco(root: Path, split: str) -> PairedFiles:
     DataError
         The file is no such JSON, an annotation in it is malformed, it holds boxes alone, or no image that it names is there.
     """
-    files = _files(root)
-    warnings: list[str] = []
-    classes: list[AnnotatedClasses] = []
-
-    def read(chosen: Sequence[Path]) -> list[Pair]:
-        if len(chosen) > 1:
-            raise DataError(f"{root}: found {len(chosen)} files of COCO annotations ({listed(chosen)}): name the one that is meant")
-        pairs, known = _read(chosen[0], root, warnings)
-        classes.append(known)
-        return pairs
-
-    split, pairs = pairs_of_split(root, split, files, read, warnings)
-    return open_annotated(root, split, pairs, classes[0], warnings)
+    return open_one_file(root, split, _files(root), _read, "COCO annotations")
 
 
 def _files(root: Path) -> dict[str, list[Path]]:

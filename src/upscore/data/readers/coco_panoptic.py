@@ -14,13 +14,12 @@ Kirillov et al., "Panoptic Segmentation", CVPR 2019.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from upscore.data.annotations.annotated_files import FoundImages, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
+from upscore.data.annotations.annotated_files import FoundImages, files_by_split, open_one_file, read_json, splits_of
 from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
 from upscore.data.annotations.drawing import Drawing
 from upscore.data.annotations.fields import items_of, name_of, size_of
@@ -45,18 +44,7 @@ def open_coco_panoptic(root: Path, split: str) -> PairedFiles:
         The file is no such JSON, a segment has no category, no image that it names is there; or, where a mask is read, its PNG is
         missing or shows a segment that the JSON lacks.
     """
-    warnings: list[str] = []
-    classes: list[AnnotatedClasses] = []
-
-    def read(chosen: Sequence[Path]) -> list[Pair]:
-        if len(chosen) > 1:
-            raise DataError(f"{root}: found {len(chosen)} files of panoptic annotations ({listed(chosen)}): name the one that is meant")
-        pairs, known = _read(chosen[0], root, warnings)
-        classes.append(known)
-        return pairs
-
-    split, pairs = pairs_of_split(root, split, _files(root), read, warnings)
-    return open_annotated(root, split, pairs, classes[0], warnings)
+    return open_one_file(root, split, _files(root), _read, "panoptic annotations")
 
 
 def _files(root: Path) -> dict[str, list[Path]]:

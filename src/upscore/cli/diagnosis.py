@@ -1,0 +1,53 @@
+"""What is printed of an examined dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upscore.cli.console import MAX_COMMAND, console, escape, print_aside
+from upscore.text import one_line
+
+if TYPE_CHECKING:
+    from upscore.doctor.diagnosis import Diagnosis
+    from upscore.doctor.mend import Mended
+
+__all__ = ["print_diagnosis"]
+
+MAX_CHANGES = 20
+"""Changes of a corrected copy that are printed; all are in its changes.json."""
+
+
+def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | None, *, as_json: bool) -> None:
+    """Print what was found in a dataset, errors first, and what a corrected copy changed; or as JSON alone."""
+    if as_json:
+        changes = None if mended is None else {
+            "folder": str(mended.folder),
+            "changes": [dataclasses.asdict(change) for change in mended.changes],
+            "remaining": [finding.id for finding in mended.remaining],
+        }  # fmt: skip
+        print(json.dumps(diagnosis.as_dict() | ({"mended": changes} if changes else {}), indent=2))
+        return
+    print_aside(diagnosis.messages)
+    colours = {"error": "bold red", "warning": "bold yellow", "info": "bold"}
+    for finding in diagnosis.findings:
+        console.print(
+            f"[{colours[finding.severity]}]{finding.severity}:[/] {escape(one_line(finding.text()), MAX_COMMAND)}", soft_wrap=True
+        )
+    counts = diagnosis.counts
+    console.print(
+        f"{len(diagnosis.checks)} checks: {counts['error']} error{'s' * (counts['error'] != 1)}, "
+        f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}, {counts['info']} for information"
+    )
+    if mended is not None:
+        for change in mended.changes[:MAX_CHANGES]:
+            console.print(f"  {escape(change.file)}: {escape(change.what)} [dim]({escape(', '.join(change.checks))})[/dim]", soft_wrap=True)
+        if len(mended.changes) > MAX_CHANGES:
+            console.print(f"  and {len(mended.changes) - MAX_CHANGES} more, listed in changes.json")
+        console.print(f"corrected copy: [bold]{escape(mended.yaml)}[/bold], {mended.untouched} files as they were", soft_wrap=True)
+        if mended.remaining:
+            console.print(f"not corrected: {escape(', '.join(dict.fromkeys(finding.id for finding in mended.remaining)))}", soft_wrap=True)
+    if page is not None:
+        console.print(f"page: [bold]{escape(page)}[/bold]", soft_wrap=True)
