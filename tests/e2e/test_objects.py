@@ -53,6 +53,7 @@ def test_evaluate_prints_average_precision(upscore, data, trained, tmp_path):
             heading: percent(objects[of][heading.lower()]) for heading in ("AP", "AP50", "AP75", "small", "medium", "large", "recall")
         }
     assert f"{objects['found']:,} objects found from components, {objects['true']:,} true ones; {objects['merged']:,} of these" in printed
+    assert json.loads((tmp_path / "two" / "report.json").read_text())["objects"] == objects
 
 
 @pytest.mark.parametrize(

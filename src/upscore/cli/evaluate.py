@@ -112,13 +112,16 @@ def evaluate(
                 sinks=(lambda sample: ()) if counted is None else counted.sinks, show=show,
             )  # fmt: skip
         folder = out or _beside(run, f"evaluation-{split}")
-        page = write_report(evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context), gallery=gallery)
+        found = None if counted is None else counted.as_dict()
+        page = write_report(
+            evaluation, folder, predictor=predictor, dataset=dataset, command=given_command(context), gallery=gallery, objects=found
+        )
     given = given_words(context, {"device", *(field.name for field in dataclasses.fields(InferenceOptions))})
     results.print_evaluation(
         evaluation,
         page,
         as_json=json,
-        objects=None if counted is None else counted.as_dict(),
+        objects=found,
         next_command=_predict_evaluated(run, dataset, given),
     )
 

@@ -76,6 +76,7 @@ def write_report(
     dataset: Dataset | ImagesWithMasks | None = None,
     command: str | None = None,
     gallery: Gallery | None = None,
+    objects: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.json``, ``confusion.csv`` and ``images.csv``; return the path of the page.
 
@@ -98,6 +99,8 @@ def write_report(
         The command line that repeats the evaluation; Python lines when not given.
     gallery : Gallery, optional
         All images, collected during the evaluation: ``evaluate(…, show=gallery.add)``.
+    objects : mapping, optional
+        The average precision of single objects, as :meth:`upscore.evaluation.objects.ObjectEvaluation.as_dict` gives it.
     """
     folder = Path(out)
     card = dict(card if card is not None else getattr(predictor, "card", None) or {})
@@ -131,6 +134,7 @@ def write_report(
         totals=_total_rows(evaluation),
         crf=str(evaluation.settings.crf) if evaluation.settings is not None and evaluation.settings.uses_crf else "",
         crf_panels=crf_panels,
+        objects=objects,
         colours={"corrected": _CORRECTED, "worsened": _ERROR, "remaining": _REMAINING},
         card=_flatten({name: value for name, value in card.items() if name not in ("history", "metrics", "warnings")}),
         card_warnings=[str(warning) for warning in card.get("warnings") or []],
@@ -154,7 +158,8 @@ def write_report(
         )
         write_atomically(folder / f"gallery-{number}.html", gallery_page.encode("utf-8", "replace"))
     _remove_gallery_pages(folder, after=len(pages))
-    numbers = evaluation.as_dict() | {"history": rows, "card": card, "environment": environment, "written": when, "repeat": command}
+    numbers = evaluation.as_dict() | ({} if objects is None else {"objects": objects})
+    numbers |= {"history": rows, "card": card, "environment": environment, "written": when, "repeat": command}
     write_atomically(
         folder / "report.json", (json.dumps(_finite(numbers), indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     )

@@ -27,7 +27,7 @@ def open_template(package: str, name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda value: "–" if math.isnan(value) else f"{100 * value:.1f}"
+    environment.filters["percent"] = lambda value: "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
     environment.filters["change"] = _signed
     environment.filters["colour"] = lambda rgb: "#{:02x}{:02x}{:02x}".format(*rgb)
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", "\u2009")

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -139,6 +139,29 @@ def test_each_column_of_the_class_table_shows_its_metric(evaluation: Evaluation,
         assert {name: row[name] for name in columns} == shown
         assert int("".join(row["Pixels"].split())) == metrics.class_pixels[i]
     assert len({row["Precision, %"] for row in rows} | {row["Recall, %"] for row in rows}) > 2
+
+
+def test_the_average_precision_of_objects_is_shown(evaluation: Evaluation, tmp_path: Path):
+    names = ("ap", "ap50", "ap75", "small", "medium", "large", "recall")
+    headings = ("AP, %", "AP50, %", "AP75, %", "Small, %", "Medium, %", "Large, %", "Recall, %")
+    boxes: dict[str, Any] = dict(zip(names, (0.11, 0.22, 0.33, None, 0.44, 0.55, 0.66), strict=True))
+    masks: dict[str, Any] = dict(zip(names, (0.12, 0.23, 0.34, 0.45, 0.56, 0.67, 0.78), strict=True))
+    boxes["classes"], masks["classes"] = {HOSTILE: 0.21, "=1+1": None}, {HOSTILE: 0.31, "=1+1": 0.41}
+    objects = {"origin": "proposals", "min_area": 1500, "merged": 7, "images": 6, "true": 20, "found": 30, "boxes": boxes, "masks": masks}
+    page = write_report(evaluation, tmp_path, objects=objects)
+    for row in table_of(page, "Average precision of objects"):
+        values = objects[row["Overlap of"]]
+        assert [row[heading] for heading in headings] == ["–" if values[n] is None else f"{100 * values[n]:.1f}" for n in names]
+    rows = table_of(page, "Average precision by class")
+    assert [(row["Class"], row["AP of boxes, %"], row["AP of masks, %"]) for row in rows] == [
+        (HOSTILE, "21.0", "31.0"),
+        ("=1+1", "–", "41.0"),
+    ]
+    text = " ".join(page.read_text().split())
+    assert "30 objects were found from proposals of at least 1 500 pixels; 20 are true, and 7 of these share" in text.replace("\u2009", " ")
+    assert json.loads((tmp_path / "report.json").read_text())["objects"] == objects
+    assert "Average precision" not in write_report(evaluation, tmp_path / "without").read_text()
+    assert "objects" not in json.loads((tmp_path / "without" / "report.json").read_text())
 
 
 def test_validation_loss_is_drawn_beside_training_loss(evaluation: Evaluation, tmp_path: Path):
