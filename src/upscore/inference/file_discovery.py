@@ -1,7 +1,7 @@
 """Which images are meant by files, folders and patterns, what is left out, and what results are called.
 
-Links to folders are not followed, so that no circle of them can be walked; what is left out of a
-folder or pattern is counted by kind, in warnings.
+Links to folders are not followed, so that no circle of them can be walked; masks of a dataset are not taken for images where a folder
+is given; what is left out of a folder or pattern is counted by kind, in warnings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from upscore.data.encoded_image import split_page
+from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
 from upscore.data.headers import IMAGE_SUFFIXES
+from upscore.data.readers.side_by_side import MASK_WORDS
 from upscore.errors import DataError, OutputError
 from upscore.text import shortened
 
@@ -59,8 +61,8 @@ def discover_images(
     ----------
     paths : path or iterable of path
         Files (of any ending), pages of a TIFF (``stack.tif/page-0001``), folders (searched recursively for the endings of
-        ``IMAGE_SUFFIXES``; links to folders and names that begin with a dot are left
-        out) and glob patterns such as ``"shots/**/*.jpg"``.
+        ``IMAGE_SUFFIXES``; links to folders, names that begin with a dot, and masks are left out: a folder called like one of
+        masks beside one of images, and ``a_mask.png`` beside ``a.jpg``) and glob patterns such as ``"shots/**/*.jpg"``.
     exclude : path, optional
         A folder not to search: the output folder, if it lies in an input folder.
 
@@ -106,6 +108,8 @@ class _Search:
     linked: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    masks: list[str] = field(default_factory=list)
+    mask_folders: list[str] = field(default_factory=list)
     results: bool = False
 
     def images(self) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -113,7 +117,7 @@ class _Search:
         path = Path(self.given)
         if os.path.isdir(self.given):  # of a path an empty name would be the folder one is in
             self._refuse_results_among(path)
-            images = [found for file in self._walk(path) if (found := self._taken(file))]
+            images = self._without_masks([found for file in self._walk(path) if (found := self._taken(file))])
             if not images:
                 raise DataError(f"{self._nothing('found no image in the folder')}, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
             yield from ((found, _below(found, path)) for found in images)
@@ -136,7 +140,7 @@ class _Search:
     @property
     def count(self) -> int:
         """Files that were left out."""
-        return self.suffixes.total() + len(self.hidden) + len(self.nowhere) + len(self.special)
+        return self.suffixes.total() + len(self.hidden) + len(self.nowhere) + len(self.special) + len(self.masks)
 
     def warnings(self) -> list[str]:
         """Return a line for each kind of what was left out."""
@@ -156,6 +160,18 @@ class _Search:
             (self.linked, "linked folder was", "linked folders were", "not searched (give what they lead to)"),
             (self.folders, "folder was", "folders were", "matched and not searched (give them, or a pattern with **)"),
             (self.unread, "folder", "folders", "could not be read"),
+            (
+                self.masks,
+                "mask was",
+                "masks were",
+                "left out as named like the image beside it and _mask or the like (name the files to label them)",
+            ),
+            (
+                self.mask_folders,
+                "folder was",
+                "folders were",
+                "not searched, named as for masks and beside one of images (give it to have it labelled)",
+            ),
         ):
             if names:
                 listed = [f"'{shortened(name)}'" for name in sorted(names)[:_MAX_LISTED]]
@@ -200,12 +216,28 @@ class _Search:
             yield from files
             waiting += [inner.path for inner in reversed(folders)]
 
+    def _without_masks(self, images: list[Path]) -> list[Path]:
+        """Leave out what is named like another image of its folder with a word for masks."""
+        names = {(path.parent, path.stem.lower()) for path in images}
+        kept = []
+        for path in images:
+            stem = path.stem.lower()
+            if any(stem.endswith(word) and (path.parent, stem.removesuffix(word)) in names for word in MASK_WORDS):
+                self.masks.append(path.name)
+            else:
+                kept.append(path)
+        return kept
+
     def _listed(self, folder: str) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
         """Return the files of a folder and the folders that are to be searched, each sorted."""
         files, folders = [], []
-        for entry in self._entries(folder):
+        entries = self._entries(folder)
+        beside_images = any(entry.name.lower() in IMAGE_FOLDERS and _is(entry, "dir") for entry in entries)
+        for entry in entries:
             if not _is(entry, "dir"):
                 files.append(entry)
+            elif beside_images and entry.name.lower() in (*MASK_FOLDERS, "instances"):
+                self.mask_folders.append(entry.name)
             elif entry.is_symlink():
                 self.linked.append(entry.name)
             elif entry.name.startswith("."):

@@ -61,6 +61,33 @@ def test_many_suffixes_stay_one_line(shots: Path):
     assert len(note) < 600
 
 
+def test_masks_beside_images_are_left_out_of_a_folder(shots: Path):
+    for name in ("a_mask.png", "sub/C_GT.PNG", "sub/deep/other_mask.png", "b-mask.txt"):
+        (shots / name).write_bytes(b"x")
+    found = discover_images(shots)
+    assert [str(one.name) for one in found.images] == ["a", "b", "sub/c", "sub/deep/d", "sub/deep/e", "sub/deep/other_mask"]
+    assert found.left_out == 3
+    assert found.warnings[1] == (
+        f"{shots}: 2 masks were left out as named like the image beside it and _mask or the like (name the files to label them): "
+        "'C_GT.PNG' and 'a_mask.png'"
+    )
+    assert names([shots / "a.png", shots / "a_mask.png"]) == ["a", "a_mask"]
+    assert names(str(shots / "a*.png")) == ["a", "a_mask"]
+
+
+def test_a_folder_of_masks_beside_one_of_images_is_not_searched(tmp_path: Path):
+    for name in ("train/Images/a.png", "train/labels/a.png", "train/instances/a.png", "labels/b.png", "instances/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = discover_images(tmp_path)
+    assert [str(one.name) for one in found.images] == ["instances/c", "labels/b", "train/Images/a"]  # no images/ beside the first two
+    assert found.warnings == (
+        f"{tmp_path}: 2 folders were not searched, named as for masks and beside one of images (give it to have it labelled): "
+        "'instances' and 'labels'",
+    )
+    assert names(tmp_path / "train/labels") == ["a"]
+
+
 def test_links_to_images_are_followed_and_those_that_lead_nowhere_are_said(shots: Path):
     os.symlink(shots / "a.png", shots / "again.png")
     os.symlink(shots / "missing.png", shots / "dangling.png")
