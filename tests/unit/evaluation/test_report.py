@@ -153,7 +153,7 @@ def test_the_average_precision_of_objects_is_shown(evaluation: Evaluation, tmp_p
         values = objects[row["Overlap of"]]
         assert [row[heading] for heading in headings] == ["–" if values[n] is None else f"{100 * values[n]:.1f}" for n in names]
     rows = table_of(page, "Average precision by class")
-    assert [(row["Class"], row["AP of boxes, %"], row["AP of masks, %"]) for row in rows] == [
+    assert [(row["Class"], row["Boxes, %"], row["Masks, %"]) for row in rows] == [
         (HOSTILE, "21.0", "31.0"),
         ("=1+1", "–", "41.0"),
     ]
