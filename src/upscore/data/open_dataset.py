@@ -6,6 +6,8 @@ To add a layout, write a file in ``upscore.data.readers`` with a record ``READER
 from __future__ import annotations
 
 import os
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from upscore.data.readers import (
 )  # fmt: skip
 from upscore.errors import DataError
 from upscore.files import reading
+from upscore.text import listed, shortened
 
 __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
@@ -47,6 +50,8 @@ READERS: tuple[Reader, ...] = (
     coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
 )  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
+
+_MAX_ENTRIES, _MAX_NAMED = 100_000, 4
 
 
 def describe_readers() -> str:
@@ -112,5 +117,15 @@ def _find_reader(path: str | os.PathLike[str]) -> Reader:
     folder = Path(given)
     if not folder.is_dir():
         raise DataError(f"{given}: found {name_annotations(folder) or 'a file'}; {expected}")
-    found = name_annotations(folder) if subfolders(folder) or os.listdir(folder) else ""
-    raise DataError(f"{given}: the folder is no dataset{f': found {found}' if found else ''}; {expected}")
+    raise DataError(f"{given}: the folder is no dataset: found {name_annotations(folder) or _list_kinds(folder)}; {expected}")
+
+
+def _list_kinds(folder: Path) -> str:
+    """Return how many files of each suffix and which folders there are in a folder, in a few words."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in islice(entries, _MAX_ENTRIES) if not entry.is_dir(follow_symlinks=False)]
+    kinds = Counter(Path(name).suffix.lower() for name in names).most_common(_MAX_NAMED)
+    files = [f"{count} {shortened(suffix, 20) or 'without a suffix'}" for suffix, count in kinds]
+    folders = subfolders(folder)
+    named = f"{'the folders' if len(folders) > 1 else 'the folder'} {listed(folders)}" if folders else ""
+    return " and ".join(filter(None, [f"files ({', '.join(files)})" if files else "", named])) or "nothing in it"

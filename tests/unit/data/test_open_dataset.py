@@ -62,6 +62,22 @@ def test_real_data_opens(shared_data: Path, name: str) -> None:
     assert (sample.instances is not None) == (name == "pennfudan")
 
 
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ((), "nothing in it"),
+        (("a.jpg", "b.JPG", "README", "s/x.txt"), r"files \(2 \.jpg, 1 without a suffix\) and the folder s"),
+        (("s/x.txt", "t/y.txt"), "the folders s, t"),
+    ],
+)
+def test_what_a_folder_holds_is_said_where_it_is_no_dataset(tmp_path: Path, files: tuple[str, ...], found: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(DataError, match=f"the folder is no dataset: found {found}; expected "):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["data.yaml", "data.yml", "street.yaml", "dataset.yml"])
 def test_a_folder_s_own_description_is_read(tmp_path: Path, name: str) -> None:
     for split in ("train", "val"):
