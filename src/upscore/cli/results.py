@@ -327,8 +327,11 @@ def print_models(rows: Sequence[ListedModel]) -> None:
             table.add_row(escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), str(row.finest), row.field)
         console.print(Padding(table, (0, 0, 0, 2), expand=False))
         console.print()
-    for backbone in dict.fromkeys(row.backbone for row in rows if row.backbone in LISTED_BACKBONES):
+    described = dict.fromkeys(row.backbone for row in rows if row.backbone in LISTED_BACKBONES)
+    for backbone in described:
         console.print(f"[bold]{backbone}[/bold]: {LISTED_BACKBONES[backbone]}")
+    if described:
+        console.print()
     console.print(
         "[dim]with 21 classes. Coarsest stride: between the backbone's coarsest features; finest: between the scores that are upsampled to "
         "the image. Receptive field: of a cell of these features, or of a score of a network with its own encoder, in pixels. --backbone "

@@ -245,7 +245,7 @@ LISTED_BACKBONES = {
     "resnet50": "residual blocks with bottlenecks",
     "convnext_tiny": "a convolutional network of 2022, with kernels of 7×7",
     "pvt_v2_b0": "attention in every stage, and feature maps as a convolutional network has them; small",
-    "vit_tiny_patch16_224": "a plain transformer of one stride, 16; the other feature maps are made of its last by a feature pyramid",
+    "flexivit_small": "a plain transformer, of stride 16 alone; feature maps of other strides are made of its last by a feature pyramid",
 }
 """What the backbones that ``upscore models`` shows are."""
 
