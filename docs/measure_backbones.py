@@ -156,10 +156,19 @@ def compare_tiles(network: Any) -> dict[str, float]:
 
 
 def export(network: nn.Module) -> dict[str, object]:
-    """Return what torch's exporter makes of a network: for images of any size or of one, how far from torch; or why it fails."""
-    free = {2: torch.export.Dim("H", max=4096), 3: torch.export.Dim("W", max=4096)}
+    """Return what torch's exporter makes of a network: for images of any size or of one, how far from torch; or why it fails.
+
+    Where it fails, it is tried again without PyTorch's fused attention, which it exports for tensors of four axes only, and then for one
+    size of images.
+    """
+    free = {"images": {2: torch.export.Dim("H", max=4096), 3: torch.export.Dim("W", max=4096)}}
     reasons = []
-    for sizes, shapes in ((EXPORTED, {"images": free}), (EXPORTED[:1], None)):
+    fusing: list[Any] = [layer for layer in network.modules() if getattr(layer, "fused_attn", False)]
+    for fused, shapes, sizes in ((True, free, EXPORTED), (False, free, EXPORTED), (False, None, EXPORTED[:1])):
+        if not fused and shapes and not fusing:
+            continue  # as before
+        for layer in fusing:
+            layer.fused_attn = fused
         signal.alarm(LIMIT)
         try:
             program: Any = torch.onnx.export(network, (torch.rand(1, 3, *sizes[0]),), dynamo=True, dynamic_shapes=shapes, verbose=False)
@@ -172,12 +181,13 @@ def export(network: nn.Module) -> dict[str, object]:
             continue
         finally:
             signal.alarm(0)
-        found = {
+        return {
             "images": "any size" if shapes else f"{sizes[0][0]}×{sizes[0][1]}",
             "largest difference": float(f"{max(differences):.1g}"),
             "of torch": float(f"{max(own):.1g}"),
+            **({"not fused": reasons[0]} if shapes and not fused else {}),
+            **({} if shapes else {"not any size": reasons[-1]}),
         }
-        return found | ({"not any size": reasons[0]} if reasons else {})
     return {"fails": reasons[-1]}
 
 
