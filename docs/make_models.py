@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from upscore.models.architectures import ARCHITECTURES, settings_of
 from upscore.models.backbones import OWN_BACKBONES
@@ -34,7 +35,8 @@ is infinite. No margin makes a tile of a large image equal to one pass over the 
 overlapping tiles that are blended, in the memory of one tile, and `upscore predict` warns that the result is near
 that of the whole image, not equal to it. The cells of its feature maps still have a
 definite position, which is measured from the layers that remain without attention.
-HRNet and DLA are treated alike, since coarser maps are upsampled inside them and neighbouring cells see unequal parts of the image.
+HRNet is treated alike, since coarser maps are upsampled inside it and neighbouring cells see unequal parts of the image. `bundle.json`
+says in `receptive_field` how much of an image a score depends on: pixels, or the whole image.
 
 **The feature pyramid.** A plain transformer (ViT, DeiT, BEiT, EVA, DINOv2, DINOv3) has one stride, 16. Its last map becomes maps of stride
 8, 16 and 32 (and 4 for a decoder that reads it) by transposed convolutions and max pooling: the simple feature pyramid of Li, Mao,
@@ -44,14 +46,22 @@ of its first layer is resampled (FlexiViT, Beyer et al. 2023),
 and the grid of its position embedding stays as it is, so that every other weight is used unchanged.
 
 **Sizes.** Images of any size from 1×1 are padded with zeros on the right and below to what a network takes, and the result is cropped.
-Networks that take one size alone (BEiT, CaiT, Hiera, CoAtNet) label a larger image in windows of that size, which do not see one
+Networks that take one size alone (BEiT, CaiT, Hiera, CoAtNet, MViTv2) label a larger image in windows of that size, which do not see one
 another; train them on crops of that size. Networks whose padding depends on the size (`tf_…`) have a regular grid on multiples of 32.
 
-The smallest network of each family, with timm {version}; each was given images of 1×1, 33×57 and 97×130 pixels
-(`python docs/measure_backbones.py`):
+The smallest network of each family, with timm {timm}, torch {torch} and onnxruntime {onnxruntime} (`python docs/measure_backbones.py`).
+Each was given images of {sizes} pixels. **All weights are random**, in none of which is zero, under
+FCN-8s of two classes, and batch normalisation has the statistics of one image: the
+numbers say what the arithmetic does, not how well a trained network is labelled in tiles.
 
-| backbone | own strides | receptive field | images | pyramid |
-|---|---|---|---|---|
+- *tiles*: pixels with the same label, and the largest difference of a probability, between tiles and one pass over the whole image.
+  Bounded networks are labelled in tiles with their margin, the others in blended tiles of {tile} of an image of {image}: smaller than
+  `predict` uses, so that the differences are larger. The scores are scaled to deviation 1 over the image.
+- *ONNX*: the largest difference from float64, relative to the largest score, of what `torch.onnx.export(…, dynamo=True)` made for images of
+  any size, or of one, in onnxruntime, on images of {exported}. Where it is large, PyTorch's own float32 differs as much.
+
+| backbone | own strides | receptive field | images | pyramid | tiles: equal labels | largest difference | ONNX |
+|---|---|---|---|---|---|---|---|
 """
 
 ENCODERS = {"backbone": "any backbone", "vgg16": "VGG16, built in", "own": "its own"}
@@ -70,16 +80,40 @@ def models_page() -> str:
     backbones = [f"| `{name}` | {describe(settings_of(own.build))} |" for name, own in OWN_BACKBONES.items()]
     measured = json.loads(Path(__file__).with_name("backbones.json").read_text())
     tried = [describe_fate(row) for row in measured["backbones"]]
-    timm = TIMM.replace("{version}", measured["timm"]) + "\n".join(tried) + "\n"
+    timm = TIMM.format(
+        **{name: measured[name] for name in ("timm", "torch", "onnxruntime")},
+        sizes=enumerate_sizes(measured["sizes"]),
+        image=enumerate_sizes([measured["blended"]["image"]]),
+        tile=measured["blended"]["tile"],
+        exported=enumerate_sizes(measured["exported"]),
+    )
+    timm += "\n".join(tried) + "\n"
     return HEAD + "\n".join(rows) + "\n" + BACKBONES + "\n".join(backbones) + "\n" + timm
 
 
-def describe_fate(row: dict[str, object]) -> str:
+def describe_fate(row: dict[str, Any]) -> str:
     """Return a row of the table of timm's networks."""
     if "refused" in row:
-        return f"| `{row['name']}` | refused: {row['refused']} | | | |"
-    strides = ", ".join(str(stride) for stride in row["own strides"])  # type: ignore[attr-defined]
-    return f"| `{row['name']}` | {strides} | {row['receptive field']} | {row['images']} | {'yes' if row['pyramid'] else ''} |"
+        return f"| `{row['name']}` | refused: {row['refused']} | | | | | | |"
+    strides = ", ".join(str(stride) for stride in row["own strides"])
+    pyramid, tiles = "yes" if row["pyramid"] else "", row["tiles"]
+    equal, difference = f"{100 * tiles['labels equal']:.1f} %", f"{tiles['largest difference']:g}"
+    cells = (f"`{row['name']}`", strides, row["receptive field"], row["images"], pyramid, equal, difference, describe_export(row["onnx"]))
+    return f"| {' | '.join(cells)} |"
+
+
+def describe_export(found: dict[str, Any]) -> str:
+    """Return in a cell what the exporter made of a network, or why it fails."""
+    if "fails" in found:
+        return f"no: {found['fails']}"
+    limit = f"; not any size: {found['not any size']}" if "not any size" in found else ""
+    return f"{found['images']}: {found['largest difference']:g}{limit}"
+
+
+def enumerate_sizes(sizes: list[list[int]]) -> str:
+    """Return sizes as "1×1, 33×57 and 97×130"."""
+    words = [f"{height}×{width}" for height, width in sizes]
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
 
 
 if __name__ == "__main__":

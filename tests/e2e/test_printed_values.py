@@ -16,7 +16,7 @@ from upscore.cli.inference_options import InferenceOptions
 from upscore.cli.results import MATTERING
 from upscore.explain import explain_image
 from upscore.inference.predictor import Predictor
-from upscore.models.factory import list_models
+from upscore.models.factory import LISTED_BACKBONES, list_models
 
 CLASSES = ["ground", "square", "bar"]
 
@@ -262,6 +262,7 @@ def test_networks(upscore):
         assert cells in [re.split(r"  +", line.strip()) for line in lines]
     assert len(rows) >= 10
     assert "the whole image" in printed
+    assert f"resnet18: {LISTED_BACKBONES['resnet18']}" in printed.splitlines()
     found = {row.name: (row.stride, row.finest) for row in rows if row.backbone in ("", "resnet18")}
     assert (found["fcn32s"], found["fcn16s"], found["fcn8s"]) == ((32, 32), (32, 16), (32, 8))
     assert (found["unet-backbone"], found["segnet"]) == ((32, 1), (32, 1))

@@ -29,6 +29,7 @@ OURS = {
     "bench_data": "--rounds 1 --images 2",
     "bench_headline": "--rounds 1 --threads 1 --width 0.0625",
     "bench_help": "--rounds 1",
+    "bench_memory": "--backbones test_resnet --sizes 40x30",
     "bench_naive": "--rounds 1 --size 16 --classes 2 --rows 1",
     "bench_predict": "--rounds 1 --count 2 --images IMAGES --model unet --width 0.03125 --threads 1 --no-processes",
     "bench_proposals": "--rounds 1 --widths 0.03125 --boxes 3 --batch 2 --classes 3",

@@ -315,7 +315,9 @@ def print_sweep(sweep: ProposalSweep, page: Path) -> None:
 
 
 def print_models(rows: Sequence[ListedModel]) -> None:
-    """Print what each network is, and a row for each backbone it is put on."""
+    """Print what each network is, a row for each backbone it is put on, and what these are."""
+    from upscore.models.factory import LISTED_BACKBONES
+
     for name, listed in itertools.groupby(rows, key=lambda row: row.name):
         same = list(listed)
         architecture = same[0].architecture
@@ -324,6 +326,11 @@ def print_models(rows: Sequence[ListedModel]) -> None:
         for row in same:
             table.add_row(escape(row.backbone or "its own"), f"{row.parameters:.2f} M", str(row.stride), str(row.finest), row.field)
         console.print(Padding(table, (0, 0, 0, 2), expand=False))
+        console.print()
+    described = dict.fromkeys(row.backbone for row in rows if row.backbone in LISTED_BACKBONES)
+    for backbone in described:
+        console.print(f"[bold]{backbone}[/bold]: {LISTED_BACKBONES[backbone]}")
+    if described:
         console.print()
     console.print(
         "[dim]with 21 classes. Coarsest stride: between the backbone's coarsest features; finest: between the scores that are upsampled to "

@@ -14,6 +14,7 @@ meta device, before it allocates any. Writing one is all or nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from upscore.models.factory import backbone_mismatch, create_model
 from upscore.models.manifest import Description, Fingerprint, Input, Labels, as_json, read_document, write_document
 from upscore.models.weights import name_mismatch, silent
 from upscore.models.weights_file import STORED_DTYPES, digest_file, read_header, read_weights_file
+from upscore.ops.geometry import Geometry
 from upscore.settings import InferenceSettings
 from upscore.text import literal, reason
 from upscore.types import LabelSpace, as_label_space
@@ -60,6 +62,8 @@ class Bundle:
     """Import path of what builds a network of somebody's own, whose class ``architecture`` then names; "" for those of upscore."""
     builder: Callable[..., nn.Module] | None = field(default=None, repr=False, compare=False)
     """What builds it, from ``arguments``; never from a file."""
+    receptive_field: str = field(default="", repr=False, compare=False)
+    """How much of an image a score depends on, for people: "404 pixels" or "the whole image"; "" where it is not known."""
 
     @classmethod
     def of(
@@ -97,7 +101,10 @@ class Bundle:
         if mismatch:
             raise BundleError(f"the network is not '{architecture}' with the given arguments: it {mismatch}")
         weights = {name: state[name].detach().to("cpu", expected[name].dtype, copy=True).contiguous() for name in expected}
-        return cls(architecture, complete, labels, weights, input, inference or InferenceSettings(), as_json(card or {}))
+        return cls(
+            architecture, complete, labels, weights, input, inference or InferenceSettings(), as_json(card or {}),
+            receptive_field=_describe_field(model),
+        )  # fmt: skip
 
     @classmethod
     def of_network(
@@ -175,7 +182,7 @@ class Bundle:
                 raise BundleError(f"{found}, which no bundle holds: register it with persistent=False")
         return cls(
             type(model).__name__, arguments, labels, weights, input, inference or InferenceSettings(), as_json(card or {}),
-            import_path(builder), builder,
+            import_path(builder), builder, _describe_field(model),
         )  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
@@ -250,7 +257,10 @@ class Bundle:
             raise BundleError(f"'{folder / WEIGHTS}' does not fit {what}: it {mismatch}")
         weights = read_weights_file(folder / WEIGHTS, description.weights)
         arguments, card = dict(description.arguments), dict(description.card)
-        return cls(description.architecture, arguments, labels, weights, images, inference, card, description.built_by, builder)
+        return cls(
+            description.architecture, arguments, labels, weights, images, inference, card, description.built_by, builder,
+            description.receptive_field,
+        )  # fmt: skip
 
     def build(self) -> nn.Module:
         """Return a new network with the weights, in eval mode, on the CPU; nothing is downloaded."""
@@ -274,6 +284,7 @@ class Bundle:
             architecture=self.architecture,
             built_by=self.built_by,
             arguments=self.arguments,
+            receptive_field=self.receptive_field,
             input=Input(
                 bands=list(self.input.bands),
                 dtype=self.input.dtype,
@@ -286,6 +297,14 @@ class Bundle:
             card=self.card,
             weights=Fingerprint(sha256=digest_file(weights), bytes=weights.stat().st_size),
         )
+
+
+def _describe_field(model: nn.Module) -> str:
+    """Return a network's receptive field in words; "" where it has no geometry."""
+    geometry = getattr(model, "geometry", None)
+    if not isinstance(geometry, Geometry):
+        return ""
+    return "the whole image" if geometry.receptive_field == math.inf else f"{float(geometry.receptive_field):g} pixels"
 
 
 def _build_own(builder: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:

@@ -23,7 +23,7 @@ from upscore.models.timm_backbone import pretrained
 from upscore.models.weights import Report, read_weights, silent, warn
 from upscore.models.weights.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
 
-__all__ = ["ListedModel", "backbone_mismatch", "create_model", "list_models", "score_layers"]
+__all__ = ["LISTED_BACKBONES", "ListedModel", "backbone_mismatch", "create_model", "list_models", "score_layers"]
 
 
 def create_model(
@@ -236,9 +236,21 @@ class ListedModel:
         return "the whole image" if self.receptive_field == math.inf else f"{self.receptive_field:g}"
 
 
-def list_models(
-    backbones: tuple[str, ...] = ("alexnet", "googlenet", "vgg16", "mobilenetv2_100", "resnet18", "resnet50", "convnext_tiny"),
-) -> list[ListedModel]:
+LISTED_BACKBONES = {
+    "alexnet": "five convolutions; the first of the papers' backbones",
+    "googlenet": "inception modules; the smallest of the papers' backbones",
+    "vgg16": "thirteen convolutions and the papers' fc6 and fc7",
+    "mobilenetv2_100": "depthwise convolutions; small and fast",
+    "resnet18": "residual blocks; the smallest ResNet in wide use",
+    "resnet50": "residual blocks with bottlenecks",
+    "convnext_tiny": "a convolutional network of 2022, with kernels of 7×7",
+    "pvt_v2_b0": "attention in every stage, and feature maps as a convolutional network has them; small",
+    "flexivit_small": "a plain transformer, of stride 16 alone; feature maps of other strides are made of its last by a feature pyramid",
+}
+"""What the backbones that ``upscore models`` shows are."""
+
+
+def list_models(backbones: tuple[str, ...] = tuple(LISTED_BACKBONES)) -> list[ListedModel]:
     """Return every architecture on each of ``backbones``, measured on the meta device: nothing is allocated.
 
     >>> [(row.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]

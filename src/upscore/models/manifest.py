@@ -85,6 +85,8 @@ class Description(BaseModel):
     built_by: str = Field("", max_length=500)
     """Import path of what built a network of somebody's own; for people, and imported by nobody."""
     arguments: dict[str, bool | int | float | str | None]
+    receptive_field: str = Field("", max_length=100)
+    """How much of an image a score depends on, for people: "404 pixels" or "the whole image"; "" where it is not known."""
     labels: Labels
     input: Input
     inference: dict[str, JsonValue]

@@ -5,9 +5,11 @@ import torch
 
 from upscore.errors import ModelError
 from upscore.models.architectures import ARCHITECTURES
-from upscore.models.factory import create_model, list_models
+from upscore.models.backbones import OWN_BACKBONES
+from upscore.models.factory import LISTED_BACKBONES, create_model, list_models
 from upscore.models.fcn import FCN
 from upscore.models.normalization import Normalization
+from upscore.models.timm_backbone import inspect_backbone
 
 
 @pytest.mark.parametrize(("name", "finest"), [("fcn32s", 32), ("fcn16s", 16), ("fcn8s", 8), ("fcn8s-atonce", 8)])
@@ -125,6 +127,13 @@ def test_listing():
     assert (rows["fcn8s", "vgg16"].stride, rows["fcn8s", "vgg16"].receptive_field) == (32, 404)
     assert rows["fcn8s", "mobilenetv2_100"].receptive_field == 491
     assert rows["fcn8s", "mobilenetv3_large_100"].receptive_field == math.inf
+
+
+def test_the_list_shows_convolutions_attention_and_a_plain_transformer():
+    listed = {backbone: inspect_backbone(backbone) for backbone in LISTED_BACKBONES if backbone not in OWN_BACKBONES}
+    bounded = {name: info.levels[max(info.levels)].geometry.receptive_field < math.inf for name, info in listed.items()}
+    assert {name for name, finite in bounded.items() if not finite} == {"pvt_v2_b0", "flexivit_small"}
+    assert tuple(listed["flexivit_small"].levels) == (16,)
 
 
 def test_whole_networks_have_rows_of_their_own():
