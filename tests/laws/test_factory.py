@@ -18,6 +18,7 @@ SMALL = {
     "fcn16s": {"backbone": "vgg16", "width": 1 / 32, "upsampling": "learned"},
     "fcn8s": {"backbone": "resnet10t"},
     "fcn8s-atonce": {"backbone": "vgg16", "width": 1 / 32, "batch_norm": True},
+    "fcn32s-late": {"width": 1 / 32},
     "deconvnet": {"width": 1 / 32},
     "segnet": {"width": 1 / 16},
     "segnet-basic": {"width": 1 / 16},

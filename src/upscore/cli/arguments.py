@@ -33,8 +33,8 @@ DATA_HELP = (
     " beside them, COCO, labelme, Label Studio, CVAT for images, VGG Image Annotator, or GeoJSON in pixels."
 )
 MODELS = (
-    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone", "sliding-window",
-    "full-resolution",
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn32s-late", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone",
+    "sliding-window", "full-resolution",
 )  # fmt: skip
 """The architectures, for shell completion; a test holds them equal too."""
 

@@ -16,11 +16,13 @@ from upscore.input_spec import InputSpec
 from upscore.models.architectures import ARCHITECTURES, Architecture, find_architecture, settings_of
 from upscore.models.arguments import check_in_channels
 from upscore.models.backbones import OWN_BACKBONES, build_backbone, current_name, parameters_mismatch
+from upscore.models.late_fusion import LateFusion
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from upscore.models.on_backbone import OnBackbone
 from upscore.models.own_parts import check_backbone, own_architecture
 from upscore.models.timm_backbone import pretrained
 from upscore.models.weights import Report, read_weights, silent, warn
+from upscore.models.weights.load import ExtraBands
 from upscore.models.weights.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
 
 __all__ = ["ListedModel", "backbone_mismatch", "create_model", "list_models", "score_layers"]
@@ -125,7 +127,10 @@ def create_model(
     if normalization is None and own:
         normalization = _normalization_of(weights, in_channels, measured)
     of_backbone = {k: v for k, v in arguments.items() if k in for_backbone} | {"weights": None if whole else weights}
-    features = build_backbone(backbone, in_channels=in_channels, finer=architecture.finer, report=report, **of_backbone)
+    extra_bands: ExtraBands = "mean" if normalization == "caffe" else "repeat"  # as those who made the weights
+    features = build_backbone(
+        backbone, in_channels=in_channels, finer=architecture.finer, report=report, extra_bands=extra_bands, **of_backbone
+    )
     decoder: Any = architecture.build(features, num_classes=num_classes, **{k: v for k, v in arguments.items() if k in for_decoder})
     model = OnBackbone(features, decoder, _normalization(normalization, features.mean, features.std, in_channels, input))
     if whole:
@@ -136,9 +141,9 @@ def create_model(
 
 
 def _normalization_of(weights: str | Path | None, in_channels: int, measured: InputSpec | None) -> str | None:
-    """Return the normalization that a file's names show; Caffe's BGR from 0 to 255 has no meaning for other images than RGB of 8 bits."""
+    """Return the normalization that a file's names show; of other images than RGB of 8 bits, Caffe's takes the bands' own means."""
     found = normalization_of(weights)
-    if (in_channels == 3 and measured is None) or found is None:
+    if (in_channels == 3 and measured is None) or found is None or (found == "caffe" and measured is not None):
         return found
     if found != "imagenet":
         given = f"in_channels {in_channels}" if measured is None else str(measured)
@@ -153,6 +158,8 @@ def _normalization(
     name: str | None, mean: tuple[float, ...], std: tuple[float, ...], in_channels: int, images: InputSpec | None
 ) -> Normalization:
     if images is not None and images.mean:
+        if name == "caffe":
+            return Normalization.caffe_of(images)
         if name not in (None, "imagenet"):
             raise ModelError(
                 f"found normalization '{name}' for images of {images}, which are normalised by their own statistics: leave it out"
@@ -162,8 +169,9 @@ def _normalization(
 
 
 def _fill(model: nn.Module, architecture: Architecture, weights: str | Path, *, width: float, report: Report) -> None:
-    """Fill a network with its own encoder from a file, or that encoder from VGG16's weights where it has its layers."""
+    """Fill a network with its own encoder from a file, or that encoder, or both of them, from VGG16's weights where it has its layers."""
     on_vgg16 = architecture.encoder == "vgg16"
+    parts = model.streams if isinstance(model, LateFusion) else (model,)
     if weights == "imagenet":
         if not on_vgg16:
             raise ModelError(
@@ -173,9 +181,11 @@ def _fill(model: nn.Module, architecture: Architecture, weights: str | Path, *, 
             raise ModelError(
                 f"there are no ImageNet weights for '{architecture.name}' of another width: leave width at 1, or train from scratch"
             )
-        transplant_encoder(model, pretrained("vgg16").state_dict(), source=weights)
+        for part in parts:
+            transplant_encoder(part, pretrained("vgg16").state_dict(), source=weights)
     elif on_vgg16 and not holds_whole_network(weights):
-        transplant_encoder(model, read_weights(weights, report=report), source=weights, report=report)
+        for part in parts:
+            transplant_encoder(part, read_weights(weights, report=report), source=weights, report=report)
     else:
         transplant(model, weights, report=report)
 
