@@ -20,6 +20,7 @@ def test_each_paper_has_its_recipes():
     assert {recipe.name for recipe in list_recipes()} == {
         *("fcn32s-voc", "fcn16s-voc", "fcn8s-voc", "fcn8s-atonce-voc", "fcn32s-cvpr", "fcn32s-alexnet-voc", "fcn32s-googlenet-voc"),
         *("fcn32s-fixed-cvpr", "fcn16s-cvpr", "fcn8s-cvpr"),
+        *("fcn32s-nyud", "fcn32s-nyud-hha", "fcn32s-nyud-early", "fcn32s-nyud-late"),
         *("deconvnet-stage1", "deconvnet-stage2", "segnet-camvid", "segnet-basic-camvid", "unet-em", "camvid"),
     }
 
@@ -47,6 +48,9 @@ def test_it_takes_a_step(name, tmp_path, painted, objects, monkeypatch):
     deconvnet = recipe.model.name == "deconvnet"  # its batch normalisation needs two images, its fc6 224 pixels
     values = {
         "data.path": str(painted if recipe.crops.of == "images" else objects),
+        "data.train": "train",
+        "data.val": "val",
+        "input.bands": None,
         "run.out": str(tmp_path / "run"),
         "run.epochs": 1,
         "run.batch_size": 2 if deconvnet else min(2, recipe.run.batch_size),

@@ -14,7 +14,7 @@ Deviations. Normalisation is the first layer. Only the part of the upsampling th
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -104,7 +104,7 @@ class LateFusion(nn.Module):
 class _Stream(nn.Module):
     """The scores of one FCN-32s at stride 32, under the names that it has alone."""
 
-    def __init__(self, bands: int, num_classes: int, backbone: VGG16) -> None:
+    def __init__(self, bands: int, num_classes: int, backbone: Any) -> None:
         super().__init__()
         self.bands = bands
         self.backbone = backbone
