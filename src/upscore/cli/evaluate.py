@@ -88,6 +88,7 @@ def evaluate(
     with console.report_errors("nothing was written: metrics are of all images", memory=MEMORY):
         with console.loading():
             from upscore.data.open_dataset import open_dataset
+            from upscore.data.paired_files import PairedFiles
             from upscore.evaluation.evaluate import evaluate as evaluate
             from upscore.evaluation.gallery import Gallery
             from upscore.evaluation.objects import ObjectEvaluation
@@ -98,6 +99,8 @@ def evaluate(
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
         dataset = open_dataset(data, split)
+        if options.second_head and isinstance(second := getattr(dataset, "second", None), PairedFiles):
+            dataset = second
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             gallery = Gallery(dataset.labels, predictor.input)
@@ -184,7 +187,7 @@ def tune(
         "upscore proposal-sweep edeconvnet VOC2012 --pages 20 --counts 1,5,10,20,50",
     ),
 )
-@inference_options(leave_out=("no_proposals",))
+@inference_options(leave_out=("no_proposals", "second_head"))
 def proposal_sweep(
     context: typer.Context,
     *,

@@ -14,13 +14,14 @@ from upscore.errors import DataError
 from upscore.input_spec import RGB, InputSpec
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels", "SelectsBands", "input_of", "read_as"]
+__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels", "SelectsBands", "input_of", "read_as", "second_labels_of"]
 
 
 class Dataset(Protocol):
     """Images with masks, by index.
 
-    Images of other bands than RGB of 8 bits are described by one more attribute, ``input``, an InputSpec (:func:`input_of`).
+    Images of other bands than RGB of 8 bits are described by one more attribute, ``input``, an InputSpec (:func:`input_of`). Where each
+    sample also has a second label map, an attribute ``second_labels`` is its LabelSpace (:func:`second_labels_of`).
     """
 
     @property
@@ -100,6 +101,12 @@ def input_of(dataset: Dataset) -> InputSpec:
     """Return the bands of a dataset's images and their type: its attribute ``input``, or RGB of 8 bits where it has none."""
     spec: InputSpec = getattr(dataset, "input", RGB)
     return spec
+
+
+def second_labels_of(dataset: Dataset) -> LabelSpace | None:
+    """Return the classes of a dataset's second label maps: its attribute ``second_labels``; None where it has no such maps."""
+    labels: LabelSpace | None = getattr(dataset, "second_labels", None)
+    return labels
 
 
 def read_as(dataset: Dataset, spec: InputSpec) -> Dataset:

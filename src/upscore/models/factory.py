@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalizat
 from upscore.models.on_backbone import OnBackbone
 from upscore.models.own_parts import check_backbone, own_architecture
 from upscore.models.timm_backbone import pretrained
+from upscore.models.two_heads import TwoHeads, second_labels
 from upscore.models.weights import Report, read_weights, silent, warn
 from upscore.models.weights.load import ExtraBands
 from upscore.models.weights.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
@@ -37,6 +39,7 @@ def create_model(
     input: InputSpec | None = None,
     weights: str | Path | None = None,
     normalization: str | None = None,
+    second_head: str = "",
     report: Report = warn,
     **arguments: Any,
 ) -> nn.Module:
@@ -63,6 +66,9 @@ def create_model(
         What the weights expect. By default what their names show
         (:func:`upscore.models.weights.transplant.normalization_of`), or else the backbone's own
         statistics; "caffe" for weights converted from the papers' Caffe models, "raw" for SegNet's.
+    second_head : str
+        Names of the classes of a second head on the same backbone, separated by commas, for a decoder on a backbone that upsamples each
+        class by itself (:class:`upscore.models.two_heads.TwoHeads`); none when empty.
     report : callable
         Receives a sentence for each change that made a weights file or a name fit: a prefix removed
         from all names, a first convolution adapted to other channels, a backbone that timm has
@@ -97,6 +103,10 @@ def create_model(
     measured = input if input is not None and input.mean else None
     if measured is not None and len(measured) != in_channels:
         raise ModelError(f"found in_channels {in_channels}, expected {len(measured)} for images of {measured}: leave in_channels out")
+    second = len(second_labels(second_head)) if second_head else 0
+    if second and (not architecture.takes_backbone or arguments.get("upsampling") == "full"):
+        why = "upsampling 'full', which mixes the classes of both" if architecture.takes_backbone else f"'{name}', which takes no backbone"
+        raise ModelError(f"found a second head for {why}, expected a decoder on a backbone that upsamples each class by itself")
     if not architecture.takes_backbone:
         if backbone is not None:
             advice = ": 'unet-backbone' takes one" if name == "unet" else ""
@@ -112,11 +122,12 @@ def create_model(
         if weights is not None:
             _fill(model, architecture, weights, width=arguments.get("width", 1), report=report)
         return model
+    put_on = functools.partial(TwoHeads, second=second) if second else OnBackbone
     if isinstance(backbone, nn.Module):
         _refuse_unknown(arguments, architecture.settings, f"'{name}' with backbone {type(backbone).__name__}")
-        on_own: Any = architecture.build(backbone, num_classes=num_classes, **arguments)
+        on_own: Any = architecture.build(backbone, num_classes=num_classes + second, **arguments)
         statistics: Any = backbone
-        return OnBackbone(statistics, on_own, _normalization(normalization, statistics.mean, statistics.std, in_channels, input))
+        return put_on(statistics, on_own, _normalization(normalization, statistics.mean, statistics.std, in_channels, input))
     backbone = "vgg16" if backbone is None else backbone
     own = OWN_BACKBONES.get(backbone)
     if own is None:
@@ -131,8 +142,10 @@ def create_model(
     features = build_backbone(
         backbone, in_channels=in_channels, finer=architecture.finer, report=report, extra_bands=extra_bands, **of_backbone
     )
-    decoder: Any = architecture.build(features, num_classes=num_classes, **{k: v for k, v in arguments.items() if k in for_decoder})
-    model = OnBackbone(features, decoder, _normalization(normalization, features.mean, features.std, in_channels, input))
+    decoder: Any = architecture.build(
+        features, num_classes=num_classes + second, **{k: v for k, v in arguments.items() if k in for_decoder}
+    )
+    model = put_on(features, decoder, _normalization(normalization, features.mean, features.std, in_channels, input))
     if whole:
         transplant(model, str(weights), backbone=backbone, report=report)
     if weights == "imagenet" and in_channels != 3:
