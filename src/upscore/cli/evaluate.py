@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscore.cli.arguments import (
+    Classes,
     Data,
     Device,
     MinArea,
@@ -63,6 +64,7 @@ def evaluate(
             "'present' those not in the truth, 'all' none."
         ),
     ] = "union",
+    classes: Classes = "",
     boundary_f1: Annotated[bool, typer.Option("--boundary-f1", help="Also compute SegNet's BF score, of boundaries that match.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else, to standard output.")] = False,
     objects: Annotated[
@@ -98,7 +100,7 @@ def evaluate(
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
-        dataset = open_dataset(data, split)
+        dataset = open_dataset(data, split, classes=classes)
         if options.second_head and isinstance(second := getattr(dataset, "second", None), PairedFiles):
             dataset = second
         console.print_aside(dataset.warnings)

@@ -175,7 +175,8 @@ def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
         return own.train, own.val
     if not recipe.data.path:
         raise RecipeError(f"no data given: name {describe_readers()}")
-    return open_dataset(recipe.data.path, recipe.data.train), open_dataset(recipe.data.path, recipe.data.val)
+    train, val = (open_dataset(recipe.data.path, split, classes=recipe.data.classes) for split in (recipe.data.train, recipe.data.val))
+    return train, val
 
 
 def _try_step(

@@ -42,6 +42,9 @@ class DataSection(Section):
     path: str | None = Field(None, description=describe_readers())
     train: str = Field("train", description="the split to train on")
     val: str = Field("val", description="the split to validate on")
+    classes: Literal["", "voc"] = Field(
+        "", description="'voc' maps the data's classes, such as COCO's, to PASCAL VOC's 21 by name; all others are background"
+    )
     skip_bad: bool = Field(
         False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
     )
