@@ -100,3 +100,26 @@ def test_a_network_with_one_head_has_no_second():
         Predictor(one, second_head=True)
     with pytest.raises(RecipeError, match="found second_head for TwoHeads, expected a bundle"):
         Predictor(built(), labels=FIRST, second_head=True)
+
+
+def test_the_release_s_names_are_read(tmp_path):
+    """Its heads are layers of their own, and its upsampling kernels lead from every class to every class."""
+    model = built("fcn8s")
+    theirs = {}
+    for name, tensor in model.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        short = layer.rpartition(".")[2]
+        if short.startswith("score"):
+            theirs |= {f"{short}_sem.{kind}": tensor[:3], f"{short}_geo.{kind}": tensor[3:]}
+        elif not name.startswith("normalization"):
+            theirs[f"{short}.{kind}"] = tensor
+    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    for head, classes in (("sem", 3), ("geo", 2)):
+        theirs[f"upscore2_{head}.weight"] = torch.eye(classes)[:, :, None, None] * torch.outer(line, line)
+    torch.save(theirs, tmp_path / "both.pth")
+    again = create_model("fcn8s", num_classes=3, weights=tmp_path / "both.pth", **BOTH)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items() if "normal" not in name)
+    theirs["upscore2_geo.weight"] = theirs["upscore2_geo.weight"].flip(0)
+    torch.save(theirs, tmp_path / "mixed.pth")
+    with pytest.raises(ModelError, match=r"mix classes in 'upscore2\.weight'"):
+        create_model("fcn8s", num_classes=3, weights=tmp_path / "mixed.pth", **BOTH)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
-__all__ = ["is_vgg16_layer", "rename", "rename_to_timm"]
+__all__ = ["is_vgg16_layer", "join_heads", "rename", "rename_to_timm"]
 
 CLASSIFIER = "fc8"
 """The layer after the last features: classes of ImageNet, which a segmentation network does not have."""
@@ -137,6 +138,32 @@ def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str
             continue
         renamed[f"{target}.{kind}"] = _as_convolution(tensor, own.get(f"{target}.{kind}"))
     return {name: own[name] for name in own if name.startswith("normalization.") or name.endswith(".num_batches_tracked")} | renamed
+
+
+def join_heads(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the layers ``X_sem`` and ``X_geo`` of the FCN release's networks with two heads as one layer ``X`` of the classes of both.
+
+    >>> import torch
+    >>> {name: tuple(x.shape) for name, x in join_heads({"a_sem.bias": torch.ones(3), "a_geo.bias": torch.ones(2)}).items()}
+    {'a.bias': (5,)}
+    """
+    joined = dict(found)
+    for name, first in found.items():
+        layer, _, kind = name.rpartition(".")
+        second = found.get(f"{layer.removesuffix('_sem')}_geo.{kind}") if layer.endswith("_sem") else None
+        if second is None:
+            continue
+        if first.ndim == second.ndim == 4 and (first.shape[1], second.shape[1]) == (
+            len(first),
+            len(second),
+        ):  # upsampling, from class to class
+            both = first.new_zeros(len(first) + len(second), len(first) + len(second), *first.shape[2:])
+            both[: len(first), : len(first)], both[len(first) :, len(first) :] = first, second
+        else:
+            both = torch.cat([first, second])
+        base = layer.removesuffix("_sem")
+        joined = {n: t for n, t in joined.items() if n not in (name, f"{base}_geo.{kind}")} | {f"{base}.{kind}": both}
+    return joined
 
 
 def _in_stream(layer: str, layers: Collection[str]) -> list[str]:
