@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from upscore.input_spec import InputSpec
 from upscore.models.factory import create_model
 
 
