@@ -81,6 +81,7 @@ def test_both_heads_are_evaluated_and_predicted(sift_flow, tmp_path):
     ):
         found = CliRunner().invoke(app, ["evaluate", str(run), str(data), "--split", "test", "--json", "--device", "cpu", *flags])
         assert found.exit_code == 0, found.output
+        assert ("a second head, which --second-head evaluates" in found.stderr) == (not flags)
         metrics = json.loads(found.stdout)
         assert len(metrics["classes"]) == classes
         if classes == 3:

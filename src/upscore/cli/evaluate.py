@@ -101,6 +101,8 @@ def evaluate(
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
         dataset = open_dataset(data, split, classes=classes)
+        if predictor.has_second_head and not options.second_head:
+            console.print_aside(["the network has a second head, which --second-head evaluates"])
         if options.second_head and isinstance(second := getattr(dataset, "second", None), PairedFiles):
             dataset = second
         console.print_aside(dataset.warnings)

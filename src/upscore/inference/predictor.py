@@ -108,6 +108,8 @@ class Predictor:
         What the numbers of a label map mean.
     input : InputSpec
         The images that it takes.
+    has_second_head : bool
+        Whether a bundle's network has two heads.
     settings : InferenceSettings
         In force; ``proposals`` are those of the first network that uses any.
     device : torch.device
@@ -149,6 +151,7 @@ class Predictor:
         second_head: bool = False,
         **overrides: object,
     ) -> None:
+        self.has_second_head = False
         overrides = overrides if preset is None else with_preset(preset, overrides)
         if isinstance(model, nn.Module) or _is_segmenter(model):
             if second_head:
@@ -183,6 +186,9 @@ class Predictor:
         if not given:
             raise BundleError("found no bundle, expected at least one")
         opened = [each if isinstance(each, (Bundle, Ensemble)) else load_model(Path(each), build=build) for each in given]
+        self.has_second_head = any(
+            "second_head" in member.arguments for each in opened for member in (each.members if isinstance(each, Ensemble) else (each,))
+        )
         opened = [
             replace(each, members=tuple(with_single_head(member, second=second_head) for member in each.members))
             if isinstance(each, Ensemble)

@@ -265,7 +265,7 @@ def list_models(
     """Return every architecture on each of ``backbones``, measured on the meta device: nothing is allocated.
 
     >>> [(row.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]
-    [('fcn8s', 'vgg16', 32), ('fcn8s-atonce', 'vgg16', 32), ('deconvnet', '', 32)]
+    [('fcn8s', 'vgg16', 32), ('fcn8s-atonce', 'vgg16', 32), ('fcn32s-late', '', 32)]
     """
     rows = []
     for name, architecture in ARCHITECTURES.items():
