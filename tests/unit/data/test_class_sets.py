@@ -1,6 +1,7 @@
 """COCO's classes as VOC's."""
 
 import json
+from typing import get_args
 
 import pytest
 
@@ -13,6 +14,7 @@ from upscore.errors import DataError
 from upscore.training.auto_config import Machine
 from upscore.training.plan import plan
 from upscore.training.recipe import Recipe
+from upscore.training.recipe_sections import DataSection
 
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "fire hydrant", "stop sign",
@@ -53,6 +55,10 @@ def test_every_class_of_voc_is_one_of_cocos():
         "motorcycle": "motorbike", "airplane": "aeroplane", "couch": "sofa", "potted plant": "pottedplant", "dining table": "diningtable",
         "tv": "tvmonitor",
     }  # fmt: skip
+
+
+def test_the_setting_has_every_set():
+    assert get_args(DataSection.model_fields["classes"].annotation) == ("", *CLASS_SETS)
 
 
 def test_masks_are_vocs_and_the_rest_is_background(tmp_path):

@@ -67,12 +67,12 @@ def test_the_release_s_names_are_read(tmp_path):
 
 def test_depth_begins_with_the_mean_of_the_filters_of_colour(vgg16):
     path, state = vgg16
-    said = []
-    model = create_model("fcn32s", num_classes=3, input=COLOUR_DEPTH, weights=path, width=1 / 32, report=said.append)
+    sentences = []
+    model = create_model("fcn32s", num_classes=3, input=COLOUR_DEPTH, weights=path, width=1 / 32, report=sentences.append)
     kernel = model.backbone.conv1_1.weight
     assert torch.equal(kernel[:, :3], state["conv1_1.weight"])
     torch.testing.assert_close(kernel[:, 3], state["conv1_1.weight"].mean(1), rtol=0, atol=0)
-    assert any("followed by their mean for each band from 4 to 4" in sentence for sentence in said)
+    assert any("followed by their mean for each band from 4 to 4" in sentence for sentence in sentences)
     images = torch.tensor([130.0, 110.0, 100.0, float("nan")]).view(1, 4, 1, 1)
     assert model.normalization(images).flatten().tolist() == [10, 10, 10, 0]  # blue, green, red; no depth is the mean
     assert model.normalization(torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1)).flatten().tolist() == pytest.approx([-87, -98, -119, -3.8])
