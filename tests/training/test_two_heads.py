@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import upscore
 from mat_bytes import mat_bytes
 from small_files import image, write
 from upscore.cli.app import app
@@ -14,7 +15,7 @@ from upscore.data.dataset import second_labels_of
 from upscore.data.loading import collate
 from upscore.data.open_dataset import open_dataset
 from upscore.data.transforms import Augmentation
-from upscore.errors import DataError
+from upscore.errors import DataError, RecipeError
 from upscore.losses import pixel_cross_entropy
 from upscore.models.bundle import Bundle
 from upscore.training.auto_config import Machine
@@ -131,3 +132,31 @@ def test_data_without_the_second_masks_is_refused(sift_flow, tmp_path, painted):
     assert "there are no second labels" in open_dataset(sift_flow, "trainval").warnings[0]
     with pytest.raises(DataError, match="has no second masks"):
         small("fcn32s-siftflow", sift_flow, tmp_path / "run")
+
+
+class Scenes:
+    """A dataset of the caller's own, with two label maps."""
+
+    labels, second_labels = ("ground", "thing"), ("low", "high")
+
+    def __init__(self, *, complete=True):
+        self.complete = complete
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        image = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        label = (image[..., 0] > 128).astype(np.uint8)
+        return Sample(str(index), image, label, second_label=1 - label if self.complete else None)
+
+
+def test_a_dataset_of_ones_own_trains_two_heads(tmp_path):
+    settings = {"model": "fcn32s", "backbone": "vgg16", "arguments": {"width": 1 / 32, "second_head": "low, high"}, "weights": "none"}
+    settings |= {"epochs": 1, "batch_size": 2, "crop_size": [32, 32], "device": "cpu", "progress": False}
+    run = upscore.train(train=Scenes(), val=Scenes(), out=str(tmp_path / "run"), **settings)
+    assert upscore.Predictor(run.best, second_head=True, device="cpu").labels.names == ("low", "high")
+    with pytest.raises(DataError, match="found no second_label, expected one in each sample, since the dataset has second_labels"):
+        upscore.train(train=Scenes(complete=False), val=Scenes(), out=str(tmp_path / "other"), **settings)
+    with pytest.raises(RecipeError, match=r"data\.classes has no effect on a dataset of your own"):
+        upscore.train(train=Scenes(), val=Scenes(), classes="voc", out=str(tmp_path / "third"), **settings)

@@ -89,7 +89,8 @@ class _CheckedDataset:
         self.dataset, self.name, self.split = dataset, name, str(getattr(dataset, "split", split))
         self.labels = as_label_space(dataset.labels if labels is None else labels)
         self.input = input_of(dataset)
-        self.second_labels = second_labels_of(dataset)
+        second = second_labels_of(dataset)
+        self.second_labels = None if second is None else as_label_space(second)
         if len(dataset) == 0:
             raise DataError(f"the dataset {name} holds no image, expected at least one")
         keys = getattr(dataset, "keys", None)
@@ -134,8 +135,9 @@ class _CheckedDataset:
                 raise DataError(
                     f"found {describe(values)} as {what} of an image of {size[0]}×{size[1]}, expected the same height and width"
                 )
-        if sample.label is not None and sample.label.dtype != np.uint8:
-            raise DataError(f"found {describe(sample.label)} as mask, expected uint8")
+        for label in (sample.label, sample.second_label):
+            if label is not None and label.dtype != np.uint8:
+                raise DataError(f"found {describe(label)} as mask, expected uint8")
         return replace(sample, key=self.keys[index])
 
 
