@@ -154,6 +154,8 @@ class Sample:
         Factor on the loss of each pixel; 1 when not given.
     warnings : tuple of str
         What a user should know about how it was read; usually empty.
+    second_label : (H, W) uint8, optional
+        Class of each pixel in the dataset's second label space, or 255: the truth of a network's second head.
     """
 
     key: str
@@ -162,6 +164,7 @@ class Sample:
     instances: npt.NDArray[np.integer] | None = None
     weights: npt.NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
+    second_label: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,15 @@ class Batch:
         The samples' keys, in order.
     weights : (N, H, W) float32, optional
         Factor on the loss of each pixel; 0 where padded.
+    second_labels : (N, H, W) int64, optional
+        As ``labels``, in the second label space.
     """
 
     images: Tensor
     labels: Tensor
     keys: tuple[str, ...] = ()
     weights: Tensor | None = None
+    second_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)

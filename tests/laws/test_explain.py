@@ -19,6 +19,7 @@ SMALL = {
     "fcn32s": {"width": 1 / 64},
     "fcn16s": {"width": 1 / 64},
     "fcn8s": {"width": 1 / 64},
+    "fcn32s-late": {"width": 1 / 64},
     "segnet": {"width": 1 / 64},
     "segnet-basic": {"width": 1 / 32},
     "deconvnet": {"width": 1 / 64},

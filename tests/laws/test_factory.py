@@ -18,6 +18,7 @@ SMALL = {
     "fcn16s": {"backbone": "vgg16", "width": 1 / 32, "upsampling": "learned"},
     "fcn8s": {"backbone": "resnet10t"},
     "fcn8s-atonce": {"backbone": "vgg16", "width": 1 / 32, "batch_norm": True},
+    "fcn32s-late": {"width": 1 / 32},
     "deconvnet": {"width": 1 / 32},
     "segnet": {"width": 1 / 16},
     "segnet-basic": {"width": 1 / 16},
@@ -31,6 +32,7 @@ SMALL = {
 MORE = {
     "fcn32s on alexnet": ("fcn32s", {"backbone": "alexnet", "width": 1 / 32}),
     "fcn8s on alexnet": ("fcn8s", {"backbone": "alexnet", "width": 1 / 32, "variant": "torchvision"}),
+    "fcn8s with two heads": ("fcn8s", {"backbone": "vgg16", "width": 1 / 32, "second_head": "low, high"}),
     "fcn8s on googlenet": ("fcn8s", {"backbone": "googlenet", "width": 1 / 16}),
     "fcn32s on googlenet": ("fcn32s", {"backbone": "googlenet", "width": 1 / 16, "variant": "torchvision"}),
     "unet-backbone on vgg16": ("unet-backbone", {"backbone": "vgg16", "width": 1 / 32, "channels": 2}),
@@ -127,7 +129,7 @@ def test_tiles_equal_the_whole(name):
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "fcn32s on alexnet", "fcn32s on googlenet"])
+@pytest.mark.parametrize("name", [*SMALL, "fcn32s on alexnet", "fcn32s on googlenet", "fcn8s with two heads"])
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_onnx_equals_torch_at_any_size(name):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from upscore.input_spec import InputSpec
 from upscore.models.factory import create_model
 
 
@@ -200,3 +201,36 @@ def test_modern_backbones_equal_plain_interpolation(backbone, size, on_corners):
         expected = interpolate(y, size)
         found = model(images)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("name", "arguments"), NETS[:3])
+@pytest.mark.parametrize("size", [(1, 1), (37, 50)])
+def test_two_heads_equal_the_release_of_sift_flow(name, arguments, size):
+    """siftflow-fcn{32,16,8}s/net.py: the layers of a head end in _sem or _geo, all others are shared."""
+    model = randomised(name, second_head="sky, horizontal, vertical")
+    images = torch.rand(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        for found, classes in zip(model(images, both=True), (slice(0, 4), slice(4, 7)), strict=True):
+            state = {key: tensor[classes] if key.startswith("decoder.score") else tensor for key, tensor in model.state_dict().items()}
+            expected = reference(state, images, **arguments)
+            assert expected.std() > 0
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 50)])
+def test_late_fusion_equals_the_release_of_nyud(size):
+    """nyud-fcn32s-color-hha/net.py: colour is fed as BGR, HHA as it is stored, each minus the means of its bands."""
+    mean = [value / 255 for value in (122.67892, 116.66877, 104.00699, 104.00699, 116.66877, 122.67892)]
+    spec = InputSpec(("red", "green", "blue", "disparity", "height", "angle"), mean=tuple(mean), std=(1.0,) * 6)
+    torch.manual_seed(0)
+    model = create_model("fcn32s-late", num_classes=4, width=1 / 32, normalization="caffe", input=spec).double().eval()
+    for stream in model.streams:
+        torch.nn.init.normal_(stream.decoder.score_fr.weight)
+        torch.nn.init.normal_(stream.decoder.score_fr.bias)
+    images = torch.rand(2, 6, *size, dtype=torch.float64)
+    fed = images[:, :3], images[:, 3:].flip(1)  # the reference reverses the bands of both
+    with torch.no_grad():
+        scores = [reference(stream.state_dict(), bands, skips=0) for stream, bands in zip(model.streams, fed, strict=True)]
+        expected = 0.5 * scores[0] + 0.5 * scores[1]
+        assert expected.std() > 0
+        torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))

@@ -6,6 +6,8 @@ Facts from these files, by kind of layer (of its first blob and its second); a l
 file                                                                                                                commit
 =====================  ===========================================================================================  ==========
 voc-fcn*/net.py        https://github.com/shelhamer/fcn.berkeleyvision.org                                          1305c73
+nyud-fcn32s-*/net.py   the same                                                                                     3f83b8d
+siftflow-*/net.py      the same                                                                                     11a101c
 stage_*_train          https://github.com/HyeonwooNoh/DeconvNet, training/00*                                       8c37ba3
 segnet_train           https://github.com/alexgkendall/SegNet-Tutorial, Models                                      63b77a9
 segnet_basic_train     the same                                                                                     63b77a9
@@ -36,6 +38,9 @@ FILES = {
     "fcn8s-voc": FCN,
     "fcn8s-atonce-voc": FCN,
     "fcn32s-alexnet-voc": FCN,
+    "fcn32s-nyud": FCN,
+    "fcn32s-nyud-late": FCN,
+    "fcn8s-siftflow": FCN,
     "deconvnet-stage1": DECONVNET,
     "deconvnet-stage2": DECONVNET,
     "segnet-camvid": SEGNET,

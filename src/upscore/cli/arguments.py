@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "Classes",
     "Data",
     "Device",
     "MinArea",
@@ -33,8 +34,8 @@ DATA_HELP = (
     " beside them, COCO, labelme, Label Studio, CVAT for images, VGG Image Annotator, or GeoJSON in pixels."
 )
 MODELS = (
-    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone", "sliding-window",
-    "full-resolution",
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn32s-late", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone",
+    "sliding-window", "full-resolution",
 )  # fmt: skip
 """The architectures, for shell completion; a test holds them equal too."""
 
@@ -60,6 +61,9 @@ def complete_devices(incomplete: str) -> list[str]:
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+Classes = Annotated[
+    str, typer.Option(metavar="voc", show_default=False, help="Map the data's classes, such as COCO's, to PASCAL VOC's 21 by name.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=complete_devices)]
 ObjectsFrom = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscore.cli.arguments import (
+    Classes,
     Data,
     Device,
     MinArea,
@@ -63,6 +64,7 @@ def evaluate(
             "'present' those not in the truth, 'all' none."
         ),
     ] = "union",
+    classes: Classes = "",
     boundary_f1: Annotated[bool, typer.Option("--boundary-f1", help="Also compute SegNet's BF score, of boundaries that match.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else, to standard output.")] = False,
     objects: Annotated[
@@ -88,6 +90,7 @@ def evaluate(
     with console.report_errors("nothing was written: metrics are of all images", memory=MEMORY):
         with console.loading():
             from upscore.data.open_dataset import open_dataset
+            from upscore.data.paired_files import PairedFiles
             from upscore.evaluation.evaluate import evaluate as evaluate
             from upscore.evaluation.gallery import Gallery
             from upscore.evaluation.objects import ObjectEvaluation
@@ -97,7 +100,11 @@ def evaluate(
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
-        dataset = open_dataset(data, split)
+        dataset = open_dataset(data, split, classes=classes)
+        if predictor.has_second_head and not options.second_head:
+            console.print_aside(["the network has a second head, which --second-head evaluates"])
+        if options.second_head and isinstance(second := getattr(dataset, "second", None), PairedFiles):
+            dataset = second
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             gallery = Gallery(dataset.labels, predictor.input)
@@ -187,7 +194,7 @@ def tune(
         "upscore proposal-sweep edeconvnet VOC2012 --pages 20 --counts 1,5,10,20,50",
     ),
 )
-@inference_options(leave_out=("no_proposals",))
+@inference_options(leave_out=("no_proposals", "second_head"))
 def proposal_sweep(
     context: typer.Context,
     *,

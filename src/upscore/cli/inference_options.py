@@ -109,6 +109,13 @@ class InferenceOptions:
         bool | None, _rare("--crf/--no-crf", help="Refine the prediction by the image's colours, with the fully connected CRF.")
     ] = None
 
+    second_head: Annotated[
+        bool,
+        _rare(
+            "--second-head", default=False, help="Label by the second head of a network with two, such as SIFT Flow's geometric classes."
+        ),
+    ] = False
+
     def predictor(self, run: str, *, device: str) -> Predictor:
         """Return the predictor of a run, a bundle or an ensemble with these options."""
         from upscore.cli.console import print_aside
@@ -118,7 +125,9 @@ class InferenceOptions:
         if self.edges is not None and self.boxes is not None:
             raise typer.BadParameter("boxes of a file need no edge model: leave one of them out", param_hint="--edges and --boxes")
         overrides = self.overrides()
-        predictor = Predictor([run, *(self.ensemble or ())], device=device, boxes=self.boxes, edges=self.edges, **overrides)
+        predictor = Predictor(
+            [run, *(self.ensemble or ())], device=device, boxes=self.boxes, edges=self.edges, second_head=self.second_head, **overrides
+        )
         if predictor.settings.precision == "bf16" and not segmenter.bf16_is_native(predictor.device.type):
             print_aside(["the bundle's bfloat16 is emulated here, and slow: --precision fp32 is faster, and its results differ a little"])
         return predictor

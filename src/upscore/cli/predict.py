@@ -112,7 +112,7 @@ def predict(
         "upscore predict edeconvnet photos/",
     )
 )
-@inference_options(leave_out=("boxes", "edges", "ensemble"))
+@inference_options(leave_out=("boxes", "edges", "ensemble", "second_head"))
 def ensemble(
     *,
     runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, bundles or ensembles.", show_default=False)],

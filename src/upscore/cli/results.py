@@ -106,7 +106,7 @@ def _describe_network(plan: Plan) -> str:
         str(model.weights), f"weights of {model.weights}"
     )
     if model.start_from:
-        weights = f"weights of {model.start_from}"
+        weights = f"weights of {' and '.join([model.start_from] if isinstance(model.start_from, str) else model.start_from)}"
     parameters = "" if plan.model is None else f", {sum(weight.numel() for weight in plan.model.parameters()) / 1e6:.2f} M parameters"
     return f"network: {escape(model.name)}{escape(on)}{parameters}, {escape(weights)}"
 

@@ -14,13 +14,14 @@ from upscore.errors import DataError
 from upscore.input_spec import RGB, InputSpec
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels", "input_of", "read_as"]
+__all__ = ["Dataset", "InFiles", "RawLabel", "RawLabels", "SelectsBands", "input_of", "read_as", "second_labels_of"]
 
 
 class Dataset(Protocol):
     """Images with masks, by index.
 
-    Images of other bands than RGB of 8 bits are described by one more attribute, ``input``, an InputSpec (:func:`input_of`).
+    Images of other bands than RGB of 8 bits are described by one more attribute, ``input``, an InputSpec (:func:`input_of`). Where each
+    sample also has a second label map, an attribute ``second_labels`` is its LabelSpace (:func:`second_labels_of`).
     """
 
     @property
@@ -88,20 +89,37 @@ class InFiles(Protocol):
         """The ``dataset.yaml`` in which names and label_mapping may be set, which need not exist; None where the layout has none."""
 
 
+@runtime_checkable
+class SelectsBands(Protocol):
+    """A dataset of which some bands can be read alone."""
+
+    def select_bands(self, spec: InputSpec) -> Dataset:
+        """Return the dataset with images of the bands of ``spec``, all of them its own."""
+
+
 def input_of(dataset: Dataset) -> InputSpec:
     """Return the bands of a dataset's images and their type: its attribute ``input``, or RGB of 8 bits where it has none."""
     spec: InputSpec = getattr(dataset, "input", RGB)
     return spec
 
 
+def second_labels_of(dataset: Dataset) -> LabelSpace | None:
+    """Return the classes of a dataset's second label maps: its attribute ``second_labels``; None where it has no such maps."""
+    labels: LabelSpace | None = getattr(dataset, "second_labels", None)
+    return labels
+
+
 def read_as(dataset: Dataset, spec: InputSpec) -> Dataset:
     """Return the dataset with images as ``spec`` describes them, such as those that a network takes.
 
-    Files are read as such images, and one of other bands is an error when it is read. For other datasets a DataError that shows both is
-    raised where their images differ.
+    Files are read as such images, and one of other bands is an error when it is read. Of bands that lie in several files, some may be
+    selected. For other datasets a DataError that shows both is raised where their images differ.
     """
     if isinstance(dataset, InFiles):
         return dataset.read_as(spec)
-    if not spec.fits(found := input_of(dataset)):
+    found = input_of(dataset)
+    if isinstance(dataset, SelectsBands) and spec.dtype == found.dtype and set(spec.bands) < set(found.bands):
+        return dataset.select_bands(spec)
+    if not spec.fits(found):
         raise DataError(f"{dataset.name} {dataset.split}: the images have {found}, expected {spec}, which the network takes")
     return dataset

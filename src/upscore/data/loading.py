@@ -96,12 +96,13 @@ def collate(samples: Sequence[Sample], spec: InputSpec = RGB) -> Batch:
     Batch
         Images (N, C, H, W) float32, in [0, 1] but for floating-point ones, in channels-last memory order, labels
         (N, H, W) int64, all 255 for a sample without one; H and W of the largest. Weights
-        (N, H, W) float32 where any sample has some, 1 for those that have none.
+        (N, H, W) float32 where any sample has some, 1 for those that have none. Second labels
+        as labels, where any sample has some.
 
     Raises
     ------
     DataError
-        An image's label or weights have another size.
+        An image's labels or weights have another size.
     """
     import torch
 
@@ -109,16 +110,19 @@ def collate(samples: Sequence[Sample], spec: InputSpec = RGB) -> Batch:
     width = max(sample.image.shape[1] for sample in samples)
     images, fill = np.empty((len(samples), height, width, len(spec)), spec.dtype), fill_values(spec)
     labels = np.full((len(samples), height, width), IGNORE, np.int64)
+    second_labels = labels.copy() if any(sample.second_label is not None for sample in samples) else None
     weights = np.zeros(labels.shape, np.float32) if any(sample.weights is not None for sample in samples) else None
     for i, sample in enumerate(samples):
         h, w = sample.image.shape[:2]
         images[i, :h, :w] = sample.image
         images[i, h:] = fill
         images[i, :h, w:] = fill
-        if sample.label is not None:
-            if sample.label.shape != (h, w):
-                raise DataError(f"{sample.key}: the label is {sample.label.shape} and the image {(h, w)}: they must agree")
-            labels[i, :h, :w] = sample.label
+        for label, stack in ((sample.label, labels), (sample.second_label, second_labels)):
+            if label is None or stack is None:
+                continue
+            if label.shape != (h, w):
+                raise DataError(f"{sample.key}: the label is {label.shape} and the image {(h, w)}: they must agree")
+            stack[i, :h, :w] = label
         if weights is not None:
             if sample.weights is not None and sample.weights.shape != (h, w):
                 raise DataError(f"{sample.key}: the weights are {sample.weights.shape} and the image {(h, w)}: they must agree")
@@ -128,4 +132,5 @@ def collate(samples: Sequence[Sample], spec: InputSpec = RGB) -> Batch:
     if spec.unit != 1:
         scaled.div_(spec.unit)
     keys = tuple(sample.key for sample in samples)
-    return Batch(scaled, torch.from_numpy(labels), keys, None if weights is None else torch.from_numpy(weights))
+    stacked, second = (None if planes is None else torch.from_numpy(planes) for planes in (weights, second_labels))
+    return Batch(scaled, torch.from_numpy(labels), keys, stacked, second)

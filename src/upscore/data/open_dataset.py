@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from upscore.data.class_sets import map_classes
 from upscore.data.dataset import Dataset
 from upscore.data.folder_roles import subfolders
 from upscore.data.foreign_annotations import name_annotations
@@ -60,7 +61,7 @@ def describe_readers() -> str:
     return f"{', '.join(first)}, or {last}"
 
 
-def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: Any) -> Dataset:
+def open_dataset(path: str | os.PathLike[str], split: str = "train", *, classes: str = "", **options: Any) -> Dataset:
     """Open one split of a dataset of any layout.
 
     Parameters
@@ -71,6 +72,8 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
     split : str
         Which part; :func:`list_splits` returns what there is. Other names in use for train,
         val and test are understood (:mod:`upscore.data.splits`).
+    classes : str
+        "voc" maps the classes, such as COCO's, to PASCAL VOC's by name (:mod:`upscore.data.class_sets`); "" leaves them as they are.
     **options
         For ``"shapes"`` ``size``, ``count``, ``seed``, ``bands`` and ``dtype``, see :func:`~upscore.data.readers.shapes.open_shapes`;
         the other readers have none. None means not given.
@@ -93,7 +96,8 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
             raise DataError(
                 f"{path}: found the options {', '.join(unknown)}, expected {', '.join(reader.options) or 'none'} for this dataset"
             )
-        return reader.open(os.fspath(path), split, **given)
+        dataset = reader.open(os.fspath(path), split, **given)
+        return map_classes(dataset, classes) if classes else dataset
 
 
 def list_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:

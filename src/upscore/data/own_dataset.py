@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from upscore.data.array_like import describe, image_array, mask_array
-from upscore.data.dataset import Dataset, InFiles, RawLabels, input_of
+from upscore.data.dataset import Dataset, InFiles, RawLabels, input_of, second_labels_of
 from upscore.errors import DataError, UpscoreError
 from upscore.types import LabelSpace, Sample, as_label_space
 
@@ -89,6 +89,8 @@ class _CheckedDataset:
         self.dataset, self.name, self.split = dataset, name, str(getattr(dataset, "split", split))
         self.labels = as_label_space(dataset.labels if labels is None else labels)
         self.input = input_of(dataset)
+        second = second_labels_of(dataset)
+        self.second_labels = None if second is None else as_label_space(second)
         if len(dataset) == 0:
             raise DataError(f"the dataset {name} holds no image, expected at least one")
         keys = getattr(dataset, "keys", None)
@@ -126,15 +128,16 @@ class _CheckedDataset:
         elif not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise DataError(f"found {describe(image)} as image, expected (H, W, 3) uint8 RGB{_remedy(image)}")
         size = image.shape[:2]
-        for name in ("label", "instances", "weights"):
+        for name in ("label", "second_label", "instances", "weights"):
             values = getattr(sample, name)
             if values is not None and (not isinstance(values, np.ndarray) or values.shape != size):
                 what = "mask" if name == "label" else name
                 raise DataError(
                     f"found {describe(values)} as {what} of an image of {size[0]}×{size[1]}, expected the same height and width"
                 )
-        if sample.label is not None and sample.label.dtype != np.uint8:
-            raise DataError(f"found {describe(sample.label)} as mask, expected uint8")
+        for label in (sample.label, sample.second_label):
+            if label is not None and label.dtype != np.uint8:
+                raise DataError(f"found {describe(label)} as mask, expected uint8")
         return replace(sample, key=self.keys[index])
 
 

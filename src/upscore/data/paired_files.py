@@ -70,6 +70,8 @@ class PairedFiles:
         is an error.
     void_instance : int, optional
         An instance number that means no object, such as VOC's 255.
+    second : PairedFiles, optional
+        The same images with masks of other classes, for networks with two heads.
     read_mask : callable, optional
         Reads a mask file as stored values, (H, W) uint8; :func:`~upscore.data.mask_files.read_mask` when not
         given. It goes to other processes with the dataset.
@@ -104,10 +106,11 @@ class PairedFiles:
         warnings: Sequence[str] = (),
         settings_file: Path | None = None,
         bands: int | None = None,
+        second: PairedFiles | None = None,
     ) -> None:
         self.pairs, self.labels, self.split, self.name = tuple(page for pair in pairs for page in _pages_of(pair)), labels, split, name
         self.keys = [pair.key for pair in self.pairs]
-        self.hint, self.settings_file, self._bands = hint, settings_file, bands
+        self.hint, self.settings_file, self._bands, self.second = hint, settings_file, bands, second
         self._void_instance, self._read_mask = void_instance, read_mask
         self._given_warnings = tuple(warnings)
         if stacks := [pair.key for pair in pairs if count_pages(pair.mask) > 1]:
@@ -191,8 +194,7 @@ class PairedFiles:
         pair = self.pairs[index]
         image = read_image_with_metadata(pair.image, self.input)
         size = image.pixels.shape[0], image.pixels.shape[1]
-        mask, _ = self._decoded(pair, size, image.orientation)
-        _check_size(pair, size, image.orientation, mask.label.shape, pair.mask)
+        mask = self._mask(pair, size, image.orientation)
         label = self._to_classes(pair, mask.label)
         instances = None
         if pair.instances is not None:
@@ -201,7 +203,13 @@ class PairedFiles:
             if self._void_instance is not None:
                 instances[instances == self._void_instance] = 0
         warnings = (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings)
-        return Sample(pair.key, image.pixels, label, instances, warnings=warnings)
+        second_label = None if self.second is None else self.second._label(index, size, image.orientation)
+        return Sample(pair.key, image.pixels, label, instances, warnings=warnings, second_label=second_label)
+
+    @property
+    def second_labels(self) -> LabelSpace | None:
+        """The classes of the second masks; None where there are none."""
+        return None if self.second is None else self.second.labels
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.labels)} classes>"
@@ -222,6 +230,7 @@ class PairedFiles:
         selected.pairs = tuple(self.pairs[index] for index in indices)
         selected.keys = [pair.key for pair in selected.pairs]
         selected._found, selected._counted, selected._unnamed = {}, {}, {}
+        selected.second = None if self.second is None else self.second.select(indices)
         return selected
 
     def raw_label(self, index: int) -> RawLabel:
@@ -241,6 +250,8 @@ class PairedFiles:
             self._found.setdefault(warning, set()).add(index)
         if mask.unnamed:
             self._unnamed[index] = mask.unnamed
+        if self.second is not None:
+            self.second._label(index, image.size, image.orientation)  # so that it is known that it can be read
         return RawLabel(mask.label, mask.palette)
 
     @property
@@ -279,6 +290,16 @@ class PairedFiles:
         if self._read_mask is not None:
             return DecodedMask(self._read_mask(pair.mask), 1), {}
         return read_mask(pair.mask, mapping=self._mapping_of_files), {}
+
+    def _mask(self, pair: Pair, size: tuple[int, int], orientation: int) -> DecodedMask:
+        mask, _ = self._decoded(pair, size, orientation)
+        _check_size(pair, size, orientation, mask.label.shape, pair.mask)
+        return mask
+
+    def _label(self, index: int, size: tuple[int, int], orientation: int) -> npt.NDArray[np.uint8]:
+        """Return the classes of mask ``index``, for an image of this size and EXIF orientation."""
+        pair = self.pairs[index]
+        return self._to_classes(pair, self._mask(pair, size, orientation).label)
 
     def _to_classes(self, pair: Pair, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         if self._mapping is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upscore.data.dataset import Dataset, input_of
+from upscore.data.dataset import Dataset, input_of, second_labels_of
 from upscore.data.paired_files import PairedFiles
 from upscore.types import Sample
 
@@ -29,7 +29,7 @@ class Selection:
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(indices)
         self.name, self.split, self.labels, self.warnings = dataset.name, dataset.split, dataset.labels, dataset.warnings
-        self.input = input_of(dataset)
+        self.input, self.second_labels = input_of(dataset), second_labels_of(dataset)
         self.keys: Sequence[str] = [dataset.keys[index] for index in self.indices]
 
     def __len__(self) -> int:

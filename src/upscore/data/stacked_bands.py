@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ class StackedBands:
             raise DataError(f"{missing[0]}: no such file; {len(missing)} of {len(others)} images of {colour.split} have none")
         self._colour, self._others, self._read, self.input = colour, tuple(others), read, input
         self.name, self.split, self.labels, self.keys = colour.name, colour.split, colour.labels, colour.keys
+        self._selected: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self._colour)
@@ -55,7 +57,16 @@ class StackedBands:
             raise DataError(
                 f"{self._others[index]}: the image is {sizes[0]} (height × width) and its colour image {sizes[1]}: they must agree"
             )
-        return replace(sample, image=np.concatenate([sample.image, other], axis=2, dtype=self.input.dtype))
+        image = np.concatenate([sample.image, other], axis=2, dtype=self.input.dtype)
+        return replace(sample, image=image if self._selected is None else image[..., self._selected])
+
+    def select_bands(self, spec: InputSpec) -> StackedBands:
+        """Return the dataset with images of the bands of ``spec``, all of them its own, such as HHA without colour."""
+        other = copy.copy(self)
+        positions = [self.input.bands.index(band) for band in spec.bands]
+        other._selected = positions if self._selected is None else [self._selected[position] for position in positions]
+        other.input = spec
+        return other
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Augmentation: one geometric transform of image, label, instances and weights together, then one colour transform.
+"""Augmentation: one geometric transform of image, labels, instances and weights together, then one colour transform.
 
 Everything random is drawn here and becomes one :class:`~upscore.data.warping.GeometricTransform`
 for every plane of a sample. All randomness comes from the generator passed in, and :func:`rng_for` makes one from
@@ -150,7 +150,7 @@ class Augmentation:
     def __call__(self, sample: Sample, *, rng: np.random.Generator) -> Sample:
         """Return an augmented copy of ``sample``, or ``sample`` itself where nothing changes.
 
-        All planes of the copy are of the crop's size and C-contiguous; label is 255, instances and weights 0 beyond the image, unless
+        All planes of the copy are of the crop's size and C-contiguous; labels are 255, instances and weights 0 beyond the image, unless
         it is reflected there. The same number of values is drawn from ``rng`` whatever the settings, so that a setting does not change
         the outcomes of the others; only the vectors of an elastic deformation are drawn in addition, last.
         """
@@ -169,17 +169,18 @@ class Augmentation:
         angle = math.radians(self.rotation * (2 * angle - 1))
         transform = GeometricTransform(down, across, *flips, angle, field, mirror=self.border == "mirror")
         if not transform.is_identity(height, width):
-            image, label, instances, weights = (
+            image, label, second_label, instances, weights = (
                 None if plane is None else transform(plane, fill=fill)
                 for plane, fill in (
                     (sample.image, (0.0,) * len(self.input) if self.border == "black" else fill_values(self.input)),
                     (sample.label, IGNORE),
+                    (sample.second_label, IGNORE),
                     (sample.instances, 0),
                     (sample.weights, 0),
                 )
             )
             assert image is not None
-            sample = replace(sample, image=image, label=label, instances=instances, weights=weights)
+            sample = replace(sample, image=image, label=label, second_label=second_label, instances=instances, weights=weights)
         return self._recolour(sample, colour)
 
     def _recolour(self, sample: Sample, draws: list[float]) -> Sample:

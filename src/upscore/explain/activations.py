@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from upscore.errors import RecipeError, nearest_name
 from upscore.html.drawing import shrink
+from upscore.models.late_fusion import LateFusion
 from upscore.models.on_backbone import OnBackbone
 from upscore.ops.evaluation_mode import evaluation_mode
 from upscore.ops.upsample import BilinearUpsample
@@ -117,10 +118,12 @@ class _Recorder:
     @contextlib.contextmanager
     def attached_to(self, model: nn.Module) -> Iterator[None]:
         hooks = []
-        containers = ("decoder", "decoder.head") if isinstance(model, OnBackbone) else ()  # their layers are recorded one by one
+        named = ("decoder.head", "decoder") if isinstance(model, OnBackbone) else ()  # their layers are recorded one by one, without prefix
+        streams = [f"streams.{i}" for i in range(len(model.streams))] if isinstance(model, LateFusion) else []
+        containers = (*named, *streams, *(f"{stream}.decoder" for stream in streams))
         for name, module in model.named_modules():
             if name and name not in containers:
-                for container in reversed(containers):
+                for container in named:
                     name = name.removeprefix(f"{container}.")
                 hooks.append(module.register_forward_pre_hook(lambda module, inputs, name=name: self._enter(name, module, inputs)))
                 hooks.append(module.register_forward_hook(lambda module, _, outputs, name=name: self._leave(name, module, outputs)))

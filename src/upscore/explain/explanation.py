@@ -37,6 +37,7 @@ from upscore.inference.segmenter import choose_device
 from upscore.input_spec import RGB, Image, InputSpec
 from upscore.models.bundle import Bundle
 from upscore.models.on_backbone import OnBackbone
+from upscore.models.single_head import with_single_head
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace, as_label_space
 
@@ -130,7 +131,7 @@ def explain_image(
     else:
         if labels is not None or input is not None:
             raise RecipeError(f"found {'labels' if labels is not None else 'input'} for a bundle, which has its own: leave it out")
-        loaded = model if isinstance(model, Bundle) else Bundle.load(Path(model))
+        loaded = with_single_head(model if isinstance(model, Bundle) else Bundle.load(Path(model)))
         network, classes, images = loaded.build().to(choose_device(device or "auto")), loaded.labels, loaded.input
         source = loaded.architecture if isinstance(model, Bundle) else os.fspath(model)
     is_file = isinstance(image, str | os.PathLike)

@@ -41,6 +41,7 @@ MIN_FRACTION, MAX_CLASSES = 0.005, 24
 
 PAPERS = {
     "FCN": "docs/papers/fcn.md",
+    "LateFusion": "docs/papers/fcn.md",
     "DeconvNet": "docs/papers/deconvnet.md",
     "SegNet": "docs/papers/segnet.md",
     "SegNetBasic": "docs/papers/segnet.md",

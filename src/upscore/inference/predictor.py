@@ -32,6 +32,7 @@ from upscore.inference.tile_grid import Window
 from upscore.input_spec import RGB, Image, InputSpec
 from upscore.models.bundle import Bundle
 from upscore.models.ensemble import Ensemble, load_model
+from upscore.models.single_head import with_single_head
 from upscore.proposals import BoxFile, Proposer
 from upscore.settings import InferenceSettings, ProposalSettings, with_preset
 from upscore.types import LabelSpace, Prediction, as_label_space
@@ -93,6 +94,8 @@ class Predictor:
     preset : str, optional
         A name in :data:`upscore.settings.presets.PRESETS`, such as ``"edeconvnet-release"``; ``overrides`` take precedence over its
         settings.
+    second_head : bool
+        Label by the second head of a bundle's network (:class:`upscore.models.two_heads.TwoHeads`), in its classes.
     **overrides
         Single settings by name: ``tile``, ``margin``, ``flips``, ``rotations``, ``scales``, ``precision``, ``combine``,
         ``proposals`` (a number of boxes, True, False, or a mapping of its settings),
@@ -105,6 +108,8 @@ class Predictor:
         What the numbers of a label map mean.
     input : InputSpec
         The images that it takes.
+    has_second_head : bool
+        Whether a bundle's network has two heads.
     settings : InferenceSettings
         In force; ``proposals`` are those of the first network that uses any.
     device : torch.device
@@ -143,10 +148,14 @@ class Predictor:
         propose: Proposer | None = None,
         edges: str | os.PathLike[str] | None = None,
         preset: str | None = None,
+        second_head: bool = False,
         **overrides: object,
     ) -> None:
+        self.has_second_head = False
         overrides = overrides if preset is None else with_preset(preset, overrides)
         if isinstance(model, nn.Module) or _is_segmenter(model):
+            if second_head:
+                raise RecipeError(f"found second_head for {type(model).__name__}, expected a bundle, which names the classes of its heads")
             if labels is None:
                 raise DataError(f"found {type(model).__name__} without labels, expected the names of its classes: give labels=")
             chosen = (settings or InferenceSettings()).with_overrides(**overrides)
@@ -159,7 +168,7 @@ class Predictor:
             own = {"labels": labels is not None, "input": input is not None, "channels_last": channels_last}
             if found := next((name for name, given in own.items() if given), ""):
                 raise RecipeError(f"found {found} for a bundle, which has its own: leave it out")
-            self._open(cast(Any, model), build, device or "auto", settings, overrides)
+            self._open(cast(Any, model), build, device or "auto", settings, overrides, second_head=second_head)
         used = [member.proposals for member in self.members if member.proposals is not None]
         self._boxes = BoxSource(boxes, propose, edges, used=used)
 
@@ -170,11 +179,22 @@ class Predictor:
         device: str | torch.device,
         settings: InferenceSettings | None,
         overrides: Mapping[str, object],
+        *,
+        second_head: bool,
     ) -> None:
         given = [model] if isinstance(model, (Bundle, Ensemble, str, os.PathLike)) else list(model)
         if not given:
             raise BundleError("found no bundle, expected at least one")
         opened = [each if isinstance(each, (Bundle, Ensemble)) else load_model(Path(each), build=build) for each in given]
+        self.has_second_head = any(
+            "second_head" in member.arguments for each in opened for member in (each.members if isinstance(each, Ensemble) else (each,))
+        )
+        opened = [
+            replace(each, members=tuple(with_single_head(member, second=second_head) for member in each.members))
+            if isinstance(each, Ensemble)
+            else with_single_head(each, second=second_head)
+            for each in opened
+        ]
         combined = Ensemble.of(opened).resolve_settings(settings, **overrides)
         chosen = choose_device(device)
         networks = [

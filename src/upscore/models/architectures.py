@@ -18,6 +18,7 @@ from upscore.errors import ModelError, nearest_name
 from upscore.models.deconvnet import DeconvNet
 from upscore.models.fcn import FCN
 from upscore.models.full_resolution import FullResolution
+from upscore.models.late_fusion import LateFusion
 from upscore.models.normalization import NormalizationName
 from upscore.models.segnet import SegNet, SegNetBasic
 from upscore.models.sliding_window import SlidingWindow
@@ -85,6 +86,7 @@ ARCHITECTURES = {
         Architecture("fcn16s", functools.partial(FCN, finest=16, at_once=False), "FCN-32s with the scores of stride 16 added", _LONG),
         Architecture("fcn8s", _FCN8s, "FCN-16s with the scores of stride 8 added", _LONG),
         Architecture("fcn8s-atonce", functools.partial(_FCN8s, at_once=True), "FCN-8s, scaled to be trained in one stage", _LONG),
+        Architecture("fcn32s-late", LateFusion, "two FCN-32s on the first and the last bands, their scores added", _LONG, encoder="vgg16"),
         Architecture(
             "deconvnet", DeconvNet, "VGG16 with fc6 and fc7, and its mirror image of unpoolings", "Noh, Hong, Han 2015", encoder="vgg16"
         ),

@@ -6,6 +6,7 @@ weights file may use our names, or those of the tables in :mod:`upscore.models.w
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from upscore.models.timm_backbone import TimmBackbone, current_name, fit_to_pyra
 from upscore.models.vgg16 import VGG16
 from upscore.models.weights import Report, load_fitting, read_weights, silent
 from upscore.models.weights.key_maps import rename, rename_to_timm
+from upscore.models.weights.load import ExtraBands
 
 __all__ = ["OWN_BACKBONES", "OwnBackbone", "build_backbone", "current_name", "import_timm", "parameters_mismatch"]
 
@@ -42,7 +44,14 @@ OWN_BACKBONES = {
 
 
 def build_backbone(
-    name: str, *, in_channels: int = 3, weights: str | Path | None = None, finer: bool = False, report: Report = silent, **arguments: Any
+    name: str,
+    *,
+    in_channels: int = 3,
+    weights: str | Path | None = None,
+    finer: bool = False,
+    report: Report = silent,
+    extra_bands: ExtraBands = "repeat",
+    **arguments: Any,
 ) -> Any:
     """Build a :class:`upscore.models.backbone.Backbone`.
 
@@ -61,6 +70,8 @@ def build_backbone(
         Also return the maps of stride 2 and 4, where there are any.
     report : callable
         Receives a sentence for each change that made a file's weights fit.
+    extra_bands : {"repeat", "mean"}
+        The first convolution of weights for RGB, for images of other bands (:data:`upscore.models.weights.load.ExtraBands`).
     **arguments
         Those of the papers' backbones (``width``, ``dropout`` and so on); timm's networks take none.
 
@@ -75,7 +86,7 @@ def build_backbone(
     ([8, 16, 32], [2, 4, 8, 16, 32])
     """
     if name in OWN_BACKBONES:
-        return _build_own(OWN_BACKBONES[name], in_channels, weights, finer, arguments, report)
+        return _build_own(OWN_BACKBONES[name], in_channels, weights, finer, arguments, report, extra_bands)
     if arguments:
         raise ModelError(f"backbone '{name}' takes no argument '{next(iter(arguments))}': only {', '.join(OWN_BACKBONES)} have any")
     if weights == "imagenet":
@@ -90,13 +101,20 @@ def build_backbone(
             read_weights(weights, report=report),
             source=weights,
             report=report,
+            extra_bands=extra_bands,
             rename=lambda found: fit_to_pyramid(rename_to_timm(found, own, classifier, torchvision_mobilenet=mobilenet), own),
         )
     return backbone
 
 
 def _build_own(
-    own: OwnBackbone, in_channels: int, weights: str | Path | None, finer: bool, arguments: Mapping[str, Any], report: Report
+    own: OwnBackbone,
+    in_channels: int,
+    weights: str | Path | None,
+    finer: bool,
+    arguments: Mapping[str, Any],
+    report: Report,
+    extra_bands: ExtraBands,
 ) -> nn.Module:
     has_finer = finer and "finer" in inspect.signature(own.build).parameters
     backbone = own.build(in_channels=in_channels, **arguments, **({"finer": True} if has_finer else {}))
@@ -113,5 +131,6 @@ def _build_own(
     else:
         found = read_weights(weights, report=report)
     state = backbone.state_dict()
-    load_fitting(backbone, found, source=weights, report=report, rename=lambda tensors: rename(tensors, state, own.name))
+    fit = functools.partial(rename, own=state, backbone=own.name)
+    load_fitting(backbone, found, source=weights, report=report, rename=fit, extra_bands=extra_bands)
     return backbone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from upscore.input_spec import InputSpec
 from upscore.models.architectures import ARCHITECTURES, Architecture, find_architecture, settings_of
 from upscore.models.arguments import check_in_channels
 from upscore.models.backbones import OWN_BACKBONES, build_backbone, current_name, parameters_mismatch
+from upscore.models.late_fusion import LateFusion
 from upscore.models.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from upscore.models.on_backbone import OnBackbone
 from upscore.models.own_parts import check_backbone, own_architecture
 from upscore.models.timm_backbone import pretrained
+from upscore.models.two_heads import TwoHeads, second_labels
 from upscore.models.weights import Report, read_weights, silent, warn
+from upscore.models.weights.load import ExtraBands
 from upscore.models.weights.transplant import holds_whole_network, normalization_of, transplant, transplant_encoder
 
 __all__ = ["LISTED_BACKBONES", "ListedModel", "backbone_mismatch", "create_model", "list_models", "score_layers"]
@@ -35,6 +39,7 @@ def create_model(
     input: InputSpec | None = None,
     weights: str | Path | None = None,
     normalization: str | None = None,
+    second_head: str = "",
     report: Report = warn,
     **arguments: Any,
 ) -> nn.Module:
@@ -61,6 +66,9 @@ def create_model(
         What the weights expect. By default what their names show
         (:func:`upscore.models.weights.transplant.normalization_of`), or else the backbone's own
         statistics; "caffe" for weights converted from the papers' Caffe models, "raw" for SegNet's.
+    second_head : str
+        Names of the classes of a second head on the same backbone, separated by commas, for a decoder on a backbone that upsamples each
+        class by itself (:class:`upscore.models.two_heads.TwoHeads`); none when empty.
     report : callable
         Receives a sentence for each change that made a weights file or a name fit: a prefix removed
         from all names, a first convolution adapted to other channels, a backbone that timm has
@@ -95,6 +103,10 @@ def create_model(
     measured = input if input is not None and input.mean else None
     if measured is not None and len(measured) != in_channels:
         raise ModelError(f"found in_channels {in_channels}, expected {len(measured)} for images of {measured}: leave in_channels out")
+    second = len(second_labels(second_head)) if second_head else 0
+    if second and (not architecture.takes_backbone or arguments.get("upsampling") == "full"):
+        why = "upsampling 'full', which mixes the classes of both" if architecture.takes_backbone else f"'{name}', which takes no backbone"
+        raise ModelError(f"found a second head for {why}, expected a decoder on a backbone that upsamples each class by itself")
     if not architecture.takes_backbone:
         if backbone is not None:
             advice = ": 'unet-backbone' takes one" if name == "unet" else ""
@@ -110,11 +122,12 @@ def create_model(
         if weights is not None:
             _fill(model, architecture, weights, width=arguments.get("width", 1), report=report)
         return model
+    put_on = functools.partial(TwoHeads, second=second) if second else OnBackbone
     if isinstance(backbone, nn.Module):
         _refuse_unknown(arguments, architecture.settings, f"'{name}' with backbone {type(backbone).__name__}")
-        on_own: Any = architecture.build(backbone, num_classes=num_classes, **arguments)
+        on_own: Any = architecture.build(backbone, num_classes=num_classes + second, **arguments)
         statistics: Any = backbone
-        return OnBackbone(statistics, on_own, _normalization(normalization, statistics.mean, statistics.std, in_channels, input))
+        return put_on(statistics, on_own, _normalization(normalization, statistics.mean, statistics.std, in_channels, input))
     backbone = "vgg16" if backbone is None else backbone
     own = OWN_BACKBONES.get(backbone)
     if own is None:
@@ -125,9 +138,14 @@ def create_model(
     if normalization is None and own:
         normalization = _normalization_of(weights, in_channels, measured)
     of_backbone = {k: v for k, v in arguments.items() if k in for_backbone} | {"weights": None if whole else weights}
-    features = build_backbone(backbone, in_channels=in_channels, finer=architecture.finer, report=report, **of_backbone)
-    decoder: Any = architecture.build(features, num_classes=num_classes, **{k: v for k, v in arguments.items() if k in for_decoder})
-    model = OnBackbone(features, decoder, _normalization(normalization, features.mean, features.std, in_channels, input))
+    extra_bands: ExtraBands = "mean" if normalization == "caffe" else "repeat"  # as those who made the weights
+    features = build_backbone(
+        backbone, in_channels=in_channels, finer=architecture.finer, report=report, extra_bands=extra_bands, **of_backbone
+    )
+    decoder: Any = architecture.build(
+        features, num_classes=num_classes + second, **{k: v for k, v in arguments.items() if k in for_decoder}
+    )
+    model = put_on(features, decoder, _normalization(normalization, features.mean, features.std, in_channels, input))
     if whole:
         transplant(model, str(weights), backbone=backbone, report=report)
     if weights == "imagenet" and in_channels != 3:
@@ -136,9 +154,9 @@ def create_model(
 
 
 def _normalization_of(weights: str | Path | None, in_channels: int, measured: InputSpec | None) -> str | None:
-    """Return the normalization that a file's names show; Caffe's BGR from 0 to 255 has no meaning for other images than RGB of 8 bits."""
+    """Return the normalization that a file's names show; of other images than RGB of 8 bits, Caffe's takes the bands' own means."""
     found = normalization_of(weights)
-    if (in_channels == 3 and measured is None) or found is None:
+    if (in_channels == 3 and measured is None) or found is None or (found == "caffe" and measured is not None):
         return found
     if found != "imagenet":
         given = f"in_channels {in_channels}" if measured is None else str(measured)
@@ -153,6 +171,8 @@ def _normalization(
     name: str | None, mean: tuple[float, ...], std: tuple[float, ...], in_channels: int, images: InputSpec | None
 ) -> Normalization:
     if images is not None and images.mean:
+        if name == "caffe":
+            return Normalization.caffe_of(images)
         if name not in (None, "imagenet"):
             raise ModelError(
                 f"found normalization '{name}' for images of {images}, which are normalised by their own statistics: leave it out"
@@ -162,8 +182,9 @@ def _normalization(
 
 
 def _fill(model: nn.Module, architecture: Architecture, weights: str | Path, *, width: float, report: Report) -> None:
-    """Fill a network with its own encoder from a file, or that encoder from VGG16's weights where it has its layers."""
+    """Fill a network with its own encoder from a file, or that encoder, or both of them, from VGG16's weights where it has its layers."""
     on_vgg16 = architecture.encoder == "vgg16"
+    parts = model.streams if isinstance(model, LateFusion) else (model,)
     if weights == "imagenet":
         if not on_vgg16:
             raise ModelError(
@@ -173,9 +194,11 @@ def _fill(model: nn.Module, architecture: Architecture, weights: str | Path, *, 
             raise ModelError(
                 f"there are no ImageNet weights for '{architecture.name}' of another width: leave width at 1, or train from scratch"
             )
-        transplant_encoder(model, pretrained("vgg16").state_dict(), source=weights)
+        for part in parts:
+            transplant_encoder(part, pretrained("vgg16").state_dict(), source=weights)
     elif on_vgg16 and not holds_whole_network(weights):
-        transplant_encoder(model, read_weights(weights, report=report), source=weights, report=report)
+        for part in parts:
+            transplant_encoder(part, read_weights(weights, report=report), source=weights, report=report)
     else:
         transplant(model, weights, report=report)
 
@@ -254,7 +277,7 @@ def list_models(backbones: tuple[str, ...] = tuple(LISTED_BACKBONES)) -> list[Li
     """Return every architecture on each of ``backbones``, measured on the meta device: nothing is allocated.
 
     >>> [(row.name, row.backbone, row.stride) for row in list_models(("vgg16",))][2:5]
-    [('fcn8s', 'vgg16', 32), ('fcn8s-atonce', 'vgg16', 32), ('deconvnet', '', 32)]
+    [('fcn8s', 'vgg16', 32), ('fcn8s-atonce', 'vgg16', 32), ('fcn32s-late', '', 32)]
     """
     rows = []
     for name, architecture in ARCHITECTURES.items():

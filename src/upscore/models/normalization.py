@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.errors import ModelError, nearest_name
+from upscore.input_spec import InputSpec
 
 __all__ = ["CAFFE_MEAN", "IMAGENET_MEAN", "IMAGENET_STD", "NORMALIZATIONS", "Normalization", "NormalizationName"]
 
@@ -44,7 +45,7 @@ class Normalization(nn.Module):
     span : float
         1 for backbones trained on [0, 1], 255 for those trained on 0 to 255.
     bgr : bool
-        Reverse the channels first.
+        Reverse the first three channels, which are red, green and blue, first; any others stay in their order.
     has_gaps : bool
         Values that are no number (NaN) are no data, and become the mean; elsewhere they would spread over the whole result.
 
@@ -96,6 +97,26 @@ class Normalization(nn.Module):
         return cls(CAFFE_MEAN, (1.0, 1.0, 1.0), span=255.0, bgr=True)
 
     @classmethod
+    def caffe_of(cls, images: InputSpec) -> Normalization:
+        """Return Caffe's for images of other bands, as FCN's release feeds NYUDv2: stored values minus each band's mean, colours as BGR.
+
+        ``images`` have their statistics. ModelError where their values are of 16 bits, or their colours are not the first bands.
+
+        >>> hha = InputSpec(("red", "green", "blue", "disparity"), mean=(0.5, 0.4, 0.3, 0.2), std=(0.1,) * 4)
+        >>> Normalization.caffe_of(hha)(torch.zeros(1, 4, 1, 1)).flatten().tolist()
+        [-76.5, -102.0, -127.5, -51.0]
+        """
+        if images.dtype == "uint16" or images.colours not in ((), (0, 1, 2)):
+            raise ModelError(
+                f"found normalization 'caffe' for {images}, expected values from 0 to 255, or floats, and red, green and blue first: "
+                "leave normalization out, and give weights trained on images from 0 to 1, or none"
+            )
+        mean, bgr = [value * images.unit for value in images.mean], bool(images.colours)
+        if bgr:
+            mean[:3] = mean[2::-1]
+        return cls(mean, (1.0,) * len(mean), span=images.unit, bgr=bgr, has_gaps=images.dtype == "float32")
+
+    @classmethod
     def raw(cls, in_channels: int = 3) -> Normalization:
         """Return that of SegNet's release: 0 to 255, BGR where there are three channels, nothing subtracted."""
         return cls((0.0,) * in_channels, (1.0,) * in_channels, span=255.0, bgr=in_channels == 3)
@@ -130,6 +151,8 @@ class Normalization(nn.Module):
             images = (images * images.new_tensor(LUMINANCE).view(-1, 1, 1)).sum(1, keepdim=True)
         if images.ndim != 4 or images.shape[1] != self.mean.shape[0]:
             raise ModelError(f"found images of shape {tuple(images.shape)}, expected (N, {self.mean.shape[0]}, H, W)")
-        x = images.flip(1) if self.bgr else images
+        x = images
+        if self.bgr:
+            x = images.flip(1) if images.shape[1] == 3 else torch.cat([images[:, :3].flip(1), images[:, 3:]], dim=1)
         normalized = (x * self.span - self.mean.to(x.dtype)) / self.std.to(x.dtype)
         return normalized.nan_to_num(nan=0.0) if self.has_gaps else normalized

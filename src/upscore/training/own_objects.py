@@ -140,7 +140,12 @@ def _own_data(
         )
     opened = []
     for given, split in ((train, recipe.data.train), (val, recipe.data.val)):
-        opened.append(open_dataset(given, split) if isinstance(given, str | os.PathLike) else as_dataset(given, split=split, labels=labels))
+        if isinstance(given, str | os.PathLike):
+            opened.append(open_dataset(given, split, classes=recipe.data.classes))
+        elif recipe.data.classes:
+            raise RecipeError("data.classes has no effect on a dataset of your own: open it with upscore.open_dataset(path, classes=...)")
+        else:
+            opened.append(as_dataset(given, split=split, labels=labels))
     return opened[0], opened[1]
 
 

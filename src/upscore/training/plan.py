@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from upscore.data.band_statistics import measure_bands
-from upscore.data.dataset import Dataset, input_of, read_as
+from upscore.data.dataset import Dataset, input_of, read_as, second_labels_of
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_splits
 from upscore.data.open_dataset import describe_readers, open_dataset
@@ -22,6 +22,7 @@ from upscore.data.pixel_digests import PixelDigests
 from upscore.data.readable_images import ReadableImages, leave_out_unreadable
 from upscore.errors import DataError, ModelError, RecipeError
 from upscore.input_spec import RGB
+from upscore.models.two_heads import second_labels
 from upscore.models.weights import Report
 from upscore.training.auto_config import Choice, Machine, configure
 from upscore.training.batches import build_border_weighting
@@ -142,6 +143,7 @@ def plan(
     _check_machine(complete, machine)
     _check_sizes(complete, census)
     _check_loss(complete, cropped.train, census, own)
+    _check_second_head(complete, cropped.train)
     begun = resumed and (Path(complete.run.out) / CHECKPOINT).exists()
     with explain_out_of_memory(complete, Path(complete.run.out)):
         complete, choices, model = _build(complete, choices, census, own, empty=begun, report=messages.append)
@@ -173,7 +175,8 @@ def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
         return own.train, own.val
     if not recipe.data.path:
         raise RecipeError(f"no data given: name {describe_readers()}")
-    return open_dataset(recipe.data.path, recipe.data.train), open_dataset(recipe.data.path, recipe.data.val)
+    train, val = (open_dataset(recipe.data.path, split, classes=recipe.data.classes) for split in (recipe.data.train, recipe.data.val))
+    return train, val
 
 
 def _try_step(
@@ -305,6 +308,21 @@ def _check_loss(recipe: Recipe, train: Dataset, census: DatasetStatistics, own: 
     border_weighting = build_border_weighting(recipe.loss, train.labels)
     if border_weighting is not None:
         border_weighting.find_objects(train[0])
+
+
+def _check_second_head(recipe: Recipe, train: Dataset) -> None:
+    """Refuse a second head for other classes than those of the data's second masks."""
+    names = recipe.model.arguments.get("second_head")
+    if not names:
+        return
+    wanted, found = second_labels(names), second_labels_of(train)
+    if found is None:
+        raise DataError(
+            f"{train.name}: has no second masks, expected some for model.arguments.second_head = {names!r}: open data that has them, such "
+            "as the folder of SIFT Flow, without crops of objects, or leave second_head out"
+        )
+    if difference := wanted.difference(found):
+        raise DataError(f"{train.name}: the classes of model.arguments.second_head are not those of its second masks: {difference}")
 
 
 def _check_network(recipe: Recipe, choices: list[Choice], model: nn.Module, own: OwnObjects, *, images: int) -> tuple[Recipe, list[Choice]]:

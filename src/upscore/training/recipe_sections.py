@@ -42,6 +42,9 @@ class DataSection(Section):
     path: str | None = Field(None, description=describe_readers())
     train: str = Field("train", description="the split to train on")
     val: str = Field("val", description="the split to validate on")
+    classes: Literal["", "voc"] = Field(
+        "", description="'voc' maps the data's classes, such as COCO's, to PASCAL VOC's 21 by name; all others are background"
+    )
     skip_bad: bool = Field(
         False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
     )
@@ -120,7 +123,11 @@ class ModelSection(Section):
     name: str = Field("fcn8s", description="an architecture; 'upscore models' lists them")
     backbone: str | None = Field(None, description="'alexnet', 'googlenet', 'vgg16' or the name of a timm network")
     weights: str | None = Field(None, description="of the backbone: a file, 'imagenet' (downloaded) or 'none'")
-    start_from: str | None = Field(None, description="a bundle to start from: of a coarser FCN, or of the same network (staged training)")
+    start_from: str | list[str] | None = Field(
+        None,
+        description="a bundle to start from: of a coarser FCN, or of the same network (staged training); for fcn32s-late the list of two, "
+        "FCN-32s on the first bands and on the others",
+    )
     new_classes: bool = Field(False, description="start_from: for other classes, with newly initialised score layers")
     freeze: list[str] = Field(
         [],

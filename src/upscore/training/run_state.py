@@ -22,6 +22,7 @@ from upscore.errors import RunInterrupted
 from upscore.inference.segmenter import runs_channels_last
 from upscore.losses import Objective
 from upscore.metrics import SegmentationMetrics
+from upscore.models.two_heads import TwoHeads
 from upscore.training.batches import batches_from
 from upscore.training.checkpoint import CHECKPOINT, Progress, read_checkpoint, write_checkpoint
 from upscore.training.interrupts import SIGNALS, Interrupts
@@ -61,7 +62,7 @@ class RunState:
     inputs: TrainingInputs
     interrupts: Interrupts
     accelerator: Accelerator  #: device, processes and, in fp16, the scale of the loss
-    objective: Objective | OwnObjective
+    objectives: tuple[Objective | OwnObjective, ...]  #: of each head of the network, one or two; their sum is minimised
     model: nn.Module
     network: nn.Module  #: the model's parameters, wrapped for several processes
     averaged: nn.Module  #: holds the running mean of the weights; the model itself where there is none
@@ -103,7 +104,10 @@ class RunState:
             inputs=inputs,
             interrupts=interrupts,
             accelerator=accelerator,
-            objective=OwnObjective.on(accelerator.device, own.loss) if own.loss else build_objective(recipe.loss, class_weights=weights),
+            objectives=tuple(
+                OwnObjective.on(accelerator.device, own.loss) if own.loss else build_objective(recipe.loss, class_weights=of_head)
+                for of_head in ((weights, None) if isinstance(model, TwoHeads) else (weights,))
+            ),
             model=model,
             network=accelerator.prepare_model(synchronized_twin(model) if run.sync_batch_norm else model),
             averaged=averaged,

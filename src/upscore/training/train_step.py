@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from upscore.errors import TrainingError
+from upscore.errors import DataError, TrainingError
 from upscore.training.memory import checkpoint_clause, explain_out_of_memory
 from upscore.training.network_parts import set_training_mode
 from upscore.training.objective import count_units, divisors
@@ -64,22 +64,39 @@ def _backward(state: RunState, parts: list[Batch]) -> Tensor:
     recipe, accelerator = state.recipe, state.accelerator
     device = accelerator.device
     # Units are counted over all processes, which therefore do not change the objective; nor do parts, unless each has its own mean.
-    units = torch.stack([count_units(recipe.loss, part.labels) for part in parts]).to(device)
-    divisor = divisors(recipe.loss, accelerator.reduce(units, reduction="sum"))
+    # Each head has its own.
+    heads = [_labels_of_heads(state, part) for part in parts]
+    units = torch.stack([count_units(recipe.loss, labels) for labels_of_part in heads for labels in labels_of_part]).to(device)
+    reduced = accelerator.reduce(units, reduction="sum").view(len(parts), -1)
+    divisor = torch.stack([divisors(recipe.loss, of_head) for of_head in reduced.unbind(1)], dim=1)
     total = torch.zeros((), device=device)
     set_training_mode(accelerator.unwrap_model(state.network), frozen=recipe.model.freeze)
     for i, part in enumerate(parts):
         images = part.images.to(device, non_blocking=True)
-        labels = part.labels.to(device, non_blocking=True)
+        labels = [labels_of_head.to(device, non_blocking=True) for labels_of_head in heads[i]]
         if not recipe.run.channels_last:
             images = images.contiguous()
         is_last = i == len(parts) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(state.network):
             weights = None if part.weights is None else part.weights.to(device, non_blocking=True)
-            loss = state.objective(state.network(images), labels, pixel_weights=weights) / divisor[i]
+            logits = (state.network(images),) if len(labels) == 1 else state.network(images, both=True)
+            losses = (
+                objective(logits[head], labels[head], pixel_weights=weights) / divisor[i, head]
+                for head, objective in enumerate(state.objectives)
+            )
+            loss = torch.stack(list(losses)).sum()
             accelerator.backward(loss * accelerator.num_processes)  # DDP takes the mean over processes; the objective is their sum
         total += loss.detach()
     return total
+
+
+def _labels_of_heads(state: RunState, part: Batch) -> list[Tensor]:
+    """Return the labels of each head of the network."""
+    if len(state.objectives) == 1:
+        return [part.labels]
+    if part.second_labels is None:
+        raise DataError(f"{', '.join(part.keys)}: found no second_label, expected one in each sample, since the dataset has second_labels")
+    return [part.labels, part.second_labels]
 
 
 def _sum_over_processes(state: RunState, total: Tensor) -> float:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from upscore.losses import Objective
+from upscore.models.two_heads import TwoHeads
 from upscore.ops.out_of_memory import is_out_of_memory
 from upscore.training.memory import MemoryShortage, check_memory, refuse_shortage, step_memory, weight_memory
 from upscore.training.network_parts import set_training_mode
@@ -172,14 +173,16 @@ class _Step:
         self.model = cast(Any, copy.deepcopy(model)).to(device, memory_format=layout)
         self.average = copy.deepcopy(self.model) if recipe.run.average else None  # takes memory in the run too
         weights = None if class_weights is None else class_weights.to(device)
-        self.objective: Objective | OwnObjective = (
-            build_objective(recipe.loss, class_weights=weights) if own.loss is None else OwnObjective.on(device, own.loss)
-        )
+        heads = ((classes, weights), (model.second_classes, None)) if isinstance(model, TwoHeads) else ((classes, weights),)
+        self.objectives: list[Objective | OwnObjective] = [
+            build_objective(recipe.loss, class_weights=of_head) if own.loss is None else OwnObjective.on(device, own.loss)
+            for _, of_head in heads
+        ]
         self.optimizer = build_optimizer(self.model, recipe.optimizer, own.optimizer)
         self.images = torch.rand((images, len(recipe.input.spec()), *size), device=device)
-        self.labels = torch.randint(0, classes, (images, *size), device=device)
+        self.labels = [torch.randint(0, count, (images, *size), device=device) for count, _ in heads]
         weighted = recipe.loss.border_weight or recipe.loss.separate_with
-        self.weights = torch.ones(self.labels.shape, device=device) if weighted else None
+        self.weights = torch.ones((images, *size), device=device) if weighted else None
 
     def take(self) -> float:
         """Take a step, and return its seconds."""
@@ -190,9 +193,12 @@ class _Step:
         half = torch.float16 if recipe.run.precision == "fp16" else torch.bfloat16
         images = self.images.to(memory_format=torch.channels_last) if recipe.run.channels_last else self.images
         with torch.autocast(device.type, half) if recipe.run.precision != "fp32" else contextlib.nullcontext():
-            logits: Tensor = self.model(images)
-        loss = self.objective(logits.float(), self.labels, pixel_weights=self.weights)
-        torch.autograd.backward(loss / count_units(recipe.loss, self.labels).clamp(min=1))
+            logits: tuple[Tensor, ...] = (self.model(images),) if len(self.labels) == 1 else self.model(images, both=True)
+        losses = [
+            objective(of_head.float(), labels, pixel_weights=self.weights) / count_units(recipe.loss, labels).clamp(min=1)
+            for objective, of_head, labels in zip(self.objectives, logits, self.labels, strict=True)
+        ]
+        torch.autograd.backward(torch.stack(losses).sum())
         update_weights(self.optimizer, max_grad_norm=recipe.optimizer.max_grad_norm)
         self._wait()
         return time.perf_counter() - began

@@ -24,6 +24,7 @@ VALUES = {
     "--ensemble": ["a", "b c"],
     "--combine": "product",
     "--precision": "bf16",
+    "--second-head": None,
     "--crf": None,
     "--no-crf": None,
     "--set": ["crf.iterations=3", "margin=8"],

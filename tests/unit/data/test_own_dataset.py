@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 from painting import paint
+from upscore.data.dataset import second_labels_of
 from upscore.data.mask_check import check_dataset
 from upscore.data.open_dataset import open_dataset
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
+from upscore.data.selection import Selection
 from upscore.errors import DataError
 from upscore.types import LabelSpace, Sample
 
@@ -131,3 +133,14 @@ def test_what_is_no_sample_is_a_line(sample, said):
     data = as_dataset(Pairs(sample))
     with pytest.raises(DataError, match=said):
         data[0]
+
+
+def test_second_labels_stay():
+    sample = Sample("k", IMAGE, MASK, second_label=MASK)
+    data = as_dataset(Pairs(sample, second_labels=["low", "high"]), split="val")
+    assert second_labels_of(data) == second_labels_of(Selection(data, [0])) == LabelSpace(("low", "high"))
+    assert np.array_equal(data[0].second_label, MASK)
+    for wrong, message in ((MASK[1:], "as second_label of an image of 4×6"), (MASK.astype(float), "as mask, expected uint8")):
+        with pytest.raises(DataError, match=message):
+            as_dataset(Pairs(Sample("k", IMAGE, MASK, second_label=wrong)), split="val")[0]
+    assert second_labels_of(as_dataset(Pairs(), split="val")) is None

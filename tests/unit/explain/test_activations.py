@@ -134,3 +134,10 @@ def test_painting_over_takes_the_mean_colour_and_leaves_the_rest():
     inside = torch.from_numpy(REGION)
     torch.testing.assert_close(painted[..., ~inside], IMAGE[..., ~inside], rtol=0, atol=0)
     torch.testing.assert_close(painted[..., inside], IMAGE.mean((-2, -1))[..., None].expand(1, 3, int(inside.sum())))
+
+
+def test_both_streams_of_a_late_fusion_are_recorded():
+    model = create_model("fcn32s-late", num_classes=2, width=1 / 64)
+    names = [record.key for record in record_activations(model, torch.rand(1, 3, 40, 50), np.ones((40, 50), bool))]
+    streams = [f"streams.{i}.{part}" for i in range(2) for part in ("backbone/8", "backbone/16", "backbone/32", "decoder.score_fr")]
+    assert names == [*streams, "upscore.added", "upscore"]

@@ -27,6 +27,7 @@ NETWORKS = {
     "fcn32s": {"width": 1 / 64},
     "fcn16s": {"width": 1 / 64},
     "fcn8s": {"width": 1 / 64, "padding": 1},
+    "fcn32s-late": {"width": 1 / 64},
     "segnet": {"width": 1 / 64},
     "segnet-basic": {"width": 1 / 16},
     "deconvnet": {"width": 1 / 64},

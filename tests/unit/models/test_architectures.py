@@ -76,7 +76,7 @@ def test_imagenet_weights_are_taken_where_the_record_promises_it(name, monkeypat
     monkeypatch.setattr(upscore.models.factory, "pretrained", pretrained)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of copying to tensors without numbers, which does nothing
-        assert find_architecture(name).takes_imagenet_weights == (name in {*ON_BACKBONES, "deconvnet", "segnet"})
+        assert find_architecture(name).takes_imagenet_weights == (name in {*ON_BACKBONES, "fcn32s-late", "deconvnet", "segnet"})
         if find_architecture(name).takes_imagenet_weights:
             create_model(name, weights="imagenet", **whole)
             assert asked == ["vgg16"]

@@ -138,7 +138,7 @@ def test_the_list_shows_convolutions_attention_and_a_plain_transformer():
 
 def test_whole_networks_have_rows_of_their_own():
     rows = {row.name: row for row in list_models(backbones=("vgg16",)) if not row.backbone}
-    assert set(rows) == {"deconvnet", "segnet", "segnet-basic", "unet", "sliding-window", "full-resolution"}
+    assert set(rows) == {"fcn32s-late", "deconvnet", "segnet", "segnet-basic", "unet", "sliding-window", "full-resolution"}
     assert rows["deconvnet"].parameters == pytest.approx(251.772245 + 0.033408)
     assert (rows["segnet"].stride, rows["unet"].stride) == (32, 16)
 
@@ -164,7 +164,7 @@ def test_weights_of_another_network_are_refused_in_one_line(tmp_path):
 
 
 def test_a_whole_network_comes_back_from_its_own_file(tmp_path):
-    for name in ("segnet", "deconvnet", "unet", "segnet-basic"):
+    for name in ("segnet", "deconvnet", "unet", "segnet-basic", "fcn32s-late"):
         model = create_model(name, num_classes=2, width=1 / 32)
         torch.save(model.state_dict(), tmp_path / f"{name}.pth")
         again = create_model(name, num_classes=2, width=1 / 32, weights=tmp_path / f"{name}.pth")

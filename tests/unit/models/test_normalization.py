@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from upscore.errors import ModelError
+from upscore.input_spec import RGB
 from upscore.models.normalization import Normalization
 
 
@@ -47,3 +48,11 @@ def test_impossible_statistics_are_refused():
         Normalization([0.5], [0.0])
     with pytest.raises(ModelError, match="one of each"):
         Normalization([0.5, 0.5], [0.25])
+
+
+def test_caffe_of_rgb_with_other_means_is_that_of_the_release_for_sift_flow():
+    mean = tuple(value / 255 for value in (108.353, 115.294, 114.578))  # red, green, blue
+    layer = Normalization.caffe_of(RGB.with_statistics(mean, (1.0, 1.0, 1.0)))
+    image = torch.rand(2, 3, 4, 5)
+    expected = image.flip(1) * 255 - torch.tensor([114.578, 115.294, 108.353]).view(3, 1, 1)
+    torch.testing.assert_close(layer(image), expected)

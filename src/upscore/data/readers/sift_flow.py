@@ -9,7 +9,8 @@
     ├── TestSet1.txt                                    the images of test; all others are train
     └── trainval.txt, test.txt                          FCN's lists, instead of it or beside it
 
-The folder is the data with its semantic classes; its folder ``GeoLabels`` is the data with its geometric ones.
+The folder is the data with its semantic classes and, where there are masks of both kinds, the geometric ones as second labels, for a
+network with two heads. Its folders ``SemanticLabels`` and ``GeoLabels`` are the data with one kind alone.
 
 Liu, Yuen, Torralba, "Nonparametric scene parsing via label transfer", PAMI 2011; Tighe, Lazebnik, "SuperParsing", ECCV 2010. The
 order of the classes is that of ``data/sift-flow/classes.txt`` in shelhamer/fcn.berkeleyvision.org.
@@ -17,6 +18,7 @@ order of the classes is that of ``data/sift-flow/classes.txt`` in shelhamer/fcn.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from upscore.data.listed_pairs import list_names, pair_names, read_names
 from upscore.data.paired_files import PairedFiles
 from upscore.data.reader import Reader
 from upscore.data.splits import choose_split
+from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
 
@@ -53,7 +56,7 @@ def sift_flow_splits(path: Path) -> tuple[str, ...]:
 
 
 def open_sift_flow(path: Path, split: str) -> PairedFiles:
-    """Open one split of the folder, or of its folder of semantic or geometric masks.
+    """Open one split of the folder with both kinds of masks, or of its folder of semantic or geometric ones.
 
     A DataError is raised where there is no such split, or an image or mask that a list names is missing. Of images that no list
     names, those without a mask are left out, with a warning.
@@ -73,9 +76,16 @@ def open_sift_flow(path: Path, split: str) -> PairedFiles:
         if without := sorted(set(every) - set(names)):
             warnings.append(f"{len(without)} images have no mask in {masks} and were left out ({listed(without)})")
     pairs = pair_names(names, listed_in, image=lambda name: images / f"{name}.jpg", mask=lambda name: masks / f"{name}.mat")
+    second = None
+    if path == root and os.path.isdir(root / "GeoLabels" / _SCENES):
+        with contextlib.suppress(DataError):
+            second = open_sift_flow(root / "GeoLabels", split)
+        if second is None or second.keys != [pair.key for pair in pairs]:
+            warnings.append("some images have no geometric mask in GeoLabels: there are no second labels")
+            second = None
     classes = _KINDS[kind]
     mapping = {-1: IGNORE, 0: IGNORE} | {number: index for index, number in enumerate(range(1, len(classes) + 1))}
-    return PairedFiles(pairs, LabelSpace(classes), split=split, name=f"SIFT Flow {kind}", mapping=mapping, warnings=warnings)
+    return PairedFiles(pairs, LabelSpace(classes), split=split, name=f"SIFT Flow {kind}", mapping=mapping, warnings=warnings, second=second)
 
 
 def _root(path: Path) -> tuple[Path, str]:

@@ -8,11 +8,12 @@ VGG16, AlexNet, DeconvNet and SegNet are the papers', and so are ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
-__all__ = ["is_vgg16_layer", "rename", "rename_to_timm"]
+__all__ = ["is_vgg16_layer", "join_heads", "rename", "rename_to_timm"]
 
 CLASSIFIER = "fc8"
 """The layer after the last features: classes of ImageNet, which a segmentation network does not have."""
@@ -57,6 +58,12 @@ GOOGLENET_CAFFE = {
 }
 GOOGLENET_CAFFE |= {"conv1/7x7_s2": "conv1.conv", "conv2/3x3_reduce": "conv2_reduce.conv", "conv2/3x3": "conv2.conv"}
 GOOGLENET_CAFFE["loss3/classifier"] = CLASSIFIER
+
+EARLY_FUSION = {"conv1_1_bgrd": "conv1_1"}
+"""The first convolution of the FCN release's network for colour and depth."""
+
+STREAMS = {"color": "streams.0.", "hha": "streams.1."}
+"""What the FCN release's network for colour and HHA puts behind the names of its layers, and the streams here."""
 
 _AUXILIARY = re.compile(r"(aux[12]\.|loss[12]/)")
 """GoogLeNet's auxiliary classifiers, used while it is trained."""
@@ -116,13 +123,57 @@ def rename(found: Mapping[str, Tensor], own: Mapping[str, Tensor], backbone: str
     renamed = {}
     for name, tensor in found.items():
         layer, _, kind = name.rpartition(".")
-        ours = names.get(layer, layer)
-        near = (ours, _plain(ours), f"backbone.{ours}", f"backbone.{_plain(ours)}", inside.get(ours, ""), inside.get(_plain(ours), ""))
+        ours = EARLY_FUSION.get(layer, names.get(layer, layer))
+        near = (
+            *_in_stream(layer, layers),
+            ours,
+            _plain(ours),
+            f"backbone.{ours}",
+            f"backbone.{_plain(ours)}",
+            inside.get(ours, ""),
+            inside.get(_plain(ours), ""),
+        )
         target = next((candidate for candidate in near if candidate in layers), ours)
         if target not in layers and (target == CLASSIFIER or _AUXILIARY.match(layer)):
             continue
         renamed[f"{target}.{kind}"] = _as_convolution(tensor, own.get(f"{target}.{kind}"))
     return {name: own[name] for name in own if name.startswith("normalization.") or name.endswith(".num_batches_tracked")} | renamed
+
+
+def join_heads(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the layers ``X_sem`` and ``X_geo`` of the FCN release's networks with two heads as one layer ``X`` of the classes of both.
+
+    >>> import torch
+    >>> {name: tuple(x.shape) for name, x in join_heads({"a_sem.bias": torch.ones(3), "a_geo.bias": torch.ones(2)}).items()}
+    {'a.bias': (5,)}
+    """
+    joined = dict(found)
+    for name, first in found.items():
+        layer, _, kind = name.rpartition(".")
+        second = found.get(f"{layer.removesuffix('_sem')}_geo.{kind}") if layer.endswith("_sem") else None
+        if second is None:
+            continue
+        if first.ndim == second.ndim == 4 and (first.shape[1], second.shape[1]) == (
+            len(first),
+            len(second),
+        ):  # upsampling, from class to class
+            both = first.new_zeros(len(first) + len(second), len(first) + len(second), *first.shape[2:])
+            both[: len(first), : len(first)], both[len(first) :, len(first) :] = first, second
+        else:
+            both = torch.cat([first, second])
+        base = layer.removesuffix("_sem")
+        joined = {n: t for n, t in joined.items() if n not in (name, f"{base}_geo.{kind}")} | {f"{base}.{kind}": both}
+    return joined
+
+
+def _in_stream(layer: str, layers: Collection[str]) -> list[str]:
+    """Return the layer of a late fusion that the release calls ``layer``, if it is one."""
+    return [
+        name
+        for suffix, stream in STREAMS.items()
+        for name in layers
+        if layer.endswith(suffix) and name.startswith(stream) and name.endswith(f".{layer.removesuffix(suffix)}")
+    ]
 
 
 def _layer(name: str) -> str:

@@ -9,15 +9,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from upscore.errors import ModelError, UpscoreWarning
 
-__all__ = ["Report", "load_fitting", "name_mismatch", "quote_names", "silent", "strip_prefixes", "strippings", "warn"]
+__all__ = ["ExtraBands", "Report", "load_fitting", "name_mismatch", "quote_names", "silent", "strip_prefixes", "strippings", "warn"]
 
 Report = Callable[[str], None]
 """Takes a sentence on what was done to make a file's weights fit."""
+
+ExtraBands = Literal["repeat", "mean"]
+"""The filters of a first convolution of RGB for other bands: "repeat" has those of red, green and blue in turn, scaled to the same sum, as
+timm; "mean" leaves the first three as they are and gives every band behind them the mean of the three, as FCN's release for depth."""
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
 """Prefixes that DataParallel, torch.compile, Lightning and others put before the names of all tensors."""
@@ -77,11 +83,12 @@ def load_fitting(
     source: str | Path,
     report: Report,
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict,
+    extra_bands: ExtraBands = "repeat",
 ) -> None:
     """Load a file's weights into ``module``, with a trainer's prefixes removed from their names if all of them then fit.
 
     Counters of batch normalisation, which older and foreign files lack, stay the module's own;
-    weights for RGB are adapted to a module of other channels as timm does.
+    weights for RGB are adapted to a module of other channels as ``extra_bands`` says.
 
     Parameters
     ----------
@@ -93,6 +100,8 @@ def load_fitting(
         Receives a sentence for each thing that was removed, ignored or adapted.
     rename : callable
         From a file's tensors to those under the module's names.
+    extra_bands : {"repeat", "mean"}
+        The filters of other bands than three.
 
     Raises
     ------
@@ -109,7 +118,7 @@ def load_fitting(
     own = module.state_dict()
     first_mismatch = ""
     for changes, tensors in strippings(found):
-        adapted, adaptations = _adapt_channels(_with_counters(rename(tensors), own), own)
+        adapted, adaptations = _adapt_channels(_with_counters(rename(tensors), own), own, extra_bands)
         mismatch = name_mismatch(own, adapted)
         if not mismatch:
             for sentence in (*changes, *adaptations):
@@ -159,8 +168,8 @@ def _with_counters(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[
     return {name: own[name] for name, mean in counters.items() if mean in found} | found
 
 
-def _adapt_channels(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Adapt a first convolution of RGB to other channels: summed for one, repeated in turn and scaled for more, as timm does."""
+def _adapt_channels(found: dict[str, Tensor], own: Mapping[str, Tensor], extra_bands: ExtraBands) -> tuple[dict[str, Tensor], list[str]]:
+    """Adapt a first convolution of RGB to other channels: summed for one, otherwise by :data:`ExtraBands`."""
     changes = []
     for name, kernel in found.items():
         wanted = own.get(name)
@@ -170,9 +179,13 @@ def _adapt_channels(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> tupl
             continue
         channels = wanted.shape[1]
         if channels == 1:
-            adapted = kernel.sum(dim=1, keepdim=True)
+            adapted, how = kernel.sum(dim=1, keepdim=True), "summed over them"
+        elif extra_bands == "mean" and channels > 3:
+            adapted = torch.cat([kernel, kernel.mean(dim=1, keepdim=True).expand(-1, channels - 3, -1, -1)], dim=1)
+            how = f"followed by their mean for each band from 4 to {channels}, as in FCN's release"
         else:
             adapted = kernel.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)
+            how = f"repeated in turn for {channels}"
         found = found | {name: adapted}
-        changes.append(f"'{name}', made for 3 channels, is {'summed over them' if channels == 1 else f'repeated in turn for {channels}'}")
+        changes.append(f"'{name}', made for 3 channels, is {how}")
     return found, changes

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from upscore.errors import ModelError
 from upscore.models.normalization import CAFFE_MEAN, IMAGENET_MEAN, NormalizationName
-from upscore.models.weights.key_maps import is_vgg16_layer, rename
+from upscore.models.two_heads import TwoHeads
+from upscore.models.weights.key_maps import is_vgg16_layer, join_heads, rename
 from upscore.models.weights.load import Report, load_fitting, silent, strip_prefixes, strippings
 from upscore.models.weights.read import FROM_CAFFE, read_weights
 from upscore.ops.upsample import BilinearUpsample, bilinear_weights, mix_kernels
@@ -81,7 +82,7 @@ def transplant(model: nn.Module, weights: str | Path, *, backbone: str = "vgg16"
     own = model.state_dict()
     variants = list(strippings(read_weights(weights, report=report)))
     changes, tensors = next((variant for variant in variants if _is_whole_network(variant[1])), variants[0])
-    found = rename(tensors, own, backbone)
+    found = rename(join_heads(tensors) if isinstance(model, TwoHeads) else tensors, own, backbone)
     for name in own:
         fits = name not in found or found[name].shape == own[name].shape
         if name.startswith("normalization.") and fits and not torch.allclose(found[name].to(own[name]), own[name]):

@@ -9,10 +9,12 @@ import pytest
 
 from mat_bytes import mat_bytes
 from small_files import SIZE, image, mask, write
+from upscore.data.dataset import input_of, read_as
 from upscore.data.mask_check import check_dataset
 from upscore.data.open_dataset import list_splits, open_dataset
 from upscore.data.readers.nyud import CLASSES
 from upscore.errors import DataError
+from upscore.input_spec import InputSpec
 
 
 @pytest.fixture
@@ -64,3 +66,16 @@ def test_faults_of_nyud_are_one_line(nyud: Path) -> None:
     write(nyud / "segmentation/img_5001.mat", mat_bytes({"names": "x"}))
     with pytest.raises(DataError, match="holds 0 matrices that may be a mask, found the variables names"):
         open_dataset(nyud, "val")[0]
+
+
+def test_bands_of_nyud_can_be_read_alone(nyud: Path) -> None:
+    spec = InputSpec(("height", "angle"))
+    both = read_as(open_dataset(nyud / "data/hha", "test"), spec)
+    assert both[0].image[0, 0].tolist() == [2, 3]
+    assert input_of(both) == spec
+    (angle,) = read_as(both, InputSpec(("angle",)))[0].image[0, 0].tolist()
+    assert angle == 3
+    with pytest.raises(DataError, match="which the network takes"):
+        read_as(both, InputSpec(("disparity",)))
+    with pytest.raises(DataError, match="which the network takes"):
+        read_as(both, InputSpec(("angle",), "uint16"))
