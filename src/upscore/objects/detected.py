@@ -96,5 +96,7 @@ def connected_objects(
         height, width = found.mask.shape
         inside = confidence[found.top : found.top + height, found.left : found.left + width]
         score = float(inside[found.mask].mean(dtype=np.float64))
-        objects.append(DetectedObject(found.label, score, found.mask, found.left + origin[1], found.top + origin[0], size or label_map.shape))
+        objects.append(
+            DetectedObject(found.label, score, found.mask, found.left + origin[1], found.top + origin[0], size or label_map.shape)
+        )
     return sorted(objects, key=lambda each: -each.score)

@@ -1,9 +1,8 @@
 """Polygons with fewer corners, within a tolerance, that never cross themselves.
 
 Douglas and Peucker, "Algorithms for the reduction of the number of points required to represent a digitized line or its caricature",
-Cartographica 10(2), 1973: a chain of corners becomes the segment between its ends if no corner is farther from it than the tolerance; otherwise it is divided
-at the farthest one. OpenCV's ``approxPolyDP`` is not used: it merges the corners that remain once more, beyond the tolerance, and its
-rings may cross themselves.
+Cartographica 10(2), 1973: a chain of corners becomes the segment between its ends if no corner is farther from it than the tolerance;
+otherwise it is divided at the farthest one. OpenCV's ``approxPolyDP`` is not used: its rings may cross themselves.
 """
 
 from __future__ import annotations
@@ -76,7 +75,9 @@ def is_simple(rings: Sequence[Ring]) -> bool:
     down = (begins[:, 1] < ends[:, 1])[:, None]
     upper, lower = np.where(down, begins, ends), np.where(down, ends, begins)
     # Of rings that do not cross, each hole is inside an odd number of the others just where it is inside the outer one alone.
-    return all(_is_inside(hole[0], upper[chosen], lower[chosen]) for k, hole in enumerate(rings[1:], 1) for chosen in [rises & (number != k)])
+    return all(
+        _is_inside(hole[0], upper[chosen], lower[chosen]) for k, hole in enumerate(rings[1:], 1) for chosen in [rises & (number != k)]
+    )
 
 
 def _simplified_ring(ring: Ring, tolerance: float) -> Ring:
@@ -93,7 +94,7 @@ def _simplified_ring(ring: Ring, tolerance: float) -> Ring:
 
 
 def _corners_that_remain(closed: Ring, far: int, tolerance: float) -> list[int]:
-    """Return the positions of the corners of a ring, whose first corner is repeated at its end, that Douglas and Peucker leave, the last one too."""
+    """Return the positions of the corners that Douglas and Peucker leave of a ring whose first corner is repeated at its end."""
     points = closed.astype(np.float64)
     remaining = {0, far, len(closed) - 1}
     chains = [(0, far), (far, len(closed) - 1)]
