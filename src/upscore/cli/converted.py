@@ -33,5 +33,5 @@ def print_converted(converted: Converted) -> None:
     exact = "every pixel has the class that it had" if not converted.differing else (
         f"{converted.differing:,} of {converted.pixels:,} pixels ({100 * fraction:.2g} %) have another class than they had"
     )  # fmt: skip
-    console.print(f"read again: {exact}")
+    console.print(f"read again: {exact}", soft_wrap=True)
     console.print(f"next: {escape(shlex.join(['upscore', 'doctor', str(converted.folder)]))}", soft_wrap=True)

@@ -15,12 +15,11 @@ Images are decoded, and results encoded, in threads beside the network (:mod:`up
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -28,12 +27,11 @@ import numpy as np
 
 from upscore.data.image_files import find_stored_input, inspect_image
 from upscore.data.tiff import list_pages
-from upscore.documents import parse_json
 from upscore.errors import DataError, OutputError, UpscoreError
-from upscore.files import read_text, write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.object_detection import OBJECT_BYTES_A_PIXEL, ObjectSettings, choose_origin, segment_objects
 from upscore.inference.objects_file import OBJECTS, ObjectsFile
+from upscore.inference.prediction_account import LabelledImage, list_labelled, read_labelled, write_account
 from upscore.inference.predictor import Predictor
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
@@ -42,7 +40,6 @@ from upscore.input_spec import RGB, InputSpec
 from upscore.objects.coco_file import describe_object
 from upscore.objects.detected import DetectedObject
 from upscore.ops.out_of_memory import is_out_of_memory
-from upscore.text import reason
 from upscore.types import Prediction
 
 __all__ = [
@@ -56,31 +53,11 @@ __all__ = [
     "predict_files",
 ]
 
-ACCOUNT = "predictions.json"
-"""What lists the images of a folder of results."""
-
 OVERLAY_WARNING = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
 """The warning of an image whose overlay is no JPEG."""
 
-MAX_ACCOUNT = 2**28
-"""Bytes of the largest account that is read."""
-
 BYTES_A_PIXEL = 13
 """An image's label map, and its overlay while it is encoded; the image itself comes on top."""
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """What became of one image; the rows of ``predictions.json``."""
-
-    file: str  #: the image's path
-    size: tuple[int, int] | None = None  #: height and width in pixels; none if it could not be read
-    class_fractions: dict[str, float] = field(default_factory=dict)  #: each class's fraction of the pixels, by name
-    confidence: float | None = None  #: mean over the pixels of the greatest class probability, 0 to 1
-    outputs: dict[str, str] = field(default_factory=dict)
-    """Files written, relative to the output folder, by kind: labels, overlay, probs; objects is the file that holds its objects."""
-    error: str | None = None  #: why there are none
-    warnings: list[str] = field(default_factory=list)  #: what a user should know: an alpha channel, that there were no proposals
 
 
 def predict_files(
@@ -144,7 +121,7 @@ def predict_files(
     if objects is not None:
         objects = replace(objects, origin=choose_origin(predictor, objects))
     work = _FilePrediction(predictor, folder, overlay, probs, objects, progress)
-    return _label_all(work, found, _read_labelled(work) if resume else {})
+    return _label_all(work, found, read_labelled(folder, work.origin) if resume else {})
 
 
 def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str, LabelledImage]) -> Generator[LabelledImage, None, None]:
@@ -185,19 +162,10 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str
             "predictions": [asdict(row) for row in done],
         }
         try:
-            write_atomically(work.folder / ACCOUNT, _as_json(account))
+            write_account(work.folder, account)
         finally:
             if objects is not None:
                 objects.close()
-
-
-def list_labelled(out: str | os.PathLike[str]) -> set[str]:
-    """Return the paths of the images that the ``predictions.json`` of a folder lists as labelled; none where there is no such file."""
-    try:
-        account = parse_json((Path(out) / ACCOUNT).read_text(encoding="utf-8", errors="replace"))
-        return {str(row["file"]) for row in account["predictions"] if row["error"] is None}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
 
 
 def count_pixels(image: NamedImage, spec: InputSpec = RGB) -> int:
@@ -207,31 +175,6 @@ def count_pixels(image: NamedImage, spec: InputSpec = RGB) -> int:
     except Exception:  # labelling it reports why
         return 1
     return height * width
-
-
-def _read_labelled(work: _FilePrediction) -> dict[str, LabelledImage]:
-    """Return the rows of the images that an earlier call labelled, by path."""
-    path = work.folder / ACCOUNT
-    if not path.exists():
-        return {}
-    try:
-        account = parse_json(read_text(path, max_bytes=MAX_ACCOUNT, what="an account of predictions", error=OutputError))
-        origin = {name: account[name] for name in work.origin}
-        rows = [LabelledImage(**row) for row in account["predictions"]]
-        if not all(isinstance(row.file, str) and isinstance(row.outputs, dict) for row in rows):
-            raise TypeError("files and outputs are of other types")
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path}: is no account of predictions ({reason(error)}): leave --resume out, or choose another folder") from None
-    if different := [name for name, value in work.origin.items() if origin[name] != value]:
-        raise OutputError(
-            f"{path}: differs from this prediction in its {', '.join(different)}: leave --resume out, or choose another folder"
-        )
-    return {row.file: row for row in rows if row.error is None}
-
-
-def _as_json(account: dict[str, object]) -> bytes:
-    # File names may hold bytes that are no text; they are written as escapes.
-    return (json.dumps(account, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 class _Labelled(NamedTuple):

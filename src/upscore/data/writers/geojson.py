@@ -38,7 +38,7 @@ class GeoJSONWriter:
         self.folder, self.labels, self.options = folder, labels, options
         self.warnings = Counter[str]()
         self.classes = TracedClasses(labels, options.tolerance)
-        self._images = WrittenImages(folder, ANY, flat=True, warnings=self.warnings)
+        self._images = WrittenImages(folder, ANY, flat=options.copy_images, warnings=self.warnings)
 
     def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
         """Return the shapes."""

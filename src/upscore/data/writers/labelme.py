@@ -46,7 +46,7 @@ class LabelmeWriter:
         self.folder, self.labels, self.options = folder, labels, options
         self.warnings = Counter[str]()
         self.classes = TracedClasses(labels, options.tolerance)
-        self._images = WrittenImages(folder, TOOLS, flat=True, warnings=self.warnings)
+        self._images = WrittenImages(folder, TOOLS, flat=options.copy_images, warnings=self.warnings)
 
     def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
         """Return the shapes."""

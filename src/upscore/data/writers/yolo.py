@@ -38,7 +38,7 @@ class YoloWriter:
         self.warnings = Counter[str]()
         self.classes = TracedClasses(labels, options.tolerance, ignored=False)
         self._splits: dict[str, None] = {}
-        self._images = WrittenImages(folder, TOOLS, flat=True, warnings=self.warnings)
+        self._images = WrittenImages(folder, TOOLS, flat=options.copy_images, warnings=self.warnings)
 
     def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
         """Return the shapes."""
