@@ -6,6 +6,7 @@ For an image ``street/0001.jpg`` of a folder ``shots`` given on the command line
     out/street/0001.overlay.jpg   the classes over the image, a legend   (overlay=True)
     out/street/0001.probs.npy     (K, H, W) float16, can be memory-mapped (probs=True)
     out/objects.json              the objects of all images in COCO's format (objects=ObjectSettings())
+    out/labelme/street/0001.json  the classes as an annotation tool's own shapes (prelabels=PreLabelSettings("labelme"))
     out/predictions.json          what became of every image
 
 Every file appears whole or not at all. An image that cannot be read is reported and the
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from upscore.data.image_files import find_stored_input, inspect_image
 from upscore.data.tiff import list_pages
@@ -33,6 +35,7 @@ from upscore.inference.object_detection import OBJECT_BYTES_A_PIXEL, ObjectSetti
 from upscore.inference.objects_file import OBJECTS, ObjectsFile
 from upscore.inference.prediction_account import LabelledImage, list_labelled, read_labelled, write_account
 from upscore.inference.predictor import Predictor
+from upscore.inference.prelabels import PRELABELS, TRACING_BYTES_A_PIXEL, PreLabelFiles, PreLabelSettings
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
 from upscore.inference.streaming import stream
@@ -68,6 +71,7 @@ def predict_files(
     overlay: bool = False,
     probs: bool = False,
     objects: ObjectSettings | None = None,
+    prelabels: PreLabelSettings | None = None,
     resume: bool = False,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Generator[LabelledImage, None, None]:
@@ -96,6 +100,9 @@ def predict_files(
     objects : ObjectSettings, optional
         Find the objects of each image too, as :func:`upscore.inference.object_detection.segment_objects`: ``objects.json`` holds those of
         all images (:mod:`upscore.objects.coco_file`), and overlays show their boxes. It is written at the end, like ``predictions.json``.
+    prelabels : PreLabelSettings, optional
+        Write the label maps as shapes for an annotation tool too (:mod:`upscore.inference.prelabels`). Those of all images are written at
+        the end, also when the work is broken off; with ``resume``, those of images that are left out are made from their label maps.
     resume : bool
         Leave out the images that the ``predictions.json`` of ``out`` lists as labelled, with all these files, and list them again. It
         must be of the same network and settings. Objects that were found with other settings are found again.
@@ -120,52 +127,74 @@ def predict_files(
     _check_writable(folder)
     if objects is not None:
         objects = replace(objects, origin=choose_origin(predictor, objects))
-    work = _FilePrediction(predictor, folder, overlay, probs, objects, progress)
+    work = _FilePrediction(predictor, folder, overlay, probs, objects, prelabels, progress)
     return _label_all(work, found, read_labelled(folder, work.origin) if resume else {})
 
 
 def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str, LabelledImage]) -> Generator[LabelledImage, None, None]:
-    objects = None if work.objects is None else ObjectsFile(work.folder, work.predictor.labels, work.objects)
+    labels = work.predictor.labels
+    objects = None if work.objects is None else ObjectsFile(work.folder, labels, work.objects)
+    prelabels = None
+    if work.prelabels is not None:
+        prelabels = PreLabelFiles(work.folder, labels, work.prelabels, found.images, work.predictor.source)
     if objects is not None and earlier:
         objects.restore()
+    for row in earlier.values():
+        row.outputs.pop(PRELABELS, None)  # they are made anew from the label map
     rows = {
         image: row
         for image in found.images
         if (row := earlier.get(str(image.path))) and work.is_complete(image, row) and (objects is None or objects.holds(row.file))
     }
-    left = [image for image in found.images if image not in rows]
 
     def write(labelled: _Labelled) -> LabelledImage:
         rows[labelled.image] = row = work.write(labelled)
         if objects is not None and row.size is not None:
             objects.hold(row.file, row.size, [describe_object(each) for each in labelled.objects])
+        if prelabels is not None and row.size is not None:
+            prelabels.hold(row, labelled.label_map)
         return row
 
     try:
         if objects is not None:
             objects.begin(row.file for row in rows.values())
+        if prelabels is not None:
+            for image, row in list(rows.items()):
+                if prelabels.restore(row):
+                    prelabels.write([row.file])
+                else:
+                    del rows[image]
+        left = [image for image in found.images if image not in rows]
         with closing(stream(left, read=work.read, compute=work.label, write=write, weigh=work.weigh)) as labelled:
             for row in labelled:
                 if objects is not None:
                     objects.write([row.file])
+                if prelabels is not None:
+                    prelabels.write([row.file])
                 yield row
     finally:
-        done = [rows[image] for image in found.images if image in rows]
-        failed = sum(row.error is not None for row in done)
-        account = {
-            **work.origin,
-            "images": len(found.images),
-            "labelled": len(done) - failed,
-            "failed": failed,
-            "left_out": found.left_out,
-            "warnings": list(found.warnings),
-            "predictions": [asdict(row) for row in done],
-        }
         try:
-            write_account(work.folder, account)
+            if prelabels is not None:
+                prelabels.close()
         finally:
-            if objects is not None:
-                objects.close()
+            try:
+                write_account(work.folder, _account(work, found, [rows[image] for image in found.images if image in rows]))
+            finally:
+                if objects is not None:
+                    objects.close()
+
+
+def _account(work: _FilePrediction, found: DiscoveredImages, rows: Sequence[LabelledImage]) -> dict[str, object]:
+    failed = sum(row.error is not None for row in rows)
+    return {
+        **work.origin,
+        "images": len(found.images),
+        "labelled": len(rows) - failed,
+        "failed": failed,
+        "left_out": found.left_out,
+        "warnings": list(found.warnings),
+        "predictions": [asdict(row) for row in rows],
+    }
 
 
 def count_pixels(image: NamedImage, spec: InputSpec = RGB) -> int:
@@ -186,6 +215,13 @@ class _Labelled(NamedTuple):
     warnings: tuple[str, ...] = ()
     objects: Sequence[DetectedObject] = ()
 
+    @property
+    def label_map(self) -> npt.NDArray[np.uint8]:
+        """The label map (H, W), where there is no error."""
+        (sink, *_) = self.sinks
+        assert isinstance(sink, PNGSink)
+        return sink.label_map
+
 
 Value = TypeVar("Value")
 
@@ -199,6 +235,7 @@ class _FilePrediction:
     overlay: bool
     probs: bool
     objects: ObjectSettings | None = None
+    prelabels: PreLabelSettings | None = None
     progress: Callable[[Path, int, int], None] | None = None
 
     @property
@@ -221,6 +258,7 @@ class _FilePrediction:
         """Return the bytes an image takes while it is under way."""
         spec = self.predictor.input
         each = BYTES_A_PIXEL + (0 if self.objects is None else OBJECT_BYTES_A_PIXEL)
+        each += 0 if self.prelabels is None else TRACING_BYTES_A_PIXEL
         return (each + len(spec) * np.dtype(spec.dtype).itemsize) * count_pixels(image, spec)
 
     def read(self, image: NamedImage) -> ImageSource | str:
