@@ -277,7 +277,7 @@ def print_predictions(
     found: DiscoveredImages,
     out: Path,
     settings: InferenceSettings,
-    prelabels: PreLabelSettings | None,
+    prelabels: PreLabelSettings | None = None,
 ) -> None:
     """Print how many images were predicted, with which CRF, and where the files are."""
     failed = sum(bool(prediction.error) for prediction in predictions)
@@ -294,6 +294,11 @@ def print_predictions(
             else "polygons along the labels' edges"
         )
         console.print(f"for {escape(prelabels.format)}: [bold]{escape(out / prelabels.format)}[/bold] ({exact})", soft_wrap=True)
+    if prelabels is not None and prelabels.format == "label-studio":
+        from upscore.inference.prelabels import image_root
+
+        folder = escape(image_root(found.images))
+        console.print(f"Label Studio finds the images with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder}", soft_wrap=True)
 
 
 def print_explanation(explanation: Explanation, page: Path) -> None:

@@ -139,8 +139,8 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str
         prelabels = PreLabelFiles(work.folder, labels, work.prelabels, found.images, work.predictor.source)
     if objects is not None and earlier:
         objects.restore()
-    for row in earlier.values():
-        row.outputs.pop(PRELABELS, None)  # they are made anew from the label map
+    for labelled_before in earlier.values():
+        labelled_before.outputs.pop(PRELABELS, None)  # they are made anew from the label map
     rows = {
         image: row
         for image in found.images
