@@ -89,7 +89,11 @@ def _images_by_split(root: Path, documents: dict[Path, Any]) -> dict[str, list[t
     for file, image in by_split[""]:
         if split := canonical_split(image.get("subset", "")):
             subsets.setdefault(split, []).append((file, image))
-    return subsets if {"train", "val"} <= subsets.keys() else by_split
+    if {"train", "val"} <= subsets.keys():
+        return subsets
+    tested = subsets.get("test", [])
+    others = [entry for entry in by_split[""] if canonical_split(entry[1].get("subset", "")) != "test"]
+    return {"": others, "test": tested} if tested and others else by_split
 
 
 def _classes(root: Path, documents: dict[Path, Any]) -> AnnotatedClasses:
