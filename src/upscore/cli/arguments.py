@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "FORMATS",
+    "PRELABEL_FORMATS",
     "Classes",
     "Data",
     "Device",
@@ -17,7 +19,9 @@ __all__ = [
     "Run",
     "check_object_flags",
     "complete_devices",
+    "complete_formats",
     "complete_models",
+    "complete_prelabel_formats",
     "complete_recipes",
     "examples",
     "given_command",
@@ -39,7 +43,23 @@ MODELS = (
 )  # fmt: skip
 """The architectures, for shell completion; a test holds them equal too."""
 
+FORMATS = ("folder", "coco", "labelme", "label-studio", "cvat", "yolo", "voc", "geojson")
+"""The formats in which datasets are written, for help and shell completion; a test holds them equal too."""
+
+PRELABEL_FORMATS = tuple(name for name in FORMATS if name not in ("folder", "voc"))
+"""Those in which predictions are written."""
+
 RUN_HELP = "A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble."
+
+
+def complete_formats(incomplete: str) -> list[str]:
+    """Return the formats of datasets that begin so, for a shell."""
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def complete_prelabel_formats(incomplete: str) -> list[str]:
+    """Return the formats of pre-labels that begin so, for a shell."""
+    return [name for name in PRELABEL_FORMATS if name.startswith(incomplete)]
 
 
 def complete_models(incomplete: str) -> list[str]:

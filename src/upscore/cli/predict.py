@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from upscore.cli.arguments import (
+    PRELABEL_FORMATS,
     Device,
     MinArea,
     ObjectsFrom,
     Run,
     check_object_flags,
+    complete_prelabel_formats,
     examples,
     given_command,
     parse_channels,
@@ -33,6 +35,7 @@ commands = typer.Typer()
         "upscore predict runs/street-fcn8s photos/ 'more/*.png' --out labelled --flips --scales 0.75,1,1.25",
         "upscore predict runs/street-fcn8s mosaic.tif --tile 1024",
         "upscore predict runs/street-fcn8s photos/ --objects --min-area 50",
+        "upscore predict runs/street-fcn8s photos/ --as label-studio",
         "upscore predict runs/deconvnet photos/ --max-proposals 50 --ensemble runs/fcn8s --crf",
     )
 )
@@ -54,6 +57,27 @@ def predict(
     ] = False,
     objects_from: ObjectsFrom = None,
     min_area: MinArea = None,
+    prelabels: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="FORMAT",
+            help=f"Also write the labels as shapes to be corrected in an annotation tool: {', '.join(PRELABEL_FORMATS[:-1])} or "
+            f"{PRELABEL_FORMATS[-1]}.",
+            autocompletion=complete_prelabel_formats,
+            show_default=False,
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PIXELS",
+            show_default="1",
+            help="By which polygons of --as may differ from the edges of the labels; 0 is exact.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after an interruption: leave out the images that predictions.json in --out lists.")
     ] = False,
@@ -67,12 +91,16 @@ def predict(
     from upscore.cli import console, results
 
     check_object_flags(objects, objects_from, min_area)
+    if tolerance is not None and prelabels is None:
+        raise typer.BadParameter("it needs --as", param_hint="--tolerance")
     with console.report_errors("no image was labelled", memory="give fewer images at a time, or another --device"):
         with console.loading():
             from upscore.errors import RunInterrupted
             from upscore.inference.object_detection import ObjectSettings
             from upscore.inference.predict_files import count_pixels, discover_images, expand_pages, list_labelled, predict_files
+            from upscore.inference.prelabels import PreLabelSettings
 
+        shapes = None if prelabels is None else PreLabelSettings(prelabels, 1.0 if tolerance is None else tolerance)
         settings = ObjectSettings(objects_from, min_area or 1) if objects else None  # type: ignore[arg-type]  # checked there
         found = discover_images(images, exclude=out)
         with console.loading("the network"):
@@ -86,7 +114,17 @@ def predict(
             with (
                 console.image_bar("predicting", sizes) as bar,
                 contextlib.closing(
-                    predict_files(predictor, found, out, overlay=overlay, probs=probs, objects=settings, resume=resume, progress=bar.inside)
+                    predict_files(
+                        predictor,
+                        found,
+                        out,
+                        overlay=overlay,
+                        probs=probs,
+                        objects=settings,
+                        prelabels=shapes,
+                        resume=resume,
+                        progress=bar.inside,
+                    )
                 ) as labelled,
             ):
                 for prediction in labelled:
@@ -100,7 +138,7 @@ def predict(
                 f"label the rest with {rest}",
                 number=signal.SIGINT,
             ) from None
-    results.print_predictions(predictions, found, out, predictor.settings)
+    results.print_predictions(predictions, found, out, predictor.settings, shapes)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(1)
 

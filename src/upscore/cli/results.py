@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from upscore.evaluation.tune import Tuning
     from upscore.explain import Explanation
     from upscore.inference.predict_files import DiscoveredImages, LabelledImage
+    from upscore.inference.prelabels import PreLabelSettings
     from upscore.models.ensemble import Ensemble
     from upscore.models.factory import ListedModel
     from upscore.settings import CRFSettings, InferenceSettings
@@ -271,7 +272,13 @@ def print_image(prediction: LabelledImage) -> None:
         aside.print(escape(visible(f"{prediction.file}: {warning}")), soft_wrap=True)
 
 
-def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredImages, out: Path, settings: InferenceSettings) -> None:
+def print_predictions(
+    predictions: Sequence[LabelledImage],
+    found: DiscoveredImages,
+    out: Path,
+    settings: InferenceSettings,
+    prelabels: PreLabelSettings | None = None,
+) -> None:
     """Print how many images were predicted, with which CRF, and where the files are."""
     failed = sum(bool(prediction.error) for prediction in predictions)
     if settings.crf is not None and settings.crf.enabled:
@@ -280,6 +287,18 @@ def print_predictions(predictions: Sequence[LabelledImage], found: DiscoveredIma
     counts += [f"[red]{failed} failed[/red]"] if failed else []
     counts += [f"{found.left_out} left out"] if found.left_out else []
     console.print(f"{', '.join(counts)}: [bold]{escape(out)}[/bold]", soft_wrap=True)
+    if prelabels is not None:
+        exact = (
+            f"polygons within {prelabels.tolerance:g} px of the labels' edges"
+            if prelabels.tolerance
+            else "polygons along the labels' edges"
+        )
+        console.print(f"for {escape(prelabels.format)}: [bold]{escape(out / prelabels.format)}[/bold] ({exact})", soft_wrap=True)
+    if prelabels is not None and prelabels.format == "label-studio":
+        from upscore.inference.prelabels import image_root
+
+        folder = escape(image_root(found.images))
+        console.print(f"Label Studio finds the images with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder}", soft_wrap=True)
 
 
 def print_explanation(explanation: Explanation, page: Path) -> None:

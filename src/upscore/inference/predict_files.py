@@ -6,6 +6,7 @@ For an image ``street/0001.jpg`` of a folder ``shots`` given on the command line
     out/street/0001.overlay.jpg   the classes over the image, a legend   (overlay=True)
     out/street/0001.probs.npy     (K, H, W) float16, can be memory-mapped (probs=True)
     out/objects.json              the objects of all images in COCO's format (objects=ObjectSettings())
+    out/labelme/street/0001.json  the classes as an annotation tool's own shapes (prelabels=PreLabelSettings("labelme"))
     out/predictions.json          what became of every image
 
 Every file appears whole or not at all. An image that cannot be read is reported and the
@@ -15,26 +16,26 @@ Images are decoded, and results encoded, in threads beside the network (:mod:`up
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from upscore.data.image_files import find_stored_input, inspect_image
 from upscore.data.tiff import list_pages
-from upscore.documents import parse_json
 from upscore.errors import DataError, OutputError, UpscoreError
-from upscore.files import read_text, write_atomically
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.object_detection import OBJECT_BYTES_A_PIXEL, ObjectSettings, choose_origin, segment_objects
 from upscore.inference.objects_file import OBJECTS, ObjectsFile
+from upscore.inference.prediction_account import LabelledImage, list_labelled, read_labelled, write_account
 from upscore.inference.predictor import Predictor
+from upscore.inference.prelabels import PRELABELS, TRACING_BYTES_A_PIXEL, PreLabelFiles, PreLabelSettings
 from upscore.inference.sinks import OverlayFileSink, PNGSink, ProbsFileSink, Sink
 from upscore.inference.sources import ImageSource, open_source
 from upscore.inference.streaming import stream
@@ -42,7 +43,6 @@ from upscore.input_spec import RGB, InputSpec
 from upscore.objects.coco_file import describe_object
 from upscore.objects.detected import DetectedObject
 from upscore.ops.out_of_memory import is_out_of_memory
-from upscore.text import reason
 from upscore.types import Prediction
 
 __all__ = [
@@ -56,31 +56,11 @@ __all__ = [
     "predict_files",
 ]
 
-ACCOUNT = "predictions.json"
-"""What lists the images of a folder of results."""
-
 OVERLAY_WARNING = "overlay written as a PNG: a JPEG has at most 65500 pixels a side"
 """The warning of an image whose overlay is no JPEG."""
 
-MAX_ACCOUNT = 2**28
-"""Bytes of the largest account that is read."""
-
 BYTES_A_PIXEL = 13
 """An image's label map, and its overlay while it is encoded; the image itself comes on top."""
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """What became of one image; the rows of ``predictions.json``."""
-
-    file: str  #: the image's path
-    size: tuple[int, int] | None = None  #: height and width in pixels; none if it could not be read
-    class_fractions: dict[str, float] = field(default_factory=dict)  #: each class's fraction of the pixels, by name
-    confidence: float | None = None  #: mean over the pixels of the greatest class probability, 0 to 1
-    outputs: dict[str, str] = field(default_factory=dict)
-    """Files written, relative to the output folder, by kind: labels, overlay, probs; objects is the file that holds its objects."""
-    error: str | None = None  #: why there are none
-    warnings: list[str] = field(default_factory=list)  #: what a user should know: an alpha channel, that there were no proposals
 
 
 def predict_files(
@@ -91,6 +71,7 @@ def predict_files(
     overlay: bool = False,
     probs: bool = False,
     objects: ObjectSettings | None = None,
+    prelabels: PreLabelSettings | None = None,
     resume: bool = False,
     progress: Callable[[Path, int, int], None] | None = None,
 ) -> Generator[LabelledImage, None, None]:
@@ -119,6 +100,9 @@ def predict_files(
     objects : ObjectSettings, optional
         Find the objects of each image too, as :func:`upscore.inference.object_detection.segment_objects`: ``objects.json`` holds those of
         all images (:mod:`upscore.objects.coco_file`), and overlays show their boxes. It is written at the end, like ``predictions.json``.
+    prelabels : PreLabelSettings, optional
+        Write the label maps as shapes for an annotation tool too (:mod:`upscore.inference.prelabels`). Those of all images are written at
+        the end, also when the work is broken off; with ``resume``, those of images that are left out are made from their label maps.
     resume : bool
         Leave out the images that the ``predictions.json`` of ``out`` lists as labelled, with all these files, and list them again. It
         must be of the same network and settings. Objects that were found with other settings are found again.
@@ -143,61 +127,74 @@ def predict_files(
     _check_writable(folder)
     if objects is not None:
         objects = replace(objects, origin=choose_origin(predictor, objects))
-    work = _FilePrediction(predictor, folder, overlay, probs, objects, progress)
-    return _label_all(work, found, _read_labelled(work) if resume else {})
+    work = _FilePrediction(predictor, folder, overlay, probs, objects, prelabels, progress)
+    return _label_all(work, found, read_labelled(folder, work.origin) if resume else {})
 
 
 def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str, LabelledImage]) -> Generator[LabelledImage, None, None]:
-    objects = None if work.objects is None else ObjectsFile(work.folder, work.predictor.labels, work.objects)
+    labels = work.predictor.labels
+    objects = None if work.objects is None else ObjectsFile(work.folder, labels, work.objects)
+    prelabels = None
+    if work.prelabels is not None:
+        prelabels = PreLabelFiles(work.folder, labels, work.prelabels, found.images, work.predictor.source)
     if objects is not None and earlier:
         objects.restore()
+    for labelled_before in earlier.values():
+        labelled_before.outputs.pop(PRELABELS, None)  # they are made anew from the label map
     rows = {
         image: row
         for image in found.images
         if (row := earlier.get(str(image.path))) and work.is_complete(image, row) and (objects is None or objects.holds(row.file))
     }
-    left = [image for image in found.images if image not in rows]
 
     def write(labelled: _Labelled) -> LabelledImage:
         rows[labelled.image] = row = work.write(labelled)
         if objects is not None and row.size is not None:
             objects.hold(row.file, row.size, [describe_object(each) for each in labelled.objects])
+        if prelabels is not None and row.size is not None:
+            prelabels.hold(row, labelled.label_map)
         return row
 
     try:
         if objects is not None:
             objects.begin(row.file for row in rows.values())
+        if prelabels is not None:
+            for image, row in list(rows.items()):
+                if prelabels.restore(row):
+                    prelabels.write([row.file])
+                else:
+                    del rows[image]
+        left = [image for image in found.images if image not in rows]
         with closing(stream(left, read=work.read, compute=work.label, write=write, weigh=work.weigh)) as labelled:
             for row in labelled:
                 if objects is not None:
                     objects.write([row.file])
+                if prelabels is not None:
+                    prelabels.write([row.file])
                 yield row
     finally:
-        done = [rows[image] for image in found.images if image in rows]
-        failed = sum(row.error is not None for row in done)
-        account = {
-            **work.origin,
-            "images": len(found.images),
-            "labelled": len(done) - failed,
-            "failed": failed,
-            "left_out": found.left_out,
-            "warnings": list(found.warnings),
-            "predictions": [asdict(row) for row in done],
-        }
         try:
-            write_atomically(work.folder / ACCOUNT, _as_json(account))
+            if prelabels is not None:
+                prelabels.close()
         finally:
-            if objects is not None:
-                objects.close()
+            try:
+                write_account(work.folder, _account(work, found, [rows[image] for image in found.images if image in rows]))
+            finally:
+                if objects is not None:
+                    objects.close()
 
 
-def list_labelled(out: str | os.PathLike[str]) -> set[str]:
-    """Return the paths of the images that the ``predictions.json`` of a folder lists as labelled; none where there is no such file."""
-    try:
-        account = parse_json((Path(out) / ACCOUNT).read_text(encoding="utf-8", errors="replace"))
-        return {str(row["file"]) for row in account["predictions"] if row["error"] is None}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+def _account(work: _FilePrediction, found: DiscoveredImages, rows: Sequence[LabelledImage]) -> dict[str, object]:
+    failed = sum(row.error is not None for row in rows)
+    return {
+        **work.origin,
+        "images": len(found.images),
+        "labelled": len(rows) - failed,
+        "failed": failed,
+        "left_out": found.left_out,
+        "warnings": list(found.warnings),
+        "predictions": [asdict(row) for row in rows],
+    }
 
 
 def count_pixels(image: NamedImage, spec: InputSpec = RGB) -> int:
@@ -209,31 +206,6 @@ def count_pixels(image: NamedImage, spec: InputSpec = RGB) -> int:
     return height * width
 
 
-def _read_labelled(work: _FilePrediction) -> dict[str, LabelledImage]:
-    """Return the rows of the images that an earlier call labelled, by path."""
-    path = work.folder / ACCOUNT
-    if not path.exists():
-        return {}
-    try:
-        account = parse_json(read_text(path, max_bytes=MAX_ACCOUNT, what="an account of predictions", error=OutputError))
-        origin = {name: account[name] for name in work.origin}
-        rows = [LabelledImage(**row) for row in account["predictions"]]
-        if not all(isinstance(row.file, str) and isinstance(row.outputs, dict) for row in rows):
-            raise TypeError("files and outputs are of other types")
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path}: is no account of predictions ({reason(error)}): leave --resume out, or choose another folder") from None
-    if different := [name for name, value in work.origin.items() if origin[name] != value]:
-        raise OutputError(
-            f"{path}: differs from this prediction in its {', '.join(different)}: leave --resume out, or choose another folder"
-        )
-    return {row.file: row for row in rows if row.error is None}
-
-
-def _as_json(account: dict[str, object]) -> bytes:
-    # File names may hold bytes that are no text; they are written as escapes.
-    return (json.dumps(account, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-
-
 class _Labelled(NamedTuple):
     """An image on its way: its labels and the sinks that hold them, or why there are none."""
 
@@ -242,6 +214,13 @@ class _Labelled(NamedTuple):
     sinks: tuple[Sink, ...] = ()
     warnings: tuple[str, ...] = ()
     objects: Sequence[DetectedObject] = ()
+
+    @property
+    def label_map(self) -> npt.NDArray[np.uint8]:
+        """The label map (H, W), where there is no error."""
+        (sink, *_) = self.sinks
+        assert isinstance(sink, PNGSink)
+        return sink.label_map
 
 
 Value = TypeVar("Value")
@@ -256,6 +235,7 @@ class _FilePrediction:
     overlay: bool
     probs: bool
     objects: ObjectSettings | None = None
+    prelabels: PreLabelSettings | None = None
     progress: Callable[[Path, int, int], None] | None = None
 
     @property
@@ -278,6 +258,7 @@ class _FilePrediction:
         """Return the bytes an image takes while it is under way."""
         spec = self.predictor.input
         each = BYTES_A_PIXEL + (0 if self.objects is None else OBJECT_BYTES_A_PIXEL)
+        each += 0 if self.prelabels is None else TRACING_BYTES_A_PIXEL
         return (each + len(spec) * np.dtype(spec.dtype).itemsize) * count_pixels(image, spec)
 
     def read(self, image: NamedImage) -> ImageSource | str:

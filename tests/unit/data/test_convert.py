@@ -1,0 +1,217 @@
+"""Datasets of one layout become those of another, and what differs is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from outlines_by_hand import save_image
+from upscore.data import convert as module
+from upscore.data.convert import convert
+from upscore.data.dataset import InFiles
+from upscore.data.open_dataset import list_splits, open_dataset
+from upscore.data.write_dataset import WRITERS
+from upscore.errors import DataError, OutputError
+
+RNG = np.random.default_rng(0)
+
+
+def make(root: Path, names: str = "[background, road, car]", values: tuple[int, ...] = (0, 1, 2, 255), orientation: int = 1) -> Path:
+    """Write a folder with train and val of three images each, as JPEG and PNG."""
+    for split in ("train", "val"):
+        for number, suffix in enumerate((".jpg", ".JPG", ".png")):
+            name = f"street/{split}{number}"
+            image = root / "images" / split / f"{name}{suffix}"
+            save_image(image, 9, 12, orientation if suffix == ".jpg" else 1)
+            turned = orientation >= 5 and suffix == ".jpg"
+            mask = root / "masks" / split / f"{name}.png"
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.choice(np.array(values, np.uint8), (12, 9) if turned else (9, 12))).save(mask)
+    (root / "dataset.yaml").write_text(f"path: .\ntrain: images/train\nval: images/val\nnames: {names}\n")
+    return root
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return make(tmp_path / "data")
+
+
+def _images_below(root: Path) -> list[Path]:
+    found = [path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".png")]
+    return [path for path in found if not {"masks", "SegmentationClass"} & set(path.parts)]
+
+
+def labels_of(root: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for split in list_splits(root):
+        dataset = open_dataset(root, split)
+        assert isinstance(dataset, InFiles)
+        for index, file in enumerate(dataset.image_files):
+            found[file.stem.rpartition("_")[2]] = dataset[index].label
+    return found
+
+
+@pytest.mark.parametrize("to", [writer.name for writer in WRITERS])
+def test_images_are_copied_and_label_maps_are_equal(to, data, tmp_path):
+    calls = []
+    converted = convert(data, tmp_path / "new", to=to, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(number, 12) for number in range(1, 13)]
+    assert (converted.images, converted.unread, converted.pixels) == ({"train": 3, "val": 3}, 0, 6 * 9 * 12)
+    assert (converted.shapes == 0) == (to in ("folder", "voc"))
+    copies = {path.stem.rpartition("_")[2]: path for path in _images_below(tmp_path / "new")}
+    assert len(copies) == 6
+    for path in _images_below(data):
+        assert copies[path.stem].read_bytes() == path.read_bytes()
+    ignored = sum(int((label == 255).sum()) for label in labels_of(data).values())
+    assert converted.differing == (ignored if to == "yolo" else 0)
+    if to == "yolo":
+        assert f"{ignored} ignored pixels become background, as YOLO holds none" in converted.messages
+    else:
+        found, expected = labels_of(tmp_path / "new"), labels_of(data)
+        assert found.keys() == expected.keys()
+        for key, label in expected.items():
+            np.testing.assert_array_equal(found[key], label)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("to", [writer.name for writer in WRITERS])
+def test_any_format_becomes_a_folder_again(to, tmp_path):
+    data = make(tmp_path / "data", values=(0, 1, 2))
+    convert(data, tmp_path / "there", to=to)
+    back = convert(tmp_path / "there", tmp_path / "back")
+    assert (back.differing, back.unread, back.original.names) == (0, 0, ("background", "road", "car"))
+    expected, found = labels_of(data), labels_of(tmp_path / "back")
+    assert found.keys() == expected.keys()
+    for key, label in expected.items():
+        np.testing.assert_array_equal(found[key], label)
+
+
+@pytest.mark.parametrize("to", [writer.name for writer in WRITERS])
+def test_images_that_are_turned_by_exif_keep_their_labels(to, tmp_path):
+    data = make(tmp_path / "data", orientation=6, values=(0, 1, 2))
+    assert convert(data, tmp_path / "new", to=to).differing == 0
+
+
+def test_pixels_that_differ_are_counted_when_polygons_are_simplified(data, tmp_path):
+    converted = convert(data, tmp_path / "new", to="labelme", tolerance=2)
+    found, expected = labels_of(tmp_path / "new"), labels_of(data)
+    assert converted.differing == sum(int((found[key] != label).sum()) for key, label in expected.items()) > 0
+
+
+def test_a_background_that_a_reader_adds_is_in_the_classes(tmp_path):
+    data = make(tmp_path / "data", names="[sky, road, car]")
+    converted = convert(data, tmp_path / "new", to="cvat")
+    assert converted.labels.names == ("background", "sky", "road", "car")
+    assert converted.differing == 0
+    assert convert(data, tmp_path / "coco", to="coco").labels.names == ("sky", "road", "car")
+
+
+def test_splits_are_chosen_and_renamed(data, tmp_path):
+    converted = convert(data, tmp_path / "new", splits=["val=train", "train=test"])
+    assert converted.images == {"train": 3, "test": 3}
+    assert all("val" in key for key in open_dataset(tmp_path / "new", "train").keys)
+    with pytest.raises(DataError, match="the splits train and val would both be written as train"):
+        convert(data, tmp_path / "other", splits=["train", "val=train"])
+    with pytest.raises(DataError, match="the split 'mine' cannot be written, expected one of train, val, test"):
+        convert(data, tmp_path / "other", splits=["val=mine"])
+    with pytest.raises(DataError, match="no split 'vla'"):
+        convert(data, tmp_path / "other", splits=["vla=val"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_lists_of_voc_that_are_no_split_are_left_out_and_named(data, tmp_path):
+    convert(data, tmp_path / "voc", to="voc")
+    lists = tmp_path / "voc" / "ImageSets" / "Segmentation"
+    (lists / "trainval.txt").write_text((lists / "train.txt").read_text() + (lists / "val.txt").read_text())
+    converted = convert(tmp_path / "voc", tmp_path / "new")
+    assert converted.images == {"train": 3, "val": 3}
+    assert any(message.startswith("the split trainval was left out") for message in converted.messages)
+
+
+def test_generated_images_are_stored_without_loss(tmp_path):
+    converted = convert("shapes", tmp_path / "new", to="labelme", splits=["val"])
+    assert converted.differing == 0
+    original = open_dataset("shapes", "val")
+    (stored,) = [path for path in (tmp_path / "new").rglob("*.png") if path.stem == original.keys[0].rpartition("/")[2]]
+    np.testing.assert_array_equal(np.asarray(Image.open(stored)), original[0].image)
+
+
+def test_numbers_of_objects_are_said_to_be_left_out(data, tmp_path):
+    for mask in (data / "masks").rglob("*.png"):
+        target = data / "instances" / mask.relative_to(data / "masks")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(mask.read_bytes())
+    assert "6 images have numbers of objects (instances), which were not written" in convert(data, tmp_path / "new").messages
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: next((data / "masks").rglob("*.png")).unlink(), "mask"),
+        (lambda data: next((data / "images").rglob("*.png")).write_bytes(b"\x89PNG"), "damaged|truncated|no image|not an image"),
+    ],
+    ids=["a mask is missing", "an image is damaged"],
+)
+def test_bad_data_is_an_error_and_leaves_nothing(change, message, data, tmp_path):
+    change(data)
+    for to in ("folder", "coco", "label-studio", "cvat"):
+        with pytest.raises(DataError, match=message):
+            convert(data, tmp_path / "new", to=to)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_an_interrupt_leaves_nothing(data, tmp_path):
+    def stop(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(data, tmp_path / "new", to="cvat", progress=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_folders_that_hold_something_are_refused(data, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds something already, expected a new folder"):
+        convert(data, tmp_path / "full")
+    with pytest.raises(OutputError, match="holds something already"):
+        convert(data, tmp_path / "full" / "a.txt")
+    with pytest.raises(OutputError, match="lies in the dataset"):
+        convert(data, data / "new")
+    monkeypatch.chdir(data)
+    with pytest.raises(OutputError, match="lies in the dataset"):
+        convert("../data", "new")
+    (tmp_path / "empty").mkdir()
+    assert convert(data, tmp_path / "empty").differing == 0
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf"), 101.0])
+def test_impossible_tolerances_are_refused(tolerance, data, tmp_path):
+    with pytest.raises(DataError, match="expected 0 to 100 pixels"):
+        convert(data, tmp_path / "new", to="coco", tolerance=tolerance)
+
+
+def test_classes_that_differ_between_splits_are_an_error(data, tmp_path, monkeypatch):
+    other = make(tmp_path / "other", names="[background, road, bus]")
+    monkeypatch.setattr(module, "open_dataset", lambda path, split: open_dataset(data if split == "train" else other, split))
+    with pytest.raises(DataError, match="the classes of train and val differ: class 2 is 'car' against 'bus'"):
+        convert(data, tmp_path / "new")
+
+
+def test_an_image_that_is_not_found_again_is_counted(data, tmp_path, monkeypatch):
+    find = module.list_splits
+    monkeypatch.setattr(module, "list_splits", lambda path: find(path) if Path(path) == data else ("val",))
+    converted = convert(data, tmp_path / "new")
+    assert converted.unread == 3
+
+
+def test_label_studio_paths_begin_with_the_name_of_the_folder(data, tmp_path):
+    convert(data, tmp_path / "new", to="label-studio")
+    tasks = json.loads((tmp_path / "new" / "tasks-val.json").read_text())
+    paths = {task["data"]["image"].partition("?d=")[2] for task in tasks}
+    assert paths == {f"new/images/val/val{number}.{suffix}" for number, suffix in enumerate(("jpg", "jpg", "png"))}
