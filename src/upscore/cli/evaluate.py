@@ -242,6 +242,8 @@ def _predict_evaluated(run: str, dataset: Dataset, given: list[str]) -> str | No
         return None
     images = [str(path) for path in dataset.image_files]
     folder = os.path.dirname(images[0]) or "."
+    if not os.path.isdir(folder):  # pages or rows of a file
+        return None
     alone = {os.path.join(folder, name) for name in os.listdir(folder)} == set(images)
     return shlex.join(
         ["upscore", "predict", run, *([folder] if alone else images[:MAX_NAMED]), "--out", f"predictions-{dataset.split}", *given]

@@ -21,6 +21,7 @@ from upscore.data.readers import (
     cvat,
     dataset_yaml,
     geojson,
+    hugging_face,
     label_studio,
     labelme,
     nnunet,
@@ -45,6 +46,7 @@ READERS: tuple[Reader, ...] = (
     shapes.READER, yolo.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER,
     cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, plain_folder.READER, side_by_side.READER,
     coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
+    hugging_face.READER,
 )  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from upscore.data.annotations.drawing import Drawing, draw_for_image
 from upscore.data.dataset import RawLabel
+from upscore.data.encoded_image import is_cell
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_files import StoredImage, find_stored_input, inspect_image, read_image_with_metadata, read_stored_image
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
@@ -213,8 +214,8 @@ class PairedFiles:
 
     @property
     def mask_files(self) -> list[Path]:
-        """The mask of each sample; none where masks are drawn."""
-        return [] if any(pair.drawing for pair in self.pairs) else [pair.mask for pair in self.pairs]
+        """The mask of each sample; none where masks are drawn, or lie in Parquet files."""
+        return [] if any(pair.drawing or is_cell(pair.mask) for pair in self.pairs) else [pair.mask for pair in self.pairs]
 
     def select(self, indices: Sequence[int]) -> PairedFiles:
         """Return a dataset of the samples at ``indices``."""
