@@ -29,23 +29,27 @@ from upscore.data.readers import (
     pascal_context,
     plain_folder,
     sbd,
+    scene_folders,
     shapes,
     side_by_side,
     sift_flow,
     supervisely,
+    table,
     via,
     voc,
     yolo,
 )  # fmt: skip
+from upscore.data.split_by import SplitBy
 from upscore.errors import DataError
 from upscore.files import reading
+from upscore.text import listed
 
 __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
 READERS: tuple[Reader, ...] = (
     shapes.READER, yolo.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER,
-    cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, plain_folder.READER, side_by_side.READER,
-    coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
+    cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, table.READER, plain_folder.READER,
+    scene_folders.READER, side_by_side.READER, coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
     hugging_face.READER,
 )  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
@@ -70,7 +74,8 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
         val and test are understood (:mod:`upscore.data.splits`).
     **options
         For ``"shapes"`` ``size``, ``count``, ``seed``, ``bands`` and ``dtype``, see :func:`~upscore.data.readers.shapes.open_shapes`;
-        the other readers have none. None means not given.
+        for other layouts, as far as they leave it open, ``split_by``, ``crowd``, ``unlabelled`` and ``drawing``, see
+        :class:`~upscore.data.reading_options.ReadingOptions`. None means not given.
 
     Raises
     ------
@@ -90,7 +95,13 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", **options: 
             raise DataError(
                 f"{path}: found the options {', '.join(unknown)}, expected {', '.join(reader.options) or 'none'} for this dataset"
             )
-        return reader.open(os.fspath(path), split, **given)
+        if "split_by" in given:
+            given["split_by"] = SplitBy(str(given["split_by"]))
+        dataset = reader.open(os.fspath(path), split, **given)
+        if "split_by" in given and not given["split_by"].used:
+            splits = listed(reader.splits(os.fspath(path)), 8)
+            raise DataError(f"{path}: found split_by and data that is divided already ({splits}): leave it out")
+        return dataset
 
 
 def list_splits(path: str | os.PathLike[str]) -> tuple[str, ...]:

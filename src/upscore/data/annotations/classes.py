@@ -33,7 +33,7 @@ def annotated_classes(
     *,
     palette: Sequence[tuple[int, int, int]] = (),
     ignored: Sequence[str] = (),
-    rest_ignored: bool = False,
+    rest_ignored: bool | None = None,
 ) -> AnnotatedClasses:
     """Return the classes of shapes with these names, with a background before them where none of them is one.
 
@@ -50,7 +50,7 @@ def annotated_classes(
     ignored : sequence of str
         Names of shapes that are ignored, which are no classes.
     rest_ignored : bool
-        Whether pixels without a shape are ignored, so that no background is needed.
+        Whether pixels without a shape are ignored, so that no background is needed; None as False.
     """
     named = [name for name in names if name not in ignored]
     colours = [colour for name, colour in zip(names, palette, strict=True) if name not in ignored] if palette else []

@@ -13,6 +13,7 @@ has one of its own, and its row's number where not. Files are read a group of ro
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,7 @@ from upscore.data.folder_roles import subfolders
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.parquet_files import PARQUET_SUFFIX, ParquetTable, read_image_paths, read_table
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import canonical_split
 from upscore.data.unnamed_classes import numbered_classes
 from upscore.documents import parse_json, parse_yaml
@@ -50,7 +52,7 @@ _MAX_BYTES = 2**20
 _PLAIN = re.compile(r"[\w. -]{1,100}")
 
 
-def open_hugging_face(root: Path, split: str) -> PairedFiles:
+def open_hugging_face(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a folder of Parquet files, or one such file.
 
     Raises
@@ -73,7 +75,7 @@ def open_hugging_face(root: Path, split: str) -> PairedFiles:
             raise DataError(f"{files[0]}: holds no row, expected an image and its mask in each")
         return pairs
 
-    split, pairs = pairs_of_split(root, split, by_split, read, warnings)
+    split, pairs = pairs_of_split(root, split, by_split, read, warnings, options.split_by)
     labels, mapping, colours = _classes(root, tables, columns[1], warnings)
     name = (root if root.is_dir() else root.parent).resolve().name
     return PairedFiles(pairs, labels, split=split, name=name, mapping=mapping, read_mask=colours, warnings=warnings)
@@ -190,8 +192,7 @@ def _numbered(folder: Path, source: str, names: Any) -> tuple[LabelSpace, dict[i
 
 
 def _recognise(path: str) -> bool:
-    root = Path(path)
-    return bool(_below(root)) if root.is_dir() else path.lower().endswith(PARQUET_SUFFIX) and root.is_file()
+    return bool(_below(Path(path))) if os.path.isdir(path) else path.lower().endswith(PARQUET_SUFFIX) and os.path.isfile(path)
 
 
 READER = Reader(
@@ -199,5 +200,6 @@ READER = Reader(
     "Hugging Face's Parquet files (data/train-*.parquet)",
     recognise=_recognise,
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_hugging_face(Path(path), split),
+    open=lambda path, split, **options: open_hugging_face(Path(path), split, reading_options(**options)),
+    options=DIVIDED,
 )
