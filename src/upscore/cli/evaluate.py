@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscore.cli.arguments import (
+    Crowd,
     Data,
     Device,
+    Drawing,
     MinArea,
     ObjectsFrom,
     Run,
+    SplitBy,
+    Unlabelled,
     check_object_flags,
     examples,
     given_command,
@@ -55,6 +59,10 @@ def evaluate(
     run: Run,
     data: Data,
     split: Split = "val",
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="RUN/evaluation-SPLIT")] = None,
     absent: Annotated[
         str,
@@ -97,7 +105,7 @@ def evaluate(
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
-        dataset = open_dataset(data, split)
+        dataset = open_dataset(data, split, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
         console.print_aside(dataset.warnings)
         with console.progress_bar("evaluating", quiet=json) as progress:
             gallery = Gallery(dataset.labels, predictor.input)

@@ -8,10 +8,13 @@ from typing import Any
 from upscore.data.split_by import SplitBy
 from upscore.errors import DataError
 
-__all__ = ["CHOICES", "DEFAULT_OPTIONS", "DIVIDED", "DRAWN", "DRAWN_BY_TOOL", "ReadingOptions", "reading_options"]
+__all__ = ["CHOICES", "DEFAULT_OPTIONS", "DIVIDED", "DRAWN", "DRAWN_BY_TOOL", "NAMES", "ReadingOptions", "reading_options"]
 
 CHOICES = {"crowd": ("ignore", "class"), "unlabelled": ("background", "ignore"), "drawing": ("centres", "tool")}
 """What each option but ``split_by`` may be."""
+
+NAMES = ("split_by", *CHOICES)
+"""All options."""
 
 DIVIDED = ("split_by",)
 """Options of readers that divide images into train and val."""

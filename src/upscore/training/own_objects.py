@@ -140,7 +140,10 @@ def _own_data(
         )
     opened = []
     for given, split in ((train, recipe.data.train), (val, recipe.data.val)):
-        opened.append(open_dataset(given, split) if isinstance(given, str | os.PathLike) else as_dataset(given, split=split, labels=labels))
+        if isinstance(given, str | os.PathLike):
+            opened.append(open_dataset(given, split, **recipe.data.reading))
+        else:
+            opened.append(as_dataset(given, split=split, labels=labels))
     return opened[0], opened[1]
 
 

@@ -173,7 +173,8 @@ def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
         return own.train, own.val
     if not recipe.data.path:
         raise RecipeError(f"no data given: name {describe_readers()}")
-    return open_dataset(recipe.data.path, recipe.data.train), open_dataset(recipe.data.path, recipe.data.val)
+    data = recipe.data
+    return open_dataset(recipe.data.path, data.train, **data.reading), open_dataset(recipe.data.path, data.val, **data.reading)
 
 
 def _try_step(
