@@ -23,7 +23,7 @@ CLASSES = np.array([[0, 1, 2, 3]] * 3, np.uint16)
 def read(pixels: np.ndarray, tmp_path: Path) -> tuple[np.ndarray, str] | None:
     path = tmp_path / "m.png"
     Image.fromarray(pixels).save(path)
-    return read_values(path, LABELS)
+    return read_values(path, LABELS, dict.fromkeys(range(4), 0) | {255: 255})
 
 
 @pytest.mark.parametrize("divisor", [256, 257, 1000])
@@ -38,6 +38,12 @@ def test_numbers_of_objects_behind_a_thousand_are_dropped_up_to_the_last(tmp_pat
     found = read(CLASSES * 1000 + np.array([[0, 1, 998, 999]], np.uint16), tmp_path)
     assert found is not None
     np.testing.assert_array_equal(found[0], CLASSES)
+
+
+def test_ignored_pixels_are_values_too(tmp_path: Path) -> None:
+    found = read(np.where(CLASSES == 2, 255, CLASSES).astype(np.uint16) * 257, tmp_path)
+    assert found is not None
+    assert found[0].tolist() == [[0, 1, 255, 3]] * 3
 
 
 @pytest.mark.parametrize("pixels", [CLASSES * 255, CLASSES * 258 + 1, CLASSES * 2000, CLASSES * 999])
