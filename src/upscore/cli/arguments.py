@@ -33,9 +33,9 @@ __all__ = [
 # The readers' own words: importing them here would load NumPy and OpenCV for every help text, so a test holds them equal.
 DATA_HELP = (
     "The word shapes, YOLO polygons, a dataset.yaml or a folder with one, SBD, SIFT Flow, PASCAL-Context, NYUDv2, a PASCAL "
-    "VOC folder, Cityscapes, ADE20K, nnU-Net, COCO panoptic, Supervisely, a CSV of pairs, a folder with images/ and masks/, "
-    "scene folders, a folder of images with masks beside them, COCO, labelme, Label Studio, CVAT for images, VGG Image "
-    "Annotator, GeoJSON in pixels, or Hugging Face's Parquet files."
+    "VOC folder, Cityscapes, ADE20K, the full ADE20K, nnU-Net, COCO panoptic, Supervisely, a CSV of pairs, a folder with "
+    "images/ and masks/, scene folders, a folder of images with masks beside them, COCO, labelme, Label Studio, CVAT for "
+    "images, VGG Image Annotator, GeoJSON in pixels, or Hugging Face's Parquet files."
 )
 MODELS = (
     "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone", "sliding-window",

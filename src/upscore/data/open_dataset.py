@@ -15,6 +15,7 @@ from upscore.data.foreign_annotations import name_annotations
 from upscore.data.reader import Reader
 from upscore.data.readers import (
     ade20k,
+    ade20k_full,
     cityscapes,
     coco,
     coco_panoptic,
@@ -48,9 +49,9 @@ __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
 READERS: tuple[Reader, ...] = (
     shapes.READER, yolo.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER,
-    cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, table.READER, plain_folder.READER,
-    scene_folders.READER, side_by_side.READER, coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
-    hugging_face.READER,
+    cityscapes.READER, ade20k.READER, ade20k_full.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, table.READER,
+    plain_folder.READER, scene_folders.READER, side_by_side.READER, coco.READER, labelme.READER, label_studio.READER, cvat.READER,
+    via.READER, geojson.READER, hugging_face.READER,
 )  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
 
