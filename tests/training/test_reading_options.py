@@ -10,7 +10,10 @@ import pytest
 
 from outlines_by_hand import save_image
 from upscore.cli.app import _run
+from upscore.data.open_dataset import open_dataset
+from upscore.data.overlap import dataset_identity
 from upscore.errors import DataError, RecipeError
+from upscore.evaluation.evaluate import _find_in_splits
 from upscore.training.own_objects import OwnObjects
 from upscore.training.plan import _open_splits
 from upscore.training.recipe import Recipe
@@ -40,6 +43,14 @@ def test_a_recipe_s_options_reach_the_reader(coco: Path) -> None:
         recipe.with_values({"data.crowd": "perhaps"})
     with pytest.raises(DataError, match="found the options drawing, expected split_by, unlabelled, crowd"):
         _open_splits(recipe.with_values({"data.drawing": "tool"}), OwnObjects())
+
+
+def test_images_that_were_trained_on_are_found_in_the_splits_of_the_run(coco: Path) -> None:
+    identity = dataset_identity(open_dataset(coco, "train", split_by="(p[0-9])_"))
+    evaluated = open_dataset(coco, "val", split_by="_([0-9])$")
+    card = {"data": {"identity": identity, "split": "train"}, "recipe": {"data": {"split_by": "(p[0-9])_"}}}
+    assert [key for key, _ in _find_in_splits([card], evaluated, str(coco))] == list(evaluated.keys)
+    assert _find_in_splits([card | {"recipe": {}}], evaluated, str(coco)) == []
 
 
 def test_the_doctor_takes_them(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def _chosen_groups(groups: Mapping[str, Sequence[str]], wanted: int) -> tuple[se
     """Return the keys of as many groups as come closest to ``wanted`` images, in the order of a hash, and their number."""
     val = set[str]()
     count = 0
-    for group in sorted(groups, key=_hash)[: max(1, len(groups) - 1)]:
+    for group in sorted(groups, key=_hash):
         size = len(val) + len(groups[group])
         if val and abs(size - wanted) >= abs(len(val) - wanted):
             continue
