@@ -5,16 +5,34 @@ from __future__ import annotations
 import base64
 import io
 import json
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from fuzz.examples import NUMBERS, WORDS, altered, each_of, encoded, fuzz, taken_or_refused
+from parquet_bytes import png, write_parquet
 from upscore.data.open_dataset import list_splits, open_dataset
-from upscore.data.readers import cityscapes, coco, coco_panoptic, cvat, geojson, label_studio, labelme, nnunet, supervisely, via, yolo
+from upscore.data.readers import (
+    cityscapes,
+    coco,
+    coco_panoptic,
+    cvat,
+    geojson,
+    hugging_face,
+    label_studio,
+    labelme,
+    nnunet,
+    supervisely,
+    table,
+    via,
+    yolo,
+)
 
 RING = [[1, 2], [7.5, 2], [6, 5]]
 FLAT = [number for point in RING for number in point]
@@ -24,6 +42,15 @@ Image.new("L", (2, 3), 255).save(_BUFFER, "PNG")
 PNG = base64.b64encode(_BUFFER.getvalue()).decode()
 _BITS = f"{8 * 6 * 4:032b}{7:05b}{'1111' * 4}100{8 * 6 * 4 - 1:016b}{255:08b}"
 BRUSH = list(int(_BITS, 2).to_bytes(len(_BITS) // 8, "big"))
+
+
+def parquet_bytes() -> bytes:
+    """Two rows of an image and a mask; nothing where pyarrow is missing."""
+    if find_spec("pyarrow") is None:
+        return b""
+    rows = [{"bytes": png(np.zeros(shape, np.uint8)), "path": "a.png"} for shape in ((6, 8, 3), (6, 8))]
+    with TemporaryDirectory() as folder:
+        return write_parquet(Path(folder, "a"), {"image": [rows[0]] * 2, "label": [rows[1]] * 2}, group=1).read_bytes()
 
 
 def of_studio(kind: str, **value: object) -> dict:
@@ -92,6 +119,8 @@ FORMATS = {
         ) + "</annotations>"
     )),
     "YOLO": (yolo.READER, "labels/a.txt", "0 0.1 0.2 0.9 0.2 0.5 0.9\n1 0.5 0.5 0.1 0.1\n"),
+    "CSV": (table.READER, "a.csv", 'image,mask,split\na.png,m.png,train\n"b.png",m.png,val\n'),
+    "Parquet": (hugging_face.READER, "data/train-0.parquet", parquet_bytes()),
 }  # fmt: skip
 
 CHUNKS = encoded((
@@ -121,7 +150,7 @@ def prepare(root: Path, name: str) -> Path:
         pixels.save(image)
     for other, text in {
         "nnU-Net": ("labelsTr/a.png", ""), "Supervisely": ("meta.json", FORMATS["Supervisely classes"][2]),
-        "YOLO": ("classes.txt", "x\ny\n"),
+        "YOLO": ("classes.txt", "x\ny\n"), "CSV": ("classes.txt", "x\ny\n"), "Parquet": ("id2label.json", {"0": "x", "1": "y"}),
         "Supervisely classes": ("train/ann/a.png.json", FORMATS["Supervisely"][2]),
     }.items():  # fmt: skip
         if other == name:
@@ -133,12 +162,19 @@ def prepare(root: Path, name: str) -> Path:
     if name == "nnU-Net":
         for stem in "ab":
             Image.new("L", (8, 6)).save(root / "labelsTr" / f"{stem}.png")
+    if name == "CSV":
+        Image.new("L", (8, 6)).save(root / "m.png")
     (root / file).parent.mkdir(parents=True, exist_ok=True)
+    if name in ("labelme", "GeoJSON", "Supervisely", "YOLO", "Cityscapes"):  # a file for each image
+        second = (root / file).with_name(Path(file).name.replace("a", "b", 1))
+        second.write_bytes(content_of(name).replace(b"a.png", b"b.png"))
     return root / file
 
 
 def content_of(name: str) -> bytes:
     value = FORMATS[name][2]
+    if isinstance(value, bytes):
+        return value
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
@@ -169,9 +205,6 @@ def opened(name: str, file: Path, root: Path) -> int:
 def test_what_is_altered_can_be_read_before(tmp_path: Path, name: str) -> None:
     file = prepare(tmp_path, name)
     file.write_bytes(content_of(name))
-    second = file.with_name(file.name.replace("a", "b", 1))
-    if name in ("labelme", "GeoJSON", "Supervisely", "YOLO", "Cityscapes"):
-        second.write_bytes(content_of(name).replace(b"a.png", b"b.png"))
     assert opened(name, file, tmp_path) >= 1
 
 
@@ -193,7 +226,7 @@ def test_any_annotation_file(tmp_path: Path, name: str) -> None:
 WRONG = (None, True, -1, 0, 7, 1e300, 2**70, "", "x", "\0", [], {}, [None], [[]], [[1, 2]], {"a": 1}, [1, "2", 3.5], ["x"] * 3, [[[1]]])
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if not isinstance(FORMATS[name][2], str)])
+@pytest.mark.parametrize("name", [name for name in FORMATS if not isinstance(FORMATS[name][2], str | bytes)])
 def test_every_value_replaced_by_every_kind(tmp_path: Path, name: str) -> None:
     """Well-formed JSON of the wrong types reaches what altered bytes rarely do."""
     file = prepare(tmp_path, name)

@@ -12,11 +12,15 @@ __all__ = [
     "FORMATS",
     "PRELABEL_FORMATS",
     "Classes",
+    "Crowd",
     "Data",
     "Device",
+    "Drawing",
     "MinArea",
     "ObjectsFrom",
     "Run",
+    "SplitBy",
+    "Unlabelled",
     "check_object_flags",
     "complete_devices",
     "complete_formats",
@@ -33,9 +37,10 @@ __all__ = [
 
 # The readers' own words: importing them here would load NumPy and OpenCV for every help text, so a test holds them equal.
 DATA_HELP = (
-    "The word shapes, YOLO polygons, a dataset.yaml or a folder with one, SBD, SIFT Flow, PASCAL-Context, NYUDv2, a PASCAL VOC "
-    "folder, Cityscapes, ADE20K, nnU-Net, COCO panoptic, Supervisely, a folder with images/ and masks/, a folder of images with masks"
-    " beside them, COCO, labelme, Label Studio, CVAT for images, VGG Image Annotator, or GeoJSON in pixels."
+    "The word shapes, YOLO polygons, a dataset.yaml or a folder with one, SBD, SIFT Flow, PASCAL-Context, NYUDv2, a PASCAL "
+    "VOC folder, Cityscapes, ADE20K, the full ADE20K, nnU-Net, COCO panoptic, Supervisely, a CSV of pairs, a folder with "
+    "images/ and masks/, scene folders, a folder of images with masks beside them, COCO, labelme, Label Studio, CVAT for "
+    "images, VGG Image Annotator, GeoJSON in pixels, or Hugging Face's Parquet files."
 )
 MODELS = (
     "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn32s-late", "deconvnet", "segnet", "segnet-basic", "unet", "unet-backbone",
@@ -85,6 +90,27 @@ Classes = Annotated[
     str, typer.Option(metavar="voc", show_default=False, help="Map the data's classes, such as COCO's, to PASCAL VOC's 21 by name.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=complete_devices)]
+
+
+def _reading(text: str, metavar: str, default: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, show_default=default, rich_help_panel="Reading the data")
+
+
+SplitBy = Annotated[
+    str | None,
+    _reading(
+        "Where the data has no splits: what images of one split have in common, the folder, a column of the table of pairs, or what the "
+        "first group of a regular expression finds in their names.",
+        "folder|column:NAME|REGEX",
+        "names with a running number",
+    ),
+]
+Crowd = Annotated[str | None, _reading("What COCO's crowd regions are.", "ignore|class", "ignore")]
+Unlabelled = Annotated[str | None, _reading("What pixels that no shape covers are.", "background|ignore", "the format's")]
+Drawing = Annotated[
+    str | None,
+    _reading("Which pixels belong to a shape: those whose centres do, or as the format's own tool draws it.", "centres|tool", "centres"),
+]
 ObjectsFrom = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import Data, examples, given_command
+from upscore.cli.arguments import Crowd, Data, Drawing, SplitBy, Unlabelled, examples, given_command
 
 __all__ = ["commands"]
 
@@ -24,6 +24,10 @@ commands = typer.Typer()
 def doctor(
     context: typer.Context,
     data: Data,
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
     mend: Annotated[Path | None, typer.Option(metavar="NEW", help="Write a corrected copy to this new folder.", show_default=False)] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="ID", help="Run this check, or family of checks; may be repeated.")] = None,
     skip: Annotated[list[str] | None, typer.Option(metavar="ID", help="Leave this check, or family, out; may be repeated.")] = None,
@@ -47,7 +51,8 @@ def doctor(
             from upscore.doctor.page import write_page
 
             with console.progress_bar("reading the data", then="checking", quiet=json) as progress:
-                diagnosis = diagnose(data, only=only or (), skip=skip or (), progress=progress)
+                reading = {"split_by": split_by, "crowd": crowd, "unlabelled": unlabelled, "drawing": drawing}
+                diagnosis = diagnose(data, only=only or (), skip=skip or (), reading=reading, progress=progress)
             mended = None
             if mend is not None:
                 with console.progress_bar("writing the copy", quiet=json) as progress:

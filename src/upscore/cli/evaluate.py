@@ -12,11 +12,15 @@ import typer
 
 from upscore.cli.arguments import (
     Classes,
+    Crowd,
     Data,
     Device,
+    Drawing,
     MinArea,
     ObjectsFrom,
     Run,
+    SplitBy,
+    Unlabelled,
     check_object_flags,
     examples,
     given_command,
@@ -56,6 +60,10 @@ def evaluate(
     run: Run,
     data: Data,
     split: Split = "val",
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="RUN/evaluation-SPLIT")] = None,
     absent: Annotated[
         str,
@@ -100,7 +108,7 @@ def evaluate(
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
-        dataset = open_dataset(data, split, classes=classes)
+        dataset = open_dataset(data, split, classes=classes, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
         if predictor.has_second_head and not options.second_head:
             console.print_aside(["the network has a second head, which --second-head evaluates"])
         if options.second_head and isinstance(second := getattr(dataset, "second", None), PairedFiles):
@@ -252,6 +260,8 @@ def _predict_evaluated(run: str, dataset: Dataset, given: list[str]) -> str | No
         return None
     images = [str(path) for path in dataset.image_files]
     folder = os.path.dirname(images[0]) or "."
+    if not os.path.isdir(folder):  # pages or rows of a file
+        return None
     alone = {os.path.join(folder, name) for name in os.listdir(folder)} == set(images)
     return shlex.join(
         ["upscore", "predict", run, *([folder] if alone else images[:MAX_NAMED]), "--out", f"predictions-{dataset.split}", *given]

@@ -131,6 +131,7 @@ def print_run(run: Run) -> None:
         words = ["upscore", "train", "--resume", "--out", str(run.folder), "--epochs", str(epochs + max(1, epochs // 2))]
         _print_hint(f"validation was still rising: train longer with {shlex.join(words)}")
     words = ["upscore", "evaluate", str(run.folder), str(data.path), *(["--split", data.val] if data.val != "val" else [])]
+    words += [word for name, value in data.reading.items() for word in (f"--{name.replace('_', '-')}", value)]
     _print_next(shlex.join(words))
 
 

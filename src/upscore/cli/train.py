@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from upscore.cli.arguments import DATA_HELP, complete_devices, complete_models, complete_recipes, examples, parse_crop_size
+from upscore.cli.arguments import (
+    DATA_HELP,
+    Crowd,
+    Drawing,
+    SplitBy,
+    Unlabelled,
+    complete_devices,
+    complete_models,
+    complete_recipes,
+    examples,
+    parse_crop_size,
+)
 
 __all__ = ["commands"]
 
@@ -59,6 +70,10 @@ def train(
     settings: Annotated[
         list[str] | None, _option("Any other setting; may be repeated.", "--set", metavar="SECTION.KEY=VALUE", default=False)
     ] = None,
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out training images that cannot be read; they are listed in skipped.txt.")
     ] = False,
@@ -74,6 +89,10 @@ def train(
 
     flags: dict[str, Any] = {
         "data.path": data,
+        "data.split_by": split_by,
+        "data.crowd": crowd,
+        "data.unlabelled": unlabelled,
+        "data.drawing": drawing,
         "data.skip_bad": True if skip_bad else None,
         "model.name": model,
         "model.backbone": backbone,

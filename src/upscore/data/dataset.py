@@ -82,7 +82,7 @@ class InFiles(Protocol):
 
     @property
     def mask_files(self) -> Sequence[Path]:
-        """Their masks; none where masks are drawn from the shapes of annotation files."""
+        """Their masks; none where masks are drawn from the shapes of annotation files, or lie in Parquet files."""
 
     @property
     def settings_file(self) -> Path | None:

@@ -9,6 +9,7 @@ from upscore.data.folder_roles import IMAGE_FOLDERS, Folders, find_folders
 from upscore.data.foreign_annotations import name_annotations
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, list_images
+from upscore.data.split_by import SplitBy
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
 from upscore.text import listed
@@ -21,7 +22,9 @@ def plain_splits(root: Path) -> tuple[str, ...]:
     return tuple(find_folders(root)[1]) or ("train", "val")
 
 
-def pair_plain_folder(root: Path, split: str, warnings: list[str], folders: Folders | None = None) -> tuple[list[Pair], list[Path]]:
+def pair_plain_folder(
+    root: Path, split: str, warnings: list[str], folders: Folders | None = None, by: SplitBy | None = None
+) -> tuple[list[Pair], list[Path]]:
     """Pair one split of a folder of images and masks.
 
     Without folders for the splits a fifth of the images, chosen by a hash of their keys, is val and the others are train.
@@ -34,6 +37,8 @@ def pair_plain_folder(root: Path, split: str, warnings: list[str], folders: Fold
         Gets a sentence for each decision.
     folders : Folders, optional
         Those that a description of the dataset gives; found by their names when not given.
+    by : SplitBy, optional
+        What images are grouped by where they are divided.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def pair_plain_folder(root: Path, split: str, warnings: list[str], folders: Fold
         warnings.append((together or of_split).warning)
     pairs = pair_folder(of_split, warnings)
     if not by_split:
-        pairs = divide(root, pairs, split, warnings, because=f"{of_split.images.name}/ has no folders train and val")
+        pairs = divide(root, pairs, split, warnings, because=f"{of_split.images.name}/ has no folders train and val", by=by)
     return pairs, [together.masks] if together else [found.masks for found in by_split.values()]
 
 

@@ -25,7 +25,7 @@ from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
 from upscore.text import listed
 
-__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Folders", "by_split", "find_folders", "holds_images", "subfolders"]
+__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Folders", "by_split", "find_folders", "find_scenes", "holds_images", "subfolders"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos", "inputs", "input")
 """Names of a folder of images, in lower case."""
@@ -74,6 +74,11 @@ def find_folders(root: Path) -> tuple[Folders | None, Mapping[str, Folders]]:
     folders = {name: root / name for name in subfolders(root)}
     splits = {split: found for split, folder in by_split(folders).items() if (found := _find(folder)) is not None}
     return None, splits or _find_by_compound_names(root, list(folders))
+
+
+def find_scenes(root: Path) -> dict[str, Folders]:
+    """Return the folders of images and masks in each subfolder that has both, by its name; DataError where several could be meant."""
+    return {name: found for name in subfolders(root) if (found := _find(root / name)) is not None}
 
 
 def subfolders(folder: Path) -> list[str]:

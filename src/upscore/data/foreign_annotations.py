@@ -34,10 +34,7 @@ _NOT_READ = {
         "PASCAL VOC's XML annotations, which hold boxes: masks would be in SegmentationClass, and boxes cannot be turned into them"
     ),
 }
-_BY_PATH = (
-    (re.compile(r"(^|/)task-\d+-annotation-\d+-by-\d+-tag-[^/]*\.png$"), _STUDIO_PNG),
-    (re.compile(r"\.parquet$"), f"parquet files, as Hugging Face stores datasets: save their images and masks as files; {_MASKS}"),
-)
+_BY_PATH = ((re.compile(r"(^|/)task-\d+-annotation-\d+-by-\d+-tag-[^/]*\.png$"), _STUDIO_PNG),)
 
 
 def name_annotations(root: Path) -> str:

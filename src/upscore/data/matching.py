@@ -7,6 +7,7 @@ for ``a_leftImg8bit``. A rule counts if it gives every image a different mask.
 
 from __future__ import annotations
 
+import difflib
 import os.path
 import re
 import unicodedata
@@ -20,6 +21,8 @@ from upscore.text import listed
 
 __all__ = ["match_masks"]
 
+_MAX_NEAREST = 3  # pairs of names that are nearly equal, in an error
+_MAX_COMPARED = 1000  # masks whose names are compared for them
 _MAX_OCCURRENCES = 8  # of an image's name in a mask's
 
 
@@ -85,7 +88,8 @@ def match_masks(
     if extra and not extra_allowed:
         faults.append(f"{len(extra)} of {len(set(mask_of.values()))} masks have no image ({listed(extra)})")
     if faults:
-        raise DataError(f"{' and '.join(faults)}: a mask has its image's name and folder, with a suffix such as .png")
+        nearest = _nearest_names(missing, extra)
+        raise DataError(f"{' and '.join(faults)}{nearest}: a mask has its image's name and folder, with a suffix such as .png")
     marked = {_composed(key): path for key, path in instances_of.items() if not key.isascii()}
     return [Pair(key_of[key], path, mask_of[key], instances_of.get(key, marked.get(_composed(key)))) for key, path in image_of.items()]
 
@@ -97,6 +101,15 @@ def _by_key(files: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
             raise DataError(f"two {what} have the name '{key}': {found[key]} and {path}: rename or remove either")
         found[key] = path
     return found
+
+
+def _nearest_names(images: Sequence[str], masks: Sequence[str]) -> str:
+    """Return "; nearest names: …" for the first images without a mask and the masks without an image that are called alike."""
+    found = []
+    for image in images[:_MAX_NEAREST]:
+        close = difflib.get_close_matches(image, masks[:_MAX_COMPARED], n=1, cutoff=0.7)
+        found += [f"{image} and {close[0]}" for _ in close]
+    return f"; nearest names: {listed(found, _MAX_NEAREST)}" if found else ""
 
 
 def _composed(key: str) -> str:

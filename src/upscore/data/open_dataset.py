@@ -18,12 +18,14 @@ from upscore.data.foreign_annotations import name_annotations
 from upscore.data.reader import Reader
 from upscore.data.readers import (
     ade20k,
+    ade20k_full,
     cityscapes,
     coco,
     coco_panoptic,
     cvat,
     dataset_yaml,
     geojson,
+    hugging_face,
     label_studio,
     labelme,
     nnunet,
@@ -31,14 +33,17 @@ from upscore.data.readers import (
     pascal_context,
     plain_folder,
     sbd,
+    scene_folders,
     shapes,
     side_by_side,
     sift_flow,
     supervisely,
+    table,
     via,
     voc,
     yolo,
 )  # fmt: skip
+from upscore.data.split_by import SplitBy
 from upscore.errors import DataError
 from upscore.files import reading
 from upscore.text import listed, shortened
@@ -47,8 +52,9 @@ __all__ = ["READERS", "describe_readers", "list_splits", "open_dataset"]
 
 READERS: tuple[Reader, ...] = (
     shapes.READER, yolo.READER, dataset_yaml.READER, sbd.READER, sift_flow.READER, pascal_context.READER, nyud.READER, voc.READER,
-    cityscapes.READER, ade20k.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, plain_folder.READER, side_by_side.READER,
-    coco.READER, labelme.READER, label_studio.READER, cvat.READER, via.READER, geojson.READER,
+    cityscapes.READER, ade20k.READER, ade20k_full.READER, nnunet.READER, coco_panoptic.READER, supervisely.READER, table.READER,
+    plain_folder.READER, scene_folders.READER, side_by_side.READER, coco.READER, labelme.READER, label_studio.READER, cvat.READER,
+    via.READER, geojson.READER, hugging_face.READER,
 )  # fmt: skip
 """Every reader; the first that recognises a path opens it."""
 
@@ -76,7 +82,8 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", *, classes:
         "voc" maps the classes, such as COCO's, to PASCAL VOC's by name (:mod:`upscore.data.class_sets`); "" leaves them as they are.
     **options
         For ``"shapes"`` ``size``, ``count``, ``seed``, ``bands`` and ``dtype``, see :func:`~upscore.data.readers.shapes.open_shapes`;
-        the other readers have none. None means not given.
+        for other layouts, as far as they leave it open, ``split_by``, ``crowd``, ``unlabelled`` and ``drawing``, see
+        :class:`~upscore.data.reading_options.ReadingOptions`. None means not given.
 
     Raises
     ------
@@ -96,7 +103,12 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", *, classes:
             raise DataError(
                 f"{path}: found the options {', '.join(unknown)}, expected {', '.join(reader.options) or 'none'} for this dataset"
             )
+        if "split_by" in given:
+            given["split_by"] = SplitBy(str(given["split_by"]))
         dataset = reader.open(os.fspath(path), split, **given)
+        if "split_by" in given and not given["split_by"].used:
+            splits = listed(reader.splits(os.fspath(path)), 8)
+            raise DataError(f"{path}: found split_by and data that is divided already ({splits}): leave it out")
         return map_classes(dataset, classes) if classes else dataset
 
 

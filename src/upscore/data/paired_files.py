@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from upscore.data.annotations.drawing import Drawing, draw_for_image
 from upscore.data.dataset import RawLabel
+from upscore.data.encoded_image import is_cell
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_files import StoredImage, find_stored_input, inspect_image, read_image_with_metadata, read_stored_image
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
@@ -221,8 +222,8 @@ class PairedFiles:
 
     @property
     def mask_files(self) -> list[Path]:
-        """The mask of each sample; none where masks are drawn."""
-        return [] if any(pair.drawing for pair in self.pairs) else [pair.mask for pair in self.pairs]
+        """The mask of each sample; none where masks are drawn, or lie in Parquet files."""
+        return [] if any(pair.drawing or is_cell(pair.mask) for pair in self.pairs) else [pair.mask for pair in self.pairs]
 
     def select(self, indices: Sequence[int]) -> PairedFiles:
         """Return a dataset of the samples at ``indices``."""
@@ -243,8 +244,7 @@ class PairedFiles:
         pair = self.pairs[index]
         image = inspect_image(pair.image, self.input, values=index % max(1, len(self) // _IMAGES_DECODED) == 0)
         mask, counted = self._decoded(pair, image.size, image.orientation)
-        for sentence, number in counted.items():
-            self._counted.setdefault(sentence, {})[index] = number
+        self._add_counts(index, counted)
         _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
         for warning in (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings):
             self._found.setdefault(warning, set()).add(index)
@@ -262,7 +262,8 @@ class PairedFiles:
     def stored_pair(self, index: int) -> StoredPair:
         """Read the image and the mask of a sample as they are, each once, whatever their sizes, bands and values.
 
-        Where a file cannot be read its error is returned in place of its content; where the sizes differ, that of the mask.
+        Where a file cannot be read its error is returned in place of its content; where the sizes differ, that of the mask. What is
+        counted while a mask is drawn is added to ``warnings``.
         """
         pair = self.pairs[index]
         image: StoredImage | DataError
@@ -276,11 +277,17 @@ class PairedFiles:
                 mask = image if pair.drawing else self._decoded(pair, (0, 0), 1)[0]
             else:
                 rows, columns = image.decoded.pixels.shape[:2]
-                mask, _ = self._decoded(pair, (rows, columns), image.decoded.orientation)
+                mask, counted = self._decoded(pair, (rows, columns), image.decoded.orientation)
+                self._add_counts(index, counted)
                 _check_size(pair, (rows, columns), image.decoded.orientation, mask.label.shape, pair.mask)
         except DataError as error:
             mask = error
         return StoredPair(image, mask)
+
+    def _add_counts(self, index: int, counted: Mapping[str, int]) -> None:
+        """Add to the warnings what was counted while a mask was drawn."""
+        for sentence, number in counted.items():
+            self._counted.setdefault(sentence, {})[index] = number
 
     def _decoded(self, pair: Pair, size: tuple[int, int], orientation: int) -> tuple[DecodedMask, Mapping[str, int]]:
         """Return the mask of an image of this size and EXIF orientation, and what was counted while it was drawn."""

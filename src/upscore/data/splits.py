@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from upscore.data.paired_files import Pair
+from upscore.data.split_by import SplitBy
 from upscore.errors import DataError, nearest_name
 
 __all__ = ["SPLITS", "canonical_split", "choose_split", "divide", "group_of"]
@@ -45,26 +46,36 @@ def choose_split(source: Path, split: str, given: Iterable[str]) -> str:
     raise DataError(f"{source}: no split '{split}'{nearest_name(split, names)}, expected one of {', '.join(names) or 'none'}")
 
 
-def divide(root: Path, pairs: Sequence[Pair], split: str, warnings: list[str], *, because: str) -> list[Pair]:
+def divide(
+    root: Path, pairs: Sequence[Pair], split: str, warnings: list[str], *, because: str, by: SplitBy | None = None,
+    rows: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Pair]:  # fmt: skip
     """Return the pairs of ``split``, train or val, of images that are not divided.
 
     About a fifth of the images is val, chosen by a hash: the same ones wherever and whenever the data is opened. Images whose names
     differ by a running number alone, such as the frames of a video, stay together (:func:`group_of`), unless there are fewer than five such
-    groups, or val would be less than a tenth or more than three tenths of the images. ``warnings`` gets a sentence that
-    begins with ``because``. A DataError is raised where there are fewer than two images.
+    groups, or val would be less than a tenth or more than three tenths of the images. With ``by`` they are grouped by that alone,
+    however many groups there are; ``rows`` are the rows of a table by the images' keys. ``warnings`` gets a sentence that begins with
+    ``because``. A DataError is raised where there are fewer than two images, or ``by`` puts all of them into one group.
     """
     if len(pairs) < 2:
         raise DataError(f"{root}: found 1 image, expected at least 2 to divide into train and val")
     wanted = max(1, round(len(pairs) / 5))
     groups: dict[str, list[str]] = {}
     for pair in pairs:
-        groups.setdefault(group_of(pair.key), []).append(pair.key)
+        group = group_of(pair.key) if by is None else by.group(pair.key, None if rows is None else rows[pair.key])
+        groups.setdefault(group, []).append(pair.key)
     val, of_groups = _chosen_groups(groups, wanted)
-    if len(groups) < _MIN_GROUPS or len(groups) == len(pairs) or not 0.1 <= len(val) / len(pairs) <= 0.3:
+    if by is not None:
+        by.used = True
+        if len(groups) < 2:
+            raise DataError(f"{root}: split_by {by.text} puts all {len(pairs)} images into one group, expected at least 2")
+    elif len(groups) < _MIN_GROUPS or len(groups) == len(pairs) or not 0.1 <= len(val) / len(pairs) <= 0.3:
         val, of_groups = set(sorted((pair.key for pair in pairs), key=_hash)[:wanted]), 0
     chosen = "chosen by a hash of their names, are val"
     if of_groups:
-        chosen = f"those of {of_groups} of {len(groups)} groups of names with a running number, {chosen}"
+        kind = "groups of names with a running number" if by is None else f"groups by {by.text}"
+        chosen = f"those of {of_groups} of {len(groups)} {kind}, {chosen}"
     warnings.append(f"{because}, so {len(val)} of {len(pairs)} images, {chosen}")
     return [pair for pair in pairs if (pair.key in val) == (split == "val")]
 

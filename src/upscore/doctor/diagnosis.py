@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,7 @@ def diagnose(
     *,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
+    reading: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Diagnosis:
     """Examine all splits of a dataset.
@@ -91,6 +92,8 @@ def diagnose(
         As :func:`~upscore.data.open_dataset.open_dataset` takes it.
     only, skip : sequence of str
         Ids or families of checks.
+    reading : mapping, optional
+        Options of :func:`~upscore.data.open_dataset.open_dataset`.
     progress : callable
         Called with (samples read, number of samples).
 
@@ -112,7 +115,7 @@ def diagnose(
         names, unopened = (), {"": error}
     for name in names:
         try:
-            datasets.append(open_dataset(data, name))
+            datasets.append(open_dataset(data, name, **(reading or {})))
         except UpscoreError as error:
             unopened[name] = error
     total, done, splits = sum(map(len, datasets)), 0, []

@@ -49,7 +49,10 @@ Edit: TypeAlias = Callable[[Mask, Record, npt.NDArray[Any], SplitPlacement], tup
 """Stored values (H, W), the sample's record, its image, and what is common to the masks of its split, to the corrected values and what was
 done; the mask itself where nothing can be done."""
 
-Reading: TypeAlias = Callable[[Path, LabelSpace], tuple[Mask, str] | None]
+Values: TypeAlias = Mapping[int, int]
+"""The class of each value that masks may store, 255 where it is ignored."""
+
+Reading: TypeAlias = Callable[[Path, LabelSpace, Values], tuple[Mask, str] | None]
 """A mask file that is refused, to its values and how they were read; None where they cannot be known."""
 
 
@@ -154,26 +157,28 @@ def _pixels(path: Path) -> npt.NDArray[Any]:
     return np.asarray(decode(open_header(EncodedImage.read(path))))
 
 
-def read_values(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
-    """Read numbers beyond 255 that are classes times 256, 257 or 1000; class times 1000 plus an object's number too."""
+def read_values(path: Path, labels: LabelSpace, values: Values) -> tuple[Mask, str] | None:
+    """Read numbers beyond 255 that are values of masks times 256, 257 or 1000; class times 1000 plus an object's number too."""
     pixels = _pixels(path)
     if pixels.ndim != 2 or pixels.dtype.kind not in "iu" or int(pixels.min()) < 0:
         return None
     for divisor, exact in ((257, True), (256, True), (1000, False)):
-        classes = pixels // divisor
-        if int(classes.max()) < len(labels) and not (exact and (pixels % divisor).any()):
-            return classes.astype(np.uint8), f"values divided by {divisor}"
+        stored = pixels // divisor
+        if np.isin(stored, list(values)).all() and not (exact and (pixels % divisor).any()):
+            return stored.astype(np.uint8), f"values divided by {divisor}"
     return None
 
 
-def read_colours(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
+def read_colours(path: Path, labels: LabelSpace, values: Values) -> tuple[Mask, str] | None:
     """Read colours by the classes' palette, or PASCAL VOC's; None where a colour is in neither."""
     pixels = _pixels(path)
     if pixels.ndim != 3:
         return None
     codes = pixels[..., :3].astype(np.int64) @ np.array([65536, 256, 1])
-    for name, palette in (("the classes' palette", labels.palette), ("PASCAL VOC's palette", voc_palette(len(labels)))):
-        table = {(red << 16) + (green << 8) + blue: label for label, (red, green, blue) in enumerate(palette)}
+    of_classes = {value: labels.palette[label] for value, label in sorted(values.items(), reverse=True) if label != IGNORE}
+    of_voc = {value: voc_palette(256)[value] for value in values if value != IGNORE}
+    for name, palette in (("the classes' palette", of_classes), ("PASCAL VOC's palette", of_voc)):
+        table = {(red << 16) + (green << 8) + blue: value for value, (red, green, blue) in palette.items()}
         table.setdefault((224 << 16) + (224 << 8) + 192, IGNORE)
         keys = np.array(sorted(table))
         positions = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
@@ -182,14 +187,14 @@ def read_colours(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
     return None
 
 
-def _read_without_alpha(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
+def _read_without_alpha(path: Path, labels: LabelSpace, values: Values) -> tuple[Mask, str] | None:
     pixels = _pixels(path)
     if pixels.ndim != 3 or pixels.shape[2] not in (2, 4) or not (pixels[..., 0:1] == pixels[..., :-1]).all():
         return None
     return np.ascontiguousarray(pixels[..., 0], np.uint8), "transparency dropped"
 
 
-def _read_lossy(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
+def _read_lossy(path: Path, labels: LabelSpace, values: Values) -> tuple[Mask, str] | None:
     """Read a mask of two classes that lossy compression left far apart."""
     pixels = _pixels(path)
     grey = pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=2)
@@ -199,7 +204,7 @@ def _read_lossy(path: Path, labels: LabelSpace) -> tuple[Mask, str] | None:
     return (2 * grey >= high).astype(np.uint8), f"thresholded at {high / 2:g}"
 
 
-def read_stored(path: Path, labels: LabelSpace | None = None) -> tuple[Mask, str]:
+def read_stored(path: Path, labels: LabelSpace | None = None, values: Values | None = None) -> tuple[Mask, str]:
     """Read a mask file as it is."""
     return read_mask(path).label, ""
 

@@ -30,6 +30,7 @@ from upscore.doctor.scan import Record
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
 from upscore.files import replace_folder
+from upscore.types import IGNORE
 
 __all__ = ["Change", "Mended", "mend"]
 
@@ -74,6 +75,7 @@ class _Treatment:
         self.settings: list[str] = []
         self.two_values: tuple[int, int] | None = None
         self.treated: set[int] = set()
+        self.values = _values_of(diagnosis)
         stored = Counter(record.palette for record in diagnosis.snapshot.records() if record.mask is not None)
         self.palette = stored.most_common(1)[0][0] if stored else b""  # as most masks have, so that colours mean the same in all
         for finding in diagnosis.findings:
@@ -182,7 +184,8 @@ def _write_sample(
     """Write or link the files of a sample; return how its mask differs, and how many files are links."""
     dataset = split.dataset
     assert isinstance(dataset, InFiles)
-    image_file, mask_file = dataset.image_files[index], dataset.mask_files[index]
+    image_file = dataset.image_files[index]
+    mask_file = dataset.mask_files[index] if dataset.mask_files else None  # None: it is drawn from an annotation file
     name = _file_name(record.key)
     checks = treatment.checks.get(record.name, [])
     relative = f"masks/{split.name}/{name}.png"
@@ -190,7 +193,7 @@ def _write_sample(
     done: list[str] = []
     if record.mask_error is not None:
         reading = next((READINGS[check] for check in checks if check in READINGS), None)
-        read = reading(mask_file, dataset.labels) if reading is not None else None
+        read = reading(mask_file, dataset.labels, treatment.values) if reading is not None and mask_file is not None else None
         if read is not None and "sizes.off-by-one" in checks:
             size = record.size[0] - read[0].shape[0], record.size[1] - read[0].shape[1]
             read = read if size in placement.placements else None
@@ -199,7 +202,7 @@ def _write_sample(
             return Change(f"{record.split} {record.key}", why, "left out: its mask cannot be corrected"), 0
         values, how = read
         done += [how] if how else []
-    elif checks or not getattr(dataset, "masks_as_stored", False) or mask_file.suffix.lower() != ".png":
+    elif checks or mask_file is None or not getattr(dataset, "masks_as_stored", False) or mask_file.suffix.lower() != ".png":
         assert isinstance(dataset, RawLabels)
         values = dataset.raw_label(index).values
     for check in checks:
@@ -214,10 +217,22 @@ def _write_sample(
     links = 1
     _link(image_file, folder / "images" / split.name / f"{name}{image_file.suffix.lower()}")
     if values is None:
+        assert mask_file is not None
         _link(mask_file, folder / relative)
         return None, links + 1
     write_stored_values(folder / relative, values, treatment.palette)
     return (Change(relative, tuple(checks), "; ".join(done)) if done else None), links
+
+
+def _values_of(diagnosis: Diagnosis) -> dict[int, int]:
+    """Return the class of each value that masks store: those that are named, and those that masks hold and that are ignored."""
+    dataset = diagnosis.snapshot.splits[0].dataset
+    mapping = dataset.label_mapping if isinstance(dataset, RawLabels) else None
+    values = {IGNORE: IGNORE, **({label: label for label in range(len(dataset.labels))} if mapping is None else mapping)}
+    if mapping is not None:
+        held = np.sum([r.counts for r in diagnosis.snapshot.records() if r.counts is not None], axis=0)
+        values = dict.fromkeys(np.flatnonzero(held).tolist(), IGNORE) | values
+    return values
 
 
 def _file_name(key: str) -> str:

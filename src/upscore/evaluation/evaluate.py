@@ -24,6 +24,7 @@ from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import dataset_identity, find_shared_images
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.data.pixel_digests import digest_pixels, read_digests
+from upscore.data.reading_options import NAMES
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
@@ -217,6 +218,13 @@ def _images_trained_on(
     return tuple((key, shared.get(key, key)) for key, digest in digests.items() if key in shared or digest in trained_on)
 
 
+def _reading_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with which the data was opened that a network was trained on."""
+    recipe = card.get("recipe")
+    data = recipe.get("data") if isinstance(recipe, dict) else None
+    return {name: data.get(name) for name in NAMES} if isinstance(data, dict) else {}
+
+
 def _find_in_splits(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> list[tuple[str, str]]:
     """Return (key, key in the training data) of images in the split that a card names, where this is what was trained on."""
     identity = ""
@@ -230,7 +238,7 @@ def _find_in_splits(cards: Iterable[Mapping[str, Any]], images: Dataset, path: s
             return [(key, key) for key in images.keys]
         if path:
             with contextlib.suppress(DataError):  # the dataset has no such split: it is not the one that was trained on
-                trained = open_dataset(path, split)
+                trained = open_dataset(path, split, **_reading_of(card))
                 if dataset_identity(trained) == known and (shared := find_shared_images(trained, images)):
                     return shared
     return []

@@ -141,7 +141,7 @@ def _own_data(
     opened = []
     for given, split in ((train, recipe.data.train), (val, recipe.data.val)):
         if isinstance(given, str | os.PathLike):
-            opened.append(open_dataset(given, split, classes=recipe.data.classes))
+            opened.append(open_dataset(given, split, **recipe.data.reading))
         elif recipe.data.classes:
             raise RecipeError("data.classes has no effect on a dataset of your own: open it with upscore.open_dataset(path, classes=...)")
         else:

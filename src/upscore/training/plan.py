@@ -173,10 +173,10 @@ def _open_splits(recipe: Recipe, own: OwnObjects) -> tuple[Dataset, Dataset]:
     """Return the data to train on and to validate."""
     if own.train is not None and own.val is not None:
         return own.train, own.val
-    if not recipe.data.path:
+    data = recipe.data
+    if not data.path:
         raise RecipeError(f"no data given: name {describe_readers()}")
-    train, val = (open_dataset(recipe.data.path, split, classes=recipe.data.classes) for split in (recipe.data.train, recipe.data.val))
-    return train, val
+    return open_dataset(data.path, data.train, **data.reading), open_dataset(data.path, data.val, **data.reading)
 
 
 def _try_step(

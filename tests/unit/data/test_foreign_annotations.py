@@ -57,7 +57,6 @@ TEXT = {
     "p.json": (json.dumps(CITYSCAPES), "Cityscapes"),
     "annotations.xml": (CVAT, "CVAT"),
     "Annotations/a.xml": (VOC, "PASCAL VOC's XML"),
-    "data/train-0.parquet": ("PAR1", "parquet"),
     "masks/task-1-annotation-2-by-3-tag-car-0.png": ("", "Label Studio"),
     "d.json": (json.dumps({"channel_names": {"0": "R"}, "labels": {"background": 0}}), "nnU-Net"),
 }

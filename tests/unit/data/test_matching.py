@@ -87,3 +87,14 @@ def test_composed_and_decomposed_names_are_the_same(image: str, mask: str) -> No
     assert (str(pair.image), str(pair.mask), str(pair.instances)) == (images, truth, truth)
     # What matched before this was known keeps its key, and with it its part of a divided dataset.
     assert pair.key == (images if image == mask else unicodedata.normalize("NFC", name))
+
+
+def test_unmatched_files_are_named_with_the_nearest() -> None:
+    images = keyed("street_01", "street_02", "tree", "other")
+    masks = keyed("other", "street-01", "stret_02", "xyz")
+    expected = "3 of 4 images have no mask .* nearest names: street_01 and street-01, street_02 and stret_02: a mask"
+    with pytest.raises(DataError, match=expected):
+        match_masks(images, masks)
+    with pytest.raises(DataError, match="2 of 3 images have no mask") as error:
+        match_masks(images[1:], masks[:1] + masks[3:])
+    assert "nearest" not in str(error.value)

@@ -46,7 +46,7 @@ def test_what_is_no_dataset_is_told_the_layouts(tmp_path: Path) -> None:
 
 def test_options_are_for_shapes_alone(tmp_path: Path) -> None:
     touch_pair(tmp_path, "train")
-    with pytest.raises(DataError, match="options seed, count, expected none"):
+    with pytest.raises(DataError, match="options seed, count, expected split_by"):
         open_dataset(tmp_path, "train", seed=1, count=3)
     with pytest.raises(DataError, match="options length, expected size, count, seed"):
         open_dataset("shapes", "train", length=1)

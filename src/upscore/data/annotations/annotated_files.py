@@ -14,6 +14,7 @@ from upscore.data.annotations.image_lookup import ImageLookup
 from upscore.data.annotations.recognition import files_with_suffix
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.paired_files import Pair, PairedFiles
+from upscore.data.split_by import SplitBy
 from upscore.data.splits import canonical_split, choose_split, divide
 from upscore.documents import parse_large_json, parse_xml
 from upscore.errors import DataError
@@ -85,8 +86,9 @@ def splits_of(files: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
 
 
 def pairs_of_split(
-    root: Path, split: str, files: Mapping[str, Sequence[_Item]], read: Callable[[Sequence[_Item]], list[Pair]], warnings: list[str]
-) -> tuple[str, list[Pair]]:
+    root: Path, split: str, files: Mapping[str, Sequence[_Item]], read: Callable[[Sequence[_Item]], list[Pair]], warnings: list[str],
+    by: SplitBy | None = None,
+) -> tuple[str, list[Pair]]:  # fmt: skip
     """Return the split that ``split`` means, and its pairs, which ``read`` returns for some of the files, or of what is in them.
 
     Images that are not divided into splits are divided here, and ``warnings`` gets a sentence on it.
@@ -94,7 +96,7 @@ def pairs_of_split(
     split = choose_split(root, split, splits_of(files))
     pairs = read(files[split] if split in files else files[""])
     if split not in files:
-        pairs = divide(root, pairs, split, warnings, because="the annotations are not divided into train and val")
+        pairs = divide(root, pairs, split, warnings, because="the annotations are not divided into train and val", by=by)
     return split, pairs
 
 
@@ -124,6 +126,7 @@ def open_one_file(
     files: Mapping[str, Sequence[Path]],
     read: Callable[[Path, Path, list[str]], tuple[list[Pair], AnnotatedClasses]],
     what: str,
+    by: SplitBy | None = None,
 ) -> PairedFiles:
     """Return the dataset of one split where each has one file; ``read`` gets it, ``root`` and the warnings.
 
@@ -139,7 +142,7 @@ def open_one_file(
         classes.append(known)
         return pairs
 
-    split, pairs = pairs_of_split(root, split, files, read_only_one, warnings)
+    split, pairs = pairs_of_split(root, split, files, read_only_one, warnings, by)
     return open_annotated(root, split, pairs, classes[0], warnings)
 
 

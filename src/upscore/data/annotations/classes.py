@@ -48,7 +48,7 @@ def annotated_classes(
     *,
     palette: Sequence[tuple[int, int, int]] = (),
     ignored: Sequence[str] = (),
-    rest_ignored: bool = False,
+    rest_ignored: bool | None = None,
 ) -> AnnotatedClasses:
     """Return the classes of shapes with these names, with a background before them where none of them is one.
 
@@ -65,7 +65,7 @@ def annotated_classes(
     ignored : sequence of str
         Names of shapes that are ignored, which are no classes.
     rest_ignored : bool
-        Whether pixels without a shape are ignored, so that no background is needed.
+        Whether pixels without a shape are ignored, so that no background is needed; None as False.
     """
     named = [name for name in names if name not in ignored]
     colours = [colour for name, colour in zip(names, palette, strict=True) if name not in ignored] if palette else []
@@ -90,15 +90,18 @@ def annotated_classes(
     return AnnotatedClasses(labels, background, {name: number for number, name in enumerate(named)}, len(named) - count, tuple(warnings))
 
 
-def listed_classes(root: Path, names: Sequence[str], source: str, files: Sequence[str]) -> AnnotatedClasses:
+def listed_classes(
+    root: Path, names: Sequence[str], source: str, files: Sequence[str], *, rest_ignored: bool | None = None
+) -> AnnotatedClasses:
     """Return the classes of shapes in the order of the first of ``files`` that the dataset's folder holds, or else as they are given.
 
-    Shapes called :data:`IGNORED_NAME` are of no class. A DataError is raised where a name is not in the file.
+    Shapes called :data:`IGNORED_NAME` are of no class; ``rest_ignored`` as for :func:`annotated_classes`. A DataError is raised where a
+    name is not in the file.
     """
     named = find_class_names(root if root.is_dir() else root.parent, files)
     if named is None:
-        return annotated_classes(root, names, source, ignored=(IGNORED_NAME,))
-    classes = annotated_classes(root, named.labels.names, named.file.name)
+        return annotated_classes(root, names, source, ignored=(IGNORED_NAME,), rest_ignored=rest_ignored)
+    classes = annotated_classes(root, named.labels.names, named.file.name, rest_ignored=rest_ignored)
     unknown = [name for name in names if name not in classes.numbers and name != IGNORED_NAME]
     if unknown:
         raise DataError(f"{root}: the shapes have the label '{unknown[0]}', which is not in {named.file.name}: add a line for it")

@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
     label: int  #: its class, or 255 where its pixels are ignored
     outline: Outline
-    why_ignored: str = ""  #: why its pixels are ignored, such as "of crowd regions"; empty where they are not
+    counted_as: str = ""  #: what its pixels are counted as, such as "of crowd regions"; empty where they need not be
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
         if hidden := int(np.count_nonzero((covered != _NONE) & (covered != shape.label))):
             notes[f"pixels lie under another shape: {drawing.order}"] += hidden
         below[region.mask] = shape.label
-        if shape.why_ignored:
-            notes[f"pixels {shape.why_ignored} are ignored"] += int(covered.size)
+        if shape.counted_as:
+            notes[f"pixels {shape.counted_as} are {'ignored' if shape.label == IGNORE else 'of their class'}"] += int(covered.size)
     free = canvas == _NONE
     if without := int(np.count_nonzero(free)):
         canvas[free] = drawing.background

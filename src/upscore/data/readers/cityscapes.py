@@ -22,10 +22,12 @@ from upscore.data.annotations.annotated_files import read_json
 from upscore.data.annotations.drawing import Drawing, Shape
 from upscore.data.annotations.fields import flat_points, items_of, name_of, size_of
 from upscore.data.annotations.outlines import Polygons
+from upscore.data.annotations.tool_outlines import PillowPolygon
 from upscore.data.folder_pairs import file_key
 from upscore.data.folder_roles import by_split, subfolders
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, ReadingOptions, reading_options
 from upscore.data.splits import choose_split
 from upscore.errors import DataError
 from upscore.text import listed
@@ -54,7 +56,7 @@ _MAPPING = {number: position for position, (number, *_) in enumerate(_CLASSES)}
 _IMAGE = "_leftImg8bit"
 
 
-def open_cityscapes(root: Path, split: str) -> PairedFiles:
+def open_cityscapes(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open train or val of Cityscapes.
 
     Raises
@@ -79,7 +81,9 @@ def open_cityscapes(root: Path, split: str) -> PairedFiles:
         for kind, of_kind in pairs.items():
             mask = root / fine / below / f"{stem}_{fine}_{kind}"
             if os.path.isfile(mask):
-                of_kind.append(Pair(key, image, mask, drawing=_Polygons(mask) if kind == "polygons.json" else None))
+                of_kind.append(
+                    Pair(key, image, mask, drawing=_Polygons(mask, by_tool=options.by_tool) if kind == "polygons.json" else None)
+                )
                 break
         else:
             without.append(key)
@@ -91,6 +95,8 @@ def open_cityscapes(root: Path, split: str) -> PairedFiles:
         )
         raise DataError(f"{root / fine}: {missing if without else kinds}: unpack {fine} completely")
     ((kind, chosen),) = used.items()
+    if options.by_tool and kind != "polygons.json":
+        raise DataError(f"{root / fine}: found drawing 'tool' and masks that are drawn already ({kind}): leave drawing out")
     warnings = [f"the 19 classes are Cityscapes' own, read from {fine}'s {kind}; all others are ignored"]
     mapping = _MAPPING if kind == "labelIds.png" else {number: number for number in range(19)} if kind == "labelTrainIds.png" else None
     # The numbers of all other labels are named as ignored: they are no surprise.
@@ -108,12 +114,12 @@ def _splits(root: Path) -> dict[str, Path]:
 
 
 class _Polygons:
-    """The polygons of one image, in Cityscapes' JSON, as its own scripts draw them, but by pixel centres."""
+    """The polygons of one image, in Cityscapes' JSON, as its own scripts draw them, but by pixel centres where not ``by_tool``."""
 
-    __slots__ = ("file",)
+    __slots__ = ("by_tool", "file")
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, *, by_tool: bool) -> None:
+        self.file, self.by_tool = file, by_tool
 
     def __call__(self) -> Drawing:
         content = read_json(self.file, "Cityscapes' polygons")
@@ -133,7 +139,8 @@ class _Polygons:
                 if label == IGNORE and name not in _IGNORED and single not in _IGNORED:
                     left_out[f"objects called '{name}', which is no label of Cityscapes, were left out"] += 1
                     continue
-                outline = Polygons(((flat_points(item.get("polygon")),),))
+                points = flat_points(item.get("polygon"))
+                outline = PillowPolygon(points, outlined=False) if self.by_tool else Polygons(((points,),))
                 shapes.append(Shape(label, outline, "of labels that are none of the 19 classes" if label == IGNORE else ""))
         except ValueError as error:
             raise DataError(f"{self.file}: {f'object {number}: ' if number else ''}{error}") from None
@@ -150,5 +157,6 @@ READER = Reader(
     "Cityscapes (leftImg8bit, gtFine)",
     recognise=_recognise,
     splits=lambda path: tuple(split for split in _splits(Path(path)) if split != "test"),
-    open=lambda path, split: open_cityscapes(Path(path), split),
+    open=lambda path, split, **options: open_cityscapes(Path(path), split, reading_options(**options)),
+    options=("drawing",),
 )

@@ -23,6 +23,7 @@ from upscore.data.annotations.outlines import CocoRuns, Outline, Polygons
 from upscore.data.annotations.recognition import files_of_format, is_of_format
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
 from upscore.errors import DataError
 from upscore.text import listed, literal, visible
 from upscore.types import IGNORE
@@ -38,7 +39,7 @@ def coco_splits(root: Path) -> tuple[str, ...]:
     return splits_of(_files(root))
 
 
-def open_coco(root: Path, split: str) -> PairedFiles:
+def open_coco(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of COCO annotations: a JSON file, or a folder with such.
 
     Raises
@@ -46,7 +47,9 @@ def open_coco(root: Path, split: str) -> PairedFiles:
     DataError
         The file is no such JSON, an annotation in it is malformed, it holds boxes alone, or no image that it names is there.
     """
-    return open_one_file(root, split, _files(root), _read, "COCO annotations")
+    return open_one_file(
+        root, split, _files(root), lambda file, root, warnings: _read(file, root, warnings, options), _WHAT, options.split_by
+    )
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -60,13 +63,13 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return by_split
 
 
-def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], AnnotatedClasses]:
+def _read(file: Path, root: Path, warnings: list[str], options: ReadingOptions) -> tuple[list[Pair], AnnotatedClasses]:
     content = read_json(file, _WHAT)
     images, categories, annotations = (_objects(file, content, key) for key in ("images", "categories", "annotations"))
-    stuff = "stuff" in file.name.lower()
+    rest_ignored = "stuff" in file.name.lower() if options.rest_ignored is None else options.rest_ignored
     if categories and all(_get(annotation, "category_id") != _get(categories[0], "id") for annotation in annotations):
         categories = _without_parent(categories, warnings)
-    classes, class_of = _classes(file, categories, stuff)
+    classes, class_of = _classes(file, categories, rest_ignored)
     shapes_of: dict[Any, list[tuple[int, bool, Any]]] = {}
     try:
         for image in images:
@@ -79,7 +82,6 @@ def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], Anno
     if boxes:
         warnings.append(f"{boxes} of {len(annotations)} annotations in {file.name} have no segmentation and were left out")
     found = FoundImages(root, _image_folders(file, root))
-    background = IGNORE if stuff else classes.background
     pairs, empty = [], 0
     for image in images:
         entry = found.add(file, _get(image, "file_name"))
@@ -87,7 +89,7 @@ def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], Anno
             continue
         entries = shapes_of[image["id"]]
         empty += not entries
-        pairs.append(Pair(*entry, file, drawing=_Shapes(entries, _size(file, image), background)))
+        pairs.append(Pair(*entry, file, drawing=_Shapes(entries, _size(file, image), classes.background, options.crowd == "ignore")))
     found.check(file, warnings)
     if empty:
         warnings.append(f"{empty} of {len(pairs)} images in {file.name} have no annotation")
@@ -118,7 +120,7 @@ def _without_parent(categories: list[Any], warnings: list[str]) -> list[Any]:
     return categories[1:]
 
 
-def _classes(file: Path, categories: list[Any], stuff: bool) -> tuple[AnnotatedClasses, dict[Any, int]]:
+def _classes(file: Path, categories: list[Any], rest_ignored: bool) -> tuple[AnnotatedClasses, dict[Any, int]]:
     ids, names, palette = [], [], []
     for category in categories:
         number, name = _get(category, "id"), _get(category, "name")
@@ -130,7 +132,7 @@ def _classes(file: Path, categories: list[Any], stuff: bool) -> tuple[AnnotatedC
     if not all(_is_colour(colour) for colour in palette):
         palette = []
     source = f"the order of the categories in {file.name}, whose ids are {listed(ids, 8)}"
-    classes = annotated_classes(file, names, source, palette=[tuple(colour) for colour in palette], rest_ignored=stuff)
+    classes = annotated_classes(file, names, source, palette=[tuple(colour) for colour in palette], rest_ignored=rest_ignored)
     return classes, {number: classes.numbers[name] for number, name in zip(ids, names, strict=True)}
 
 
@@ -188,16 +190,17 @@ def _get(value: Any, key: str) -> Any:
 class _Shapes:
     """The annotations of one image: (class, whether it is a crowd, packed segmentation) of each."""
 
-    __slots__ = ("background", "entries", "size")
+    __slots__ = ("background", "crowd_ignored", "entries", "size")
 
-    def __init__(self, entries: list[tuple[int, bool, Any]], size: tuple[int, int] | None, background: int) -> None:
-        self.entries, self.size, self.background = entries, size, background
+    def __init__(self, entries: list[tuple[int, bool, Any]], size: tuple[int, int] | None, background: int, crowd_ignored: bool) -> None:
+        self.entries, self.size, self.background, self.crowd_ignored = entries, size, background, crowd_ignored
 
     def __call__(self) -> Drawing:
         shapes = []
         for label, crowd, packed in self.entries:
             outline: Outline = Polygons([(ring,) for ring in packed]) if isinstance(packed, list) else CocoRuns(*packed)
-            shapes.append(Shape(IGNORE if crowd else label, outline, "of crowd regions" if crowd else ""))
+            what = "of crowd regions" if crowd else ""
+            shapes.append(Shape(IGNORE if crowd and self.crowd_ignored else label, outline, what))
         return Drawing(shapes, self.size, self.background, SMALL_ON_TOP)
 
 
@@ -206,5 +209,6 @@ READER = Reader(
     "COCO (JSON)",
     recognise=lambda path: is_of_format(path, "COCO", _files),
     splits=lambda path: coco_splits(Path(path)),
-    open=lambda path, split: open_coco(Path(path), split),
+    open=lambda path, split, **options: open_coco(Path(path), split, reading_options(**options)),
+    options=(*DRAWN, "crowd"),
 )

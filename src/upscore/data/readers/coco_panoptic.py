@@ -28,6 +28,7 @@ from upscore.data.encoded_image import EncodedImage
 from upscore.data.headers import decode, open_header
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.errors import DataError
 from upscore.text import listed, literal
 from upscore.types import IGNORE
@@ -35,7 +36,7 @@ from upscore.types import IGNORE
 __all__ = ["READER", "open_coco_panoptic"]
 
 
-def open_coco_panoptic(root: Path, split: str) -> PairedFiles:
+def open_coco_panoptic(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of COCO's panoptic annotations: a JSON file, or a folder with such.
 
     Raises
@@ -44,7 +45,7 @@ def open_coco_panoptic(root: Path, split: str) -> PairedFiles:
         The file is no such JSON, a segment has no category, no image that it names is there; or, where a mask is read, its PNG is
         missing or shows a segment that the JSON lacks.
     """
-    return open_one_file(root, split, _files(root), _read, "panoptic annotations")
+    return open_one_file(root, split, _files(root), _read, "panoptic annotations", options.split_by)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
@@ -163,5 +164,6 @@ READER = Reader(
     "COCO panoptic (JSON with PNGs)",
     recognise=lambda path: is_of_format(path, "COCO panoptic", _files),
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_coco_panoptic(Path(path), split),
+    open=lambda path, split, **options: open_coco_panoptic(Path(path), split, reading_options(**options)),
+    options=DIVIDED,
 )

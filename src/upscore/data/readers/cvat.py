@@ -26,6 +26,7 @@ from upscore.data.annotations.outlines import CvatRuns, Ellipse, Outline, Polygo
 from upscore.data.annotations.recognition import files_of_format, is_of_format
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
 from upscore.data.splits import canonical_split
 from upscore.errors import DataError
 from upscore.text import literal
@@ -36,7 +37,7 @@ _ORDER = "where shapes of different classes overlap, the one of the higher z_ord
 _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
-def open_cvat(root: Path, split: str) -> PairedFiles:
+def open_cvat(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of CVAT's XML: a file, or a folder with such.
 
     Raises
@@ -46,7 +47,7 @@ def open_cvat(root: Path, split: str) -> PairedFiles:
     """
     documents = _documents(root)
     warnings: list[str] = []
-    classes = _classes(root, documents)
+    classes = _classes(root, documents, options)
     found = FoundImages(root, [file.parent / "images" for file in documents])
 
     def read(images: Sequence[tuple[Path, Any]]) -> list[Pair]:
@@ -57,7 +58,7 @@ def open_cvat(root: Path, split: str) -> PairedFiles:
         found.check(images[0][0] if images else root, warnings)
         return pairs
 
-    split, pairs = pairs_of_split(root, split, _images_by_split(root, documents), read, warnings)
+    split, pairs = pairs_of_split(root, split, _images_by_split(root, documents), read, warnings, options.split_by)
     return open_annotated(root, split, pairs, classes, warnings)
 
 
@@ -96,7 +97,7 @@ def _images_by_split(root: Path, documents: dict[Path, Any]) -> dict[str, list[t
     return {"": others, "test": tested} if tested and others else by_split
 
 
-def _classes(root: Path, documents: dict[Path, Any]) -> AnnotatedClasses:
+def _classes(root: Path, documents: dict[Path, Any], options: ReadingOptions) -> AnnotatedClasses:
     """Return the classes of the files' lists of labels, or without such the labels of the shapes, sorted."""
     colours: dict[str, tuple[int, int, int] | None] = {}
     for document in documents.values():
@@ -106,9 +107,13 @@ def _classes(root: Path, documents: dict[Path, Any]) -> AnnotatedClasses:
     if colours:
         palette = [colour for colour in colours.values() if colour is not None]
         palette = palette if len(palette) == len(colours) else []
-        return annotated_classes(root, list(colours), "the labels of the task", palette=palette, ignored=(IGNORED_NAME,))
+        return annotated_classes(
+            root, list(colours), "the labels of the task", palette=palette, ignored=(IGNORED_NAME,), rest_ignored=options.rest_ignored
+        )
     names = {shape.get("label") for document in documents.values() for image in document.iter("image") for shape in image}
-    return annotated_classes(root, sorted(name for name in names if name), "the shapes, sorted", ignored=(IGNORED_NAME,))
+    return annotated_classes(
+        root, sorted(name for name in names if name), "the shapes, sorted", ignored=(IGNORED_NAME,), rest_ignored=options.rest_ignored
+    )
 
 
 def _colour(text: str) -> tuple[int, int, int] | None:
@@ -164,5 +169,6 @@ READER = Reader(
     "CVAT for images (XML)",
     recognise=lambda path: is_of_format(path, "CVAT", _files),
     splits=lambda path: splits_of(_images_by_split(Path(path), _documents(Path(path)))),
-    open=lambda path, split: open_cvat(Path(path), split),
+    open=lambda path, split, **options: open_cvat(Path(path), split, reading_options(**options)),
+    options=DRAWN,
 )

@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from upscore.data.description_files import YAML_SUFFIXES, describing_files, find_description
 from upscore.data.folder_pairs import (
@@ -39,6 +40,7 @@ from upscore.data.image_lists import Line, read_list
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split
 from upscore.errors import DataError
@@ -53,7 +55,7 @@ def yaml_splits(file: Path) -> tuple[str, ...]:
     return tuple(schema.splits) or plain_splits(schema.root)
 
 
-def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = ()) -> PairedFiles:
+def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = (), options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open the split ``train``, ``val`` or ``test``, also by another name for it, of a ``dataset.yaml``; see :mod:`upscore.data.schema`.
 
     The dataset's warnings begin with ``warnings``. A DataError is raised where the file is wrong, the split is not given or empty, or
@@ -66,7 +68,7 @@ def open_yaml(file: Path, split: str, *, warnings: Sequence[str] = ()) -> Paired
         pairs = _pairs_of_split(schema, split, found_warnings)
     else:
         own = Folders(schema.root / "images", schema.root / schema.masks_dir, schema.root / "instances") if schema.masks_dir_given else None
-        pairs, _ = pair_plain_folder(schema.root, split, found_warnings, own)
+        pairs, _ = pair_plain_folder(schema.root, split, found_warnings, own, options.split_by)
     return PairedFiles(
         pairs,
         schema.labels,
@@ -176,10 +178,10 @@ def _recognise(path: str) -> bool:
     return os.path.exists(path) and path.lower().endswith(YAML_SUFFIXES)
 
 
-def _open(path: str, split: str) -> PairedFiles:
+def _open(path: str, split: str, **options: Any) -> PairedFiles:
     file, others = find_description(path)
     warnings = (f"{file.name} was read, and {listed(others)} beside it, which also describes a dataset, was not read",) if others else ()
-    return open_yaml(file, split, warnings=warnings)
+    return open_yaml(file, split, warnings=warnings, options=reading_options(**options))
 
 
 READER = Reader(
@@ -188,4 +190,5 @@ READER = Reader(
     recognise=_recognise,
     splits=lambda path: yaml_splits(find_description(path)[0]),
     open=_open,
+    options=DIVIDED,
 )

@@ -27,6 +27,7 @@ from upscore.data.annotations.outlines import Polygons
 from upscore.data.annotations.recognition import files_of_format, is_of_format
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
 from upscore.errors import DataError
 from upscore.text import literal
 
@@ -37,7 +38,7 @@ _CLASS_KEYS = ("class", "label", "name", "category")
 Features = tuple[list[tuple[str, Polygons]], Counter[str]]
 
 
-def open_geojson(root: Path, split: str) -> PairedFiles:
+def open_geojson(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a folder of GeoJSON files and images.
 
     Raises
@@ -48,7 +49,7 @@ def open_geojson(root: Path, split: str) -> PairedFiles:
     by_split = _files(root)
     read = {file: _read(file) for files in by_split.values() for file in files}
     names = sorted({name for features, _ in read.values() for name, _ in features})
-    classes = listed_classes(root, names, "the features, sorted", ("classes.txt",))
+    classes = listed_classes(root, names, "the features, sorted", ("classes.txt",), rest_ignored=options.rest_ignored)
     warnings: list[str] = []
 
     def pair(files: Sequence[Path]) -> list[Pair]:
@@ -65,7 +66,7 @@ def open_geojson(root: Path, split: str) -> PairedFiles:
         found.warn_of_others(warnings, "have no GeoJSON file of their name")
         return pairs
 
-    split, pairs = pairs_of_split(root, split, by_split, pair, warnings)
+    split, pairs = pairs_of_split(root, split, by_split, pair, warnings, options.split_by)
     return open_annotated(root, split, pairs, classes, warnings)
 
 
@@ -119,5 +120,6 @@ READER = Reader(
     "GeoJSON in pixels (QuPath)",
     recognise=lambda path: is_of_format(path, "GeoJSON", _files),
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_geojson(Path(path), split),
+    open=lambda path, split, **options: open_geojson(Path(path), split, reading_options(**options)),
+    options=DRAWN,
 )

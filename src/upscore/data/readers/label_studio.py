@@ -30,6 +30,7 @@ from upscore.data.annotations.outlines import Ellipse, LabelStudioRuns, Outline,
 from upscore.data.annotations.recognition import files_of_format, is_of_format
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
 from upscore.errors import DataError
 from upscore.text import literal
 
@@ -43,7 +44,7 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name 
 Task = tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]
 
 
-def open_label_studio(root: Path, split: str) -> PairedFiles:
+def open_label_studio(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of Label Studio's export: a JSON file, or a folder with such.
 
     Raises
@@ -55,7 +56,7 @@ def open_label_studio(root: Path, split: str) -> PairedFiles:
     warnings: list[str] = []
     read = {file: _read(file, warnings) for files in by_split.values() for file in files}
     names = sorted({name for tasks in read.values() for _, _, shapes, _ in tasks for name, _ in shapes})
-    classes = listed_classes(root, names, "the regions, sorted", ("classes.txt",))
+    classes = listed_classes(root, names, "the regions, sorted", ("classes.txt",), rest_ignored=options.rest_ignored)
 
     def pair(files: Sequence[Path]) -> list[Pair]:
         found = FoundImages(root, [file.parent / "images" for file in files])
@@ -70,7 +71,7 @@ def open_label_studio(root: Path, split: str) -> PairedFiles:
             found.check(file, warnings)
         return pairs
 
-    split, pairs = pairs_of_split(root, split, by_split, pair, warnings)
+    split, pairs = pairs_of_split(root, split, by_split, pair, warnings, options.split_by)
     return open_annotated(root, split, pairs, classes, warnings)
 
 
@@ -185,5 +186,6 @@ READER = Reader(
     "Label Studio (JSON)",
     recognise=lambda path: is_of_format(path, "Label Studio", _files),
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_label_studio(Path(path), split),
+    open=lambda path, split, **options: open_label_studio(Path(path), split, reading_options(**options)),
+    options=DRAWN,
 )

@@ -26,9 +26,11 @@ from upscore.data.annotations.drawing import Drawing
 from upscore.data.annotations.fields import flat_points, items_of, name_of, number_of, size_of
 from upscore.data.annotations.outlines import Bitmap, Outline, Polygons, box, circle
 from upscore.data.annotations.recognition import files_of_format, is_of_format
+from upscore.data.annotations.tool_outlines import PillowEllipse, PillowPolygon, PillowRectangle
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN_BY_TOOL, ReadingOptions, reading_options
 from upscore.errors import DataError
 
 __all__ = ["READER", "open_labelme"]
@@ -39,7 +41,7 @@ _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 _WITHOUT_AREA = ("line", "linestrip", "point", "points", "cuboid")
 
 
-def open_labelme(root: Path, split: str) -> PairedFiles:
+def open_labelme(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a folder of labelme's files.
 
     Raises
@@ -49,9 +51,9 @@ def open_labelme(root: Path, split: str) -> PairedFiles:
     """
     by_split = _files(root)
     every = [file for files in by_split.values() for file in files]
-    read = {file: _read(file) for file in every}
+    read = {file: _read(file, by_tool=options.by_tool) for file in every}
     names = sorted({name for _, _, shapes, _ in read.values() for name, _ in shapes})
-    classes = listed_classes(root, names, "the shapes, sorted", _CLASS_FILES)
+    classes = listed_classes(root, names, "the shapes, sorted", _CLASS_FILES, rest_ignored=options.rest_ignored)
     warnings: list[str] = []
 
     def pair(files: Sequence[Path]) -> list[Pair]:
@@ -67,7 +69,7 @@ def open_labelme(root: Path, split: str) -> PairedFiles:
         found.warn_of_others(warnings, "have no JSON file of their own")
         return pairs
 
-    split, pairs = pairs_of_split(root, split, by_split, pair, warnings)
+    split, pairs = pairs_of_split(root, split, by_split, pair, warnings, options.split_by)
     return open_annotated(root, split, pairs, classes, warnings)
 
 
@@ -78,7 +80,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return files_by_split(root, files, by_name=False)
 
 
-def _read(file: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]:
+def _read(file: Path, *, by_tool: bool) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]:
     """Return the image's path in a file, the size that it states, its shapes with their labels, and what was left out."""
     content = read_json(file, _WHAT)
     if not isinstance(content, dict):
@@ -91,7 +93,7 @@ def _read(file: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outl
         size = size_of(content.get("imageHeight"), content.get("imageWidth"))
         for number, shape in enumerate(items_of(content.get("shapes"), "list of shapes")):  # noqa: B007 - for the error
             name = name_of(shape.get("label"))
-            if (outline := _outline(shape)) is not None:
+            if (outline := _outline(shape, by_tool=by_tool)) is not None:
                 shapes.append((name, outline))
             else:
                 left_out[f"shapes of the type {shape.get('shape_type')}, which have no area, were left out"] += 1
@@ -100,22 +102,24 @@ def _read(file: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outl
     return path if isinstance(path, str) else "", size, shapes, left_out
 
 
-def _outline(shape: dict[str, Any]) -> Outline | None:
+def _outline(shape: dict[str, Any], *, by_tool: bool) -> Outline | None:
     kind = shape.get("shape_type") or "polygon"
     if kind in _WITHOUT_AREA:
         return None
     points = flat_points(shape.get("points"))
     if kind in _POLYGONS or (kind == "rectangle" and len(points) == 8):
-        return Polygons(((points,),))
+        return PillowPolygon(points) if by_tool else Polygons(((points,),))
     if kind not in ("rectangle", "circle", "mask"):
         raise ValueError(f"its type is '{kind}', expected polygon, rectangle, circle or mask")
     if len(points) != 4:
         raise ValueError(f"a {kind} has {len(points) // 2} points, expected 2")
     left, top, right, bottom = points
     if kind == "circle":
-        return circle(left, top, math.hypot(right - left, bottom - top))
+        radius = math.hypot(right - left, bottom - top)
+        return PillowEllipse(left - radius, top - radius, left + radius, top + radius) if by_tool else circle(left, top, radius)
     if kind == "rectangle":
-        return box(min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+        sides = min(left, right), min(top, bottom), max(left, right), max(top, bottom)
+        return PillowRectangle(*sides) if by_tool else box(*sides)
     return Bitmap(shape.get("mask"), round(number_of(top, "row")), round(number_of(left, "column")))
 
 
@@ -133,5 +137,6 @@ READER = Reader(
     "labelme (JSON)",
     recognise=lambda path: is_of_format(path, "labelme", _files),
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_labelme(Path(path), split),
+    open=lambda path, split, **options: open_labelme(Path(path), split, reading_options(**options)),
+    options=DRAWN_BY_TOOL,
 )

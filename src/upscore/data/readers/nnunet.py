@@ -24,6 +24,7 @@ from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import choose_split, divide
 from upscore.errors import DataError
 from upscore.text import listed, literal
@@ -34,7 +35,7 @@ __all__ = ["READER", "open_nnunet"]
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
-def open_nnunet(root: Path, split: str) -> PairedFiles:
+def open_nnunet(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open train or val of an nnU-Net dataset.
 
     Raises
@@ -64,7 +65,7 @@ def open_nnunet(root: Path, split: str) -> PairedFiles:
     pairs = match_masks(images, masks)
     fold = _fold(root / "splits_final.json")
     if fold is None:
-        pairs = divide(root, pairs, split, warnings, because="there is no splits_final.json")
+        pairs = divide(root, pairs, split, warnings, because="there is no splits_final.json", by=options.split_by)
     else:
         warnings.append("the split is the first fold of splits_final.json")
         pairs = _of_fold(root / "splits_final.json", pairs, fold[split])
@@ -126,5 +127,6 @@ READER = Reader(
     "nnU-Net (imagesTr, labelsTr)",
     recognise=_recognise,
     splits=lambda path: ("train", "val"),
-    open=lambda path, split: open_nnunet(Path(path), split),
+    open=lambda path, split, **options: open_nnunet(Path(path), split, reading_options(**options)),
+    options=DIVIDED,
 )

@@ -27,6 +27,7 @@ from upscore.data.folder_pairs import pair_plain_folder, plain_splits
 from upscore.data.folder_roles import find_folders
 from upscore.data.paired_files import PairedFiles, list_images
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import choose_split
 from upscore.data.tiff import list_pages
 from upscore.data.unnamed_classes import numbered_classes
@@ -35,7 +36,7 @@ from upscore.text import listed
 __all__ = ["READER", "open_plain_folder"]
 
 
-def open_plain_folder(root: Path, split: str) -> PairedFiles:
+def open_plain_folder(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a folder that holds ``images/`` and ``masks/``, or folders of other names for the same.
 
     Class names come from ``classes.txt`` (one a line) or another file of class names; without
@@ -49,7 +50,7 @@ def open_plain_folder(root: Path, split: str) -> PairedFiles:
         not given and the masks' values are not plainly classes.
     """
     warnings: list[str] = []
-    pairs, masks = pair_plain_folder(root, split, warnings)
+    pairs, masks = pair_plain_folder(root, split, warnings, by=options.split_by)
     named = find_class_names(root)
     if named is not None:
         labels, mapping = named.labels, named.mapping
@@ -79,5 +80,6 @@ READER = Reader(
     "a folder with images/ and masks/",
     recognise=_recognise,
     splits=lambda path: plain_splits(Path(path)),
-    open=lambda path, split: open_plain_folder(Path(path), split),
+    open=lambda path, split, **options: open_plain_folder(Path(path), split, reading_options(**options)),
+    options=DIVIDED,
 )

@@ -26,6 +26,7 @@ from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import choose_split, divide
 from upscore.data.unnamed_classes import is_binary, numbered_classes
 from upscore.errors import DataError
@@ -51,7 +52,7 @@ def side_by_side_splits(root: Path) -> tuple[str, ...]:
     return ("train", "val") if "" in found else tuple(found)
 
 
-def open_side_by_side(root: Path, split: str) -> PairedFiles:
+def open_side_by_side(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a folder where :func:`has_masks_beside`.
 
     A DataError is raised where the split is missing, an image has no mask or a mask no image, or no file names the
@@ -63,7 +64,7 @@ def open_side_by_side(root: Path, split: str) -> PairedFiles:
     warnings: list[str] = []
     pairs = _pairs(folder, warnings)
     if "" in found:
-        pairs = divide(root, pairs, split, warnings, because="there are no folders train and val")
+        pairs = divide(root, pairs, split, warnings, because="there are no folders train and val", by=options.split_by)
     named = find_class_names(folder) or find_class_names(root)
     read = None
     if named is not None:
@@ -141,5 +142,6 @@ READER = Reader(
     "a folder of images with masks beside them (a.jpg, a_mask.png)",
     recognise=lambda path: os.path.isdir(path) and has_masks_beside(Path(path)),
     splits=lambda path: side_by_side_splits(Path(path)),
-    open=lambda path, split: open_side_by_side(Path(path), split),
+    open=lambda path, split, **options: open_side_by_side(Path(path), split, reading_options(**options)),
+    options=DIVIDED,
 )

@@ -29,6 +29,7 @@ from upscore.data.annotations.recognition import files_with_suffix
 from upscore.data.folder_roles import subfolders
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
 from upscore.errors import DataError
 from upscore.text import literal
 
@@ -37,7 +38,7 @@ __all__ = ["READER", "open_supervisely"]
 _WITHOUT_AREA = ("point", "line", "graph", "cuboid")
 
 
-def open_supervisely(root: Path, split: str) -> PairedFiles:
+def open_supervisely(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a Supervisely project.
 
     Raises
@@ -45,7 +46,7 @@ def open_supervisely(root: Path, split: str) -> PairedFiles:
     DataError
         ``meta.json`` or, where a mask is drawn, a file of ``ann`` is malformed, or an image is missing.
     """
-    classes = _classes(root / "meta.json")
+    classes = _classes(root / "meta.json", options)
     warnings: list[str] = []
 
     def read(files: Sequence[Path]) -> list[Pair]:
@@ -59,7 +60,7 @@ def open_supervisely(root: Path, split: str) -> PairedFiles:
         found.warn_of_others(warnings, "have no file in ann/")
         return pairs
 
-    split, pairs = pairs_of_split(root, split, _files(root), read, warnings)
+    split, pairs = pairs_of_split(root, split, _files(root), read, warnings, options.split_by)
     return open_annotated(root, split, pairs, classes, warnings)
 
 
@@ -73,7 +74,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return files_by_split(root, files, by_name=False)
 
 
-def _classes(file: Path) -> AnnotatedClasses:
+def _classes(file: Path, options: ReadingOptions) -> AnnotatedClasses:
     content = read_json(file, "Supervisely's classes")
     names, palette = [], []
     try:
@@ -84,7 +85,8 @@ def _classes(file: Path) -> AnnotatedClasses:
     except ValueError as error:
         raise DataError(f"{file}: {error}") from None
     colours = [colour for colour in palette if colour is not None]
-    return annotated_classes(file, names, file.name, palette=colours if len(colours) == len(names) else ())
+    colours = colours if len(colours) == len(names) else []
+    return annotated_classes(file, names, file.name, palette=colours, rest_ignored=options.rest_ignored)
 
 
 def _colour(text: Any) -> tuple[int, int, int] | None:
@@ -163,5 +165,6 @@ READER = Reader(
     "Supervisely (meta.json, ann/)",
     recognise=_recognise,
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_supervisely(Path(path), split),
+    open=lambda path, split, **options: open_supervisely(Path(path), split, reading_options(**options)),
+    options=DRAWN,
 )

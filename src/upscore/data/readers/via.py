@@ -27,6 +27,7 @@ from upscore.data.annotations.outlines import Ellipse, Outline, Polygons, box, c
 from upscore.data.annotations.recognition import files_of_format, is_of_format
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
 from upscore.errors import DataError
 from upscore.text import listed, literal
 
@@ -39,7 +40,7 @@ _DEFAULT = "object"  # the class where no region has an attribute
 Image = tuple[str, list[tuple[dict[str, Any], Outline]], Counter[str]]
 
 
-def open_via(root: Path, split: str) -> PairedFiles:
+def open_via(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of VIA's JSON: a file, or a folder with such.
 
     Raises
@@ -54,7 +55,10 @@ def open_via(root: Path, split: str) -> PairedFiles:
     key = _class_key(root, regions)
     names = sorted({name for attributes in regions if (name := _class_of(attributes, key))})
     classes = annotated_classes(
-        root, names, f"the attribute '{key}' of the regions, sorted" if key else "the regions, which have no attributes"
+        root,
+        names,
+        f"the attribute '{key}' of the regions, sorted" if key else "the regions, which have no attributes",
+        rest_ignored=options.rest_ignored,
     )
     warnings: list[str] = []
 
@@ -72,7 +76,7 @@ def open_via(root: Path, split: str) -> PairedFiles:
             found.check(file, warnings)
         return pairs
 
-    split, pairs = pairs_of_split(root, split, by_split, pair, warnings)
+    split, pairs = pairs_of_split(root, split, by_split, pair, warnings, options.split_by)
     if empty := sum(not pair.drawing().shapes for pair in pairs if pair.drawing):
         warnings.append(f"{empty} of {len(pairs)} images have no region")
     return open_annotated(root, split, pairs, classes, warnings)
@@ -167,5 +171,6 @@ READER = Reader(
     "VGG Image Annotator (JSON)",
     recognise=lambda path: is_of_format(path, "VGG Image Annotator", _files),
     splits=lambda path: splits_of(_files(Path(path))),
-    open=lambda path, split: open_via(Path(path), split),
+    open=lambda path, split, **options: open_via(Path(path), split, reading_options(**options)),
+    options=DRAWN,
 )

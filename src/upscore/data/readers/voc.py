@@ -30,6 +30,7 @@ from upscore.data.image_lists import find_below, read_lines
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import canonical_split, choose_split, divide
 from upscore.data.voc_names import VOC_NAMES
 from upscore.errors import DataError, nearest_name
@@ -49,7 +50,7 @@ def voc_splits(root: Path) -> tuple[str, ...]:
     return (*lists, "train", "val") if _is_divided(lists) else lists
 
 
-def open_voc(root: Path, split: str) -> PairedFiles:
+def open_voc(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a PASCAL VOC folder.
 
     ``split`` is the name of a list in ``ImageSets/Segmentation``, such as ``train``, ``val``, ``trainval`` or one of your own; or train
@@ -63,7 +64,7 @@ def open_voc(root: Path, split: str) -> PairedFiles:
         split = canonical_split(split) or split
         pairs = _listed_pairs(root, given[0]) if given else _all_pairs(root, warnings)
         lacks = f"has one list, {given[0]}.txt" if given else "has no lists"
-        pairs = divide(root, pairs, split, warnings, because=f"ImageSets/Segmentation {lacks}")
+        pairs = divide(root, pairs, split, warnings, because=f"ImageSets/Segmentation {lacks}", by=options.split_by)
     else:
         try:
             split = choose_split(root, split, given)
@@ -176,5 +177,6 @@ READER = Reader(
     "a PASCAL VOC folder (JPEGImages, SegmentationClass, ImageSets/Segmentation)",
     recognise=_recognise,
     splits=lambda path: voc_splits(Path(path)),
-    open=lambda path, split: open_voc(Path(path), split),
+    open=lambda path, split, **options: open_voc(Path(path), split, reading_options(**options)),
+    options=DIVIDED,
 )

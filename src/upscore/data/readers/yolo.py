@@ -23,6 +23,7 @@ from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
 from upscore.data.annotations.drawing import SMALL_ON_TOP, Drawing, Shape
 from upscore.data.annotations.outlines import Fractions
 from upscore.data.annotations.recognition import annotation_format, files_with_suffix
+from upscore.data.annotations.tool_outlines import OpenCVFractions
 from upscore.data.class_names import find_class_names
 from upscore.data.description_files import YAML_SUFFIXES, describing_files, find_description
 from upscore.data.folder_roles import subfolders
@@ -30,6 +31,7 @@ from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_lists import read_list
 from upscore.data.paired_files import Pair, PairedFiles, list_images
 from upscore.data.reader import Reader
+from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN_BY_TOOL, ReadingOptions, reading_options
 from upscore.data.schema import Schema, read_schema
 from upscore.data.splits import choose_split
 from upscore.errors import DataError
@@ -43,7 +45,7 @@ _FILES_READ = 16
 _CLASS_FILES = ("classes.txt", "obj.names", "names.txt")
 
 
-def open_yolo(root: Path, split: str) -> PairedFiles:
+def open_yolo(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of YOLO's polygons: a ``data.yaml``, or a folder with one or with ``classes.txt``.
 
     Raises
@@ -55,18 +57,22 @@ def open_yolo(root: Path, split: str) -> PairedFiles:
     schema = _schema(root)
     if schema is not None:
         warnings += schema.warnings
-        classes = annotated_classes(schema.file, schema.labels.names, schema.file.name)
+        classes = annotated_classes(schema.file, schema.labels.names, schema.file.name, rest_ignored=options.rest_ignored)
         split = choose_split(schema.file, split, schema.splits)
         images = _images(schema, split, warnings)
-        pairs = _pairs(root, images, classes, warnings)
+        pairs = _pairs(root, images, classes, warnings, by_tool=options.by_tool)
     else:
         named = find_class_names(root, _CLASS_FILES)
         if named is None:
             raise DataError(
                 f"{root}: YOLO's polygons without names: write the names of the classes 0, 1, 2, … into {root / 'classes.txt'}, one a line"
             )
-        classes = annotated_classes(root, named.labels.names, named.file.name)
-        split, pairs = pairs_of_split(root, split, _image_files(root), lambda chosen: _pairs(root, chosen, classes, warnings), warnings)
+        classes = annotated_classes(root, named.labels.names, named.file.name, rest_ignored=options.rest_ignored)
+
+        def pair(chosen: Sequence[Path]) -> list[Pair]:
+            return _pairs(root, chosen, classes, warnings, by_tool=options.by_tool)
+
+        split, pairs = pairs_of_split(root, split, _image_files(root), pair, warnings, options.split_by)
     return open_annotated(root, split, pairs, classes, warnings)
 
 
@@ -103,14 +109,14 @@ def _label_file(image: Path) -> Path:
     return Path(*parts, f"{image.stem}.txt")
 
 
-def _pairs(root: Path, images: Sequence[Path], classes: AnnotatedClasses, warnings: list[str]) -> list[Pair]:
+def _pairs(root: Path, images: Sequence[Path], classes: AnnotatedClasses, warnings: list[str], *, by_tool: bool) -> list[Pair]:
     found = FoundImages(root)
     pairs, without = [], 0
     for image in images:
         file = _label_file(image)
         exists = os.path.isfile(file)
         without += not exists
-        pairs.append(Pair(found.add_path(file, image), image, file, drawing=_Lines(file if exists else None, classes)))
+        pairs.append(Pair(found.add_path(file, image), image, file, drawing=_Lines(file if exists else None, classes, by_tool=by_tool)))
     if without:
         warnings.append(f"{without} of {len(pairs)} images have no label file, and are background as YOLO takes them")
     return pairs
@@ -119,10 +125,10 @@ def _pairs(root: Path, images: Sequence[Path], classes: AnnotatedClasses, warnin
 class _Lines:
     """The polygons of one image, read from its label file when they are drawn."""
 
-    __slots__ = ("classes", "file")
+    __slots__ = ("by_tool", "classes", "file")
 
-    def __init__(self, file: Path | None, classes: AnnotatedClasses) -> None:
-        self.file, self.classes = file, classes
+    def __init__(self, file: Path | None, classes: AnnotatedClasses, *, by_tool: bool) -> None:
+        self.file, self.classes, self.by_tool = file, classes, by_tool
 
     def __call__(self) -> Drawing:
         shapes: list[Shape] = []
@@ -146,7 +152,8 @@ class _Lines:
             if len(points) < 6:
                 left_out["boxes, which do not give the pixels of their objects, were left out"] += 1
             else:
-                shapes.append(Shape(label + self.classes.added, Fractions(points)))
+                outline = OpenCVFractions(points) if self.by_tool else Fractions(points)
+                shapes.append(Shape(label + self.classes.added, outline))
         return Drawing(shapes, None, self.classes.background, SMALL_ON_TOP, left_out=left_out)
 
 
@@ -188,5 +195,6 @@ READER = Reader(
     "YOLO polygons (images/, labels/)",
     recognise=_recognise,
     splits=lambda path: _splits(Path(path)),
-    open=lambda path, split: open_yolo(Path(path), split),
+    open=lambda path, split, **options: open_yolo(Path(path), split, reading_options(**options)),
+    options=DRAWN_BY_TOOL,
 )

@@ -1,0 +1,202 @@
+"""Read the images in the columns of Parquet files, in which Hugging Face stores datasets.
+
+A column of images holds structs of ``bytes`` and ``path``, or bytes alone. The file's footer is read first; then the group of rows (some
+hundreds) that holds the image, one column of it at a time. The last few of these stay in memory, and no more.
+
+The package pyarrow reads the format. It is optional: ``pip install 'upscore[parquet]'``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from upscore.errors import DataError
+from upscore.files import check_file, read_file
+from upscore.text import reason
+
+__all__ = ["PARQUET_SUFFIX", "ParquetTable", "read_image_bytes", "read_image_paths", "read_table"]
+
+PARQUET_SUFFIX = ".parquet"
+"""Ending of the files' names, in lower case."""
+
+_MAX_ROWS = 5_000_000
+_MAX_GROUP = 2**31  # bytes of a column in a group of rows, once decompressed
+_MAX_IMAGE = 2**30
+_MAX_METADATA = 2**24
+_GROUPS_IN_MEMORY = 4  # of images and masks, while threads go from one group to the next
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """What the footer of a file says."""
+
+    file: Path
+    rows: int
+    image_columns: tuple[str, ...]  #: those that hold images
+    features: dict[str, Any] = field(default_factory=dict)  #: Hugging Face's description of each column; empty where there is none
+
+
+def read_table(file: Path) -> ParquetTable:
+    """Read the footer of a Parquet file.
+
+    Raises
+    ------
+    DataError
+        pyarrow is not installed, the file is no such file, or it has too many rows or too large groups of them.
+    """
+    with _opened(file) as table:
+        schema = table.schema_arrow
+        columns = tuple(column.name for column in schema if _is_image(column.type))
+        return ParquetTable(file, table.metadata.num_rows, columns, _features(schema.metadata or {}))
+
+
+def read_image_paths(file: Path, column: str) -> list[str | None]:
+    """Return the path that each row of a column of images gives, None where it gives none; no image is read."""
+    with _opened(file) as table:
+        if not _is_struct(table.schema_arrow.field(column).type):
+            return [None] * table.metadata.num_rows
+        found = table.read(columns=[f"{column}.path"], use_threads=False).column(column).combine_chunks()
+        return [None if value is None else str(value) for value in found.field("path").to_pylist()] if len(found) else []
+
+
+def read_image_bytes(file: Path, column: str, row: int) -> bytes:
+    """Return the encoded image in a row of a column, counted from 1.
+
+    Where the row holds no bytes, its path is read, which must lead to a file below the folder of the Parquet file, or the one above.
+
+    Raises
+    ------
+    DataError
+        As by :func:`read_table`; there is no such row or column, or it holds no image.
+    """
+    value = _groups.value(file, column, row)
+    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if isinstance(data, bytes) and data:
+        if len(data) > _MAX_IMAGE:
+            raise DataError(f"{file}: row {row} holds {len(data)} bytes in '{column}', expected at most {_MAX_IMAGE}")
+        return data
+    if not isinstance(path, str) or not path:
+        raise DataError(f"{file}: row {row} has no image in '{column}', expected bytes or a path")
+    return read_file(_find(file, path, row), max_bytes=_MAX_IMAGE, what="an image")
+
+
+def _find(file: Path, path: str, row: int) -> Path:
+    parts = path.replace("\\", "/").split("/")
+    if "\0" not in path and ".." not in parts and not os.path.isabs(path):
+        for folder in (file.parent, file.parent.parent):
+            found = folder.joinpath(*parts)
+            if found.is_file():
+                return found
+    raise DataError(f"{file}: row {row} names the image {path[:200]!r}, which is not below {file.parent}")
+
+
+class _Groups:
+    """The groups of rows that were read last, a column each. Threads share them, and a group is read once at a time."""
+
+    def __init__(self) -> None:
+        self._read: OrderedDict[tuple[object, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def value(self, file: Path, column: str, row: int) -> Any:
+        """Return the value of a column in a row, counted from 1."""
+        found = file.stat()
+        identity = (str(file), found.st_mtime_ns, found.st_size, column)
+        with self._lock:
+            for key in reversed(self._read):
+                if key[:4] == identity and key[4] < row <= key[5]:  # type: ignore[operator]
+                    self._read.move_to_end(key)
+                    return self._read[key][row - 1 - int(str(key[4]))].as_py()
+            with _opened(file) as table:
+                begin, end, group = _group_of(file, table.metadata, row)
+                if column not in table.schema_arrow.names:
+                    raise DataError(f"{file}: has no column '{column}'")
+                values = table.read_row_group(group, columns=[column], use_threads=False).column(0)
+                if len(values) != end - begin:
+                    raise ValueError(f"group {group + 1} holds {len(values)} rows, and its footer states {end - begin}")
+                chosen = values[row - 1 - begin].as_py()
+            self._read[(*identity, begin, end)] = values
+            while len(self._read) > _GROUPS_IN_MEMORY:
+                self._read.popitem(last=False)
+            return chosen
+
+
+_groups = _Groups()
+
+
+def _group_of(file: Path, metadata: Any, row: int) -> tuple[int, int, int]:
+    """Return the first row of the group that holds a row, the one after its last, both from 0, and its number."""
+    begin = 0
+    for group in range(metadata.num_row_groups):
+        end = begin + metadata.row_group(group).num_rows
+        if begin < row <= end:
+            return begin, end, group
+        begin = end
+    raise DataError(f"{file}: has no row {row}, expected 1 to {begin}")
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """Open a file whose footer was checked; errors of pyarrow, which raises nearly anything, become one line."""
+    if find_spec("pyarrow") is None:
+        raise DataError(f"{file}: Parquet files are read by pyarrow, which is not installed: pip install 'upscore[parquet]'")
+    import pyarrow.parquet
+
+    check_file(file, what="Parquet")
+    try:
+        with pyarrow.parquet.ParquetFile(
+            str(file), thrift_string_size_limit=_MAX_METADATA, thrift_container_size_limit=_MAX_METADATA, pre_buffer=False
+        ) as table:
+            _check(table.metadata)
+            yield table
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{file}: cannot be read as Parquet ({reason(error)}): copy or export it again") from None
+
+
+def _check(metadata: Any) -> None:
+    if not 0 <= metadata.num_rows <= _MAX_ROWS:
+        raise ValueError(f"it states {metadata.num_rows} rows, expected at most {_MAX_ROWS}")
+    total = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        sizes = [group.column(index).total_uncompressed_size for index in range(group.num_columns)]
+        if group.num_rows < 0 or any(not 0 <= size <= _MAX_GROUP for size in sizes):
+            raise ValueError(f"group {number + 1} of its rows states {max(sizes, default=0)} bytes, expected at most {_MAX_GROUP}")
+        total += group.num_rows
+    if total != metadata.num_rows:
+        raise ValueError(f"it states {metadata.num_rows} rows, and its groups hold {total}")
+
+
+def _is_struct(kind: Any) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_struct(kind)) and {"bytes", "path"} <= {part.name for part in kind}
+
+
+def _is_image(kind: Any) -> bool:
+    import pyarrow
+
+    return _is_struct(kind) or bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
+
+def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
+    try:
+        content = json.loads(metadata.get(b"huggingface", b"{}")[:_MAX_METADATA])
+        found = content["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {str(name): feature for name, feature in found.items()} if isinstance(found, dict) else {}
