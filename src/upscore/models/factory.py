@@ -194,11 +194,13 @@ def _fill(model: nn.Module, architecture: Architecture, weights: str | Path, *, 
             raise ModelError(
                 f"there are no ImageNet weights for '{architecture.name}' of another width: leave width at 1, or train from scratch"
             )
+        found = pretrained("vgg16").state_dict()
         for part in parts:
-            transplant_encoder(part, pretrained("vgg16").state_dict(), source=weights)
+            transplant_encoder(part, found, source=weights)
     elif on_vgg16 and not holds_whole_network(weights):
+        found = read_weights(weights, report=report)
         for part in parts:
-            transplant_encoder(part, read_weights(weights, report=report), source=weights, report=report)
+            transplant_encoder(part, found, source=weights, report=report)
     else:
         transplant(model, weights, report=report)
 

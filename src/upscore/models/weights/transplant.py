@@ -29,7 +29,7 @@ _UPSAMPLINGS = {"upscore2": ("score2",), "upscore_pool4": ("score4",), "upscore"
 
 _ADVICE = ": build it with upsampling='full', where it has that"
 
-_SEGMENTATION_LAYERS = ("score", "upscore", "seg-score", "seg_score", "backbone.", "conv1_1_D", "deconv1_1")
+_SEGMENTATION_LAYERS = ("score", "upscore", "seg-score", "seg_score", "backbone.", "streams.", "conv1_1_D", "deconv1_1")
 """Layers that only a segmentation network has."""
 
 
