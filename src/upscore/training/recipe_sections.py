@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from upscore.data.open_dataset import describe_readers
-from upscore.data.reading_options import NAMES as READING
+from upscore.data.reading_options import decided
 from upscore.data.transforms import Augmentation
 from upscore.errors import DataError, RecipeError
 from upscore.input_spec import RGB, InputSpec
@@ -43,20 +43,17 @@ class DataSection(Section):
     path: str | None = Field(None, description=describe_readers())
     train: str = Field("train", description="the split to train on")
     val: str = Field("val", description="the split to validate on")
-    split_by: str | None = Field(
-        None,
+    split_by: str = Field(
+        "",
         description="what images have in common that are in one split, where the data is not divided: 'folder', 'column:NAME' of a table "
         "of pairs, or a regular expression whose first group it is; names with a running number, where not given",
     )
-    crowd: Literal["ignore", "class"] | None = Field(
-        None, description="what COCO's crowd regions are: ignored, where not given, or of their objects' class"
+    crowd: Literal["ignore", "class"] = Field("ignore", description="what COCO's crowd regions are: ignored, or of their objects' class")
+    unlabelled: Literal["format", "background", "ignore"] = Field(
+        "format", description="what pixels that no shape of an annotation file covers are; 'format' leaves it to the format"
     )
-    unlabelled: Literal["background", "ignore"] | None = Field(
-        None, description="what pixels that no shape of an annotation file covers are; the format determines it where not given"
-    )
-    drawing: Literal["centres", "tool"] | None = Field(
-        None,
-        description="which pixels belong to a shape: those whose centres do, where not given, or those that the format's own tool draws",
+    drawing: Literal["centres", "tool"] = Field(
+        "centres", description="which pixels belong to a shape: those whose centres do, or those that the format's own tool draws"
     )
     skip_bad: bool = Field(
         False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
@@ -69,7 +66,7 @@ class DataSection(Section):
     @property
     def reading(self) -> dict[str, str]:
         """What was decided where the data's layout leaves it open: options of ``open_dataset``."""
-        return {name: value for name in READING if (value := getattr(self, name)) is not None}
+        return decided(self.model_dump())
 
 
 class InputSection(Section):
