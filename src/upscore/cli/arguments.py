@@ -106,7 +106,7 @@ SplitBy = Annotated[
     ),
 ]
 Crowd = Annotated[str | None, _reading("What COCO's crowd regions are.", "ignore|class", "ignore")]
-Unlabelled = Annotated[str | None, _reading("What pixels that no shape covers are.", "background|ignore", "the format's")]
+Unlabelled = Annotated[str | None, _reading("What pixels that no shape covers are.", "format|background|ignore", "format")]
 Drawing = Annotated[
     str | None,
     _reading("Which pixels belong to a shape: those whose centres do, or as the format's own tool draws it.", "centres|tool", "centres"),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from upscore.data.split_by import SplitBy
 from upscore.errors import DataError
 
-__all__ = ["CHOICES", "DEFAULT_OPTIONS", "DIVIDED", "DRAWN", "DRAWN_BY_TOOL", "NAMES", "ReadingOptions", "reading_options"]
+__all__ = ["CHOICES", "DEFAULT_OPTIONS", "DIVIDED", "DRAWN", "DRAWN_BY_TOOL", "ReadingOptions", "decided", "reading_options"]
 
-CHOICES = {"crowd": ("ignore", "class"), "unlabelled": ("background", "ignore"), "drawing": ("centres", "tool")}
-"""What each option but ``split_by`` may be."""
-
-NAMES = ("split_by", *CHOICES)
-"""All options."""
+CHOICES = {"crowd": ("ignore", "class"), "unlabelled": ("format", "background", "ignore"), "drawing": ("centres", "tool")}
+"""What each option but ``split_by`` may be; the first is meant where it is not given."""
 
 DIVIDED = ("split_by",)
 """Options of readers that divide images into train and val."""
@@ -28,17 +26,17 @@ DRAWN_BY_TOOL = (*DRAWN, "drawing")
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """Decisions of a user; what is None is the reader's."""
+    """Decisions of a user."""
 
     split_by: SplitBy | None = None
     crowd: str = "ignore"  #: what regions of several objects, which COCO calls crowds, are: "ignore", or the "class" of the objects
-    unlabelled: str | None = None  #: pixels that no shape covers: "background", or "ignore"
+    unlabelled: str = "format"  #: what pixels are that no shape covers: "background", "ignore", or what the format makes of them
     drawing: str = "centres"  #: a pixel belongs to a shape if its centre does; "tool": as the format's own tool draws it
 
     @property
     def rest_ignored(self) -> bool | None:
         """Whether pixels that no shape covers are ignored; None where the reader decides."""
-        return None if self.unlabelled is None else self.unlabelled == "ignore"
+        return None if self.unlabelled == "format" else self.unlabelled == "ignore"
 
     @property
     def by_tool(self) -> bool:
@@ -56,3 +54,13 @@ def reading_options(**given: Any) -> ReadingOptions:
         if name in given and given[name] not in choices:
             raise DataError(f"found {name} '{str(given[name])[:80]}', expected {' or '.join(choices)}")
     return ReadingOptions(**given)
+
+
+def decided(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a recipe's settings that are options of reading, and decide something.
+
+    >>> decided({"path": "street", "split_by": "folder", "crowd": "ignore"})
+    {'split_by': 'folder'}
+    """
+    unset = {"split_by": "", **{name: choices[0] for name, choices in CHOICES.items()}}
+    return {name: settings[name] for name, value in unset.items() if settings.get(name) not in (None, value)}

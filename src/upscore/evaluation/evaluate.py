@@ -24,7 +24,7 @@ from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import dataset_identity, find_shared_images
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.data.pixel_digests import digest_pixels, read_digests
-from upscore.data.reading_options import NAMES
+from upscore.data.reading_options import decided
 from upscore.errors import BundleError, DataError
 from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
@@ -222,7 +222,7 @@ def _reading_of(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with which the data was opened that a network was trained on."""
     recipe = card.get("recipe")
     data = recipe.get("data") if isinstance(recipe, dict) else None
-    return {name: data.get(name) for name in NAMES} if isinstance(data, dict) else {}
+    return decided(data) if isinstance(data, dict) else {}
 
 
 def _find_in_splits(cards: Iterable[Mapping[str, Any]], images: Dataset, path: str) -> list[tuple[str, str]]:

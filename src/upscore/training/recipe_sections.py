@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from upscore.data.open_dataset import describe_readers
-from upscore.data.reading_options import NAMES as READING
+from upscore.data.reading_options import decided
 from upscore.data.transforms import Augmentation
 from upscore.errors import DataError, RecipeError
 from upscore.input_spec import RGB, InputSpec
@@ -46,20 +46,17 @@ class DataSection(Section):
     classes: Literal["", "voc"] = Field(
         "", description="'voc' maps the data's classes, such as COCO's, to PASCAL VOC's 21 by name; all others are background"
     )
-    split_by: str | None = Field(
-        None,
+    split_by: str = Field(
+        "",
         description="what images have in common that are in one split, where the data is not divided: 'folder', 'column:NAME' of a table "
         "of pairs, or a regular expression whose first group it is; names with a running number, where not given",
     )
-    crowd: Literal["ignore", "class"] | None = Field(
-        None, description="what COCO's crowd regions are: ignored, where not given, or of their objects' class"
+    crowd: Literal["ignore", "class"] = Field("ignore", description="what COCO's crowd regions are: ignored, or of their objects' class")
+    unlabelled: Literal["format", "background", "ignore"] = Field(
+        "format", description="what pixels that no shape of an annotation file covers are; 'format' leaves it to the format"
     )
-    unlabelled: Literal["background", "ignore"] | None = Field(
-        None, description="what pixels that no shape of an annotation file covers are; the format determines it where not given"
-    )
-    drawing: Literal["centres", "tool"] | None = Field(
-        None,
-        description="which pixels belong to a shape: those whose centres do, where not given, or those that the format's own tool draws",
+    drawing: Literal["centres", "tool"] = Field(
+        "centres", description="which pixels belong to a shape: those whose centres do, or those that the format's own tool draws"
     )
     skip_bad: bool = Field(
         False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
@@ -72,7 +69,7 @@ class DataSection(Section):
     @property
     def reading(self) -> dict[str, str]:
         """What was decided on how the data is read: options of ``open_dataset``, which are also the flags of verbs that read it."""
-        return {name: value for name in ("classes", *READING) if (value := getattr(self, name))}
+        return ({"classes": self.classes} if self.classes else {}) | decided(self.model_dump())
 
 
 class InputSection(Section):

@@ -60,6 +60,6 @@ def test_stuff_may_have_a_background(coco: Path) -> None:
 
 
 def test_unknown_choices_are_refused(coco: Path) -> None:
-    for name, value, expected in (("crowd", "no", "ignore or class"), ("unlabelled", "0", "background or ignore")):
+    for name, value, expected in (("crowd", "no", "ignore or class"), ("unlabelled", "0", "format or background or ignore")):
         with pytest.raises(DataError, match=f"found {name} '{value}', expected {expected}"):
             open_dataset(coco, "train", **{name: value})

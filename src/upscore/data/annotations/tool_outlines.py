@@ -1,6 +1,6 @@
 """Outlines as labelling tools themselves draw them, pixel for pixel: with the outline, which makes objects half a pixel larger all round.
 
-labelme and Cityscapes draw with Pillow, Ultralytics with OpenCV's fillPoly after it has cut off the fractions of the corners. These are for
+labelme and Cityscapes draw with Pillow, Ultralytics with OpenCV's fillPoly after truncating the corners to whole pixels. These are for
 comparing with masks that such a tool wrote; :mod:`upscore.data.annotations.polygons` has the rule that keeps areas.
 """
 
