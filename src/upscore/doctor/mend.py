@@ -182,7 +182,8 @@ def _write_sample(
     """Write or link the files of a sample; return how its mask differs, and how many files are links."""
     dataset = split.dataset
     assert isinstance(dataset, InFiles)
-    image_file, mask_file = dataset.image_files[index], dataset.mask_files[index]
+    image_file, mask_files = dataset.image_files[index], dataset.mask_files
+    mask_file = mask_files[index] if mask_files else None  # none where masks are drawn
     name = _file_name(record.key)
     checks = treatment.checks.get(record.name, [])
     relative = f"masks/{split.name}/{name}.png"
@@ -190,7 +191,7 @@ def _write_sample(
     done: list[str] = []
     if record.mask_error is not None:
         reading = next((READINGS[check] for check in checks if check in READINGS), None)
-        read = reading(mask_file, dataset.labels) if reading is not None else None
+        read = reading(mask_file, dataset.labels) if reading is not None and mask_file is not None else None
         if read is not None and "sizes.off-by-one" in checks:
             size = record.size[0] - read[0].shape[0], record.size[1] - read[0].shape[1]
             read = read if size in placement.placements else None
@@ -199,7 +200,7 @@ def _write_sample(
             return Change(f"{record.split} {record.key}", why, "left out: its mask cannot be corrected"), 0
         values, how = read
         done += [how] if how else []
-    elif checks or not getattr(dataset, "masks_as_stored", False) or mask_file.suffix.lower() != ".png":
+    elif checks or mask_file is None or not getattr(dataset, "masks_as_stored", False) or mask_file.suffix.lower() != ".png":
         assert isinstance(dataset, RawLabels)
         values = dataset.raw_label(index).values
     for check in checks:
@@ -214,6 +215,7 @@ def _write_sample(
     links = 1
     _link(image_file, folder / "images" / split.name / f"{name}{image_file.suffix.lower()}")
     if values is None:
+        assert mask_file is not None
         _link(mask_file, folder / relative)
         return None, links + 1
     write_stored_values(folder / relative, values, treatment.palette)

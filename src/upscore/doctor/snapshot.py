@@ -135,7 +135,8 @@ class Snapshot:
     def mask_file(self, sample: SampleName) -> list[Path]:
         """Return the mask's file; nothing where masks are not files."""
         dataset = self.by_name[sample[0]].dataset
-        return [dataset.mask_files[self.indices[sample]]] if isinstance(dataset, InFiles) else []
+        files = dataset.mask_files if isinstance(dataset, InFiles) else ()
+        return [files[self.indices[sample]]] if files else []
 
 
 def _group(item: Sequence[SampleName] | SampleName) -> tuple[SampleName, ...]:
@@ -153,7 +154,8 @@ def _stored_masks(split: SplitRecords) -> StoredMasks:
     dataset, records = split.dataset, split.readable
     counts = np.array([record.counts for record in records])
     chosen = [i for i, record in enumerate(split.records) if record.mask is not None]
-    files = [dataset.mask_files[i] for i in chosen] if isinstance(dataset, InFiles) else ()
+    every = dataset.mask_files if isinstance(dataset, InFiles) else ()
+    files = [every[i] for i in chosen] if every else ()  # masks that are drawn have none
     settings_file = dataset.settings_file if isinstance(dataset, InFiles) else None
     return StoredMasks(
         dataset.name, dataset.split, [record.key for record in records], dataset.labels.names, counts > 0, counts.sum(axis=0),

@@ -56,3 +56,10 @@ def test_flags_that_mean_nothing_are_refused(data, capsys):
     assert _run(["convert", "data", "--out", "new", "--tolerance", "-1"], debug=False) == 2
     assert _run(["predict", "run", "data", "--tolerance", "1"], debug=False) == 2
     assert "it needs --as" in capsys.readouterr().err
+
+
+def test_the_doctor_examines_and_mends_masks_that_are_drawn(data, capsys):
+    assert _run(["convert", "data", "--out", "new", "--to", "coco"], debug=False) == 0
+    assert _run(["doctor", "new", "--mend", "mended"], debug=False) == 0
+    assert "could not be completed" not in capsys.readouterr().out
+    assert len(list((data / ".." / "mended" / "masks").rglob("*.png"))) == 3

@@ -80,7 +80,9 @@ def test_label_maps_come_back_to_the_pixel(to, labels, tmp_path_factory, first, 
 def test_classes_come_back_in_their_order_unused_ones_too(to, tmp_path):
     labels = LabelSpace(("background", "zebra", "unused", "ant"))
     label_map = np.array([[0, 1], [3, 0]], np.uint8)
-    write(tmp_path, to, labels, [AnnotatedImage(f"{k}.png", truth=label_map, pixels=pixels_of(label_map), split=k) for k in ("train", "val")])
+    write(
+        tmp_path, to, labels, [AnnotatedImage(f"{k}.png", truth=label_map, pixels=pixels_of(label_map), split=k) for k in ("train", "val")]
+    )
     assert open_dataset(tmp_path, "train").labels.names == labels.names
 
 
@@ -95,7 +97,9 @@ def test_images_without_a_shape_are_background(to, tmp_path):
 @pytest.mark.parametrize("to", FORMATS)
 def test_train_and_test_alone_remain_apart(to, tmp_path):
     label_map = np.array([[0, 1]], np.uint8)
-    images = [AnnotatedImage(f"{s}{k}.png", truth=label_map, pixels=pixels_of(label_map), split=s) for s in ("train", "test") for k in (1, 2)]
+    images = [
+        AnnotatedImage(f"{s}{k}.png", truth=label_map, pixels=pixels_of(label_map), split=s) for s in ("train", "test") for k in (1, 2)
+    ]
     write(tmp_path, to, WITH_BACKGROUND, images)
     if to not in ("cvat", "voc", "folder", "yolo"):
         assert set(list_splits(tmp_path)) == {"train", "val", "test"}  # train is divided
@@ -106,7 +110,9 @@ def test_train_and_test_alone_remain_apart(to, tmp_path):
 
 def test_ignored_pixels_of_yolo_are_counted(tmp_path):
     label_map = np.array([[255, 1, 255]], np.uint8)
-    writer = write(tmp_path, "yolo", WITH_BACKGROUND, [AnnotatedImage("a.png", truth=label_map, pixels=pixels_of(label_map), split="train")])
+    writer = write(
+        tmp_path, "yolo", WITH_BACKGROUND, [AnnotatedImage("a.png", truth=label_map, pixels=pixels_of(label_map), split="train")]
+    )
     assert writer.warnings == {"ignored pixels become background, as YOLO holds none": 2}
 
 
@@ -195,3 +201,14 @@ def test_an_unknown_format_is_named_with_those_there_are():
         find_writer("label_studio")
     with pytest.raises(DataError, match="no format 'voc' can be written"):
         find_writer("voc", predictions=True)
+
+
+@pytest.mark.parametrize("to", ["label-studio", "geojson", "labelme"])
+def test_a_shape_that_the_list_of_classes_lacks_is_an_error(to, tmp_path):
+    label_map = np.array([[0, 1, 2]], np.uint8)
+    images = [AnnotatedImage(f"{k}.png", truth=label_map, pixels=pixels_of(label_map), split=k) for k in ("train", "val")]
+    write(tmp_path, to, WITH_BACKGROUND, images)
+    (listed,) = [tmp_path / name for name in ("classes.txt", "labels.txt") if (tmp_path / name).exists()]
+    listed.write_text("background\nroad\n")
+    with pytest.raises(DataError, match=f"the shapes have the label 'Straße 2', which is not in {listed.name}: add a line for it"):
+        open_dataset(tmp_path, "train")
