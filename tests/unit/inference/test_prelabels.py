@@ -18,8 +18,9 @@ from upscore.data.png_files import write_image
 from upscore.errors import DataError
 from upscore.inference.file_discovery import discover_images
 from upscore.inference.predict_files import predict_files
+from upscore.inference.prediction_account import LabelledImage
 from upscore.inference.predictor import Predictor
-from upscore.inference.prelabels import PreLabelSettings, image_root
+from upscore.inference.prelabels import PreLabelFiles, PreLabelSettings, image_root
 from upscore.ops.geometry import Geometry
 from upscore.types import LabelSpace
 
@@ -147,3 +148,11 @@ def test_label_studio_serves_the_folder_above_the_images(shots, tmp_path):
 def test_settings_that_cannot_be_are_refused(name, tolerance):
     with pytest.raises(DataError, match="expected"):
         PreLabelSettings(name, tolerance)
+
+
+def test_what_is_held_when_the_files_are_closed_is_written(shots, tmp_path):
+    images = discover_images(shots).images
+    files = PreLabelFiles(tmp_path / "out", LABELS, PreLabelSettings("coco"), images, "network")
+    files.hold(LabelledImage(str(images[0].path), (2, 2)), np.array([[1, 0], [2, 2]], np.uint8))
+    files.close()
+    assert set(contents(tmp_path / "out")) == {"a.png"}

@@ -123,9 +123,11 @@ def test_simplified_polygons_are_near_and_smaller(to, tmp_path):
     sizes = []
     for tolerance in (0.0, 1.0):
         folder = tmp_path / str(tolerance)
-        image = AnnotatedImage("a.png", truth=label_map, pixels=pixels_of(label_map), split="train")
-        write(folder, to, LabelSpace(("background", "disc")), [image, AnnotatedImage("b.png", truth=label_map, pixels=image.pixels, split="val")],
-              tolerance=tolerance)  # fmt: skip
+        pixels = pixels_of(label_map)
+        images = [
+            AnnotatedImage(f"{name}.png", truth=label_map, pixels=pixels, split=split) for name, split in (("a", "train"), ("b", "val"))
+        ]
+        write(folder, to, LabelSpace(("background", "disc")), images, tolerance=tolerance)
         found = read(folder, LabelSpace(("background", "disc")))["train/a"][0]
         near = np.abs(np.hypot(rows - 30, columns - 40) - 25) < 3
         assert not (found != label_map)[~near].any()
