@@ -383,7 +383,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch):
         main()
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "tune", "predict", "models"])
+@pytest.mark.parametrize("verb", ["convert", "train", "evaluate", "tune", "predict", "models"])
 def test_help_teaches_by_example(upscore, verb):
     code, said, _ = upscore(verb, "--help")
     assert code == 0

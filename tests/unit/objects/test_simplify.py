@@ -140,3 +140,13 @@ def test_too_many_edges_to_compare_leave_the_outline_as_it_is(monkeypatch):
     (polygon, *_) = polygons(smooth(1))
     simplified = simplify(polygon, 1.0)
     np.testing.assert_array_equal(simplified.outer, polygon.outer)
+
+
+def test_a_hole_that_would_meet_the_outer_ring_keeps_its_corners():
+    noise = np.random.default_rng(9).random((24, 24)).astype(np.float32)
+    label_map = (cv2.GaussianBlur(noise, (0, 0), 1.5) > 0.5).astype(np.uint8)
+    alone = 0
+    for polygon in polygons(label_map):
+        alone += not is_simple([module._simplified_ring(ring, 3.0) for ring in rings_of(polygon)])
+        assert is_simple(rings_of(simplify(polygon, 3.0)))
+    assert alone, "each ring by itself would do"

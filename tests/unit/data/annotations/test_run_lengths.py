@@ -12,6 +12,8 @@ from upscore.data.annotations.run_lengths import (
     decode_coco_runs,
     decode_cvat_runs,
     decode_label_studio_runs,
+    encode_cvat_runs,
+    encode_label_studio_runs,
     parse_coco_text,
 )
 
@@ -155,3 +157,18 @@ def test_differences_are_between_every_second_run() -> None:
     for _ in range(100):
         runs = rng.integers(0, 10 ** rng.integers(1, 9), rng.integers(1, 12)).tolist()
         assert parse_coco_text(coco_text(runs)).tolist() == runs
+
+
+@pytest.mark.parametrize("mask", [np.ones((200, 200), bool), np.zeros((200, 200), bool), np.arange(40_000).reshape(200, 200) > 17_000])
+def test_long_runs_of_label_studio_are_divided(mask):
+    packed = encode_label_studio_runs(mask)
+    assert len(packed) < 40
+    np.testing.assert_array_equal(decode_label_studio_runs(packed, 200, 200), mask)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_encoded_for_cvat_and_label_studio_is_decoded(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((int(rng.integers(1, 30)), int(rng.integers(1, 30)))) < rng.random()
+    np.testing.assert_array_equal(decode_cvat_runs(encode_cvat_runs(mask), *mask.shape), mask)
+    np.testing.assert_array_equal(decode_label_studio_runs(encode_label_studio_runs(mask), *mask.shape), mask)

@@ -123,9 +123,11 @@ def test_simplified_polygons_are_near_and_smaller(to, tmp_path):
     sizes = []
     for tolerance in (0.0, 1.0):
         folder = tmp_path / str(tolerance)
-        image = AnnotatedImage("a.png", truth=label_map, pixels=pixels_of(label_map), split="train")
-        write(folder, to, LabelSpace(("background", "disc")), [image, AnnotatedImage("b.png", truth=label_map, pixels=image.pixels, split="val")],
-              tolerance=tolerance)  # fmt: skip
+        pixels = pixels_of(label_map)
+        images = [
+            AnnotatedImage(f"{name}.png", truth=label_map, pixels=pixels, split=split) for name, split in (("a", "train"), ("b", "val"))
+        ]
+        write(folder, to, LabelSpace(("background", "disc")), images, tolerance=tolerance)
         found = read(folder, LabelSpace(("background", "disc")))["train/a"][0]
         near = np.abs(np.hypot(rows - 30, columns - 40) - 25) < 3
         assert not (found != label_map)[~near].any()
@@ -201,3 +203,14 @@ def test_an_unknown_format_is_named_with_those_there_are():
         find_writer("label_studio")
     with pytest.raises(DataError, match="no format 'voc' can be written"):
         find_writer("voc", predictions=True)
+
+
+@pytest.mark.parametrize("to", ["label-studio", "geojson", "labelme"])
+def test_a_shape_that_the_list_of_classes_lacks_is_an_error(to, tmp_path):
+    label_map = np.array([[0, 1, 2]], np.uint8)
+    images = [AnnotatedImage(f"{k}.png", truth=label_map, pixels=pixels_of(label_map), split=k) for k in ("train", "val")]
+    write(tmp_path, to, WITH_BACKGROUND, images)
+    (listed,) = [tmp_path / name for name in ("classes.txt", "labels.txt") if (tmp_path / name).exists()]
+    listed.write_text("background\nroad\n")
+    with pytest.raises(DataError, match=f"the shapes have the label 'Straße 2', which is not in {listed.name}: add a line for it"):
+        open_dataset(tmp_path, "train")
