@@ -11,14 +11,16 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from upscore.errors import DataError, OutputError, UpscoreError
 from upscore.text import reason
 from upscore.text_encoding import decode_text
 
 __all__ = [
+    "StreamedFile",
     "beside",
     "check_file",
     "flush",
@@ -122,6 +124,69 @@ def write_atomically(path: Path, content: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise
+
+
+class StreamedFile:
+    """A file that is written piece by piece, and takes its name when it is closed.
+
+    Parameters
+    ----------
+    path : path
+        The file, which is replaced if it is there; folders on the way are made.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether it is closed or abandoned.
+
+    Raises
+    ------
+    OutputError
+        From every method: there is no room or no right to write. No partial file is left behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.ended = path, False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # it is open until it is closed or abandoned
+                dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+            )
+        except (OSError, ValueError) as error:
+            raise self._error(error) from None
+
+    def write(self, content: bytes) -> None:
+        """Append ``content``."""
+        try:
+            self._file.write(content)
+        except OSError as error:
+            raise self._error(error) from None
+
+    def close(self) -> None:
+        """Give the file its name; nothing where that was done, or it was abandoned."""
+        if self.ended:
+            return
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            give_name(self._file.name, self.path)
+        except OSError as error:
+            raise self._error(error) from None
+        self.ended = True
+
+    def abandon(self) -> None:
+        """Remove what was written, unless the file is closed."""
+        if not self.ended:
+            self.ended = True
+            with suppress(OSError):  # closing writes what is buffered, which a full disk refuses once more
+                self._file.close()
+            Path(self._file.name).unlink(missing_ok=True)
+
+    def _error(self, error: OSError | ValueError) -> OutputError:
+        if hasattr(self, "_file"):
+            self.abandon()
+        return OutputError(f"{self.path}: cannot be written ({_why(error)}): free some space or choose another folder")
 
 
 def give_name(temporary: str, path: Path) -> None:

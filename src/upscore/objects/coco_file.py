@@ -16,18 +16,13 @@ have no holes, so ``segmentation`` is the mask's run lengths, and the exact outl
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from upscore.errors import OutputError
-from upscore.files import give_name
+from upscore.files import StreamedFile
 from upscore.objects.detected import DetectedObject
-from upscore.text import reason
 from upscore.types import LabelSpace
 
 __all__ = ["CocoFile", "describe_object"]
@@ -78,18 +73,12 @@ class CocoFile:
     """
 
     def __init__(self, path: Path, labels: LabelSpace, classes: Sequence[int], info: Mapping[str, object]) -> None:
-        self.path, self._ended = path, False
+        self.path = path
         self._images: list[dict[str, object]] = []
         self._categories = [{"id": k, "name": labels.names[k]} for k in classes]
         self._objects = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # it is open until it is closed or abandoned
-                dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-            )
-        except OSError as error:
-            raise self._error(error) from None
-        self._write(b'{"info": ' + _encoded(dict(info)) + b',\n "annotations": [')
+        self._file = StreamedFile(path)
+        self._file.write(b'{"info": ' + _encoded(dict(info)) + b',\n "annotations": [')
 
     def add(self, file_name: str, size: tuple[int, int], objects: Iterable[Mapping[str, Any]]) -> None:
         """Write the objects of an image, as :func:`describe_object` gives them; ``size`` is its height and width."""
@@ -97,40 +86,18 @@ class CocoFile:
         for described in objects:
             separator = b",\n  " if self._objects else b"\n  "
             self._objects += 1
-            self._write(separator + _encoded({"id": self._objects, "image_id": len(self._images), **described}))
+            self._file.write(separator + _encoded({"id": self._objects, "image_id": len(self._images), **described}))
 
     def close(self) -> None:
         """Write the rest, and give the file its name; nothing where it was abandoned."""
-        if self._ended:
+        if self._file.ended:
             return
-        self._write(b'],\n "images": ' + _encoded(self._images) + b',\n "categories": ' + _encoded(self._categories) + b"}\n")
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            give_name(self._file.name, self.path)
-        except OSError as error:
-            raise self._error(error) from None
-        self._ended = True
+        self._file.write(b'],\n "images": ' + _encoded(self._images) + b',\n "categories": ' + _encoded(self._categories) + b"}\n")
+        self._file.close()
 
     def abandon(self) -> None:
         """Remove what was written, unless the file is closed."""
-        if not self._ended:
-            self._ended = True
-            with contextlib.suppress(OSError):  # closing writes what is buffered, which a full disk refuses once more
-                self._file.close()
-            Path(self._file.name).unlink(missing_ok=True)
-
-    def _write(self, content: bytes) -> None:
-        try:
-            self._file.write(content)
-        except OSError as error:
-            raise self._error(error) from None
-
-    def _error(self, error: OSError) -> OutputError:
-        if hasattr(self, "_file"):
-            self.abandon()
-        return OutputError(f"{self.path}: cannot be written ({reason(error)}): free some space or choose another folder")
+        self._file.abandon()
 
 
 def _encoded(value: object) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.objects.components import find_components
 from upscore.objects.polygons import Polygon, outline
 from upscore.objects.rle import encode_rle
 from upscore.overlay import is_background
@@ -92,15 +92,11 @@ def connected_objects(
     [((1, 0, 3, 1), 2), ((4, 0, 5, 1), 1)]
     """
     objects = []
-    present = np.flatnonzero(cv2.calcHist([label_map], [0], None, [256], [0, 256]).ravel())
-    for label_class in sorted(set(classes) & set(present.tolist())):
-        of_class = (label_map == label_class).view(np.uint8)
-        _, components, stats, _ = cv2.connectedComponentsWithStats(of_class, connectivity=4, ltype=cv2.CV_32S)
-        for number, (left, top, width, height, area) in enumerate(stats.tolist()):
-            if number == 0 or area < min_area:  # 0 is what is not of the class
-                continue
-            inside = np.s_[top : top + height, left : left + width]
-            mask = components[inside] == number
-            score = float(confidence[inside][mask].mean(dtype=np.float64))
-            objects.append(DetectedObject(label_class, score, mask, left + origin[1], top + origin[0], size or label_map.shape))
+    for found in find_components(label_map, classes, min_area=min_area):
+        height, width = found.mask.shape
+        inside = confidence[found.top : found.top + height, found.left : found.left + width]
+        score = float(inside[found.mask].mean(dtype=np.float64))
+        objects.append(
+            DetectedObject(found.label, score, found.mask, found.left + origin[1], found.top + origin[0], size or label_map.shape)
+        )
     return sorted(objects, key=lambda each: -each.score)

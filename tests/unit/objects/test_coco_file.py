@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, monkeypatch):
     def full(content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(file, "_file", Full(file._file, full))
+    monkeypatch.setattr(file._file, "_file", Full(file._file._file, full))
     with pytest.raises(OutputError, match="No space left"):
         file.add("b.jpg", (1, 1), [describe_object(RING)])
     file.close()

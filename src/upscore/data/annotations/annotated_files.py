@@ -74,13 +74,14 @@ def files_by_split(root: Path, files: Sequence[Path], *, by_name: bool) -> dict[
         split = next((split for word in words if (split := canonical_split(word))), "")
         found.setdefault(split, []).append(file)
     if not {"train", "val"} <= found.keys():
-        return {"": [file for split, of_split in found.items() if split != "test" for file in of_split] or list(files)}
+        others = [file for split, of_split in found.items() if split != "test" for file in of_split]
+        return {"": others, **({"test": found["test"]} if "test" in found else {})} if others else {"": list(files)}
     return {split: found[split] for split in ("train", "val", "test") if split in found}
 
 
 def splits_of(files: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """Return the names of the splits of :func:`files_by_split`: train and val where the images are to be divided."""
-    return tuple(files) if "" not in files else ("train", "val")
+    return tuple(files) if "" not in files else ("train", "val", *(["test"] if "test" in files else []))
 
 
 def pairs_of_split(
@@ -91,8 +92,8 @@ def pairs_of_split(
     Images that are not divided into splits are divided here, and ``warnings`` gets a sentence on it.
     """
     split = choose_split(root, split, splits_of(files))
-    pairs = read(files.get(split) or files[""])
-    if "" in files:
+    pairs = read(files[split] if split in files else files[""])
+    if split not in files:
         pairs = divide(root, pairs, split, warnings, because="the annotations are not divided into train and val")
     return split, pairs
 

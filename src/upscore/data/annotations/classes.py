@@ -7,10 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from upscore.data.annotations.drawing import Shape
+from upscore.data.annotations.outlines import Outline
+from upscore.data.class_names import find_class_names
 from upscore.errors import DataError
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["AnnotatedClasses", "annotated_classes"]
+__all__ = ["IGNORED_NAME", "AnnotatedClasses", "annotated_classes", "background_class", "listed_classes", "shape_of"]
+
+IGNORED_NAME = "__ignore__"
+"""The label of shapes whose pixels are ignored, as labelme names it."""
 
 _BACKGROUND = re.compile(r"_*(back[ _-]?ground|bg)_*", re.IGNORECASE)
 
@@ -24,6 +30,15 @@ class AnnotatedClasses:
     numbers: dict[str, int]  #: the class of each name in the annotation file
     added: int  #: 1 where a background was put before the others, else 0
     warnings: tuple[str, ...]  #: where names and order come from, and what the background is
+
+
+def background_class(names: Sequence[str]) -> int | None:
+    """Return the class that pixels without a shape are, by its name; None where no name is such.
+
+    >>> background_class(["road", "_background_"]), background_class(["road"])
+    (1, None)
+    """
+    return next((number for number, name in enumerate(names) if _BACKGROUND.fullmatch(name.strip())), None)
 
 
 def annotated_classes(
@@ -54,7 +69,7 @@ def annotated_classes(
     """
     named = [name for name in names if name not in ignored]
     colours = [colour for name, colour in zip(names, palette, strict=True) if name not in ignored] if palette else []
-    background = next((number for number, name in enumerate(named) if _BACKGROUND.fullmatch(name.strip())), None)
+    background = background_class(named)
     warnings, count = [], len(named)
     if not named:
         raise DataError(f"{file}: holds no class of shapes, expected at least one")
@@ -73,3 +88,25 @@ def annotated_classes(
         raise DataError(f"{file}: {error}") from None
     warnings.insert(0, f"the names of the {len(labels)} classes come from {source}")
     return AnnotatedClasses(labels, background, {name: number for number, name in enumerate(named)}, len(named) - count, tuple(warnings))
+
+
+def listed_classes(root: Path, names: Sequence[str], source: str, files: Sequence[str]) -> AnnotatedClasses:
+    """Return the classes of shapes in the order of the first of ``files`` that the dataset's folder holds, or else as they are given.
+
+    Shapes called :data:`IGNORED_NAME` are of no class. A DataError is raised where a name is not in the file.
+    """
+    named = find_class_names(root if root.is_dir() else root.parent, files)
+    if named is None:
+        return annotated_classes(root, names, source, ignored=(IGNORED_NAME,))
+    classes = annotated_classes(root, named.labels.names, named.file.name)
+    unknown = [name for name in names if name not in classes.numbers and name != IGNORED_NAME]
+    if unknown:
+        raise DataError(f"{root}: the shapes have the label '{unknown[0]}', which is not in {named.file.name}: add a line for it")
+    return classes
+
+
+def shape_of(name: str, outline: Outline, classes: AnnotatedClasses) -> Shape:
+    """Return a shape of one of the classes, or an ignored one."""
+    if name in classes.numbers:
+        return Shape(classes.numbers[name], outline)
+    return Shape(IGNORE, outline, f"of shapes called '{name}'")

@@ -20,6 +20,7 @@ _FILES_READ = 16  # of each folder
 _JSON_WORDS = (  # the first format whose words all occur counts
     ("VGG Image Annotator", ('"_via_img_metadata"|"shape_attributes"',)),
     ("Label Studio", ('"(polygonlabels|brushlabels|keypointlabels|rectanglelabels|ellipselabels|original_width)"',)),
+    ("Label Studio", ('"data"\\s*:', '"(annotations|predictions)"\\s*:', '"result"\\s*:')),
     ("Supervisely", ('"(classTitle|geometryType|geometry_type)"',)),
     ("Supervisely", ('"size"', '"objects"', '"height"')),
     ("labelme", ('"shapes"', '"(imagePath|imageData|shape_type|flags)"')),

@@ -1,4 +1,4 @@
-"""Decode masks that are stored as runs of equal pixels, as four tools write them.
+"""Decode and encode masks that are stored as runs of equal pixels, as four tools write them.
 
 ==============  ===========================================  ==========================================
 COCO            column by column over the whole image        a list of lengths, or a text of characters
@@ -18,9 +18,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["coco_area", "decode_coco_runs", "decode_cvat_runs", "decode_label_studio_runs", "fill_runs", "parse_coco_text"]
+__all__ = [
+    "coco_area",
+    "decode_coco_runs",
+    "decode_cvat_runs",
+    "decode_label_studio_runs",
+    "encode_cvat_runs",
+    "encode_label_studio_runs",
+    "fill_runs",
+    "parse_coco_text",
+]
 
 _MAX_RUN_BITS = 50
+_LENGTH_BITS = (3, 4, 8, 16)  # of the lengths of a run of Label Studio's, in its own files
+_LONGEST_RUN = 2**16
 _NUMBERS = re.compile(r"[0-9,\s]*")
 
 
@@ -117,6 +128,17 @@ def decode_cvat_runs(text: str, height: int, width: int) -> npt.NDArray[np.bool_
     return fill_runs([int(word) for word in words], height * width).reshape(height, width)
 
 
+def encode_cvat_runs(mask: npt.NDArray[np.bool_]) -> str:
+    """Return a mask (height, width) as CVAT's text of run lengths.
+
+    >>> encode_cvat_runs(np.array([[False, False], [True, False]]))
+    '2, 1, 1'
+    """
+    values = np.concatenate([[False], mask.ravel()])
+    starts = np.flatnonzero(values[1:] != values[:-1])
+    return ", ".join(map(str, np.diff(starts, prepend=0, append=mask.size).tolist()))
+
+
 def decode_label_studio_runs(data: bytes, height: int, width: int) -> npt.NDArray[np.bool_]:
     """Return the mask (height, width) of Label Studio's run lengths: where the fourth of four channels is above 0.
 
@@ -142,6 +164,36 @@ def decode_label_studio_runs(data: bytes, height: int, width: int) -> npt.NDArra
         decoded[filled : filled + number] = stream.take(8) if repeated else stream.take_bytes(number)
         filled += number
     return decoded.reshape(height, width, 4)[..., 3] > 0
+
+
+def encode_label_studio_runs(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Return a mask (H, W) as Label Studio's run lengths, of four equal channels that are 255 inside and 0 outside.
+
+    Every record repeats one value; lengths have 3, 4, 8 or 16 bits, as in Label Studio's own files, and longer runs are divided.
+
+    >>> mask = np.array([[True, False, False]])
+    >>> (decode_label_studio_runs(encode_label_studio_runs(mask), 1, 3) == mask).all()
+    np.True_
+    """
+    values = mask.ravel()
+    if 4 * values.size >= 2**32:
+        raise ValueError(f"the mask has {values.size:,} pixels, expected fewer than {2**30:,}")
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])) if values.size else np.empty(0, np.int64)
+    lengths = 4 * np.diff(starts, append=values.size)
+    parts = -(-lengths // _LONGEST_RUN)
+    run = np.repeat(np.arange(len(starts)), parts)
+    part = np.arange(len(run)) - np.repeat(np.cumsum(parts) - parts, parts)
+    length = np.minimum(lengths[run] - part * _LONGEST_RUN, _LONGEST_RUN) - 1
+    size = np.searchsorted(1 << np.array(_LENGTH_BITS), length, "right")  # the index of the first that is wide enough
+    bits = np.array(_LENGTH_BITS)[size]
+    # 1 for a repeated value, two bits of the size, the length, and the value, whose bits are all equal.
+    record = ((4 | size) << (bits + 8)) | (length << 8) | np.where(values[starts[run]], 255, 0)
+    position = np.arange(26, -1, -1)  # of at most 3 + 16 + 8 bits
+    written = position < (bits + 11)[:, None]
+    stream = ((record[:, None] >> position) & 1).astype(np.uint8)[written]
+    head = 4 * values.size << 21 | 7 << 16 | sum(width - 1 << shift for width, shift in zip(_LENGTH_BITS, (12, 8, 4, 0), strict=True))
+    begin = np.unpackbits(np.frombuffer(head.to_bytes(7, "big"), np.uint8))[3:]  # 32 + 5 + 4 × 4 bits
+    return np.packbits(np.concatenate([begin, stream])).tobytes()
 
 
 class _Bits:

@@ -7,7 +7,7 @@
     └── images/a.jpg              or images/Train/a.jpg, in projects with subsets
 
 The classes are those of the file's own list of labels, in its order. Shapes are drawn by ``z_order``, and those of one in the order of
-the file, the later ones on top.
+the file, the later ones on top. Shapes called ``__ignore__`` are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_xml, splits_of
-from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
+from upscore.data.annotations.classes import IGNORED_NAME, AnnotatedClasses, annotated_classes, shape_of
 from upscore.data.annotations.drawing import Drawing, Shape
 from upscore.data.annotations.fields import name_of, number_of, size_of
 from upscore.data.annotations.outlines import CvatRuns, Ellipse, Outline, Polygons, box
@@ -101,9 +101,10 @@ def _classes(root: Path, documents: dict[Path, Any]) -> AnnotatedClasses:
                 colours.setdefault(name, _colour(label.findtext("color") or ""))
     if colours:
         palette = [colour for colour in colours.values() if colour is not None]
-        return annotated_classes(root, list(colours), "the labels of the task", palette=palette if len(palette) == len(colours) else ())
+        palette = palette if len(palette) == len(colours) else []
+        return annotated_classes(root, list(colours), "the labels of the task", palette=palette, ignored=(IGNORED_NAME,))
     names = {shape.get("label") for document in documents.values() for image in document.iter("image") for shape in image}
-    return annotated_classes(root, sorted(name for name in names if name), "the shapes, sorted")
+    return annotated_classes(root, sorted(name for name in names if name), "the shapes, sorted", ignored=(IGNORED_NAME,))
 
 
 def _colour(text: str) -> tuple[int, int, int] | None:
@@ -124,9 +125,9 @@ def _drawing(file: Path, image: Any, classes: AnnotatedClasses) -> Drawing:
                 left_out[f"shapes of the type {shape.tag}, which have no area, were left out"] += 1
                 continue
             name = name_of(shape.get("label")).strip()
-            if name not in classes.numbers:
+            if name not in classes.numbers and name != IGNORED_NAME:
                 raise ValueError(f"its label is '{name}', which is not among the labels of the task")
-            shapes.append((number_of(shape.get("z_order", "0"), "z_order"), Shape(classes.numbers[name], _outline(shape))))
+            shapes.append((number_of(shape.get("z_order", "0"), "z_order"), shape_of(name, _outline(shape), classes)))
     except ValueError as error:
         raise DataError(f"{file}: image {literal(image.get('name'), 60)}, shape {number}: {error}") from None
     shapes.sort(key=lambda shape: shape[0])

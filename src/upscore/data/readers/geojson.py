@@ -4,9 +4,11 @@
 
     data/
     ├── slide-1.tif, slide-1.geojson
-    └── slide-2.tif, slide-2.geojson
+    ├── slide-2.tif, slide-2.geojson
+    └── classes.txt                       optional: the order of the classes, one name a line
 
-The class is ``properties.classification.name`` (QuPath), or a property called class, label, name or category. Features have no order:
+The class is ``properties.classification.name`` (QuPath), or a property called class, label, name or category; ``__ignore__`` is ignored.
+Features have no order:
 smaller ones are drawn over larger ones. Coordinates of a map are refused: a raster's georeference is needed to draw those.
 """
 
@@ -18,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
-from upscore.data.annotations.classes import annotated_classes
-from upscore.data.annotations.drawing import SMALL_ON_TOP, Drawing, Shape
+from upscore.data.annotations.classes import listed_classes, shape_of
+from upscore.data.annotations.drawing import SMALL_ON_TOP, Drawing
 from upscore.data.annotations.fields import flat_points, items_of
 from upscore.data.annotations.outlines import Polygons
 from upscore.data.annotations.recognition import files_of_format, is_of_format
@@ -45,7 +47,8 @@ def open_geojson(root: Path, split: str) -> PairedFiles:
     """
     by_split = _files(root)
     read = {file: _read(file) for files in by_split.values() for file in files}
-    classes = annotated_classes(root, sorted({name for features, _ in read.values() for name, _ in features}), "the features, sorted")
+    names = sorted({name for features, _ in read.values() for name, _ in features})
+    classes = listed_classes(root, names, "the features, sorted", ("classes.txt",))
     warnings: list[str] = []
 
     def pair(files: Sequence[Path]) -> list[Pair]:
@@ -55,7 +58,7 @@ def open_geojson(root: Path, split: str) -> PairedFiles:
             stem = Path(file.stem).stem if file.stem.lower().endswith((".tif", ".tiff", ".png", ".jpg")) else file.stem
             if (image := found.find(stem)) is not None:
                 features, left_out = read[file]
-                shapes = [Shape(classes.numbers[name], outline) for name, outline in features]
+                shapes = [shape_of(name, outline, classes) for name, outline in features]
                 drawing = Drawing(shapes, None, classes.background, SMALL_ON_TOP, left_out=left_out)
                 pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
         found.check(files[0], warnings)

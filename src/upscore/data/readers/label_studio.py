@@ -4,10 +4,12 @@
 
     data/
     ├── project-3-at-2026-01-01.json
-    └── images/0f1e2d3c-a.jpg          or without what Label Studio puts before an uploaded file's name
+    ├── images/0f1e2d3c-a.jpg          or without what Label Studio puts before an uploaded file's name
+    └── classes.txt                    optional: the order of the classes, one name a line
 
 Coordinates are percentages of the image's size. Shapes are drawn in the order of the file, the later ones on top. Of several annotations
-of a task, by different people, the first that was not cancelled counts; predictions are no annotations.
+of a task, by different people, the first that was not cancelled counts; predictions are no annotations. Shapes called ``__ignore__`` are
+ignored.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
-from upscore.data.annotations.classes import annotated_classes
-from upscore.data.annotations.drawing import Drawing, Shape
+from upscore.data.annotations.classes import listed_classes, shape_of
+from upscore.data.annotations.drawing import Drawing
 from upscore.data.annotations.fields import flat_points, items_of, name_of, number_of, size_of
 from upscore.data.annotations.outlines import Ellipse, LabelStudioRuns, Outline, Polygons, box
 from upscore.data.annotations.recognition import files_of_format, is_of_format
@@ -53,7 +55,7 @@ def open_label_studio(root: Path, split: str) -> PairedFiles:
     warnings: list[str] = []
     read = {file: _read(file, warnings) for files in by_split.values() for file in files}
     names = sorted({name for tasks in read.values() for _, _, shapes, _ in tasks for name, _ in shapes})
-    classes = annotated_classes(root, names, "the regions, sorted")
+    classes = listed_classes(root, names, "the regions, sorted", ("classes.txt",))
 
     def pair(files: Sequence[Path]) -> list[Pair]:
         found = FoundImages(root, [file.parent / "images" for file in files])
@@ -62,7 +64,7 @@ def open_label_studio(root: Path, split: str) -> PairedFiles:
             for url, size, shapes, left_out in read[file]:
                 names = _image_names(url)
                 if (image := found.find(*names, Path(names[-1]).stem)) is not None:
-                    drawn = [Shape(classes.numbers[name], outline) for name, outline in shapes]
+                    drawn = [shape_of(name, outline, classes) for name, outline in shapes]
                     drawing = Drawing(drawn, size, classes.background, left_out=left_out)
                     pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
             found.check(file, warnings)
@@ -82,7 +84,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
 def _image_names(url: str) -> list[str]:
     """Return the names that an image may have: what follows ``?d=`` in a URL, its path, and these without the prefix of an upload."""
     parts = urlsplit(url) if "\0" not in url else urlsplit("")
-    path = unquote(parse_qs(parts.query).get("d", [parts.path])[0] if "://" not in url[:12] or parts.query else parts.path)
+    path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     name = path.replace("\\", "/").rpartition("/")[2]
     names = [path.lstrip("/"), name]
     return [*names, name[9:]] if _UPLOAD.match(name) else names

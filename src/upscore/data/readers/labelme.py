@@ -21,17 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_json, splits_of
-from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
-from upscore.data.annotations.drawing import Drawing, Shape
+from upscore.data.annotations.classes import listed_classes, shape_of
+from upscore.data.annotations.drawing import Drawing
 from upscore.data.annotations.fields import flat_points, items_of, name_of, number_of, size_of
 from upscore.data.annotations.outlines import Bitmap, Outline, Polygons, box, circle
 from upscore.data.annotations.recognition import files_of_format, is_of_format
-from upscore.data.class_names import find_class_names
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
 from upscore.errors import DataError
-from upscore.types import IGNORE
 
 __all__ = ["READER", "open_labelme"]
 
@@ -39,7 +37,6 @@ _WHAT = "labelme annotations"
 _CLASS_FILES = ("labels.txt", "classes.txt", "class_names.txt")
 _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 _WITHOUT_AREA = ("line", "linestrip", "point", "points", "cuboid")
-_IGNORED = "__ignore__"
 
 
 def open_labelme(root: Path, split: str) -> PairedFiles:
@@ -53,7 +50,8 @@ def open_labelme(root: Path, split: str) -> PairedFiles:
     by_split = _files(root)
     every = [file for files in by_split.values() for file in files]
     read = {file: _read(file) for file in every}
-    classes = _classes(root, sorted({name for _, _, shapes, _ in read.values() for name, _ in shapes}))
+    names = sorted({name for _, _, shapes, _ in read.values() for name, _ in shapes})
+    classes = listed_classes(root, names, "the shapes, sorted", _CLASS_FILES)
     warnings: list[str] = []
 
     def pair(files: Sequence[Path]) -> list[Pair]:
@@ -62,7 +60,7 @@ def open_labelme(root: Path, split: str) -> PairedFiles:
         for file in files:
             path, size, shapes, left_out = read[file]
             if (image := _image(file, path, found)) is not None:
-                drawn = [Shape(classes.numbers.get(name, IGNORE), outline, _why_ignored(name, classes)) for name, outline in shapes]
+                drawn = [shape_of(name, outline, classes) for name, outline in shapes]
                 drawing = Drawing(drawn, size, classes.background, left_out=left_out)
                 pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
         found.check(files[0], warnings)
@@ -73,27 +71,11 @@ def open_labelme(root: Path, split: str) -> PairedFiles:
     return open_annotated(root, split, pairs, classes, warnings)
 
 
-def _why_ignored(name: str, classes: AnnotatedClasses) -> str:
-    return "" if name in classes.numbers else f"of shapes called '{name}'"
-
-
 def _files(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         return {"": [root]}
     files = files_of_format(root, "labelme")
     return files_by_split(root, files, by_name=False)
-
-
-def _classes(root: Path, names: Sequence[str]) -> AnnotatedClasses:
-    folder = root if root.is_dir() else root.parent
-    named = find_class_names(folder, _CLASS_FILES)
-    if named is None:
-        return annotated_classes(root, names, "the shapes, sorted", ignored=(_IGNORED,))
-    classes = annotated_classes(root, named.labels.names, named.file.name)
-    unknown = [name for name in names if name not in classes.numbers and name != _IGNORED]
-    if unknown:
-        raise DataError(f"{root}: the shapes have the label '{unknown[0]}', which is not in {named.file.name}: add a line for it")
-    return classes
 
 
 def _read(file: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]:

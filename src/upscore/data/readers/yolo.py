@@ -178,7 +178,7 @@ def _some_label_files(root: Path, schema: Schema | None) -> list[Path]:
             if source.suffix.lower() == ".txt"
             else files_with_suffix(source, IMAGE_SUFFIXES)
         )
-        labelled = [file for image in images if os.path.isfile(file := _label_file(image))]
+        labelled = [file for image in images if os.path.isfile(file := _label_file(image)) and os.path.getsize(file)]
         files += labelled[:_FILES_READ]
     return files
 

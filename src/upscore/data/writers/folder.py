@@ -1,0 +1,64 @@
+"""Folders of images and masks with a ``dataset.yaml``, as :mod:`upscore.data.readers.dataset_yaml` reads them.
+
+::
+
+    data/
+    ├── dataset.yaml
+    ├── images/train/street/0001.jpg
+    └── masks/train/street/0001.png       palette PNG, 255 is ignored
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.png_files import write_label_map
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.written_images import ANY, WrittenImages
+from upscore.files import write_atomically
+from upscore.objects.shapes import TracedShape
+from upscore.types import LabelSpace
+
+__all__ = ["WRITER", "FolderWriter"]
+
+
+class FolderWriter:
+    """Writes masks beside images."""
+
+    def __init__(self, folder: Path, labels: LabelSpace, options: WriterOptions) -> None:
+        self.folder, self.labels = folder, labels
+        self.warnings = Counter[str]()
+        self._splits: dict[str, None] = {}
+        self._images = WrittenImages(folder, ANY, flat=False, warnings=self.warnings)
+
+    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+        """Return no shapes: masks hold pixels."""
+        return []
+
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+        """Write an image and its mask."""
+        split = image.split or "train"
+        self._splits[split] = None
+        name = self._images.name(image)
+        self._images.store(image, f"images/{split}/{name}")
+        mask = f"masks/{split}/{name}.png"
+        write_label_map(self.folder / mask, image.label_map, self.labels)
+        return mask
+
+    def close(self) -> None:
+        """Write ``dataset.yaml``."""
+        lines = ["path: .", *(f"{json.dumps(split)}: {json.dumps(f'images/{split}')}" for split in self._splits)]
+        lines += ["masks_dir: masks", f"names: {json.dumps(list(self.labels.names))}"]
+        write_atomically(self.folder / "dataset.yaml", ("\n".join(lines) + "\n").encode())
+
+    def abandon(self) -> None:
+        """Do nothing: every file is whole."""
+
+
+WRITER = Writer("folder", "images/ and masks/ with a dataset.yaml", "", FolderWriter, predictions=False)

@@ -1,0 +1,74 @@
+"""GeoJSON in pixels, a file for each image, as QuPath imports it and :mod:`upscore.data.readers.geojson` reads it.
+
+::
+
+    data/
+    ├── classes.txt                                  the classes in their order
+    └── train/slide_1.tif, slide_1.geojson
+
+Polygons hold holes. Ignored pixels are features of the class ``__ignore__``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upscore.data.traced_classes import TracedClasses, check_names
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.written_images import ANY, WrittenImages
+from upscore.files import write_atomically
+from upscore.objects.shapes import TracedShape
+from upscore.types import LabelSpace
+
+__all__ = ["WRITER", "GeoJSONWriter"]
+
+
+class GeoJSONWriter:
+    """Writes a file of features for each image."""
+
+    def __init__(self, folder: Path, labels: LabelSpace, options: WriterOptions) -> None:
+        check_names(labels, "classes.txt")
+        self.folder, self.labels, self.options = folder, labels, options
+        self.warnings = Counter[str]()
+        self.classes = TracedClasses(labels, options.tolerance)
+        self._images = WrittenImages(folder, ANY, flat=True, warnings=self.warnings)
+
+    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+        """Return the shapes."""
+        return self.classes.trace(label_map)
+
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+        """Write an image and its features."""
+        name = f"{image.split}/{self._images.name(image)}".lstrip("/")
+        if self.options.copy_images:
+            self._images.store(image, name)
+        traced = self.trace(image.label_map) if shapes is None else shapes
+        content = {"type": "FeatureCollection", "features": [self._describe(shape) for shape in traced]}
+        write_atomically(self.folder / f"{name}.geojson", (json.dumps(content, ensure_ascii=False) + "\n").encode())
+        return f"{name}.geojson"
+
+    def _describe(self, shape: TracedShape) -> dict[str, Any]:
+        rings = [np.concatenate([ring, ring[:1]]).tolist() for ring in (shape.polygon.outer, *shape.polygon.holes)]
+        classification = {"name": self.classes.name_of(shape.label), "color": self.labels.colours()[shape.label].tolist()}
+        return {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": rings},
+            "properties": {"objectType": "annotation", "classification": classification},
+        }
+
+    def close(self) -> None:
+        """Write ``classes.txt``."""
+        write_atomically(self.folder / "classes.txt", "\n".join([*self.labels.names, ""]).encode())
+
+    def abandon(self) -> None:
+        """Do nothing: every file is whole."""
+
+
+WRITER = Writer("geojson", "GeoJSON in pixels (QuPath)", "folders in a split", GeoJSONWriter)
