@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "FORMATS",
     "Data",
     "Device",
     "MinArea",
@@ -16,6 +17,7 @@ __all__ = [
     "Run",
     "check_object_flags",
     "complete_devices",
+    "complete_formats",
     "complete_models",
     "complete_recipes",
     "examples",
@@ -38,7 +40,15 @@ MODELS = (
 )  # fmt: skip
 """The architectures, for shell completion; a test holds them equal too."""
 
+FORMATS = ("folder", "coco", "labelme", "label-studio", "cvat", "yolo", "voc", "geojson")
+"""The formats in which datasets are written, for help and shell completion; a test holds them equal too."""
+
 RUN_HELP = "A run folder of 'upscore train', a bundle in it (best/, last/), or an ensemble."
+
+
+def complete_formats(incomplete: str) -> list[str]:
+    """Return the formats of datasets that begin so, for a shell."""
+    return [name for name in FORMATS if name.startswith(incomplete)]
 
 
 def complete_models(incomplete: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from upscore.input_spec import Image
 from upscore.objects.shapes import TracedShape
 from upscore.types import LabelSpace
 
-__all__ = ["AnnotatedImage", "DatasetWriter", "Writer", "WriterOptions"]
+__all__ = ["AnnotatedImage", "DatasetWriter", "Writer", "WriterOptions", "Written"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,13 @@ class WriterOptions:
     model: str = ""  #: what made the predictions
 
 
+class Written(NamedTuple):
+    """Where an image was written to, below the folder of the dataset."""
+
+    annotation: str  #: the file that holds its annotation
+    image: str = ""  #: the image; empty where it was not copied
+
+
 class DatasetWriter(Protocol):
     """Writes one dataset, image by image; memory holds one of them."""
 
@@ -62,11 +69,10 @@ class DatasetWriter(Protocol):
     def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
         """Return the shapes of a label map that the format holds; may be called in any thread."""
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image; ``shapes`` are those of its label map, if they were traced before.
 
-        Returns the path of the file that holds its annotation, below the folder. A DataError is raised where the format cannot hold the
-        image, and an OutputError where a file cannot be written.
+        A DataError is raised where the format cannot hold the image, and an OutputError where a file cannot be written.
         """
 
     def close(self) -> None:

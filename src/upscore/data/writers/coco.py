@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.traced_classes import TracedClasses
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.objects.coco_file import CocoFile
 from upscore.objects.rle import encode_rle
@@ -47,18 +47,19 @@ class CocoWriter:
         """Return the shapes."""
         return self.classes.trace(label_map)
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its annotations."""
         file = f"annotations/{self._kind}_{image.split}.json" if image.split else "coco.json"
         if image.split not in self._files:
             self._files[image.split] = CocoFile(self.folder / file, self.labels, self.classes.listed, {"description": "written by upscore"})
-        name = image.name
+        name, stored = image.name, ""
         if self.options.copy_images:
             below = f"images/{image.split}".rstrip("/")
-            name = self._images.store(image, f"{below}/{self._images.name(image)}").removeprefix(f"{below}/")
+            stored = self._images.store(image, f"{below}/{self._images.name(image)}")
+            name = stored.removeprefix(f"{below}/")
         traced = self.trace(image.label_map) if shapes is None else shapes
         self._files[image.split].add(name, image.size, [self._describe(shape, image.size) for shape in traced])
-        return file
+        return Written(file, stored)
 
     def _describe(self, shape: TracedShape, size: tuple[int, int]) -> dict[str, Any]:
         _, left, top, mask, area = shape.component

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from upscore.data.annotations.classes import IGNORED_NAME
 from upscore.data.annotations.run_lengths import encode_cvat_runs
 from upscore.data.traced_classes import TracedClasses, check_names
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import StreamedFile
 from upscore.objects.shapes import TracedShape
@@ -53,11 +53,12 @@ class CvatWriter:
         """Return the shapes."""
         return self.classes.trace(label_map)
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its element."""
-        name = image.name
+        name, stored = image.name, ""
         if self.options.copy_images:
-            name = self._images.store(image, f"images/{image.split}/{self._images.name(image)}".replace("//", "/")).removeprefix("images/")
+            stored = self._images.store(image, f"images/{image.split}/{self._images.name(image)}".replace("//", "/"))
+            name = stored.removeprefix("images/")
         height, width = image.size
         traced = self.trace(image.label_map) if shapes is None else shapes
         self._ignored |= any(shape.label == IGNORE for shape in traced)
@@ -66,7 +67,7 @@ class CvatWriter:
         lines += [f"    {self._describe(shape, order)}" for order, shape in enumerate(traced)]
         self._body.write("\n".join([*lines, "  </image>\n"]).encode("utf-8", "xmlcharrefreplace"))
         self._count += 1
-        return "annotations.xml"
+        return Written("annotations.xml", stored)
 
     def _describe(self, shape: TracedShape, order: int) -> str:
         label = f'label={quoteattr(self.classes.name_of(shape.label))} source="upscore" occluded="0"'

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.png_files import write_label_map
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import ANY, WrittenImages
 from upscore.files import write_atomically
 from upscore.objects.shapes import TracedShape
@@ -41,15 +41,15 @@ class FolderWriter:
         """Return no shapes: masks hold pixels."""
         return []
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its mask."""
         split = image.split or "train"
         self._splits[split] = None
         name = self._images.name(image)
-        self._images.store(image, f"images/{split}/{name}")
+        stored = self._images.store(image, f"images/{split}/{name}")
         mask = f"masks/{split}/{name}.png"
         write_label_map(self.folder / mask, image.label_map, self.labels)
-        return mask
+        return Written(mask, stored)
 
     def close(self) -> None:
         """Write ``dataset.yaml``."""

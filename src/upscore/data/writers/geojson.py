@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.traced_classes import TracedClasses, check_names
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import ANY, WrittenImages
 from upscore.files import write_atomically
 from upscore.objects.shapes import TracedShape
@@ -44,15 +44,14 @@ class GeoJSONWriter:
         """Return the shapes."""
         return self.classes.trace(label_map)
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its features."""
         name = f"{image.split}/{self._images.name(image)}".lstrip("/")
-        if self.options.copy_images:
-            self._images.store(image, name)
+        stored = self._images.store(image, name) if self.options.copy_images else ""
         traced = self.trace(image.label_map) if shapes is None else shapes
         content = {"type": "FeatureCollection", "features": [self._describe(shape) for shape in traced]}
         write_atomically(self.folder / f"{name}.geojson", (json.dumps(content, ensure_ascii=False) + "\n").encode())
-        return f"{name}.geojson"
+        return Written(f"{name}.geojson", stored)
 
     def _describe(self, shape: TracedShape) -> dict[str, Any]:
         rings = [np.concatenate([ring, ring[:1]]).tolist() for ring in (shape.polygon.outer, *shape.polygon.holes)]

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from upscore.data.annotations.classes import IGNORED_NAME
 from upscore.data.annotations.run_lengths import encode_label_studio_runs
 from upscore.data.traced_classes import TracedClasses, check_names
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import BROWSER, WrittenImages
 from upscore.files import StreamedFile, write_atomically
 from upscore.objects.shapes import TracedShape
@@ -57,11 +57,14 @@ class LabelStudioWriter:
         """Return the shapes."""
         return self.classes.trace(label_map)
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its task."""
         file = f"tasks-{image.split}.json" if image.split else "label-studio.json"
         traced = self.trace(image.label_map) if shapes is None else shapes
-        task: dict[str, Any] = {"data": {"image": _URL + quote(self._path(image), safe="/")}}
+        stored = ""
+        if self.options.copy_images:
+            stored = self._images.store(image, f"images/{image.split}/{self._images.name(image)}".replace("//", "/"))
+        task: dict[str, Any] = {"data": {"image": _URL + quote(self._path(image, stored), safe="/")}}
         if image.truth is not None:
             task["annotations"] = [{"result": self._results(traced, image.size)}]
         if image.prediction is not None:
@@ -73,11 +76,10 @@ class LabelStudioWriter:
         if first:
             self._files[image.split] = StreamedFile(self.folder / file)
         self._files[image.split].write((b"[\n" if first else b",\n") + json.dumps(task).encode())
-        return file
+        return Written(file, stored)
 
-    def _path(self, image: AnnotatedImage) -> str:
-        if self.options.copy_images:
-            stored = self._images.store(image, f"images/{image.split}/{self._images.name(image)}".replace("//", "/"))
+    def _path(self, image: AnnotatedImage, stored: str) -> str:
+        if stored:
             return f"{self.options.name or self.folder.name}/{stored}"
         assert image.file is not None
         return Path(os.path.relpath(image.file, self.options.root or Path.cwd())).as_posix()

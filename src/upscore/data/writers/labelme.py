@@ -27,7 +27,7 @@ from PIL import Image
 
 from upscore.data.annotations.classes import IGNORED_NAME
 from upscore.data.traced_classes import TracedClasses, check_names
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import write_atomically
 from upscore.objects.shapes import TracedShape
@@ -52,12 +52,14 @@ class LabelmeWriter:
         """Return the shapes."""
         return self.classes.trace(label_map)
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its file."""
         name = f"{image.split}/{self._images.name(image)}".lstrip("/")
         file = self.folder / f"{name}.json"
+        stored = ""
         if self.options.copy_images:
-            path = Path(self._images.store(image, name)).name
+            stored = self._images.store(image, name)
+            path = Path(stored).name
         else:
             assert image.file is not None
             path = Path(os.path.relpath(image.file, file.parent)).as_posix()
@@ -71,7 +73,7 @@ class LabelmeWriter:
             "imageWidth": width,
         }  # fmt: skip
         write_atomically(file, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace"))
-        return f"{name}.json"
+        return Written(f"{name}.json", stored)
 
     def _describe(self, shape: TracedShape, prefix: str = "") -> dict[str, Any]:
         _, left, top, mask, _ = shape.component

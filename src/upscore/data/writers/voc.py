@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from upscore.data.png_files import write_label_map
 from upscore.data.traced_classes import check_names
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import write_atomically
 from upscore.objects.shapes import TracedShape
@@ -51,14 +51,14 @@ class VOCWriter:
         """Return no shapes: masks hold pixels."""
         return []
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its mask."""
         name = str(self._images.name(image))
         self._listed.setdefault(image.split or "train", []).append(name)
-        self._images.store(image, f"JPEGImages/{name}")
+        stored = self._images.store(image, f"JPEGImages/{name}")
         mask = f"SegmentationClass/{name}.png"
         write_label_map(self.folder / mask, image.label_map, self.labels)
-        return mask
+        return Written(mask, stored)
 
     def close(self) -> None:
         """Write the lists and the colours."""

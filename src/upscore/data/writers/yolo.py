@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.traced_classes import TracedClasses
-from upscore.data.writer import AnnotatedImage, Writer, WriterOptions
+from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import write_atomically
 from upscore.objects.shapes import TracedShape, join_holes
@@ -44,12 +44,11 @@ class YoloWriter:
         """Return the shapes."""
         return self.classes.trace(label_map)
 
-    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> str:
+    def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its polygons."""
         self._splits[image.split] = None
         name = f"{image.split}/{self._images.name(image)}".lstrip("/")
-        if self.options.copy_images:
-            self._images.store(image, f"images/{name}")
+        stored = self._images.store(image, f"images/{name}") if self.options.copy_images else ""
         traced = self.trace(image.label_map) if shapes is None else shapes
         self.classes.count_ignored(image.label_map, self.warnings, "become background, as YOLO holds none")
         first, (height, width) = self.classes.listed[0], image.size
@@ -58,7 +57,7 @@ class YoloWriter:
             for shape in traced
         ]
         write_atomically(self.folder / "labels" / f"{name}.txt", "".join(f"{line}\n" for line in lines).encode())
-        return f"labels/{name}.txt"
+        return Written(f"labels/{name}.txt", stored)
 
     def close(self) -> None:
         """Write ``data.yaml``."""
