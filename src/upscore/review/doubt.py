@@ -13,7 +13,7 @@ from upscore.types import IGNORE
 
 __all__ = ["MIN_PROB", "TAIL", "GivenSink", "doubt"]
 
-TAIL = 0.003
+TAIL = 0.01
 """The fraction of an image's labelled pixels that decides how doubtful its mask is: those with the least probable labels."""
 
 MIN_PROB = 1e-6
