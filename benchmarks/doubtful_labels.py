@@ -9,13 +9,12 @@ Where cleanlab is installed, its own softmin is used; otherwise its published fo
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from timing import machine, report
 
 from upscore.data.dataset import read_as
 from upscore.data.open_dataset import open_dataset
@@ -183,14 +182,12 @@ def main() -> None:
         from cleanlab import __version__ as cleanlab
     except ImportError:
         cleanlab = "not installed: softmin by its published formula"
-    print(
-        json.dumps(
-            {
-                "run": arguments.run, "data": arguments.data, "images": len(clean), "pixel_accuracy": round(float(np.mean(right)), 4),
-                "damaged": {kind: len(rows) for kind, rows in found.items()}, "auroc": table, "cleanlab": cleanlab,
-                "python": platform.python_version(),
-            }, indent=1,
-        )
+    report(
+        {
+            "what": "AUROC of scores by which damaged masks are ranked", "run": arguments.run, "data": arguments.data,
+            "images": len(clean), "pixel_accuracy": round(float(np.mean(right)), 4),
+            "damaged": {kind: len(rows) for kind, rows in found.items()}, "cleanlab": cleanlab, "results": table, **machine("numpy", "torch"),
+        }
     )  # fmt: skip
 
 
