@@ -186,7 +186,8 @@ def main() -> None:
         {
             "what": "AUROC of scores by which damaged masks are ranked", "run": arguments.run, "data": arguments.data,
             "images": len(clean), "pixel_accuracy": round(float(np.mean(right)), 4),
-            "damaged": {kind: len(rows) for kind, rows in found.items()}, "cleanlab": cleanlab, "results": table, **machine("numpy", "torch"),
+            "damaged": {kind: len(rows) for kind, rows in found.items()}, "cleanlab": cleanlab,
+            "results": table, **machine("numpy", "torch"),
         }
     )  # fmt: skip
 
