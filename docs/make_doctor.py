@@ -17,7 +17,7 @@ def doctor_page() -> str:
     rows = ["| id | at most | what is wrong | what the copy of `--mend` does |", "|---|---|---|---|"]
     for check in CHECKS:
         mends = check.mends + (f" (with `--only {check.id}`)" if check.asked else "")
-        rows.append(f"| `{check.id}` | {check.severity} | {check.title} | {mends} |")
+        rows.append(f"| `{check.id}` | {check.severity} | {check.title}{' (with `--run`)' if check.needs_run else ''} | {mends} |")
     return before + BEGIN + "\n" + "\n".join(rows) + "\n" + END + after
 
 

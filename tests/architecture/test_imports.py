@@ -15,7 +15,9 @@ def loaded_by(code: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stderr.split("\n")}
 
 
-@pytest.mark.parametrize("verb", ["", "convert", "doctor", "train", "evaluate", "tune", "predict", "localize", "explain", "models", "demo"])
+@pytest.mark.parametrize(
+    "verb", ["", "convert", "doctor", "train", "evaluate", "tune", "predict", "localize", "next", "explain", "models", "demo"]
+)
 def test_help_loads_nothing_heavy(verb):
     words = [word for word in ("upscore", verb, "--help") if word]
     loaded = loaded_by(f"sys.argv = {words!r}; from upscore.cli import main; main()")

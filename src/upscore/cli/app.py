@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from upscore.cli import convert, doctor, evaluate, localize, overview, predict, train
+from upscore.cli import convert, doctor, evaluate, localize, next_images, overview, predict, train
 
 __all__ = ["app", "main"]
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     epilog="To begin: [bold]upscore demo[/bold]  ·  Then: [bold]upscore train DATA[/bold],  [bold]upscore evaluate RUN DATA[/bold],  "
     "[bold]upscore predict RUN IMAGES[/bold]",
 )
-for module in (convert, doctor, train, evaluate, predict, localize, overview):
+for module in (convert, doctor, train, evaluate, predict, next_images, localize, overview):
     app.add_typer(module.commands)
 
 

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["print_diagnosis"]
 
+MAX_REGIONS = 10
+"""Regions with doubtful labels that are printed."""
+
 MAX_CHANGES = 20
 """Changes of a corrected copy that are printed; all are in its changes.json."""
 
 
-def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | None, *, as_json: bool) -> None:
-    """Print what was found in a dataset, errors first, and what a corrected copy changed; or as JSON alone."""
+def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | None, reviewed: Path | None = None, *, as_json: bool) -> None:
+    """Print what was found in a dataset, errors first, what a network doubts, and what a corrected copy changed; or as JSON alone."""
     if as_json:
         changes = None if mended is None else {
             "folder": str(mended.folder),
@@ -36,6 +39,13 @@ def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | No
         console.print(
             f"[{colours[finding.severity]}]{finding.severity}:[/] {escape(one_line(finding.text()), MAX_COMMAND)}", soft_wrap=True
         )
+    if (review := diagnosis.snapshot.review) is not None:
+        from upscore.review.review_files import first_lines
+
+        for line in first_lines(review, MAX_REGIONS):
+            console.print(f"  {escape(one_line(line))}", soft_wrap=True)
+        if len(review.regions) > MAX_REGIONS:
+            console.print(f"  and {len(review.regions) - MAX_REGIONS} more, listed by --json")
     counts = diagnosis.counts
     console.print(
         f"{len(diagnosis.checks)} checks: {counts['error']} error{'s' * (counts['error'] != 1)}, "
@@ -49,5 +59,7 @@ def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | No
         console.print(f"corrected copy: [bold]{escape(mended.yaml)}[/bold], {mended.untouched} files as they were", soft_wrap=True)
         if mended.remaining:
             console.print(f"not corrected: {escape(', '.join(dict.fromkeys(finding.id for finding in mended.remaining)))}", soft_wrap=True)
+    if reviewed is not None:
+        console.print(f"review list: [bold]{escape(reviewed / 'review.json')}[/bold]", soft_wrap=True)
     if page is not None:
         console.print(f"page: [bold]{escape(page)}[/bold]", soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import Crowd, Data, Drawing, SplitBy, Unlabelled, examples, given_command
+from upscore.cli.arguments import RUN_HELP, Crowd, Data, Device, Drawing, SplitBy, Unlabelled, examples, given_command
 
 __all__ = ["commands"]
 
@@ -19,6 +19,7 @@ commands = typer.Typer()
         "upscore doctor street/dataset.yaml",
         "upscore doctor street --strict --only values --only sizes",
         "upscore doctor street --mend street-mended",
+        "upscore doctor street --run runs/street-fcn8s --review street-review",
     )
 )
 def doctor(
@@ -29,37 +30,69 @@ def doctor(
     unlabelled: Unlabelled = None,
     drawing: Drawing = None,
     mend: Annotated[Path | None, typer.Option(metavar="NEW", help="Write a corrected copy to this new folder.", show_default=False)] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Also find labels that a trained network doubts. " + RUN_HELP, show_default=False),
+    ] = None,
+    review: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the images with doubtful labels here, for labelme and Label Studio.", show_default=False
+        ),
+    ] = None,
+    include_trained: Annotated[
+        bool, typer.Option("--include-trained", help="Examine the labels of images that RUN was trained on, too.")
+    ] = False,
     only: Annotated[list[str] | None, typer.Option(metavar="ID", help="Run this check, or family of checks; may be repeated.")] = None,
     skip: Annotated[list[str] | None, typer.Option(metavar="ID", help="Leave this check, or family, out; may be repeated.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 for warnings too.")] = False,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("doctor.html"),
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, and nothing else; no page is written.")] = False,
+    device: Device = "auto",
 ) -> int:
     """Examine images, masks and splits: what is wrong, on which images, and what to do.
 
-    Every image and mask is read once. Nothing is changed: --mend writes a corrected copy. Exit codes: 0 nothing is wrong, 1 there are
-    errors (with --strict, warnings), 2 the data could not be examined.
+    Every image and mask is read once. With --run, labels that a trained network doubts are found too, on images that it was not trained
+    on. Nothing is changed: --mend writes a corrected copy. Exit codes: 0 nothing is wrong, 1 there are errors (with --strict, warnings),
+    2 the data could not be examined.
     """
     from upscore.cli import console
     from upscore.cli.diagnosis import print_diagnosis
     from upscore.errors import UpscoreError
 
+    if run is None and (review is not None or include_trained):
+        raise typer.BadParameter("it needs a trained network: give --run RUN", param_hint="--review" if review else "--include-trained")
     with console.report_errors("nothing was written"):
         try:
             from upscore.doctor.diagnosis import diagnose
             from upscore.doctor.mend import mend as write_mended
             from upscore.doctor.page import write_page
 
-            with console.progress_bar("reading the data", then="checking", quiet=json) as progress:
-                reading = {"split_by": split_by, "crowd": crowd, "unlabelled": unlabelled, "drawing": drawing}
-                diagnosis = diagnose(data, only=only or (), skip=skip or (), reading=reading, progress=progress)
+            predictor = None
+            if run is not None:
+                with console.loading():
+                    from upscore.inference.predictor import Predictor
+
+                predictor = Predictor(run, device=device)
+            reading = {"split_by": split_by, "crowd": crowd, "unlabelled": unlabelled, "drawing": drawing}
+            with console.progress_bar("examining the data", then="checking", quiet=json) as progress:
+                diagnosis = diagnose(
+                    data, only=only or (), skip=skip or (), reading=reading, predictor=predictor, include_trained=include_trained,
+                    progress=progress, predicting=progress,
+                )  # fmt: skip
             mended = None
             if mend is not None:
                 with console.progress_bar("writing the copy", quiet=json) as progress:
                     mended = write_mended(diagnosis, mend, progress=progress)
+            reviewed = None
+            if review is not None and diagnosis.snapshot.review is not None:
+                from upscore.review.review_files import write_review
+
+                with console.progress_bar("writing the review", quiet=json) as progress:
+                    reviewed = write_review(diagnosis.snapshot.review, review, progress=progress)
             page = None if json else write_page(diagnosis, out, command=given_command(context), mended=mended)
         except UpscoreError as error:
             error.exit_code = 2
             raise
-    print_diagnosis(diagnosis, page, mended, as_json=json)
+    print_diagnosis(diagnosis, page, mended, reviewed, as_json=json)
     return diagnosis.exit_code(strict=strict)

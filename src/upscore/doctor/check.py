@@ -27,6 +27,7 @@ class Check:
     find: Callable[[Snapshot], Iterable[Finding]]
     mends: str = ""  #: what a corrected copy does about it; empty where nothing can be done without a person
     asked: bool = False  #: whether it is mended only where the user names the check, since true labels may be changed too
+    needs_run: bool = False  #: whether it needs a trained network
     marker: Callable[[Finding], Marker] | None = None  #: what to mark; the pixels of the finding's values where there is none
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from upscore.data.dataset import Dataset
 from upscore.data.finding import Finding, Severity
@@ -16,6 +16,9 @@ from upscore.doctor.checks import CHECKS
 from upscore.doctor.scan import scan
 from upscore.doctor.snapshot import Snapshot, SplitRecords
 from upscore.errors import RecipeError, UpscoreError, nearest_name
+
+if TYPE_CHECKING:
+    from upscore.inference.predictor import Predictor
 
 __all__ = ["Diagnosis", "choose_checks", "diagnose"]
 
@@ -53,13 +56,21 @@ class Diagnosis:
             "counts": self.counts,
             "findings": [finding.as_dict() for finding in self.findings],
             "messages": list(self.messages),
-        }
+        } | self._review()
+
+    def _review(self) -> dict[str, Any]:
+        if self.snapshot.review is None:
+            return {}
+        from upscore.review.review_files import describe_review
+
+        return {"review": describe_review(self.snapshot.review)}
 
 
-def choose_checks(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Check, ...]:
+def choose_checks(only: Sequence[str] = (), skip: Sequence[str] = (), *, with_run: bool = False) -> tuple[Check, ...]:
     """Return the checks of these ids or families, all without ``only``, and none of those of ``skip``.
 
-    A RecipeError is raised where there is no check or family of a name, or none is left.
+    Those that need a trained network are among them ``with_run`` only. A RecipeError is raised where there is no check or family of a
+    name, one needs a network and there is none, or none is left.
     """
     known = [*dict.fromkeys(check.family for check in CHECKS), *(check.id for check in CHECKS)]
     for name in (*only, *skip):
@@ -68,8 +79,12 @@ def choose_checks(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[C
             raise RecipeError(
                 f"found the check '{name}'{nearest_name(name, known)}, expected one of the families {families}, or an id of docs/doctor.md"
             )
+    possible = [check for check in CHECKS if with_run or not check.needs_run]
+    for name in only:
+        if not any(name in (check.id, check.family) for check in possible):
+            raise RecipeError(f"the check '{name}' needs a trained network: give one with --run RUN")
     chosen = tuple(
-        check for check in CHECKS if (not only or {check.id, check.family} & set(only)) and not {check.id, check.family} & set(skip)
+        check for check in possible if (not only or {check.id, check.family} & set(only)) and not {check.id, check.family} & set(skip)
     )
     if not chosen:
         raise RecipeError("no check is left: --skip leaves out all that --only names")
@@ -82,7 +97,10 @@ def diagnose(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     reading: Mapping[str, Any] | None = None,
+    predictor: Predictor | None = None,
+    include_trained: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    predicting: Callable[[int, int], None] = lambda done, total: None,
 ) -> Diagnosis:
     """Examine all splits of a dataset.
 
@@ -94,17 +112,25 @@ def diagnose(
         Ids or families of checks.
     reading : mapping, optional
         Options of :func:`~upscore.data.open_dataset.open_dataset`.
+    predictor : Predictor, optional
+        A trained network, by which doubtful labels are found, as :func:`upscore.review.label_review.review_labels`.
+    include_trained : bool
+        Also examine the labels of images that it was trained on.
     progress : callable
         Called with (samples read, number of samples).
+    predicting : callable
+        Called with (images labelled by the network, number of them).
 
     Raises
     ------
     RecipeError
-        There is no such check.
+        There is no such check, or it needs a network.
+    BundleError
+        The network's classes are not the dataset's.
     DataError
         No reader recognises ``data``. What is wrong with a dataset that one recognises is a finding.
     """
-    checks = choose_checks(only, skip)
+    checks = choose_checks(only, skip, with_run=predictor is not None)
     unopened: dict[str, UpscoreError] = {}
     datasets: list[Dataset] = []
     try:
@@ -125,8 +151,20 @@ def diagnose(
         splits.append(SplitRecords(dataset, records))
         done += len(dataset)
     snapshot = Snapshot(os.fspath(data), splits, unopened)
+    review = None
+    if predictor is not None and datasets and any(check.needs_run for check in checks):
+        from upscore.review.label_review import review_labels
+
+        known = list(snapshot.records())
+        review = review_labels(
+            predictor, datasets, include_trained=include_trained, progress=predicting,
+            digests={record.name: record.image.digest for record in known if record.image is not None},
+            unreadable=frozenset(record.name for record in known if record.error is not None),
+        )  # fmt: skip
+        snapshot = replace(snapshot, review=review)
     found = [finding for check in checks for finding in run_check(check, snapshot)]
     messages = dict.fromkeys(message for dataset in datasets for message in dataset.warnings)
+    messages |= dict.fromkeys(review.messages if review is not None else ())
     return Diagnosis(
         snapshot, checks, tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))), tuple(messages), frozenset(only)
     )

@@ -17,11 +17,13 @@ from upscore.data.mask_files import DecodedMask
 from upscore.data.stored_pairs import read_stored_pair
 from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis
+from upscore.doctor.figure import Figure, as_rgb, draw_figure
+from upscore.doctor.label_figures import show_regions
 from upscore.doctor.mend import Mended
 from upscore.doctor.scan import classes_of, to_classes
 from upscore.doctor.snapshot import Snapshot
 from upscore.files import write_atomically
-from upscore.html.drawing import as_uri, pale, shrink
+from upscore.html.drawing import pale
 from upscore.html.template import open_template
 from upscore.types import LabelSpace
 
@@ -32,15 +34,6 @@ MAX_GROUPS = 3
 
 MARK = (214, 40, 60)
 """The colour of marked pixels."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An image of the page: a data URI, its size, and what it shows."""
-
-    uri: str
-    size: tuple[int, int]
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -66,9 +59,10 @@ def write_page(diagnosis: Diagnosis, out: Path, *, command: str = "", mended: Me
         figures = [figure for group in groups[:MAX_GROUPS] for sample in group[:2] for figure in _draw(diagnosis.snapshot, finding, sample)]
         check = checks[finding.id]
         shown.append(Shown(finding, check.title, check.mends, figures, max(0, len(finding.evidence) - MAX_GROUPS)))
+    review = diagnosis.snapshot.review
     page = open_template("doctor", "page.html.j2").render(
         diagnosis=diagnosis, splits=diagnosis.snapshot.splits, name=diagnosis.snapshot.name, shown=shown, command=command, mended=mended,
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        when=datetime.now(UTC).isoformat(timespec="seconds"), review=review, regions=[] if review is None else list(show_regions(review)),
         clean=[check for check in diagnosis.checks if check.id not in {finding.id for finding in diagnosis.findings}],
     )  # fmt: skip
     write_atomically(out, page.encode("utf-8", "backslashreplace"))
@@ -92,8 +86,8 @@ def _draw(snapshot: Snapshot, finding: Finding, sample: SampleName) -> list[Figu
     image = None
     name = f"{sample[0]} {sample[1]}"
     if isinstance(pair.image, StoredImage):
-        image = _as_rgb(pair.image.decoded.pixels)
-        figures.append(_figure(image, f"{name}: image, {image.shape[0]}×{image.shape[1]}"))
+        image = as_rgb(pair.image.decoded.pixels)
+        figures.append(draw_figure(image, f"{name}: image, {image.shape[0]}×{image.shape[1]}"))
     if not isinstance(pair.mask, DecodedMask) or not _shows_mask(finding):
         return figures
     stored = pair.mask.label
@@ -104,13 +98,17 @@ def _draw(snapshot: Snapshot, finding: Finding, sample: SampleName) -> list[Figu
         wide = cv2.dilate(marks.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) if marks.mean() < 0.02 else marks
         drawn = backdrop.copy()
         drawn[wide] = MARK
-        figures.append(_figure(drawn, f"{name}: {int(marks.sum()):,} marked pixels", exact=True))
-    figures.append(_figure(_coloured(classes, dataset.labels), f"{name}: mask, {stored.shape[0]}×{stored.shape[1]}", exact=True))
+        figures.append(draw_figure(drawn, f"{name}: {int(marks.sum()):,} marked pixels", exact=True))
+    figures.append(draw_figure(_coloured(classes, dataset.labels), f"{name}: mask, {stored.shape[0]}×{stored.shape[1]}", exact=True))
     return figures
 
 
 def _shows_mask(finding: Finding) -> bool:
-    return not finding.id.startswith("images.") and finding.id not in ("splits.near-duplicates", "splits.groups", "splits.effective-size")
+    return not finding.id.startswith(("images.", "labels.")) and finding.id not in (
+        "splits.near-duplicates",
+        "splits.groups",
+        "splits.effective-size",
+    )
 
 
 def _marks(finding: Finding, stored: npt.NDArray[np.uint8], classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None:
@@ -120,21 +118,6 @@ def _marks(finding: Finding, stored: npt.NDArray[np.uint8], classes: npt.NDArray
     return np.isin(stored, [value for value in finding.values if value]) if finding.values else None
 
 
-def _as_rgb(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Return the first bands of an image as colours, stretched where they are not of 8 bits."""
-    bands = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
-    if bands.dtype == np.uint8:
-        return np.ascontiguousarray(bands, np.uint8)
-    values = np.nan_to_num(bands.astype(np.float32))
-    low, high = (float(value) for value in np.percentile(values, (1, 99)))
-    return np.asarray(np.clip(255 * (values - low) / max(high - low, 1e-9), 0, 255), np.uint8)
-
-
 def _coloured(classes: npt.NDArray[np.uint8], labels: LabelSpace) -> npt.NDArray[np.uint8]:
     coloured: npt.NDArray[np.uint8] = labels.colours()[classes]
     return coloured
-
-
-def _figure(pixels: npt.NDArray[np.uint8], caption: str, *, exact: bool = False) -> Figure:
-    small = shrink(pixels, exact=exact)
-    return Figure(as_uri(small, quality=101 if exact else 82), (small.shape[0], small.shape[1]), caption)

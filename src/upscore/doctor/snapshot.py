@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from upscore.doctor.scan import Record, classes_of
 from upscore.errors import UpscoreError
 from upscore.text import listed
 from upscore.types import LabelSpace
+
+if TYPE_CHECKING:
+    from upscore.review.label_review import LabelReview
 
 __all__ = ["Snapshot", "SplitRecords"]
 
@@ -58,6 +62,7 @@ class Snapshot:
     path: str
     splits: Sequence[SplitRecords]
     unopened: Mapping[str, UpscoreError] = field(default_factory=dict)  #: why splits could not be opened, by name; "" for all of them
+    review: LabelReview | None = None  #: what a trained network says of the masks; None where there is no network
 
     @property
     def name(self) -> str:

@@ -125,7 +125,7 @@ def test_each_file_is_read_once(objects, monkeypatch):
 def test_ids_are_unique_and_begin_with_a_family():
     ids = [check.id for check in CHECKS]
     assert len(set(ids)) == len(ids)
-    families = ("files", "values", "sizes", "geometry", "ignored", "balance", "splits", "images")
+    families = ("files", "values", "sizes", "geometry", "ignored", "balance", "splits", "images", "labels")
     assert {check.family for check in CHECKS} == set(families)
 
 

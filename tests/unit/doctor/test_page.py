@@ -36,7 +36,7 @@ def test_the_pixels_of_a_finding_are_marked(tmp_path, monkeypatch):
     mask[10:14, 20:25] = 99
     save(path, mask)
     drawn = []
-    monkeypatch.setattr("upscore.doctor.page.as_uri", lambda pixels, **_: drawn.append(pixels) or "data:,")
+    monkeypatch.setattr("upscore.doctor.figure.as_uri", lambda pixels, **_: drawn.append(pixels) or "data:,")
     diagnosis = diagnose(root, only=["values.no-class"])
     page = read(write_page(diagnosis, tmp_path / "doctor.html"))
     assert "20 marked pixels" in page.text
