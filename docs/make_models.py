@@ -106,7 +106,7 @@ def describe_export(found: dict[str, Any]) -> str:
     """Return in a cell what the exporter made of a network, or why it fails."""
     if "fails" in found:
         return f"no: {found['fails']}"
-    limit = f"; not any size: {found['not any size']}" if "not any size" in found else ""
+    limit = f"; not any size: {found['not any size'].removeprefix('TooLong: ')}" if "not any size" in found else ""
     return f"{found['images']}: {found['largest difference']:g}{limit}"
 
 

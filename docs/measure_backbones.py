@@ -83,7 +83,7 @@ EXPORTED = ((64, 96), (97, 130))
 
 
 LIMIT = 100
-"""Seconds that an export may take."""
+"""Seconds of the processor that an export may take."""
 
 
 def fate(name: str) -> dict[str, object]:
@@ -169,7 +169,7 @@ def export(network: nn.Module) -> dict[str, object]:
             continue  # as before
         for layer in fusing:
             layer.fused_attn = fused
-        signal.alarm(LIMIT)
+        signal.setitimer(signal.ITIMER_PROF, LIMIT)
         try:
             program: Any = torch.onnx.export(network, (torch.rand(1, 3, *sizes[0]),), dynamo=True, dynamic_shapes=shapes, verbose=False)
             session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -180,7 +180,7 @@ def export(network: nn.Module) -> dict[str, object]:
             reasons.append(innermost(error))
             continue
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         return {
             "images": "any size" if shapes else f"{sizes[0][0]}×{sizes[0][1]}",
             "largest difference": float(f"{max(differences):.1g}"),
@@ -207,7 +207,7 @@ class TooLong(BaseException):
 
 def give_up(*_: object) -> None:
     """End an export: nested divisions of a size that is not known ("same" padding) keep the exporter's algebra busy for long."""
-    raise TooLong(f"the exporter takes more than {LIMIT} seconds")
+    raise TooLong(f"the exporter takes more than {LIMIT} seconds of the processor")
 
 
 def innermost(error: BaseException) -> str:
@@ -236,5 +236,5 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable()
     torch.set_num_threads(1)
-    signal.signal(signal.SIGALRM, give_up)
+    signal.signal(signal.SIGPROF, give_up)
     main(sys.argv[1:] or list(FAMILIES))
