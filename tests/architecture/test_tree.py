@@ -9,6 +9,8 @@ TOPICS = {
     "crf/test_examples.py",
     "data/readers/test_published_layouts.py",
     "data/test_data_page.py",
+    "data/writers/test_forms.py",
+    "data/writers/test_round_trips.py",
     "doctor/test_drawn_masks.py",
     "doctor/test_real_damage.py",
     "inference/test_smallest_proposals.py",

@@ -94,7 +94,7 @@ def convert(
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     converted = convert("shapes:count=2,size=32", f"{folder}/new", to="coco", splits=["val"])
+    ...     converted = convert("shapes:count=2,size=32x40", f"{folder}/new", to="coco", splits=["val"])
     >>> converted.images, converted.differing
     ({'val': 2}, 0)
     """
