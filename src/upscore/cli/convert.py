@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import FORMATS, Data, complete_formats, examples
+from upscore.cli.arguments import FORMATS, Crowd, Data, Drawing, SplitBy, Unlabelled, complete_formats, examples
 
 __all__ = ["commands"]
 
@@ -39,6 +39,10 @@ def convert(
     tolerance: Annotated[
         float, typer.Option(min=0, max=100, metavar="PIXELS", help="By which polygons may differ from the edges of pixels; 0 is exact.")
     ] = 0.0,
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
 ) -> None:
     """Write a dataset in another format, with its images, and read it again to count the pixels that differ.
 
@@ -50,6 +54,7 @@ def convert(
     with console.report_errors("nothing was written"):
         from upscore.data.convert import convert as write_converted
 
+        reading = {"split_by": split_by, "crowd": crowd, "unlabelled": unlabelled, "drawing": drawing}
         with console.progress_bar("writing and reading again") as progress:
-            converted = write_converted(data, out, to=to, splits=split or (), tolerance=tolerance, progress=progress)
+            converted = write_converted(data, out, to=to, splits=split or (), tolerance=tolerance, reading=reading, progress=progress)
     print_converted(converted)

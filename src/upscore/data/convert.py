@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,7 @@ def convert(
     to: str = "folder",
     splits: Sequence[str] = (),
     tolerance: float = 0.0,
+    reading: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
     """Write a dataset in another layout, and read it again.
@@ -79,6 +81,8 @@ def convert(
         one under another name.
     tolerance : float
         By which polygons may differ from the edges of pixels, in pixels (:func:`upscore.objects.simplify.simplify`); 0 is exact.
+    reading : mapping, optional
+        Options of :func:`upscore.open_dataset`, with which ``data`` is read.
     progress : callable
         Called with (done, total) images; each is written, and then read.
 
@@ -102,7 +106,7 @@ def convert(
     check_tolerance(tolerance)
     _check_folder(Path(data), folder)
     messages: list[str] = []
-    datasets = _open_splits(data, splits, messages)
+    datasets = _open_splits(data, splits, reading or {}, messages)
     original = _labels_of(data, datasets)
     total = sum(map(len, datasets.values()))
     with replace_folder(folder, what="converted dataset", holds=()) as partial:
@@ -142,7 +146,7 @@ def _check_folder(data: Path, folder: Path) -> None:
         raise OutputError(f"'{folder}' lies in the dataset '{data}', which would then hold the images twice: choose a folder beside it")
 
 
-def _open_splits(data: str | os.PathLike[str], asked: Sequence[str], messages: list[str]) -> dict[str, Dataset]:
+def _open_splits(data: str | os.PathLike[str], asked: Sequence[str], reading: Mapping[str, Any], messages: list[str]) -> dict[str, Dataset]:
     """Return the datasets by the names of the splits under which they are written."""
     chosen: dict[str, str] = {}
     for text in asked or list_splits(data):
@@ -161,7 +165,7 @@ def _open_splits(data: str | os.PathLike[str], asked: Sequence[str], messages: l
     datasets: dict[str, Dataset] = {}
     for split, name in chosen.items():
         try:
-            datasets[split] = open_dataset(data, name)
+            datasets[split] = open_dataset(data, name, **reading)
         except DataError as error:
             if asked or split != "test" or not datasets:
                 raise

@@ -215,3 +215,23 @@ def test_label_studio_paths_begin_with_the_name_of_the_folder(data, tmp_path):
     tasks = json.loads((tmp_path / "new" / "tasks-val.json").read_text())
     paths = {task["data"]["image"].partition("?d=")[2] for task in tasks}
     assert paths == {f"new/images/val/val{number}.{suffix}" for number, suffix in enumerate(("jpg", "jpg", "png"))}
+
+
+def test_the_data_is_read_with_the_options_given(tmp_path):
+    for k in range(6):
+        (tmp_path / "flat" / f"site{k // 2}").mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        path = tmp_path / "flat" / f"site{k // 2}" / f"{'abcdef'[k]}.png"
+        Image.fromarray(rng.integers(0, 255, (8, 9, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(np.eye(8, 9, dtype=np.uint8)).save(path.with_name(f"{path.stem}_mask.png"))
+    reading = {"split_by": "folder"}
+    convert(tmp_path / "flat", tmp_path / "new", reading=reading)
+    for split in ("train", "val"):
+        expected = open_dataset(tmp_path / "flat", split, **reading)
+        assert [key.rpartition("/")[2] for key in open_dataset(tmp_path / "new", split).keys] == [
+            k.rpartition("/")[2] for k in expected.keys
+        ]
+    with pytest.raises(DataError, match="divided already"):
+        convert(tmp_path / "new", tmp_path / "again", reading=reading)
+    assert not (tmp_path / "again").exists()

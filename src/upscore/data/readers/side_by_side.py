@@ -9,7 +9,7 @@
     └── valid/…
 
 The first is Roboflow's export "Semantic Segmentation Masks". Without folders for the
-splits a fifth of the images is val.
+splits a fifth of the images is val; images and masks may then be in folders of any other names.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ def _unnamed_classes(root: Path, masks: list[Path], warnings: list[str]) -> tupl
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """Return the folder of each split, or ``root`` as ``""``; nothing if masks are not beside images."""
+    """Return the folder of each split, or ``root`` as ``""``; nothing if masks are not beside images, there or in its folders."""
     own = by_split({name: root / name for name in subfolders(root)})
     beside = {split: folder for split, folder in own.items() if _first_mask(folder)}
-    return beside or ({"": root} if _first_mask(root) else {})
+    return beside or ({"": root} if any(map(_first_mask, (root, *(root / name for name in subfolders(root))))) else {})
 
 
 def _first_mask(folder: Path) -> bool:

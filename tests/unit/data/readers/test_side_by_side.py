@@ -47,6 +47,14 @@ def test_one_folder_is_divided(tmp_path: Path, word: str) -> None:
     assert f"names end in {word.lower()}" in train.warnings[0]
 
 
+def test_folders_of_any_names_are_one_dataset(tmp_path: Path) -> None:
+    for number, site in enumerate(("north", "south", "west")):
+        beside(tmp_path / site, keys="abcdefgh"[number * 2 : number * 2 + 2])
+    assert list_splits(tmp_path) == ("train", "val")
+    keys = [key for split in ("train", "val") for key in open_dataset(tmp_path, split).keys]
+    assert sorted(keys) == ["north/a", "north/b", "south/c", "south/d", "west/e", "west/f"]
+
+
 def test_without_names_the_values_are_the_classes(tmp_path: Path) -> None:
     beside(tmp_path)
     dataset = open_dataset(tmp_path, "train")
