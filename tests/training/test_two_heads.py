@@ -1,6 +1,7 @@
 """SIFT Flow with both of its label maps: from the files to the metrics of each head."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,7 @@ def test_both_heads_are_evaluated_and_predicted(sift_flow, tmp_path):
         assert ("a second head, which --second-head evaluates" in found.stderr) == (not flags)
         metrics = json.loads(found.stdout)
         assert len(metrics["classes"]) == classes
+        assert ("--second-head" in json.loads(Path(metrics["report"]).with_suffix(".json").read_text())["repeat"]) == bool(flags)
         if classes == 3:
             assert geometric in (None, metrics["pixel_accuracy"])
             geometric = metrics["pixel_accuracy"]
