@@ -14,6 +14,7 @@ from painting import paint, small_recipe
 from tables import percent, read_table
 from upscore.cli.inference_options import InferenceOptions
 from upscore.cli.results import MATTERING
+from upscore.data.open_dataset import open_dataset
 from upscore.explain import explain_image
 from upscore.inference.predictor import Predictor
 from upscore.models.factory import LISTED_BACKBONES, list_models
@@ -163,6 +164,32 @@ def test_tuning(upscore, painted, trained, tmp_path):
     _, text, _ = upscore("evaluate", tmp_path / "tuned", painted, "--json", "--no-crf", "--out", tmp_path / "report")
     assert table["together"]["mean IoU before"] == percent(json.loads(text)["mean_iou"])
     assert f"bundle: {tmp_path / 'tuned'}" in printed
+
+
+def test_what_is_tuned_and_swept_is_read_with_the_options_given(upscore, painted, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("UPSCORE_CACHE", str(tmp_path / "cache"))
+    for kind, word in (("images", ""), ("masks", "_mask")):
+        for path in sorted((painted.parent / kind / "train").iterdir()):
+            folder = tmp_path / "flat" / f"site{sum(map(ord, path.stem)) % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{path.stem}{word}{path.suffix}").write_bytes(path.read_bytes())
+    (tmp_path / "flat" / "classes.txt").write_text("\n".join(CLASSES))
+    given = ["--split-by", "folder"]
+    code, printed, aside = upscore("tune", trained, tmp_path / "flat", *given, "--trials", "1", "--out", tmp_path / "tuned")
+    assert code == 0, aside
+    dataset = open_dataset(tmp_path / "flat", "val", split_by="folder")
+    assert read_table(printed, after="", rows=["chosen on", "confirmed on", "together"])["together"]["images"] == str(len(dataset))
+    repeat = shlex.split(printed.rpartition("next: ")[2])
+    assert repeat == ["upscore", "evaluate", str(tmp_path / "tuned"), str(tmp_path / "flat"), "--split", "val", *given]
+    code, first, _ = upscore(*repeat[1:], "--json", "--out", tmp_path / "report")
+    assert (code, sum(json.loads(first)["classes"][name]["pixels"] for name in CLASSES)) == (
+        0,
+        sum((s.label != 255).sum() for s in dataset),
+    )
+    for verb in ("tune", "proposal-sweep"):
+        code, _, aside = upscore(verb, trained, painted, *given, *(["--again"] if verb == "tune" else []), "--out", tmp_path / "out")
+        assert code == 1
+        assert "divided already" in " ".join(aside.split())
 
 
 def test_predictions(upscore, painted, trained, tmp_path):

@@ -86,9 +86,6 @@ def complete_devices(incomplete: str) -> list[str]:
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-Classes = Annotated[
-    str, typer.Option(metavar="voc", show_default=False, help="Map the data's classes, such as COCO's, to PASCAL VOC's 21 by name.")
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=complete_devices)]
 
 
@@ -96,6 +93,7 @@ def _reading(text: str, metavar: str, default: str) -> Any:
     return typer.Option(metavar=metavar, help=text, show_default=default, rich_help_panel="Reading the data")
 
 
+Classes = Annotated[str, _reading("Map the data's classes, such as COCO's, to PASCAL VOC's 21 by name.", "voc", "the data's")]
 SplitBy = Annotated[
     str | None,
     _reading(

@@ -148,6 +148,8 @@ def evaluate(
     )
 )
 def tune(
+    context: typer.Context,
+    *,
     run: Run,
     data: Data,
     split: Annotated[str, typer.Option(help="The split to tune on; report metrics on another.")] = "val",
@@ -160,6 +162,11 @@ def tune(
         Path | None, typer.Option(metavar="FOLDER", help="Where to write the tuned network.", show_default="over the old one")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Tune a network that was tuned before.")] = False,
+    classes: Classes = "",
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
     device: Device = "auto",
 ) -> None:
     """Search the CRF's settings for a trained network, and switch the CRF on if it helps.
@@ -171,6 +178,7 @@ def tune(
 
     with console.report_errors("the settings are as they were", memory=MEMORY):
         with console.loading():
+            from upscore.data.open_dataset import open_dataset
             from upscore.evaluation.tune import tune as search
             from upscore.models.ensemble import check_output_folder, find_model, load_model
 
@@ -178,11 +186,11 @@ def tune(
         network = load_model(run)
         folder = out or find_model(run)
         check_output_folder(folder, network)
+        dataset = open_dataset(data, split, classes=classes, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
         with console.tuning_bar() as (report, progress):
             tuned = search(
                 network,
-                data,
-                split=split,
+                dataset,
                 trials=trials,
                 metric=metric,  # type: ignore[arg-type]  # checked there
                 seed=seed,
@@ -192,7 +200,9 @@ def tune(
                 progress=progress,
             )
         tuned.apply(network).save(folder)
-    results.print_tuning(tuned, folder, next_command=shlex.join(["upscore", "evaluate", str(folder), data, "--split", split]))
+    reading = given_words(context, {"classes", "split_by", "crowd", "unlabelled", "drawing"})
+    words = ["upscore", "evaluate", str(folder), data, "--split", split, *reading]
+    results.print_tuning(tuned, folder, next_command=shlex.join(words))
 
 
 @commands.command(
@@ -214,6 +224,11 @@ def proposal_sweep(
     ] = 8,
     counts: Annotated[str, typer.Option(metavar="N,N,…", help="Numbers of proposals to evaluate.")] = "1,5,10,20,50",
     out: Annotated[Path | None, typer.Option(help="Folder for the pages.", show_default="RUN/proposal-sweep-SPLIT")] = None,
+    classes: Classes = "",
+    split_by: SplitBy = None,
+    crowd: Crowd = None,
+    unlabelled: Unlabelled = None,
+    drawing: Drawing = None,
     options: InferenceOptions,
     device: Device = "auto",
 ) -> None:
@@ -234,7 +249,7 @@ def proposal_sweep(
 
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
-        dataset = open_dataset(data, split)
+        dataset = open_dataset(data, split, classes=classes, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
         console.print_aside(dataset.warnings)
         writer = ProposalSweepPages(
             out or _beside(run, f"proposal-sweep-{split}"),
