@@ -38,6 +38,7 @@ OURS = {
     "bench_unpool": "--rounds 1 --size 32 --batch 1",
     "bench_upsample": "--rounds 1 --size 32 --classes 3",
     "crf_exactness": "RUN IMAGE --side 24 --steps 1",
+    "chosen_images": "--pool 6 --first 2 --count 2 --val 1 --size 32 --steps 2 --seeds 1",
     "doubtful_labels": "RUN DATA --images 1",
     "objects": "OBJECTS --fcn FCN --whole FCN --stage1 DECONVNET --stage2 DECONVNET --alone DECONVNET --images 1 --crop-side 32",
     "recall": "OBJECTS --images 2",
