@@ -32,7 +32,7 @@ SMALL = {
 MORE = {
     "fcn32s on alexnet": ("fcn32s", {"backbone": "alexnet", "width": 1 / 32}),
     "fcn8s on alexnet": ("fcn8s", {"backbone": "alexnet", "width": 1 / 32, "variant": "torchvision"}),
-    "fcn8s with two heads": ("fcn8s", {"backbone": "vgg16", "width": 1 / 32, "second_head": "low, high"}),
+    "fcn8s with two heads": ("fcn8s", {"backbone": "alexnet", "width": 1 / 32, "variant": "torchvision", "second_head": "low, high"}),
     "fcn8s on googlenet": ("fcn8s", {"backbone": "googlenet", "width": 1 / 16}),
     "fcn32s on googlenet": ("fcn32s", {"backbone": "googlenet", "width": 1 / 16, "variant": "torchvision"}),
     "unet-backbone on vgg16": ("unet-backbone", {"backbone": "vgg16", "width": 1 / 32, "channels": 2}),

@@ -133,9 +133,9 @@ def test_lists_of_voc_that_are_no_split_are_left_out_and_named(data, tmp_path):
 
 
 def test_generated_images_are_stored_without_loss(tmp_path):
-    converted = convert("shapes", tmp_path / "new", to="labelme", splits=["val"])
+    converted = convert("shapes:count=4", tmp_path / "new", to="labelme", splits=["val"])
     assert converted.differing == 0
-    original = open_dataset("shapes", "val")
+    original = open_dataset("shapes:count=4", "val")
     (stored,) = [path for path in (tmp_path / "new").rglob("*.png") if path.stem == original.keys[0].rpartition("/")[2]]
     np.testing.assert_array_equal(np.asarray(Image.open(stored)), original[0].image)
 
