@@ -1,4 +1,4 @@
-"""Set the line numbers of the links in docs/papers to where names are defined: `python docs/make_links.py`.
+"""Set the line numbers of the links in docs/papers and docs/faithfulness.md to where names are defined: `python docs/make_links.py`.
 
 A link has a name and leads to its line, as in [`FCN.at_pool3`](../../src/upscore/models/fcn.py#L180).
 The name is looked up in the file's syntax tree, so that the number stays right when the code moves.
@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 LINK = re.compile(r"\[`([\w.]+)`\]\(([^)#]+\.py)(?:#L(\d*))?\)")
-PAPERS = Path(__file__).with_name("papers")
+DOCS = Path(__file__).parent
+PAGES = [DOCS / "faithfulness.md", *sorted((DOCS / "papers").glob("*.md"))]
 
 
 def line_of(source: str, name: str) -> int:
@@ -63,5 +64,5 @@ def _defined_by(node: ast.AST) -> set[str]:
 
 
 if __name__ == "__main__":
-    for paper in sorted(PAPERS.glob("*.md")):
-        paper.write_text(renumbered(paper), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(renumbered(page), encoding="utf-8")
