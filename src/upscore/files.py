@@ -28,6 +28,7 @@ __all__ = [
     "read_file",
     "read_text",
     "reading",
+    "refuse_full",
     "refuse_other_contents",
     "replace_folder",
     "write_atomically",
@@ -257,6 +258,12 @@ def refuse_other_contents(folder: Path, *, what: str, holds: Collection[str]) ->
     if others:
         article = "an" if what[0] in "aeiou" else "a"
         raise OutputError(f"'{folder}' is not {article} {what} (it holds '{others[0]}') and is left as it is: choose another path")
+
+
+def refuse_full(folder: Path, *, what: str) -> None:
+    """Raise an OutputError where ``folder`` is a file or holds anything: ``what`` is to be written into a new one."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"'{folder}' holds something already, expected a new folder for {what}: choose another path")
 
 
 def beside(folder: Path, state: str) -> Path:

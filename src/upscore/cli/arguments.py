@@ -11,16 +11,11 @@ import typer
 __all__ = [
     "FORMATS",
     "PRELABEL_FORMATS",
-    "Classes",
-    "Crowd",
     "Data",
     "Device",
-    "Drawing",
     "MinArea",
     "ObjectsFrom",
     "Run",
-    "SplitBy",
-    "Unlabelled",
     "check_object_flags",
     "complete_devices",
     "complete_formats",
@@ -87,28 +82,6 @@ def complete_devices(incomplete: str) -> list[str]:
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, show_default=False)]
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=complete_devices)]
-
-
-def _reading(text: str, metavar: str, default: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, show_default=default, rich_help_panel="Reading the data")
-
-
-Classes = Annotated[str, _reading("Map the data's classes, such as COCO's, to PASCAL VOC's 21 by name.", "voc", "the data's")]
-SplitBy = Annotated[
-    str | None,
-    _reading(
-        "Where the data has no splits: what images of one split have in common, the folder, a column of the table of pairs, or what the "
-        "first group of a regular expression finds in their names.",
-        "folder|column:NAME|REGEX",
-        "names with a running number",
-    ),
-]
-Crowd = Annotated[str | None, _reading("What COCO's crowd regions are.", "ignore|class", "ignore")]
-Unlabelled = Annotated[str | None, _reading("What pixels that no shape covers are.", "format|background|ignore", "format")]
-Drawing = Annotated[
-    str | None,
-    _reading("Which pixels belong to a shape: those whose centres do, or as the format's own tool draws it.", "centres|tool", "centres"),
-]
 ObjectsFrom = Annotated[
     str | None,
     typer.Option(

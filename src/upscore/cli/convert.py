@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import FORMATS, Crowd, Data, Drawing, SplitBy, Unlabelled, complete_formats, examples
+from upscore.cli.arguments import FORMATS, Data, complete_formats, examples
+from upscore.cli.reading_flags import ReadingFlags, reading_flags
 
 __all__ = ["commands"]
 
@@ -22,7 +23,9 @@ commands = typer.Typer()
         "upscore convert VOC2012 --out voc-val --to cvat --split val",
     )
 )
+@reading_flags(leave_out=("classes",))
 def convert(
+    *,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="NEW", help="A new folder for the converted dataset.", show_default=False)],
     to: Annotated[
@@ -39,10 +42,7 @@ def convert(
     tolerance: Annotated[
         float, typer.Option(min=0, max=100, metavar="PIXELS", help="By which polygons may differ from the edges of pixels; 0 is exact.")
     ] = 0.0,
-    split_by: SplitBy = None,
-    crowd: Crowd = None,
-    unlabelled: Unlabelled = None,
-    drawing: Drawing = None,
+    reading: ReadingFlags,
 ) -> None:
     """Write a dataset in another format, with its images, and read it again to count the pixels that differ.
 
@@ -54,7 +54,8 @@ def convert(
     with console.report_errors("nothing was written"):
         from upscore.data.convert import convert as write_converted
 
-        reading = {"split_by": split_by, "crowd": crowd, "unlabelled": unlabelled, "drawing": drawing}
         with console.progress_bar("writing and reading again") as progress:
-            converted = write_converted(data, out, to=to, splits=split or (), tolerance=tolerance, reading=reading, progress=progress)
+            converted = write_converted(
+                data, out, to=to, splits=split or (), tolerance=tolerance, reading=reading.options(), progress=progress
+            )
     print_converted(converted)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from upscore.cli.arguments import RUN_HELP, Crowd, Data, Device, Drawing, SplitBy, Unlabelled, examples, given_command
+from upscore.cli.arguments import RUN_HELP, Data, Device, examples, given_command
+from upscore.cli.reading_flags import ReadingFlags, reading_flags
 
 __all__ = ["commands"]
 
@@ -22,13 +23,12 @@ commands = typer.Typer()
         "upscore doctor street --run runs/street-fcn8s --review street-review",
     )
 )
+@reading_flags(leave_out=("classes",))
 def doctor(
     context: typer.Context,
+    *,
     data: Data,
-    split_by: SplitBy = None,
-    crowd: Crowd = None,
-    unlabelled: Unlabelled = None,
-    drawing: Drawing = None,
+    reading: ReadingFlags,
     mend: Annotated[Path | None, typer.Option(metavar="NEW", help="Write a corrected copy to this new folder.", show_default=False)] = None,
     run: Annotated[
         str | None,
@@ -74,10 +74,9 @@ def doctor(
                     from upscore.inference.predictor import Predictor
 
                 predictor = Predictor(run, device=device)
-            reading = {"split_by": split_by, "crowd": crowd, "unlabelled": unlabelled, "drawing": drawing}
             with console.progress_bar("examining the data", then="checking", quiet=json) as progress:
                 diagnosis = diagnose(
-                    data, only=only or (), skip=skip or (), reading=reading, predictor=predictor, include_trained=include_trained,
+                    data, only=only or (), skip=skip or (), reading=reading.options(), predictor=predictor, include_trained=include_trained,
                     progress=progress, predicting=progress,
                 )  # fmt: skip
             mended = None

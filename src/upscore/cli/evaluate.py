@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscore.cli.arguments import (
-    Classes,
-    Crowd,
     Data,
     Device,
-    Drawing,
     MinArea,
     ObjectsFrom,
     Run,
-    SplitBy,
-    Unlabelled,
     check_object_flags,
     examples,
     given_command,
     given_words,
 )
 from upscore.cli.inference_options import InferenceOptions, inference_options
+from upscore.cli.reading_flags import ReadingFlags, reading_flags
 
 if TYPE_CHECKING:
     from upscore.data.dataset import Dataset
@@ -54,16 +50,14 @@ Split = Annotated[str, typer.Option(help="The split to evaluate on.")]
     )
 )
 @inference_options()
+@reading_flags()
 def evaluate(
     context: typer.Context,
     *,
     run: Run,
     data: Data,
     split: Split = "val",
-    split_by: SplitBy = None,
-    crowd: Crowd = None,
-    unlabelled: Unlabelled = None,
-    drawing: Drawing = None,
+    reading: ReadingFlags,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.", show_default="RUN/evaluation-SPLIT")] = None,
     absent: Annotated[
         str,
@@ -72,7 +66,6 @@ def evaluate(
             "'present' those not in the truth, 'all' none."
         ),
     ] = "union",
-    classes: Classes = "",
     boundary_f1: Annotated[bool, typer.Option("--boundary-f1", help="Also compute SegNet's BF score, of boundaries that match.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON, and nothing else, to standard output.")] = False,
     objects: Annotated[
@@ -108,7 +101,7 @@ def evaluate(
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
         counted = ObjectEvaluation(predictor, ObjectSettings(objects_from, min_area or 1)) if objects else None  # type: ignore[arg-type]
-        dataset = open_dataset(data, split, classes=classes, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
+        dataset = open_dataset(data, split, **reading.options())
         if predictor.has_second_head and not options.second_head:
             console.print_aside(["the network has a second head, which --second-head evaluates"])
         if options.second_head and isinstance(second := getattr(dataset, "second", None), PairedFiles):
@@ -147,6 +140,7 @@ def evaluate(
         "upscore tune runs/street-fcn8s street/dataset.yaml --metric both --trials 60 --out street-tuned",
     )
 )
+@reading_flags()
 def tune(
     context: typer.Context,
     *,
@@ -162,11 +156,7 @@ def tune(
         Path | None, typer.Option(metavar="FOLDER", help="Where to write the tuned network.", show_default="over the old one")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Tune a network that was tuned before.")] = False,
-    classes: Classes = "",
-    split_by: SplitBy = None,
-    crowd: Crowd = None,
-    unlabelled: Unlabelled = None,
-    drawing: Drawing = None,
+    reading: ReadingFlags,
     device: Device = "auto",
 ) -> None:
     """Search the CRF's settings for a trained network, and switch the CRF on if it helps.
@@ -186,7 +176,7 @@ def tune(
         network = load_model(run)
         folder = out or find_model(run)
         check_output_folder(folder, network)
-        dataset = open_dataset(data, split, classes=classes, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
+        dataset = open_dataset(data, split, **reading.options())
         with console.tuning_bar() as (report, progress):
             tuned = search(
                 network,
@@ -200,8 +190,8 @@ def tune(
                 progress=progress,
             )
         tuned.apply(network).save(folder)
-    reading = given_words(context, {"classes", "split_by", "crowd", "unlabelled", "drawing"})
-    words = ["upscore", "evaluate", str(folder), data, "--split", split, *reading]
+    given = given_words(context, {field.name for field in dataclasses.fields(ReadingFlags)})
+    words = ["upscore", "evaluate", str(folder), data, "--split", split, *given]
     results.print_tuning(tuned, folder, next_command=shlex.join(words))
 
 
@@ -213,6 +203,7 @@ def tune(
     ),
 )
 @inference_options(leave_out=("no_proposals", "second_head"))
+@reading_flags()
 def proposal_sweep(
     context: typer.Context,
     *,
@@ -224,11 +215,7 @@ def proposal_sweep(
     ] = 8,
     counts: Annotated[str, typer.Option(metavar="N,N,…", help="Numbers of proposals to evaluate.")] = "1,5,10,20,50",
     out: Annotated[Path | None, typer.Option(help="Folder for the pages.", show_default="RUN/proposal-sweep-SPLIT")] = None,
-    classes: Classes = "",
-    split_by: SplitBy = None,
-    crowd: Crowd = None,
-    unlabelled: Unlabelled = None,
-    drawing: Drawing = None,
+    reading: ReadingFlags,
     options: InferenceOptions,
     device: Device = "auto",
 ) -> None:
@@ -249,7 +236,7 @@ def proposal_sweep(
 
         with console.loading("the network"):
             predictor = options.predictor(run, device=device)
-        dataset = open_dataset(data, split, classes=classes, split_by=split_by, crowd=crowd, unlabelled=unlabelled, drawing=drawing)
+        dataset = open_dataset(data, split, **reading.options())
         console.print_aside(dataset.warnings)
         writer = ProposalSweepPages(
             out or _beside(run, f"proposal-sweep-{split}"),

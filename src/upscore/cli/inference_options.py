@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from upscore.cli.flag_groups import flag_group
 
 if TYPE_CHECKING:
     from upscore.inference.predictor import Predictor
@@ -166,27 +167,9 @@ class InferenceOptions:
         return with_preset(self.preset, changes)
 
 
-def inference_options(*, leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def inference_options(*, leave_out: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a verb the flags of :class:`InferenceOptions` in place of its parameter ``options``, but for those in ``leave_out``."""
-    flags = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
-        for field, annotation in zip(fields(InferenceOptions), get_type_hints(InferenceOptions, include_extras=True).values(), strict=True)
-        if field.name not in leave_out
-    ]
-
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        def run(**values: Any) -> None:
-            options = InferenceOptions(**{flag.name: values.pop(flag.name) for flag in flags})
-            verb(**values, options=options)
-
-        own = inspect.signature(verb, eval_str=True).parameters.values()
-        parameters = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in own if item.name != "options"] + flags
-        run.__name__, run.__doc__ = verb.__name__, verb.__doc__
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
-        run.__annotations__ = {item.name: item.annotation for item in parameters}
-        return run
-
-    return decorate
+    return flag_group(InferenceOptions, "options", leave_out=leave_out)
 
 
 def _parsed(settings: list[str]) -> dict[str, Any]:

@@ -41,19 +41,18 @@ def choose_next_images(
     They are those that the network is uncertain of, and that differ from one another. Images that the network was trained on are left out.
     """
     from upscore.cli import console
-    from upscore.errors import OutputError
 
     with console.report_errors("nothing was written"):
         with console.loading():
             from upscore.data.open_dataset import list_splits, open_dataset
             from upscore.data.write_dataset import find_writer
+            from upscore.files import refuse_full
             from upscore.inference.file_discovery import discover_images
             from upscore.inference.predictor import Predictor
             from upscore.review.next_images import choose_next, write_next
 
         find_writer(tool, predictions=True)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out}: is not empty, expected a new folder: what was written earlier may have been corrected")
+        refuse_full(out, what="the images to label")
         found = discover_images(images, exclude=out)
         datasets = [open_dataset(data, split) for data in labelled or () for split in list_splits(data)]
         with console.loading("the network"):

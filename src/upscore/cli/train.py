@@ -10,16 +10,13 @@ import typer
 
 from upscore.cli.arguments import (
     DATA_HELP,
-    Crowd,
-    Drawing,
-    SplitBy,
-    Unlabelled,
     complete_devices,
     complete_models,
     complete_recipes,
     examples,
     parse_crop_size,
 )
+from upscore.cli.reading_flags import ReadingFlags, reading_flags
 
 __all__ = ["commands"]
 
@@ -43,7 +40,9 @@ def _option(text: str, *names: str, default: str | bool = "chosen", **values: An
         "upscore train --recipe runs/street-fcn8s/recipe.toml --seed 1 --out runs/again",
     )
 )
+@reading_flags(leave_out=("classes",))
 def train(
+    *,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)] = None,
     model: Annotated[
         str | None,
@@ -70,10 +69,7 @@ def train(
     settings: Annotated[
         list[str] | None, _option("Any other setting; may be repeated.", "--set", metavar="SECTION.KEY=VALUE", default=False)
     ] = None,
-    split_by: SplitBy = None,
-    crowd: Crowd = None,
-    unlabelled: Unlabelled = None,
-    drawing: Drawing = None,
+    reading: ReadingFlags,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out training images that cannot be read; they are listed in skipped.txt.")
     ] = False,
@@ -89,10 +85,7 @@ def train(
 
     flags: dict[str, Any] = {
         "data.path": data,
-        "data.split_by": split_by,
-        "data.crowd": crowd,
-        "data.unlabelled": unlabelled,
-        "data.drawing": drawing,
+        **{f"data.{name}": value for name, value in reading.options().items() if name != "classes"},
         "data.skip_bad": True if skip_bad else None,
         "model.name": model,
         "model.backbone": backbone,

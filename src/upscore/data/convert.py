@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,14 +19,12 @@ from upscore.data.splits import SPLITS, canonical_split
 from upscore.data.write_dataset import find_writer
 from upscore.data.writer import AnnotatedImage, DatasetWriter, Writer, WriterOptions
 from upscore.errors import DataError, OutputError
-from upscore.files import replace_folder
+from upscore.files import refuse_full, replace_folder
+from upscore.objects.simplify import check_tolerance
 from upscore.text import shortened
 from upscore.types import IGNORE, LabelSpace, Sample
 
-__all__ = ["MAX_TOLERANCE", "Converted", "check_tolerance", "convert"]
-
-MAX_TOLERANCE = 100.0
-"""The largest tolerance of polygons, in pixels."""
+__all__ = ["Converted", "convert"]
 
 _ANOTHER_CLASS = 256  # of a pixel whose class is none of the original's
 
@@ -46,12 +43,6 @@ class Converted:
     original: LabelSpace  #: the classes of the original
     labels: LabelSpace  #: the classes when it is opened
     messages: tuple[str, ...]  #: what was left out or stored otherwise, a sentence each
-
-
-def check_tolerance(tolerance: float) -> None:
-    """Raise a DataError for a tolerance that is not from 0 to :data:`MAX_TOLERANCE` pixels."""
-    if not (math.isfinite(tolerance) and 0 <= tolerance <= MAX_TOLERANCE):
-        raise DataError(f"found the tolerance {tolerance}, expected 0 to {MAX_TOLERANCE:g} pixels")
 
 
 def convert(
@@ -140,8 +131,7 @@ class _Counts:
 
 
 def _check_folder(data: Path, folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"'{folder}' holds something already, expected a new folder for the converted dataset: choose another path")
+    refuse_full(folder, what="the converted dataset")
     if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
         raise OutputError(f"'{folder}' lies in the dataset '{data}', which would then hold the images twice: choose a folder beside it")
 

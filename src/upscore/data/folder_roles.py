@@ -25,7 +25,18 @@ from upscore.data.splits import SPLITS, canonical_split
 from upscore.errors import DataError
 from upscore.text import listed
 
-__all__ = ["IMAGE_FOLDERS", "MASK_FOLDERS", "Folders", "by_split", "find_folders", "find_scenes", "holds_images", "subfolders"]
+__all__ = [
+    "IMAGE_FOLDERS",
+    "MASK_FOLDERS",
+    "MASK_WORDS",
+    "Folders",
+    "by_split",
+    "find_folders",
+    "find_scenes",
+    "holds_images",
+    "mask_word",
+    "subfolders",
+]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages", "pictures", "photos", "inputs", "input")
 """Names of a folder of images, in lower case."""
@@ -35,6 +46,9 @@ MASK_FOLDERS = (
     "segmentations", "segmentation", "segs", "seg", "gt", "gts", "ground_truth", "groundtruth", "labelmaps", "targets", "target",
 )  # fmt: skip
 """Names of a folder of masks, in lower case."""
+
+MASK_WORDS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_seg", "_segmentation", "_gt", "_groundtruth", "_annotation")
+"""What the name of a mask beside its image adds to the image's, in lower case; none is the end of another."""
 
 _MAX_ENTRIES = 100_000
 _FILES_CHECKED = 10_000
@@ -118,6 +132,15 @@ def holds_images(folder: Path) -> bool:
         if seen > _FILES_CHECKED:
             break
     return False
+
+
+def mask_word(name: str) -> str:
+    """Return the end of a file's name, without the suffix, that is one of :data:`MASK_WORDS`, as it is written; "" where there is none.
+
+    >>> mask_word("street_Mask"), mask_word("street")
+    ('_Mask', '')
+    """
+    return next((name[-len(word) :] for word in MASK_WORDS if name.lower().endswith(word)), "")
 
 
 def by_split(folders: Mapping[str, Path]) -> dict[str, Path]:

@@ -20,6 +20,7 @@ from upscore.data.encoded_image import is_cell
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.image_files import StoredImage, find_stored_input, inspect_image, read_image_with_metadata, read_stored_image
 from upscore.data.mask_files import DecodedMask, read_instances, read_mask
+from upscore.data.mask_size import check_size
 from upscore.data.stored_pairs import StoredPair
 from upscore.data.tiff import count_pages, list_pages
 from upscore.errors import DataError
@@ -200,7 +201,7 @@ class PairedFiles:
         instances = None
         if pair.instances is not None:
             instances = read_instances(pair.instances)
-            _check_size(pair, size, image.orientation, instances.shape, pair.instances)
+            check_size(pair.image, size, image.orientation, instances.shape, pair.instances)
             if self._void_instance is not None:
                 instances[instances == self._void_instance] = 0
         warnings = (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings)
@@ -245,7 +246,7 @@ class PairedFiles:
         image = inspect_image(pair.image, self.input, values=index % max(1, len(self) // _IMAGES_DECODED) == 0)
         mask, counted = self._decoded(pair, image.size, image.orientation)
         self._add_counts(index, counted)
-        _check_size(pair, image.size, image.orientation, mask.label.shape, pair.mask)
+        check_size(pair.image, image.size, image.orientation, mask.label.shape, pair.mask)
         for warning in (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings):
             self._found.setdefault(warning, set()).add(index)
         if mask.unnamed:
@@ -279,7 +280,7 @@ class PairedFiles:
                 rows, columns = image.decoded.pixels.shape[:2]
                 mask, counted = self._decoded(pair, (rows, columns), image.decoded.orientation)
                 self._add_counts(index, counted)
-                _check_size(pair, (rows, columns), image.decoded.orientation, mask.label.shape, pair.mask)
+                check_size(pair.image, (rows, columns), image.decoded.orientation, mask.label.shape, pair.mask)
         except DataError as error:
             mask = error
         return StoredPair(image, mask)
@@ -300,7 +301,7 @@ class PairedFiles:
 
     def _mask(self, pair: Pair, size: tuple[int, int], orientation: int) -> DecodedMask:
         mask, _ = self._decoded(pair, size, orientation)
-        _check_size(pair, size, orientation, mask.label.shape, pair.mask)
+        check_size(pair.image, size, orientation, mask.label.shape, pair.mask)
         return mask
 
     def _label(self, index: int, size: tuple[int, int], orientation: int) -> npt.NDArray[np.uint8]:
@@ -371,32 +372,3 @@ def _orientation_warnings(image: int, mask: int) -> tuple[str, ...]:
     if image == mask:
         return ()
     return (TURNED_WARNING,) if mask == 1 else (TURNED_MASK_WARNING,)
-
-
-def _check_size(pair: Pair, image: Sequence[int], orientation: int, mask: Sequence[int], file: Path) -> None:
-    if tuple(image) == tuple(mask):
-        return
-    turned = orientation >= 5 and tuple(image) == tuple(mask)[::-1]
-    why = (
-        f", turned upright by its EXIF orientation tag ({orientation}): the mask was drawn on the image as stored; "
-        "turn the mask too, or remove the image's tag (exiftool -Orientation= FILE)"
-        if turned
-        else ": they must agree pixel for pixel"
-    )
-    raise DataError(
-        f"{file}: the mask is {mask[0]}×{mask[1]} (height × width) and its image {pair.image.name} is {image[0]}×{image[1]}{why}",
-        check=_size_check((image[0], image[1]), (mask[0], mask[1]), turned=turned),
-    )
-
-
-def _size_check(image: tuple[int, int], mask: tuple[int, int], *, turned: bool) -> str:
-    """Return the check under which sizes are reported that differ."""
-    if turned:
-        return "sizes.turned"
-    if max(abs(image[0] - mask[0]), abs(image[1] - mask[1])) <= 2:
-        return "sizes.off-by-one"
-    # The same factor along both sides, up to the rounding of the smaller size.
-    small, large = sorted((image, mask))
-    factor = max(large) / max(small)
-    scaled = all(abs(long - factor * short) <= max(1.0, factor) for short, long in zip(small, large, strict=True))
-    return "sizes.scaled" if scaled else "sizes.differ"

@@ -52,6 +52,12 @@ class TracedClasses:
         """Return the name of a class, or that of ignored pixels."""
         return IGNORED_NAME if label == IGNORE else self.labels.names[label]
 
+    def named_colours(self, *, ignored: bool) -> list[tuple[str, str]]:
+        """Return the name and the colour, as #rrggbb, of each class that the format lists, and with ``ignored`` those of ignored pixels."""
+        colours = self.labels.colours().tolist()
+        listed = (*self.listed, IGNORE) if ignored else self.listed
+        return [(self.name_of(label), "#{:02x}{:02x}{:02x}".format(*colours[label])) for label in listed]
+
     def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
         """Return the shapes of a label map."""
         return trace_shapes(label_map, self.traced, tolerance=self.tolerance)

@@ -1,12 +1,14 @@
-"""Classes of masks for which no file gives names."""
+"""Classes of masks: those that a file in their folder names, or numbers where none does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from upscore.data.class_names import find_class_names
+from upscore.data.colour_masks import ColourTable
 from upscore.data.folder_pairs import file_key
 from upscore.data.mask_files import read_mask
 from upscore.data.mask_rules import apply_rules
@@ -15,7 +17,26 @@ from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import IGNORE, LabelSpace
 
-__all__ = ["is_binary", "numbered_classes"]
+__all__ = ["classes_of_folder", "is_binary", "numbered_classes"]
+
+
+def classes_of_folder(
+    folder: Path, masks: Callable[[], Sequence[Path]], warnings: list[str]
+) -> tuple[LabelSpace, dict[int, int] | None, ColourTable | None]:
+    """Return the classes of masks, the class of each stored value where they are not the same, and what reads colours where they are.
+
+    They are those of a file of class names in ``folder``, or else class0, class1, …, for which all ``masks`` are read. ``warnings``
+    gets where they come from. DataError as :func:`numbered_classes`.
+    """
+    if (named := find_class_names(folder)) is not None:
+        warnings.append(named.warning)
+        return named.labels, named.mapping, ColourTable(named.colours, named.file.name) if named.colours else None
+    labels = numbered_classes(folder, masks())
+    warnings.append(
+        f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}: write their names "
+        f"into {folder / 'classes.txt'}, one a line"
+    )
+    return labels, None, None
 
 
 def is_binary(masks: Sequence[Path]) -> bool:

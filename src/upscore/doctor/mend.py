@@ -29,7 +29,7 @@ from upscore.doctor.placement import shift_of
 from upscore.doctor.scan import Record
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
-from upscore.files import replace_folder
+from upscore.files import refuse_full, replace_folder
 from upscore.types import IGNORE
 
 __all__ = ["Change", "Mended", "mend"]
@@ -141,8 +141,7 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
         raise DataError(
             f"{diagnosis.snapshot.path}: holds images that are pages of a file, which are not copied: write each to a file of its own"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"'{folder}' holds something already, expected a new folder for the corrected copy: choose another path")
+    refuse_full(folder, what="the corrected copy")
     treatment = _Treatment(diagnosis)
     total, done = sum(len(split.records) for split in splits), 0
     changes: list[Change] = []

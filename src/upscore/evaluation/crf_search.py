@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from upscore.crf import DenseCRF
 from upscore.data.dataset import Dataset
+from upscore.data.truth_checks import check_mask
 from upscore.errors import DataError
-from upscore.evaluation.checks import check_mask
 from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.probability_store import ProbabilityStore
 from upscore.inference.pipeline import LabelledWindow, refined_windows, segment_image

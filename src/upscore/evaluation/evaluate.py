@@ -25,8 +25,8 @@ from upscore.data.overlap import dataset_identity, find_shared_images
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
 from upscore.data.pixel_digests import digest_pixels, read_digests
 from upscore.data.reading_options import decided
+from upscore.data.truth_checks import check_dataset, check_mask
 from upscore.errors import BundleError, DataError
-from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.result import Evaluation, ImageMetrics
 from upscore.inference.predictor import Predictor

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from upscore.evaluation.checks import check_mask
+from upscore.data.truth_checks import check_mask
 from upscore.evaluation.result import ImageMetrics
 from upscore.html.drawing import as_uri, shrink
 from upscore.html.error_view import draw_errors, find_errors

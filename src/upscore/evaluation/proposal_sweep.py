@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset, read_as
+from upscore.data.truth_checks import check_dataset, check_mask
 from upscore.errors import DataError, RecipeError
-from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.inference.image_tensors import image_to_tensor
 from upscore.inference.predictor import Predictor
 from upscore.inference.proposal_aggregation import ProposalSegmenter, boxes_for

@@ -26,9 +26,9 @@ import torch
 import upscore
 from upscore.data.dataset import Dataset
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
+from upscore.data.truth_checks import check_mask
 from upscore.errors import DataError
 from upscore.evaluation.charts import draw_curve, draw_heatmap, list_confusions
-from upscore.evaluation.checks import check_mask
 from upscore.evaluation.csv_tables import confusion_table, image_table
 from upscore.evaluation.evaluate import ImagePredictor, predict_sample
 from upscore.evaluation.gallery import Gallery

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from upscore.data.finding import Finding
 from upscore.data.overlap import shared_images_finding
+from upscore.data.truth_checks import refuse_repeated_keys
 from upscore.errors import DataError
-from upscore.evaluation.checks import refuse_repeated_keys
 from upscore.evaluation.hints import Baseline, one_class_baseline
 from upscore.metrics import BorderCounts, BorderMetrics, BoundaryF1, BoundaryF1Counts, ConfusionMatrix, SegmentationMetrics
 from upscore.metrics.confusion import json_safe

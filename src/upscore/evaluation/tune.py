@@ -26,8 +26,8 @@ import upscore
 from upscore.data.dataset import Dataset, read_as
 from upscore.data.open_dataset import open_dataset
 from upscore.data.own_dataset import ImagesWithMasks, as_dataset
+from upscore.data.truth_checks import check_dataset, check_mask
 from upscore.errors import BundleError, DataError, RecipeError
-from upscore.evaluation.checks import check_dataset, check_mask
 from upscore.evaluation.counts import PixelCounts
 from upscore.evaluation.crf_search import CRFSearch
 from upscore.evaluation.probability_store import open_probability_store

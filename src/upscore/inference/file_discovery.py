@@ -16,9 +16,8 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from upscore.data.encoded_image import split_page
-from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
+from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS, mask_word
 from upscore.data.headers import IMAGE_SUFFIXES
-from upscore.data.readers.side_by_side import MASK_WORDS
 from upscore.errors import DataError, OutputError
 from upscore.text import shortened
 
@@ -222,7 +221,7 @@ class _Search:
         kept = []
         for path in images:
             stem = path.stem.lower()
-            if any(stem.endswith(word) and (path.parent, stem.removesuffix(word)) in names for word in MASK_WORDS):
+            if (word := mask_word(stem)) and (path.parent, stem.removesuffix(word)) in names:
                 self.masks.append(path.name)
             else:
                 kept.append(path)

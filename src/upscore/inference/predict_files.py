@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -173,15 +173,12 @@ def _label_all(work: _FilePrediction, found: DiscoveredImages, earlier: dict[str
                     prelabels.write([row.file])
                 yield row
     finally:
-        try:
+        with ExitStack() as ending:  # each is done whether the others fail or not, the last one first
+            if objects is not None:
+                ending.callback(objects.close)
+            ending.callback(write_account, work.folder, _account(work, found, [rows[image] for image in found.images if image in rows]))
             if prelabels is not None:
-                prelabels.close()
-        finally:
-            try:
-                write_account(work.folder, _account(work, found, [rows[image] for image in found.images if image in rows]))
-            finally:
-                if objects is not None:
-                    objects.close()
+                ending.callback(prelabels.close)
 
 
 def _account(work: _FilePrediction, found: DiscoveredImages, rows: Sequence[LabelledImage]) -> dict[str, object]:

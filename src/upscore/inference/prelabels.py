@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.convert import check_tolerance
 from upscore.data.mask_files import read_label
 from upscore.data.write_dataset import find_writer
 from upscore.data.writer import AnnotatedImage, WriterOptions
@@ -26,6 +25,7 @@ from upscore.errors import DataError
 from upscore.inference.file_discovery import NamedImage
 from upscore.inference.prediction_account import LabelledImage
 from upscore.objects.shapes import TracedShape
+from upscore.objects.simplify import check_tolerance
 from upscore.types import LabelSpace
 
 __all__ = ["PRELABELS", "PreLabelFiles", "PreLabelSettings", "image_root"]

@@ -7,20 +7,31 @@ otherwise it is divided at the farthest one. OpenCV's ``approxPolyDP`` is not us
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
+from upscore.errors import DataError
 from upscore.objects.polygons import Polygon
 
-__all__ = ["is_simple", "simplify"]
+__all__ = ["MAX_TOLERANCE", "check_tolerance", "is_simple", "simplify"]
+
+MAX_TOLERANCE = 100.0
+"""The largest tolerance of a setting, in pixels."""
 
 Ring = npt.NDArray[np.int64]
 
 _PAIRS_AT_ONCE = 2**18
 _MAX_PAIRS = 2**25  # of edges that are compared: a few seconds
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Raise a DataError for a tolerance that is not from 0 to :data:`MAX_TOLERANCE` pixels."""
+    if not (math.isfinite(tolerance) and 0 <= tolerance <= MAX_TOLERANCE):
+        raise DataError(f"found the tolerance {tolerance}, expected 0 to {MAX_TOLERANCE:g} pixels")
 
 
 def simplify(polygon: Polygon, tolerance: float) -> Polygon:

@@ -13,7 +13,8 @@ from upscore.data.dataset import Dataset, read_as
 from upscore.data.finding import SampleName
 from upscore.data.overlap import dataset_identity
 from upscore.data.pixel_digests import digest_pixels, read_digests
-from upscore.errors import BundleError, DataError, UpscoreError
+from upscore.data.truth_checks import check_classes, check_mask
+from upscore.errors import DataError, UpscoreError
 from upscore.inference.predictor import Predictor
 from upscore.inference.sources import ArraySource
 from upscore.review.border_bias import MAX_DISTANCE, border_distances, median_distance
@@ -22,7 +23,7 @@ from upscore.review.regions import DoubtfulRegion, find_regions, ranked
 from upscore.text import listed
 from upscore.types import IGNORE, Sample
 
-__all__ = ["LabelReview", "ReviewedImage", "check_classes", "predict_given", "review_labels"]
+__all__ = ["LabelReview", "ReviewedImage", "predict_given", "review_labels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,18 +61,12 @@ class LabelReview:
         return self.splits[image.name[0]][image.index]
 
 
-def check_classes(predictor: Predictor, dataset: Dataset) -> None:
-    """Raise a BundleError that shows the difference where a network has other classes than a dataset."""
-    if difference := predictor.labels.difference(dataset.labels):
-        raise BundleError(
-            f"the model's classes are not those of {dataset.name}: {difference}: use the data it was trained for, or train on this"
-        )
-
-
 def predict_given(predictor: Predictor, sample: Sample) -> GivenSink:
-    """Return what a network says of a sample's mask; its probabilities of other classes are never all in memory."""
-    assert sample.label is not None
-    sink = GivenSink(sample.label)
+    """Return what a network says of a sample's mask; its probabilities of other classes are never all in memory.
+
+    DataError where there is no mask of the image's size.
+    """
+    sink = GivenSink(check_mask(sample))
     predictor.segment(ArraySource(sample.image, sample.key, spec=predictor.input), [sink])
     return sink
 
@@ -117,7 +112,7 @@ def review_labels(
     """
     splits: dict[str, Dataset] = {}
     for dataset in datasets:
-        check_classes(predictor, dataset)
+        check_classes(dataset, predictor.labels)
         splits[dataset.split] = read_as(dataset, predictor.input)
     trained, messages = _find_trained(predictor, splits, digests or {}, unreadable)
     names = [(split, key) for split, dataset in splits.items() for key in dataset.keys]
@@ -126,8 +121,8 @@ def review_labels(
     chosen = [name for name in names if name not in skipped]
     if not chosen:
         what = "holds no image that can be read" if not left_out else (
-            f"the network was trained on all {len(left_out)} images, and repeats their labels, wrong ones too: give other splits, or rank "
-            "them nevertheless with --include-trained"
+            f"the network was trained on all {len(left_out)} images, and repeats their labels, wrong ones too: give other splits, or "
+            "rank them all the same with --include-trained"
         )  # fmt: skip
         raise DataError(f"{datasets[0].name if datasets else 'the dataset'}: {what}")
     tally = _Tally(len(predictor.labels))
@@ -136,7 +131,7 @@ def review_labels(
     for done, name in enumerate(chosen, start=1):
         try:
             sample = splits[name[0]][indices[name]]
-            tally.add(name, indices[name], sample, predict_given(predictor, sample) if _has_mask(sample) else None, name in trained)
+            tally.add(name, indices[name], predict_given(predictor, sample), name in trained)
         except DataError as error:
             failed.append(error)
         progress(done, len(chosen))
@@ -145,12 +140,6 @@ def review_labels(
     if failed:
         messages.append(f"{len(failed)} of {len(chosen)} images could not be examined with the network, first {failed[0]}")
     return tally.review(predictor, splits, left_out, messages)
-
-
-def _has_mask(sample: Sample) -> bool:
-    if sample.label is None or sample.label.shape != sample.image.shape[:2]:
-        raise DataError(f"{sample.key}: found no mask of the image's size, expected one")
-    return True
 
 
 class _Tally:
@@ -162,8 +151,8 @@ class _Tally:
         self.sums, self.counts = np.zeros(classes), np.zeros(classes, np.int64)
         self.distances: dict[str, npt.NDArray[np.int64]] = {}
 
-    def add(self, name: SampleName, index: int, sample: Sample, given: GivenSink | None, trained: bool) -> None:
-        assert given is not None
+    def add(self, name: SampleName, index: int, given: GivenSink, trained: bool) -> None:
+        """Count one image."""
         label, known = given.label, given.label != IGNORE
         probs = given.given_probs[known].astype(np.float64)
         self.sums += np.bincount(label[known], weights=probs, minlength=self.classes)[: self.classes]
@@ -214,11 +203,12 @@ def _find_trained(
     described = [data for card in predictor.cards if isinstance(data := card.get("data"), Mapping)]
     identities = {data.get("identity") for data in described} - {None}
     whole = {split for split, dataset in splits.items() if identities and dataset_identity(dataset) in identities}
-    if not trained_digests and not identities:
+    is_recorded = bool(trained_digests or identities)
+    if not is_recorded:
         whole = {split for split in splits if split.lower().startswith("train")}
     trained |= {(split, key) for split in whole for key in splits[split].keys}
     messages = []
-    if not trained_digests and not identities:
+    if not is_recorded:
         by_name = f"the split {listed(sorted(whole))} is taken for those" if whole else "all images are taken for others"
         messages.append(f"{predictor.source} does not record which images it was trained on: {by_name}")
     return trained, messages

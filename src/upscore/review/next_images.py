@@ -22,7 +22,7 @@ from upscore.data.pixel_digests import digest_pixels, read_digests
 from upscore.data.write_dataset import find_writer
 from upscore.data.writer import AnnotatedImage
 from upscore.errors import DataError, UpscoreError
-from upscore.files import refuse_other_contents, replace_folder
+from upscore.files import refuse_full, replace_folder
 from upscore.inference.file_discovery import DiscoveredImages, NamedImage, discover_images
 from upscore.inference.predictor import Predictor
 from upscore.inference.sources import open_source
@@ -157,8 +157,8 @@ def write_next(
     """
     find_writer(tool, predictions=True)
     folder = Path(folder)
-    refuse_other_contents(folder, what="empty folder", holds=())
-    with replace_folder(folder, what="empty folder", holds=()) as partial:
+    refuse_full(folder, what="the images to label")
+    with replace_folder(folder, what="folder of images to label", holds=()) as partial:
         write_tasks(_annotated(found, progress), partial, found.predictor.labels, [tool], model=found.predictor.source, name=folder.name)
         (partial / LIST).write_bytes(as_json(_described(found, tool)))
     return folder.absolute() / tool

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from upscore.data.class_names import CLASS_FILES
-from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
+from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS, MASK_WORDS
 from upscore.data.image_lists import read_list
 from upscore.data.matching import match_masks
 from upscore.data.open_dataset import READERS
-from upscore.data.readers.side_by_side import MASK_WORDS
 from upscore.data.schema import _KEYS, read_schema
 from upscore.data.splits import SPLITS
 

@@ -27,6 +27,7 @@ __all__ = [
     "Same",
     "files_by_split",
     "key_of",
+    "known_splits",
     "open_annotated",
     "open_one_file",
     "pairs_of_split",
@@ -74,10 +75,19 @@ def files_by_split(root: Path, files: Sequence[Path], *, by_name: bool) -> dict[
         words += _WORDS.findall(file.stem) if by_name else []
         split = next((split for word in words if (split := canonical_split(word))), "")
         found.setdefault(split, []).append(file)
-    if not {"train", "val"} <= found.keys():
-        others = [file for split, of_split in found.items() if split != "test" for file in of_split]
-        return {"": others, **({"test": found["test"]} if "test" in found else {})} if others else {"": list(files)}
-    return {split: found[split] for split in ("train", "val", "test") if split in found}
+    return known_splits(found)
+
+
+def known_splits(found: Mapping[str, list[_Item]]) -> dict[str, list[_Item]]:
+    """Return what there is of train, val and test, or ``""`` of all but test where train and val are not both there.
+
+    ``found`` has the items of each of these splits, and those of none under ``""``.
+    """
+    if {"train", "val"} <= found.keys():
+        return {split: found[split] for split in ("train", "val", "test") if split in found}
+    others = [item for split, items in found.items() if split != "test" for item in items]
+    test = found.get("test", [])
+    return {"": others, **({"test": test} if test else {})} if others else {"": test}
 
 
 def splits_of(files: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ comparing with masks that such a tool wrote; :mod:`upscore.data.annotations.poly
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -33,9 +33,8 @@ class PillowPolygon(NamedTuple):
         points = _points(self.ring, _MAX_PILLOW)
         if len(points) < 2:
             return EMPTY
-        canvas, draw = _canvas(height, width)
-        draw.polygon([(x, y) for x, y in points.tolist()], outline=1 if self.outlined else None, fill=1)
-        return _drawn(np.asarray(canvas))
+        corners = [(x, y) for x, y in points.tolist()]
+        return _drawn_by_pillow(height, width, lambda draw: draw.polygon(corners, outline=1 if self.outlined else None, fill=1))
 
     def area(self) -> float:  # noqa: D102
         return polygon_area([self.ring])
@@ -51,9 +50,7 @@ class PillowRectangle(NamedTuple):
 
     def region(self, height: int, width: int) -> Region:  # noqa: D102
         _points(self, _MAX_PILLOW)
-        canvas, draw = _canvas(height, width)
-        draw.rectangle(tuple(self), outline=1, fill=1)
-        return _drawn(np.asarray(canvas))
+        return _drawn_by_pillow(height, width, lambda draw: draw.rectangle(tuple(self), outline=1, fill=1))
 
     def area(self) -> float:  # noqa: D102
         return (self.right - self.left) * (self.bottom - self.top)
@@ -69,9 +66,7 @@ class PillowEllipse(NamedTuple):
 
     def region(self, height: int, width: int) -> Region:  # noqa: D102
         _points(self, _MAX_PILLOW)
-        canvas, draw = _canvas(height, width)
-        draw.ellipse(tuple(self), outline=1, fill=1)
-        return _drawn(np.asarray(canvas))
+        return _drawn_by_pillow(height, width, lambda draw: draw.ellipse(tuple(self), outline=1, fill=1))
 
     def area(self) -> float:  # noqa: D102
         return np.pi / 4 * (self.right - self.left) * (self.bottom - self.top)
@@ -107,9 +102,10 @@ def _points(numbers: Sequence[float] | npt.NDArray[np.floating], limit: float) -
     return points.reshape(-1, 2)
 
 
-def _canvas(height: int, width: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+def _drawn_by_pillow(height: int, width: int, draw: Callable[[ImageDraw.ImageDraw], object]) -> Region:
     canvas = Image.new("L", (width, height))
-    return canvas, ImageDraw.Draw(canvas)
+    draw(ImageDraw.Draw(canvas))
+    return _drawn(np.asarray(canvas))
 
 
 def _drawn(canvas: npt.NDArray[np.uint8]) -> Region:

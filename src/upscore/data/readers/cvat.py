@@ -18,7 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from upscore.data.annotations.annotated_files import FoundImages, Same, files_by_split, open_annotated, pairs_of_split, read_xml, splits_of
+from upscore.data.annotations.annotated_files import (
+    FoundImages,
+    Same,
+    files_by_split,
+    known_splits,
+    open_annotated,
+    pairs_of_split,
+    read_xml,
+    splits_of,
+)
 from upscore.data.annotations.classes import IGNORED_NAME, AnnotatedClasses, annotated_classes, shape_of
 from upscore.data.annotations.drawing import Drawing, Shape
 from upscore.data.annotations.fields import name_of, number_of, size_of
@@ -86,15 +95,10 @@ def _images_by_split(root: Path, documents: dict[Path, Any]) -> dict[str, list[t
     }
     if "" not in by_split:
         return by_split
-    subsets: dict[str, list[tuple[Path, Any]]] = {}
-    for file, image in by_split[""]:
-        if split := canonical_split(image.get("subset", "")):
-            subsets.setdefault(split, []).append((file, image))
-    if {"train", "val"} <= subsets.keys():
-        return subsets
-    tested = subsets.get("test", [])
-    others = [entry for entry in by_split[""] if canonical_split(entry[1].get("subset", "")) != "test"]
-    return {"": others, "test": tested} if tested and others else by_split
+    of_subsets: dict[str, list[tuple[Path, Any]]] = {}
+    for file, image in by_split.pop(""):
+        of_subsets.setdefault(canonical_split(image.get("subset", "")) or "", []).append((file, image))
+    return by_split | known_splits(of_subsets)
 
 
 def _classes(root: Path, documents: dict[Path, Any], options: ReadingOptions) -> AnnotatedClasses:

@@ -30,7 +30,7 @@ from upscore.data.parquet_files import PARQUET_SUFFIX, ParquetTable, read_image_
 from upscore.data.reader import Reader
 from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import canonical_split
-from upscore.data.unnamed_classes import numbered_classes
+from upscore.data.unnamed_classes import classes_of_folder
 from upscore.documents import parse_json, parse_yaml
 from upscore.errors import DataError
 from upscore.files import read_text
@@ -128,22 +128,18 @@ def _classes(
 ) -> tuple[LabelSpace, dict[int, int] | None, ColourTable | None]:
     """Return the classes, the class of each stored value where they are not the same, and the colours where a file gives them."""
     folder = root if root.is_dir() else root.parent
-    if (named := find_class_names(folder)) is not None:
-        warnings.append(named.warning)
-        return named.labels, named.mapping, ColourTable(named.colours, named.file.name) if named.colours else None
-    for source, names in (
-        ("id2label.json", _of_file(folder / "id2label.json")),
-        ("the card README.md", _of_card(folder / "README.md")),
-        ("the files' features", _of_features(next(iter(tables.values())), column)),
-    ):
-        if names is not None:
-            labels, mapping = _numbered(folder, source, names)
-            warnings.append(f"the names of the {len(labels)} classes come from {source}")
-            return labels, mapping, None
+    if find_class_names(folder) is None:
+        for source, names in (
+            ("id2label.json", _of_file(folder / "id2label.json")),
+            ("the card README.md", _of_card(folder / "README.md")),
+            ("the files' features", _of_features(next(iter(tables.values())), column)),
+        ):
+            if names is not None:
+                labels, mapping = _numbered(folder, source, names)
+                warnings.append(f"the names of the {len(labels)} classes come from {source}")
+                return labels, mapping, None
     masks = [cell_path(table.file, column, row) for table in tables.values() for row in range(1, table.rows + 1)]
-    labels = numbered_classes(folder, masks)
-    warnings.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
-    return labels, None, None
+    return classes_of_folder(folder, lambda: masks, warnings)
 
 
 def _of_file(file: Path) -> Any:

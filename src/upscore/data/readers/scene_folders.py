@@ -18,8 +18,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from upscore.data.class_names import find_class_names
-from upscore.data.colour_masks import ColourTable
 from upscore.data.folder_pairs import pair_folder
 from upscore.data.folder_roles import Folders, by_split, find_scenes, subfolders
 from upscore.data.paired_files import PairedFiles, list_images
@@ -27,8 +25,7 @@ from upscore.data.reader import Reader
 from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.split_by import SplitBy
 from upscore.data.splits import choose_split, divide
-from upscore.data.unnamed_classes import numbered_classes
-from upscore.text import listed
+from upscore.data.unnamed_classes import classes_of_folder
 
 __all__ = ["READER", "open_scene_folders"]
 
@@ -47,15 +44,8 @@ def open_scene_folders(root: Path, split: str, options: ReadingOptions = DEFAULT
     if "" in found:
         by = options.split_by or (SplitBy("folder") if len(scenes) > 1 else None)
         pairs = divide(root, pairs, split, warnings, because=f"the {len(scenes)} scenes are not divided into train and val", by=by)
-    named = find_class_names(root)
-    if named is not None:
-        labels, mapping = named.labels, named.mapping
-        warnings.append(named.warning)
-    else:
-        every = [folders.masks for of_split in found.values() for folders in of_split.values()]
-        labels, mapping = numbered_classes(root, [mask for folder in every for mask in list_images(folder)[0]]), None
-        warnings.append(f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}")
-    read = ColourTable(named.colours, named.file.name) if named and named.colours else None
+    every = [folders.masks for of_split in found.values() for folders in of_split.values()]
+    labels, mapping, read = classes_of_folder(root, lambda: [mask for folder in every for mask in list_images(folder)[0]], warnings)
     return PairedFiles(pairs, labels, split=split, name=root.resolve().name, mapping=mapping, read_mask=read, warnings=warnings)
 
 

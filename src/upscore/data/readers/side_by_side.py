@@ -21,7 +21,7 @@ from pathlib import Path
 from upscore.data.class_names import CLASS_FILES, find_class_names
 from upscore.data.colour_masks import ColourTable
 from upscore.data.folder_pairs import file_key
-from upscore.data.folder_roles import by_split, subfolders
+from upscore.data.folder_roles import by_split, mask_word, subfolders
 from upscore.data.headers import IMAGE_SUFFIXES
 from upscore.data.matching import match_masks
 from upscore.data.paired_files import Pair, PairedFiles, list_images
@@ -33,10 +33,7 @@ from upscore.errors import DataError
 from upscore.text import listed
 from upscore.types import LabelSpace
 
-__all__ = ["MASK_WORDS", "READER", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
-
-MASK_WORDS = ("_mask", "-mask", "_masks", "_label", "-label", "_labels", "_seg", "_segmentation", "_gt", "_groundtruth", "_annotation")
-"""What a mask's name may add to its image's, in lower case."""
+__all__ = ["READER", "has_masks_beside", "open_side_by_side", "side_by_side_splits"]
 
 _FILES_CHECKED = 10_000
 
@@ -107,7 +104,7 @@ def _first_mask(folder: Path) -> bool:
     except OSError:
         return False
     names = {name.rpartition(".")[0] for name in files if name.endswith(IMAGE_SUFFIXES)}
-    return any(name.removesuffix(word) in names for name in names for word in MASK_WORDS if name.endswith(word))
+    return any(name.removesuffix(word) in names for name in names if (word := mask_word(name)))
 
 
 def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
@@ -117,7 +114,7 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
     used = set()
     for path in files:
         key = file_key(path, folder)
-        word = _mask_word(key)
+        word = mask_word(key)
         used.add(word.lower())
         (masks if word else images).append((key.removesuffix(word) if word else key, path))
     kinds = sorted(used - {""})
@@ -130,11 +127,6 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
         warnings.append(f"{len(others)} files in {folder} are not images and were left out ({listed([path.name for path in others])})")
     warnings.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")
     return match_masks(images, masks)
-
-
-def _mask_word(key: str) -> str:
-    lower = key.lower()
-    return next((key[-len(word) :] for word in sorted(MASK_WORDS, key=len, reverse=True) if lower.endswith(word)), "")
 
 
 READER = Reader(

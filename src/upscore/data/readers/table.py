@@ -23,19 +23,17 @@ from pathlib import Path
 
 from upscore.data.annotations.annotated_files import files_by_split, key_of
 from upscore.data.annotations.recognition import files_with_suffix
-from upscore.data.class_names import CLASS_FILES, find_class_names
-from upscore.data.colour_masks import ColourTable
+from upscore.data.class_names import CLASS_FILES
 from upscore.data.folder_roles import IMAGE_FOLDERS, MASK_FOLDERS
 from upscore.data.image_lists import find_below, find_end
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
 from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import choose_split, divide
-from upscore.data.unnamed_classes import numbered_classes
+from upscore.data.unnamed_classes import classes_of_folder
 from upscore.errors import DataError
 from upscore.files import read_text
 from upscore.text import listed, literal
-from upscore.types import LabelSpace
 
 __all__ = ["READER", "open_table"]
 
@@ -81,7 +79,8 @@ def open_table(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS
     by_key = {pair.key: row for pair, (_, row) in zip(pairs, rows, strict=True)}
     if "" in tables and not any(table.split for table in every):
         pairs = divide(root, pairs, chosen, warnings, because=f"{first.file.name} has no column split", by=options.split_by, rows=by_key)
-    labels, mapping, colours = _classes(folder, every, warnings)
+    all_rows = [(table, row) for table in every for row in table.rows]
+    labels, mapping, colours = classes_of_folder(folder, lambda: [pair.mask for pair in _pairs(folder, all_rows, [])], warnings)
     return PairedFiles(
         pairs, labels, split=chosen, name=folder.resolve().name, mapping=mapping, read_mask=colours, warnings=tuple(dict.fromkeys(warnings))
     )
@@ -168,19 +167,6 @@ def _pairs(folder: Path, rows: Sequence[tuple[_Table, dict[str, str]]], warnings
 
 def _find(folder: Path, text: str) -> Path | None:
     return find_below(folder, text, file=True) if text and "\0" not in text else None
-
-
-def _classes(folder: Path, tables: Sequence[_Table], warnings: list[str]) -> tuple[LabelSpace, dict[int, int] | None, ColourTable | None]:
-    if (named := find_class_names(folder)) is not None:
-        warnings.append(named.warning)
-        return named.labels, named.mapping, ColourTable(named.colours, named.file.name) if named.colours else None
-    masks = [pair.mask for pair in _pairs(folder, [(table, row) for table in tables for row in table.rows], [])]
-    labels = numbered_classes(folder, masks)
-    remedy = f"write their names into {folder / 'classes.txt'}, one a line"
-    warnings.append(
-        f"class names are not given, so the {len(labels)} classes found in the masks are called {listed(labels.names)}: {remedy}"
-    )
-    return labels, None, None
 
 
 def _leads_to_files(file: Path) -> bool:

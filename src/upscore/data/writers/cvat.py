@@ -21,7 +21,6 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.annotations.classes import IGNORED_NAME
 from upscore.data.annotations.run_lengths import encode_cvat_runs
 from upscore.data.traced_classes import TracedClasses, check_names
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
@@ -81,8 +80,7 @@ class CvatWriter:
 
     def close(self) -> None:
         """Write the labels and the images, and give the file its name."""
-        named = [(self.labels.names[k], "#{:02x}{:02x}{:02x}".format(*self.labels.palette[k])) for k in self.classes.listed]
-        named += [(IGNORED_NAME, "#e0e0c0")] * self._ignored
+        named = self.classes.named_colours(ignored=self._ignored)
         labels = "".join(f"<label><name>{escape(name)}</name><color>{colour}</color></label>" for name, colour in named)
         head = f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n  <meta><task><size>{self._count}</size>'
         self._file.write(f"{head}<labels>{labels}</labels></task></meta>\n".encode())

@@ -27,7 +27,6 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.annotations.classes import IGNORED_NAME
 from upscore.data.annotations.run_lengths import encode_label_studio_runs
 from upscore.data.traced_classes import TracedClasses, check_names
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
@@ -109,9 +108,7 @@ class LabelStudioWriter:
         for file in self._files.values():
             file.write(b"\n]\n")
             file.close()
-        colours = [
-            (self.labels.names[k], "#{:02x}{:02x}{:02x}".format(*self.labels.palette[k])) for k in self.classes.listed
-        ] + [(IGNORED_NAME, "#e0e0c0")] * self._ignored  # fmt: skip
+        colours = self.classes.named_colours(ignored=self._ignored)
         listed = "".join(f"    <Label value={quoteattr(name)} background={quoteattr(colour)}/>\n" for name, colour in colours)
         parts = [f'  <{kind}Labels name="{kind.lower()}" toName="image">\n{listed}  </{kind}Labels>\n' for kind in ("Polygon", "Brush")]
         config = f'<View>\n  <Image name="image" value="$image" zoom="true"/>\n{"".join(parts)}</View>\n'

@@ -150,19 +150,17 @@ def join_heads(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     joined = dict(found)
     for name, first in found.items():
         layer, _, kind = name.rpartition(".")
-        second = found.get(f"{layer.removesuffix('_sem')}_geo.{kind}") if layer.endswith("_sem") else None
-        if second is None:
+        base = layer.removesuffix("_sem")
+        second = found.get(f"{base}_geo.{kind}")
+        if base == layer or second is None:
             continue
-        if first.ndim == second.ndim == 4 and (first.shape[1], second.shape[1]) == (
-            len(first),
-            len(second),
-        ):  # upsampling, from class to class
+        if all(weight.ndim == 4 and weight.shape[0] == weight.shape[1] for weight in (first, second)):  # upsampling, from class to class
             both = first.new_zeros(len(first) + len(second), len(first) + len(second), *first.shape[2:])
             both[: len(first), : len(first)], both[len(first) :, len(first) :] = first, second
         else:
             both = torch.cat([first, second])
-        base = layer.removesuffix("_sem")
-        joined = {n: t for n, t in joined.items() if n not in (name, f"{base}_geo.{kind}")} | {f"{base}.{kind}": both}
+        del joined[name], joined[f"{base}_geo.{kind}"]
+        joined[f"{base}.{kind}"] = both
     return joined
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from upscore.data.folder_roles import MASK_WORDS
 from upscore.data.open_dataset import list_splits, open_dataset
-from upscore.data.readers.side_by_side import MASK_WORDS, open_side_by_side
+from upscore.data.readers.side_by_side import open_side_by_side
 from upscore.errors import DataError
 
 

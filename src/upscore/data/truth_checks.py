@@ -1,4 +1,4 @@
-"""What a dataset must be so that a network can be evaluated on it."""
+"""What a dataset must be so that predictions can be compared with its masks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from upscore.data.dataset import Dataset
 from upscore.errors import BundleError, DataError
 from upscore.types import LabelSpace, Sample
 
-__all__ = ["check_dataset", "check_mask", "refuse_repeated_keys"]
+__all__ = ["check_classes", "check_dataset", "check_mask", "refuse_repeated_keys"]
 
 
-def check_dataset(images: Dataset, labels: LabelSpace) -> None:
-    """Raise BundleError where a network of these classes cannot be evaluated on a dataset, DataError where this has no or repeated keys."""
+def check_classes(images: Dataset, labels: LabelSpace) -> None:
+    """Raise a BundleError that shows the difference where a network of these classes has others than a dataset."""
     if difference := labels.difference(images.labels):
         raise BundleError(
             f"the model's classes are not those of {images.name}: {difference}: use the data it was trained for, or train on this"
         )
+
+
+def check_dataset(images: Dataset, labels: LabelSpace) -> None:
+    """Raise BundleError where a network of these classes cannot be evaluated on a dataset, DataError where this has no or repeated keys."""
+    check_classes(images, labels)
     if len(images) == 0:
         raise DataError(f"{images.name}: the split '{images.split}' holds no image, expected at least one")
     refuse_repeated_keys(images.keys, images.name)
