@@ -22,6 +22,8 @@ def print_converted(converted: Converted) -> None:
         warnings.append(f"{converted.unread} of the images are not found when the folder is opened as a dataset")
     if difference := converted.original.difference(converted.labels):
         warnings.append(f"the classes differ when it is read: {difference}; they are now {listed(converted.labels.names, 6)}")
+    if converted.regrouped:
+        warnings.append(f"in {converted.regrouped:,} of the images objects are joined or divided when it is read: {_why(converted)}")
     print_warnings(warnings)
     images = ", ".join(f"{count:,} {split}" for split, count in converted.images.items())
     shapes = f", {converted.shapes:,} shapes" if converted.shapes else ""
@@ -33,5 +35,13 @@ def print_converted(converted: Converted) -> None:
     exact = "every pixel has the class that it had" if not converted.differing else (
         f"{converted.differing:,} of {converted.pixels:,} pixels ({100 * fraction:.2g} %) have another class than they had"
     )  # fmt: skip
+    if converted.objects and not converted.regrouped:
+        exact += f", and the {converted.objects:,} objects are the same"
     console.print(f"read again: {exact}", soft_wrap=True)
     console.print(f"next: {escape(shlex.join(['upscore', 'doctor', str(converted.folder)]))}", soft_wrap=True)
+
+
+def _why(converted: Converted) -> str:
+    if "objects of several parts" in converted.writer.lacks:
+        return f"{converted.writer.name} has no objects of several parts"
+    return "overlapping objects, or simplified outlines, divide others"

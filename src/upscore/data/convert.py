@@ -20,6 +20,8 @@ from upscore.data.write_dataset import find_writer
 from upscore.data.writer import AnnotatedImage, DatasetWriter, Writer, WriterOptions
 from upscore.errors import DataError, OutputError
 from upscore.files import refuse_full, replace_folder
+from upscore.objects.numbers import renumbered
+from upscore.objects.shapes import TracedShape, group_parts
 from upscore.objects.simplify import check_tolerance
 from upscore.text import shortened
 from upscore.types import IGNORE, LabelSpace, Sample
@@ -39,6 +41,8 @@ class Converted:
     shapes: int  #: polygons, masks and brushes; 0 in formats of pixels
     pixels: int  #: of all images
     differing: int  #: pixels whose class is another one when the dataset is opened, by the names of the classes
+    objects: int  #: numbered objects of the original; 0 where it tells none
+    regrouped: int  #: images whose objects are others when the dataset is opened
     unread: int  #: images that are not found when it is opened
     original: LabelSpace  #: the classes of the original
     labels: LabelSpace  #: the classes when it is opened
@@ -108,23 +112,49 @@ def convert(
         finally:
             writing.abandon()
         messages += [f"{count:,} {sentence}" for sentence, count in (counts.warnings + writing.warnings).items()]
-        found, differing, labels = _compare(partial, digests, datasets, original, lambda done: progress(total + done, 2 * total))
+        try:
+            reread = _compare(partial, digests, datasets, original, lambda done: progress(total + done, 2 * total))
+        except DataError as error:
+            why = str(error).replace(str(partial), str(folder))
+            raise DataError(f"the converted dataset could not be opened again, and was removed: {why}") from None
     return Converted(
         folder,
         writer,
         images={split: len(dataset) for split, dataset in datasets.items()},
         shapes=counts.shapes,
         pixels=counts.pixels,
-        differing=differing,
-        unread=total - found,
+        differing=reread.differing,
+        objects=counts.objects,
+        regrouped=reread.regrouped,
+        unread=total - reread.found,
         original=original,
-        labels=labels,
+        labels=reread.labels,
         messages=tuple(messages),
     )
 
 
+@dataclass(frozen=True)
+class _Digests:
+    """What an image that was written is compared with when it is read."""
+
+    split: str
+    index: int
+    label: bytes
+    objects: int  #: how many there are; -1 where the original tells none
+    partition: bytes  #: of the numbers of the objects
+
+
+@dataclass
+class _Reread:
+    labels: LabelSpace
+    found: int = 0
+    differing: int = 0
+    regrouped: int = 0
+
+
 @dataclass
 class _Counts:
+    objects: int = 0
     shapes: int = 0
     pixels: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
@@ -171,11 +201,9 @@ def _labels_of(data: str | os.PathLike[str], datasets: dict[str, Dataset]) -> La
     return dataset.labels
 
 
-def _write(
-    writer: DatasetWriter, datasets: dict[str, Dataset], progress: Callable[[int], None]
-) -> tuple[dict[str, tuple[str, int, bytes]], _Counts]:
-    """Write all images; return split, index and a digest of the label map of each, by the path of the image in the new folder."""
-    digests: dict[str, tuple[str, int, bytes]] = {}
+def _write(writer: DatasetWriter, datasets: dict[str, Dataset], progress: Callable[[int], None]) -> tuple[dict[str, _Digests], _Counts]:
+    """Write all images; return what each is compared with, by the path of the image in the new folder."""
+    digests: dict[str, _Digests] = {}
     counts = _Counts()
     for split, dataset in datasets.items():
         files = dataset.image_files if isinstance(dataset, InFiles) else None
@@ -186,14 +214,17 @@ def _write(
             file = None if files is None else files[index]
             name = str(PurePosixPath(sample.key).relative_to(above)) if above else sample.key
             suffix = ".png" if file is None else file.suffix.lower()
-            image = AnnotatedImage(name + suffix, truth=label, file=file, pixels=sample.image, split=split)
-            shapes = writer.trace(label)
+            image = AnnotatedImage(name + suffix, label, instances=sample.instances, file=file, pixels=sample.image, split=split)
+            shapes = writer.trace(label, sample.instances)
             written = writer.add(image, shapes)
-            digests[written.image] = split, index, _digest(label)
-            counts.shapes += len(shapes)
-            counts.pixels += label.size
+            objects = -1
+            partition = b""
             if sample.instances is not None:
-                counts.warnings["images have numbers of objects (instances), which were not written"] += 1
+                objects, partition = _partition(sample.instances if shapes is None else _drawn(shapes, label.shape), label)
+                counts.objects += objects
+            digests[written.image] = _Digests(split, index, _digest(label), objects, partition)
+            counts.shapes += len(shapes or ())
+            counts.pixels += label.size
             progress(len(digests))
     return digests, counts
 
@@ -212,21 +243,35 @@ def _digest(label: npt.NDArray[np.integer]) -> bytes:
     return blake2b(repr(label.shape).encode() + label.astype(np.uint16).tobytes(), digest_size=16).digest()
 
 
+def _partition(instances: npt.NDArray[np.integer], label: npt.NDArray[np.uint8]) -> tuple[int, bytes]:
+    """Return the number of objects, and a digest that maps of the same objects have in common, whatever their numbers are."""
+    numbers = renumbered(np.where(label == IGNORE, 0, instances))
+    return int(numbers.max(initial=0)), blake2b(numbers.tobytes(), digest_size=16).digest()
+
+
+def _drawn(shapes: Sequence[TracedShape], size: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """Return the objects of a format of shapes: what has no number in the original is an object of its own there."""
+    instances = np.zeros(size, np.int32)
+    for number, parts in enumerate(group_parts(shapes), 1):
+        for _, left, top, mask, *_ in (part.component for part in parts):
+            instances[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = number
+    return instances
+
+
 def _compare(
     folder: Path,
-    digests: dict[str, tuple[str, int, bytes]],
+    digests: dict[str, _Digests],
     datasets: dict[str, Dataset],
     original: LabelSpace,
     progress: Callable[[int], None],
-) -> tuple[int, int, LabelSpace]:
-    """Open the new dataset; return how many of its images are found, how many of their pixels differ, and its classes."""
-    found = differing = 0
-    labels = original
+) -> _Reread:
+    """Open the new dataset; return its classes, and how many of its images are found and differ."""
+    reread = _Reread(original)
     for split in list_splits(folder):
         if canonical_split(split) is None:
             continue
         written = open_dataset(folder, split)
-        labels = written.labels
+        reread.labels = labels = written.labels
         table = np.full(256, _ANOTHER_CLASS, np.uint16)
         for number, name in enumerate(labels.names):
             if name in original.names:
@@ -237,9 +282,16 @@ def _compare(
             source = digests.get(Path(os.path.relpath(file, folder)).as_posix())
             if source is None:
                 continue
-            found += 1
-            read = table[_label_of(written[index])]
-            if _digest(read) != source[2]:
-                differing += int(np.count_nonzero(read != _label_of(datasets[source[0]][source[1]])))
-            progress(found)
-    return found, differing, labels
+            reread.found += 1
+            sample = written[index]
+            read = table[_label_of(sample)]
+            equal = _digest(read) == source.label
+            if not equal:
+                reread.differing += int(np.count_nonzero(read != _label_of(datasets[source.split][source.index])))
+            if source.objects >= 0:
+                instances = np.zeros_like(read) if sample.instances is None else sample.instances
+                objects, partition = _partition(instances, _label_of(sample))
+                # Within a tolerance objects have other pixels; their number still tells whether they were joined or divided.
+                reread.regrouped += partition != source.partition if equal else objects != source.objects
+            progress(reread.found)
+    return reread

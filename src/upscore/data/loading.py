@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ class AugmentedDataset:
             raise DataError(f"{error}; {SKIP_ADVICE}") from error
         rng = rng_for(self.seed, epoch, sample.key)
         if self.border_weighting is None:
-            return self.augmentation(sample, rng=rng)
+            return self.augmentation(replace(sample, instances=None), rng=rng)  # objects, which nothing uses, would be warped too
         return self.border_weighting.add_weights(self.augmentation(self.border_weighting.find_objects(sample), rng=rng))
 
 

@@ -32,6 +32,7 @@ class DecodedMask:
     orientation: int  #: the file's EXIF orientation, 1 to 8; 1 is upright as stored
     unnamed: tuple[int, ...] = ()  #: stored values that the mapping does not name and that are ignored
     palette: bytes = b""  #: red, green and blue of each number from 0, where the file has a palette
+    instances: npt.NDArray[np.int32] | None = None  #: (H, W) the number of each pixel's object, 0 for none, where the mask tells objects
 
 
 def read_label(path: str | os.PathLike[str], *, mapping: Mapping[int, int] | None = None) -> npt.NDArray[np.uint8]:

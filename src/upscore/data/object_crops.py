@@ -59,7 +59,9 @@ def find_objects(sample: Sample, labels: LabelSpace) -> Objects:
         It has no instance mask, or an object has no class: all of its pixels are ignored.
     """
     if sample.instances is None or sample.label is None:
-        raise DataError(f"{sample.key}: has no instance mask: add an instances/ folder beside masks/ with a number for each object")
+        raise DataError(
+            f"{sample.key}: has no instance mask: add an instances/ folder beside masks/ with a number for each object, or open annotation files"
+        )
     numbers, boxes = boxes_of_objects(sample.instances)
     inside = sample.instances > 0
     votes = np.zeros((len(numbers), 256), np.int64)

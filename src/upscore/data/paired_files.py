@@ -198,7 +198,7 @@ class PairedFiles:
         size = image.pixels.shape[0], image.pixels.shape[1]
         mask = self._mask(pair, size, image.orientation)
         label = self._to_classes(pair, mask.label)
-        instances = None
+        instances = mask.instances
         if pair.instances is not None:
             instances = read_instances(pair.instances)
             check_size(pair.image, size, image.orientation, instances.shape, pair.instances)
@@ -294,7 +294,7 @@ class PairedFiles:
         """Return the mask of an image of this size and EXIF orientation, and what was counted while it was drawn."""
         if pair.drawing is not None:
             drawn = draw_for_image(pair.drawing(), pair.mask, pair.image, size, orientation)
-            return DecodedMask(drawn.label, orientation), drawn.notes
+            return DecodedMask(drawn.label, orientation, instances=drawn.instances), drawn.notes
         if self._read_mask is not None:
             return DecodedMask(self._read_mask(pair.mask), 1), {}
         return read_mask(pair.mask, mapping=self._mapping_of_files), {}

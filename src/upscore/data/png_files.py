@@ -11,9 +11,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from upscore.files import write_atomically
-from upscore.types import LabelSpace
+from upscore.types import LabelSpace, voc_palette
 
-__all__ = ["write_image", "write_label_map", "write_stored_values"]
+__all__ = ["MAX_INSTANCE", "write_image", "write_instances", "write_label_map", "write_stored_values"]
+
+MAX_INSTANCE = 2**16 - 1
+"""The largest number of an object in a PNG."""
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint8], labels: LabelSpace) -> None:
@@ -27,6 +30,17 @@ def write_label_map(path: str | os.PathLike[str], label_map: npt.NDArray[np.uint
     image = Image.fromarray(np.ascontiguousarray(label_map)).convert("L")
     image.putpalette(labels.colours().tobytes())
     _write_png(Path(path), image)
+
+
+def write_instances(path: str | os.PathLike[str], instances: npt.NDArray[np.integer]) -> None:
+    """Write object numbers, (H, W), 0 to :data:`MAX_INSTANCE`: as a palette PNG where all are below 256, otherwise in 16 bits of grey.
+
+    It is like :func:`write_label_map` in all else.
+    """
+    if instances.max(initial=0) < 256:
+        write_stored_values(path, instances.astype(np.uint8), bytes(part for colour in voc_palette(256) for part in colour))
+    else:
+        _write_png(Path(path), Image.fromarray(instances.astype(np.uint16)))
 
 
 def write_stored_values(path: str | os.PathLike[str], values: npt.NDArray[np.uint8], palette: bytes = b"") -> None:

@@ -58,9 +58,9 @@ class TracedClasses:
         listed = (*self.listed, IGNORE) if ignored else self.listed
         return [(self.name_of(label), "#{:02x}{:02x}{:02x}".format(*colours[label])) for label in listed]
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
-        """Return the shapes of a label map."""
-        return trace_shapes(label_map, self.traced, tolerance=self.tolerance)
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape]:
+        """Return the shapes of a label map, as :func:`upscore.objects.shapes.trace_shapes`."""
+        return trace_shapes(label_map, self.traced, instances=instances, tolerance=self.tolerance)
 
     def count_ignored(self, label_map: npt.NDArray[np.uint8], warnings: Counter[str], become: str) -> None:
         """Count the ignored pixels of an image, for a format in which they ``become`` something else."""

@@ -25,6 +25,7 @@ class AnnotatedImage:
     name: str  #: its path below the folder of its split, with slashes and the suffix: "street/0001.jpg"
     truth: npt.NDArray[np.uint8] | None = None  #: (H, W) class, or 255 where ignored
     prediction: npt.NDArray[np.uint8] | None = None  #: (H, W) class, as a network predicts it
+    instances: npt.NDArray[np.integer] | None = None  #: (H, W) the number of the object of each pixel of the truth, 0 for none
     score: float | None = None  #: of the prediction, 0 to 1
     file: Path | None = None  #: the image, which is copied bit for bit, or referred to; None where only its pixels are known
     pixels: Image | None = None  #: (H, W, bands), which are stored where the file is not copied
@@ -66,8 +67,8 @@ class DatasetWriter(Protocol):
 
     warnings: Counter[str]  #: what the format cannot hold, as sentences without the number that they begin with, and the number
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
-        """Return the shapes of a label map that the format holds; may be called in any thread."""
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape] | None:
+        """Return the shapes of a label map, those of its objects apart; None where the format holds pixels. May be called in any thread."""
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image; ``shapes`` are those of its label map, if they were traced before.

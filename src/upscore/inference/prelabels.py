@@ -62,7 +62,7 @@ class PreLabelFiles:
         options = WriterOptions(settings.tolerance, copy_images=False, root=image_root(images), model=model)
         self._writer = find_writer(settings.format, predictions=True).open(folder / settings.format, labels, options)
         self._images = {str(image.path): image for image in images}
-        self._held: dict[str, tuple[LabelledImage, npt.NDArray[np.uint8], Sequence[TracedShape]]] = {}
+        self._held: dict[str, tuple[LabelledImage, npt.NDArray[np.uint8], Sequence[TracedShape] | None]] = {}
 
     def restore(self, row: LabelledImage) -> bool:
         """Hold an image that was labelled before, and return whether its label map can be read and is whole."""

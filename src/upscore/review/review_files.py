@@ -138,6 +138,7 @@ def _annotated(review: LabelReview, image: ReviewedImage) -> AnnotatedImage:
         f"{PurePosixPath(sample.key)}{suffix}",
         truth=sample.label,
         prediction=prediction,
+        instances=sample.instances,
         file=file,
         pixels=sample.image,
         split=image.name[0],

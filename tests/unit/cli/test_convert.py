@@ -1,5 +1,8 @@
 """What the verb prints, and its exit codes."""
 
+import re
+import shutil
+
 import pytest
 
 from painting import paint_objects
@@ -28,6 +31,21 @@ def test_it_says_what_was_written_and_the_next_command_runs(data, capsys):
     (line,) = [line for line in printed.out.splitlines() if line.startswith("next: ")]
     assert line == "next: upscore doctor 'new labels'"
     assert _run(["doctor", "new labels"], debug=False) == 0
+
+
+def test_it_says_whether_objects_are_the_same(data, capsys):
+    shutil.rmtree(data / "instances")
+    assert _run(["convert", "data", "--out", "folder"], debug=False) == 0
+    assert "the class that it had\n" in capsys.readouterr().out  # the original tells no objects
+    assert _run(["convert", "shapes:count=3,size=32x48", "--out", "coco", "--to", "coco", "--split", "val"], debug=False) == 0
+    assert re.search(r"every pixel has the class that it had, and the [1-9]\d* objects are the same\n", capsys.readouterr().out)
+    split = ["convert", "shapes:count=9,size=96x96", "--out", "yolo", "--to", "yolo", "--split", "val"]
+    assert _run(split, debug=False) == 0
+    printed = capsys.readouterr()
+    assert re.search(
+        r"in [1-9] of the images objects are joined or divided when it is read: yolo has no objects of several parts", printed.out
+    )
+    assert "objects are the same" not in printed.out
 
 
 def test_it_says_how_many_pixels_differ(data, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def data(tmp_path: Path) -> Path:
 
 def _images_below(root: Path) -> list[Path]:
     found = [path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".png")]
-    return [path for path in found if not {"masks", "SegmentationClass"} & set(path.parts)]
+    return [path for path in found if not {"masks", "instances", "SegmentationClass", "SegmentationObject"} & set(path.parts)]
 
 
 def labels_of(root: Path) -> dict[str, np.ndarray]:
@@ -140,12 +141,94 @@ def test_generated_images_are_stored_without_loss(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(stored)), original[0].image)
 
 
-def test_numbers_of_objects_are_said_to_be_left_out(data, tmp_path):
-    for mask in (data / "masks").rglob("*.png"):
-        target = data / "instances" / mask.relative_to(data / "masks")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(mask.read_bytes())
-    assert "6 images have numbers of objects (instances), which were not written" in convert(data, tmp_path / "new").messages
+def with_objects(root: Path, label: np.ndarray, instances: np.ndarray) -> Path:
+    """Write a dataset with the same image in train and val."""
+    for split in ("train", "val"):
+        save_image(root / "images" / split / f"{split}.png", *label.shape)
+        for folder, values in (("masks", label), ("instances", instances)):
+            (root / folder / split).mkdir(parents=True)
+            Image.fromarray(values).save(root / folder / split / f"{split}.png")
+    (root / "dataset.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nnames: [background, road, car]\n")
+    return root
+
+
+def objects_of(root: Path) -> set[tuple[int, frozenset[int]]]:
+    """Return the class and the pixels of each object of the image in train."""
+    sample = open_dataset(root, "train")[0]
+    assert sample.instances is not None
+    assert sample.label is not None
+    found = set()
+    for number in set(sample.instances.ravel().tolist()) - {0}:
+        pixels = np.flatnonzero(sample.instances == number)
+        (label,) = set(sample.label.ravel()[pixels].tolist())
+        found.add((label, frozenset(pixels.tolist())))
+    return found
+
+
+# Two cars touch, and one of them is hidden in part by a third thing, which leaves it two parts, one with a hole.
+LABEL = np.array(
+    [[2, 2, 2, 2, 2, 1, 2, 0], [2, 0, 2, 2, 2, 1, 2, 0], [2, 2, 2, 2, 2, 1, 2, 255], [0, 0, 0, 0, 0, 1, 0, 255]], np.uint8
+)  # fmt: skip
+INSTANCES = np.array(
+    [[3, 3, 3, 300, 300, 7, 300, 0], [3, 0, 3, 300, 300, 7, 300, 0], [3, 3, 3, 300, 300, 7, 300, 0], [0, 0, 0, 0, 0, 7, 0, 0]], np.uint16
+)  # fmt: skip
+IN_PARTS = ("yolo", "label-studio")  # formats whose objects have one part
+
+
+@pytest.mark.parametrize("to", [writer.name for writer in WRITERS])
+def test_objects_stay_apart_and_their_parts_together(to, tmp_path):
+    data = with_objects(tmp_path / "data", LABEL, INSTANCES)
+    converted = convert(data, tmp_path / "new", to=to)
+    expected = objects_of(data)
+    assert (len(expected), converted.objects) == (3, 6)
+    assert converted.regrouped == 2 * (to in IN_PARTS)
+    found = objects_of(tmp_path / "new")
+    if to not in IN_PARTS:
+        assert found == expected
+    else:
+        joined = {pixels for _, pixels in found}
+        assert len(found) == 4
+        assert frozenset().union(*joined) == frozenset().union(*(pixels for _, pixels in expected))
+    assert ("objects of several parts" in next(writer.lacks for writer in WRITERS if writer.name == to)) == (to in IN_PARTS)
+
+
+@pytest.mark.parametrize("to", [writer.name for writer in WRITERS])
+def test_objects_that_are_lost_are_counted(to, tmp_path, monkeypatch):
+    data = with_objects(tmp_path / "data", np.where(LABEL == 255, 0, LABEL).astype(np.uint8), INSTANCES)
+    write = module._write
+
+    def without_objects(writer, datasets, progress):
+        trace, add = writer.trace, writer.add
+        monkeypatch.setattr(writer, "trace", lambda label, instances=None: trace(label, instances), raising=False)
+        monkeypatch.setattr(writer, "add", lambda image, shapes: add(replace(image, instances=None)), raising=False)
+        return write(writer, datasets, progress)
+
+    monkeypatch.setattr(module, "_write", without_objects)
+    converted = convert(data, tmp_path / "new", to=to)
+    assert (converted.differing, converted.regrouped) == (0, 2)
+
+
+def test_objects_within_a_tolerance_are_compared_by_their_number(tmp_path):
+    shapes = "shapes:count=4,size=48x64"
+    exact, simplified = (convert(shapes, tmp_path / str(by), to="coco", splits=["val"], tolerance=by) for by in (0, 1.5))
+    assert exact.objects == simplified.objects > 4
+    assert (exact.differing, exact.regrouped) == (0, 0)
+    assert simplified.differing > 0
+    assert simplified.regrouped == 0
+
+
+def test_what_cannot_be_opened_again_is_named_by_its_own_folder(tmp_path):
+    with pytest.raises(DataError, match=r"could not be opened again, and was removed: .*/new: found 1 image, expected at least 2"):
+        convert("shapes:count=1", tmp_path / "new", to="labelme", splits=["val"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_datasets_without_numbers_of_objects_get_none(data, tmp_path):
+    converted = convert(data, tmp_path / "new")
+    assert (converted.objects, converted.regrouped) == (0, 0)
+    assert not (tmp_path / "new" / "instances").exists()
+    convert(data, tmp_path / "voc", to="voc")
+    assert not (tmp_path / "voc" / "SegmentationObject").exists()
 
 
 @pytest.mark.parametrize(

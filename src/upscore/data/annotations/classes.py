@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +108,8 @@ def listed_classes(
     return classes
 
 
-def shape_of(name: str, outline: Outline, classes: AnnotatedClasses) -> Shape:
-    """Return a shape of one of the classes, or an ignored one."""
+def shape_of(name: str, outline: Outline, classes: AnnotatedClasses, group: Hashable = None) -> Shape:
+    """Return a shape of one of the classes, or an ignored one; ``group`` as in :class:`Shape`."""
     if name in classes.numbers:
-        return Shape(classes.numbers[name], outline)
+        return Shape(classes.numbers[name], outline, group=group)
     return Shape(IGNORE, outline, f"of shapes called '{name}'")

@@ -1,10 +1,10 @@
-"""Shapes laid over one another become a label map, and what was covered, clipped or left out is counted."""
+"""Shapes laid over one another become a label map and a map of objects, and what was covered, clipped or left out is counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ IN_FILE_ORDER = "where shapes of different classes overlap, the later one in the
 SMALL_ON_TOP = "where shapes of different classes overlap, the smaller one is on top"
 
 _MAX_PIXELS = 2**34  # in the rectangles around all shapes of an image: a minute
-_NONE = -1  # where there is no shape
 
 _TURNED = (
     "images were turned upright by their EXIF orientation tags, and their annotations with them, as the size stated for them is that of "
@@ -41,6 +40,8 @@ class Shape(NamedTuple):
     label: int  #: its class, or 255 where its pixels are ignored
     outline: Outline
     counted_as: str = ""  #: what its pixels are counted as, such as "of crowd regions"; empty where they need not be
+    group: Hashable = None  #: shapes of a class with the same one are parts of an object; None where the shape is an object by itself
+    is_object: bool = True  #: False for a crowd of them
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Drawing:
     background: int = IGNORE  #: the class of pixels without a shape
     order: str = IN_FILE_ORDER  #: or SMALL_ON_TOP, for which shapes are sorted by area
     label_map: npt.NDArray[np.uint8] | None = None  #: (H, W) classes or 255 in place of shapes, where the file holds the pixels
+    instances: npt.NDArray[np.int32] | None = None  #: (H, W) the number of each pixel's object, 0 for none, beside such a label map
     left_out: Mapping[str, int] = field(default_factory=dict)  #: what the file holds beside, such as "boxes were left out": its number
 
 
@@ -61,6 +63,8 @@ class DrawnMask:
 
     label: npt.NDArray[np.uint8]  #: (H, W) class, or 255
     notes: Mapping[str, int]  #: sentences without the number that they begin with, and the number
+    #: (H, W) the number of each pixel's object, from 1 in the order of the file; 0 where pixels are ignored, background, or of no shape
+    instances: npt.NDArray[np.int32] | None = None
 
 
 def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
@@ -83,36 +87,48 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
     1 pixels that no shape covers are background
     """
     if drawing.label_map is not None:
-        return DrawnMask(drawing.label_map, drawing.left_out)
-    shapes: Sequence[Shape] = drawing.shapes
-    if drawing.order == SMALL_ON_TOP and len(shapes) > 1:
-        shapes = sorted(shapes, key=lambda shape: -shape.outline.area())
-    canvas = np.full((height, width), _NONE, np.int16)
+        return DrawnMask(drawing.label_map, drawing.left_out, drawing.instances)
+    order = range(len(drawing.shapes))
+    if drawing.order == SMALL_ON_TOP and len(order) > 1:
+        order = sorted(order, key=lambda index: -drawing.shapes[index].outline.area())  # type: ignore[assignment]
+    # The canvas holds the shape of each pixel, counted from 1, of which classes and objects are looked up in the end.
+    canvas = np.zeros((height, width), np.int32)
+    class_of = np.array([drawing.background, *(shape.label for shape in drawing.shapes)], np.uint8)
     notes = Counter[str](drawing.left_out)
     budget = _MAX_PIXELS
-    for shape in shapes:
+    for index in order:
+        shape = drawing.shapes[index]
         region = shape.outline.region(height, width)
         if region.clipped:
             notes["pixels of shapes lie beyond the image and were clipped"] += region.clipped
         budget -= region.mask.size + 1000
         if budget < 0:
-            raise ValueError(f"its {len(shapes)} shapes cover {_MAX_PIXELS:,} pixels, which would take minutes to draw")
+            raise ValueError(f"its {len(order)} shapes cover {_MAX_PIXELS:,} pixels, which would take minutes to draw")
         rows, columns = region.mask.shape
         below = canvas[region.top : region.top + rows, region.left : region.left + columns]
         covered = below[region.mask]
         if not covered.size:
             notes["shapes cover no pixel" if not region.clipped else "shapes lie beyond the image"] += 1
             continue
-        if hidden := int(np.count_nonzero((covered != _NONE) & (covered != shape.label))):
+        if hidden := int(np.count_nonzero((covered != 0) & (class_of[covered] != shape.label))):
             notes[f"pixels lie under another shape: {drawing.order}"] += hidden
-        below[region.mask] = shape.label
+        below[region.mask] = index + 1
         if shape.counted_as:
             notes[f"pixels {shape.counted_as} are {'ignored' if shape.label == IGNORE else 'of their class'}"] += int(covered.size)
-    free = canvas == _NONE
-    if without := int(np.count_nonzero(free)):
-        canvas[free] = drawing.background
+    if without := canvas.size - int(np.count_nonzero(canvas)):
         notes[f"pixels that no shape covers are {'ignored' if drawing.background == IGNORE else 'background'}"] += without
-    return DrawnMask(canvas.astype(np.uint8), notes)
+    return DrawnMask(class_of[canvas], notes, _number_objects(drawing)[canvas])
+
+
+def _number_objects(drawing: Drawing) -> npt.NDArray[np.int32]:
+    """Return the number of each shape's object, behind a 0 for pixels without a shape."""
+    numbers: dict[Hashable, int] = {}
+    found = [0]
+    for index, shape in enumerate(drawing.shapes):
+        of_none = not shape.is_object or shape.label in (IGNORE, drawing.background)
+        parts = ("shape", index) if shape.group is None else (shape.label, shape.group)
+        found.append(0 if of_none else numbers.setdefault(parts, len(numbers) + 1))
+    return np.array(found, np.int32)
 
 
 def draw_for_image(drawing: Drawing, file: Path, image: Path, size: tuple[int, int], orientation: int) -> DrawnMask:
@@ -145,8 +161,10 @@ def draw_for_image(drawing: Drawing, file: Path, image: Path, size: tuple[int, i
     except ValueError as error:
         raise DataError(f"{file}: the shapes of {image.name} cannot be drawn: {error}") from None
     if given != size:
-        label = np.array(Image.fromarray(drawn.label).transpose(EXIF_TRANSPOSE[orientation]))
-        return DrawnMask(label, {**drawn.notes, _TURNED: 1})
+        turn = EXIF_TRANSPOSE[orientation]
+        label = np.array(Image.fromarray(drawn.label).transpose(turn))
+        instances = None if drawn.instances is None else np.array(Image.fromarray(drawn.instances).transpose(turn))
+        return DrawnMask(label, {**drawn.notes, _TURNED: 1}, instances)
     if orientation != 1 and stored == size and drawing.size is not None:
-        return DrawnMask(drawn.label, {**drawn.notes, _AMBIGUOUS: 1})
+        return replace(drawn, notes={**drawn.notes, _AMBIGUOUS: 1})
     return drawn

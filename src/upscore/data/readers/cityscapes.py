@@ -141,7 +141,8 @@ class _Polygons:
                     continue
                 points = flat_points(item.get("polygon"))
                 outline = PillowPolygon(points, outlined=False) if self.by_tool else Polygons(((points,),))
-                shapes.append(Shape(label, outline, "of labels that are none of the 19 classes" if label == IGNORE else ""))
+                what = "of labels that are none of the 19 classes" if label == IGNORE else ""
+                shapes.append(Shape(label, outline, what, is_object=name in _NUMBERS))
         except ValueError as error:
             raise DataError(f"{self.file}: {f'object {number}: ' if number else ''}{error}") from None
         return Drawing(shapes, size, IGNORE, left_out=left_out)

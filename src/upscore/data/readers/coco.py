@@ -200,7 +200,7 @@ class _Shapes:
         for label, crowd, packed in self.entries:
             outline: Outline = Polygons([(ring,) for ring in packed]) if isinstance(packed, list) else CocoRuns(*packed)
             what = "of crowd regions" if crowd else ""
-            shapes.append(Shape(IGNORE if crowd and self.crowd_ignored else label, outline, what))
+            shapes.append(Shape(IGNORE if crowd and self.crowd_ignored else label, outline, what, is_object=not crowd))
         return Drawing(shapes, self.size, self.background, SMALL_ON_TOP)
 
 

@@ -64,12 +64,15 @@ def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], Anno
             raise ValueError("found no object with images, annotations and categories")
         what = "category"
         ids: dict[Any, str] = {}
+        stuff: set[int] = set()
         palette = []
         for number, category in enumerate(items_of(content.get("categories"), "categories"), 1):  # noqa: B007 - for the error
             if type(category.get("id")) is not int:
                 raise ValueError(f"its id is {literal(category.get('id'), 40)}, expected a number")
             ids[category["id"]] = name_of(category.get("name"), "name")
             palette.append(category.get("color"))
+            if category.get("isthing") == 0:
+                stuff.add(category["id"])
         palette = [
             tuple(colour)
             for colour in palette
@@ -88,7 +91,7 @@ def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], Anno
             image = images.get(_known_id(annotation.get("image_id")))
             if image is None:
                 raise ValueError(f"its image_id is {literal(annotation.get('image_id'), 40)}, which no image has")
-            labels = {}
+            labels, objects = dict[int, int](), set[int]()
             for segment in items_of(annotation.get("segments_info"), "segments_info"):
                 category, segment_id = segment.get("category_id"), segment.get("id")
                 if type(category) is not int or category not in ids or type(segment_id) is not int or not 0 < segment_id < 2**24:
@@ -96,9 +99,11 @@ def _read(file: Path, root: Path, warnings: list[str]) -> tuple[list[Pair], Anno
                         f"a segment has the id {literal(segment_id, 40)} and the category {literal(category, 40)}, which is none"
                     )
                 labels[segment_id] = IGNORE if segment.get("iscrowd") else classes.numbers[ids[category]]
+                if not segment.get("iscrowd") and category not in stuff:
+                    objects.add(segment_id)
             png = _png(file, name_of(annotation.get("file_name"), "file_name"))
             if (entry := found.add(file, image.get("file_name"))) is not None:
-                pairs.append(Pair(*entry, png, drawing=_Segments(png, labels, size_of(image.get("height"), image.get("width")))))
+                pairs.append(Pair(*entry, png, drawing=_Segments(png, labels, objects, size_of(image.get("height"), image.get("width")))))
     except ValueError as error:
         raise DataError(f"{file}: {f'{what} {number}: ' if number else ''}{error}") from None
     found.check(file, warnings)
@@ -129,10 +134,10 @@ def _image_folders(file: Path, root: Path) -> list[Path]:
 class _Segments:
     """The segments of one image, read from its PNG when they are drawn."""
 
-    __slots__ = ("file", "labels", "size")
+    __slots__ = ("file", "labels", "objects", "size")
 
-    def __init__(self, file: Path, labels: dict[int, int], size: tuple[int, int] | None) -> None:
-        self.file, self.labels, self.size = file, labels, size
+    def __init__(self, file: Path, labels: dict[int, int], objects: set[int], size: tuple[int, int] | None) -> None:
+        self.file, self.labels, self.objects, self.size = file, labels, objects, size
 
     def __call__(self) -> Drawing:
         encoded = EncodedImage.read(self.file)
@@ -156,7 +161,9 @@ class _Segments:
         left_out = (
             {"pixels of no segment, or of a crowd, are ignored": count} if (count := int(np.count_nonzero(label_map == IGNORE))) else {}
         )
-        return Drawing((), (label_map.shape[0], label_map.shape[1]), label_map=label_map, left_out=left_out)
+        objects = np.array([number if int(number) in self.objects else 0 for number in found], np.int32)
+        instances = objects[inverse.reshape(numbers.shape)]
+        return Drawing((), (label_map.shape[0], label_map.shape[1]), label_map=label_map, instances=instances, left_out=left_out)
 
 
 READER = Reader(

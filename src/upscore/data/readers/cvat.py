@@ -140,7 +140,9 @@ def _drawing(file: Path, image: Any, classes: AnnotatedClasses) -> Drawing:
             name = name_of(shape.get("label")).strip()
             if name not in classes.numbers and name != IGNORED_NAME:
                 raise ValueError(f"its label is '{name}', which is not among the labels of the task")
-            shapes.append((number_of(shape.get("z_order", "0"), "z_order"), shape_of(name, _outline(shape), classes)))
+            shapes.append(
+                (number_of(shape.get("z_order", "0"), "z_order"), shape_of(name, _outline(shape), classes, shape.get("group_id")))
+            )
     except ValueError as error:
         raise DataError(f"{file}: image {literal(image.get('name'), 60)}, shape {number}: {error}") from None
     shapes.sort(key=lambda shape: shape[0])

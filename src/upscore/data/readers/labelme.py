@@ -40,6 +40,8 @@ _CLASS_FILES = ("labels.txt", "classes.txt", "class_names.txt")
 _POLYGONS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 _WITHOUT_AREA = ("line", "linestrip", "point", "points", "cuboid")
 
+_Labelled = tuple[str, Outline, int | str | None]  # the label, the outline, and the group whose shapes are one object
+
 
 def open_labelme(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIONS) -> PairedFiles:
     """Open one split of a folder of labelme's files.
@@ -52,7 +54,7 @@ def open_labelme(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIO
     by_split = _files(root)
     every = [file for files in by_split.values() for file in files]
     read = {file: _read(file, by_tool=options.by_tool) for file in every}
-    names = sorted({name for _, _, shapes, _ in read.values() for name, _ in shapes})
+    names = sorted({name for _, _, shapes, _ in read.values() for name, _, _ in shapes})
     classes = listed_classes(root, names, "the shapes, sorted", _CLASS_FILES, rest_ignored=options.rest_ignored)
     warnings: list[str] = []
 
@@ -62,7 +64,7 @@ def open_labelme(root: Path, split: str, options: ReadingOptions = DEFAULT_OPTIO
         for file in files:
             path, size, shapes, left_out = read[file]
             if (image := _image(file, path, found)) is not None:
-                drawn = [shape_of(name, outline, classes) for name, outline in shapes]
+                drawn = [shape_of(name, outline, classes, group) for name, outline, group in shapes]
                 drawing = Drawing(drawn, size, classes.background, left_out=left_out)
                 pairs.append(Pair(found.add_path(file, image), image, file, drawing=Same(drawing)))
         found.check(files[0], warnings)
@@ -80,13 +82,13 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return files_by_split(root, files, by_name=False)
 
 
-def _read(file: Path, *, by_tool: bool) -> tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]:
-    """Return the image's path in a file, the size that it states, its shapes with their labels, and what was left out."""
+def _read(file: Path, *, by_tool: bool) -> tuple[str, tuple[int, int] | None, list[_Labelled], Counter[str]]:
+    """Return the image's path in a file, the size that it states, its shapes, and what was left out."""
     content = read_json(file, _WHAT)
     if not isinstance(content, dict):
         raise DataError(f"{file}: found no object, expected shapes and imagePath, as labelme writes them")
     number = -1
-    shapes: list[tuple[str, Outline]] = []
+    shapes: list[_Labelled] = []
     left_out = Counter[str]()
     try:
         path = content.get("imagePath") or ""
@@ -94,7 +96,8 @@ def _read(file: Path, *, by_tool: bool) -> tuple[str, tuple[int, int] | None, li
         for number, shape in enumerate(items_of(content.get("shapes"), "list of shapes")):  # noqa: B007 - for the error
             name = name_of(shape.get("label"))
             if (outline := _outline(shape, by_tool=by_tool)) is not None:
-                shapes.append((name, outline))
+                group = shape.get("group_id")
+                shapes.append((name, outline, group if isinstance(group, int | str) else None))
             else:
                 left_out[f"shapes of the type {shape.get('shape_type')}, which have no area, were left out"] += 1
     except ValueError as error:

@@ -6,8 +6,8 @@
     ├── annotations/instances_train.json      or stuff_train.json where no class is a background
     └── images/train/street/0001.jpg
 
-A shape is a polygon, or run lengths where it has holes, which COCO's polygons have not. Ignored pixels are crowd regions; in a stuff file
-they are the pixels without annotation.
+An object is its parts' polygons, or run lengths where one has holes, which COCO's polygons have not. Ignored pixels are crowd regions; in
+a stuff file they are the pixels without annotation.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from upscore.data.traced_classes import TracedClasses
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.objects.coco_file import CocoFile
+from upscore.objects.components import Component
 from upscore.objects.rle import encode_rle
-from upscore.objects.shapes import TracedShape
+from upscore.objects.shapes import TracedShape, group_parts
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["WRITER", "CocoWriter"]
@@ -43,9 +44,9 @@ class CocoWriter:
         self._files: dict[str, CocoFile] = {}
         self._images = WrittenImages(folder, TOOLS, flat=False, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape]:
         """Return the shapes."""
-        return self.classes.trace(label_map)
+        return self.classes.trace(label_map, instances)
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its annotations."""
@@ -57,20 +58,21 @@ class CocoWriter:
             below = f"images/{image.split}".rstrip("/")
             stored = self._images.store(image, f"{below}/{self._images.name(image)}")
             name = stored.removeprefix(f"{below}/")
-        traced = self.trace(image.label_map) if shapes is None else shapes
-        self._files[image.split].add(name, image.size, [self._describe(shape, image.size) for shape in traced])
+        traced = self.trace(image.label_map, image.instances) if shapes is None else shapes
+        self._files[image.split].add(name, image.size, [self._describe(parts, image.size) for parts in group_parts(traced)])
         return Written(file, stored)
 
-    def _describe(self, shape: TracedShape, size: tuple[int, int]) -> dict[str, Any]:
-        _, left, top, mask, area = shape.component
-        segmentation: Any = [shape.polygon.outer.ravel().tolist()]
-        if shape.polygon.holes or shape.label == IGNORE:
+    def _describe(self, parts: Sequence[TracedShape], size: tuple[int, int]) -> dict[str, Any]:
+        label = parts[0].label
+        left, top, mask = _united([part.component for part in parts])
+        segmentation: Any = [part.polygon.outer.ravel().tolist() for part in parts]
+        if label == IGNORE or any(part.polygon.holes for part in parts):
             segmentation = {"size": list(size), "counts": encode_rle(mask, left=left, top=top, size=size)}
         return {
-            "category_id": self.classes.listed[0] if shape.label == IGNORE else shape.label,
+            "category_id": self.classes.listed[0] if label == IGNORE else label,
             "bbox": [left, top, mask.shape[1], mask.shape[0]],
-            "area": area,
-            "iscrowd": int(shape.label == IGNORE),
+            "area": sum(part.component.area for part in parts),
+            "iscrowd": int(label == IGNORE),
             "segmentation": segmentation,
         }
 
@@ -83,6 +85,18 @@ class CocoWriter:
         """Remove the files."""
         for file in self._files.values():
             file.abandon()
+
+
+def _united(components: Sequence[Component]) -> tuple[int, int, npt.NDArray[np.bool_]]:
+    """Return the left and the upper side of the box around components, and their pixels inside it."""
+    left, top = min(each.left for each in components), min(each.top for each in components)
+    right = max(each.left + each.mask.shape[1] for each in components)
+    bottom = max(each.top + each.mask.shape[0] for each in components)
+    united = np.zeros((bottom - top, right - left), np.bool_)
+    for each in components:
+        height, width = each.mask.shape
+        united[each.top - top : each.top - top + height, each.left - left : each.left - left + width] |= each.mask
+    return left, top, united
 
 
 WRITER = Writer("coco", "COCO (JSON)", "", CocoWriter)

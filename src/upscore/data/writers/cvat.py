@@ -6,8 +6,8 @@
     ├── annotations.xml
     └── images/train/street/0001.jpg
 
-A shape is a polygon, or a mask where it has holes; larger ones are below smaller ones (``z_order``). Ignored pixels are shapes called
-``__ignore__``. Splits are the subsets of a project.
+A shape is a polygon, or a mask where it has holes; larger ones are below smaller ones (``z_order``). The parts of an object are a group
+(``group_id``). Ignored pixels are shapes called ``__ignore__``. Splits are the subsets of a project.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from upscore.data.traced_classes import TracedClasses, check_names
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import StreamedFile
-from upscore.objects.shapes import TracedShape
+from upscore.objects.shapes import TracedShape, group_ids
 from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["WRITER", "CvatWriter"]
@@ -48,9 +48,9 @@ class CvatWriter:
         self._ignored = False
         self._images = WrittenImages(folder, TOOLS, flat=False, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape]:
         """Return the shapes."""
-        return self.classes.trace(label_map)
+        return self.classes.trace(label_map, instances)
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its element."""
@@ -59,24 +59,26 @@ class CvatWriter:
             stored = self._images.store(image, f"images/{image.split}/{self._images.name(image)}".replace("//", "/"))
             name = stored.removeprefix("images/")
         height, width = image.size
-        traced = self.trace(image.label_map) if shapes is None else shapes
+        traced = self.trace(image.label_map, image.instances) if shapes is None else shapes
         self._ignored |= any(shape.label == IGNORE for shape in traced)
         subset = f" subset={quoteattr(image.split)}" if image.split else ""
         lines = [f'  <image id="{self._count}" name={quoteattr(name)}{subset} width="{width}" height="{height}">']
-        lines += [f"    {self._describe(shape, order)}" for order, shape in enumerate(traced)]
+        groups = group_ids(traced)
+        lines += [f"    {self._describe(shape, order, groups[order])}" for order, shape in enumerate(traced)]
         self._body.write("\n".join([*lines, "  </image>\n"]).encode("utf-8", "xmlcharrefreplace"))
         self._count += 1
         return Written("annotations.xml", stored)
 
-    def _describe(self, shape: TracedShape, order: int) -> str:
+    def _describe(self, shape: TracedShape, order: int, group: int | None) -> str:
+        rank = f'z_order="{order}"' + ("" if group is None else f' group_id="{group}"')
         label = f'label={quoteattr(self.classes.name_of(shape.label))} source="upscore" occluded="0"'
         if not shape.polygon.holes:
             points = ";".join(f"{x:.1f},{y:.1f}" for x, y in shape.polygon.outer.tolist())
-            return f'<polygon {label} points="{points}" z_order="{order}"></polygon>'
-        _, left, top, mask, _ = shape.component
+            return f'<polygon {label} points="{points}" {rank}></polygon>'
+        _, left, top, mask, *_ = shape.component
         height, width = mask.shape
         box = f'left="{left}" top="{top}" width="{width}" height="{height}"'
-        return f'<mask {label} rle="{encode_cvat_runs(mask)}" {box} z_order="{order}"></mask>'
+        return f'<mask {label} rle="{encode_cvat_runs(mask)}" {box} {rank}></mask>'
 
     def close(self) -> None:
         """Write the labels and the images, and give the file its name."""

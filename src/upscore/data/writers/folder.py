@@ -5,7 +5,8 @@
     data/
     ├── dataset.yaml
     ├── images/train/street/0001.jpg
-    └── masks/train/street/0001.png       palette PNG, 255 is ignored
+    ├── masks/train/street/0001.png       palette PNG, 255 is ignored
+    └── instances/train/street/0001.png   the number of each pixel's object, where the dataset tells objects
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.png_files import write_label_map
+from upscore.data.png_files import MAX_INSTANCE, write_instances, write_label_map
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import ANY, WrittenImages
 from upscore.files import write_atomically
+from upscore.objects.numbers import numbered_to
 from upscore.objects.shapes import TracedShape
 from upscore.types import LabelSpace
 
@@ -37,9 +39,8 @@ class FolderWriter:
         self._splits: dict[str, None] = {}
         self._images = WrittenImages(folder, ANY, flat=False, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
-        """Return no shapes: masks hold pixels."""
-        return []
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> None:
+        """Return None: masks hold pixels."""
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its mask."""
@@ -49,6 +50,8 @@ class FolderWriter:
         stored = self._images.store(image, f"images/{split}/{name}")
         mask = f"masks/{split}/{name}.png"
         write_label_map(self.folder / mask, image.label_map, self.labels)
+        if image.instances is not None:
+            write_instances(self.folder / f"instances/{split}/{name}.png", numbered_to(image.instances, MAX_INSTANCE))
         return Written(mask, stored)
 
     def close(self) -> None:

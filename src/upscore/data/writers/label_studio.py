@@ -52,14 +52,14 @@ class LabelStudioWriter:
         self._ignored = False
         self._images = WrittenImages(folder, BROWSER, flat=False, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape]:
         """Return the shapes."""
-        return self.classes.trace(label_map)
+        return self.classes.trace(label_map, instances)
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its task."""
         file = f"tasks-{image.split}.json" if image.split else "label-studio.json"
-        traced = self.trace(image.label_map) if shapes is None else shapes
+        traced = self.trace(image.label_map, image.instances) if shapes is None else shapes
         stored = ""
         if self.options.copy_images:
             stored = self._images.store(image, f"images/{image.split}/{self._images.name(image)}".replace("//", "/"))
@@ -91,7 +91,7 @@ class LabelStudioWriter:
         height, width = size
         name, value = [self.classes.name_of(shape.label)], dict[str, Any]()
         if shape.polygon.holes:
-            _, left, top, part, _ = shape.component
+            _, left, top, part, *_ = shape.component
             mask = np.zeros(size, np.bool_)
             mask[top : top + part.shape[0], left : left + part.shape[1]] = part
             kind, value = "brush", {"format": "rle", "rle": list(encode_label_studio_runs(mask)), "brushlabels": name}
@@ -121,4 +121,4 @@ class LabelStudioWriter:
             file.abandon()
 
 
-WRITER = Writer("label-studio", "Label Studio tasks (JSON)", "bands that no browser shows", LabelStudioWriter)
+WRITER = Writer("label-studio", "Label Studio tasks (JSON)", "objects of several parts, bands that no browser shows", LabelStudioWriter)

@@ -6,7 +6,8 @@
     ├── labels.txt                                  __ignore__, then the classes in their order
     └── train/street_0001.jpg, street_0001.json
 
-A shape is a polygon, or a bitmap where it has holes, which labelme's polygons have not. Ignored pixels are shapes called ``__ignore__``.
+A shape is a polygon, or a bitmap where it has holes, which labelme's polygons have not. The parts of an object are a group (``group_id``).
+Ignored pixels are shapes called ``__ignore__``.
 Where an image has a truth and a prediction, the shapes of the prediction are called ``predicted: NAME``.
 """
 
@@ -30,7 +31,7 @@ from upscore.data.traced_classes import TracedClasses, check_names
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import write_atomically
-from upscore.objects.shapes import TracedShape
+from upscore.objects.shapes import TracedShape, group_ids
 from upscore.types import LabelSpace
 
 __all__ = ["WRITER", "LabelmeWriter"]
@@ -48,9 +49,9 @@ class LabelmeWriter:
         self.classes = TracedClasses(labels, options.tolerance)
         self._images = WrittenImages(folder, TOOLS, flat=options.copy_images, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape]:
         """Return the shapes."""
-        return self.classes.trace(label_map)
+        return self.classes.trace(label_map, instances)
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its file."""
@@ -63,10 +64,10 @@ class LabelmeWriter:
         else:
             assert image.file is not None
             path = Path(os.path.relpath(image.file, file.parent)).as_posix()
-        traced = self.trace(image.label_map) if shapes is None else shapes
-        described = [self._describe(shape) for shape in traced]
+        traced = self.trace(image.label_map, image.instances) if shapes is None else shapes
+        described = [self._describe(shape, group=group) for shape, group in zip(traced, group_ids(traced), strict=True)]
         if image.truth is not None and image.prediction is not None:
-            described += [self._describe(shape, "predicted: ") for shape in self.trace(image.prediction)]
+            described += [self._describe(shape, prefix="predicted: ") for shape in self.trace(image.prediction)]
         height, width = image.size
         content: dict[str, Any] = {
             "version": _VERSION, "flags": {}, "shapes": described, "imagePath": path, "imageData": None, "imageHeight": height,
@@ -75,9 +76,9 @@ class LabelmeWriter:
         write_atomically(file, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace"))
         return Written(f"{name}.json", stored)
 
-    def _describe(self, shape: TracedShape, prefix: str = "") -> dict[str, Any]:
-        _, left, top, mask, _ = shape.component
-        described: dict[str, Any] = {"label": prefix + self.classes.name_of(shape.label), "group_id": None, "flags": {}}
+    def _describe(self, shape: TracedShape, *, prefix: str = "", group: int | None = None) -> dict[str, Any]:
+        _, left, top, mask, *_ = shape.component
+        described: dict[str, Any] = {"label": prefix + self.classes.name_of(shape.label), "group_id": group, "flags": {}}
         if not shape.polygon.holes:
             points = shape.polygon.outer.astype(float).tolist()
             return described | {"shape_type": "polygon", "points": points, "mask": None}

@@ -5,6 +5,7 @@
     data/
     ├── JPEGImages/street_0001.jpg
     ├── SegmentationClass/street_0001.png     palette PNG in the colours of labelmap.txt, 255 is ignored
+    ├── SegmentationObject/street_0001.png    the number of each pixel's object, where the dataset tells objects; 255 is ignored
     ├── ImageSets/Segmentation/train.txt      one name a line
     └── labelmap.txt                          name:red,green,blue::
 """
@@ -18,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.png_files import write_label_map
+from upscore.data.png_files import MAX_INSTANCE, write_instances, write_label_map
 from upscore.data.traced_classes import check_names
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.files import write_atomically
+from upscore.objects.numbers import numbered_to
 from upscore.objects.shapes import TracedShape
-from upscore.types import LabelSpace
+from upscore.types import IGNORE, LabelSpace
 
 __all__ = ["WRITER", "VOCWriter"]
 
@@ -47,9 +49,8 @@ class VOCWriter:
         self._listed: dict[str, list[str]] = {}
         self._images = WrittenImages(folder, TOOLS, flat=True, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
-        """Return no shapes: masks hold pixels."""
-        return []
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> None:
+        """Return None: masks hold pixels."""
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its mask."""
@@ -58,6 +59,9 @@ class VOCWriter:
         stored = self._images.store(image, f"JPEGImages/{name}")
         mask = f"SegmentationClass/{name}.png"
         write_label_map(self.folder / mask, image.label_map, self.labels)
+        if image.instances is not None:
+            numbers = numbered_to(image.instances, MAX_INSTANCE, without=IGNORE)
+            write_instances(self.folder / f"SegmentationObject/{name}.png", np.where(image.label_map == IGNORE, IGNORE, numbers))
         return Written(mask, stored)
 
     def close(self) -> None:

@@ -40,16 +40,16 @@ class YoloWriter:
         self._splits: dict[str, None] = {}
         self._images = WrittenImages(folder, TOOLS, flat=options.copy_images, warnings=self.warnings)
 
-    def trace(self, label_map: npt.NDArray[np.uint8]) -> list[TracedShape]:
+    def trace(self, label_map: npt.NDArray[np.uint8], instances: npt.NDArray[np.integer] | None = None) -> list[TracedShape]:
         """Return the shapes."""
-        return self.classes.trace(label_map)
+        return self.classes.trace(label_map, instances)
 
     def add(self, image: AnnotatedImage, shapes: Sequence[TracedShape] | None = None) -> Written:
         """Write an image and its polygons."""
         self._splits[image.split] = None
         name = f"{image.split}/{self._images.name(image)}".lstrip("/")
         stored = self._images.store(image, f"images/{name}") if self.options.copy_images else ""
-        traced = self.trace(image.label_map) if shapes is None else shapes
+        traced = self.trace(image.label_map, image.instances) if shapes is None else shapes
         self.classes.count_ignored(image.label_map, self.warnings, "become background, as YOLO holds none")
         first, (height, width) = self.classes.listed[0], image.size
         lines = [
@@ -73,4 +73,4 @@ def _fraction(number: float) -> str:
     return f"{number:.8f}".rstrip("0").rstrip(".")
 
 
-WRITER = Writer("yolo", "YOLO polygons (images/, labels/)", "ignored pixels, folders in a split", YoloWriter)
+WRITER = Writer("yolo", "YOLO polygons (images/, labels/)", "ignored pixels, objects of several parts, folders in a split", YoloWriter)

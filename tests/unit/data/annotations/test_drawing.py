@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from outlines_by_hand import disc, inside, paint, rectangle
 from upscore.data.annotations import drawing
@@ -125,3 +126,32 @@ def test_what_cannot_be_drawn_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(drawing, "_MAX_PIXELS", 3000)
     with pytest.raises(DataError, match="which would take minutes"):
         draw_for_image(Drawing([Shape(1, box(0, 0, 30, 30))] * 3), Path("a.json"), Path("a.jpg"), (30, 30), 1)
+
+
+def test_objects_are_numbered_in_the_order_of_the_file() -> None:
+    shapes = [
+        Shape(2, box(0, 0, 2, 1), group="a"),
+        Shape(1, box(2, 0, 4, 1)),
+        Shape(2, box(4, 0, 6, 1), group="a"),  # a part of the first one
+        Shape(1, box(6, 0, 7, 1), group="a"),  # of another class, so another object
+        Shape(1, box(7, 0, 8, 1), is_object=False),
+        Shape(255, box(8, 0, 9, 1)),
+        Shape(0, box(3, 0, 4, 1)),  # background
+        Shape(1, box(9, 0, 10, 1)),
+    ]
+    drawn = draw(Drawing(shapes, background=0), 1, 12)
+    assert drawn.instances is not None
+    assert drawn.label.tolist() == [[2, 2, 1, 0, 2, 2, 1, 1, 255, 1, 0, 0]]
+    assert drawn.instances.tolist() == [[1, 1, 2, 0, 1, 1, 3, 0, 0, 4, 0, 0]]
+    below = draw(Drawing([Shape(1, box(1, 0, 2, 1)), Shape(1, box(0, 0, 3, 1))], background=0, order=SMALL_ON_TOP), 1, 4)
+    assert below.instances is not None
+    assert below.instances.tolist() == [[2, 1, 2, 0]]
+
+
+def test_objects_are_turned_with_their_label_map() -> None:
+    shapes = [Shape(1, box(0, 0, 2, 1)), Shape(1, box(2, 0, 3, 2))]
+    for orientation in (5, 6, 7, 8):
+        drawn = draw_for_image(Drawing(shapes, (2, 3), 0), Path("a.json"), Path("a.jpg"), (3, 2), orientation)
+        upright = Image.fromarray(np.array([[1, 1, 2], [0, 0, 2]], np.int32)).transpose(EXIF_TRANSPOSE[orientation])
+        np.testing.assert_array_equal(drawn.instances, np.array(upright))
+        np.testing.assert_array_equal(drawn.label, np.array(upright) > 0)

@@ -185,3 +185,22 @@ def test_a_turned_image_and_a_wrong_size(tmp_path: Path) -> None:
             else:
                 np.testing.assert_array_equal(dataset[index].label, expected[key])
     assert failures == 1
+
+
+def test_each_annotation_but_crowds_is_an_object(tmp_path: Path) -> None:
+    boxes = [((0, 0, 2, 4), 0), ((2, 0, 3, 4), 0), ((4, 0, 6, 4), 1), ((6, 0, 7, 4), 0)]
+    content: dict[str, Any] = {"images": [], "categories": CATEGORIES, "annotations": []}
+    for image in (1, 2):
+        save_image(tmp_path / "images" / f"{image}.jpg", 4, 8)
+        content["images"].append({"id": image, "file_name": f"{image}.jpg", "height": 4, "width": 8})
+        content["annotations"] += [
+            {"id": i, "image_id": image, "category_id": 3, "iscrowd": crowd, "segmentation": [flat(rectangle(*sides))]}
+            for i, (sides, crowd) in enumerate(boxes)
+        ]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    for crowd, label in (("ignore", 255), ("class", 1)):
+        sample = open_dataset(tmp_path, crowd=crowd)[0]
+        assert sample.instances is not None
+        assert sample.label is not None
+        assert sample.label[0, 4] == label
+        assert sample.instances[0].tolist() == [1, 1, 2, 0, 0, 0, 3, 0]

@@ -71,3 +71,17 @@ def test_pngs_of_another_file_are_one_line(tmp_path: Path) -> None:
     json_file.write_text(json.dumps(content))
     with pytest.raises(DataError, match="annotation 2: a segment has the id 7 and the category 1, which is none"):
         open_dataset(tmp_path)
+
+
+def test_segments_of_things_are_objects(tmp_path: Path) -> None:
+    write(tmp_path, ("train2017",))
+    file = tmp_path / "annotations" / "panoptic_train2017.json"
+    content = json.loads(file.read_text())
+    for isthing, expected in ((None, {7, 1280, 196866}), (0, {1280, 196866})):
+        content["categories"][0] |= {} if isthing is None else {"isthing": isthing}
+        content["categories"][1]["isthing"] = 1
+        file.write_text(json.dumps(content))
+        sample = open_dataset(tmp_path)[0]
+        assert sample.instances is not None
+        assert set(sample.instances.ravel().tolist()) == {0, *expected}
+        assert set(sample.label[sample.instances == 1280].tolist()) == {1}

@@ -104,3 +104,17 @@ def test_masks_that_do_not_fill_their_box_are_one_line(tmp_path: Path) -> None:
     file.write_text(file.read_text("utf-8").replace('width="8" height="5"', 'width="8" height="6"'), "utf-8")
     with pytest.raises(DataError, match="cannot be drawn: the run lengths add up to 40, expected the 48"):
         open_dataset(file)[0]
+
+
+def test_shapes_of_a_group_are_one_object(tmp_path: Path) -> None:
+    boxes = "".join(
+        f'<box label="road" xtl="{2 * i}" ytl="0" xbr="{2 * i + 1}" ybr="4" z_order="{order}"{group}/>'
+        for i, (order, group) in enumerate([(1, ' group_id="3"'), (0, ""), (0, ' group_id="3"'), (0, "")])
+    )
+    images = "".join(f'<image id="{name}" name="{name}.jpg" width="8" height="4">{boxes}</image>' for name in (1, 2))
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{META}{images}</annotations>")
+    for name in (1, 2):
+        save_image(tmp_path / "images" / f"{name}.jpg", 4, 8)
+    for sample in all_samples(tmp_path).values():
+        assert sample.instances is not None
+        assert sample.instances[0].tolist() == [2, 0, 1, 0, 2, 0, 3, 0]  # those of a lower z_order come first

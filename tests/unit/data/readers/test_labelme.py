@@ -153,3 +153,17 @@ def test_images_without_json_and_json_without_image(tmp_path: Path) -> None:
     said = warnings_of(tmp_path)
     assert "1 of 5 images" in said
     assert "1 images have no JSON file of their own and were left out (new.jpg)" in said
+
+
+def test_shapes_of_a_group_are_one_object(tmp_path: Path) -> None:
+    groups = [5, None, 5, "left", "left", [5]]
+    shapes = [
+        {"label": "car", "points": rectangle(2 * i, 0, 2 * i + 1, 4), "shape_type": "polygon", "group_id": group}
+        for i, group in enumerate(groups)
+    ]
+    for name in ("a", "b"):
+        save_image(tmp_path / f"{name}.jpg", 4, 12)
+        write(tmp_path / f"{name}.json", f"{name}.jpg", 4, 12, shapes)
+    for sample in all_samples(tmp_path).values():
+        assert sample.instances is not None
+        assert sample.instances[0].tolist() == [1, 0, 2, 0, 1, 0, 3, 0, 3, 0, 4, 0]
