@@ -8,6 +8,9 @@ The verbs, from Python::
     evaluation = upscore.evaluate(run.best, "street/dataset.yaml")
     tuning = upscore.tune(run.best, "street/dataset.yaml")
     prediction = upscore.Predictor(run.best).predict("image.jpg")
+    upscore.convert("street-labelme", "street", to="coco")
+    upscore.mend(upscore.diagnose("street"), "street-mended")
+    upscore.write_next(upscore.choose_next(upscore.Predictor(run.best), "unlabelled/", 50), "to-label")
     upscore.write_explanation(upscore.explain_image(run.best, "image.jpg"), "explanation.html")
     upscore.list_models()
     upscore.run_demo("demo")
@@ -21,11 +24,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from upscore.data.convert import convert as convert
     from upscore.data.dataset import Dataset as Dataset
     from upscore.data.open_dataset import open_dataset as open_dataset
     from upscore.data.own_dataset import ImagesWithMasks as ImagesWithMasks
     from upscore.data.own_dataset import as_dataset as as_dataset
     from upscore.demo import run_demo as run_demo
+    from upscore.doctor.diagnosis import diagnose as diagnose
+    from upscore.doctor.mend import mend as mend
     from upscore.errors import UpscoreError as UpscoreError
     from upscore.evaluation.evaluate import evaluate as evaluate
     from upscore.evaluation.report import write_report as write_report
@@ -46,6 +52,9 @@ if TYPE_CHECKING:
     from upscore.models.factory import create_model as create_model
     from upscore.models.factory import list_models as list_models
     from upscore.ops.geometry import Geometry as Geometry
+    from upscore.review.label_review import review_labels as review_labels
+    from upscore.review.next_images import choose_next as choose_next
+    from upscore.review.next_images import write_next as write_next
     from upscore.training.launch import Run as Run
     from upscore.training.launch import train as train
     from upscore.training.plan import Plan as Plan
@@ -77,21 +86,27 @@ _HOMES = {
     "Sample": "types",
     "UpscoreError": "errors",
     "as_dataset": "data.own_dataset",
+    "choose_next": "review.next_images",
+    "convert": "data.convert",
     "create_model": "models.factory",
+    "diagnose": "doctor.diagnosis",
     "evaluate": "evaluation.evaluate",
     "explain_image": "explain.explanation",
     "list_models": "models.factory",
     "measure_levels": "models.backbone",
+    "mend": "doctor.mend",
     "open_classifier": "localization.classifiers",
     "open_dataset": "data.open_dataset",
     "plan": "training.plan",
     "predict_files": "inference.predict_files",
     "resume": "training.resume",
+    "review_labels": "review.label_review",
     "run_demo": "demo",
     "segment_objects": "inference.object_detection",
     "train": "training.launch",
     "tune": "evaluation.tune",
     "write_explanation": "explain.page",
+    "write_next": "review.next_images",
     "write_report": "evaluation.report",
 }
 

@@ -119,7 +119,9 @@ class _Treatment:
         return True
 
 
-def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Mended:
+def mend(
+    diagnosis: Diagnosis, folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Mended:
     """Write a corrected copy of the examined dataset to ``folder``, which must not exist or be empty.
 
     What has one remedy that is right whatever the masks mean is corrected; the other findings remain. ``changes.json`` in the folder lists
@@ -141,6 +143,7 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
         raise DataError(
             f"{diagnosis.snapshot.path}: holds images that are pages of a file, which are not copied: write each to a file of its own"
         )
+    folder = Path(folder)
     refuse_full(folder, what="the corrected copy")
     treatment = _Treatment(diagnosis)
     total, done = sum(len(split.records) for split in splits), 0
