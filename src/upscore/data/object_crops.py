@@ -60,7 +60,7 @@ def find_objects(sample: Sample, labels: LabelSpace) -> Objects:
     """
     if sample.instances is None or sample.label is None:
         raise DataError(
-            f"{sample.key}: has no instance mask: add an instances/ folder beside masks/ with a number for each object, or open annotation files"
+            f"{sample.key}: has no instance mask: add an instances/ folder beside masks/, or open files whose shapes are objects"
         )
     numbers, boxes = boxes_of_objects(sample.instances)
     inside = sample.instances > 0

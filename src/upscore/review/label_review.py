@@ -18,7 +18,7 @@ from upscore.errors import DataError, UpscoreError
 from upscore.inference.predictor import Predictor
 from upscore.inference.sources import ArraySource
 from upscore.review.border_bias import MAX_DISTANCE, border_distances, median_distance
-from upscore.review.doubt import GivenSink, doubt
+from upscore.review.doubt import Doubt, GivenSink, combined_doubt, measure_doubt
 from upscore.review.regions import DoubtfulRegion, find_regions, ranked
 from upscore.text import listed
 from upscore.types import IGNORE, Sample
@@ -32,7 +32,7 @@ class ReviewedImage:
 
     name: SampleName  #: split and key
     index: int  #: in its split
-    doubt: float  #: of its mask, as :func:`upscore.review.doubt.doubt`; NaN where all of it is ignored
+    doubt: float  #: of its mask beside the others, as :func:`upscore.review.doubt.combined_doubt`; NaN where all of it is ignored
     regions: tuple[DoubtfulRegion, ...] = ()  #: those that are doubtful, with the most evidence first
     trained_on: bool = False  #: whether the network was trained on it
 
@@ -148,6 +148,7 @@ class _Tally:
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.images: list[ReviewedImage] = []
+        self.measured: list[Doubt | None] = []
         self.sums, self.counts = np.zeros(classes), np.zeros(classes, np.int64)
         self.distances: dict[str, npt.NDArray[np.int64]] = {}
 
@@ -160,7 +161,8 @@ class _Tally:
         distances = border_distances(label, given.predicted, self.classes)
         self.distances[name[0]] = self.distances.get(name[0], 0) + distances
         regions = find_regions(label, given.predicted, given.given_probs, given.predicted_probs)
-        self.images.append(ReviewedImage(name, index, doubt(given.given_probs), tuple(regions), trained))
+        self.measured.append(measure_doubt(label, given.predicted, given.given_probs))
+        self.images.append(ReviewedImage(name, index, math.nan, tuple(regions), trained))
 
     def review(
         self, predictor: Predictor, splits: Mapping[str, Dataset], left_out: tuple[SampleName, ...], messages: Sequence[str]
@@ -171,12 +173,13 @@ class _Tally:
         images = [
             replace(
                 image,
+                doubt=doubt,
                 regions=tuple(
                     region for region in ranked(image.regions)
                     if region.confident_fraction(min(1.0, float(np.nan_to_num(thresholds[region.predicted], nan=usual)))) >= 0.5
                 ),
             )
-            for image in self.images
+            for image, doubt in zip(self.images, combined_doubt(self.measured).tolist(), strict=True)
         ]  # fmt: skip
         bias = {
             (split, label_class): median
@@ -185,7 +188,7 @@ class _Tally:
             if not math.isnan(median := median_distance(histogram))
         }
         assert all(abs(value) <= MAX_DISTANCE for value in bias.values())
-        images.sort(key=lambda image: (-np.nan_to_num(image.doubt, nan=-1.0), image.name))
+        images.sort(key=lambda image: (-np.nan_to_num(image.doubt, nan=-np.inf), image.name))
         return LabelReview(predictor, splits, tuple(images), tuple(thresholds.tolist()), bias, left_out, tuple(messages))
 
 
