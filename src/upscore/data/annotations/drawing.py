@@ -13,14 +13,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from upscore.data.annotations.outlines import Outline
+from upscore.data.annotations.region import Region
 from upscore.data.headers import EXIF_TRANSPOSE
 from upscore.errors import DataError
 from upscore.types import IGNORE
 
-__all__ = ["IN_FILE_ORDER", "SMALL_ON_TOP", "Drawing", "DrawnMask", "Shape", "draw", "draw_for_image"]
+__all__ = ["FEWER_PIXELS_ON_TOP", "IN_FILE_ORDER", "SMALL_ON_TOP", "Drawing", "DrawnMask", "Shape", "draw", "draw_for_image"]
 
 IN_FILE_ORDER = "where shapes of different classes overlap, the later one in the file is on top"
 SMALL_ON_TOP = "where shapes of different classes overlap, the smaller one is on top"
+FEWER_PIXELS_ON_TOP = "where shapes of different classes overlap, the one of fewer pixels is on top"
 
 _MAX_PIXELS = 2**34  # in the rectangles around all shapes of an image: a minute
 _NONE = -1  # where there is no shape
@@ -50,7 +52,7 @@ class Drawing:
     shapes: Sequence[Shape]
     size: tuple[int, int] | None = None  #: height and width of the image, as the annotation file states them
     background: int = IGNORE  #: the class of pixels without a shape
-    order: str = IN_FILE_ORDER  #: or SMALL_ON_TOP, for which shapes are sorted by area
+    order: str = IN_FILE_ORDER  #: or SMALL_ON_TOP, for which shapes are sorted by area, or FEWER_PIXELS_ON_TOP, by the pixels drawn
     label_map: npt.NDArray[np.uint8] | None = None  #: (H, W) classes or 255 in place of shapes, where the file holds the pixels
     left_out: Mapping[str, int] = field(default_factory=dict)  #: what the file holds beside, such as "boxes were left out": its number
 
@@ -87,6 +89,8 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
     shapes: Sequence[Shape] = drawing.shapes
     if drawing.order == SMALL_ON_TOP and len(shapes) > 1:
         shapes = sorted(shapes, key=lambda shape: -shape.outline.area())
+    elif drawing.order == FEWER_PIXELS_ON_TOP and len(shapes) > 1:
+        shapes = _by_pixels(shapes, height, width)
     canvas = np.full((height, width), _NONE, np.int16)
     notes = Counter[str](drawing.left_out)
     budget = _MAX_PIXELS
@@ -94,9 +98,7 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
         region = shape.outline.region(height, width)
         if region.clipped:
             notes["pixels of shapes lie beyond the image and were clipped"] += region.clipped
-        budget -= region.mask.size + 1000
-        if budget < 0:
-            raise ValueError(f"its {len(shapes)} shapes cover {_MAX_PIXELS:,} pixels, which would take minutes to draw")
+        budget = _spend(budget, region, len(shapes))
         rows, columns = region.mask.shape
         below = canvas[region.top : region.top + rows, region.left : region.left + columns]
         covered = below[region.mask]
@@ -113,6 +115,25 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
         canvas[free] = drawing.background
         notes[f"pixels that no shape covers are {'ignored' if drawing.background == IGNORE else 'background'}"] += without
     return DrawnMask(canvas.astype(np.uint8), notes)
+
+
+def _by_pixels(shapes: Sequence[Shape], height: int, width: int) -> Sequence[Shape]:
+    """Return the shapes by the number of their pixels, the largest first; those of as many stay in the order of the file."""
+    counts = []
+    budget = _MAX_PIXELS
+    for shape in shapes:
+        region = shape.outline.region(height, width)
+        budget = _spend(budget, region, len(shapes))
+        counts.append(int(np.count_nonzero(region.mask)))
+    return [shapes[index] for index in sorted(range(len(shapes)), key=lambda index: -counts[index])]
+
+
+def _spend(budget: int, region: Region, shapes: int) -> int:
+    """Return what is left of a budget of pixels after a region was drawn."""
+    budget -= region.mask.size + 1000
+    if budget < 0:
+        raise ValueError(f"its {shapes} shapes cover {_MAX_PIXELS:,} pixels, which would take minutes to draw")
+    return budget
 
 
 def draw_for_image(drawing: Drawing, file: Path, image: Path, size: tuple[int, int], orientation: int) -> DrawnMask:
