@@ -16,7 +16,8 @@ _MAX_DEPTH = 16
 _FIRST_READ, _MAX_HEADER = 512, 2**20  # bytes of a page's header
 _MAX_EMPTY = 100  # pages without a value
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # kinds of pages
-_ENCODINGS = {0: "PLAIN", 2: "PLAIN_DICTIONARY", 8: "RLE_DICTIONARY"}  # others state a number of values inside the page
+_PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY = 0, 2, 8  # encodings; others state a number of values inside the page
+_OTHERS = {6: "DELTA_LENGTH_BYTE_ARRAY", 7: "DELTA_BYTE_ARRAY"}
 _INT, _BINARY, _STRUCT = (4, 5, 6), 8, 12  # types of the compact protocol
 
 
@@ -74,9 +75,9 @@ def measure_pages(file: BinaryIO, chunk: Chunk, rows: int, max_bytes: int) -> Pa
         about = _struct(header.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, 0)))  # type: ignore[arg-type]
         values, encoding = about.get(1), about.get(4 if kind == _DATA_V2 else 2)
         if kind in (_DATA, _DICTIONARY, _DATA_V2):
-            if encoding not in _ENCODINGS:
-                expected = "PLAIN or a dictionary: write it so"
-                raise ValueError(f"the pages of {'.'.join(chunk.path)} have the encoding {encoding}, expected {expected}")
+            if encoding not in (_PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY):
+                found_encoding = _OTHERS.get(encoding, f"number {encoding}")  # type: ignore[arg-type]
+                raise ValueError(f"the pages of {'.'.join(chunk.path)} have the encoding {found_encoding}, expected PLAIN or a dictionary")
             # A text takes four bytes at least, for its length; null takes less, but not in a dictionary.
             if not isinstance(values, int) or not 0 <= values <= (size // 4 if kind == _DICTIONARY else rows - found):
                 raise ValueError(f"a page of {size} bytes states {values} values, of {rows} rows")
