@@ -202,7 +202,7 @@ def _read_leaves(file: Path, table: Any, chunks: list[list[Chunk]], group: int, 
     """Yield the values of a group of rows in parts; ValueError where they take more than ``max_bytes``."""
     rows = table.metadata.row_group(group).num_rows
     with file.open("rb") as opened:
-        pages = [measure_pages(opened, chunk, rows, max_bytes) for chunk in chunks[group] if ".".join(chunk.path) in leaves]
+        pages = [measure_pages(opened, chunk, rows) for chunk in chunks[group] if ".".join(chunk.path) in leaves]
     if len(pages) != len(leaves):
         raise ValueError(f"group {group + 1} of its rows has no {' and '.join(leaves)}")
     if sum(sizes.total for sizes in pages) > max_bytes:

@@ -34,7 +34,6 @@ class PageSizes:
     """What pages take once decompressed, in bytes."""
 
     total: int = 0
-    largest: int = 0
     dictionary: int = 0  #: the page that holds the values that rows refer to
 
 
@@ -51,14 +50,13 @@ def read_chunks(file: BinaryIO, max_footer: int) -> list[list[Chunk]]:
     return [[_chunk(_struct(column.get(3)), size) for column in _structs(group.get(1))] for group in _structs(footer.get(4))]
 
 
-def measure_pages(file: BinaryIO, chunk: Chunk, rows: int, max_bytes: int) -> PageSizes:
+def measure_pages(file: BinaryIO, chunk: Chunk, rows: int) -> PageSizes:
     """Return the sizes of the pages of a chunk of ``rows`` rows, whose leaf has one value in each.
 
     Raises
     ------
     ValueError
-        The pages take more than ``max_bytes``, a header is none, has another number of values than there are, or an encoding whose size
-        the header does not tell.
+        A header is none, has another number of values than there are, or an encoding whose size the header does not tell.
     """
     sizes, found, pages, position = PageSizes(), 0, 0, chunk.begin
     while position < chunk.end and found < rows:
@@ -69,9 +67,7 @@ def measure_pages(file: BinaryIO, chunk: Chunk, rows: int, max_bytes: int) -> Pa
         kind, size, stored = (header.get(key) for key in (1, 2, 3))
         if not isinstance(size, int) or not isinstance(stored, int) or size < 0 or stored < 0:
             raise ValueError(f"a page states {size} bytes stored as {stored}")
-        sizes.total, sizes.largest = sizes.total + size, max(sizes.largest, size)
-        if sizes.total > max_bytes:
-            raise ValueError(f"the pages of {'.'.join(chunk.path)} take more than {max_bytes} bytes in a group of rows once decompressed")
+        sizes.total += size
         about = _struct(header.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, 0)))  # type: ignore[arg-type]
         values, encoding = about.get(1), about.get(4 if kind == _DATA_V2 else 2)
         if kind in (_DATA, _DICTIONARY, _DATA_V2):

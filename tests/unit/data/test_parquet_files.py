@@ -21,6 +21,7 @@ from upscore.errors import DataError
 arrow = pytest.importorskip("pyarrow")
 
 LIMIT = 2**20
+POOLS: list[Any] = []  # they must live longer than what they hold
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(parquet_files, "_MAX_COLUMN", LIMIT)
     before = arrow.default_memory_pool()
     found = arrow.proxy_memory_pool(before)
+    POOLS.append(found)
     arrow.set_memory_pool(found)
     yield found
     arrow.set_memory_pool(before)
@@ -109,7 +111,7 @@ def test_pages_are_measured_as_pyarrow_states_them(tmp_path: Path, options: dict
             for number, chunk in enumerate(chunks):
                 stated = metadata.row_group(group).column(number)
                 if chunk.path[0] == "image":
-                    sizes = measure_pages(opened, chunk, metadata.row_group(group).num_rows, 2**20)
+                    sizes = measure_pages(opened, chunk, metadata.row_group(group).num_rows)
                     assert ".".join(chunk.path) == stated.path_in_schema
                     headers = stated.total_uncompressed_size - sizes.total  # which it counts too
                     assert 10 <= headers <= (4000 if "data_page_size" in options else 200)
