@@ -165,7 +165,7 @@ class RowGroups:
 
 
 def _as_python(file: Path, column: str, row: int, cell: Any) -> Any:
-    """Return a cell's value, after a look at its size, as it is copied."""
+    """Return a cell's value; its size is checked before it is copied."""
     binary = cell["bytes"] if cell.is_valid and _is_struct(cell.type) else cell
     if binary.is_valid and (size := binary.as_buffer().size) > _MAX_IMAGE:
         raise DataError(f"{file}: row {row} holds {size} bytes in '{column}', expected at most {_MAX_IMAGE}")
