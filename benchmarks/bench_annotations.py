@@ -1,13 +1,18 @@
 """COCO annotations: opening a file of 100,000 beside json.load, and filling polygons beside pycocotools.
 
-Opening includes the search for the images, empty files beside the JSON. pycocotools fills each polygon into a mask of the whole image,
+Opening includes the search for the images, empty files beside the JSON. json.load is timed as it is, and with Python's collector of cyclic
+garbage off, as it is while upscore reads the file. The memory is the process's after opening and at its highest, beside that of json.load
+alone, each in a process of its own. pycocotools fills each polygon into a mask of the whole image,
 upscore into the rectangle around it, which is what drawing needs. Processor time.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -65,19 +70,55 @@ def fillers(points: int, radius: float, count: int) -> dict[str, Callable[[], ob
     return variants
 
 
+def json_without_collector(file: Path) -> object:
+    gc.disable()
+    try:
+        return json.loads(file.read_text())
+    finally:
+        gc.enable()
+
+
+def status_mib(key: str) -> float:
+    return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0]) / 1024
+
+
+def memory_mib(which: str, file: Path) -> dict[str, int]:
+    """Return what opening adds to this process: what stays, and what it takes at its highest."""
+    before = status_mib("VmRSS")
+    opened = open_dataset(file) if which == "upscore" else json.loads(file.read_text())
+    gc.collect()
+    found = {"after MiB": round(status_mib("VmRSS") - before), "peak MiB": round(status_mib("VmHWM") - before)}
+    del opened
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--annotations", type=int, default=100_000)
     parser.add_argument("--images", type=int, default=14_000)
     arguments = parser.parse_args()
+    if arguments.memory:
+        print(json.dumps(memory_mib(arguments.memory[0], Path(arguments.memory[1]))))
+        return
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = write_coco(Path(folder), arguments.images, arguments.annotations, 24)
-        variants = {"json.load": lambda: json.loads(file.read_text()), "upscore": lambda: open_dataset(file)}
+        variants = {
+            "json.load": lambda: json.loads(file.read_text()),
+            "json.load, collector off": lambda: json_without_collector(file),
+            "upscore": lambda: open_dataset(file),
+        }
         rows = interleave(variants, rounds=arguments.rounds, clock=time.process_time)
         sizes = {"megabytes": round(file.stat().st_size / 1e6), "annotations": arguments.annotations, "images": arguments.images}
         result["open"] = sizes | summary(rows, peer="json.load")
+        result["memory"] = {
+            which: json.loads(
+                subprocess.run([sys.executable, __file__, "--memory", which, str(file)], check=True, capture_output=True).stdout
+            )
+            for which in ("json.load", "upscore")
+        }
     for points, radius in ((20, 30), (60, 150), (200, 230)):
         variants = fillers(points, radius, 200)
         rows = interleave(variants, rounds=arguments.rounds, clock=time.process_time)

@@ -192,6 +192,32 @@ def test_what_is_tuned_and_swept_is_read_with_the_options_given(upscore, painted
         assert "divided already" in " ".join(aside.split())
 
 
+def test_the_annotation_that_is_chosen_is_evaluated(upscore, painted, trained, tmp_path):
+    assert upscore("convert", painted, "--to", "label-studio", "--out", tmp_path / "studio")[0] == 0
+    for file in (tmp_path / "studio").glob("*.json"):
+        tasks = json.loads(file.read_text())
+        for task in tasks:
+            (annotation,) = task["annotations"]
+            wrong = json.loads(json.dumps(annotation).replace('"square"', '"bar"'))
+            task["annotations"] = [wrong | {"updated_at": "2026-01-01"}, annotation | {"updated_at": "2026-01-02", "completed_by": 5}]
+        file.write_text(json.dumps(tasks))
+
+    def evaluated(data, *given):
+        code, text, aside = upscore("evaluate", trained, data, *given, "--json", "--out", tmp_path / f"report{len(given)}{data.stem}")
+        assert code == 0, aside
+        return json.loads(text)["classes"], " ".join(aside.split())
+
+    expected, _ = evaluated(painted)
+    for choice in ("latest", "annotator:5"):
+        assert evaluated(tmp_path / "studio", "--unlabelled", "ignore", "--annotation", choice)[0] == expected
+    first, aside = evaluated(tmp_path / "studio", "--unlabelled", "ignore")
+    assert first != expected
+    assert "have several annotations" in aside
+    code, _, aside = upscore("evaluate", trained, painted, "--annotation", "latest", "--out", tmp_path / "none")
+    assert code == 1
+    assert "found the options annotation, expected split_by for this dataset" in " ".join(aside.split())
+
+
 def test_predictions(upscore, painted, trained, tmp_path):
     images = tmp_path / "images"
     images.mkdir()

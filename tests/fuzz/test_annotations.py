@@ -81,15 +81,19 @@ FORMATS = {
         ],
     }),
     "Label Studio": (label_studio.READER, "a.json", [
-        {"data": {"image": f"/data/{name}.png"}, "annotations": [{"was_cancelled": False, "result": [
+        {"data": {"image": f"/data/{name}.png"}, "annotations": [
+            {"ground_truth": True, "completed_by": {"id": 2, "email": "b@c.d"}, "updated_at": "2026-01-02T03:04:05Z", "result": [
+                of_studio("ellipselabels", x=1, y=2, radiusX=30, radiusY=4)]},
+            {"was_cancelled": False, "completed_by": 1, "result": [
             of_studio("polygonlabels", points=RING), of_studio("brushlabels", format="rle", rle=BRUSH),
             of_studio("rectanglelabels", x=1, y=2, width=30, height=40, rotation=20),
             of_studio("ellipselabels", x=1, y=2, radiusX=30, radiusY=4),
         ]}]} for name in "ab"
     ]),
     "Label Studio min": (label_studio.READER, "a.json", [
-        {"image": f"{name}.png", "label": [{"points": RING, "polygonlabels": ["x"], "original_width": 8, "original_height": 6}]}
-        for name in "ab"
+        {"id": 1, "annotator": 2, "updated_at": "2026-01-02", "image": f"{name}.png",
+         "label": [{"points": RING, "polygonlabels": ["x"], "original_width": 8, "original_height": 6}]}
+        for name in "aab"
     ]),
     "VIA": (via.READER, "a.json", {"_via_img_metadata": {name: {"filename": f"{name}.png", "size": 5, "regions": [
         {"shape_attributes": {"name": "polygon", "all_points_x": [1, 5, 4], "all_points_y": [1, 2, 5]},
@@ -122,6 +126,13 @@ FORMATS = {
     "CSV": (table.READER, "a.csv", 'image,mask,split\na.png,m.png,train\n"b.png",m.png,val\n'),
     "Parquet": (hugging_face.READER, "data/train-0.parquet", parquet_bytes()),
 }  # fmt: skip
+
+OPTIONS = {
+    "Label Studio": ({"annotation": "latest"}, {"annotation": "annotator:1"}),
+    "Label Studio min": ({"annotation": "latest"}, {"annotation": "annotator:2"}),
+    "YOLO": ({"drawing": "tool"},),
+}
+"""With which options files of a format are opened beside none."""
 
 CHUNKS = encoded((
     *NUMBERS, *WORDS, "[" * 2000, '{"a":' * 2000, "[[[[", "{", "}", "[", "]", ":", ",", '"', "null", "true", "[]", "{}", "[null]", "[[]]",
@@ -190,11 +201,12 @@ def opened(name: str, file: Path, root: Path) -> int:
         with taken_or_refused():
             splits = reader.splits(path)
         for split in splits:
-            with taken_or_refused():
-                dataset = reader.open(path, split)
-                for index in range(len(dataset)):
-                    with taken_or_refused():
-                        drawn += dataset[index].label is not None
+            for options in ({}, *OPTIONS.get(name, ())):
+                with taken_or_refused():
+                    dataset = reader.open(path, split, **options)
+                    for index in range(len(dataset)):
+                        with taken_or_refused():
+                            drawn += dataset[index].label is not None
     with taken_or_refused():
         list_splits(root)
         open_dataset(root)

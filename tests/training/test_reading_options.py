@@ -60,3 +60,36 @@ def test_the_doctor_takes_them(coco: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["splits"] == {"train": 4, "val": 2}
     assert found["classes"] == ["x"]
     assert any("of 3 groups by (p[0-9])_" in message for message in found["messages"])
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Path:
+    """Six images of 20 rows and 30 columns, whose first annotation, by person 1, is of the class x, and whose second, by 2, of y."""
+    tasks = []
+    for number in range(6):
+        save_image(tmp_path / "studio" / f"a{number}.png", 20, 30)
+        box = {"x": 0, "y": 0, "width": 50, "height": 100}
+        annotations = [
+            {"completed_by": person, "ground_truth": person == 2, "result": [
+                {"original_width": 30, "original_height": 20, "value": {**box, "rectanglelabels": [label]}}
+            ]} for person, label in ((1, "x"), (2, "y"))
+        ]  # fmt: skip
+        tasks.append({"id": number, "data": {"image": f"a{number}.png"}, "annotations": annotations})
+    (tmp_path / "studio/tasks.json").write_text(json.dumps(tasks))
+    return tmp_path / "studio"
+
+
+@pytest.mark.parametrize(("annotation", "label"), [(None, "x"), ("ground-truth", "y"), ("annotator:1", "x"), ("annotator:2", "y")])
+def test_the_annotation_that_counts_reaches_every_verb(
+    studio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], annotation: str | None, label: str
+) -> None:
+    given = ["--annotation", annotation] if annotation else []
+    assert _run(["doctor", str(studio), *given, "--json", "--only", "balance"], debug=False) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["background", label]
+    assert _run(["convert", str(studio), *given, "--out", str(tmp_path / "new")], debug=False) == 0
+    assert open_dataset(tmp_path / "new").labels.names == ("background", label)
+    recipe = Recipe().with_values({"data.path": str(studio), **({"data.annotation": annotation} if annotation else {})})
+    assert _open_splits(recipe, OwnObjects())[0].labels.names == ("background", label)
+    assert recipe.data.reading == ({"annotation": annotation} if annotation else {})
+    with pytest.raises(RecipeError, match="annotation"):
+        recipe.with_values({"data.annotation": "annotator:"})

@@ -1,12 +1,13 @@
 """Documents of unknown origin: plain values, or one reason; never another exception, and never for long."""
 
 import doctest
+import gc
 import json
 
 import pytest
 
 import upscore.documents
-from upscore.documents import parse_json, parse_large_json, parse_toml, parse_value, parse_xml, parse_yaml
+from upscore.documents import collector_paused, parse_json, parse_large_json, parse_toml, parse_value, parse_xml, parse_yaml
 
 
 def test_its_examples_hold():
@@ -145,6 +146,31 @@ def test_large_json_is_that_of_the_standard_library() -> None:
 def test_large_json_that_is_none_is_a_reason(text: str) -> None:
     with pytest.raises(ValueError):
         parse_large_json(text)
+
+
+def test_the_collector_is_paused_and_then_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def parse(*_: object, **__: object) -> None:
+        seen.append(gc.isenabled())
+        with collector_paused():
+            seen.append(gc.isenabled())
+        seen.append(gc.isenabled())  # inner pauses do not end the outer one
+        raise ValueError("not JSON")
+
+    monkeypatch.setattr("upscore.documents.from_json", parse)
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="not JSON"):
+        parse_large_json("[]")
+    assert seen == [False] * 3
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_brackets_of_large_json_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

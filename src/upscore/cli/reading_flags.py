@@ -37,6 +37,14 @@ class ReadingFlags:
         str | None,
         _flag("Which pixels belong to a shape: those whose centres do, or as the format's own tool draws it.", "centres|tool", "centres"),
     ] = None
+    annotation: Annotated[
+        str | None,
+        _flag(
+            "Which annotation counts where several people annotated an image in Label Studio; WHO is an e-mail address or a number.",
+            "first|latest|ground-truth|annotator:WHO",
+            "first",
+        ),
+    ] = None
 
     def options(self) -> dict[str, Any]:
         """Return the options of :func:`upscore.open_dataset`."""

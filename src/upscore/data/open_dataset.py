@@ -82,8 +82,8 @@ def open_dataset(path: str | os.PathLike[str], split: str = "train", *, classes:
         "voc" maps the classes, such as COCO's, to PASCAL VOC's by name (:mod:`upscore.data.class_sets`); "" leaves them as they are.
     **options
         For ``"shapes"`` ``size``, ``count``, ``seed``, ``bands`` and ``dtype``, see :func:`~upscore.data.readers.shapes.open_shapes`;
-        for other layouts, as far as they leave it open, ``split_by``, ``crowd``, ``unlabelled`` and ``drawing``, see
-        :class:`~upscore.data.reading_options.ReadingOptions`. None means not given.
+        for other layouts, as far as they leave it open, ``split_by``, ``crowd``, ``unlabelled``, ``drawing`` and ``annotation``,
+        see :class:`~upscore.data.reading_options.ReadingOptions`. None means not given.
 
     Raises
     ------

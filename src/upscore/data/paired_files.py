@@ -85,6 +85,8 @@ class PairedFiles:
         The ``dataset.yaml`` that sets names and label_mapping, or may be written to set them.
     bands : int, optional
         How many bands the images must have, where a description of the dataset says so.
+    holds : object, optional
+        What must live as long as the dataset, such as what its images are read from; it goes to other processes with the dataset.
 
     Attributes
     ----------
@@ -109,10 +111,12 @@ class PairedFiles:
         settings_file: Path | None = None,
         bands: int | None = None,
         second: PairedFiles | None = None,
+        holds: object = None,
     ) -> None:
         self.pairs, self.labels, self.split, self.name = tuple(page for pair in pairs for page in _pages_of(pair)), labels, split, name
         self.keys = [pair.key for pair in self.pairs]
         self.hint, self.settings_file, self._bands, self.second = hint, settings_file, bands, second
+        self._holds = holds
         self._void_instance, self._read_mask = void_instance, read_mask
         self._given_warnings = tuple(warnings)
         if stacks := [pair.key for pair in pairs if count_pages(pair.mask) > 1]:

@@ -58,6 +58,12 @@ class DataSection(Section):
     drawing: Literal["centres", "tool"] = Field(
         "centres", description="which pixels belong to a shape: those whose centres do, or those that the format's own tool draws"
     )
+    annotation: str = Field(
+        "first",
+        pattern="^(first|latest|ground-truth|annotator:.+)$",
+        description="which annotation counts where several people annotated an image in Label Studio: 'first', 'latest', 'ground-truth' "
+        "(the first where none is marked so), or 'annotator:WHO', an e-mail address or a number",
+    )
     skip_bad: bool = Field(
         False, description="leave out training images that cannot be read, at most half of them; they are listed in skipped.txt"
     )

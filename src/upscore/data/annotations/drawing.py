@@ -13,14 +13,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from upscore.data.annotations.outlines import Outline
+from upscore.data.annotations.region import Region
 from upscore.data.headers import EXIF_TRANSPOSE
 from upscore.errors import DataError
 from upscore.types import IGNORE
 
-__all__ = ["IN_FILE_ORDER", "SMALL_ON_TOP", "Drawing", "DrawnMask", "Shape", "draw", "draw_for_image"]
+__all__ = ["FEWER_PIXELS_ON_TOP", "IN_FILE_ORDER", "SMALL_ON_TOP", "Drawing", "DrawnMask", "Shape", "draw", "draw_for_image"]
 
 IN_FILE_ORDER = "where shapes of different classes overlap, the later one in the file is on top"
 SMALL_ON_TOP = "where shapes of different classes overlap, the smaller one is on top"
+FEWER_PIXELS_ON_TOP = "where shapes of different classes overlap, the one of fewer pixels is on top"
 
 _MAX_PIXELS = 2**34  # in the rectangles around all shapes of an image: a minute
 
@@ -51,7 +53,7 @@ class Drawing:
     shapes: Sequence[Shape]
     size: tuple[int, int] | None = None  #: height and width of the image, as the annotation file states them
     background: int = IGNORE  #: the class of pixels without a shape
-    order: str = IN_FILE_ORDER  #: or SMALL_ON_TOP, for which shapes are sorted by area
+    order: str = IN_FILE_ORDER  #: or another that the file states; for SMALL_ON_TOP and FEWER_PIXELS_ON_TOP shapes are sorted here
     label_map: npt.NDArray[np.uint8] | None = None  #: (H, W) classes or 255 in place of shapes, where the file holds the pixels
     instances: npt.NDArray[np.int32] | None = None  #: (H, W) the number of each pixel's object, 0 for none, beside such a label map
     left_out: Mapping[str, int] = field(default_factory=dict)  #: what the file holds beside, such as "boxes were left out": its number
@@ -88,9 +90,7 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
     """
     if drawing.label_map is not None:
         return DrawnMask(drawing.label_map, drawing.left_out, drawing.instances)
-    order = range(len(drawing.shapes))
-    if drawing.order == SMALL_ON_TOP and len(order) > 1:
-        order = sorted(order, key=lambda index: -drawing.shapes[index].outline.area())  # type: ignore[assignment]
+    order = _order(drawing, height, width)
     # The canvas holds the shape of each pixel, counted from 1, of which classes and objects are looked up in the end.
     canvas = np.zeros((height, width), np.int32)
     class_of = np.array([drawing.background, *(shape.label for shape in drawing.shapes)], np.uint8)
@@ -101,9 +101,7 @@ def draw(drawing: Drawing, height: int, width: int) -> DrawnMask:
         region = shape.outline.region(height, width)
         if region.clipped:
             notes["pixels of shapes lie beyond the image and were clipped"] += region.clipped
-        budget -= region.mask.size + 1000
-        if budget < 0:
-            raise ValueError(f"its {len(order)} shapes cover {_MAX_PIXELS:,} pixels, which would take minutes to draw")
+        budget = _spend(budget, region, len(drawing.shapes))
         rows, columns = region.mask.shape
         below = canvas[region.top : region.top + rows, region.left : region.left + columns]
         covered = below[region.mask]
@@ -129,6 +127,30 @@ def _number_objects(drawing: Drawing) -> npt.NDArray[np.int32]:
         parts = ("shape", index) if shape.group is None else (shape.label, shape.group)
         found.append(0 if of_none else numbers.setdefault(parts, len(numbers) + 1))
     return np.array(found, np.int32)
+
+
+def _order(drawing: Drawing, height: int, width: int) -> Sequence[int]:
+    """Return the shapes' indices in the order in which they are drawn; equal ones stay in the order of the file."""
+    indices = range(len(drawing.shapes))
+    if drawing.order not in (SMALL_ON_TOP, FEWER_PIXELS_ON_TOP) or len(indices) < 2:
+        return indices
+    if drawing.order == SMALL_ON_TOP:
+        areas = [shape.outline.area() for shape in drawing.shapes]
+    else:
+        areas, budget = [], _MAX_PIXELS
+        for shape in drawing.shapes:
+            region = shape.outline.region(height, width)
+            budget = _spend(budget, region, len(indices))
+            areas.append(int(np.count_nonzero(region.mask)))
+    return sorted(indices, key=lambda index: -areas[index])
+
+
+def _spend(budget: int, region: Region, shapes: int) -> int:
+    """Return what is left of a budget of pixels after a region was drawn."""
+    budget -= region.mask.size + 1000
+    if budget < 0:
+        raise ValueError(f"its {shapes} shapes cover {_MAX_PIXELS:,} pixels, which would take minutes to draw")
+    return budget
 
 
 def draw_for_image(drawing: Drawing, file: Path, image: Path, size: tuple[int, int], orientation: int) -> DrawnMask:

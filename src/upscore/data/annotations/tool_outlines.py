@@ -84,9 +84,12 @@ class OpenCVFractions(NamedTuple):
                 raise ValueError(f"a polygon has {len(points)} numbers, expected x and y of each point")
             scaled = points.reshape(-1, 2) * np.array([width, height], np.float32)
         corners = _points(scaled.ravel(), _MAX_OPENCV).astype(np.int32)
-        canvas = np.zeros((height, width), np.uint8)
-        cv2.fillPoly(canvas, [corners], 1)
-        return _drawn(canvas)
+        left, top, wide, high = cv2.boundingRect(corners)
+        if left < 0 or top < 0 or left + wide > width or top + high > height:  # OpenCV clips the outline at the edges of its canvas
+            left, top, wide, high = 0, 0, width, height
+        canvas = np.zeros((high, wide), np.uint8)
+        cv2.fillPoly(canvas, [corners - (left, top)], 1)
+        return _drawn(canvas, top, left)
 
     def area(self) -> float:  # noqa: D102
         return polygon_area([self.ring])
@@ -108,7 +111,8 @@ def _drawn_by_pillow(height: int, width: int, draw: Callable[[ImageDraw.ImageDra
     return _drawn(np.asarray(canvas))
 
 
-def _drawn(canvas: npt.NDArray[np.uint8]) -> Region:
-    """Return the part of an image that is not 0."""
+def _drawn(canvas: npt.NDArray[np.uint8], first_row: int = 0, first_column: int = 0) -> Region:
+    """Return what is not 0 in a part of an image that begins at a row and a column."""
     left, top, wide, high = cv2.boundingRect(canvas)
-    return Region(top, left, canvas[top : top + high, left : left + wide] != 0) if wide else EMPTY
+    mask = canvas[top : top + high, left : left + wide] != 0
+    return Region(first_row + top, first_column + left, mask) if wide else EMPTY

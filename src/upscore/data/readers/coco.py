@@ -24,6 +24,7 @@ from upscore.data.annotations.recognition import files_of_format, is_of_format
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
 from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
+from upscore.documents import collector_paused
 from upscore.errors import DataError
 from upscore.text import listed, literal, visible
 from upscore.types import IGNORE
@@ -63,6 +64,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return by_split
 
 
+@collector_paused()
 def _read(file: Path, root: Path, warnings: list[str], options: ReadingOptions) -> tuple[list[Pair], AnnotatedClasses]:
     content = read_json(file, _WHAT)
     images, categories, annotations = (_objects(file, content, key) for key in ("images", "categories", "annotations"))

@@ -26,7 +26,7 @@ from upscore.data.colour_masks import ColourTable
 from upscore.data.encoded_image import cell_path
 from upscore.data.folder_roles import subfolders
 from upscore.data.paired_files import Pair, PairedFiles
-from upscore.data.parquet_files import PARQUET_SUFFIX, ParquetTable, read_image_paths, read_table
+from upscore.data.parquet_files import PARQUET_SUFFIX, ParquetTable, read_image_paths, read_table, row_groups
 from upscore.data.reader import Reader
 from upscore.data.reading_options import DEFAULT_OPTIONS, DIVIDED, ReadingOptions, reading_options
 from upscore.data.splits import canonical_split
@@ -61,6 +61,7 @@ def open_hugging_face(root: Path, split: str, options: ReadingOptions = DEFAULT_
         pyarrow is not installed, a file is damaged, it is not clear which columns hold images and masks, or nothing names the classes and
         the values of the masks are not plainly classes.
     """
+    groups = row_groups()
     by_split = _files(root)
     tables = {file: read_table(file) for files in by_split.values() for file in files}
     columns = _columns(next(iter(tables.values())))
@@ -78,7 +79,7 @@ def open_hugging_face(root: Path, split: str, options: ReadingOptions = DEFAULT_
     split, pairs = pairs_of_split(root, split, by_split, read, warnings, options.split_by)
     labels, mapping, colours = _classes(root, tables, columns[1], warnings)
     name = (root if root.is_dir() else root.parent).resolve().name
-    return PairedFiles(pairs, labels, split=split, name=name, mapping=mapping, read_mask=colours, warnings=warnings)
+    return PairedFiles(pairs, labels, split=split, name=name, mapping=mapping, read_mask=colours, warnings=warnings, holds=groups)
 
 
 def _files(root: Path) -> dict[str, list[Path]]:

@@ -8,8 +8,8 @@
     └── classes.txt                    optional: the order of the classes, one name a line
 
 Coordinates are percentages of the image's size. Shapes are drawn in the order of the file, the later ones on top. Of several annotations
-of a task, by different people, the first that was not cancelled counts; predictions are no annotations. Shapes called ``__ignore__`` are
-ignored.
+of a task, by different people, the first that was not cancelled counts, or the one that is asked for; predictions are no annotations.
+JSON-MIN has an entry for each annotation, and those of one task have its id. Shapes called ``__ignore__`` are ignored.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from upscore.data.annotations.drawing import Drawing
 from upscore.data.annotations.fields import flat_points, items_of, name_of, number_of, size_of
 from upscore.data.annotations.outlines import Ellipse, LabelStudioRuns, Outline, Polygons, box
 from upscore.data.annotations.recognition import files_of_format, is_of_format
+from upscore.data.annotations.several_annotations import AnnotationChoice
 from upscore.data.paired_files import Pair, PairedFiles
 from upscore.data.reader import Reader
 from upscore.data.reading_options import DEFAULT_OPTIONS, DRAWN, ReadingOptions, reading_options
@@ -40,6 +41,8 @@ _WHAT = "Label Studio's annotations"
 _KINDS = ("polygonlabels", "brushlabels", "rectanglelabels", "ellipselabels")
 _WITHOUT_AREA = ("keypointlabels", "vectorlabels")
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+
+_ABOUT_MIN = ("annotator", "annotation_id", "created_at", "updated_at")  # keys of JSON-MIN that hold no data
 
 Task = tuple[str, tuple[int, int] | None, list[tuple[str, Outline]], Counter[str]]
 
@@ -54,14 +57,18 @@ def open_label_studio(root: Path, split: str, options: ReadingOptions = DEFAULT_
     """
     by_split = _files(root)
     warnings: list[str] = []
-    read = {file: _read(file, warnings) for files in by_split.values() for file in files}
+    people: list[str] = []
+    read = {file: _read(file, options.annotation, warnings, people) for files in by_split.values() for file in files}
+    _check_people(root, list(read.values()), options.annotation, people)
     names = sorted({name for tasks in read.values() for _, _, shapes, _ in tasks for name, _ in shapes})
     classes = listed_classes(root, names, "the regions, sorted", ("classes.txt",), rest_ignored=options.rest_ignored)
 
     def pair(files: Sequence[Path]) -> list[Pair]:
+        with_tasks = [file for file in files if read[file]]
+        _check_people(root, with_tasks, options.annotation, people)
         found = FoundImages(root, [file.parent / "images" for file in files])
         pairs = []
-        for file in files:
+        for file in with_tasks or files:
             for url, size, shapes, left_out in read[file]:
                 names = _image_names(url)
                 if (image := found.find(*names, Path(names[-1]).stem)) is not None:
@@ -91,32 +98,46 @@ def _image_names(url: str) -> list[str]:
     return [*names, name[9:]] if _UPLOAD.match(name) else names
 
 
-def _read(file: Path, warnings: list[str]) -> list[Task]:
+def _read(file: Path, annotation: str, warnings: list[str], people: list[str]) -> list[Task]:
+    """Return the tasks of a file with the annotation of each that counts; ``people`` gets those who annotated."""
     content = read_json(file, _WHAT)
-    tasks, without, several = [], 0, 0
+    choice = AnnotationChoice(annotation)
+    tasks, without = [], 0
     number = 0
     try:
-        for number, task in enumerate(items_of(content if isinstance(content, list) else [content], "content"), 1):  # noqa: B007 - for the error
-            if "annotations" in task or "completions" in task:
-                annotations = items_of(task.get("annotations", task.get("completions")), "annotations")
-                given = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
-                several += len(given) > 1
-                results = items_of(given[0].get("result", []), "result") if given else None
-                image = _first_text(task.get("data"))
+        entries = items_of(content if isinstance(content, list) else [content], "content")
+        given: dict[object, tuple[int, Any, list[dict[str, Any]]]] = {}  # of each task: its entry's number, its data and annotations
+        for number, entry in enumerate(entries, 1):
+            if "annotations" in entry or "completions" in entry:
+                found = items_of(entry.get("annotations", entry.get("completions")), "annotations")
+                given[number] = number, entry.get("data"), [each for each in found if not each.get("was_cancelled")]
             else:  # JSON-MIN
-                results = _results_of_min(task)
-                image = _first_text({key: value for key, value in task.items() if key not in ("annotator", "created_at", "updated_at")})
-            if results is None:
-                without += 1
-                continue
-            tasks.append((image, *_shapes(results)))
+                data = {key: value for key, value in entry.items() if key not in _ABOUT_MIN}
+                task = (entry["id"], _first_text(data)) if type(entry.get("id")) in (int, str) else number
+                results = _results_of_min(entry)
+                given.setdefault(task, (number, data, []))[2].extend([] if results is None else [_annotation_of_min(entry, results)])
+        for number, data, annotations in given.values():  # noqa: B007 - for the error
+            chosen = choice.choose(annotations)
+            without += not annotations
+            if chosen is not None:
+                tasks.append((_first_text(data), *_shapes(items_of(chosen.get("result", []), "result"))))
     except ValueError as error:
         raise DataError(f"{file}: task {number}: {error}") from None
     if without:
         warnings.append(f"{without} tasks in {file.name} have no annotation and were left out")
-    if several:
-        warnings.append(f"{several} tasks in {file.name} have several annotations, of which the first counts")
+    warnings += choice.messages(file.name)
+    people += [choice.people()] if choice.people() else []
     return tasks
+
+
+def _check_people(root: Path, found: Sequence[Any], annotation: str, people: Sequence[str]) -> None:
+    """Raise a DataError where a person is asked for who annotated nothing."""
+    if annotation.startswith("annotator:") and not any(found):
+        raise DataError(f"{root}: has no annotation by the {annotation}, found annotations by {'; '.join(people) or 'nobody'}")
+
+
+def _annotation_of_min(entry: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+    return {"result": results, "completed_by": entry.get("annotator")} | {key: entry.get(key) for key in ("created_at", "updated_at")}
 
 
 def _first_text(data: Any) -> str:
@@ -187,5 +208,5 @@ READER = Reader(
     recognise=lambda path: is_of_format(path, "Label Studio", _files),
     splits=lambda path: splits_of(_files(Path(path))),
     open=lambda path, split, **options: open_label_studio(Path(path), split, reading_options(**options)),
-    options=DRAWN,
+    options=(*DRAWN, "annotation"),
 )

@@ -8,7 +8,7 @@
     └── labels/train/a.txt         0 0.2 0.2 0.6 0.2 0.6 0.6: class, and x and y of each point as fractions of the upright image
 
 A line of five numbers is a box, which does not give the pixels of its object, and is left out. As Ultralytics does it, smaller objects
-are drawn over larger ones. Polygons have no holes.
+are drawn over larger ones: by their area, or, where they are drawn as by the tool, by the pixels drawn. Polygons have no holes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from upscore.data.annotations.annotated_files import FoundImages, files_by_split, open_annotated, pairs_of_split, splits_of
 from upscore.data.annotations.classes import AnnotatedClasses, annotated_classes
-from upscore.data.annotations.drawing import SMALL_ON_TOP, Drawing, Shape
+from upscore.data.annotations.drawing import FEWER_PIXELS_ON_TOP, SMALL_ON_TOP, Drawing, Shape
 from upscore.data.annotations.outlines import Fractions
 from upscore.data.annotations.recognition import annotation_format, files_with_suffix
 from upscore.data.annotations.tool_outlines import OpenCVFractions
@@ -154,7 +154,8 @@ class _Lines:
             else:
                 outline = OpenCVFractions(points) if self.by_tool else Fractions(points)
                 shapes.append(Shape(label + self.classes.added, outline))
-        return Drawing(shapes, None, self.classes.background, SMALL_ON_TOP, left_out=left_out)
+        order = FEWER_PIXELS_ON_TOP if self.by_tool else SMALL_ON_TOP
+        return Drawing(shapes, None, self.classes.background, order, left_out=left_out)
 
 
 def _recognise(path: str) -> bool:

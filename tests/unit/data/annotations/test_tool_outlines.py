@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from outlines_by_hand import save_image
+from upscore.data.annotations.drawing import FEWER_PIXELS_ON_TOP, Drawing, Shape, draw
 from upscore.data.annotations.tool_outlines import OpenCVFractions, PillowEllipse, PillowPolygon
 from upscore.data.open_dataset import open_dataset
 from upscore.errors import DataError
@@ -92,6 +93,60 @@ def test_yolo(tmp_path: Path) -> None:
     by_tool = in_splits(tmp_path, drawing="tool")
     for name, mask in expected.items():
         np.testing.assert_array_equal(by_tool[name], mask)
+
+
+def test_yolo_s_overlaps_are_ordered_by_the_pixels_drawn(tmp_path: Path) -> None:
+    """The later shape is on top after sorting by the masks' sums, as Ultralytics numbers its objects; areas would order some otherwise."""
+    rng = np.random.default_rng(2)
+    expected, differing = {}, 0
+    for number in range(12):
+        save_image(tmp_path / "images" / f"a{number}.png", HEIGHT, WIDTH)
+        rings = [rng.uniform(0, 1, (5, 2)).round(3).astype(np.float32) for _ in range(6)]  # most cross themselves
+        rings.append(rings[0][::-1])  # of as many pixels
+        labels = rng.integers(0, 5, len(rings)).tolist()
+        file = tmp_path / "labels" / f"a{number}.txt"
+        file.parent.mkdir(exist_ok=True)
+        lines = [f"{label} {' '.join(f'{value:.3f}' for value in ring.ravel())}" for label, ring in zip(labels, rings, strict=True)]
+        file.write_text("\n".join(lines))
+        masks = []
+        for ring in rings:
+            points = (ring * np.array([WIDTH, HEIGHT], np.float32)).astype(np.int32)
+            masks.append(cv2.fillPoly(np.zeros((HEIGHT, WIDTH), np.uint8), points[None], color=1))
+        order = np.argsort([-int(mask.sum()) for mask in masks], kind="stable").tolist()
+        objects = np.zeros((HEIGHT, WIDTH), np.int32)
+        for position, index in enumerate(order, 1):
+            objects = np.clip(objects + masks[index] * np.int32(position), 0, position)
+        expected[f"a{number}"] = np.array([0, *(labels[index] + 1 for index in order)])[objects]
+        areas = [abs(sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(ring, [*ring[1:], ring[0]], strict=True))) for ring in rings]
+        differing += order != sorted(range(len(rings)), key=lambda index: -areas[index])
+    assert differing >= 6
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    for name, label in in_splits(tmp_path, drawing="tool").items():
+        np.testing.assert_array_equal(label, expected[name])
+
+
+def test_shapes_that_would_take_minutes_are_refused_while_they_are_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, fill = [], cv2.fillPoly
+    monkeypatch.setattr("upscore.data.annotations.drawing._MAX_PIXELS", 9000)
+    monkeypatch.setattr(cv2, "fillPoly", lambda *arguments: drawn.append(arguments) or fill(*arguments))
+    shapes = [Shape(1, OpenCVFractions([0.1, 0.1, 0.9, 0.1, 0.5, 0.9]))] * 20
+    assert draw(Drawing(shapes[:8], order=FEWER_PIXELS_ON_TOP), 4, 4).label.any()
+    drawn.clear()
+    with pytest.raises(ValueError, match="its 20 shapes cover 9,000 pixels"):
+        draw(Drawing(shapes, order=FEWER_PIXELS_ON_TOP), 4, 4)
+    assert len(drawn) == 9
+
+
+def test_the_part_of_the_image_around_a_polygon_is_enough() -> None:
+    rng = np.random.default_rng(3)
+    for low, high in ((0, 1), (-0.3, 1.3), (0.2, 0.6)) * 20:
+        height, width = (int(side) for side in rng.integers(1, 40, 2))
+        ring = rng.uniform(low, high, (5, 2)).astype(np.float32)
+        top, left, mask, _ = OpenCVFractions(ring.ravel().tolist()).region(height, width)
+        canvas = np.zeros((height, width), np.bool_)
+        canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+        corners = (ring * np.array([width, height], np.float32)).astype(np.int32)
+        np.testing.assert_array_equal(canvas, cv2.fillPoly(np.zeros((height, width), np.uint8), [corners], 1) != 0)
 
 
 @pytest.mark.parametrize("number", [1e6, float("nan"), float("inf"), 1e30])

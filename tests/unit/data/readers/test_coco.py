@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from outlines_by_hand import all_samples, inside, paint, rectangle, save_image, warnings_of
 from upscore.data.open_dataset import list_splits, open_dataset
+from upscore.data.readers import coco
 from upscore.errors import DataError
 
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 44, "name": "bottle"}, {"id": 90, "name": "Müll"}]
@@ -95,6 +98,31 @@ def test_pycocotools_sees_the_same_masks(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     for key, sample in all_samples(tmp_path).items():
         np.testing.assert_array_equal(sample.label, before[key].label)
+
+
+def test_numbers_are_packed_while_the_collector_is_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 2, "b.json")
+    content = json.loads((tmp_path / "b.json").read_text())
+    numbers = np.random.default_rng(0).uniform(0, 20, (100, 800)).round(3).tolist()
+    content["annotations"] = [{"id": n, "image_id": "i1", "category_id": 3, "segmentation": [ring]} for n, ring in enumerate(numbers)]
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    seen, collect = [], coco._collect
+
+    def collecting(*arguments: Any) -> int:
+        seen.append(gc.isenabled())
+        return collect(*arguments)
+
+    monkeypatch.setattr(coco, "_collect", collecting)
+    tracemalloc.start()
+    try:
+        dataset = open_dataset(tmp_path / "b.json")
+        in_memory, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == [False]
+    assert gc.isenabled()
+    assert len(dataset) == 1
+    assert 8 * 80_000 < in_memory < 2 * 8 * 80_000  # lists of numbers take four times as much
 
 
 def test_files_of_splits_and_roboflow_s_parent_category(tmp_path: Path) -> None:

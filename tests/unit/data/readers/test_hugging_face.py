@@ -86,11 +86,12 @@ def test_no_more_than_a_few_groups_are_in_memory_and_threads_share_them(publishe
     monkeypatch.setattr(parquet_files, "_group_of", counting)
     dataset = open_dataset(root, "train")
     assert dataset.input.is_rgb
-    parquet_files._groups._read.clear()
+    groups = parquet_files.row_groups()
+    groups._read.clear()
     read.clear()
     for index in range(5):
         assert dataset[index].label is not None
-        assert len(parquet_files._groups._read) <= 4
+        assert len(groups._read) <= 4
     assert len(read) == 6  # two of the first file, one of the second, of images and of masks
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda index: dataset[index].label, range(5)))
