@@ -26,7 +26,7 @@ from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis
 from upscore.doctor.mask_edits import EDITS, READINGS, SplitPlacement, measure_placements, read_stored, threshold
 from upscore.doctor.placement import shift_of
-from upscore.doctor.scan import Record
+from upscore.doctor.scan import Record, sum_counts
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
 from upscore.files import refuse_full, replace_folder
@@ -101,8 +101,7 @@ class _Treatment:
             for group in finding.evidence:
                 self.checks.setdefault(group[0], []).append(check)
         elif check == "values.blurred":
-            stored = np.sum([r.counts for r in diagnosis.snapshot.records() if r.counts is not None], axis=0)
-            low, high = sorted(int(value) for value in np.argsort(stored)[-2:])
+            low, high = sorted(int(value) for value in np.argsort(sum_counts(diagnosis.snapshot.records()))[-2:])
             self.two_values, self.mapping = (low, high), {low: 0, high: 1}
             self.names = finding.remedies[0].names if finding.remedies else None
             self.settings.append(check)
@@ -229,8 +228,7 @@ def _values_of(diagnosis: Diagnosis) -> dict[int, int]:
     mapping = dataset.label_mapping if isinstance(dataset, RawLabels) else None
     values = {IGNORE: IGNORE, **({label: label for label in range(len(dataset.labels))} if mapping is None else mapping)}
     if mapping is not None:
-        held = np.sum([r.counts for r in diagnosis.snapshot.records() if r.counts is not None], axis=0)
-        values = dict.fromkeys(np.flatnonzero(held).tolist(), IGNORE) | values
+        values = dict.fromkeys(np.flatnonzero(sum_counts(diagnosis.snapshot.records())).tolist(), IGNORE) | values
     return values
 
 

@@ -16,7 +16,7 @@ from upscore.data.finding import DescribedMasks, Finding, Remedy, SampleName, Se
 from upscore.data.mask_check import unreadable_findings, with_hint
 from upscore.data.mask_rules import apply_rules
 from upscore.data.stored_masks import StoredMasks
-from upscore.doctor.scan import Record, classes_of
+from upscore.doctor.scan import Record, classes_of, sum_counts
 from upscore.errors import UpscoreError
 from upscore.text import listed
 from upscore.types import LabelSpace
@@ -46,12 +46,13 @@ class SplitRecords:
 
     @cached_property
     def class_pixels(self) -> npt.NDArray[np.int64]:
-        """(samples, 256) pixels of each class in the readable masks, 255 ignored."""
-        table = classes_of(self.dataset)
-        counts = np.zeros((len(self.readable), 256), np.int64)
+        """Pixels of each class in the readable masks, the ignored ones last, (samples, K + 1)."""
+        classes = len(self.dataset.labels)
+        columns = np.minimum(classes_of(self.dataset), classes)  # of each stored value
+        counts = np.zeros((len(self.readable), classes + 1), np.int64)
         for row, record in zip(counts, self.readable, strict=True):
-            assert record.counts is not None
-            row += np.bincount(table, weights=record.counts, minlength=256).astype(np.int64)
+            assert record.stored is not None
+            np.add.at(row, columns[record.stored[0]], record.stored[1])
         return counts
 
 
@@ -162,13 +163,16 @@ def _group(item: Sequence[SampleName] | SampleName) -> tuple[SampleName, ...]:
 
 def _stored_masks(split: SplitRecords) -> StoredMasks:
     dataset, records = split.dataset, split.readable
-    counts = np.array([record.counts for record in records])
+    shows = np.zeros((len(records), 256), bool)
+    for row, record in zip(shows, records, strict=True):
+        assert record.stored is not None
+        row[record.stored[0]] = True
     chosen = [i for i, record in enumerate(split.records) if record.mask is not None]
     every = _mask_files(dataset)
     files = [every[i] for i in chosen] if every else ()
     settings_file = dataset.settings_file if isinstance(dataset, InFiles) else None
     return StoredMasks(
-        dataset.name, dataset.split, [record.key for record in records], dataset.labels.names, counts > 0, counts.sum(axis=0),
+        dataset.name, dataset.split, [record.key for record in records], dataset.labels.names, shows, sum_counts(records),
         dataset.label_mapping if isinstance(dataset, RawLabels) else None, [record.palette for record in records],
         files, settings_file,
     )  # fmt: skip
