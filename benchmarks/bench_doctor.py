@@ -48,7 +48,7 @@ def count_reads(words: list[str], data: Path) -> dict[str, Any]:
     return {
         "files": len(opened),
         "files_by_opens": {str(times): count for times, count in sorted(Counter(opened.values()).items())},
-        "files_by_reads": {name: count for name, count in sorted(Counter(map(_times, often.values())).items())},
+        "files_by_reads": dict(sorted(Counter(map(_times, often.values())).items())),
         "bytes_read_of_each": round(sum(read.values()) / max(1, sum(Path(path).stat().st_size for path in opened)), 3),
     }
 

@@ -16,6 +16,7 @@ from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace
 
+
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--backbones", nargs="+", default=["pvt_v2_b0", "efficientnet_b0"])

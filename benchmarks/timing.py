@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-
 MEBIBYTE = 2**20 if sys.platform == "darwin" else 2**10
 """In the unit of ``ru_maxrss``: bytes on a Mac, KiB elsewhere."""
 

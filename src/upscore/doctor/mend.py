@@ -32,7 +32,7 @@ from upscore.errors import DataError, OutputError
 from upscore.files import refuse_full, replace_folder
 from upscore.types import IGNORE
 
-__all__ = ["Change", "Mended", "mend"]
+__all__ = ["Change", "Mended", "find_corrected", "mend"]
 
 CHANGES = "changes.json"
 
@@ -118,6 +118,26 @@ class _Treatment:
         return True
 
 
+def find_corrected(diagnosis: Diagnosis) -> list[Finding]:
+    """Return the findings that a corrected copy does something about; none where the dataset cannot be copied."""
+    if _why_not_copied(diagnosis):
+        return []
+    treated = _Treatment(diagnosis).treated
+    return [finding for finding in diagnosis.findings if id(finding) in treated]
+
+
+def _why_not_copied(diagnosis: Diagnosis) -> str:
+    """Return why a dataset cannot be copied, "" where it can."""
+    splits = diagnosis.snapshot.splits
+    if not splits:
+        return "no split could be opened, so nothing can be copied: correct its files first"
+    if not all(isinstance(split.dataset, InFiles) for split in splits):
+        return "the dataset is not made of files, expected images and masks that can be copied"
+    if any(split_page(path)[1] for split in splits if isinstance(split.dataset, InFiles) for path in split.dataset.image_files):
+        return "holds images that are pages of a file, which are not copied: write each to a file of its own"
+    return ""
+
+
 def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Mended:
     """Write a corrected copy of the examined dataset to ``folder``, which must not exist or be empty.
 
@@ -132,14 +152,8 @@ def mend(diagnosis: Diagnosis, folder: Path, *, progress: Callable[[int, int], N
         The folder holds something, or cannot be written.
     """
     splits = diagnosis.snapshot.splits
-    if not splits:
-        raise DataError(f"{diagnosis.snapshot.path}: no split could be opened, so nothing can be copied: correct its files first")
-    if not all(isinstance(split.dataset, InFiles) for split in splits):
-        raise DataError(f"{diagnosis.snapshot.path}: the dataset is not made of files, expected images and masks that can be copied")
-    if any(split_page(path)[1] for split in splits if isinstance(split.dataset, InFiles) for path in split.dataset.image_files):
-        raise DataError(
-            f"{diagnosis.snapshot.path}: holds images that are pages of a file, which are not copied: write each to a file of its own"
-        )
+    if reason := _why_not_copied(diagnosis):
+        raise DataError(f"{diagnosis.snapshot.path}: {reason}")
     refuse_full(folder, what="the corrected copy")
     treatment = _Treatment(diagnosis)
     total, done = sum(len(split.records) for split in splits), 0

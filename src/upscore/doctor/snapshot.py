@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot", "SplitRecords"]
 
+_MISREAD = ("values.object-as-255", "values.no-class", "values.mixed-encodings", "values.blurred")
+
 
 @dataclass(frozen=True, eq=False)
 class SplitRecords:
@@ -114,6 +116,11 @@ class Snapshot:
         trained = bool(parts) and self.train is not None and parts[0].split == self.train.name
         findings = apply_rules(parts, training=trained)
         return with_hint(findings, self.splits[0].dataset) if self.splits else findings
+
+    @property
+    def stores_classes(self) -> bool:
+        """Whether the masks store the classes in the way in which they are read."""
+        return not any(finding.fatal and finding.id in _MISREAD for finding in self.rule_findings)
 
     def finding(
         self, check: str, severity: Severity, what: str, evidence: Sequence[Sequence[SampleName] | SampleName] = (),

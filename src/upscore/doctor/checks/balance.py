@@ -125,9 +125,9 @@ def _values_of(split: SplitRecords, labels: list[int]) -> dict[int, int]:
 CHECKS = (
     Check("balance.one-class", "the masks show one class alone", "error", by_rules("balance.one-class")),
     Check("balance.class-not-shown", "no mask of a split shows a class", "warning", by_rules("balance.class-not-shown")),
-    Check("balance.not-trained", "a class is validated and never shown in training", "warning", _find_not_trained),
-    Check("balance.single-image", "a single training image shows a class", "warning", _find_single),
-    Check("balance.rare", "a class has very few pixels", "info", _find_rare),
-    Check("balance.few-objects", "a class has very few objects in the validation split", "info", _find_few_objects),
-    Check("balance.empty", "most masks show one class alone", "warning", _find_empty),
+    Check("balance.not-trained", "a class is validated and never shown in training", "warning", _find_not_trained, needs_classes=True),
+    Check("balance.single-image", "a single training image shows a class", "warning", _find_single, needs_classes=True),
+    Check("balance.rare", "a class has very few pixels", "info", _find_rare, needs_classes=True),
+    Check("balance.few-objects", "a class has very few objects in the validation split", "info", _find_few_objects, needs_classes=True),
+    Check("balance.empty", "most masks show one class alone", "warning", _find_empty, needs_classes=True),
 )

@@ -48,6 +48,6 @@ def _find_fraction(snapshot: Snapshot) -> Iterator[Finding]:
 CHECKS = (
     Check("ignored.whole-split", "every pixel of a split is ignored", "error", by_rules("ignored.whole-split")),
     Check("ignored.whole-mask", "every pixel of a mask is ignored", "warning", by_rules("ignored.whole-mask")),
-    Check("ignored.mostly", "nearly every pixel of a mask is ignored", "warning", _find_mostly),
-    Check("ignored.fraction", "much of a split is ignored", "info", _find_fraction),
+    Check("ignored.mostly", "nearly every pixel of a mask is ignored", "warning", _find_mostly, needs_classes=True),
+    Check("ignored.fraction", "much of a split is ignored", "info", _find_fraction, needs_classes=True),
 )
