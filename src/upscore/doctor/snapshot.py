@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot", "SplitRecords"]
 
-_MISREAD = ("values.object-as-255", "values.no-class", "values.mixed-encodings", "values.blurred")
+_MISREAD = ("values.object-as-255", "values.no-class", "values.blurred")
 
 
 @dataclass(frozen=True, eq=False)
