@@ -430,7 +430,9 @@ CHOSEN = {
     "balance.not-trained": (snapshot(several(2, counts=ONE), [record("v", counts=ONE), record("w")]), ["w"]),
     "balance.single-image": (snapshot([*several(2, counts=ONE), record("b"), *[record(f"c{i}", ONE) for i in range(2)]]), ["b"]),
     "balance.rare": (masks_of({0: 99_990, 1: 1}, ONE, {0: 99_990, 1: 2}), ["2x", "0x"]),
-    "balance.few-objects": (snapshot(several(2), [record("v", ONE, of_mask={"objects": {0: 1}}), record("w", of_mask={"objects": {1: 1}})]), ["w"]),
+    "balance.few-objects": (
+        snapshot(several(2), [record("v", ONE, of_mask={"objects": {0: 1}}), record("w", of_mask={"objects": {1: 1}})]), ["w"],
+    ),
     "balance.empty": (snapshot([*several(4, counts=ONE), record("b")]), ["0x", "1x", "2x", "3x"]),
     "splits.groups": (frames([10, 20, 59]), ["street_010", "street_020", "street_059"]),
     "splits.effective-size": (groups(1, 2, 3), ["2-0", "1-0"]),
