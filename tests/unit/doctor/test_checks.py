@@ -2,163 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
+from made_records import (
+    HALF,
+    ONE,
+    ROADS,
+    TWO,
+    differing,
+    dilated,
+    find,
+    frames,
+    groups,
+    hashed,
+    image,
+    masks_of,
+    mirrored,
+    of_colours,
+    one_image,
+    placed,
+    record,
+    refused,
+    reviewed,
+    several,
+    shifted,
+    shifted_alone,
+    snapshot,
+)
 from upscore.doctor.check import run_check
 from upscore.doctor.checks import CHECKS
-from upscore.doctor.measurements import Alignment, ImageMeasures, MaskMeasures
-from upscore.doctor.scan import Record
-from upscore.doctor.snapshot import Snapshot, SplitRecords
 from upscore.errors import DataError
-from upscore.types import LabelSpace
 
-TWO, ROADS = ("background", "thing"), ("road", "car")
-SIDE = 100
 COLOURS = bytes(range(6))
-
-
-class Images:
-    """A split whose samples are never read."""
-
-    name, warnings, label_mapping = "made", (), None
-
-    def __init__(self, split, records, names, mapping):
-        self.split, self.keys, self.labels = split, [record.key for record in records], LabelSpace(names)
-        if mapping is not None:
-            self.label_mapping = mapping
-
-    def __len__(self):
-        return len(self.keys)
-
-    def __getitem__(self, index):
-        raise AssertionError("checks read nothing")
-
-    def raw_label(self, index):
-        raise AssertionError("checks read nothing")
-
-
-def snapshot(train=(), val=(), names=TWO, mapping=None, **values):
-    splits = [
-        SplitRecords(Images(name, records, names, mapping), [replace(record, split=name) for record in records])
-        for name, records in (("train", train), ("val", val))
-        if records
-    ]
-    return Snapshot("made", splits, **values)
-
-
-def image(key="a", **values):
-    digest = hashlib.sha256(key.encode()).digest()
-    return ImageMeasures(**{
-        "digest": digest[:8], "hash": int.from_bytes(digest[:8]), "brightness": 0.5, "contrast": 0.2, "sharpness": 1.0, "saturation": 0.3,
-        "colour": (0.5, 0.5, 0.5), **values,
-    })  # fmt: skip
-
-
-def mask(key="a", **values):
-    usual = {"digest": key.encode(), "objects": {0: 1, 1: 5}, "specks": 0, "holes": 0, "between": 0, "jumps": 0, "straight": 0.0}
-    return MaskMeasures(**usual | values)
-
-
-def record(key="a", counts=None, size=(SIDE, SIDE), of_image=None, of_mask=None, **values):
-    """Return a record of an image that half is background and half a thing, in which nothing is wrong."""
-    counted = {0: 5000, 1: 5000} if counts is None else counts
-    stored = np.array([list(counted), list(counted.values())], np.int64)
-    return Record("", key, size, image=image(key, **of_image or {}), mask=mask(key, **of_mask or {}), stored=stored, bands="RGB", **values)
-
-
-def several(count, **values):
-    return [record(f"{number}x", **values) for number in range(count)]
-
-
-def differing(count, *others):
-    return [*several(count), *others]
-
-
-def refused(check):
-    error = DataError("cannot be used", check=check)
-    return snapshot([record("a"), Record("", "b", mask_error=error)])
-
-
-def placed(row=0, column=0, best=2.0, here=2.0, rest=1.0, borders=1000, mirrored=(0.0, 0.0, 0.0), outside=None):
-    """Return an alignment that is strongest when the mask is moved by (row, column), and elsewhere ``rest``."""
-    shifts = np.full((17, 17), rest, np.float32)
-    shifts[8, 8] = here
-    shifts[8 + row, 8 + column] = best
-    return Alignment(shifts, mirrored, np.full(9, np.nan, np.float32) if outside is None else np.array(outside, np.float32), borders)
-
-
-def shifted(count, of=5, **values):
-    moved = placed(**{"row": 3, "here": 1.0} | values)
-    return snapshot([record(f"{i}x", alignment=moved if i < count else placed()) for i in range(of)])
-
-
-def shifted_alone(**values):
-    return shifted(1, **{"best": 2.0, "here": 1.0, "borders": 200} | values)
-
-
-def mirrored(strength, borders=100):
-    return snapshot(differing(3, record("b", alignment=placed(best=1.0, here=1.0, mirrored=(strength, 0, 0), borders=borders))))
-
-
-def dilated(count, outside):
-    return snapshot(several(count, alignment=placed(outside=outside)))
-
-
-def hashed(*bits):
-    """Return a training and a validation image whose hashes differ in so many bits."""
-    return snapshot([record("t", of_image={"hash": 0})], [record(f"v{k}", of_image={"hash": 2**k - 1}) for k in bits])
-
-
-def frames(numbers, alike=True, others=0):
-    """Return validation frames of these numbers among training frames, whose hashes differ in one bit from the next one's if alike."""
-
-    def frame(number):
-        key = f"street_{number:03}"
-        return record(key, of_image={"hash": (1 << (number + 1)) - 1} if alike else {})
-
-    val = [frame(number) for number in numbers]
-    return snapshot(
-        [frame(number) for number in range(60) if number not in numbers], val + [record(f"other{chr(97 + i)}") for i in range(others)]
-    )
-
-
-def groups(*sizes):
-    """Return validation images in groups of one hash each, far from one another."""
-    return snapshot(
-        several(1), [record(f"{g}-{i}", of_image={"hash": 0xFF << (8 * g)}) for g, size in enumerate(sizes) for i in range(size)]
-    )
-
-
-def one_image(**values):
-    return snapshot(differing(4, record("b", of_image=values)))
-
-
-def of_colours(train, val, difference):
-    other = {"colour": (0.5, 0.5 + difference, 0.5)}
-    return snapshot(several(train), [record(f"v{i}", of_image=other) for i in range(val)])
-
-
-def masks_of(*counts, names=TWO, mapping=None, palettes=None, split="train"):
-    records = [record(f"{number}x", counted, palette=palettes[number] if palettes else b"") for number, counted in enumerate(counts)]
-    return snapshot(**{split: records}, names=names, mapping=mapping)
-
-
-def reviewed(regions=(), bias=None, left_out=(), trained_on=False):
-    examined = SimpleNamespace(name=("val", "v"), trained_on=trained_on)
-    region = SimpleNamespace(box=(1, 2, 3, 4), given=0, predicted=1, predicted_prob=0.9)
-    review = SimpleNamespace(
-        splits={"val": None}, images=(examined,), regions=[(examined, region) for _ in range(regions or 0)] if regions else [],
-        border_bias={("val", 1): bias} if bias is not None else {}, left_out=left_out,
-    )  # fmt: skip
-    return snapshot(several(2), [record("v")], review=review)
-
-
-HALF, ONE = {0: 5000, 1: 5000}, {0: 10_000}
 EDGE = [0.0, 0, 0, 0, 1, 0, 0, 0, 0]
 INSIDE = [0.0, 0, 0, 1, 0, 0, 0, 0, 0]
 ALMOST = [0.0, 0, 0, 0.68, 1, 0, 0, 0, 0]  # 0.26 pixels inside
@@ -384,13 +261,6 @@ CASES = {
 }  # fmt: skip
 
 
-def find(check_id, made):
-    check = next(check for check in CHECKS if check.id == check_id)
-    found = run_check(check, made)
-    assert not [finding for finding in found if "could not be completed" in finding.what], found
-    return found
-
-
 @pytest.mark.parametrize("check_id", [check.id for check in CHECKS])
 def test_what_is_barely_wrong_is_found_and_what_is_barely_right_is_not(check_id):
     wrong, right = CASES[check_id]
@@ -412,128 +282,3 @@ def test_every_check_has_its_cases():
 def test_nothing_is_found_in_records_of_a_good_dataset():
     made = snapshot(several(12), [record(f"v{i}") for i in range(6)])
     assert [finding.text() for check in CHECKS for finding in run_check(check, made)] == []
-
-
-def evidence(check_id, made):
-    """Return the keys of the first sample of each group, of all findings."""
-    return [group[0][1] for finding in find(check_id, made) for group in finding.evidence]
-
-
-def colour(key, value, split="val"):
-    return record(key, of_image={"colour": (value, 0.5, 0.5)})
-
-
-THREE = (*TWO, "other")
-CHOSEN = {
-    "images.unlike-training": (snapshot(several(10), [colour(f"v{i}", 0.6 + 0.01 * i) for i in range(6)]), ["v5", "v4", "v3", "v2"]),
-    "ignored.fraction": (masks_of(*({255: 5000 + i, 0: 4000 - i, 1: 1000} for i in range(6)), names=THREE), ["5x", "4x", "3x", "2x"]),
-    "balance.not-trained": (snapshot(several(2, counts=ONE), [record("v", counts=ONE), record("w")]), ["w"]),
-    "balance.single-image": (snapshot([*several(2, counts=ONE), record("b"), *[record(f"c{i}", ONE) for i in range(2)]]), ["b"]),
-    "balance.rare": (masks_of({0: 99_990, 1: 1}, ONE, {0: 99_990, 1: 2}), ["2x", "0x"]),
-    "balance.few-objects": (
-        snapshot(several(2), [record("v", ONE, of_mask={"objects": {0: 1}}), record("w", of_mask={"objects": {1: 1}})]), ["w"],
-    ),
-    "balance.empty": (snapshot([*several(4, counts=ONE), record("b")]), ["0x", "1x", "2x", "3x"]),
-    "splits.groups": (frames([10, 20, 59]), ["street_010", "street_020", "street_059"]),
-    "splits.effective-size": (groups(1, 2, 3), ["2-0", "1-0"]),
-    "files.bands-differ": (snapshot(differing(2, replace(record("b"), bands="grey"))), ["b"]),
-    "sizes.aspect": (snapshot([record(f"{i}w", size=(100, 200)) for i in range(4)] + [record("b", size=(100, 601))]), ["b"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("check_id", CHOSEN)
-def test_the_samples_that_show_it_are_named(check_id):
-    made, expected = CHOSEN[check_id]
-    assert evidence(check_id, made) == expected
-
-
-def test_a_near_duplicate_is_shown_with_its_nearest_image():
-    made = snapshot([record(key, of_image={"hash": bits}) for key, bits in (("far", 0b1110), ("near", 0b1), ("same", 0b11))], [
-        record("v", of_image={"hash": 0}),
-    ])  # fmt: skip
-    (finding,) = find("splits.near-duplicates", made)
-    assert finding.evidence == ((("val", "v"), ("train", "near")),)
-
-
-def test_a_frame_is_shown_with_the_more_alike_of_its_two_neighbours():
-    hashes = {"f1": 0, "f2": 0b1, "f3": 0b1111, "f11": 0b1111 << 8, "f12": 0b1 << 8, "f13": 0, "f21": 1 << 40, "f22": 3 << 40}
-    val = [record(key, of_image={"hash": hashes[key]}) for key in ("f2", "f12", "f22")]
-    train = [record(key, of_image={"hash": bits}) for key, bits in hashes.items() if key not in ("f2", "f12", "f22")]
-    # Other images of training are far from these, so that neighbours are more alike than others.
-    (finding,) = find("splits.groups", snapshot(train + [record(f"far{chr(97 + i)}") for i in range(30)], val))
-    assert [(group[0][1], group[1][1]) for group in finding.evidence] == [("f2", "f1"), ("f12", "f13"), ("f22", "f21")]
-
-
-def test_values_and_classes_are_those_that_are_rare():
-    (finding,) = find("balance.rare", masks_of({0: 99_990, 5: 9, 7: 3}, names=THREE, mapping={0: 0, 5: 1, 7: 1}))
-    assert finding.values == {5: 9, 7: 3}
-    assert "thing 0.012 %" in finding.what
-    (finding,) = find("balance.few-objects", snapshot(several(1), [record("v", of_mask={"objects": {1: 1}})], names=THREE))
-    assert "thing 1:" in finding.what
-    assert "other" not in finding.what
-
-
-@pytest.mark.parametrize(("moved", "of", "severity"), [(3, 4, "error"), (2, 4, "warning"), (2, 3, "error")])
-def test_all_masks_are_shifted_where_more_than_half_are(moved, of, severity):
-    (finding,) = find("geometry.shifted", shifted(moved, of, best=3.0, here=1.0))
-    assert finding.severity == severity
-    assert "3 pixels above" in finding.what
-
-
-def test_strengths_are_compared_with_one_another():
-    weak = placed(best=0.1, here=0.1, rest=0.05, mirrored=(0.124, 0, 0))
-    assert find("geometry.mirrored", snapshot(several(3, alignment=weak))) == []
-    strong = replace(weak, mirrored=(0.126, 0, 0))
-    assert find("geometry.mirrored", snapshot(several(3, alignment=strong)))
-    assert find("sizes.orientation", snapshot(several(1, alignment=weak, turned_strength=0.116)))
-    assert find("sizes.orientation", snapshot(several(1, alignment=weak, turned_strength=0.114))) == []
-    assert find("geometry.shifted", snapshot(several(3, alignment=placed(row=3, best=0.119, here=0.1, rest=0.1)))) == []
-    assert find("geometry.shifted", snapshot(several(3, alignment=placed(row=3, best=0.121, here=0.1, rest=0.1))))
-
-
-def test_sharpness_is_compared_with_the_usual_one():
-    def made(sharpness):
-        return snapshot([*[record(f"{i}x", of_image={"sharpness": 5.0}) for i in range(4)], record("b", of_image={"sharpness": sharpness})])
-
-    assert evidence("images.blurred", made(0.99)) == ["b"]
-    assert evidence("images.blurred", made(1.0)) == []
-
-
-def test_labels_are_reported_by_split():
-    made = reviewed(regions=2, bias=2.0)
-    image_of_test = SimpleNamespace(name=("test", "t"), trained_on=False)
-    made = replace(made, review=SimpleNamespace(**{**vars(made.review), "images": (*made.review.images, image_of_test)}))
-    (finding,) = find("labels.doubtful", made)
-    assert "in 1 of 1 images that were examined, 2 regions" in finding.what
-    assert finding.evidence == ((("val", "v"),),)
-    assert evidence("labels.borders", made) == ["v"]
-    (finding,) = find("labels.borders", replace(made, review=SimpleNamespace(**{**vars(made.review), "border_bias": {("val", 1): -2.0}})))
-    assert "'thing' 2.0 pixels inside" in finding.what
-
-
-UNREADABLE = [Record("", key, image_error=(error := DataError("not an image")), mask_error=error) for key in "abcdefghijkl"]
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        snapshot(unopened={"": DataError("no")}), snapshot(UNREADABLE), snapshot(UNREADABLE, several(6)), snapshot(several(12), UNREADABLE),
-        snapshot([], several(6)), snapshot(several(1)),
-        snapshot([replace(one, mask=None, stored=None, mask_error=DataError("no")) for one in several(12)], several(6)),
-    ],
-    ids=["nothing opened", "nothing readable", "no training", "no validation", "val alone", "one image", "no training masks"],
-)  # fmt: skip
-def test_no_check_fails_where_there_is_little_to_examine(made):
-    for check in CHECKS:
-        if made.splits or check.family == "files":
-            find(check.id, made)
-
-
-def test_checks_that_count_classes_are_silent_where_masks_store_them_in_another_way():
-    made = masks_of(*[{0: 2000, 255: 8000}] * 6)
-    assert find("values.object-as-255", made)
-    assert [check.id for check in CHECKS if check.needs_classes] == [
-        "ignored.mostly", "ignored.fraction", "balance.not-trained", "balance.single-image", "balance.rare", "balance.few-objects",
-        "balance.empty",
-    ]  # fmt: skip
-    assert [finding.id for check in CHECKS if check.needs_classes for finding in run_check(check, made)] == []
