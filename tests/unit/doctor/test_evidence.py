@@ -24,6 +24,7 @@ from made_records import (
 )
 from upscore.doctor.check import run_check
 from upscore.doctor.checks import CHECKS
+from upscore.doctor.checks.geometry import border_offset
 from upscore.doctor.scan import Record
 from upscore.errors import DataError
 
@@ -151,3 +152,22 @@ def test_checks_that_count_classes_are_silent_where_masks_store_them_in_another_
         "balance.empty",
     ]  # fmt: skip
     assert [finding.id for check in CHECKS if check.needs_classes for finding in run_check(check, made)] == []
+
+
+def test_copies_are_counted_beyond_the_first_and_pairs_of_splits_name_training_first():
+    copies = [record(key, of_image={"digest": b"copied"}) for key in "abc"]
+    (finding,) = find("splits.repeated-images", snapshot([*copies, record("d")]))
+    assert "2 of 4 images are copies of others in the same split (a = b = c)" in finding.what
+    made = snapshot([record("t", of_image={"hash": 0})], [record("v", of_image={"hash": 1})])
+    (finding,) = find("splits.near-duplicates", replace(made, splits=made.splits[::-1]))
+    assert finding.evidence == ((("val", "v"), ("train", "t")),)
+
+
+def test_an_offset_is_that_of_the_upper_half_of_the_strengths():
+    assert border_offset([5, 5, 5, 5, 7, 7, 5, 5, 5]) == 0.5
+    assert border_offset([5, 5, 5, 6, 7, 5, 5, 5, 5]) == 0.0
+    assert border_offset([2] * 9) == 0.0
+    (finding,) = find(
+        "geometry.dilated", snapshot([record(f"{i}", alignment=placed(outside=[0, 0, 0, 1, 0, 0, 0, 0, 0])) for i in range(10)])
+    )
+    assert "about 1.0 pixels larger" in finding.what
