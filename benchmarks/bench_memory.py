@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,23 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from timing import machine, report
+from timing import machine, measure_process, report
 
 from upscore.models.bundle import Bundle
 from upscore.models.factory import create_model
 from upscore.types import LabelSpace
-
-MEBIBYTE = 2**20 if sys.platform == "darwin" else 2**10
-"""In the unit of ``ru_maxrss``: bytes on a Mac, KiB elsewhere."""
-
-
-def measure(words: list[str]) -> dict[str, float]:
-    """Return the peak resident memory in MiB, and the processor time in seconds, of a command."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, words
-    return {"peak_mib": round(used.ru_maxrss / MEBIBYTE), "cpu_seconds": round(used.ru_utime + used.ru_stime, 1)}
 
 
 def main() -> None:
@@ -49,7 +35,7 @@ def main() -> None:
                 image = Path(folder) / f"{size}.png"
                 Image.fromarray(np.tile(noise, (height // 64 + 1, width // 64 + 1, 1))[:height, :width]).save(image, compress_level=1)
                 words = ["predict", str(Path(folder) / backbone), str(image), "--out", str(Path(folder) / f"{backbone}-{size}")]
-                results[f"{backbone}, {size}"] = measure([str(Path(sys.executable).with_name("upscore")), *words])
+                results[f"{backbone}, {size}"] = measure_process([str(Path(sys.executable).with_name("upscore")), *words])
     report({"what": "peak memory of prediction", "results": results, **machine("torch", "timm")})
 
 

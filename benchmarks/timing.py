@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+MEBIBYTE = 2**20 if sys.platform == "darwin" else 2**10
+"""In the unit of ``ru_maxrss``: bytes on a Mac, KiB elsewhere."""
 
 
 def is_installed(peer: str) -> bool:
@@ -58,6 +63,18 @@ def multiply_adds(run: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops()) // 2
+
+
+def measure_process(words: list[str]) -> dict[str, float]:
+    """Return the peak resident memory in MiB, and the processor time in seconds, of a command.
+
+    The memory is at least that of this process, which a new process shares until it runs its own program.
+    """
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode in (0, 1), words
+    return {"peak_mib": round(used.ru_maxrss / MEBIBYTE, 1), "cpu_seconds": round(used.ru_utime + used.ru_stime, 1)}
 
 
 def machine(*packages: str) -> dict[str, Any]:

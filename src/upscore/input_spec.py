@@ -202,11 +202,20 @@ class InputSpec:
         )
         ranges = self.display_ranges
         how = (
-            "; ".join(f"{band} from {low:.4g} to {high:.4g}" for band, (low, high) in zip(self.shown, ranges, strict=True))
+            "; ".join(f"{band} from {_plain(low)} to {_plain(high)}" for band, (low, high) in zip(self.shown, ranges, strict=True))
             if ranges
             else ""
         )
         return f"Of {len(self)} band{'s' * (len(self) > 1)}, images show {what}" + (f", stretched: {how}." if how else ", as stored.")
+
+
+def _plain(value: float) -> str:
+    """Return a number in words of a page: four digits, or all before the point of a larger one.
+
+    >>> _plain(26590.4), _plain(0.12345), _plain(-3000)
+    ('26,590', '0.1235', '-3,000')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 RGB = InputSpec()

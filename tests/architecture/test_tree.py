@@ -12,6 +12,7 @@ TOPICS = {
     "data/writers/test_forms.py",
     "data/writers/test_round_trips.py",
     "doctor/test_drawn_masks.py",
+    "doctor/test_evidence.py",
     "doctor/test_real_damage.py",
     "inference/test_smallest_proposals.py",
     "losses/test_labels.py",

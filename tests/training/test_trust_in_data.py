@@ -66,7 +66,7 @@ def test_an_image_that_cannot_be_decoded_is_found_before_training_and_the_error_
     with pytest.raises(DataError, match=r"002\.png.*--skip-bad"):
         plan(recipe_for(data, tmp_path / "run"))
     (data / "images" / "train" / "001.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 of 6 masks cannot be used, first .*001\.png.*--skip-bad") as refused:
+    with pytest.raises(DataError, match=r"1 of 6 images or masks cannot be used: .*001\.png.*--skip-bad") as refused:
         plan(recipe_for(data, tmp_path / "run"))
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()

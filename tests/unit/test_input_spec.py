@@ -87,7 +87,7 @@ def test_bands_are_stretched_by_two_deviations_about_the_mean_and_no_data_is_bla
     assert shown.tolist() == [[[0] * 3, [0] * 3, [255] * 3]]
     assert height.display_note == "Of 1 band, images show height as grey, stretched: height from 80 to 120."
     assert FOUR.display_note.startswith(
-        "Of 4 bands, images show red, green and blue as red, green and blue, stretched: red from 0 to 1.311e+04;"
+        "Of 4 bands, images show red, green and blue as red, green and blue, stretched: red from 0 to 13,107;"
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from upscore.cli.console import console, escape, print_aside, print_warnings
+from upscore.cli.next_command import print_next
 from upscore.text import listed
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def print_converted(converted: Converted) -> None:
     if converted.objects and not converted.regrouped:
         exact += f", and the {converted.objects:,} objects are the same"
     console.print(f"read again: {exact}", soft_wrap=True)
-    console.print(f"next: {escape(shlex.join(['upscore', 'doctor', str(converted.folder)]))}", soft_wrap=True)
+    print_next(shlex.join(["upscore", "doctor", str(converted.folder)]))
 
 
 def _why(converted: Converted) -> str:

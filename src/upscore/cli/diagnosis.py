@@ -47,8 +47,9 @@ def print_diagnosis(diagnosis: Diagnosis, page: Path | None, mended: Mended | No
         if len(review.regions) > MAX_REGIONS:
             console.print(f"  and {len(review.regions) - MAX_REGIONS} more, listed by --json")
     counts = diagnosis.counts
+    examined = f"{len(diagnosis.checks)} checks" if diagnosis.snapshot.splits else "nothing else could be examined"
     console.print(
-        f"{len(diagnosis.checks)} checks: {counts['error']} error{'s' * (counts['error'] != 1)}, "
+        f"{examined}: {counts['error']} error{'s' * (counts['error'] != 1)}, "
         f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}, {counts['info']} for information"
     )
     if mended is not None:

@@ -58,6 +58,7 @@ def doctor(
     """
     from upscore.cli import console
     from upscore.cli.diagnosis import print_diagnosis
+    from upscore.cli.next_command import after_diagnosis, print_next
     from upscore.errors import UpscoreError
 
     if run is None and (review is not None or include_trained):
@@ -65,6 +66,7 @@ def doctor(
     with console.report_errors("nothing was written"):
         try:
             from upscore.doctor.diagnosis import diagnose
+            from upscore.doctor.mend import find_corrected
             from upscore.doctor.mend import mend as write_mended
             from upscore.doctor.page import write_page
 
@@ -94,4 +96,6 @@ def doctor(
             error.exit_code = 2
             raise
     print_diagnosis(diagnosis, page, mended, reviewed, as_json=json)
+    if not json:
+        print_next(after_diagnosis(context, diagnosis, mended, review if reviewed else None, find_corrected(diagnosis)))
     return diagnosis.exit_code(strict=strict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,7 @@ def choose_next_images(
     They are those that the network is uncertain of, and that differ from one another. Images that the network was trained on are left out.
     """
     from upscore.cli import console
+    from upscore.cli.next_command import labelling_command, print_next
 
     with console.report_errors("nothing was written"):
         with console.loading():
@@ -69,3 +71,5 @@ def choose_next_images(
     console.console.print(
         f"{len(chosen.chosen)} of {chosen.examined} images to label: [bold]{console.escape(folder)}[/bold]", soft_wrap=True
     )
+    tasks = out / tool
+    print_next(labelling_command(tool, tasks, root=out.absolute().parent) or shlex.join(["upscore", "doctor", str(tasks)]))

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from upscore.cli.console import MAX_COMMAND, aside, console, escape, make_table, percent, print_unit, print_warnings, short_name
+from upscore.cli.next_command import labelling_command, print_next
 from upscore.text import describe_duration, visible
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def print_run(run: Run) -> None:
         _print_hint(f"validation was still rising: train longer with {shlex.join(words)}")
     words = ["upscore", "evaluate", str(run.folder), str(data.path), *(["--split", data.val] if data.val != "val" else [])]
     words += [word for name, value in data.reading.items() for word in (f"--{name.replace('_', '-')}", value)]
-    _print_next(shlex.join(words))
+    print_next(shlex.join(words))
 
 
 def _print_baseline(baseline: Baseline | None, mean_iou: float | None) -> None:
@@ -158,12 +159,6 @@ def _print_weakest(class_iou: Mapping[str, float | None]) -> None:
 def _print_hint(text: str | None) -> None:
     if text is not None:
         console.print(f"[bold]hint:[/bold] {escape(text, MAX_COMMAND)}", soft_wrap=True)
-
-
-def _print_next(command: str | None) -> None:
-    """Print the command to run next, on one line so that it can be copied."""
-    if command is not None:
-        console.print(f"next: {escape(command, MAX_COMMAND)}", soft_wrap=True)
 
 
 def print_evaluation(
@@ -213,7 +208,7 @@ def print_evaluation(
     policies = [evaluation.policy, evaluation.border_metrics.policy] + ([] if bf_score is None else [bf_score.policy])
     console.print(f"[dim]{escape(' '.join(policies))}[/dim]")
     console.print(f"report: [bold]{escape(page)}[/bold]", soft_wrap=True)
-    _print_next(next_command)
+    print_next(next_command)
 
 
 def _print_objects(objects: Mapping[str, Any]) -> None:
@@ -248,7 +243,7 @@ def print_tuning(tuning: Tuning, folder: Path, *, next_command: str | None = Non
     _print_crf(tuning.settings)
     console.print(f"[bold]{escape(tuning.verdict)}[/bold]", soft_wrap=True)
     console.print(f"bundle: [bold]{escape(folder)}[/bold]", soft_wrap=True)
-    _print_next(next_command)
+    print_next(next_command)
 
 
 def print_ensemble(ensemble: Ensemble, folder: Path) -> None:
@@ -295,11 +290,12 @@ def print_predictions(
             else "polygons along the labels' edges"
         )
         console.print(f"for {escape(prelabels.format)}: [bold]{escape(out / prelabels.format)}[/bold] ({exact})", soft_wrap=True)
-    if prelabels is not None and prelabels.format == "label-studio":
         from upscore.inference.prelabels import image_root
 
-        folder = escape(image_root(found.images))
-        console.print(f"Label Studio finds the images with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder}", soft_wrap=True)
+        folders = {image.path.parent for image in found.images}
+        images = folders.pop() if len(folders) == 1 else None
+        if prelabels.format != "labelme" or images is not None:  # labelme opens one folder
+            print_next(labelling_command(prelabels.format, out / prelabels.format, root=image_root(found.images), images=images))
 
 
 def print_explanation(explanation: Explanation, page: Path) -> None:
@@ -375,7 +371,7 @@ def print_demonstration(demonstration: Demonstration) -> None:
         console.print(f"{name:<12} [bold]{escape(path)}[/bold]", soft_wrap=True)
     image = min(demonstration.images.iterdir())
     page = demonstration.report.parent.parent / "explained.html"
-    _print_next(shlex.join(["upscore", "explain", str(demonstration.run), str(image), "--out", str(page)]))
+    print_next(shlex.join(["upscore", "explain", str(demonstration.run), str(image), "--out", str(page)]))
 
 
 def _print_crf(settings: CRFSettings) -> None:

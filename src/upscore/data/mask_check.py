@@ -162,8 +162,10 @@ def unreadable_findings(dataset: Dataset, errors: Mapping[int, UpscoreError]) ->
     files: Sequence[Path] = dataset.mask_files if isinstance(dataset, InFiles) else ()
     findings = []
     for check, found in sorted(by_check.items(), key=lambda item: -len(item[1])):
-        what = f"{len(errors)} of {len(dataset)} masks cannot be used, first {next(iter(found.values()))}"
-        what += f" ({len(found)} of them for this reason)" if len(by_check) > 1 else ""
+        first = f"{', first' if len(found) > 1 else ':'} {next(iter(found.values()))}"
+        what = f"{len(found)} of {len(dataset)} {'images or masks' if check == 'files.unreadable' else 'masks'} cannot be used{first}"
+        others = len(errors) - len(found)
+        what += f" ({others} more cannot be used for other reasons)" if others else ""
         keys = tuple(dataset.keys[index] for index in found)
         findings.append(
             Finding(

@@ -33,6 +33,7 @@ def match_masks(
     instances: Iterable[tuple[str, Path]] = (),
     extra_allowed: bool = False,
     warnings: list[str] | None = None,
+    rule: str = "a mask has its image's name and folder, with a suffix such as .png",
 ) -> list[Pair]:
     """Pair images with their masks.
 
@@ -47,6 +48,8 @@ def match_masks(
         Whether masks without an image are allowed, as where a list selects the images.
     warnings : list of str, optional
         Gets a sentence where names were paired by a rule.
+    rule : str
+        How masks are named, for the error.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def match_masks(
         faults.append(f"{len(extra)} of {len(set(mask_of.values()))} masks have no image ({listed(extra)})")
     if faults:
         nearest = _nearest_names(missing, extra)
-        raise DataError(f"{' and '.join(faults)}{nearest}: a mask has its image's name and folder, with a suffix such as .png")
+        raise DataError(f"{' and '.join(faults)}{nearest}: {rule}")
     marked = {_composed(key): path for key, path in instances_of.items() if not key.isascii()}
     return [Pair(key_of[key], path, mask_of[key], instances_of.get(key, marked.get(_composed(key)))) for key, path in image_of.items()]
 

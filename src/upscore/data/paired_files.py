@@ -220,12 +220,12 @@ class PairedFiles:
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.labels)} classes>"
 
-    @property
+    @cached_property
     def image_files(self) -> list[Path]:
         """The image of each sample."""
         return [pair.image for pair in self.pairs]
 
-    @property
+    @cached_property
     def mask_files(self) -> list[Path]:
         """The mask of each sample; none where masks are drawn, or lie in Parquet files."""
         return [] if any(pair.drawing or is_cell(pair.mask) for pair in self.pairs) else [pair.mask for pair in self.pairs]
@@ -236,6 +236,8 @@ class PairedFiles:
         selected.pairs = tuple(self.pairs[index] for index in indices)
         selected.keys = [pair.key for pair in selected.pairs]
         selected._found, selected._counted, selected._unnamed = {}, {}, {}
+        for files in ("image_files", "mask_files"):
+            selected.__dict__.pop(files, None)
         selected.second = None if self.second is None else self.second.select(indices)
         return selected
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import Dataset
+from upscore.data.dataset import Dataset, InFiles, input_of
+from upscore.data.image_files import read_image_with_metadata
 
-__all__ = ["DIGEST_SIZE", "PixelDigests", "digest_images", "digest_pixels", "read_digests"]
+__all__ = ["DIGEST_SIZE", "PixelDigests", "digest_image", "digest_images", "digest_pixels", "read_digests"]
 
 DIGEST_SIZE = 8
 """Bytes of a digest: among 100,000 images and as many others, the chance that any two of them agree by accident is below 1e-9."""
@@ -43,6 +44,13 @@ def digest_pixels(image: npt.NDArray[Any]) -> bytes:
     digest = hashlib.sha256(f"{image.shape} {image.dtype.str}".encode())  # most processors have instructions for it
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()[:DIGEST_SIZE]
+
+
+def digest_image(dataset: Dataset, index: int) -> bytes:
+    """Return the digest of one image of a dataset; where it is a file, its mask is not read."""
+    if isinstance(dataset, InFiles):
+        return digest_pixels(read_image_with_metadata(dataset.image_files[index], input_of(dataset)).pixels)
+    return digest_pixels(dataset[index].image)
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def digest_images(
     largest = max(1, int(sizes.prod(axis=1).max())) if len(sizes) else 1
     workers = max(1, min(8, os.cpu_count() or 1, _MAX_PIXELS_AT_ONCE // largest))
     with ThreadPoolExecutor(workers) as pool:
-        digests = pool.map(lambda index: digest_pixels(dataset[index].image), indices)
+        digests = pool.map(lambda index: digest_image(dataset, index), indices)
         for done, (index, digest) in enumerate(zip(indices, digests, strict=True), start=1):
             known[dataset.keys[index]] = digest
             progress(done, len(indices))

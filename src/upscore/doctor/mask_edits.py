@@ -197,7 +197,7 @@ def _read_without_alpha(path: Path, labels: LabelSpace, values: Values) -> tuple
 def _read_lossy(path: Path, labels: LabelSpace, values: Values) -> tuple[Mask, str] | None:
     """Read a mask of two classes that lossy compression left far apart."""
     pixels = _pixels(path)
-    grey = pixels if pixels.ndim == 2 else pixels[..., :3].mean(axis=2)
+    grey = pixels.astype(np.float32) if pixels.ndim == 2 else pixels[..., :3].mean(axis=2)
     high = float(grey.max())
     if len(labels) != 2 or high < 64:
         return None

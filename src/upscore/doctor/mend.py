@@ -26,13 +26,13 @@ from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis
 from upscore.doctor.mask_edits import EDITS, READINGS, SplitPlacement, measure_placements, read_stored, threshold
 from upscore.doctor.placement import shift_of
-from upscore.doctor.scan import Record
+from upscore.doctor.scan import Record, sum_counts
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
 from upscore.files import refuse_full, replace_folder
 from upscore.types import IGNORE
 
-__all__ = ["Change", "Mended", "mend"]
+__all__ = ["Change", "Mended", "find_corrected", "mend"]
 
 CHANGES = "changes.json"
 
@@ -101,8 +101,7 @@ class _Treatment:
             for group in finding.evidence:
                 self.checks.setdefault(group[0], []).append(check)
         elif check == "values.blurred":
-            stored = np.sum([r.counts for r in diagnosis.snapshot.records() if r.counts is not None], axis=0)
-            low, high = sorted(int(value) for value in np.argsort(stored)[-2:])
+            low, high = sorted(int(value) for value in np.argsort(sum_counts(diagnosis.snapshot.records()))[-2:])
             self.two_values, self.mapping = (low, high), {low: 0, high: 1}
             self.names = finding.remedies[0].names if finding.remedies else None
             self.settings.append(check)
@@ -117,6 +116,26 @@ class _Treatment:
         else:
             return False
         return True
+
+
+def find_corrected(diagnosis: Diagnosis) -> list[Finding]:
+    """Return the findings that a corrected copy does something about; none where the dataset cannot be copied."""
+    if _why_not_copied(diagnosis):
+        return []
+    treated = _Treatment(diagnosis).treated
+    return [finding for finding in diagnosis.findings if id(finding) in treated]
+
+
+def _why_not_copied(diagnosis: Diagnosis) -> str:
+    """Return why a dataset cannot be copied, "" where it can."""
+    splits = diagnosis.snapshot.splits
+    if not splits:
+        return "no split could be opened, so nothing can be copied: correct its files first"
+    if not all(isinstance(split.dataset, InFiles) for split in splits):
+        return "the dataset is not made of files, expected images and masks that can be copied"
+    if any(split_page(path)[1] for split in splits if isinstance(split.dataset, InFiles) for path in split.dataset.image_files):
+        return "holds images that are pages of a file, which are not copied: write each to a file of its own"
+    return ""
 
 
 def mend(
@@ -135,14 +154,8 @@ def mend(
         The folder holds something, or cannot be written.
     """
     splits = diagnosis.snapshot.splits
-    if not splits:
-        raise DataError(f"{diagnosis.snapshot.path}: no split could be opened, so nothing can be copied: correct its files first")
-    if not all(isinstance(split.dataset, InFiles) for split in splits):
-        raise DataError(f"{diagnosis.snapshot.path}: the dataset is not made of files, expected images and masks that can be copied")
-    if any(split_page(path)[1] for split in splits if isinstance(split.dataset, InFiles) for path in split.dataset.image_files):
-        raise DataError(
-            f"{diagnosis.snapshot.path}: holds images that are pages of a file, which are not copied: write each to a file of its own"
-        )
+    if reason := _why_not_copied(diagnosis):
+        raise DataError(f"{diagnosis.snapshot.path}: {reason}")
     folder = Path(folder)
     refuse_full(folder, what="the corrected copy")
     treatment = _Treatment(diagnosis)
@@ -232,8 +245,7 @@ def _values_of(diagnosis: Diagnosis) -> dict[int, int]:
     mapping = dataset.label_mapping if isinstance(dataset, RawLabels) else None
     values = {IGNORE: IGNORE, **({label: label for label in range(len(dataset.labels))} if mapping is None else mapping)}
     if mapping is not None:
-        held = np.sum([r.counts for r in diagnosis.snapshot.records() if r.counts is not None], axis=0)
-        values = dict.fromkeys(np.flatnonzero(held).tolist(), IGNORE) | values
+        values = dict.fromkeys(np.flatnonzero(sum_counts(diagnosis.snapshot.records())).tolist(), IGNORE) | values
     return values
 
 

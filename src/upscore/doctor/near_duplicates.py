@@ -11,7 +11,7 @@ from upscore.doctor.scan import Record
 
 __all__ = ["cluster", "distances", "near_pairs"]
 
-_BLOCK = 2**22  # pairs that are compared at once
+_BLOCK = 2**20  # pairs that are compared at once
 
 
 def distances(first: Record, second: Record) -> int:

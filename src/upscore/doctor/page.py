@@ -11,17 +11,23 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.dataset import Dataset
+from upscore.data.encoded_image import EncodedImage
 from upscore.data.finding import Finding, SampleName
+from upscore.data.headers import decode, open_header
 from upscore.data.image_files import StoredImage
 from upscore.data.mask_files import DecodedMask
 from upscore.data.stored_pairs import read_stored_pair
+from upscore.doctor.check import is_possible
 from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis
 from upscore.doctor.figure import Figure, as_rgb, draw_figure
 from upscore.doctor.label_figures import show_regions
-from upscore.doctor.mend import Mended
+from upscore.doctor.mask_edits import read_stored
+from upscore.doctor.mend import Mended, find_corrected
 from upscore.doctor.scan import classes_of, to_classes
 from upscore.doctor.snapshot import Snapshot
+from upscore.errors import UpscoreError
 from upscore.files import write_atomically
 from upscore.html.drawing import pale
 from upscore.html.template import open_template
@@ -53,17 +59,22 @@ def write_page(diagnosis: Diagnosis, out: Path, *, command: str = "", mended: Me
     An OutputError is raised where the file cannot be written.
     """
     checks = {check.id: check for check in CHECKS}
+    corrected = {id(finding) for finding in find_corrected(diagnosis)}
     shown = []
     for finding in diagnosis.findings:
         groups = finding.evidence or _examples(diagnosis.snapshot, finding)
         figures = [figure for group in groups[:MAX_GROUPS] for sample in group[:2] for figure in _draw(diagnosis.snapshot, finding, sample)]
         check = checks[finding.id]
-        shown.append(Shown(finding, check.title, check.mends, figures, max(0, len(finding.evidence) - MAX_GROUPS)))
-    review = diagnosis.snapshot.review
+        shown.append(
+            Shown(
+                finding, check.title, check.mends if id(finding) in corrected else "", figures, max(0, len(finding.evidence) - MAX_GROUPS)
+            )
+        )
+    review, found = diagnosis.snapshot.review, {finding.id for finding in diagnosis.findings}
     page = open_template("doctor", "page.html.j2").render(
         diagnosis=diagnosis, splits=diagnosis.snapshot.splits, name=diagnosis.snapshot.name, shown=shown, command=command, mended=mended,
         when=datetime.now(UTC).isoformat(timespec="seconds"), review=review, regions=[] if review is None else list(show_regions(review)),
-        clean=[check for check in diagnosis.checks if check.id not in {finding.id for finding in diagnosis.findings}],
+        clean=[check for check in diagnosis.checks if check.id not in found and is_possible(check, diagnosis.snapshot)],
     )  # fmt: skip
     write_atomically(out, page.encode("utf-8", "backslashreplace"))
     return out
@@ -88,8 +99,14 @@ def _draw(snapshot: Snapshot, finding: Finding, sample: SampleName) -> list[Figu
     if isinstance(pair.image, StoredImage):
         image = as_rgb(pair.image.decoded.pixels)
         figures.append(draw_figure(image, f"{name}: image, {image.shape[0]}×{image.shape[1]}"))
-    if not isinstance(pair.mask, DecodedMask) or not _shows_mask(finding):
+    if not _shows_mask(finding):
         return figures
+    if not isinstance(pair.mask, DecodedMask):
+        return figures + [
+            draw_figure(pixels, f"{name}: mask as stored, {pixels.shape[0]}×{pixels.shape[1]}", exact=True)
+            for file in snapshot.mask_file(sample)
+            if (pixels := _read_refused(file, dataset)) is not None
+        ]
     stored = pair.mask.label
     classes = to_classes(stored, classes_of(dataset))
     marks = _marks(finding, stored, classes)
@@ -101,6 +118,19 @@ def _draw(snapshot: Snapshot, finding: Finding, sample: SampleName) -> list[Figu
         figures.append(draw_figure(drawn, f"{name}: {int(marks.sum()):,} marked pixels", exact=True))
     figures.append(draw_figure(_coloured(classes, dataset.labels), f"{name}: mask, {stored.shape[0]}×{stored.shape[1]}", exact=True))
     return figures
+
+
+def _read_refused(file: Path, dataset: Dataset) -> npt.NDArray[np.uint8] | None:
+    """Return a mask that cannot be used in the colours of its classes, or as an image where it does not store classes; None if neither."""
+    try:
+        return _coloured(to_classes(read_stored(file)[0], classes_of(dataset)), dataset.labels)
+    except UpscoreError:
+        pass
+    try:
+        pixels = np.asarray(decode(open_header(EncodedImage.read(file))))
+        return as_rgb(pixels if pixels.ndim == 3 else pixels[..., None])
+    except Exception:  # decoders raise nearly anything
+        return None
 
 
 def _shows_mask(finding: Finding) -> bool:

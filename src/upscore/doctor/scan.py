@@ -1,10 +1,11 @@
-"""One pass over a dataset: every image and mask is read and decoded once, and leaves a record of a few kilobytes."""
+"""One pass over a dataset: every image and mask is read and decoded once, and leaves a record of three kilobytes."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from upscore.doctor.turned_masks import turn
 from upscore.errors import UpscoreError
 from upscore.types import IGNORE
 
-__all__ = ["Record", "classes_of", "scan", "to_classes"]
+__all__ = ["Record", "classes_of", "count_values", "scan", "sum_counts", "to_classes"]
 
 Stored = npt.NDArray[np.uint8]
 
@@ -38,12 +39,21 @@ class Record:
     mask_orientation: int = 1
     image: ImageMeasures | None = None
     mask: MaskMeasures | None = None
-    counts: npt.NDArray[np.int64] | None = None  #: (256,) pixels of each stored value; None where the mask was not read
+    stored: npt.NDArray[np.int64] | None = None  #: (2, V) values that the mask stores, and their pixels; None where it was not read
     palette: bytes = b""  #: the mask's, where it has one
     alignment: Alignment | None = None
     turned_strength: float = 0.0  #: of the alignment where the mask is turned as its image's EXIF tag says; 0 where there is no such tag
     image_error: UpscoreError | None = None
     mask_error: UpscoreError | None = None
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64] | None:
+        """Pixels of each stored value, (256,) int64; None where the mask was not read."""
+        if self.stored is None:
+            return None
+        counts = np.zeros(256, np.int64)
+        counts[self.stored[0]] = self.stored[1]
+        return counts
 
     @property
     def error(self) -> UpscoreError | None:
@@ -70,6 +80,26 @@ def to_classes(stored: Stored, table: Stored) -> Stored:
     return np.asarray(table[stored], np.uint8)
 
 
+def count_values(stored: Stored) -> npt.NDArray[np.int64]:
+    """Return the values that a mask (H, W) stores, and the pixels of each, (2, V).
+
+    >>> count_values(np.array([[0, 7, 7]], np.uint8)).tolist()
+    [[0, 7], [1, 2]]
+    """
+    counts = np.bincount(stored.ravel(), minlength=256)
+    values = np.flatnonzero(counts)
+    return np.stack([values, counts[values]])
+
+
+def sum_counts(records: Iterable[Record]) -> npt.NDArray[np.int64]:
+    """Return the pixels of each stored value in all masks that were read, (256,) int64."""
+    total = np.zeros(256, np.int64)
+    for record in records:
+        if record.stored is not None:
+            total[record.stored[0]] += record.stored[1]
+    return total
+
+
 def scan(dataset: Dataset, *, progress: Callable[[int, int], None] = lambda done, total: None) -> list[Record]:
     """Return a record of each sample, in order; ``progress`` is called with (samples read, number of samples), from this thread.
 
@@ -77,7 +107,8 @@ def scan(dataset: Dataset, *, progress: Callable[[int, int], None] = lambda done
     """
     table, background = classes_of(dataset), has_background(dataset.labels.names)
     records: list[Record] = []
-    for record in _in_order(lambda index: _examine(dataset, index, table, background=background), dataset):
+    shared: dict[bytes, bytes] = {}
+    for record in _in_order(lambda index: _examine(dataset, index, table, shared, background=background), dataset):
         records.append(record)
         progress(len(records), len(dataset))
     return records
@@ -102,8 +133,8 @@ def _in_order(examine: Callable[[int], Record], dataset: Dataset) -> Iterator[Re
                 future.cancel()
 
 
-def _examine(dataset: Dataset, index: int, table: Stored, *, background: bool) -> Record:
-    """Return the record of a sample: its files are read, measured and forgotten."""
+def _examine(dataset: Dataset, index: int, table: Stored, shared: dict[bytes, bytes], *, background: bool) -> Record:
+    """Return the record of a sample: its files are read, measured and forgotten. ``shared`` are the palettes of all records."""
     split, key = dataset.split, dataset.keys[index]
     try:
         pair = read_stored_pair(dataset, index)
@@ -113,7 +144,7 @@ def _examine(dataset: Dataset, index: int, table: Stored, *, background: bool) -
     size, bands, orientation, measures, grey = (0, 0), "", 1, None, None
     if isinstance(pair.image, StoredImage):
         pixels = pair.image.decoded.pixels
-        size, bands, orientation = (pixels.shape[0], pixels.shape[1]), str(pair.image.spec), pair.image.decoded.orientation
+        size, bands, orientation = (pixels.shape[0], pixels.shape[1]), sys.intern(str(pair.image.spec)), pair.image.decoded.orientation
         measures, grey = measure_image(pixels, pair.image.spec.unit)
     else:
         image_error = pair.image
@@ -130,5 +161,5 @@ def _examine(dataset: Dataset, index: int, table: Stored, *, background: bool) -
             turned = 0.0 if compared is None else float(compared.shifts[8, 8])
     return Record(
         split, key, size, bands, orientation, pair.mask.orientation, measures, measure_mask(stored, classes, background=background),
-        np.bincount(stored.ravel(), minlength=256), pair.mask.palette, alignment, turned, image_error, mask_error,
+        count_values(stored), shared.setdefault(pair.mask.palette, pair.mask.palette), alignment, turned, image_error, mask_error,
     )  # fmt: skip

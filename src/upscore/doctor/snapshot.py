@@ -16,7 +16,7 @@ from upscore.data.finding import DescribedMasks, Finding, Remedy, SampleName, Se
 from upscore.data.mask_check import unreadable_findings, with_hint
 from upscore.data.mask_rules import apply_rules
 from upscore.data.stored_masks import StoredMasks
-from upscore.doctor.scan import Record, classes_of
+from upscore.doctor.scan import Record, classes_of, sum_counts
 from upscore.errors import UpscoreError
 from upscore.text import listed
 from upscore.types import LabelSpace
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from upscore.review.label_review import LabelReview
 
 __all__ = ["Snapshot", "SplitRecords"]
+
+_MISREAD = ("values.object-as-255", "values.no-class", "values.blurred")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +48,13 @@ class SplitRecords:
 
     @cached_property
     def class_pixels(self) -> npt.NDArray[np.int64]:
-        """(samples, 256) pixels of each class in the readable masks, 255 ignored."""
-        table = classes_of(self.dataset)
-        counts = np.zeros((len(self.readable), 256), np.int64)
+        """Pixels of each class in the readable masks, the ignored ones last, (samples, K + 1)."""
+        classes = len(self.dataset.labels)
+        columns = np.minimum(classes_of(self.dataset), classes)  # of each stored value
+        counts = np.zeros((len(self.readable), classes + 1), np.int64)
         for row, record in zip(counts, self.readable, strict=True):
-            assert record.counts is not None
-            row += np.bincount(table, weights=record.counts, minlength=256).astype(np.int64)
+            assert record.stored is not None
+            np.add.at(row, columns[record.stored[0]], record.stored[1])
         return counts
 
 
@@ -114,6 +117,11 @@ class Snapshot:
         findings = apply_rules(parts, training=trained)
         return with_hint(findings, self.splits[0].dataset) if self.splits else findings
 
+    @property
+    def stores_classes(self) -> bool:
+        """Whether the masks store the classes in the way in which they are read."""
+        return not any(finding.fatal and finding.id in _MISREAD for finding in self.rule_findings)
+
     def finding(
         self, check: str, severity: Severity, what: str, evidence: Sequence[Sequence[SampleName] | SampleName] = (),
         *, advice: str = "", split: str = "", values: Mapping[int, int] | None = None,
@@ -162,13 +170,16 @@ def _group(item: Sequence[SampleName] | SampleName) -> tuple[SampleName, ...]:
 
 def _stored_masks(split: SplitRecords) -> StoredMasks:
     dataset, records = split.dataset, split.readable
-    counts = np.array([record.counts for record in records])
+    shows = np.zeros((len(records), 256), bool)
+    for row, record in zip(shows, records, strict=True):
+        assert record.stored is not None
+        row[record.stored[0]] = True
     chosen = [i for i, record in enumerate(split.records) if record.mask is not None]
     every = _mask_files(dataset)
     files = [every[i] for i in chosen] if every else ()
     settings_file = dataset.settings_file if isinstance(dataset, InFiles) else None
     return StoredMasks(
-        dataset.name, dataset.split, [record.key for record in records], dataset.labels.names, counts > 0, counts.sum(axis=0),
+        dataset.name, dataset.split, [record.key for record in records], dataset.labels.names, shows, sum_counts(records),
         dataset.label_mapping if isinstance(dataset, RawLabels) else None, [record.palette for record in records],
         files, settings_file,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from upscore.data.dataset import Dataset, read_as
 from upscore.data.finding import SampleName
 from upscore.data.overlap import dataset_identity
-from upscore.data.pixel_digests import digest_pixels, read_digests
+from upscore.data.pixel_digests import digest_image, read_digests
 from upscore.data.truth_checks import check_classes, check_mask
 from upscore.errors import DataError, UpscoreError
 from upscore.inference.predictor import Predictor
@@ -219,6 +219,6 @@ def _find_trained(
 
 def _digest(dataset: Dataset, index: int) -> bytes:
     try:
-        return digest_pixels(dataset[index].image)
+        return digest_image(dataset, index)
     except UpscoreError:
         return b""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscore.data.dataset import Dataset
-from upscore.data.pixel_digests import digest_pixels, read_digests
+from upscore.data.pixel_digests import digest_image, digest_pixels, read_digests
 from upscore.data.write_dataset import find_writer
 from upscore.data.writer import AnnotatedImage
 from upscore.errors import DataError, UpscoreError
@@ -205,7 +205,7 @@ def _digests(labelled: Sequence[Dataset]) -> frozenset[bytes]:
     for dataset in labelled:
         for index in range(len(dataset)):
             try:
-                digests.add(digest_pixels(dataset[index].image))
+                digests.add(digest_image(dataset, index))
             except UpscoreError:  # what cannot be read is no image that could be chosen
                 continue
     return frozenset(digests)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from upscore.cli import console, results
+from upscore.cli.next_command import print_next
 from upscore.errors import DataError, RunInterrupted, UpscoreError
 from upscore.evaluation.evaluate import evaluate
 from upscore.inference.file_discovery import DiscoveredImages
@@ -74,9 +75,9 @@ def test_names_are_printed_without_markup_with_hidden_characters_visible_and_sho
 
 def test_an_evaluation_names_the_command_to_run_next_on_one_line(capsys):
     command = "upscore predict 'my run' " + "long/" * 100
-    results._print_next(command)
+    print_next(command)
     assert capsys.readouterr().out == f"next: {command}\n"
-    results._print_next(None)
+    print_next(None)
     assert capsys.readouterr().out == ""
 
 

@@ -10,6 +10,7 @@ from upscore.cli.app import _run
 from upscore.cli.arguments import FORMATS, PRELABEL_FORMATS
 from upscore.data.write_dataset import WRITERS
 from upscore.errors import DataError, OutputError
+from upscore.objects.simplify import MAX_TOLERANCE
 
 
 @pytest.fixture
@@ -67,6 +68,12 @@ def test_errors_are_one_line(words, error, message, data, capsys):
     printed = capsys.readouterr().err
     assert message in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_the_largest_tolerance_is_that_of_polygons(data):
+    for words in (["convert", "nothing", "--out", "new"], ["predict", "nothing", "data", "--as", "labelme"]):
+        assert _run([*words, "--tolerance", f"{MAX_TOLERANCE}"], debug=False) == 1
+        assert _run([*words, "--tolerance", f"{MAX_TOLERANCE + 0.01}"], debug=False) == 2
 
 
 def test_flags_that_mean_nothing_are_refused(data, capsys):

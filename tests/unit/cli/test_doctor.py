@@ -1,6 +1,10 @@
 """Exit codes of the verb, and what it prints."""
 
 import json
+import shlex
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -86,3 +90,98 @@ def test_checks_that_need_a_network_are_refused_without_one(painted_data, capsys
     assert _run(["doctor", "data", "--review", "review"], debug=False) == 2
     assert _run(["doctor", "data"], debug=False) == 0
     assert "labels." not in capsys.readouterr().out
+
+
+def next_words(printed):
+    """Return the words of the command that is printed to be run next; None where there is none."""
+    lines = [line for line in printed.splitlines() if line.startswith("next: ")]
+    assert len(lines) <= 1
+    return shlex.split(lines[0].removeprefix("next: ")) if lines else None
+
+
+def test_the_next_command_is_to_train_to_correct_or_to_examine_the_copy(data, capsys):
+    (data.parent / "flat").mkdir()
+    for path in (data / "images" / "train").iterdir():
+        shutil.copy(path, data.parent / "flat")
+        shutil.copy(data / "masks" / "train" / path.name, data.parent / "flat" / f"{path.stem}_mask.png")
+    assert _run(["doctor", "flat", "--split-by", "(.*)", "--out", "a.html"], debug=False) == 0
+    assert next_words(capsys.readouterr().out) == ["upscore", "train", "flat", "--split-by", "(.*)"]
+    assert _run(["doctor", "data", "--only", "values"], debug=False) == 0
+    assert next_words(capsys.readouterr().out) is None, "not everything was examined"
+    GENERAL["a mask of colours"][0](data)
+    (data.parent / "data-mended").mkdir()
+    assert _run(["doctor", "data/dataset.yaml", "--strict", "--out", "a.html", "--skip", "images"], debug=False) == 1
+    words = next_words(capsys.readouterr().out)
+    assert words == ["upscore", "doctor", "data/dataset.yaml", "--skip", "images", "--mend", "data-mended-2"]
+    assert _run(words[1:], debug=False) == 1
+    words = next_words(capsys.readouterr().out)
+    assert words == ["upscore", "doctor", "data-mended-2"]
+    assert _run(words[1:], debug=False) == 0
+    assert next_words(capsys.readouterr().out) == ["upscore", "train", "data-mended-2"]
+    GENERAL["an image without mask"][0](data)
+    assert _run(["doctor", "data"], debug=False) == 1
+    printed = capsys.readouterr().out
+    assert next_words(printed) is None, "nothing can be copied"
+    assert "error: [files.layout] data: the split train cannot be opened: 1 of 12 images have no mask" in printed
+
+
+def test_nothing_counts_as_examined_where_no_split_can_be_opened(data, capsys):
+    GENERAL["an image without mask"][0](data)
+    shutil.rmtree(data / "masks" / "val")
+    assert _run(["doctor", "data"], debug=False) == 1
+    printed = capsys.readouterr().out
+    assert "nothing else could be examined: " in printed
+    assert "50 checks" not in printed
+    page = (data.parent / "doctor.html").read_text()
+    assert "Not examined" in page
+    assert "images.dark" not in page
+
+
+def test_the_next_command_opens_the_review_or_writes_one(painted_data, tmp_path, capsys):
+    words = ["doctor", "data", "--run", "right", "--only", "labels"]
+    assert _run(words, debug=False) == 0
+    again = next_words(capsys.readouterr().out)
+    assert again == ["upscore", "doctor", "data", "--run", "right", "--only", "labels", "--review", "data-review"]
+    assert _run(again[1:], debug=False) == 0
+    opened = next_words(capsys.readouterr().out)
+    assert opened == ["labelme", "data-review/labelme", "--labels", "data-review/labelme/labels.txt"]
+    assert (tmp_path / opened[1]).is_dir()
+    assert (tmp_path / opened[3]).is_file()
+    assert _run([*words, "--skip", "labels.doubtful", "--json"], debug=False) == 0
+    assert json.loads(capsys.readouterr().out), "JSON alone"
+
+
+@pytest.mark.parametrize("tool", ["labelme", "label-studio", "coco"])
+def test_the_next_command_of_next_opens_the_tool(painted_data, tmp_path, tool, capsys):
+    words = ["next", "right", "data/images/val", "--out", "to label", "--count", "2", "--as", tool]
+    assert _run(words, debug=False) == 0
+    found = next_words(capsys.readouterr().out)
+    if tool == "labelme":
+        assert found == ["labelme", "to label/labelme", "--labels", "to label/labelme/labels.txt"]
+        assert (tmp_path / found[3]).is_file()
+    elif tool == "label-studio":
+        assert found[:2] == ["env", "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true"]
+        assert found[3:] == ["label-studio", "start"]
+        served = found[2].removeprefix("LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=")
+        (tasks,) = (tmp_path / "to label" / tool).glob("*.json")
+        named = json.loads(tasks.read_text())[0]["data"]["image"].partition("?d=")[2]
+        assert (Path(served) / unquote(named)).is_file()
+    else:
+        assert found == ["upscore", "doctor", "to label/coco"]
+
+
+@pytest.mark.parametrize("tool", ["labelme", "label-studio", "coco"])
+def test_the_next_command_of_predict_opens_the_tool(painted_data, tmp_path, tool, monkeypatch, capsys):
+    monkeypatch.setattr("upscore.cli.inference_options.InferenceOptions.predictor", lambda self, run, device: colour_predictor())
+    assert _run(["predict", "right", "data/images/val", "--out", "out", "--as", tool], debug=False) == 0
+    found = next_words(capsys.readouterr().out)
+    if tool == "labelme":
+        assert found == ["labelme", "data/images/val", "--output", "out/labelme", "--labels", "out/labelme/labels.txt"]
+        assert (tmp_path / found[5]).is_file()
+        assert {path.stem for path in (tmp_path / found[3]).glob("*.json")} == {path.stem for path in (tmp_path / found[1]).iterdir()}
+        assert _run(["predict", "right", "data/images", "--out", "both", "--as", tool], debug=False) == 0
+        assert next_words(capsys.readouterr().out) is None, "labelme opens one folder"
+    elif tool == "label-studio":
+        assert found[2] == f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={(tmp_path / 'data' / 'images').resolve()}"
+    else:
+        assert found is None

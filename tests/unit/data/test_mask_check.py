@@ -145,7 +145,9 @@ def test_files_that_cannot_be_used_are_counted_and_the_first_is_named(tmp_path: 
     (tmp_path / "1.png").write_bytes(b"junk")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(tmp_path / "2.png")
     Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / "3.png")
-    assert re.search(r"3 of 4 masks cannot be used, first .*1\.png: not an image", refusal(dataset))
+    assert re.search(
+        r"1 of 4 images or masks cannot be used: .*1\.png: not an image.* \(2 more cannot be used for other reasons\)", refusal(dataset)
+    )
     findings = inspect_dataset(dataset).findings
     assert {finding.id: finding.keys for finding in findings} == {
         "files.unreadable": ("k1",), "sizes.off-by-one": ("k2",), "values.colours": ("k3",),

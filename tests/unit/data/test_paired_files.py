@@ -10,8 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from painting import paint
 from upscore.data.image_files import ALPHA_WARNING, DARK_WARNING
 from upscore.data.mask_check import check_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.data.paired_files import TURNED_MASK_WARNING, TURNED_WARNING, Pair, PairedFiles
 from upscore.errors import DataError
 from upscore.evaluation.evaluate import evaluate
@@ -179,3 +181,12 @@ def test_pages_are_images_or_bands_by_their_masks_and_which_is_said(tmp_path: Pa
     tifffile.imwrite(masks, np.stack([MASK, MASK]), photometric="minisblack")
     with pytest.raises(DataError, match=r"a\.mask\.tif: the mask has 2 pages and a\.image\.tif has 3, expected as many"):
         files([Pair("a", stack, masks)])
+
+
+def test_lists_of_files_are_made_once_and_belong_to_the_selection(tmp_path):
+    dataset = open_dataset(paint(tmp_path, train=3, val=1), "train")
+    assert dataset.mask_files is dataset.mask_files
+    assert dataset.image_files is dataset.image_files
+    files = dataset.image_files, dataset.mask_files
+    chosen = dataset.select([2, 0])
+    assert [chosen.image_files, chosen.mask_files] == [[of[2], of[0]] for of in files]

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from painting import paint
 from upscore.data import pixel_digests
 from upscore.data.dataset_statistics import DatasetStatistics
 from upscore.data.mask_check import check_dataset
+from upscore.data.open_dataset import open_dataset
 from upscore.data.overlap import compare_splits
 from upscore.data.paired_files import Pair, PairedFiles
-from upscore.data.pixel_digests import PixelDigests, digest_images, digest_pixels, read_digests
+from upscore.data.pixel_digests import PixelDigests, digest_image, digest_images, digest_pixels, read_digests
 from upscore.types import LabelSpace
 
 LABELS = LabelSpace(("a", "b"))
@@ -114,3 +116,10 @@ def test_a_card_holds_digests_without_keys_and_a_damaged_one_holds_none() -> Non
 def test_a_card_of_100_000_images_stays_about_a_megabyte() -> None:
     digests = PixelDigests(100_000, {str(index): index.to_bytes(8, "big") for index in range(100_000)})
     assert len(digests.to_card()["digests"]) < 1_100_000
+
+
+def test_the_mask_of_a_file_is_not_read_for_its_images_digest(tmp_path, monkeypatch):
+    made = open_dataset(paint(tmp_path, train=2, val=1), "train")
+    expected = digest_pixels(made[1].image)
+    monkeypatch.setattr("upscore.data.paired_files.read_mask", None)
+    assert digest_image(made, 1) == expected

@@ -166,3 +166,13 @@ def test_nothing_is_found_in_real_data(name, shared_data, tmp_path):
     (root / "dataset.yaml").write_text((shared_data / name / "dataset.yaml").read_text())
     expected = {"balance.class-not-shown"} if name == "camvid" else set()  # few images may lack a rare class
     assert {finding.id for finding in severe(diagnose(root))} <= expected
+
+
+def test_records_are_small_and_share_palettes(objects):
+    records = list(diagnose(objects).snapshot.records())
+    assert len({id(record.palette) for record in records if record.split == "train"}) == 1
+    for record in records:
+        arrays = [record.stored, record.alignment.shifts, record.alignment.outside]
+        assert sum(array.nbytes for array in arrays) < 1500
+        assert record.counts.sum() == 96 * 128
+        assert record.counts.shape == (256,)

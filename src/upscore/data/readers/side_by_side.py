@@ -126,7 +126,7 @@ def _pairs(folder: Path, warnings: list[str]) -> list[Pair]:
     if others:
         warnings.append(f"{len(others)} files in {folder} are not images and were left out ({listed([path.name for path in others])})")
     warnings.append(f"the files whose names end in {kinds[0]} were taken for the masks of those beside them")
-    return match_masks(images, masks)
+    return match_masks(images, masks, rule=f"a mask is called as its image, with {kinds[0]} at the end of the name")
 
 
 READER = Reader(

@@ -9,10 +9,9 @@ import numpy as np
 from upscore.data.finding import Finding, SampleName, has_background
 from upscore.doctor.check import Check
 from upscore.doctor.checks.known import by_rules
-from upscore.doctor.scan import classes_of
+from upscore.doctor.scan import classes_of, sum_counts
 from upscore.doctor.snapshot import Snapshot, SplitRecords
 from upscore.text import listed
-from upscore.types import IGNORE
 
 __all__ = ["CHECKS"]
 
@@ -67,7 +66,7 @@ def _find_rare(snapshot: Snapshot) -> Iterator[Finding]:
     train = snapshot.train
     if train is None or not train.readable:
         return
-    pixels = train.class_pixels[:, : len(snapshot.labels)].sum(axis=0)
+    pixels = train.class_pixels[:, :-1].sum(axis=0)
     labelled = int(pixels.sum())
     rare = [k for k in range(len(pixels)) if 0 < pixels[k] < MIN_PIXELS * labelled]
     if rare:
@@ -104,7 +103,7 @@ def _find_few_objects(snapshot: Snapshot) -> Iterator[Finding]:
 def _find_empty(snapshot: Snapshot) -> Iterator[Finding]:
     """Find splits in which nearly every mask shows one class alone."""
     for split in snapshot.splits:
-        shown = (split.class_pixels[:, :IGNORE] > 0).sum(axis=1)
+        shown = (split.class_pixels[:, :-1] > 0).sum(axis=1)
         alone = np.flatnonzero(shown == 1)
         if len(split.readable) >= 5 and len(alone) > 0.5 * len(split.readable):
             severity = "warning" if len(alone) > 0.95 * len(split.readable) else "info"
@@ -119,16 +118,16 @@ def _find_empty(snapshot: Snapshot) -> Iterator[Finding]:
 def _values_of(split: SplitRecords, labels: list[int]) -> dict[int, int]:
     """Return the stored values of classes, each with its pixels."""
     table = classes_of(split.dataset)
-    stored = np.sum([record.counts for record in split.readable if record.counts is not None], axis=0)
+    stored = sum_counts(split.readable)
     return {value: int(stored[value]) for value in range(256) if int(table[value]) in labels and stored[value]}
 
 
 CHECKS = (
     Check("balance.one-class", "the masks show one class alone", "error", by_rules("balance.one-class")),
     Check("balance.class-not-shown", "no mask of a split shows a class", "warning", by_rules("balance.class-not-shown")),
-    Check("balance.not-trained", "a class is validated and never shown in training", "warning", _find_not_trained),
-    Check("balance.single-image", "a single training image shows a class", "warning", _find_single),
-    Check("balance.rare", "a class has very few pixels", "info", _find_rare),
-    Check("balance.few-objects", "a class has very few objects in the validation split", "info", _find_few_objects),
-    Check("balance.empty", "most masks show one class alone", "warning", _find_empty),
+    Check("balance.not-trained", "a class is validated and never shown in training", "warning", _find_not_trained, needs_classes=True),
+    Check("balance.single-image", "a single training image shows a class", "warning", _find_single, needs_classes=True),
+    Check("balance.rare", "a class has very few pixels", "info", _find_rare, needs_classes=True),
+    Check("balance.few-objects", "a class has very few objects in the validation split", "info", _find_few_objects, needs_classes=True),
+    Check("balance.empty", "most masks show one class alone", "warning", _find_empty, needs_classes=True),
 )

@@ -14,8 +14,12 @@ __all__ = ["CHECKS"]
 
 
 def _find_layout(snapshot: Snapshot) -> Iterator[Finding]:
+    by_error: dict[str, list[str]] = {}
     for split, error in snapshot.unopened.items():
-        yield snapshot.finding("files.layout", "error", f"{f'the split {split} ' if split else ''}cannot be opened: {error}")
+        by_error.setdefault(str(error), []).append(split)
+    for text, splits in by_error.items():
+        named = f"the split{'s' * (len(splits) > 1)} {' and '.join(splits)} " if any(splits) else ""
+        yield snapshot.finding("files.layout", "error", f"{named}cannot be opened: {text}")
 
 
 def _find_bands(snapshot: Snapshot) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ MAX_IGNORED = 0.9
 
 def _find_mostly(snapshot: Snapshot) -> Iterator[Finding]:
     for split in snapshot.splits:
-        fractions = split.class_pixels[:, IGNORE] / split.class_pixels.sum(axis=1).clip(1)
+        fractions = split.class_pixels[:, -1] / split.class_pixels.sum(axis=1).clip(1)
         found = [r.name for r, fraction in zip(split.readable, fractions, strict=True) if MAX_IGNORED < fraction < 1]
         if found and 2 * len(found) < len(split.readable):
             what = f"more than {MAX_IGNORED:.0%} of the pixels are ignored in {len(found)} of {len(fractions)} masks "
@@ -36,10 +36,10 @@ def _find_mostly(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _find_fraction(snapshot: Snapshot) -> Iterator[Finding]:
     for split in snapshot.splits:
-        ignored, total = int(split.class_pixels[:, IGNORE].sum()), int(split.class_pixels.sum())
+        ignored, total = int(split.class_pixels[:, -1].sum()), int(split.class_pixels.sum())
         if ignored > 0.3 * total:
             what = f"{ignored / total:.0%} of all pixels are ignored: neither learned nor evaluated"
-            worst = split.class_pixels[:, IGNORE].argsort()[::-1][:4].tolist()
+            worst = split.class_pixels[:, -1].argsort()[::-1][:4].tolist()
             yield snapshot.finding(
                 "ignored.fraction", "info", what, [split.readable[i].name for i in worst], values={IGNORE: ignored}, split=split.name
             )
@@ -48,6 +48,6 @@ def _find_fraction(snapshot: Snapshot) -> Iterator[Finding]:
 CHECKS = (
     Check("ignored.whole-split", "every pixel of a split is ignored", "error", by_rules("ignored.whole-split")),
     Check("ignored.whole-mask", "every pixel of a mask is ignored", "warning", by_rules("ignored.whole-mask")),
-    Check("ignored.mostly", "nearly every pixel of a mask is ignored", "warning", _find_mostly),
-    Check("ignored.fraction", "much of a split is ignored", "info", _find_fraction),
+    Check("ignored.mostly", "nearly every pixel of a mask is ignored", "warning", _find_mostly, needs_classes=True),
+    Check("ignored.fraction", "much of a split is ignored", "info", _find_fraction, needs_classes=True),
 )

@@ -64,7 +64,7 @@ def _find_repeated(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _find_same_masks(snapshot: Snapshot) -> Iterator[Finding]:
     """Find masks of more than one class that are equal though their images differ."""
-    records = [r for r in snapshot.records() if r.mask and r.image and r.counts is not None and np.count_nonzero(r.counts) > 1]
+    records = [r for r in snapshot.records() if r.mask and r.image and r.stored is not None and r.stored.shape[1] > 1]
     image_of = {record.name: record.image.digest for record in records if record.image}
     groups = _same([(record.name, record.mask.digest) for record in records if record.mask])
     groups = [group for group in groups if len({image_of[name] for name in group}) > 1]
