@@ -202,15 +202,27 @@ class PairedFiles:
         size = image.pixels.shape[0], image.pixels.shape[1]
         mask = self._mask(pair, size, image.orientation)
         label = self._to_classes(pair, mask.label)
-        instances = mask.instances
-        if pair.instances is not None:
-            instances = read_instances(pair.instances)
-            check_size(pair.image, size, image.orientation, instances.shape, pair.instances)
-            if self._void_instance is not None:
-                instances[instances == self._void_instance] = 0
+        instances = mask.instances if pair.instances is None else self._numbers(pair, pair.instances, size, image.orientation)
         warnings = (*_orientation_warnings(image.orientation, mask.orientation), *image.warnings)
         second_label = None if self.second is None else self.second._label(index, size, image.orientation)
         return Sample(pair.key, image.pixels, label, instances, warnings=warnings, second_label=second_label)
+
+    def instances(self, index: int) -> npt.NDArray[np.int32] | None:
+        """Read the number of each pixel's object of sample ``index``, without its image; None where the dataset tells no objects."""
+        pair = self.pairs[index]
+        if pair.instances is None and pair.drawing is None:
+            return None
+        image = inspect_image(pair.image, self.input)
+        if pair.instances is None:
+            return self._mask(pair, image.size, image.orientation).instances
+        return self._numbers(pair, pair.instances, image.size, image.orientation)
+
+    def _numbers(self, pair: Pair, file: Path, size: tuple[int, int], orientation: int) -> npt.NDArray[np.int32]:
+        numbers = read_instances(file)
+        check_size(pair.image, size, orientation, numbers.shape, file)
+        if self._void_instance is not None:
+            numbers[numbers == self._void_instance] = 0
+        return numbers
 
     @property
     def second_labels(self) -> LabelSpace | None:

@@ -22,6 +22,7 @@ from upscore.types import IGNORE, LabelSpace, voc_palette
 
 __all__ = [
     "EDITS",
+    "MOVING",
     "READINGS",
     "Reading",
     "SplitPlacement",
@@ -142,6 +143,9 @@ EDITS: Mapping[str, Edit] = {
     "geometry.holes": _remove_specks,
 }
 """What is done to a mask that can be read."""
+
+MOVING = frozenset({"sizes.turned", "sizes.orientation", "sizes.scaled", "sizes.off-by-one", "geometry.shifted", "geometry.mirrored"})
+"""Those after which a mask's pixels lie elsewhere."""
 
 
 def threshold(mask: Mask, low: int, high: int) -> Mask:

@@ -1,7 +1,8 @@
 """Write a corrected copy of a dataset. The dataset itself is never changed.
 
-The copy has the layout of :mod:`upscore.data.readers.dataset_yaml`: ``images/SPLIT``, ``masks/SPLIT`` and a ``dataset.yaml``. Files that
-need no correction are hard links to the originals, or copies where the file system has none.
+The copy has the layout of :mod:`upscore.data.readers.dataset_yaml`: ``images/SPLIT``, ``masks/SPLIT``, ``instances/SPLIT`` where the
+dataset tells objects, and a ``dataset.yaml``. Images and masks that need no correction are hard links to the originals, or copies where
+the file system has none.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from upscore.data.dataset import InFiles, RawLabels, input_of
+from upscore.data.dataset import Dataset, InFiles, RawLabels, input_of
 from upscore.data.encoded_image import split_page
 from upscore.data.finding import Finding, SampleName
 from upscore.data.image_files import read_image_with_metadata
-from upscore.data.png_files import write_stored_values
+from upscore.data.paired_files import PairedFiles
+from upscore.data.png_files import MAX_INSTANCE, write_instances, write_stored_values
 from upscore.doctor.checks import CHECKS
 from upscore.doctor.diagnosis import Diagnosis
-from upscore.doctor.mask_edits import EDITS, READINGS, SplitPlacement, measure_placements, read_stored, threshold
+from upscore.doctor.mask_edits import EDITS, MOVING, READINGS, SplitPlacement, measure_placements, read_stored, threshold
 from upscore.doctor.placement import shift_of
 from upscore.doctor.scan import Record, sum_counts
 from upscore.doctor.snapshot import SplitRecords
 from upscore.errors import DataError, OutputError
 from upscore.files import refuse_full, replace_folder
+from upscore.objects.numbers import numbered_to
 from upscore.types import IGNORE
 
 __all__ = ["Change", "Mended", "find_corrected", "mend"]
@@ -231,12 +234,30 @@ def _write_sample(
             done += [f"{int((values != before).sum())} px given the nearer of {treatment.two_values[0]} and {treatment.two_values[1]}"]
     links = 1
     _link(image_file, folder / "images" / split.name / f"{name}{image_file.suffix.lower()}")
+    if lost := _write_instances(folder / f"instances/{split.name}/{name}.png", dataset, index, moved=bool(MOVING.intersection(checks))):
+        done.append(lost)
     if values is None:
         assert mask_file is not None
         _link(mask_file, folder / relative)
-        return None, links + 1
-    write_stored_values(folder / relative, values, treatment.palette)
+        links += 1
+    else:
+        write_stored_values(folder / relative, values, treatment.palette)
     return (Change(relative, tuple(checks), "; ".join(done)) if done else None), links
+
+
+def _write_instances(file: Path, dataset: Dataset, index: int, *, moved: bool) -> str:
+    """Write the numbers of a sample's objects where there are such; return why they are left out, "" where they are not."""
+    if not isinstance(dataset, PairedFiles):
+        return ""
+    try:
+        instances = dataset.instances(index)
+    except DataError as error:
+        return f"the numbers of its objects were left out: {error}"
+    if instances is not None and moved:
+        return "the numbers of its objects, which lie where the mask lay, were left out"
+    if instances is not None:
+        write_instances(file, numbered_to(instances, MAX_INSTANCE))
+    return ""
 
 
 def _values_of(diagnosis: Diagnosis) -> dict[int, int]:

@@ -1,9 +1,15 @@
 """A corrected copy is whole, new, and made of links."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from damage import GENERAL, OBJECTS, draw, masks
 from painting import paint_objects
+from upscore.data.finding import Finding
+from upscore.data.open_dataset import open_dataset
 from upscore.doctor.diagnosis import diagnose
 from upscore.doctor.mend import mend
 from upscore.errors import DataError, OutputError
@@ -43,3 +49,28 @@ def test_what_has_two_meanings_remains(tmp_path):
     mended = mend(diagnose(root), tmp_path / "new")
     assert [finding.id for finding in mended.remaining] == ["values.mixed-encodings"]
     assert not mended.changes
+
+
+def test_numbers_of_objects_are_copied_unless_their_mask_moves(tmp_path):
+    root = paint_objects(tmp_path / "data", train=12).parent
+    GENERAL["a mask of colours"][0](root)
+    original = open_dataset(root, "val")
+    copy = open_dataset(mend(diagnose(root, only=["values"]), tmp_path / "new").folder, "val")
+    for index, key in enumerate(original.keys):
+        np.testing.assert_array_equal(copy[copy.keys.index(key)].instances, original[index].instances)
+    assert open_dataset(tmp_path / "new", "train")[0].instances is not None
+
+    diagnosis = diagnose(root, only=["values"])
+    finding = Finding("geometry.shifted", "error", "data (val)", "masks are shifted", evidence=((("val", original.keys[0]),),))
+    moved = mend(replace(diagnosis, findings=(finding,)), tmp_path / "moved")
+    (change,) = [change for change in moved.changes if change.file.startswith("masks/val")]
+    assert "the numbers of its objects, which lie where the mask lay, were left out" in change.what
+    assert len(list((tmp_path / "moved" / "instances" / "val").iterdir())) == len(original) - 1
+
+
+def test_numbers_of_objects_that_do_not_fit_are_named(tmp_path):
+    root = paint_objects(tmp_path / "data", train=3).parent
+    file = next((root / "instances" / "val").iterdir())
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(file)
+    mended = mend(diagnose(root, only=["values"]), tmp_path / "new")
+    assert ["the numbers of its objects were left out: " in change.what for change in mended.changes] == [True]
