@@ -94,7 +94,7 @@ def dropped(mask: Mask, label: int, inside: npt.NDArray[np.bool_], classes: int,
 
 @of_one_object
 def dilated(mask: Mask, label: int, inside: npt.NDArray[np.bool_], classes: int, rng: np.random.Generator) -> Mask:
-    mask[(cv2.dilate(inside.astype(np.uint8), DISC) > 0) & (mask == 0)] = label
+    mask[(cv2.dilate(inside.astype(np.uint8), DISC) > 0) & (mask != IGNORE)] = label
     return mask
 
 

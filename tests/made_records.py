@@ -147,12 +147,12 @@ def masks_of(*counts, names=TWO, mapping=None, palettes=None, split="train"):
     return snapshot(**{split: records}, names=names, mapping=mapping)
 
 
-def reviewed(regions=(), bias=None, left_out=(), trained_on=False):
+def reviewed(regions=(), bias=None, left_out=(), trained_on=False, doubtful=False):
     examined = SimpleNamespace(name=("val", "v"), trained_on=trained_on)
     region = SimpleNamespace(box=(1, 2, 3, 4), given=0, predicted=1, predicted_prob=0.9)
     review = SimpleNamespace(
         splits={"val": None}, images=(examined,), regions=[(examined, region) for _ in range(regions or 0)] if regions else [],
-        border_bias={("val", 1): bias} if bias is not None else {}, left_out=left_out,
+        border_bias={("val", 1): bias} if bias is not None else {}, left_out=left_out, doubtful=[examined] * doubtful, min_doubt=2.0,
     )  # fmt: skip
     return snapshot(several(2), [record("v")], review=review)
 

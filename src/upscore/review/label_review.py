@@ -23,7 +23,11 @@ from upscore.review.regions import DoubtfulRegion, find_regions, ranked
 from upscore.text import listed
 from upscore.types import IGNORE, Sample
 
-__all__ = ["LabelReview", "ReviewedImage", "predict_given", "review_labels"]
+__all__ = ["MIN_DOUBT", "LabelReview", "ReviewedImage", "predict_given", "review_labels"]
+
+
+MIN_DOUBT = 2.0
+"""The doubt from which a mask is reported though none of its regions is doubtful: it is along its borders, as of shifted masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +53,18 @@ class LabelReview:
     border_bias: Mapping[tuple[str, int], float] = field(default_factory=dict)
     left_out: tuple[SampleName, ...] = ()  #: images that were not examined, since the network was trained on them
     messages: tuple[str, ...] = ()
+    min_doubt: float = MIN_DOUBT
 
     @property
     def regions(self) -> list[tuple[ReviewedImage, DoubtfulRegion]]:
         """All doubtful regions with their images, those with the most evidence first."""
         every = [(image, region) for image in self.images for region in image.regions]
         return sorted(every, key=lambda pair: -pair[1].evidence)
+
+    @property
+    def doubtful(self) -> list[ReviewedImage]:
+        """The images whose masks are doubtful, though none of their regions is; the most doubtful first."""
+        return [image for image in self.images if not image.regions and image.doubt >= self.min_doubt]
 
     def sample(self, image: ReviewedImage) -> Sample:
         """Read an image and its mask again."""

@@ -4,7 +4,7 @@
 
     review/
     ├── review.json        every image that was examined, the most doubtful first, and their regions
-    ├── labelme/           the images with doubtful regions
+    ├── labelme/           the images with doubtful regions or masks
     └── label-studio/      the same as tasks
 """
 
@@ -77,18 +77,18 @@ def describe_review(review: LabelReview) -> dict[str, Any]:
 def write_review(
     review: LabelReview, folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Path:
-    """Write a review: ``review.json``, and the images with doubtful regions as labelme files and Label Studio tasks.
+    """Write a review: ``review.json``, and the images with doubtful regions or masks as labelme files and Label Studio tasks.
 
     Truth becomes the annotation of a task and the prediction its pre-annotation; in labelme's files the shapes of the prediction are
-    called ``predicted: NAME``. At most :data:`MAX_TASKS` images are written, those with the most evidence first. A review that is there
-    already is replaced. ``progress`` is called with (images written, number of images).
+    called ``predicted: NAME``. At most :data:`MAX_TASKS` images are written, those with the most evidence first, then those that are
+    doubtful as a whole. A review that is there already is replaced. ``progress`` is called with (images written, number of images).
 
     Raises
     ------
     OutputError
         The folder holds something else, or cannot be written.
     """
-    chosen = list(dict.fromkeys(image.name for image, _ in review.regions))[:MAX_TASKS]
+    chosen = list(dict.fromkeys(image.name for image in (*(image for image, _ in review.regions), *review.doubtful)))[:MAX_TASKS]
     by_name = {image.name: image for image in review.images}
     folder = Path(folder)
     with replace_folder(folder, what="review of labels", holds=(LIST, *TOOLS)) as partial:

@@ -252,7 +252,7 @@ CASES = {
         [(of_colours(10, 5, 0.026), "warning"), of_colours(10, 5, -0.026)],
         [of_colours(10, 5, 0.024), of_colours(9, 5, 0.5), of_colours(10, 4, 0.5)],
     ),
-    "labels.doubtful": ([(reviewed(regions=1), "warning")], [reviewed(), snapshot(several(2))]),
+    "labels.doubtful": ([(reviewed(regions=1), "warning"), (reviewed(doubtful=True), "warning")], [reviewed(), snapshot(several(2))]),
     "labels.borders": ([(reviewed(bias=1.5), "warning"), reviewed(bias=-1.5)], [reviewed(bias=1.4), reviewed(bias=-1.4), reviewed()]),
     "labels.trained-on": (
         [(reviewed(trained_on=True), "warning"), (reviewed(left_out=(("train", "0x"),)), "info")],

@@ -121,6 +121,9 @@ def test_labels_are_reported_by_split():
     (finding,) = find("labels.doubtful", made)
     assert "in 1 of 1 images that were examined, 2 regions" in finding.what
     assert finding.evidence == ((("val", "v"),),)
+    (finding,) = find("labels.doubtful", reviewed(doubtful=True))
+    assert finding.what.startswith("1 of 1 masks that were examined are doubtful by 2 standard deviations and more")
+    assert finding.what.endswith("first v")
     assert evidence("labels.borders", made) == ["v"]
     (finding,) = find("labels.borders", replace(made, review=SimpleNamespace(**{**vars(made.review), "border_bias": {("val", 1): -2.0}})))
     assert "'thing' 2.0 pixels inside" in finding.what

@@ -10,7 +10,7 @@ from painting import paint
 from upscore.data.open_dataset import open_dataset
 from upscore.data.png_files import write_label_map
 from upscore.errors import OutputError
-from upscore.review.label_review import review_labels
+from upscore.review.label_review import MIN_DOUBT, review_labels
 from upscore.review.review_files import first_lines, write_review
 
 
@@ -62,3 +62,16 @@ def test_other_contents_are_left_and_an_interrupt_leaves_nothing(review, tmp_pat
         write_review(review, tmp_path / "new", progress=stop)
     assert not list(tmp_path.glob("*new*"))
     assert np.isfinite(review.images[0].doubt)
+
+
+def test_masks_that_are_doubtful_as_a_whole_are_tasks_too(tmp_path):
+    data = paint(tmp_path / "data", train=1, val=12)
+    dataset = open_dataset(data, "val")
+    moved = np.roll(dataset[5].label, 1, 1)
+    write_label_map(data.parent / "masks" / "val" / "005.png", moved, dataset.labels)
+    review = review_labels(colour_predictor(), [dataset])
+    assert [image.name for image in review.doubtful] == [("val", "005")]
+    assert review.doubtful[0].doubt >= MIN_DOUBT
+    assert not review.regions
+    folder = write_review(review, tmp_path / "review")
+    assert [path.stem for path in (folder / "labelme" / "val").glob("*.json")] == ["005"]

@@ -15,16 +15,27 @@ MIN_BIAS = 1.5
 """Pixels by which the borders of a class lie outside or inside the predicted ones, from which this is reported."""
 
 
+_ADVICE = "look at each on the page, or in a labelling tool with --review FOLDER: the mask is wrong, or the network is"
+
+
 def _find_doubtful(snapshot: Snapshot) -> Iterator[Finding]:
     review = snapshot.review
     if review is None:
         return
     names = snapshot.labels.names
     for split in review.splits:
+        examined = sum(image.name[0] == split for image in review.images)
+        whole = [image for image in review.doubtful if image.name[0] == split]
+        if whole:
+            yield snapshot.finding(
+                "labels.doubtful", "warning",
+                f"{len(whole)} of {examined} masks that were examined are doubtful by {review.min_doubt:g} standard deviations and more, and "
+                f"no region of them is, as where a mask is shifted, or objects are drawn too large; first {whole[0].name[1]}",
+                [image.name for image in whole], split=split, advice=_ADVICE,
+            )  # fmt: skip
         regions = [(image, region) for image, region in review.regions if image.name[0] == split]
         if not regions:
             continue
-        examined = sum(image.name[0] == split for image in review.images)
         samples = list(dict.fromkeys(image.name for image, _ in regions))
         image, region = regions[0]
         what = (
@@ -33,8 +44,7 @@ def _find_doubtful(snapshot: Snapshot) -> Iterator[Finding]:
             f"{region.box[3]}: labelled '{names[region.given]}', predicted '{names[region.predicted]}' with {region.predicted_prob:.2f}"
         )
         yield snapshot.finding(
-            "labels.doubtful", "warning", what, samples, split=split,
-            advice="look at each on the page, or in a labelling tool with --review FOLDER: the mask is wrong, or the network is",
+            "labels.doubtful", "warning", what, samples, split=split, advice=_ADVICE
         )  # fmt: skip
 
 
