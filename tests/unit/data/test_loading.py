@@ -126,6 +126,12 @@ def test_an_object_that_a_crop_cuts_in_two_stays_one_and_distances_are_the_netwo
     assert doubled[0, 0].weights[20, 24] == pytest.approx(1 + 10 * np.exp(-(13**2) / 50))
 
 
+def test_objects_that_nothing_uses_are_not_augmented() -> None:
+    dataset = open_shapes("train", size=(32, 40), count=1)
+    assert dataset[0].instances is not None
+    assert AugmentedDataset(dataset, AUGMENTATION, seed=0)[0, 0].instances is None
+
+
 def test_a_sample_without_objects_is_refused_in_one_line() -> None:
     with pytest.raises(DataError, match=r"k: has no instance mask .*loss\.border_of") as caught:
         BorderWeighting().find_objects(Sample("k", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)))

@@ -27,12 +27,11 @@ def _find_doubtful(snapshot: Snapshot) -> Iterator[Finding]:
         examined = sum(image.name[0] == split for image in review.images)
         whole = [image for image in review.doubtful if image.name[0] == split]
         if whole:
-            yield snapshot.finding(
-                "labels.doubtful", "warning",
-                f"{len(whole)} of {examined} masks that were examined are doubtful by {review.min_doubt:g} standard deviations and more, and "
-                f"no region of them is, as where a mask is shifted, or objects are drawn too large; first {whole[0].name[1]}",
-                [image.name for image in whole], split=split, advice=_ADVICE,
-            )  # fmt: skip
+            what = (
+                f"{len(whole)} of {examined} masks that were examined are doubtful by {review.min_doubt:g} standard deviations and more, "
+                f"and no region of them is, as where a mask is shifted, or objects are drawn too large; first {whole[0].name[1]}"
+            )
+            yield snapshot.finding("labels.doubtful", "warning", what, [image.name for image in whole], split=split, advice=_ADVICE)
         regions = [(image, region) for image, region in review.regions if image.name[0] == split]
         if not regions:
             continue
