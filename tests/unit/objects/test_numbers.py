@@ -33,6 +33,12 @@ def test_more_objects_than_numbers_are_an_error():
         numbered_to(instances * 100, 5, without=3)
 
 
+def test_the_highest_number_is_possible_and_the_next_is_not():
+    possible, too_high = np.array([[0, 255]]), np.array([[0, 256]])
+    assert numbered_to(possible, 255) is possible
+    assert numbered_to(too_high, 255).tolist() == [[0, 1]]
+
+
 def test_negative_numbers_are_objects_too():
     assert numbered_to(np.array([[-1, 0, -7]]), 255).tolist() == [[2, 0, 1]]
 

@@ -91,6 +91,19 @@ def test_cityscapes_19_classes(tmp_path: Path, kind: str) -> None:
         open_dataset(tmp_path, "val")
 
 
+def test_polygons_of_cityscapes_are_objects_but_for_groups(tmp_path: Path) -> None:
+    cityscapes(tmp_path, "polygons.json")
+    seen = set()
+    for sample in open_dataset(tmp_path, "train"):  # type: ignore[attr-defined]
+        assert sample.instances is not None
+        assert not sample.instances[(sample.label == 13) | (sample.label == 255)].any()  # 'cargroup', and what is ignored
+        for label in (0, 10, 11):
+            assert len(set(sample.instances[sample.label == label].tolist())) <= 1
+            assert (sample.instances[sample.label == label] > 0).all()
+        seen |= set(sample.label.ravel().tolist())
+    assert {0, 10, 11, 13} <= seen
+
+
 def test_ade20k_begins_with_1(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = "Idx\tRatio\tTrain\tVal\tName\n1\t0.1\t9\t1\twall\n2\t0.1\t9\t1\tbuilding, edifice\n3\t0.1\t9\t1\tsky\n"

@@ -236,3 +236,45 @@ def test_nothing_is_left_of_files_that_are_abandoned(tmp_path):
         writer.add(AnnotatedImage("a.jpg", prediction=NOISE, file=tmp_path / "a.jpg"))
         writer.abandon()
         assert not [path for path in (tmp_path / to).rglob("*") if path.is_file()]
+
+
+PARTS = np.zeros((12, 16), np.uint8)  # one object of two parts, the first with a hole, and an ignored pixel
+PARTS[1:6, 1:6], PARTS[3, 3], PARTS[8:11, 9:14], PARTS[11, 15] = 2, 0, 2, 255
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools' own, with NumPy 2
+def test_an_object_of_several_parts_is_one_annotation_of_coco(tmp_path):
+    instances = np.where(PARTS == 2, 7, 0)
+    (annotation,) = [
+        each
+        for each in json.loads(write(tmp_path, "coco", truth(PARTS, instances=instances)).read_text())["annotations"]
+        if not each["iscrowd"]
+    ]
+    assert annotation["area"] == 24 + 15
+    assert annotation["bbox"] == [1, 1, 13, 10]
+    mask = pytest.importorskip("pycocotools.mask")
+    np.testing.assert_array_equal(
+        mask.decode({**annotation["segmentation"], "counts": annotation["segmentation"]["counts"].encode()}), PARTS == 2
+    )
+    nested = np.zeros((12, 16), np.uint8)  # a part in the hole of another, and so in the box around it
+    nested[1:10, 1:10], nested[3:8, 3:8], nested[5, 5] = 2, 0, 2
+    document = json.loads(write(tmp_path / "nested", "coco", truth(nested, instances=np.where(nested == 2, 7, 0))).read_text())
+    (segmentation,) = (each["segmentation"] for each in document["annotations"])
+    np.testing.assert_array_equal(mask.decode({**segmentation, "counts": segmentation["counts"].encode()}), nested == 2)
+
+
+@pytest.mark.parametrize("number", [1, 254, 255, 256, 65535, 65536])
+def test_numbers_of_objects_are_those_of_png_files(number, tmp_path):
+    instances = np.where(PARTS == 2, number, 0)
+    instances[11, 15] = 3  # of an ignored pixel
+    instances[2, 2] = 300
+    write(tmp_path, "folder", truth(PARTS, instances=instances, split="train"))
+    stored = np.array(Image.open(tmp_path / "instances" / "train" / "a b.png"))
+    np.testing.assert_array_equal(
+        stored, instances if number < 65536 else np.select([instances == 3, instances == 300, instances == number], [1, 2, 3])
+    )
+    write(tmp_path / "voc", "voc", truth(PARTS, instances=instances, split="train"))
+    stored = np.array(Image.open(tmp_path / "voc" / "SegmentationObject" / "a b.png"))
+    assert stored[11, 15] == 255  # VOC's void
+    assert len({int(stored[2, 2]), int(stored[1, 1]), 0, 255}) == 4
+    np.testing.assert_array_equal(stored == stored[1, 1], instances == number)
