@@ -54,6 +54,7 @@ def test_a_planted_mistake_comes_first(data, given):
     assert image is review.images[0]
     assert (region.given, region.predicted) == (given, 1)
     assert review.images[1].doubt < 2 < review.images[0].doubt
+    assert review.doubtful == []  # its region is reported
 
 
 def test_ignored_pixels_do_not_matter(data):
