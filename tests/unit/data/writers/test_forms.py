@@ -256,11 +256,11 @@ def test_an_object_of_several_parts_is_one_annotation_of_coco(tmp_path):
     np.testing.assert_array_equal(
         mask.decode({**annotation["segmentation"], "counts": annotation["segmentation"]["counts"].encode()}), PARTS == 2
     )
-    nested = np.zeros((12, 16), np.uint8)  # a part in the hole of another, and so in the box around it
-    nested[1:10, 1:10], nested[3:8, 3:8], nested[5, 5] = 2, 0, 2
-    document = json.loads(write(tmp_path / "nested", "coco", truth(nested, instances=np.where(nested == 2, 7, 0))).read_text())
+    hooked = np.zeros((12, 16), np.uint8)  # the box around the smaller part holds pixels of the larger one, which has a hole
+    hooked[0:3, 2:5], hooked[1, 3], hooked[0:5, 0], hooked[4, 1:3] = 2, 0, 2, 2
+    document = json.loads(write(tmp_path / "hooked", "coco", truth(hooked, instances=np.where(hooked == 2, 7, 0))).read_text())
     (segmentation,) = (each["segmentation"] for each in document["annotations"])
-    np.testing.assert_array_equal(mask.decode({**segmentation, "counts": segmentation["counts"].encode()}), nested == 2)
+    np.testing.assert_array_equal(mask.decode({**segmentation, "counts": segmentation["counts"].encode()}), hooked == 2)
 
 
 @pytest.mark.parametrize("number", [1, 254, 255, 256, 65535, 65536])
