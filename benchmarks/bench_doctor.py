@@ -104,7 +104,13 @@ def main() -> None:
                 "doctor --json": measure_process([UPSCORE, "doctor", str(data), "--json"]),
                 "doctor": measure_process([UPSCORE, "doctor", str(data), "--out", out]),
             }
-    report({"what": "reads of each file by the doctor, and its peak memory", "reads": reads, "memory": memory, **machine("numpy")})
+    report(
+        {
+            "what": "reads of each file by the doctor, and its peak memory",
+            "results": {"reads": reads, "memory": memory},
+            **machine("numpy"),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ OURS = {
     "bench_crf": "--rounds 1 --size 24 32 --labels 3 --steps 1 --numpy",
     "bench_crf_gpu": "--tiny",
     "bench_data": "--rounds 1 --images 2",
+    "bench_doctor": "--counts 2",
     "bench_headline": "--rounds 1 --threads 1 --width 0.0625",
     "bench_help": "--rounds 1",
     "bench_memory": "--backbones test_resnet --sizes 40x30",
