@@ -24,7 +24,8 @@ def print_converted(converted: Converted) -> None:
     if difference := converted.original.difference(converted.labels):
         warnings.append(f"the classes differ when it is read: {difference}; they are now {listed(converted.labels.names, 6)}")
     if converted.regrouped:
-        warnings.append(f"in {converted.regrouped:,} of the images objects are joined or divided when it is read: {_why(converted)}")
+        why = f": {converted.writer.name} has no objects of several parts" if "objects of several parts" in converted.writer.lacks else ""
+        warnings.append(f"in {converted.regrouped:,} of the images objects are joined or divided when it is read{why}")
     print_warnings(warnings)
     images = ", ".join(f"{count:,} {split}" for split, count in converted.images.items())
     shapes = f", {converted.shapes:,} shapes" if converted.shapes else ""
@@ -40,9 +41,3 @@ def print_converted(converted: Converted) -> None:
         exact += f", and the {converted.objects:,} objects are the same"
     console.print(f"read again: {exact}", soft_wrap=True)
     print_next(shlex.join(["upscore", "doctor", str(converted.folder)]))
-
-
-def _why(converted: Converted) -> str:
-    if "objects of several parts" in converted.writer.lacks:
-        return f"{converted.writer.name} has no objects of several parts"
-    return "overlapping objects, or simplified outlines, divide others"

@@ -150,11 +150,11 @@ def combined_doubt(measured: Sequence[Doubt | None]) -> npt.NDArray[np.float64]:
     [-1.35, -0.45, 0.45, 1.35, nan]
     """
     combined = np.full(len(measured), np.nan)
-    found = [index for index, each in enumerate(measured) if each is not None]
-    if found:
-        logs = np.log(np.maximum([measured[index] or () for index in found], _MIN_MEASURE))
+    if found := [each for each in measured if each is not None]:
+        logs = np.log(np.maximum(found, _MIN_MEASURE))
         lower, median, upper = np.quantile(logs, [0.25, 0.5, 0.75], axis=0)
         deviations = np.where(upper > lower, (upper - lower) / _MIDDLE_HALF, logs.std(axis=0))
         logs -= median
-        combined[found] = np.divide(logs, deviations, out=np.zeros_like(logs), where=deviations > 1e-12).mean(axis=1)
+        scaled = np.divide(logs, deviations, out=np.zeros_like(logs), where=deviations > 1e-12)
+        combined[[each is not None for each in measured]] = scaled.mean(axis=1)
     return combined

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upscore.data.annotations.region import Region, unite
 from upscore.data.traced_classes import TracedClasses
 from upscore.data.writer import AnnotatedImage, Writer, WriterOptions, Written
 from upscore.data.written_images import TOOLS, WrittenImages
 from upscore.objects.coco_file import CocoFile
-from upscore.objects.components import Component
 from upscore.objects.rle import encode_rle
 from upscore.objects.shapes import TracedShape, group_parts
 from upscore.types import IGNORE, LabelSpace
@@ -64,7 +64,7 @@ class CocoWriter:
 
     def _describe(self, parts: Sequence[TracedShape], size: tuple[int, int]) -> dict[str, Any]:
         label = parts[0].label
-        left, top, mask = _united([part.component for part in parts])
+        top, left, mask, _ = unite([Region(part.component.top, part.component.left, part.component.mask) for part in parts])
         segmentation: Any = [part.polygon.outer.ravel().tolist() for part in parts]
         if label == IGNORE or any(part.polygon.holes for part in parts):
             segmentation = {"size": list(size), "counts": encode_rle(mask, left=left, top=top, size=size)}
@@ -85,18 +85,6 @@ class CocoWriter:
         """Remove the files."""
         for file in self._files.values():
             file.abandon()
-
-
-def _united(components: Sequence[Component]) -> tuple[int, int, npt.NDArray[np.bool_]]:
-    """Return the left and the upper side of the box around components, and their pixels inside it."""
-    left, top = min(each.left for each in components), min(each.top for each in components)
-    right = max(each.left + each.mask.shape[1] for each in components)
-    bottom = max(each.top + each.mask.shape[0] for each in components)
-    united = np.zeros((bottom - top, right - left), np.bool_)
-    for each in components:
-        height, width = each.mask.shape
-        united[each.top - top : each.top - top + height, each.left - left : each.left - left + width] |= each.mask
-    return left, top, united
 
 
 WRITER = Writer("coco", "COCO (JSON)", "", CocoWriter)
